@@ -1,0 +1,97 @@
+"""One file format for problems and results: .npz without pickle, with a versioned JSON header."""
+
+import json
+import os
+import tempfile
+import zipfile
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import FileFormatError, FolderError
+
+FORMAT = "tpsolve"
+VERSION = 1
+
+
+def write_whole(path: str | PathLike[str], write: Any) -> None:
+    """Call `write(stream)` on a temporary binary file beside `path`, then rename: all or nothing.
+
+    Raises:
+        FolderError: the folder does not exist or can't be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FolderError(f"{path}: can't be written ({error.strerror}). Choose a folder you may write to.") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+        # mkstemp makes files for the owner alone; give this one the ordinary mode.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_archive(
+    path: str | PathLike[str], kind: str, tensors: dict[str, Tensor | None], header: dict[str, Any]
+) -> None:
+    """Save `tensors` (those that are not None) and a JSON `header` as `kind`.
+
+    Raises:
+        FolderError: the folder does not exist or can't be written.
+    """
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, **header})
+    # A file object: given a path, numpy would append ".npz" to it.
+    write_whole(path, lambda stream: np.savez_compressed(stream, header=np.array(text), **arrays))
+
+
+def read_archive(
+    path: str | PathLike[str], kind: str, required: tuple[str, ...]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of a file written by `write_archive`.
+
+    Raises:
+        FileFormatError: missing, truncated, foreign, of another kind or version.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            arrays, header = _read(path, stream)
+    except OSError as error:
+        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+    if header.get("kind") != kind:
+        raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
+    missing = [name for name in required if name not in arrays]
+    if missing:
+        raise FileFormatError(f"{path}: lacks {', '.join(missing)}; the file is damaged. Write it again.")
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, header
+
+
+def _read(path: Path, stream: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
+    try:
+        with np.load(stream, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(str(arrays.pop("header")))
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, OSError) as error:
+        raise FileFormatError(foreign) from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileFormatError(foreign)
+    if header.get("version") != VERSION:
+        raise FileFormatError(
+            f"{path}: written in version {header.get('version')} of the format, this tpsolve reads version {VERSION}. "
+            "Write it again with this version."
+        )
+    return arrays, header

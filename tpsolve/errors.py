@@ -1,0 +1,77 @@
+"""Typed errors: which argument, what arrived, what was expected, how to mend it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TpsolveError(Exception):
+    """Base of every error that tpsolve raises on purpose."""
+
+
+class ArgumentError(TpsolveError, ValueError):
+    """An argument makes no sense; raised before any work.
+
+    `argument` names it. The message says what arrived, what was expected and how to mend it.
+    """
+
+    def __init__(self, argument: str, got: object, expected: str, mend: str = ""):
+        self.argument = argument
+        message = f"{argument}: got {got}, expected {expected}."
+        super().__init__(f"{message} {mend}".rstrip())
+
+
+class ShapeError(ArgumentError):
+    """A tensor's shape disagrees with the others."""
+
+
+class ValueSetError(ArgumentError):
+    """A tensor holds values outside its value set, such as a target that is not -1, 0 or +1."""
+
+
+class NotFiniteError(ArgumentError):
+    """A tensor holds NaN or infinity."""
+
+
+class DeviceError(ArgumentError):
+    """Tensors of one problem lie on different devices, or a device does not exist."""
+
+
+class BudgetError(ArgumentError):
+    """A budget that is empty, negative or not a number."""
+
+
+class TooLargeError(ArgumentError):
+    """The problem is larger than this solver can take."""
+
+
+class NotAcceptedError(ArgumentError):
+    """The solver does not take this kind of problem, or the problem lacks something it needs."""
+
+
+class UnknownNameError(ArgumentError):
+    """A name that is in no registry; the message offers the nearest ones."""
+
+    def __init__(self, argument: str, got: str, known: Iterable[str]):
+        known = sorted(known)
+        near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
+        mend = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        super().__init__(argument, repr(got), f"one of {', '.join(known)}", mend)
+
+
+class MissingLibraryError(TpsolveError, ImportError):
+    """An optional library is not installed."""
+
+    def __init__(self, what: str, library: str, install: str):
+        super().__init__(f"{what} needs {library}, which is not installed. Run: pip install {install}")
+
+
+class FileFormatError(TpsolveError):
+    """A file is truncated, foreign or of a version that this tpsolve cannot read."""
+
+
+class FolderError(TpsolveError, OSError):
+    """A folder cannot be written, or holds something else than expected."""
+
+
+class ContradictionError(TpsolveError):
+    """A solver claimed a bound that its own targets refute: a defect, never a result."""

@@ -1,0 +1,91 @@
+"""What every target problem offers to a solver."""
+
+from abc import ABC, abstractmethod
+from os import PathLike
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class State(ABC):
+    """Targets of B samples under single flips, with their objectives kept up to date.
+
+    Values are in the problem's dtype and drift as floats do; `Problem.objective` is the judge.
+    """
+
+    targets: Tensor
+    """`(B, n)` in {-1, +1}; changed in place by `flip`."""
+    objective: Tensor
+    """`(B,)`."""
+
+    @abstractmethod
+    def flip_delta(self) -> Tensor:
+        """Change of the objective if one target were negated, for all n at once: `(B, n)`."""
+
+    @abstractmethod
+    def flip(self, units: Tensor, where: Tensor) -> None:
+        """Negate target `units[b]` of each sample b with `where[b]`; `units (B,)` int64, `where (B,)` bool."""
+
+    @abstractmethod
+    def select(self, keep: Tensor) -> Self:
+        """The state of the samples with `keep (B,)` alone."""
+
+
+class Problem(ABC):
+    """A search for targets in {-1, +1}; `batch_shape` independent samples of `n_vars` targets each.
+
+    The problem is the only judge of targets: whatever a solver believes, `solve()` asks `objective`.
+    """
+
+    batch_shape: tuple[int, ...]
+    n_vars: int
+    device: torch.device
+    dtype: torch.dtype
+    start: Tensor | None
+    """Where a search may begin, such as the current activations: `(*batch, n)` in {-1, +1}."""
+
+    @abstractmethod
+    def objective(self, targets: Tensor) -> Tensor:
+        """`(..., *batch)` float64 of `targets (..., *batch, n)`."""
+
+    @abstractmethod
+    def flip_delta(self, targets: Tensor) -> Tensor:
+        """Change of the objective when each single target is negated: `(*batch, n)`."""
+
+    @abstractmethod
+    def lower_bound(self) -> Tensor:
+        """A proven lower bound on the objective: `(*batch,)` float64."""
+
+    @abstractmethod
+    def rounding(self) -> Tensor:
+        """How far `objective` may be from exact arithmetic: `(*batch,)` float64."""
+
+    @abstractmethod
+    def state(self, targets: Tensor) -> State:
+        """The search state of `targets (B, n)`, where B counts the samples of the batch."""
+
+    @abstractmethod
+    def flatten(self) -> Self:
+        """The same samples in one batch axis."""
+
+    @abstractmethod
+    def select(self, keep: Tensor) -> Self:
+        """The samples that `keep` (bool or indices) picks from a flat batch."""
+
+    @abstractmethod
+    def repeat(self, copies: int) -> Self:
+        """A flat batch of `copies` times B samples: all of the first copy, all of the second, ..."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """The same problem on another device."""
+
+    @abstractmethod
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the problem to `path` (.npz, no pickle)."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of everything that defines the problem."""

@@ -1,0 +1,302 @@
+"""The layer target problem: which outputs of a layer serve the layer above best?"""
+
+import copy
+import hashlib
+import json
+import math
+from functools import cached_property
+from os import PathLike
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tpsolve.archive import read_archive, write_archive
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.losses import ClassLoss, find_loss
+from tpsolve.problems.base import Problem
+from tpsolve.problems.layer_energy import LayerEnergy
+from tpsolve.problems.layer_state import LayerState, SquaredState
+from tpsolve.spins import check_device, check_shape, check_tensor, check_values
+
+KIND = "layer-problem"
+
+
+class LayerProblem(Problem):
+    """For every sample of a batch, find t in {-1, +1}^n that minimises
+
+        E(t) = sum_k c_k loss(V_k . t + b_k, s_k) + stay sum_j kappa_j [t_j != a_j]
+
+    Source: Friesen and Domingos (2018), equation 2 and section 3.3, with downstream weights fixed.
+
+    Args:
+        weight: V `(m, n)` float32 or float64: weights of the layer above, whose m units read the n targets.
+        targets: s `(*batch, m)` in {-1, 0, +1}, 0 = don't care; for the cross-entropy, class labels
+            `(*batch,)` in {0, ..., m - 1}.
+        bias: b `(m,)`, by default 0.
+        loss: a name of `tpsolve.losses.LOSSES`.
+        unit_weight: c, not negative, broadcast to `(*batch, m)`; for the cross-entropy one number a
+            sample, broadcast to `(*batch,)`. By default 1.
+        start: a, the current activations, broadcast to `(*batch, n)`, in {-1, +1}.
+        stay: cost of leaving an activation, not negative; needs `start`.
+        stay_weight: kappa, not negative, broadcast to `(*batch, n)`. By default 1.
+
+    All tensors lie on the device of `weight` and are converted to its dtype; lists are moved there.
+
+    Raises:
+        ShapeError, ValueSetError, NotFiniteError, DeviceError, UnknownNameError, NotAcceptedError:
+            an argument makes no sense; the message names it and the cure.
+    """
+
+    def __init__(
+        self,
+        weight: Any,
+        targets: Any,
+        bias: Any = None,
+        loss: str = "hinge",
+        unit_weight: Any = None,
+        start: Any = None,
+        stay: float = 0.0,
+        stay_weight: Any = None,
+    ):
+        self.loss = loss
+        by_class = isinstance(find_loss(loss), ClassLoss)
+        self.weight = check_tensor("weight", weight)
+        if self.weight.dim() != 2 or 0 in self.weight.shape:
+            raise ShapeError("weight", f"shape {tuple(self.weight.shape)}", "(m, n): units above, targets sought")
+        m, self.n_vars = self.weight.shape
+        self.device, self.dtype = self.weight.device, self.weight.dtype
+
+        if by_class:
+            self.targets = self._check_labels(targets, m)
+            self.batch_shape = tuple(self.targets.shape)
+            weight_shape = self.batch_shape
+        else:
+            self.targets = self._convert("targets", targets)
+            check_values("targets", self.targets, (-1, 0, 1), "Use 0 for don't care.")
+            if self.targets.dim() == 0 or self.targets.shape[-1] != m:
+                raise ShapeError("targets", f"shape {tuple(self.targets.shape)}", f"(*batch, {m}): m = {m} units above")
+            self.batch_shape = tuple(self.targets.shape[:-1])
+            weight_shape = (*self.batch_shape, m)
+        if 0 in self.batch_shape:
+            raise ShapeError("targets", f"shape {tuple(self.targets.shape)}", "at least one sample")
+
+        self.bias = torch.zeros(m, device=self.device, dtype=self.dtype) if bias is None else self._convert("bias", bias)
+        check_shape("bias", self.bias, (m,), "(m,)")
+        self.unit_weight = self._broadcast("unit_weight", unit_weight, weight_shape)
+        self.start = self._broadcast("start", start, (*self.batch_shape, self.n_vars))
+        if self.start is not None:
+            check_values("start", self.start, (-1, 1))
+        self.stay = self._check_stay(stay)
+        self.stay_weight = self._broadcast("stay_weight", stay_weight, (*self.batch_shape, self.n_vars))
+        for name in ("unit_weight", "stay_weight"):
+            value = getattr(self, name)
+            if value is not None and bool((value < 0).any()):
+                raise ValueSetError(name, f"{value.min().item():g}", "no negative weights")
+
+    @property
+    def n_units(self) -> int:
+        """m, the units of the layer above."""
+        return self.weight.shape[0]
+
+    @property
+    def n_samples(self) -> int:
+        """B, the samples of the batch."""
+        return math.prod(self.batch_shape)
+
+    @cached_property
+    def energy(self) -> LayerEnergy:
+        """The objective's arithmetic over the batch as one axis; for solvers that read the numbers."""
+        stay = None
+        if self.stay and self.start is not None:
+            stay = self.stay * self.start.reshape(-1, self.n_vars)
+            if self.stay_weight is not None:
+                stay = stay * self.stay_weight.reshape(-1, self.n_vars)
+        loss = find_loss(self.loss)
+        if isinstance(loss, ClassLoss):
+            c = torch.ones(self.batch_shape) if self.unit_weight is None else self.unit_weight
+            c = c.to(self.weight).reshape(-1, 1)
+            return LayerEnergy(loss, self.weight, self.bias, self.targets.reshape(-1), c, stay)
+        s = self.targets.reshape(-1, self.n_units)
+        c = torch.ones_like(s[:1]) if self.unit_weight is None else self.unit_weight.reshape(-1, self.n_units)
+        # One row where it serves for all: the squared loss then shares one Gram matrix.
+        c = c[:1] if bool((c == c[:1]).all()) else c
+        c = c if bool((s != 0).all()) else c * (s != 0)
+        return LayerEnergy(loss, self.weight, self.bias, torch.where(s == 0, 1.0, s), c, stay)
+
+    @cached_property
+    def energy64(self) -> LayerEnergy:
+        """`energy` in float64: what judges."""
+        return self.energy.double()
+
+    def objective(self, targets: Tensor) -> Tensor:
+        """E, `(..., *batch)` float64, of `targets (..., *batch, n)` in {-1, +1}; computed in float64.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
+        flat = targets.reshape(-1, self.n_samples, self.n_vars).double()
+        lead = targets.shape[: targets.dim() - len(self.batch_shape) - 1]
+        return self.energy64.total(self.energy64.pre(flat), flat).reshape(*lead, *self.batch_shape)
+
+    def gradient(self, at: Tensor | None = None) -> Tensor:
+        """Coefficients g `(*batch, n)` of E linearised at h = `at`: E(t) is about const + g . t.
+
+        `at (*batch, n)` real, by default `start`. The stay penalty is linear in t and enters exactly.
+
+        Raises:
+            NotAcceptedError: neither `at` nor `start` is given.
+        """
+        h = self.start if at is None else at
+        if h is None:
+            raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
+        g = self.energy.gradient(h.reshape(-1, self.n_vars).to(self.dtype))
+        return g.reshape(*self.batch_shape, self.n_vars)
+
+    def flip_delta(self, targets: Tensor) -> Tensor:
+        """Change of E when each single target is negated: `(*batch, n)`, in the problem's dtype.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
+        return self.state(targets.reshape(-1, self.n_vars)).flip_delta().reshape(targets.shape)
+
+    def lower_bound(self) -> Tensor:
+        """A proven lower bound on E, `(*batch,)` float64: each unit above at its own best.
+
+        V_k . t + b_k lies in [b_k - |V_k|_1, b_k + |V_k|_1]; the bound sums the least weighted loss
+        over that interval, as though each unit could choose t for itself. For the cross-entropy the
+        intervals are those of the differences z_k - z_label. `rounding()` is subtracted.
+        """
+        bound = self.energy64.lower_bound().reshape(self.batch_shape)
+        return (bound - self.rounding()).clamp(min=0)
+
+    def rounding(self) -> Tensor:
+        """How far `objective` may be from exact arithmetic, `(*batch,)` float64.
+
+        A zero-one loss jumps at 0: there a pre-activation within floating-point reach of 0 is judged
+        by its float64 value, and every bound counts it as the more favourable one.
+        """
+        return self.energy64.rounding().reshape(self.batch_shape)
+
+    def state(self, targets: Tensor) -> LayerState:
+        """The search state of `targets (B, n)` under single flips."""
+        return (SquaredState if self.loss == "squared" else LayerState)(self.energy, targets.to(self.dtype))
+
+    def flatten(self) -> Self:
+        return self._rebatch(lambda tensor, tail: tensor.reshape(-1, *tail), (self.n_samples,))
+
+    def select(self, keep: Tensor) -> Self:
+        flat = self.flatten()
+        count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
+        return flat._rebatch(lambda tensor, tail: tensor[keep], (count,))
+
+    def repeat(self, copies: int) -> Self:
+        flat = self.flatten()
+        count = copies * self.n_samples
+        return flat._rebatch(lambda tensor, tail: tensor.repeat(copies, *[1] * len(tail)), (count,))
+
+    def to(self, device: torch.device | str) -> Self:
+        moved = self._copy()
+        for name in ("weight", "bias", *_BATCHED):
+            value = getattr(self, name)
+            setattr(moved, name, None if value is None else value.to(device))
+        moved.device = moved.weight.device
+        return moved
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the problem to `path` (.npz, no pickle).
+
+        Raises:
+            FolderError: the folder does not exist or can't be written.
+        """
+        write_archive(path, KIND, self._tensors(), {"loss": self.loss, "stay": self.stay})
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that defines the problem, the same on every device."""
+        digest = hashlib.sha256(json.dumps([self.loss, self.stay]).encode())
+        for name, tensor in self._tensors().items():
+            if tensor is not None:
+                array = tensor.cpu().contiguous().numpy()
+                digest.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"LayerProblem(batch_shape={tuple(self.batch_shape)}, n_vars={self.n_vars}, n_units={self.n_units}, "
+            f"loss={self.loss!r}, stay={self.stay}, dtype={self.dtype}, device={str(self.device)!r})"
+        )
+
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {name: getattr(self, name) for name in ("weight", "bias", *_BATCHED)}
+
+    def _copy(self) -> Self:
+        other = copy.copy(self)
+        for name in ("energy", "energy64"):
+            other.__dict__.pop(name, None)
+        return other
+
+    def _rebatch(self, change: Any, batch_shape: tuple[int, ...]) -> Self:
+        other = self._copy()
+        for name in _BATCHED:
+            value = getattr(self, name)
+            if value is not None:
+                tail = value.shape[len(self.batch_shape) :]
+                setattr(other, name, change(value, tail))
+        other.batch_shape = batch_shape
+        return other
+
+    def _convert(self, argument: str, value: Any) -> Tensor:
+        tensor = check_tensor(argument, value, self.device)
+        check_device(argument, tensor, self.device)
+        return tensor.to(self.dtype)
+
+    def _broadcast(self, argument: str, value: Any, shape: tuple[int, ...]) -> Tensor | None:
+        if value is None:
+            return None
+        tensor = self._convert(argument, value)
+        try:
+            return tensor.broadcast_to(shape)
+        except RuntimeError as error:
+            raise ShapeError(argument, f"shape {tuple(tensor.shape)}", f"one that broadcasts to {shape}") from error
+
+    def _check_labels(self, labels: Any, m: int) -> Tensor:
+        tensor = check_tensor("targets", labels, self.device)
+        check_device("targets", tensor, self.device)
+        whole = tensor.long()
+        wrong = (whole != tensor) | (whole < 0) | (whole >= m)
+        if bool(wrong.any()):
+            raise ValueSetError("targets", f"{tensor[wrong][0].item():g}", f"class labels from 0 to {m - 1}")
+        return whole
+
+    def _check_stay(self, stay: Any) -> float:
+        if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
+            raise ArgumentError("stay", stay, "a finite number of at least 0")
+        if stay and self.start is None:
+            raise ArgumentError("start", None, "the activations to stay at", "Pass start=, or stay=0.")
+        return float(stay)
+
+    def _check_targets(self, targets: Tensor) -> None:
+        tail = (*self.batch_shape, self.n_vars)
+        if tuple(targets.shape[targets.dim() - len(tail) :]) != tail:
+            raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
+        check_device("targets", targets, self.device)
+        check_values("targets", targets, (-1, 1))
+
+
+_BATCHED = ("targets", "unit_weight", "start", "stay_weight")
+
+
+def load_problem(path: str | PathLike[str]) -> LayerProblem:
+    """The problem saved at `path`, on the CPU.
+
+    Raises:
+        FileFormatError: no tpsolve problem, truncated, or of another version.
+        ArgumentError: the file's contents make no sense together.
+    """
+    arrays, header = read_archive(path, KIND, ("weight", "targets"))
+    return LayerProblem(**arrays, loss=header["loss"], stay=header["stay"])
+

@@ -1,0 +1,119 @@
+"""The arithmetic of a layer problem over a flat batch, shared by its judge, its states and the exact solvers."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tpsolve.losses import ClassLoss, Loss
+
+
+@dataclass(frozen=True)
+class LayerEnergy:
+    """E(t) = sum_k c_k loss(V_k . t + b_k, s_k) + stay, for B samples.
+
+    Args:
+        loss: of one unit, or of the whole layer against a class.
+        weight: V `(m, n)`.
+        bias: b `(m,)`.
+        targets: s `(B, m)` in {-1, +1}, where don't-cares read +1 and weigh nothing; or labels `(B,)` int64.
+        unit_weight: c `(B, m)`, or `(1, m)` where all samples share it; with labels `(B, 1)`.
+        stay: stay kappa a `(B, n)`, or None without penalty; the penalty is (|stay| - stay t) / 2, summed.
+    """
+
+    loss: Loss | ClassLoss
+    weight: Tensor
+    bias: Tensor
+    targets: Tensor
+    unit_weight: Tensor
+    stay: Tensor | None
+
+    @property
+    def n_samples(self) -> int:
+        """B."""
+        return len(self.targets)
+
+    def pre(self, targets: Tensor) -> Tensor:
+        """Pre-activations z `(..., m)` of `targets (..., n)`."""
+        return targets @ self.weight.T + self.bias
+
+    def total(self, z: Tensor, targets: Tensor) -> Tensor:
+        """E `(..., B)` from pre-activations `z (..., B, m)` and targets `(..., B, n)`."""
+        return self.layer_loss(z) + self.penalty(targets)
+
+    def layer_loss(self, z: Tensor) -> Tensor:
+        """The loss part of E, `(..., B)`."""
+        if isinstance(self.loss, ClassLoss):
+            return self.unit_weight[:, 0] * self.loss.value(z, self.targets.expand(z.shape[:-1]))
+        return (self.unit_weight * self.loss.value(z, self.targets)).sum(-1)
+
+    def penalty(self, targets: Tensor) -> Tensor | float:
+        """The stay part of E, `(..., B)`."""
+        if self.stay is None:
+            return 0.0
+        return 0.5 * (self.stay.abs() - self.stay * targets).sum(-1)
+
+    def gradient(self, h: Tensor) -> Tensor:
+        """g `(B, n)`, where E linearised at the real activations `h (B, n)` is const + g . t."""
+        g = (self.unit_weight * self.loss.slope(self.pre(h), self.targets)) @ self.weight
+        return g if self.stay is None else g - 0.5 * self.stay
+
+    def lower_bound(self) -> Tensor:
+        """The bound of `LayerProblem.lower_bound`, `(B,)`; exact but for `rounding`."""
+        c, s, b = self.unit_weight, self.targets, self.bias
+        if isinstance(self.loss, ClassLoss):
+            spread = torch.cdist(self.weight, self.weight, p=1)[s]
+            shift = b - b[s][:, None]
+            return c[:, 0] * self.loss.least(shift - spread, s)
+        radius = self.weight.abs().sum(1) + self.blur()
+        return (c * self.loss.least(b - radius, b + radius, s)).sum(1)
+
+    def rounding(self) -> Tensor:
+        """How far a float64 evaluation of E may be from exact arithmetic, `(B,)`.
+
+        The standard bound of a sum, (number of terms) * 2^-53 * (sum of magnitudes), with a factor 4
+        to spare for the evaluation of the loss. The jump of the zero-one loss is not in it: see `blur`.
+        """
+        size = 1 + self.bias.abs() + self.weight.abs().sum(1)
+        if isinstance(self.loss, ClassLoss):
+            size = size.max()
+        magnitude = (self.unit_weight * (size**2 if self.loss.name == "squared" else size)).sum(1)
+        if self.stay is not None:
+            magnitude = magnitude + self.stay.abs().sum(1)
+        terms = sum(self.weight.shape) + 8
+        return (4 * terms * 2.0**-53 * magnitude).expand(self.n_samples)
+
+    def blur(self) -> Tensor:
+        """How far a float64 pre-activation may be from exact arithmetic, `(m,)`; 0 where the sum is exact.
+
+        It is exact, in any order, where all terms are whole multiples of one power of two that is at
+        least 2^-52 of their sum of magnitudes, as float32 weights of like size are.
+        """
+        terms = torch.cat([self.weight, self.bias[:, None]], dim=1).double()
+        size = terms.abs().sum(1)
+        exponent = 52 - torch.frexp(size).exponent
+        scaled = torch.ldexp(terms, exponent[:, None])
+        exact = (scaled == scaled.round()).all(1)
+        return torch.where(exact, 0.0, terms.shape[1] * 2.0**-52 * size)
+
+    def double(self) -> "LayerEnergy":
+        """The same numbers in float64, evaluated more finely."""
+        targets = self.targets if isinstance(self.loss, ClassLoss) else self.targets.double()
+        return replace(
+            self,
+            weight=self.weight.double(),
+            bias=self.bias.double(),
+            targets=targets,
+            unit_weight=self.unit_weight.double(),
+            stay=None if self.stay is None else self.stay.double(),
+        )
+
+    def select(self, keep: Tensor) -> "LayerEnergy":
+        """The samples that `keep` (bool or indices) picks."""
+        shared = len(self.unit_weight) == 1 and self.n_samples > 1 and not isinstance(self.loss, ClassLoss)
+        return replace(
+            self,
+            targets=self.targets[keep],
+            unit_weight=self.unit_weight if shared else self.unit_weight[keep],
+            stay=None if self.stay is None else self.stay[keep],
+        )

@@ -1,0 +1,30 @@
+"""Floor 3: solvers of target problems behind one interface, one file an algorithm."""
+
+from tpsolve.search.base import Callback, Report, Solver
+from tpsolve.search.cp_sat import CpSat
+from tpsolve.search.enumerate import Enumerate
+from tpsolve.search.hill_climb import HillClimb
+from tpsolve.search.keep import Keep
+from tpsolve.search.local import LocalSolver
+from tpsolve.search.milp import Milp
+from tpsolve.search.random import Random
+from tpsolve.search.registry import SOLVERS
+from tpsolve.search.sign_gradient import SignGradient
+from tpsolve.search.solve import find_solver, solve
+
+__all__ = [
+    "SOLVERS",
+    "Callback",
+    "CpSat",
+    "Enumerate",
+    "HillClimb",
+    "Keep",
+    "LocalSolver",
+    "Milp",
+    "Random",
+    "Report",
+    "SignGradient",
+    "Solver",
+    "find_solver",
+    "solve",
+]

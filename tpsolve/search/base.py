@@ -1,0 +1,164 @@
+"""What a solver is, and the report through which it speaks while it runs."""
+
+import importlib.util
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import MissingLibraryError, NotAcceptedError
+from tpsolve.problems import Problem
+from tpsolve.result import Budget, Progress, is_closed
+
+Callback = Callable[[Progress], bool | None]
+"""Called with each `Progress`; True stops the search, which then returns what it has."""
+
+
+@dataclass(frozen=True)
+class Solver(ABC):
+    """Settings of a search; all its state lives inside the call, so one solver serves many problems."""
+
+    name: ClassVar[str]
+    """Its name in `SOLVERS` and on the command line."""
+    accepts: ClassVar[tuple[type[Problem], ...]]
+    """The kinds of problem that it takes."""
+    exact: ClassVar[bool] = False
+    """Whether it proves a bound that meets the optimum, given time."""
+    stochastic: ClassVar[bool] = False
+    """Whether its result depends on the seed."""
+    library: ClassVar[str | None] = None
+    """A module that must be installed for it."""
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether the library that it needs is there."""
+        return cls.library is None or importlib.util.find_spec(cls.library) is not None
+
+    def check(self, problem: Problem) -> None:
+        """Raise if this solver can't take `problem`; called before any work.
+
+        Raises:
+            NotAcceptedError: another kind of problem, or it lacks something.
+            TooLargeError: more targets than the solver can take.
+            MissingLibraryError: its library is not installed.
+        """
+        if not isinstance(problem, self.accepts):
+            expected = " or ".join(kind.__name__ for kind in self.accepts)
+            raise NotAcceptedError("problem", type(problem).__name__, f"{expected} for {self.name}")
+        if not self.installed():
+            raise MissingLibraryError(f"the solver {self.name}", str(self.library), str(self.library))
+
+    @abstractmethod
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:
+        """Search a flat batch; tell `report` of targets, bounds and steps, and end when it says stop.
+
+        What is offered must not depend on the clock when the budget is in steps alone.
+        """
+
+
+class Report:
+    """Incumbents and bounds of B samples go in; whether to stop comes out.
+
+    Args:
+        problem: a flat batch; it judges every offer in float64.
+        budget: of the whole call.
+        callback: may be None.
+    """
+
+    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
+        self.problem, self.budget = problem, budget
+        self._callback = callback
+        self._started = time.perf_counter()
+        shape = problem.batch_shape
+        self.targets = torch.ones(*shape, problem.n_vars, device=problem.device, dtype=problem.dtype)
+        self.objective = torch.full(shape, math.inf, device=problem.device, dtype=torch.float64)
+        self.bound = problem.lower_bound()
+        self.found_at, self.proved_at = self.objective.clone(), self.objective.clone()
+        self.steps = 0
+        self.stopped = False
+        self.trace: list[Progress] = []
+
+    @property
+    def seconds(self) -> float:
+        """Since the call began."""
+        return time.perf_counter() - self._started
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the budget ends; +inf if it has no limit in seconds."""
+        return math.inf if self.budget.seconds is None else max(0.0, self.budget.seconds - self.seconds)
+
+    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+        """Keep `targets (R, n)` of the samples `rows (R,)` (by default all) where they are the best so far.
+
+        `found_at (R,)`: when they were found, by default now.
+        """
+        rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
+        value = self.problem.select(rows).objective(targets)
+        better = value < self.objective[rows]
+        kept = rows[better]
+        self.targets[kept] = targets[better].to(self.targets.dtype)
+        self.objective[kept] = value[better]
+        self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
+        self._note_closed()
+
+    def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
+        """Raise the bound of the samples `rows` (by default all) to a proven `bound`."""
+        rows = torch.arange(len(self.bound), device=self.problem.device) if rows is None else rows
+        self.bound[rows] = torch.maximum(self.bound[rows], torch.as_tensor(bound).to(self.bound))
+        self._note_closed()
+
+    def step(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        """Count a step of all samples, then as `pulse`; also ends when the budget's steps are spent."""
+        self.steps += 1
+        if self.budget.steps is not None and self.steps >= self.budget.steps:
+            self.stopped = True
+        return self.pulse(objective, bound)
+
+    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        """Trace and call back; True: end now, since time is up, the callback asked, or all gaps are closed.
+
+        `objective`, `bound (B,)`: what the solver knows and has not offered or proven yet.
+        """
+        best = self.objective if objective is None else torch.minimum(self.objective, objective.double())
+        proven = self.bound if bound is None else torch.maximum(self.bound, bound)
+        progress = Progress(self.steps, self.seconds, float(best.mean()), float(proven.mean()))
+        self._record(progress)
+        if self._callback is not None and self._callback(progress):
+            self.stopped = True
+        if self.seconds_left <= 0 or bool(is_closed(best, proven).all()):
+            self.stopped = True
+        return self.stopped
+
+    def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
+        """For solvers that take one sample at a time: its row `(1,)` and its share of the budget.
+
+        Time that a sample leaves over goes to the later ones; each has the budget's steps in full.
+        Samples whose gap is closed are passed over.
+        """
+        count = len(self.objective)
+        for row in range(count):
+            if self.stopped:
+                return
+            if not bool(is_closed(self.objective[row], self.bound[row])):
+                seconds = None if math.isinf(self.seconds_left) else max(1e-3, self.seconds_left / (count - row))
+                yield torch.tensor([row], device=self.problem.device), Budget(seconds, self.budget.steps)
+                self.pulse()
+
+    def _record(self, progress: Progress) -> None:
+        # Often enough to draw the curve, without a point for each of a million steps.
+        last = self.trace[-1] if self.trace else None
+        if last is not None:
+            changed = (last.objective, last.bound) != (progress.objective, progress.bound)
+            if not changed or progress.seconds < 1.005 * last.seconds:
+                return
+        self.trace.append(progress)
+
+    def _note_closed(self) -> None:
+        fresh = is_closed(self.objective, self.bound) & torch.isinf(self.proved_at)
+        self.proved_at[fresh] = self.seconds

@@ -1,0 +1,43 @@
+"""HillClimb: flip one target at a time for as long as that lowers the objective."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems.base import State
+from tpsolve.search.local import LocalSolver, draw, least_gain
+
+
+@dataclass(frozen=True)
+class HillClimb(LocalSolver):
+    """Descent by single flips to targets that no single flip improves; one flip of each sample a step.
+
+    Args:
+        restarts: further descents of each sample from random targets.
+        improvement: "steepest" takes the best flip; "first" an improving flip drawn at random, as a
+            scan of the targets in random order would meet it.
+    """
+
+    improvement: str = "steepest"
+
+    name = "hill-climb"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.improvement not in ("steepest", "first"):
+            raise ArgumentError("improvement", repr(self.improvement), "'steepest' or 'first'")
+
+    def step(self, state: State, memory: Any, generator: torch.Generator) -> Tensor:
+        delta = state.flip_delta()
+        improving = delta < -least_gain(state)
+        if self.improvement == "first":
+            score = draw(tuple(delta.shape), delta, generator)
+            units = torch.where(improving, score, -1.0).argmax(1)
+        else:
+            units = delta.argmin(1)
+        where = improving.any(1)
+        state.flip(units, where)
+        return where

@@ -1,0 +1,28 @@
+"""Keep: the activations as they are, the baseline that does nothing."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tpsolve.errors import NotAcceptedError
+from tpsolve.problems import LayerProblem, Problem
+from tpsolve.result import Budget
+from tpsolve.search.base import Report, Solver
+
+
+@dataclass(frozen=True)
+class Keep(Solver):
+    """The activations as they are: what no search at all costs. Needs `start`; one step."""
+
+    name = "keep"
+    accepts = (LayerProblem,)
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        if problem.start is None:
+            raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert problem.start is not None
+        report.offer(problem.start)
+        report.step()

@@ -1,0 +1,92 @@
+"""`solve`: the one way to run a solver, and the judge of what it returns."""
+
+import torch
+
+from tpsolve.errors import ArgumentError, ContradictionError, UnknownNameError
+from tpsolve.problems import Problem
+from tpsolve.result import Budget, Result
+from tpsolve.search.base import Callback, Report, Solver
+from tpsolve.search.registry import SOLVERS
+
+
+def find_solver(solver: "Solver | str") -> Solver:
+    """`solver` itself, or the registered one of this name with its default settings.
+
+    Raises:
+        UnknownNameError: no solver has this name; the message offers the nearest.
+        ArgumentError: neither a solver nor a name.
+    """
+    if isinstance(solver, str):
+        if solver not in SOLVERS:
+            raise UnknownNameError("solver", solver, SOLVERS)
+        return SOLVERS[solver]()
+    if not isinstance(solver, Solver):
+        raise ArgumentError("solver", repr(solver), "a solver such as HillClimb(), or a name such as 'hill-climb'")
+    return solver
+
+
+def solve(
+    problem: Problem,
+    solver: Solver | str,
+    *,
+    budget: Budget,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Search `problem` for its best targets with `solver`, within `budget`.
+
+    The problem recomputes the objective of whatever the solver returns, in float64, and the status of
+    each sample follows from its objective and its proven bound. A budget that runs out is a result.
+    Samples for which nothing was found in time get the problem's `start`, or +1 without one.
+
+    Args:
+        solver: settings such as `HillClimb(restarts=8)`, or a name in `SOLVERS`.
+        generator: the source of all randomness; None: one of seed 0.
+        callback: called with each `Progress`; True stops the search cleanly.
+
+    Raises:
+        TpsolveError: the solver can't take the problem, or an argument makes no sense; before any search.
+        ContradictionError: the solver's bound exceeds the objective of its own targets: a defect of it.
+    """
+    if not isinstance(problem, Problem):
+        raise ArgumentError("problem", type(problem).__name__, "a Problem such as LayerProblem")
+    if not isinstance(budget, Budget):
+        raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(seconds=10).")
+    solver = find_solver(solver)
+    solver.check(problem)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+
+    flat = problem.flatten()
+    report = Report(flat, budget, callback)
+    solver.run(flat, budget, generator, report)
+    missing = torch.isinf(report.objective)
+    if bool(missing.any()):
+        report.offer((report.targets if flat.start is None else flat.start)[missing], missing.nonzero()[:, 0])
+    report.pulse()
+    _check_claims(solver, flat, report)
+
+    shape = problem.batch_shape
+    return Result(
+        targets=report.targets.reshape(*shape, problem.n_vars),
+        objective=report.objective.reshape(shape),
+        bound=torch.minimum(report.bound, report.objective).reshape(shape),
+        trace=tuple(report.trace),
+        stats={
+            "solver": solver.name,
+            "steps": report.steps,
+            "seconds": report.seconds,
+            "found_at": report.found_at.reshape(shape),
+            "proved_at": report.proved_at.reshape(shape),
+        },
+    )
+
+
+def _check_claims(solver: Solver, problem: Problem, report: Report) -> None:
+    # Twice: the objective and the bound are each rounded once.
+    excess = report.bound - report.objective - 2 * problem.rounding()
+    if bool((excess > 0).any()):
+        row = int(excess.argmax())
+        raise ContradictionError(
+            f"{solver.name} claims the bound {report.bound[row].item()!r} for sample {row}, but its own targets "
+            f"reach {report.objective[row].item()!r}. Please report this with the problem saved by problem.save()."
+        )

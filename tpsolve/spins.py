@@ -1,0 +1,102 @@
+"""Spins: values in {-1, +1}, their conversions and checks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, ValueSetError
+
+
+def sign(z: Tensor) -> Tensor:
+    """The hard threshold: +1 where z >= 0, -1 where z < 0, NaN where z is NaN. Same shape and dtype."""
+    return torch.where(z >= 0, 1.0, torch.where(z < 0, -1.0, z)).to(z.dtype)
+
+
+def to_bits(spins: Tensor) -> Tensor:
+    """{-1, +1} to {0, 1}, as bool."""
+    return spins > 0
+
+
+def from_bits(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """{0, 1} to {-1, +1}."""
+    return bits.to(dtype) * 2 - 1
+
+
+def random_spins(
+    shape: Sequence[int],
+    generator: torch.Generator,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Independent uniform spins of this shape, drawn on the generator's own device.
+
+    Equal seeds give equal spins whatever `device` they are moved to.
+    """
+    bits = torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device)
+    return from_bits(bits.to(device), dtype)
+
+
+def check_tensor(argument: str, value: object, device: torch.device | None = None) -> Tensor:
+    """`value` as a detached tensor of float32 or float64; lists, numpy arrays and integers are converted.
+
+    What is no tensor yet is put on `device`; a tensor stays where it is.
+
+    Raises:
+        ArgumentError: it can't be read as a tensor of numbers.
+        NotFiniteError: it holds NaN or infinity; the message counts them.
+    """
+    if isinstance(value, Tensor):
+        tensor = value.detach()
+    else:
+        try:
+            tensor = torch.as_tensor(value, device=device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
+    if tensor.dtype not in (torch.float32, torch.float64):
+        if tensor.is_complex():
+            raise ArgumentError(argument, tensor.dtype, "real numbers")
+        tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.get_default_dtype())
+    check_finite(argument, tensor)
+    return tensor
+
+
+def check_finite(argument: str, tensor: Tensor) -> None:
+    """Raise NotFiniteError if `tensor` holds NaN or infinity."""
+    if bool(torch.isfinite(tensor).all()):
+        return
+    nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
+    first = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+    raise NotFiniteError(
+        argument,
+        f"{nan} NaN and {infinite} infinite values, the first at {first}",
+        "finite numbers",
+        "Look where they arise; dropping them would change the problem.",
+    )
+
+
+def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: str = "") -> None:
+    """Raise ValueSetError unless every entry of `tensor` is one of `allowed`."""
+    good = torch.zeros_like(tensor, dtype=torch.bool)
+    for value in allowed:
+        good |= tensor == value
+    if bool(good.all()):
+        return
+    bad = tensor[~good]
+    expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
+    raise ValueSetError(argument, f"{bad.numel()} other values, such as {bad[0].item():g}", expected, mend)
+
+
+def check_shape(argument: str, tensor: Tensor, expected: Sequence[int], meaning: str) -> None:
+    """Raise ShapeError unless `tensor` has exactly this shape; `meaning` names its axes."""
+    if tuple(tensor.shape) != tuple(expected):
+        raise ShapeError(argument, f"shape {tuple(tensor.shape)}", f"{tuple(expected)} = {meaning}")
+
+
+def check_device(argument: str, tensor: Tensor, device: torch.device) -> None:
+    """Raise DeviceError unless `tensor` lies on `device`."""
+    if tensor.device != device:
+        raise DeviceError(
+            argument, f"a tensor on {tensor.device}", f"{device}, where the weight lies", "Move it with .to()."
+        )
