@@ -103,7 +103,12 @@ _LOSSES = (
         convex=False,
     ),
     # Not softplus: torch's rounds log(1 + e^x) to x beyond 20.
-    Loss("logistic", lambda z, s: torch.logaddexp(torch.zeros_like(z), -s * z), lambda z, s: -s * torch.sigmoid(-s * z), convex=True),
+    Loss(
+        "logistic",
+        lambda z, s: torch.logaddexp(torch.zeros_like(z), -s * z),
+        lambda z, s: -s * torch.sigmoid(-s * z),
+        convex=True,
+    ),
     Loss("squared", lambda z, s: (z - s) ** 2, lambda z, s: 2 * (z - s), convex=True, monotone=False),
     Loss("zero-one", _zero_one, lambda z, s: torch.zeros_like(z), convex=False),
 )

@@ -81,7 +81,9 @@ class LayerProblem(Problem):
         if 0 in self.batch_shape:
             raise ShapeError("targets", f"shape {tuple(self.targets.shape)}", "at least one sample")
 
-        self.bias = torch.zeros(m, device=self.device, dtype=self.dtype) if bias is None else self._convert("bias", bias)
+        self.bias = (
+            torch.zeros(m, device=self.device, dtype=self.dtype) if bias is None else self._convert("bias", bias)
+        )
         check_shape("bias", self.bias, (m,), "(m,)")
         self.unit_weight = self._broadcast("unit_weight", unit_weight, weight_shape)
         self.start = self._broadcast("start", start, (*self.batch_shape, self.n_vars))
@@ -299,4 +301,3 @@ def load_problem(path: str | PathLike[str]) -> LayerProblem:
     """
     arrays, header = read_archive(path, KIND, ("weight", "targets"))
     return LayerProblem(**arrays, loss=header["loss"], stay=header["stay"])
-

@@ -54,7 +54,7 @@ class LayerEnergy:
         return 0.5 * (self.stay.abs() - self.stay * targets).sum(-1)
 
     def gradient(self, h: Tensor) -> Tensor:
-        """g `(B, n)`, where E linearised at the real activations `h (B, n)` is const + g . t."""
+        """G `(B, n)`, where E linearised at the real activations `h (B, n)` is const + g . t."""
         g = (self.unit_weight * self.loss.slope(self.pre(h), self.targets)) @ self.weight
         return g if self.stay is None else g - 0.5 * self.stay
 

@@ -82,6 +82,7 @@ class Report:
         self.steps = 0
         self.stopped = False
         self.trace: list[Progress] = []
+        self.notes: dict[int, str] = {}
 
     @property
     def seconds(self) -> float:
@@ -110,8 +111,14 @@ class Report:
     def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
         """Raise the bound of the samples `rows` (by default all) to a proven `bound`."""
         rows = torch.arange(len(self.bound), device=self.problem.device) if rows is None else rows
-        self.bound[rows] = torch.maximum(self.bound[rows], torch.as_tensor(bound).to(self.bound))
+        self.bound[rows] = torch.maximum(
+            self.bound[rows], torch.as_tensor(bound, dtype=torch.float64, device=rows.device)
+        )
         self._note_closed()
+
+    def note(self, row: Tensor, reason: str) -> None:
+        """Say why the sample `row (1,)` ended early; ends up in `Result.stats["notes"]`."""
+        self.notes[int(row)] = reason
 
     def step(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
         """Count a step of all samples, then as `pulse`; also ends when the budget's steps are spent."""

@@ -92,4 +92,3 @@ def least_gain(state: State) -> Tensor:
 def draw(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform numbers in [0, 1) of this shape, drawn on the generator's device and moved beside `like`."""
     return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
-

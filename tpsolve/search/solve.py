@@ -77,6 +77,7 @@ def solve(
             "seconds": report.seconds,
             "found_at": report.found_at.reshape(shape),
             "proved_at": report.proved_at.reshape(shape),
+            "notes": report.notes,
         },
     )
 

@@ -1,0 +1,248 @@
+"""CpSat: exact search of layer problems with Google's CP-SAT, in certified integer arithmetic."""
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems.layer_energy import LayerEnergy
+from tpsolve.result import Budget
+from tpsolve.search.base import Report, Solver
+from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
+
+RANGE_BITS = 46
+"""Rows are scaled so that no sum exceeds 2^46: fine enough to close any gap, far from 64-bit overflow."""
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class CpSat(Solver):
+    """Exact targets, sample by sample, by CP-SAT (Google OR-tools).
+
+    Piecewise-linear losses enter exactly. The soft hinge, logistic, squared and cross-entropy losses
+    enter as lines that lie certainly below them and are refined where the answer falls, until the
+    problem's own objective of that answer meets the bound. Real weights are scaled by a power of two
+    and rounded to integers; each row is loosened by its own worst rounding error, so that the bound
+    holds for the real weights.
+
+    One step is one conflict of each sample's search.
+
+    Args:
+        workers: threads; None: one a core.
+    """
+
+    workers: int | None = None
+
+    name = "cp-sat"
+    accepts = (LayerProblem,)
+    exact = True
+    stochastic = True
+    library = "ortools"
+
+    def __post_init__(self):
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise ArgumentError("workers", self.workers, "a whole number of at least 1, or None for one a core")
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, LayerProblem)
+        energy = problem.energy64
+        if problem.start is not None:
+            report.offer(problem.start)
+        for row, share in report.each_sample():
+            self._solve_sample(energy.select(row), row, share, generator, report)
+
+    def _solve_sample(
+        self, energy: LayerEnergy, row: Tensor, budget: Budget, generator: torch.Generator, report: Report
+    ) -> None:
+        touch = first_touch(energy)
+        seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
+        conflicts = 0
+        while True:
+            model = sample_model(energy, touch)
+            scaled = _Integers(model)
+            hint = report.targets[row[0]] if math.isfinite(report.objective[row]) else None
+            built, bits = scaled.build(hint)
+            solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
+
+            finished = _run(solver, built, partial(self._pulse, report, row, scaled))
+            conflicts += solver.num_conflicts
+            report.steps = max(report.steps, conflicts)
+            targets = None
+            if finished != "UNKNOWN":
+                report.prove(scaled.bound(solver.best_objective_bound), row)
+                values = [1.0 if solver.boolean_value(bit) else -1.0 for bit in bits]
+                targets = torch.tensor([values], dtype=torch.float64, device=energy.weight.device)
+                report.offer(targets, row)
+            spent = report.seconds >= seconds_end or (budget.steps is not None and conflicts >= budget.steps)
+            if report.stopped or spent or targets is None or finished != "OPTIMAL" or model.exact:
+                return
+            if math.isfinite(report.proved_at[row]) or not touch.add(energy, targets):
+                return
+
+    @staticmethod
+    def _pulse(report: Report, row: Tensor, scaled: "_Integers", integer_bound: float) -> bool:
+        known = report.bound.clone()
+        known[row] = known[row].clamp(min=scaled.bound(integer_bound))
+        return report.pulse(bound=known)
+
+    def _solver(self, budget: Budget, seed: int, conflicts: int, seconds: float) -> Any:
+        from ortools.sat.python import cp_model
+
+        solver = cp_model.CpSolver()
+        parameters = solver.parameters
+        parameters.num_workers = self.workers or os.cpu_count() or 1
+        parameters.random_seed = seed
+        parameters.relative_gap_limit = 0.0
+        # Presolve of 9.15 sums coefficients in 32 bits and then "proves" wrong optima
+        # (https://github.com/google/or-tools/issues/5293). These models are no faster with it.
+        parameters.cp_model_presolve = False
+        # Ctrl-C belongs to Python; `_run` listens for it.
+        parameters.catch_sigint_signal = False
+        if budget.seconds is not None:
+            parameters.max_time_in_seconds = seconds
+        if budget.steps is not None:
+            parameters.max_number_of_conflicts = max(1, budget.steps - conflicts)
+            # Workers take turns in a fixed order, so that equal seeds give equal results.
+            parameters.interleave_search = parameters.num_workers > 1
+        return solver
+
+
+def _run(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
+    """Solve in a thread of its own, so that callbacks and Ctrl-C are heard meanwhile; the status's name."""
+    outcome: list[Any] = []
+    done = threading.Event()
+    latest = [-math.inf]
+
+    def work() -> None:
+        try:
+            outcome.append(solver.solve(model))
+        except Exception as error:
+            outcome.append(error)
+        done.set()
+
+    solver.best_bound_callback = lambda bound: latest.__setitem__(0, bound)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while not done.wait(POLL_SECONDS):
+            if pulse(latest[0]):
+                solver.stop_search()
+    except BaseException:
+        solver.stop_search()
+        raise
+    finally:
+        thread.join()
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    status = solver.status_name(outcome[0])
+    if status not in ("OPTIMAL", "FEASIBLE", "UNKNOWN"):
+        # Any targets satisfy a layer problem, so the rest are defects of the model.
+        raise RuntimeError(f"CP-SAT answered {status} to a model that has solutions: {model.validate()}")
+    return status
+
+
+class _Integers:
+    """A `SampleModel` in integers that certainly lies below it.
+
+    Costs are scaled by `scale` and rounded up; a row's spins are rounded and its right side lowered
+    by the sum of their errors, and by 1 for each unit of a cost that rounding up could hurt.
+    """
+
+    def __init__(self, model: SampleModel):
+        self.model = model
+        sizes = [np.abs(row.spins).sum() + abs(row.right) for row in model.rows]
+        sizes += [
+            max((abs(k) for k in row.cost.values()), default=0) * max(model.most, default=1) for row in model.rows
+        ]
+        total = float(sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum())
+        largest = max([*sizes, total, 2.0**-200])
+        self.scale = 2.0 ** _whole_exponent(model, RANGE_BITS - math.frexp(largest)[1])
+        self._spins = np.rint(self.scale * model.spins)
+        # Rounding of the objective's spins, and one unit for each cost that was rounded up.
+        self._slack = float(np.abs(self.scale * model.spins - self._spins).sum()) + len(model.objective)
+        if self.scale_is_exact():
+            self._slack = 0.0
+
+    def scale_is_exact(self) -> bool:
+        """Whether scaling leaves no rounding at all: then even costs are whole."""
+        return all(
+            _is_whole(self.scale * row.spins) and _is_whole(self.scale * row.right) for row in self.model.rows
+        ) and (_is_whole(self.scale * self.model.spins))
+
+    def bound(self, integer_bound: float) -> float:
+        """The bound on E that a bound on the integer objective proves."""
+        if not math.isfinite(integer_bound):
+            return -math.inf
+        # CP-SAT reports a whole number as a float; below 2^53 it is that number.
+        value = self.model.factor * (integer_bound - self._slack) / self.scale + self.model.constant
+        return value - 2.0**-50 * (abs(value) + abs(self.model.constant) + 2.0**-100)
+
+    def build(self, hint: Tensor | None) -> tuple[Any, list[Any]]:
+        """The CP-SAT model, and the variables of its n targets (true: +1)."""
+        from ortools.sat.python import cp_model
+
+        model, built = self.model, cp_model.CpModel()
+        bits = [built.new_bool_var(f"t{j}") for j in range(model.n)]
+        costs = [built.new_int_var(0, math.ceil(self.scale * most) + 1, f"v{v}") for v, most in enumerate(model.most)]
+        switches = [built.new_bool_var(f"w{w}") for w in range(model.n_switches)]
+        for group in model.choices:
+            built.add_exactly_one([switches[w] for w in group])
+        for row in model.rows:
+            constraint = built.add(self._left(row, bits, costs) >= self._right(row))
+            if row.switch is not None:
+                constraint.only_enforce_if(switches[row.switch])
+        paid = [costs[v] for v in model.objective]
+        spins = self._spins.astype(np.int64)
+        built.minimize(
+            cp_model.LinearExpr.weighted_sum(bits + paid, (2 * spins).tolist() + [1] * len(paid)) - int(spins.sum())
+        )
+        if hint is not None:
+            for bit, value in zip(bits, hint.tolist(), strict=True):
+                built.add_hint(bit, value > 0)
+        return built, bits
+
+    def _left(self, row: Row, bits: list[Any], costs: list[Any]) -> Any:
+        from ortools.sat.python import cp_model
+
+        spins = np.rint(self.scale * row.spins).astype(np.int64)
+        used = np.flatnonzero(spins)
+        terms = [bits[j] for j in used] + [costs[v] for v in row.cost]
+        factors = (2 * spins[used]).tolist() + list(row.cost.values())
+        return cp_model.LinearExpr.weighted_sum(terms, factors) - int(spins.sum())
+
+    def _right(self, row: Row) -> int:
+        exact = self.scale * row.spins
+        error = float(np.abs(exact - np.rint(exact)).sum())
+        right = self.scale * row.right
+        if error == 0 and _is_whole(right) and not any(k < 0 for k in row.cost.values()):
+            return int(right) + int(row.strict)
+        rounded_up = sum(-k for k in row.cost.values() if k < 0)
+        # The numbers of a row were themselves rounded when they were computed.
+        error += 2.0**-49 * (abs(right) + float(np.abs(exact).sum()))
+        return math.floor(right - error) - rounded_up
+
+
+def _is_whole(values: Any) -> bool:
+    return bool(np.all(np.asarray(values) == np.rint(values)))
+
+
+def _whole_exponent(model: SampleModel, most: int) -> int:
+    """The least power of two that makes every number of the model whole, if it is at most `most`; else `most`."""
+    numbers = np.concatenate([model.spins, *(np.append(row.spins, row.right) for row in model.rows)])
+    numbers = numbers[numbers != 0]
+    if not len(numbers) or not _is_whole(np.ldexp(numbers, most)):
+        return most
+    exponent = most
+    while exponent > 0 and _is_whole(np.ldexp(numbers, exponent - 1)):
+        exponent -= 1
+    return exponent

@@ -1,0 +1,152 @@
+"""Milp: exact search of layer problems with HiGHS, a mixed-integer linear solver in floating point."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems.layer_energy import LayerEnergy
+from tpsolve.result import OPTIMALITY_TOLERANCE, Budget
+from tpsolve.search.base import Report, Solver
+from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
+
+ROW_SCALE = 1024.0
+"""HiGHS lets a row be violated by 1e-6: costs counted in thousandths make that 1e-9 of a cost."""
+STRICT_STEP = 1e-4
+"""The least excess over a strict bound that HiGHS can tell from its tolerance."""
+
+
+@dataclass(frozen=True)
+class Milp(Solver):
+    """Exact targets, sample by sample, by the HiGHS branch and bound of `scipy.optimize.milp`.
+
+    The losses enter as in `CpSat`, lines certainly below them and refined where the answer falls, but
+    in floating point. The bound reported is HiGHS's own less half of `OPTIMALITY_TOLERANCE`: it holds
+    up to HiGHS's arithmetic, and unlike that of `CpSat` is no proof in exact arithmetic.
+
+    One step is one node of each sample's tree. HiGHS can't be interrupted within a sample: a
+    callback and Ctrl-C are heard between samples, and between the refinements of one.
+    """
+
+    name = "milp"
+    accepts = (LayerProblem,)
+    exact = True
+    library = "scipy"
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, LayerProblem)
+        energy = problem.energy64
+        if problem.start is not None:
+            report.offer(problem.start)
+        for row, share in report.each_sample():
+            self._solve_sample(energy.select(row), row, share, report)
+
+    def _solve_sample(self, energy: LayerEnergy, row: Tensor, budget: Budget, report: Report) -> None:
+        touch = first_touch(energy)
+        seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
+        nodes = 0
+        while True:
+            model = sample_model(energy, touch)
+            seconds = None if budget.seconds is None else max(1e-3, seconds_end - report.seconds)
+            answer = _run(model, seconds, None if budget.steps is None else max(1, budget.steps - nodes))
+            # A tree that closes at its root has been a step too.
+            nodes += max(1, answer.nodes)
+            report.steps = max(report.steps, nodes)
+            report.prove(answer.bound, row)
+            if answer.failure:
+                report.note(row, answer.failure)
+            if answer.targets is None:
+                return
+            targets = torch.as_tensor(answer.targets, device=energy.weight.device)[None]
+            report.offer(targets, row)
+            spent = report.seconds >= seconds_end or (budget.steps is not None and nodes >= budget.steps)
+            if not answer.finished or model.exact or spent or report.pulse():
+                return
+            if math.isfinite(report.proved_at[row]) or not touch.add(energy, targets):
+                return
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The targets found, if any; a bound on E; nodes visited; whether the tree was finished; why it failed, if so."""
+
+    targets: np.ndarray | None
+    bound: float
+    nodes: int
+    finished: bool
+    failure: str = ""
+
+
+def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answer:
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    # Columns: bits (t = 2 bit - 1), costs in 1 / ROW_SCALE, switches.
+    n, costs = model.n, len(model.most)
+    columns = n + costs + model.n_switches
+    # Whole upper ends: presolve of HiGHS 1.12 fails on some that end in a hair, such as 7.000000000008.
+    upper = np.concatenate([np.ones(n), np.ceil(ROW_SCALE * np.asarray(model.most)), np.ones(model.n_switches)])
+    whole = np.concatenate([np.ones(n), np.zeros(costs), np.ones(model.n_switches)])
+    price = np.zeros(columns)
+    price[:n] = 2 * ROW_SCALE * model.spins
+    price[[n + v for v in model.objective]] = 1.0
+
+    left = np.zeros((len(model.rows) + len(model.choices), columns))
+    low, high = np.full(len(left), -np.inf), np.full(len(left), np.inf)
+    for i, row in enumerate(model.rows):
+        low[i] = _fill(left[i], row, model)
+    for i, group in enumerate(model.choices, start=len(model.rows)):
+        left[i, [n + costs + w for w in group]] = 1.0
+        low[i] = high[i] = 1.0
+
+    options = {"mip_rel_gap": 0.0}
+    if seconds is not None:
+        options["time_limit"] = seconds
+    if nodes is not None:
+        options["node_limit"] = nodes
+    constraints = LinearConstraint(left, low, high) if len(left) else ()
+    solve = partial(milp, price, integrality=whole, bounds=Bounds(0, upper), constraints=constraints)
+    answer = solve(options=options)
+    if answer.status == 4:
+        answer = solve(options={**options, "presolve": False})
+    if answer.status not in (0, 1):
+        # 0: finished, 1: a limit was reached. Any targets satisfy a layer problem, so others are failures.
+        return _Answer(None, -math.inf, 0, False, f"HiGHS failed with status {answer.status}: {answer.message}")
+    bound = -math.inf
+    if answer.mip_dual_bound is not None and math.isfinite(answer.mip_dual_bound):
+        scaled = answer.mip_dual_bound / ROW_SCALE - float(model.spins.sum())
+        bound = model.factor * scaled + model.constant
+        bound -= 0.5 * OPTIMALITY_TOLERANCE * max(1.0, abs(bound))
+    targets = None if answer.x is None else np.where(answer.x[:n] > 0.5, 1.0, -1.0)
+    return _Answer(targets, bound, int(answer.mip_node_count or 0), answer.status == 0)
+
+
+def _fill(left: np.ndarray, row: Row, model: SampleModel) -> float:
+    """Write `row` into its line of the matrix; its lower side."""
+    n, costs = model.n, len(model.most)
+    scale = ROW_SCALE if row.cost else 1.0
+    left[:n] = 2 * scale * row.spins
+    for v, factor in row.cost.items():
+        left[n + v] = scale / ROW_SCALE * factor
+    right = scale * (row.right + float(row.spins.sum()))
+    if row.strict and (step := _granularity(row)) > STRICT_STEP:
+        right += step
+    if row.switch is not None:
+        # Switched off, the row must hold for any bits and costs.
+        least = float(np.minimum(left[:n], 0).sum())
+        left[n + costs + row.switch] = -max(0.0, right - least)
+        right -= max(0.0, right - least)
+    return right
+
+
+def _granularity(row: Row) -> float:
+    """Half of the least positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
+    numbers = np.append(row.spins, row.right)
+    for exponent in range(14):
+        scaled = np.ldexp(numbers, exponent)
+        if (scaled == np.rint(scaled)).all():
+            return 2.0**-exponent / 2
+    return 0.0
