@@ -54,7 +54,7 @@ def write_archive(
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, **header})
     # A file object: given a path, numpy would append ".npz" to it.
-    write_whole(path, lambda stream: np.savez_compressed(stream, header=np.array(text), **arrays))
+    write_whole(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, header=np.array(text), **arrays))
 
 
 def read_archive(

@@ -28,6 +28,10 @@ class State(ABC):
         """Negate target `units[b]` of each sample b with `where[b]`; `units (B,)` int64, `where (B,)` bool."""
 
     @abstractmethod
+    def refresh(self) -> None:
+        """Recompute everything from the targets, which ends the drift of floating point."""
+
+    @abstractmethod
     def select(self, keep: Tensor) -> Self:
         """The state of the samples with `keep (B,)` alone."""
 

@@ -238,7 +238,7 @@ class LayerProblem(Problem):
     def _copy(self) -> Self:
         other = copy.copy(self)
         for name in ("energy", "energy64"):
-            other.__dict__.pop(name, None)
+            vars(other).pop(name, None)
         return other
 
     def _rebatch(self, change: Any, batch_shape: tuple[int, ...]) -> Self:

@@ -1,5 +1,6 @@
 """Targets of a layer problem under single flips: all n flip deltas at once, one flip at a time."""
 
+import copy
 from typing import Self
 
 import torch
@@ -45,8 +46,7 @@ class LayerState(State):
         self.objective = self.energy.total(self.pre, self.targets)
 
     def select(self, keep: Tensor) -> Self:
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.energy = self.energy.select(keep)
         for name in ("targets", "pre", "objective", *self._kept()):
             setattr(other, name, getattr(self, name)[keep])

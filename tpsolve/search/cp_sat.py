@@ -19,8 +19,9 @@ from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
 
-RANGE_BITS = 46
-"""Rows are scaled so that no sum exceeds 2^46: fine enough to close any gap, far from 64-bit overflow."""
+OBJECTIVE_BITS, ROW_BITS = 46, 58
+"""The model is scaled so that its objective stays below 2^46, exact as a float and fine enough to close
+any gap, and each row below 2^58, within CP-SAT's 64-bit integers."""
 POLL_SECONDS = 0.05
 
 
@@ -160,13 +161,9 @@ class _Integers:
 
     def __init__(self, model: SampleModel):
         self.model = model
-        sizes = [np.abs(row.spins).sum() + abs(row.right) for row in model.rows]
-        sizes += [
-            max((abs(k) for k in row.cost.values()), default=0) * max(model.most, default=1) for row in model.rows
-        ]
-        total = float(sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum())
-        largest = max([*sizes, total, 2.0**-200])
-        self.scale = 2.0 ** _whole_exponent(model, RANGE_BITS - math.frexp(largest)[1])
+        paid = sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum()
+        most = min([OBJECTIVE_BITS - _bits(paid), *(ROW_BITS - _bits(_size(row, model)) for row in model.rows)])
+        self.scale = 2.0 ** _whole_exponent(model, most)
         self._spins = np.rint(self.scale * model.spins)
         # Rounding of the objective's spins, and one unit for each cost that was rounded up.
         self._slack = float(np.abs(self.scale * model.spins - self._spins).sum()) + len(model.objective)
@@ -230,6 +227,16 @@ class _Integers:
         # The numbers of a row were themselves rounded when they were computed.
         error += 2.0**-49 * (abs(right) + float(np.abs(exact).sum()))
         return math.floor(right - error) - rounded_up
+
+
+def _bits(size: float) -> int:
+    """The exponent of the power of two above `size`."""
+    return math.frexp(max(float(size), 2.0**-200))[1]
+
+
+def _size(row: Row, model: SampleModel) -> float:
+    """The largest magnitude that the two sides of a row can have together."""
+    return np.abs(row.spins).sum() + abs(row.right) + sum(abs(k) * model.most[v] for v, k in row.cost.items())
 
 
 def _is_whole(values: Any) -> bool:

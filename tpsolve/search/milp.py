@@ -82,7 +82,7 @@ class _Answer:
 
 
 def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answer:
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import milp
 
     # Columns: bits (t = 2 bit - 1), costs in 1 / ROW_SCALE, switches.
     n, costs = model.n, len(model.most)
@@ -107,8 +107,8 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
         options["time_limit"] = seconds
     if nodes is not None:
         options["node_limit"] = nodes
-    constraints = LinearConstraint(left, low, high) if len(left) else ()
-    solve = partial(milp, price, integrality=whole, bounds=Bounds(0, upper), constraints=constraints)
+    constraints = (left, low, high) if len(left) else ()
+    solve = partial(milp, price, integrality=whole, bounds=(0, upper), constraints=constraints)
     answer = solve(options=options)
     if answer.status == 4:
         answer = solve(options={**options, "presolve": False})
@@ -127,7 +127,7 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
 def _fill(left: np.ndarray, row: Row, model: SampleModel) -> float:
     """Write `row` into its line of the matrix; its lower side."""
     n, costs = model.n, len(model.most)
-    scale = ROW_SCALE if row.cost else 1.0
+    scale = ROW_SCALE / max(map(abs, row.cost.values())) if row.cost else 1.0
     left[:n] = 2 * scale * row.spins
     for v, factor in row.cost.items():
         left[n + v] = scale / ROW_SCALE * factor

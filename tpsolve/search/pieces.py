@@ -3,8 +3,9 @@
 A loss of one unit is a function phi of its margin u = s z in [low, high]. It is described as the
 least of some convex pieces, each the greatest of some lines: phi(u) >= min over pieces of max over
 lines (slope u + intercept). A line common to all pieces, such as a chord below a concave part, holds
-whichever piece is chosen, and is what gives a relaxation its strength. Every line is lowered by more than the rounding of its computation.
-Where the loss is not piecewise linear, lines touch it at chosen points, and `points` adds more.
+whichever piece is chosen, and is what gives a relaxation its strength. Every line is lowered by more
+than the rounding of its computation. Where the loss is not piecewise linear, lines touch it at
+chosen points, and `points` adds more.
 """
 
 import itertools
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from tpsolve.losses import Loss
+
+NARROW = 1e-6
+"""Chords are drawn between margins at least so far apart, so that no slope explodes."""
 
 Line = tuple[float, float]
 """(slope, intercept)."""
@@ -81,8 +85,8 @@ def _lowered(slope: float, intercept: float, low: float, high: float) -> Line:
 
 
 def _chord(a: float, value_a: float, b: float, value_b: float, low: float, high: float) -> tuple[Line, ...]:
-    """The line through two points, in a tuple; empty if a is not left of b."""
-    if not a < b:
+    """The line through two points, in a tuple; empty if a is not well to the left of b."""
+    if b - a < NARROW:
         return ()
     slope = (value_b - value_a) / (b - a)
     return (_lowered(slope, value_a - slope * a, low, high),)
@@ -100,11 +104,16 @@ def _s_shaped(loss: Loss, low: float, high: float, touch: list[float]) -> list[P
     them, where it also lies below the concave part: where it passes below the left end.
     """
     convex = [_tangent(loss, point, low, high) for point in touch if point >= 0]
-    if low >= 0:
+    # So near to 0 the tangent at 0 exceeds the loss by |u|^3 / 3 at most: less than it is lowered by.
+    if low > -NARROW:
         return [Piece((*convex, (0.0, 0.0)))]
     left = _at(loss, low)[0]
     everywhere = (*(line for line in convex if line[0] * low + line[1] <= left), (0.0, 0.0))
-    ends = sorted({*(point for point in touch if point < 0), min(0.0, high)})
+    ends, last = [low], min(0.0, high)
+    for point in touch:
+        if ends[-1] + NARROW < point < last - NARROW:
+            ends.append(point)
+    ends.append(last)
     found = []
     for a, b in itertools.pairwise(ends):
         value_a, value_b = _at(loss, a)[0], _at(loss, b)[0]

@@ -15,8 +15,8 @@ from tpsolve.losses import ClassLoss, Loss
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.search.pieces import Piece, is_piecewise_linear, pieces
 
-SLOPE_UNIT = 2.0**-12
-"""Slopes of the exponential's tangents are whole multiples of this."""
+LEAST_SLOPE = 2.0**-20
+"""Probabilities below this are met by p >= 0 alone: an error of at most 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Touch:
         """Touch the loss at `targets (1, n)`; False if all was touched there already."""
         z = energy.pre(targets)
         if isinstance(energy.loss, ClassLoss):
-            values = (z.softmax(-1)[0] / SLOPE_UNIT).round().clamp(min=1) * SLOPE_UNIT
+            values = z.softmax(-1)[0].clamp(min=LEAST_SLOPE)
         else:
             values = (energy.targets * z)[0]
         fresh = False
@@ -94,7 +94,7 @@ class Touch:
 def first_touch(energy: LayerEnergy) -> Touch:
     """The least a model starts with; `pieces` adds a spread of points of its own."""
     if isinstance(energy.loss, ClassLoss):
-        slopes = [1.0, *(2.0**-k for k in range(1, 11)), 0.75, 0.375, 0.1875]
+        slopes = [0.75, 0.375, 0.1875, *(2.0**-k for k in range(11))]
         return Touch([list(slopes) for _ in range(len(energy.weight))])
     return Touch([[] for _ in range(len(energy.weight))])
 
@@ -182,13 +182,21 @@ def _add_cross_entropy(
     for k in range(len(weight)):
         p = model.new_cost(1.0)
         probabilities[p] = -1
-        for slope in slopes[k]:
-            units = round(slope / SLOPE_UNIT)
-            right = units * (1 - math.log(slope) + shifts[k])
-            right -= 64 * 2.0**-53 * units * (2 + abs(math.log(slope)) + abs(shifts[k]))
-            # units (x + 1 - ln a) <= p / SLOPE_UNIT with x = d_k - theta, all over the unit of slopes.
-            model.rows.append(Row(-units * rows[k], {p: round(1 / SLOPE_UNIT), theta: units}, right))
+        for above, below in sorted({_fraction(slope) for slope in slopes[k]}):
+            log = math.log(above / below)
+            right = above * (1 - log + shifts[k])
+            right -= 64 * 2.0**-53 * above * (2 + abs(log) + abs(shifts[k]))
+            # above (x + 1 - ln a) <= below p, with x = d_k - theta and a = above / below.
+            model.rows.append(Row(-above * rows[k], {p: below, theta: above}, right))
         if k != label:
             # theta is at least every difference.
             model.rows.append(Row(-rows[k], {theta: 1}, float(shifts[k] - 1e-12 * (1 + abs(shifts[k])))))
     model.rows.append(Row(np.zeros(model.n), probabilities, -1.0))
+
+
+def _fraction(slope: float) -> tuple[int, int]:
+    """A fraction near `slope`, to one part in 1024, with a power of two below."""
+    mantissa, exponent = math.frexp(slope)
+    above, below = round(1024 * mantissa), 2 ** (10 - exponent)
+    shared = math.gcd(above, below)
+    return above // shared, below // shared

@@ -28,7 +28,8 @@ class SignGradient(Solver):
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        assert isinstance(problem, LayerProblem) and problem.start is not None
+        assert isinstance(problem, LayerProblem)
+        assert problem.start is not None
         gradient = problem.gradient()
         report.offer(torch.where(gradient == 0, problem.start, -gradient.sign()))
         report.step()
