@@ -100,3 +100,18 @@ def check_device(argument: str, tensor: Tensor, device: torch.device) -> None:
         raise DeviceError(
             argument, f"a tensor on {tensor.device}", f"{device}, where the weight lies", "Move it with .to()."
         )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name, such as "cpu" or "cuda:0".
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise DeviceError("device", repr(name), f"one of {', '.join(here)}") from error
+    return device

@@ -8,9 +8,9 @@ from tpsolve.search.keep import Keep
 from tpsolve.search.local import LocalSolver
 from tpsolve.search.milp import Milp
 from tpsolve.search.random import Random
-from tpsolve.search.registry import SOLVERS
+from tpsolve.search.registry import SOLVERS, find_solver, solver_text
 from tpsolve.search.sign_gradient import SignGradient
-from tpsolve.search.solve import find_solver, solve
+from tpsolve.search.solve import solve
 
 __all__ = [
     "SOLVERS",
@@ -27,4 +27,5 @@ __all__ = [
     "Solver",
     "find_solver",
     "solve",
+    "solver_text",
 ]

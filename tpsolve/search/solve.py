@@ -2,27 +2,11 @@
 
 import torch
 
-from tpsolve.errors import ArgumentError, ContradictionError, UnknownNameError
+from tpsolve.errors import ArgumentError, ContradictionError
 from tpsolve.problems import Problem
 from tpsolve.result import Budget, Result
 from tpsolve.search.base import Callback, Report, Solver
-from tpsolve.search.registry import SOLVERS
-
-
-def find_solver(solver: "Solver | str") -> Solver:
-    """`solver` itself, or the registered one of this name with its default settings.
-
-    Raises:
-        UnknownNameError: no solver has this name; the message offers the nearest.
-        ArgumentError: neither a solver nor a name.
-    """
-    if isinstance(solver, str):
-        if solver not in SOLVERS:
-            raise UnknownNameError("solver", solver, SOLVERS)
-        return SOLVERS[solver]()
-    if not isinstance(solver, Solver):
-        raise ArgumentError("solver", repr(solver), "a solver such as HillClimb(), or a name such as 'hill-climb'")
-    return solver
+from tpsolve.search.registry import find_solver
 
 
 def solve(
@@ -40,7 +24,7 @@ def solve(
     Samples for which nothing was found in time get the problem's `start`, or +1 without one.
 
     Args:
-        solver: settings such as `HillClimb(restarts=8)`, or a name in `SOLVERS`.
+        solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8".
         generator: the source of all randomness; None: one of seed 0.
         callback: called with each `Progress`; True stops the search cleanly.
 

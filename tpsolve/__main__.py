@@ -1,0 +1,5 @@
+"""`python -m tpsolve`."""
+
+from tpsolve.cli import main
+
+main()

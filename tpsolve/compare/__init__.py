@@ -1,0 +1,8 @@
+"""Floor 5: solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
+
+from tpsolve.compare.report import write_report
+from tpsolve.compare.runner import Comparison, run_comparison
+from tpsolve.compare.suites import SUITES
+from tpsolve.compare.summary import Summary, summarise
+
+__all__ = ["SUITES", "Comparison", "Summary", "run_comparison", "summarise", "write_report"]

@@ -1,0 +1,245 @@
+"""Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
+
+import itertools
+import json
+import math
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tpsolve.archive import write_whole
+from tpsolve.compare.rows import RowLog
+from tpsolve.compare.suites import SUITES
+from tpsolve.errors import (
+    ArgumentError,
+    FileFormatError,
+    FolderError,
+    NotAcceptedError,
+    TooLargeError,
+    UnknownNameError,
+)
+from tpsolve.problems import Instance, load_problem
+from tpsolve.result import Budget, Progress, Result
+from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
+from tpsolve.spins import find_device
+
+LIBRARIES = ("tpsolve", "torch", "ortools", "scipy", "numpy")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and where it is kept.
+
+    Args:
+        folder: of the run; made if missing.
+        suite: a name in `SUITES`.
+        solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver.
+        samples: of each instance.
+        seconds: budget a sample; an instance of B samples has B times as much.
+        seeds: of the solvers; one that draws nothing runs under the first alone.
+        suite_seed: of the instances.
+        device: where the problems lie.
+
+    Raises:
+        ArgumentError, UnknownNameError: an argument makes no sense.
+        DeviceError: there is no such device.
+    """
+
+    folder: Path
+    suite: str = "digits"
+    solvers: tuple[str, ...] = ()
+    samples: int = 4
+    seconds: float = 0.4
+    seeds: tuple[int, ...] = (0, 1, 2)
+    suite_seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self):
+        if self.suite not in SUITES:
+            raise UnknownNameError("suite", self.suite, SUITES)
+        for solver in self.solvers:
+            find_solver(solver)
+        if self.samples < 1:
+            raise ArgumentError("samples", self.samples, "at least 1")
+        if not self.seeds:
+            raise ArgumentError("seeds", "none", "at least one seed")
+        Budget(seconds=self.seconds)
+        find_device(self.device)
+
+    @property
+    def budget(self) -> Budget:
+        """Of each solve."""
+        return Budget(seconds=self.seconds * self.samples)
+
+    @property
+    def log(self) -> RowLog:
+        """Its rows."""
+        return RowLog(self.folder / "rows.jsonl")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One solve: what becomes one row."""
+
+    instance: Instance
+    solver: Solver
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies its row within a run."""
+        return self.instance.name, solver_text(self.solver), self.seed
+
+
+def run_comparison(
+    comparison: Comparison,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Solve what has no row yet, and return the rows of all finished tasks.
+
+    Args:
+        progress: called with (rows finished, rows in all, what is solved now).
+        stop: asked many times a second; True ends cleanly, dropping only the solve under way.
+
+    Raises:
+        FolderError: the folder can't be written, or holds another comparison.
+        FileFormatError: its files are damaged.
+    """
+    _claim_folder(comparison)
+    instances = _instances(comparison)
+    finished = {_row_key(row): row for row in comparison.log.read()}
+    tasks = list(_tasks(comparison, instances))
+    done = [finished[task.key] for task in tasks if task.key in finished]
+    waiting = [task for task in tasks if task.key not in finished]
+    for task in waiting:
+        if progress is not None:
+            progress(len(done), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
+        row = _solve_task(task, comparison, stop)
+        if stop():
+            break
+        comparison.log.append(row)
+        done.append(row)
+    if progress is not None:
+        progress(len(done), len(tasks), "")
+    return done
+
+
+def _tasks(comparison: Comparison, instances: list[Instance]) -> Iterator[Task]:
+    chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.installed())
+    for instance, text in itertools.product(instances, chosen):
+        solver = find_solver(text)
+        try:
+            solver.check(instance.problem)
+        except (NotAcceptedError, TooLargeError):
+            continue
+        for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
+            yield Task(instance, solver, seed)
+
+
+def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) -> dict[str, Any]:
+    problem = task.instance.problem
+
+    def callback(progress: Progress) -> bool:
+        return stop()
+
+    row = {
+        "instance": task.instance.name,
+        "solver": solver_text(task.solver),
+        "settings": asdict(task.solver),
+        "exact": task.solver.exact,
+        "seed": task.seed,
+        "budget": asdict(comparison.budget),
+        "loss": problem.loss,
+        "n_vars": problem.n_vars,
+        "n_units": problem.n_units,
+        "start": None if problem.start is None else problem.objective(problem.start).tolist(),
+        "fingerprint": problem.fingerprint,
+        "device": _device_name(problem.device),
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    generator = torch.Generator().manual_seed(task.seed)
+    try:
+        result = solve(problem, task.solver, budget=comparison.budget, generator=generator, callback=callback)
+    except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
+        return {**row, "error": f"{type(error).__name__}: {error}"}
+    return {**row, **_outcome(task.instance, result)}
+
+
+def _outcome(instance: Instance, result: Result) -> dict[str, Any]:
+    start = instance.problem.start
+    flips = None if start is None else (result.targets != start).float().mean(-1).tolist()
+    return {
+        "objective": result.objective.tolist(),
+        "bound": _finite(result.bound.tolist()),
+        "status": [status.value for status in result.status],
+        "flips": flips,
+        "seconds": result.stats["seconds"],
+        "steps": result.stats["steps"],
+        "found_at": _finite(result.stats["found_at"].tolist()),
+        "proved_at": _finite(result.stats["proved_at"].tolist()),
+        "notes": result.stats["notes"],
+        "trace": [_finite([p.seconds, p.objective, p.bound]) for p in result.trace],
+    }
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """JSON has no infinity: null stands for "not yet"."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _row_key(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["instance"], row["solver"], row["seed"]
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def _claim_folder(comparison: Comparison) -> None:
+    """Make the folder, and hold that it keeps one comparison: equal instances and budget."""
+    settings = {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+    path = comparison.folder / "comparison.json"
+    try:
+        comparison.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{comparison.folder}: can't be made ({error.strerror}). Choose another --runs.") from error
+    if not path.exists():
+        write_whole(path, lambda stream: stream.write(json.dumps(settings, indent=2).encode()))
+        return
+    try:
+        known = json.loads(path.read_text())
+    except ValueError as error:
+        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.") from error
+    changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
+    if changed:
+        raise FolderError(
+            f"{comparison.folder}: holds a comparison with {', '.join(changed)}. "
+            "Choose another --name, or --fresh to begin anew."
+        )
+
+
+def _instances(comparison: Comparison) -> list[Instance]:
+    """The suite's instances, made once and then read from the run's folder, so that a resumed run has the same."""
+    folder = comparison.folder / "instances"
+    index = folder / "index.json"
+    if not index.exists():
+        folder.mkdir(exist_ok=True)
+        made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
+        for number, instance in enumerate(made):
+            instance.problem.save(folder / f"{number:02d}.npz")
+        names = json.dumps([instance.name for instance in made], indent=2).encode()
+        write_whole(index, lambda stream: stream.write(names))
+    names = json.loads(index.read_text())
+    device = find_device(comparison.device)
+    return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]

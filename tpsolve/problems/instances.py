@@ -1,0 +1,124 @@
+"""Named, seeded layer problems: for tests, benchmarks and first steps."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.problems.layer import LayerProblem
+from tpsolve.spins import random_spins, sign
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A problem with a name, and its optimum `(*batch,)` where that is known by construction."""
+
+    name: str
+    problem: LayerProblem
+    optimum: Tensor | None = None
+
+
+Generator = Callable[[int, int, int, torch.Generator], Instance]
+"""(n targets, m units above, samples, generator) -> instance."""
+
+
+def planted(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Hinge problems that hidden targets solve with every margin at least 1: optimum 0."""
+    weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
+    hidden = random_spins((samples, n), generator)
+    z = hidden @ weight.T
+    # Each row is scaled until the weakest of its margins is 1, with room for rounding.
+    weight = weight * (1.001 / z.abs().amin(0).clamp(min=1e-3)).clamp(min=1)[:, None]
+    problem = LayerProblem(weight, sign(hidden @ weight.T), start=random_spins((samples, n), generator))
+    return Instance("planted", problem, torch.zeros(samples, dtype=torch.float64))
+
+
+def random(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Hinge problems of normal weights scaled by 1 / sqrt(n), coin-flip targets and activations."""
+    weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
+    targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
+    return Instance("random", LayerProblem(weight, targets, start=start))
+
+
+def qubo(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """The squared loss of the same weights: quadratic unconstrained binary optimisation."""
+    weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
+    targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
+    return Instance("qubo", LayerProblem(weight, targets, loss="squared", start=start))
+
+
+def parity(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Zero-one problems of m units that count the +1s, wanted to fire in a random pattern.
+
+    Unit k fires from k + 1 ones on, so a target set is its count, and the optimum the best of n + 1.
+    Single flips change the count by 1 only: long plateaus, as in parity. At most n units.
+    """
+    m = min(m, n)
+    weight = torch.ones(m, n)
+    # z = 2 ones - n + bias, which is at least 0 from k + 1 ones on.
+    bias = n - 2.0 * torch.arange(1, m + 1)
+    targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
+    problem = LayerProblem(weight, targets, bias=bias, loss="zero-one", start=start)
+    ones = torch.arange(n + 1)[:, None]
+    outputs = sign(2.0 * ones - n + bias)
+    optimum = (outputs[:, None] != targets).sum(-1).amin(0).double()
+    return Instance("parity", problem, optimum)
+
+
+def ill_scaled(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Hinge problems in float64 whose rows and columns span four powers of ten each."""
+    rows = 10 ** (4 * torch.rand(m, 1, generator=generator, dtype=torch.float64) - 2)
+    columns = 10 ** (4 * torch.rand(1, n, generator=generator, dtype=torch.float64) - 2)
+    weight = rows * columns * torch.randn(m, n, generator=generator, dtype=torch.float64)
+    targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
+    return Instance("ill-scaled", LayerProblem(weight, targets, start=start))
+
+
+def ties(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Perceptron problems of weights in {-1, 0, +1}, each column twice: many equal optima, many z = 0."""
+    half = torch.randint(-1, 2, (m, (n + 1) // 2), generator=generator).float()
+    weight = torch.cat([half, half], dim=1)[:, :n]
+    targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
+    return Instance("ties", LayerProblem(weight, targets, loss="perceptron", start=start))
+
+
+def dont_care(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+    """Hinge problems all of whose targets are 0, with a stay penalty: optimum 0, at the activations."""
+    weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
+    start = random_spins((samples, n), generator)
+    problem = LayerProblem(weight, torch.zeros(samples, m), start=start, stay=0.5)
+    return Instance("dont-care", problem, torch.zeros(samples, dtype=torch.float64))
+
+
+GENERATORS: dict[str, Generator] = {
+    "planted": planted,
+    "random": random,
+    "qubo": qubo,
+    "parity": parity,
+    "ill-scaled": ill_scaled,
+    "ties": ties,
+    "dont-care": dont_care,
+}
+
+
+def make_instance(name: str, *, n: int = 16, m: int = 10, samples: int = 8, seed: int = 0) -> Instance:
+    """The instance of this generator; equal arguments give equal problems.
+
+    Args:
+        n: targets sought.
+        m: units above that read them.
+        samples: of the batch.
+
+    Raises:
+        UnknownNameError: no generator has this name.
+        ArgumentError: a size below 1.
+    """
+    if name not in GENERATORS:
+        raise UnknownNameError("name", name, GENERATORS)
+    for argument, size in (("n", n), ("m", m), ("samples", samples)):
+        if size < 1:
+            raise ArgumentError(argument, size, "at least 1")
+    return GENERATORS[name](n, m, samples, torch.Generator().manual_seed(seed))
