@@ -48,8 +48,9 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
         if not curves:
             continue
         grid = np.unique(np.concatenate([seconds for seconds, _ in curves]))
-        grid = grid[grid >= max(seconds[0] for seconds, _ in curves)]
-        values = [left[np.searchsorted(seconds, grid, side="right") - 1] for seconds, left in curves]
+        values = [
+            np.concatenate([[1.0], left])[np.searchsorted(seconds, grid, side="right")] for seconds, left in curves
+        ]
         mean = np.maximum(np.mean(values, axis=0), LEAST_LEFT)
         axes.step(grid, mean, where="post", color=colour, label=name, linewidth=2)
         axes.plot(grid[-1], mean[-1], "o", color=colour, markersize=6)
@@ -122,7 +123,7 @@ def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], str]]:
 
 
 def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Seconds, and the share of the improvement left at each; None where there is none to make."""
+    """Seconds, and the share of the improvement left from each on (1 before); None where there is none to make."""
     best = float(np.mean(known[row["instance"]].objective))
     points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
     if row["start"] is None or not points:

@@ -17,6 +17,7 @@ from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.local import descend
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
 
 OBJECTIVE_BITS, ROW_BITS = 46, 58
@@ -27,7 +28,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class CpSat(Solver):
-    """Exact targets, sample by sample, by CP-SAT (Google OR-tools).
+    """Exact targets, sample by sample, by CP-SAT (Google OR-tools), from the end of a steepest descent.
 
     Piecewise-linear losses enter exactly. The soft hinge, logistic, squared and cross-entropy losses
     enter as lines that lie certainly below them and are refined where the answer falls, until the
@@ -56,8 +57,7 @@ class CpSat(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)
         energy = problem.energy64
-        if problem.start is not None:
-            report.offer(problem.start)
+        descend(problem, report)
         for row, share in report.each_sample():
             self._solve_sample(energy.select(row), row, share, generator, report)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpsolve.errors import ArgumentError
 from tpsolve.problems.base import State
-from tpsolve.search.local import LocalSolver, draw, least_gain
+from tpsolve.search.local import LocalSolver, draw, least_gain, steepest_flip
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class HillClimb(LocalSolver):
             raise ArgumentError("improvement", repr(self.improvement), "'steepest' or 'first'")
 
     def step(self, state: State, memory: Any, generator: torch.Generator) -> Tensor:
+        if self.improvement == "steepest":
+            return steepest_flip(state)
         delta = state.flip_delta()
         improving = delta < -least_gain(state)
-        if self.improvement == "first":
-            score = draw(tuple(delta.shape), delta, generator)
-            units = torch.where(improving, score, -1.0).argmax(1)
-        else:
-            units = delta.argmin(1)
+        score = draw(tuple(delta.shape), delta, generator)
         where = improving.any(1)
-        state.flip(units, where)
+        state.flip(torch.where(improving, score, -1.0).argmax(1), where)
         return where

@@ -84,6 +84,23 @@ class LocalSolver(Solver):
         return drawn if problem.start is None else torch.cat([problem.start, drawn])
 
 
+def steepest_flip(state: State) -> Tensor:
+    """Flip the best target of every sample that a flip improves; `(B,)` bool: which these were."""
+    delta = state.flip_delta()
+    least, units = delta.min(1)
+    improving = least < -least_gain(state)[:, 0]
+    state.flip(units, improving)
+    return improving
+
+
+def descend(problem: Problem, report: Report) -> None:
+    """Offer the end of a steepest descent from `start` (from all +1 without one): a first incumbent."""
+    state = problem.state(report.targets if problem.start is None else problem.start)
+    while bool(steepest_flip(state).any()) and report.seconds_left > 0:
+        pass
+    report.offer(state.targets)
+
+
 def least_gain(state: State) -> Tensor:
     """By how much a flip must lower the objective to count, `(B, 1)`: what rounding alone can feign."""
     return (8 * torch.finfo(state.objective.dtype).eps * (1 + state.objective.abs()))[:, None]

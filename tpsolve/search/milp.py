@@ -12,6 +12,7 @@ from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.result import OPTIMALITY_TOLERANCE, Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.local import descend
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
 
 ROW_SCALE = 1024.0
@@ -22,14 +23,15 @@ STRICT_STEP = 1e-4
 
 @dataclass(frozen=True)
 class Milp(Solver):
-    """Exact targets, sample by sample, by the HiGHS branch and bound of `scipy.optimize.milp`.
+    """Exact targets, sample by sample, by HiGHS, the branch and bound of `scipy.optimize.milp`.
 
     The losses enter as in `CpSat`, lines certainly below them and refined where the answer falls, but
     in floating point. The bound reported is HiGHS's own less half of `OPTIMALITY_TOLERANCE`: it holds
     up to HiGHS's arithmetic, and unlike that of `CpSat` is no proof in exact arithmetic.
 
-    One step is one node of each sample's tree. HiGHS can't be interrupted within a sample: a
-    callback and Ctrl-C are heard between samples, and between the refinements of one.
+    A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node
+    of each sample's tree. HiGHS can't be interrupted within a sample: a callback and Ctrl-C are heard
+    between samples, and between the refinements of one.
     """
 
     name = "milp"
@@ -40,8 +42,7 @@ class Milp(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)
         energy = problem.energy64
-        if problem.start is not None:
-            report.offer(problem.start)
+        descend(problem, report)
         for row, share in report.each_sample():
             self._solve_sample(energy.select(row), row, share, report)
 
