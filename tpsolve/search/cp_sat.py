@@ -70,7 +70,7 @@ class CpSat(Solver):
         conflicts = 0
         while True:
             model = sample_model(energy, touch)
-            scaled = _Integers(model)
+            scaled = IntegerModel(model)
             hint = report.targets[row[0]] if math.isfinite(report.objective[row]) else None
             built, bits = scaled.build(hint)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
@@ -91,7 +91,7 @@ class CpSat(Solver):
                 return
 
     @staticmethod
-    def _pulse(report: Report, row: Tensor, scaled: "_Integers", integer_bound: float) -> bool:
+    def _pulse(report: Report, row: Tensor, scaled: "IntegerModel", integer_bound: float) -> bool:
         known = report.bound.clone()
         known[row] = known[row].clamp(min=scaled.bound(integer_bound))
         return report.pulse(bound=known)
@@ -152,7 +152,7 @@ def _run(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
     return status
 
 
-class _Integers:
+class IntegerModel:
     """A `SampleModel` in integers that certainly lies below it.
 
     Costs are scaled by `scale` and rounded up; a row's spins are rounded and its right side lowered

@@ -1,0 +1,50 @@
+"""What every benchmark shares: timing in turns, and rows on disk from which tables are drawn."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each contender over `repeats` rounds in which all run one after the other, after one warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(repeats + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:
+    """Median over the rounds of one contender's time over another's."""
+    return statistics.median(a / b for a, b in zip(seconds[name], seconds[against], strict=True))
+
+
+def save(benchmark: str, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of this benchmark, each with the machine and the versions that made it."""
+    where = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "python": platform.python_version(),
+        **{library: metadata.version(library) for library in ("tpsolve", "torch", "ortools", "scipy")},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    lines = [json.dumps({**row, **where}) for row in rows]
+    (RESULTS / f"{benchmark}.jsonl").write_text("\n".join(lines) + "\n")
+    for row in rows:
+        print(
+            "  ".join(
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+            )
+        )
