@@ -21,9 +21,10 @@ def measure(n: int, m: int, count: int) -> dict[str, object]:
     seconds, build, optimal, objectives = [], [], 0, []
     for seed in range(count):
         problem = make_instance("random", n=n, m=m, samples=1, seed=seed).problem
+        assert problem.start is not None
         energy = problem.energy64
         started = time.perf_counter()
-        IntegerModel(sample_model(energy, first_touch(energy))).build(problem.start)
+        IntegerModel(sample_model(energy, first_touch(energy))).build(problem.start[0])
         build.append(time.perf_counter() - started)
         generator = torch.Generator().manual_seed(seed)
         result = solve(problem, CpSat(workers=2), budget=Budget(seconds=60), generator=generator)

@@ -1,0 +1,22 @@
+"""Draw the README's pictures from the rows of a comparison: python docs/pictures.py runs/digits"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tpsolve.compare import Comparison, summarise
+from tpsolve.compare.plots import gap_against_seconds
+from tpsolve.compare.report import as_table, caption
+from tpsolve.compare.summary import advice
+
+IMAGES = Path(__file__).parent / "images"
+
+if __name__ == "__main__":
+    rows = Comparison(folder=Path(sys.argv[1])).log.read()
+    console = Console(record=True, width=84, file=open("/dev/null", "w"))
+    console.print("$ tpsolve compare", highlight=False)
+    console.print(as_table(summarise(rows), caption(rows)))
+    console.print(advice(summarise(rows)), highlight=False)
+    console.save_svg(str(IMAGES / "compare.svg"), title="tpsolve")
+    gap_against_seconds(rows).savefig(IMAGES / "gap.svg")
