@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,8 @@ from tpsolve.errors import FileFormatError, FolderError
 
 FORMAT = "tpsolve"
 VERSION = 1
+# What numpy, zipfile, zlib and json raise on bytes that are not theirs.
+_DAMAGE = (ValueError, KeyError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def write_whole(path: str | PathLike[str], write: Any) -> None:
@@ -58,9 +61,17 @@ def write_archive(
 
 
 def read_archive(
-    path: str | PathLike[str], kind: str, required: tuple[str, ...]
+    path: str | PathLike[str],
+    kind: str,
+    required: tuple[str, ...],
+    fields: tuple[str, ...],
+    optional: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the header of a file written by `write_archive`.
+
+    Args:
+        required, optional: names of the arrays that must and may be in it.
+        fields: names that the header must hold.
 
     Raises:
         FileFormatError: missing, truncated, foreign, of another kind or version.
@@ -73,19 +84,21 @@ def read_archive(
         raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
     if header.get("kind") != kind:
         raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
-    missing = [name for name in required if name not in arrays]
-    if missing:
-        raise FileFormatError(f"{path}: lacks {', '.join(missing)}; the file is damaged. Write it again.")
+    missing = [name for name in required if name not in arrays] + [name for name in fields if name not in header]
+    added = [name for name in arrays if name not in required + optional]
+    if missing or added:
+        what = f"lacks {', '.join(missing)}" if missing else f"holds {', '.join(added)} besides"
+        raise FileFormatError(f"{path}: {what}; the file is damaged. Write it again.")
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, header
 
 
 def _read(path: Path, stream: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
     try:
-        with np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        archive = np.load(stream, allow_pickle=False)
+        arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("header")))
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, OSError) as error:
+    except (*_DAMAGE, OSError) as error:
         raise FileFormatError(foreign) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileFormatError(foreign)

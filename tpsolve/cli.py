@@ -17,13 +17,14 @@ from tpsolve.version import __version__
 
 app = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # What a command is asked for goes to standard output, what it says on the way to standard error.
 output, notes = Console(), Console(stderr=True)
 
+LARGEST_SEED = 2**63 - 1
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
 
@@ -54,11 +55,14 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
     """Target search for networks of hard-threshold units: compare solvers, or run one."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -72,7 +76,7 @@ def compare(
     samples: Annotated[int, typer.Option(help="Samples of each instance.")] = 4,
     seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.4,
     seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
-    suite_seed: Annotated[int, typer.Option(help="Seed of the instances.")] = 0,
+    suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier rows and begin anew.")] = False,
 ) -> None:
@@ -109,8 +113,8 @@ def compare(
         report = write_report(comparison, rows)
     summaries = summarise(rows)
     output.print(as_table(summaries, caption(rows)))
-    output.print(advice(summaries), highlight=False)
-    output.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    output.print(advice(summaries), highlight=False, markup=False)
+    _say(f"Report: {report}")
     if interrupt.asked:
         notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
         raise typer.Exit(INTERRUPTED)
@@ -122,18 +126,16 @@ def list_solvers() -> None:
     from tpsolve.search import SOLVERS
 
     table = Table()
-    for heading in ("solver", "accepts", "exact", "random", "library", "settings", "what it does"):
-        table.add_column(heading, no_wrap=heading in ("solver", "accepts"))
+    for heading in ("solver", "accepts", "exact", "library", "what it does"):
+        table.add_column(heading, overflow="fold")
     for solver_name, kind in SOLVERS.items():
-        library = kind.library or "-"
+        library = (kind.library or "-").partition(".")[0]
         table.add_row(
             solver_name,
             ", ".join(accepted.__name__ for accepted in kind.accepts),
             "yes" if kind.exact else "no",
-            "yes" if kind.stochastic else "no",
             library if kind.installed() else f"{library} (not installed)",
-            ", ".join(f"{name}={value}" for name, value in _defaults(kind).items()) or "-",
-            (kind.__doc__ or "").strip().split("\n")[0].split(". ")[0].rstrip("."),
+            _what_it_does(kind),
         )
     output.print(table)
 
@@ -144,7 +146,7 @@ def solve(
     solver: Annotated[str, typer.Option(help="See `tpsolve list`; settings follow a colon.")] = "cp-sat",
     seconds: Annotated[float | None, typer.Option(help="Wall-clock limit of the call; 10 if none is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Limit in steps of each sample.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the solver.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the solver.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     save: Annotated[Path | None, typer.Option(help="Write the result here (.npz), for `tpsolve verify`.")] = None,
 ) -> None:
@@ -185,7 +187,7 @@ def solve(
         notes.print(f"Sample {row}: {reason}", highlight=False)
     if save is not None:
         result.save(save, fingerprint=problem.fingerprint)
-        output.print(f"Saved: {save}", highlight=False)
+        _say(f"Saved: {save}")
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
 
@@ -226,7 +228,7 @@ def instances(
     n: Annotated[int, typer.Option("--n", help="Targets sought.")] = 16,
     m: Annotated[int, typer.Option("--m", help="Units above that read them.")] = 10,
     samples: Annotated[int, typer.Option(help="Samples of the batch.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the generator.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the generator.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write it; by default NAME.npz.")] = None,
 ) -> None:
     """List the built-in generators of problems, or write one of their problems to a file."""
@@ -242,7 +244,7 @@ def instances(
     path = out or Path(f"{name}.npz")
     made.problem.save(path)
     optimum = "" if made.optimum is None else f", mean optimum {made.optimum.mean():.6g} by construction"
-    output.print(f"Saved: {path}: {made.problem}{optimum}", highlight=False, soft_wrap=True)
+    _say(f"Saved: {path}: {made.problem}{optimum}")
 
 
 def main() -> None:
@@ -256,13 +258,18 @@ def main() -> None:
         notes.print("tpsolve: interrupted.", highlight=False)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        from click import ClickException
-
-        if not isinstance(error, ClickException):
+        # Typer's own errors of usage; their class has moved between its versions.
+        message = getattr(error, "format_message", None)
+        if message is None:
             raise
-        notes.print(f"tpsolve: {error.format_message()}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"tpsolve: {message()}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: paths hold brackets and may be long."""
+    output.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _progress_bar(seconds: float | None = None) -> Progress:
@@ -279,10 +286,13 @@ def _progress_bar(seconds: float | None = None) -> Progress:
     )
 
 
-def _defaults(kind: type) -> dict[str, object]:
+def _what_it_does(kind: type) -> str:
+    """The first sentence of a solver's docstring, and its settings."""
     import dataclasses
 
-    return {field.name: field.default for field in dataclasses.fields(kind)}
+    sentence = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).split(". ")[0].split("; ")[0].rstrip(".")
+    settings = ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(kind))
+    return f"{sentence}; {settings}" if settings else sentence
 
 
 def _delete_run(folder: Path) -> None:

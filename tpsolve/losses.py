@@ -67,7 +67,11 @@ def _kinked_value(kinks: tuple[tuple[float, float], ...]) -> Callable[[Tensor, T
 def _kinked_slope(kinks: tuple[tuple[float, float], ...]) -> Callable[[Tensor, Tensor], Tensor]:
     def slope(z: Tensor, s: Tensor) -> Tensor:
         margin = s * z
-        active = sum((factor * (margin < offset) for offset, factor in kinks), torch.zeros_like(margin))
+        # On the kink itself the flatter side: left of it the slope is steeper by the factor.
+        active = sum(
+            (factor * (margin < offset if factor > 0 else margin <= offset) for offset, factor in kinks),
+            torch.zeros_like(margin),
+        )
         return -s * active
 
     return slope

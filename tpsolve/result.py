@@ -129,7 +129,7 @@ def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
     Raises:
         FileFormatError: no tpsolve result, truncated, or of another version.
     """
-    arrays, header = read_archive(path, "result", ("targets", "objective", "bound"))
+    arrays, header = read_archive(path, "result", ("targets", "objective", "bound"), ("fingerprint", "stats", "trace"))
     trace = tuple(Progress(int(s), *map(float, rest)) for s, *rest in header["trace"])
     result = Result(arrays["targets"], arrays["objective"], arrays["bound"], trace, header["stats"])
     return result, header["fingerprint"]

@@ -41,14 +41,17 @@ def random_spins(
 def check_tensor(argument: str, value: object, device: torch.device | None = None) -> Tensor:
     """`value` as a detached tensor of float32 or float64; lists, numpy arrays and integers are converted.
 
-    What is no tensor yet is put on `device`; a tensor stays where it is.
+    What is no tensor yet is put on `device`, where a tensor must lie already.
 
     Raises:
         ArgumentError: it can't be read as a tensor of numbers.
+        DeviceError: it is a tensor on another device.
         NotFiniteError: it holds NaN or infinity; the message counts them.
     """
     if isinstance(value, Tensor):
         tensor = value.detach()
+        if device is not None:
+            check_device(argument, tensor, device)
     else:
         try:
             tensor = torch.as_tensor(value, device=device)
@@ -110,8 +113,14 @@ def find_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(1, device=device).item()  # the meta device has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise DeviceError("device", repr(name), f"one of {', '.join(here)}") from error
     return device
+
+
+def check_count(argument: str, value: object, least: int) -> None:
+    """Raise ArgumentError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(argument, value, f"a whole number of at least {least}")

@@ -81,6 +81,8 @@ def solved_against_seconds(rows: list[Row]) -> Figure:
 def who_beats_whom(rows: list[Row]) -> Figure:
     """Share of samples on which the solver of the row is strictly better than that of the column."""
     names, table = wins(rows)
+    if not names:
+        return Figure(figsize=(4, 1))
     figure = Figure(figsize=(2.2 + 0.75 * len(names), 1.6 + 0.6 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")

@@ -32,8 +32,10 @@ def as_table(summaries: list[Summary], caption: str) -> Table:
     table = Table(caption=caption, caption_justify="left")
     for number, (heading, _) in enumerate(COLUMNS):
         # Two words, two lines: the table then fits 80 columns.
-        justify = "left" if number == 0 else "right"
-        table.add_column(heading.replace(" ", "\n", 1), justify=justify, no_wrap=True)
+        if number == 0:
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True, min_width=_width(heading))
     for summary in summaries:
         table.add_row(*(content(summary) for _, content in COLUMNS))
     return table
@@ -105,6 +107,11 @@ def _svg(figure: Figure) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def _width(heading: str) -> int:
+    """Of the heading on two lines, and of a figure."""
+    return max(len(part) for part in [*heading.split(" ", 1), "1.23e-05" if "mean" in heading else "100%"])
 
 
 def _number(value: float) -> str:

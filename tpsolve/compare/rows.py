@@ -13,16 +13,17 @@ class RowLog:
 
     Args:
         path: need not exist yet; its folder must.
+        fields: what every row holds.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, fields: tuple[str, ...] = ()):
+        self.path, self.fields = path, fields
 
     def read(self) -> list[dict[str, Any]]:
         """All whole rows. A last line torn by a kill or a full disk is cut off the file.
 
         Raises:
-            FileFormatError: an earlier line is no JSON object: the file is not such a log.
+            FileFormatError: an earlier line is no JSON object with these fields: the file is not such a log.
         """
         if not self.path.exists():
             return []
@@ -39,7 +40,7 @@ class RowLog:
                 raise FileFormatError(
                     f"{self.path}:{number}: not a row of a comparison. Move the file away."
                 ) from error
-            if not isinstance(row, dict):
+            if not isinstance(row, dict) or any(field not in row for field in self.fields):
                 raise FileFormatError(f"{self.path}:{number}: not a row of a comparison. Move the file away.")
             rows.append(row)
         return rows

@@ -1,5 +1,6 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -27,9 +28,10 @@ from tpsolve.errors import (
 from tpsolve.problems import Instance, load_problem
 from tpsolve.result import Budget, Progress, Result
 from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
-from tpsolve.spins import find_device
+from tpsolve.spins import check_count, find_device
+from tpsolve.version import __version__
 
-LIBRARIES = ("tpsolve", "torch", "ortools", "scipy", "numpy")
+LIBRARIES = ("torch", "ortools", "scipy", "numpy")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ class Comparison:
             raise UnknownNameError("suite", self.suite, SUITES)
         for solver in self.solvers:
             find_solver(solver)
-        if self.samples < 1:
-            raise ArgumentError("samples", self.samples, "at least 1")
+        check_count("samples", self.samples, 1)
         if not self.seeds:
             raise ArgumentError("seeds", "none", "at least one seed")
         Budget(seconds=self.seconds)
@@ -80,7 +81,7 @@ class Comparison:
     @property
     def log(self) -> RowLog:
         """Its rows."""
-        return RowLog(self.folder / "rows.jsonl")
+        return RowLog(self.folder / "rows.jsonl", ("instance", "solver", "seed"))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def run_comparison(
     _claim_folder(comparison)
     instances = _instances(comparison)
     finished = {_row_key(row): row for row in comparison.log.read()}
-    tasks = list(_tasks(comparison, instances))
+    tasks = list({task.key: task for task in _tasks(comparison, instances)}.values())
     done = [finished[task.key] for task in tasks if task.key in finished]
     waiting = [task for task in tasks if task.key not in finished]
     for task in waiting:
@@ -163,7 +164,7 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
         "start": None if problem.start is None else problem.objective(problem.start).tolist(),
         "fingerprint": problem.fingerprint,
         "device": _device_name(problem.device),
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "versions": _versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     generator = torch.Generator().manual_seed(task.seed)
@@ -200,6 +201,15 @@ def _row_key(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["instance"], row["solver"], row["seed"]
 
 
+def _versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {"tpsolve": __version__}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -217,10 +227,7 @@ def _claim_folder(comparison: Comparison) -> None:
     if not path.exists():
         write_whole(path, lambda stream: stream.write(json.dumps(settings, indent=2).encode()))
         return
-    try:
-        known = json.loads(path.read_text())
-    except ValueError as error:
-        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.") from error
+    known = _read_json(path, dict)
     changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
     if changed:
         raise FolderError(
@@ -240,6 +247,16 @@ def _instances(comparison: Comparison) -> list[Instance]:
             instance.problem.save(folder / f"{number:02d}.npz")
         names = json.dumps([instance.name for instance in made], indent=2).encode()
         write_whole(index, lambda stream: stream.write(names))
-    names = json.loads(index.read_text())
+    names = _read_json(index, list)
     device = find_device(comparison.device)
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.") from error
+    if not isinstance(value, kind):
+        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.")
+    return value

@@ -111,6 +111,11 @@ def advice(summaries: list[Summary]) -> str:
         free = next((s for s in quick if s.solver == "sign-gradient"), None)
         if free is not None and free is not best and np.isfinite(free.gap):
             parts.append(f"sign-gradient costs a gradient and ends {free.gap:.3g} above the optimum on average")
+    if not parts:
+        best = min(ran, key=lambda s: s.objective)
+        parts.append(
+            f"no optimum was proved; {best.solver} has the least mean objective, {_time(best.seconds)} a sample"
+        )
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."
 

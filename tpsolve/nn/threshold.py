@@ -10,7 +10,8 @@ from tpsolve.spins import sign
 
 
 def _soft_hinge(z: Tensor) -> Tensor:
-    return 1 - torch.tanh(z) ** 2
+    # sech(z)^2, without the cancellation of 1 - tanh(z)^2 for large z.
+    return 4 * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z)
 
 
 def _saturated_hinge(z: Tensor) -> Tensor:

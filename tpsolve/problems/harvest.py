@@ -1,5 +1,7 @@
 """Layer problems taken from a network: its weights, its activations, the targets it would want."""
 
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,57 +38,98 @@ def harvest(
         stay: the stay penalty of every problem.
 
     Raises:
-        NotAcceptedError: no linear layer reads values in {-1, +1}, or what follows one is no hard
-            threshold of its output.
+        NotAcceptedError: no linear layer reads values in {-1, +1}, or something else than a hard
+            threshold works on the output of one; the topmost one's must be the model's own.
     """
-    calls: list[tuple[str, nn.Linear, Tensor, Tensor]] = []
+    calls: list[_Call] = []
 
-    def note(name: str, layer: nn.Linear) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
-            calls.append((name, layer, arguments[0], output))
+    def open_gradient(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        # Below frozen layers nothing asks for gradients: then they begin here.
+        if _is_spin(arguments[0]) and not arguments[0].requires_grad:
+            return (arguments[0].detach().requires_grad_(), *arguments[1:])
+        return None
 
-        return layer.register_forward_hook(hook)
+    def note(name: str) -> Any:
+        return lambda module, arguments, output: calls.append(_Call(name, module, arguments[0], output))
 
-    hooks = [note(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    training = model.training
+    hooks, modes = [], {module: module.training for module in model.modules()}
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(note(name)))
+        if isinstance(module, nn.Linear):
+            hooks.append(module.register_forward_pre_hook(open_gradient))
     try:
         model.eval()
         with torch.enable_grad():
             outputs = model(inputs)
-            loss = functional.cross_entropy(outputs, labels, reduction="sum")
-            readers = [call for call in calls if _is_spin(call[2])]
+            linear = [i for i, call in enumerate(calls) if isinstance(call.module, nn.Linear)]
+            # The first one reads the data, even where these happen to be spins.
+            readers = [i for i in linear[1:] if _is_spin(calls[i].input)]
             if not readers:
                 expected = "a linear layer that reads values in {-1, +1}"
                 raise NotAcceptedError("model", "none", expected, "Put a hard threshold below a linear layer.")
-            gradients = torch.autograd.grad(loss, [call[2] for call in readers])
+            _check_chain(calls, readers, outputs)
+            loss = functional.cross_entropy(outputs, labels, reduction="sum")
+            gradients = torch.autograd.grad(loss, [calls[i].input for i in readers])
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()
 
     found = []
-    for depth, (name, layer, activations, output) in enumerate(readers):
-        bias = None if layer.bias is None else layer.bias.detach()
-        shared = {"bias": bias, "start": activations.detach(), "stay": stay}
-        weight = layer.weight.detach().clone()
-        if depth == len(readers) - 1:
-            problem = LayerProblem(weight, labels, loss="cross-entropy", **shared)
-            found.append(Instance(f"{name}/cross-entropy", problem))
+    for reader, above in zip(readers, [*gradients[1:], None], strict=True):
+        call = calls[reader]
+        layer = {
+            "weight": call.module.weight.detach().clone(),
+            "bias": None if call.module.bias is None else call.module.bias.detach().clone(),
+            "start": call.input.detach().clone(),
+            "stay": stay,
+        }
+        if above is None:
+            problem = LayerProblem(targets=labels, loss="cross-entropy", **layer)
+            found.append(Instance(f"{call.name}/cross-entropy", problem))
             continue
-        above = readers[depth + 1]
-        if not torch.equal(sign(output), above[2]):
-            raise NotAcceptedError(
-                f"model.{name}",
-                f"an output that {above[0]} does not read through a hard threshold",
-                "a hard threshold right above it",
-                "Fold a normalisation between them into the weights.",
-            )
-        gradient = gradients[depth + 1]
-        for loss_name in losses:
-            problem = LayerProblem(weight, -gradient.sign(), loss=loss_name, unit_weight=gradient.abs(), **shared)
-            found.append(Instance(f"{name}/{loss_name}", problem))
+        for name in losses:
+            problem = LayerProblem(targets=-above.sign(), loss=name, unit_weight=above.abs(), **layer)
+            found.append(Instance(f"{call.name}/{name}", problem))
     return found
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call of a module without children."""
+
+    name: str
+    module: Any
+    input: Tensor
+    output: Any
+
+
+def _check_chain(calls: list[_Call], readers: list[int], outputs: Tensor) -> None:
+    """Raise unless each reader's output is read by the next through a hard threshold; the last one's is the model's."""
+    for reader, following in itertools.pairwise([*readers, len(calls)]):
+        call, last = calls[reader], following == len(calls)
+        if last:
+            right = torch.equal(call.output, outputs)
+        else:
+            spins = sign(call.output)
+            between = [part.output for part in calls[reader + 1 : following]]
+            # What works on the output must leave it alone, as an idle dropout does, or be the threshold.
+            right = torch.equal(calls[following].input, spins) and all(
+                isinstance(value, Tensor) and (torch.equal(value, call.output) or torch.equal(value, spins))
+                for value in between
+            )
+        if not right:
+            raise NotAcceptedError(
+                f"model.{call.name}",
+                "an output that is worked on"
+                if last
+                else f"an output that {calls[following].name} does not read through a hard threshold",
+                "the model's own output" if last else "a hard threshold right above it",
+                "Fold a normalisation between them into the weights.",
+            )
+
+
 def _is_spin(values: Tensor) -> bool:
-    return values.dim() == 2 and values.requires_grad and bool((values.detach().abs() == 1).all())
+    return values.dim() == 2 and bool((values.detach().abs() == 1).all())

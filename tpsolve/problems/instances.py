@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.errors import UnknownNameError
 from tpsolve.problems.layer import LayerProblem
-from tpsolve.spins import random_spins, sign
+from tpsolve.spins import check_count, random_spins, sign
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,18 @@ Generator = Callable[[int, int, int, torch.Generator], Instance]
 
 
 def planted(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
-    """Hinge problems that hidden targets solve with every margin at least 1: optimum 0."""
+    """Hinge problems that hidden targets solve with every margin at least 1: optimum 0.
+
+    Units whose pre-activation at the hidden targets is nearly 0 are don't-cares.
+    """
     weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
     hidden = random_spins((samples, n), generator)
     z = hidden @ weight.T
+    cared = z.abs() >= 0.05
     # Each row is scaled until the weakest of its margins is 1, with room for rounding.
-    weight = weight * (1.001 / z.abs().amin(0).clamp(min=1e-3)).clamp(min=1)[:, None]
-    problem = LayerProblem(weight, sign(hidden @ weight.T), start=random_spins((samples, n), generator))
+    weakest = torch.where(cared, z.abs(), 1.0).amin(0)
+    weight = weight * (1.001 / weakest).clamp(min=1)[:, None]
+    problem = LayerProblem(weight, sign(z) * cared, start=random_spins((samples, n), generator))
     return Instance("planted", problem, torch.zeros(samples, dtype=torch.float64))
 
 
@@ -119,6 +124,5 @@ def make_instance(name: str, *, n: int = 16, m: int = 10, samples: int = 8, seed
     if name not in GENERATORS:
         raise UnknownNameError("name", name, GENERATORS)
     for argument, size in (("n", n), ("m", m), ("samples", samples)):
-        if size < 1:
-            raise ArgumentError(argument, size, "at least 1")
+        check_count(argument, size, 1)
     return GENERATORS[name](n, m, samples, torch.Generator().manual_seed(seed))

@@ -109,27 +109,30 @@ class LayerProblem(Problem):
     @cached_property
     def energy(self) -> LayerEnergy:
         """The objective's arithmetic over the batch as one axis; for solvers that read the numbers."""
-        stay = None
-        if self.stay and self.start is not None:
-            stay = self.stay * self.start.reshape(-1, self.n_vars)
-            if self.stay_weight is not None:
-                stay = stay * self.stay_weight.reshape(-1, self.n_vars)
-        loss = find_loss(self.loss)
-        if isinstance(loss, ClassLoss):
-            c = torch.ones(self.batch_shape) if self.unit_weight is None else self.unit_weight
-            c = c.to(self.weight).reshape(-1, 1)
-            return LayerEnergy(loss, self.weight, self.bias, self.targets.reshape(-1), c, stay)
-        s = self.targets.reshape(-1, self.n_units)
-        c = torch.ones_like(s[:1]) if self.unit_weight is None else self.unit_weight.reshape(-1, self.n_units)
-        # One row where it serves for all: the squared loss then shares one Gram matrix.
-        c = c[:1] if bool((c == c[:1]).all()) else c
-        c = c if bool((s != 0).all()) else c * (s != 0)
-        return LayerEnergy(loss, self.weight, self.bias, torch.where(s == 0, 1.0, s), c, stay)
+        return self._energy(self.dtype)
 
     @cached_property
     def energy64(self) -> LayerEnergy:
         """`energy` in float64: what judges."""
-        return self.energy.double()
+        return self._energy(torch.float64)
+
+    def _energy(self, dtype: torch.dtype) -> LayerEnergy:
+        loss, weight, bias = find_loss(self.loss), self.weight.to(dtype), self.bias.to(dtype)
+        stay = None
+        if self.stay and self.start is not None:
+            stay = self.stay * self.start.to(dtype).reshape(-1, self.n_vars)
+            if self.stay_weight is not None:
+                stay = stay * self.stay_weight.to(dtype).reshape(-1, self.n_vars)
+        given = None if self.unit_weight is None else self.unit_weight.to(dtype)
+        if isinstance(loss, ClassLoss):
+            c = weight.new_ones(self.batch_shape) if given is None else given
+            return LayerEnergy(loss, weight, bias, self.targets.reshape(-1), c.reshape(-1, 1), stay)
+        s = self.targets.to(dtype).reshape(-1, self.n_units)
+        c = torch.ones_like(s[:1]) if given is None else given.reshape(-1, self.n_units)
+        # One row where it serves for all: the squared loss then shares one Gram matrix.
+        c = c[:1] if bool((c == c[:1]).all()) else c
+        c = c if bool((s != 0).all()) else c * (s != 0)
+        return LayerEnergy(loss, weight, bias, torch.where(s == 0, 1.0, s), c, stay)
 
     def objective(self, targets: Tensor) -> Tensor:
         """E, `(..., *batch)` float64, of `targets (..., *batch, n)` in {-1, +1}; computed in float64.
@@ -140,7 +143,7 @@ class LayerProblem(Problem):
         self._check_targets(targets)
         flat = targets.reshape(-1, self.n_samples, self.n_vars).double()
         lead = targets.shape[: targets.dim() - len(self.batch_shape) - 1]
-        return self.energy64.total(self.energy64.pre(flat), flat).reshape(*lead, *self.batch_shape)
+        return self.energy64.total(self.energy64.pre(flat), flat).reshape((*lead, *self.batch_shape))
 
     def gradient(self, at: Tensor | None = None) -> Tensor:
         """Coefficients g `(*batch, n)` of E linearised at h = `at`: E(t) is about const + g . t.
@@ -154,7 +157,7 @@ class LayerProblem(Problem):
         if h is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
         g = self.energy.gradient(h.reshape(-1, self.n_vars).to(self.dtype))
-        return g.reshape(*self.batch_shape, self.n_vars)
+        return g.reshape((*self.batch_shape, self.n_vars))
 
     def flip_delta(self, targets: Tensor) -> Tensor:
         """Change of E when each single target is negated: `(*batch, n)`, in the problem's dtype.
@@ -163,7 +166,10 @@ class LayerProblem(Problem):
             ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
         """
         self._check_targets(targets)
-        return self.state(targets.reshape(-1, self.n_vars)).flip_delta().reshape(targets.shape)
+        shape = (*self.batch_shape, self.n_vars)
+        if tuple(targets.shape) != shape:
+            raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"{shape}, the batch alone")
+        return self.state(targets.reshape(-1, self.n_vars)).flip_delta().reshape(shape)
 
     def lower_bound(self) -> Tensor:
         """A proven lower bound on E, `(*batch,)` float64: each unit above at its own best.
@@ -252,9 +258,7 @@ class LayerProblem(Problem):
         return other
 
     def _convert(self, argument: str, value: Any) -> Tensor:
-        tensor = check_tensor(argument, value, self.device)
-        check_device(argument, tensor, self.device)
-        return tensor.to(self.dtype)
+        return check_tensor(argument, value, self.device).to(self.dtype)
 
     def _broadcast(self, argument: str, value: Any, shape: tuple[int, ...]) -> Tensor | None:
         if value is None:
@@ -267,7 +271,6 @@ class LayerProblem(Problem):
 
     def _check_labels(self, labels: Any, m: int) -> Tensor:
         tensor = check_tensor("targets", labels, self.device)
-        check_device("targets", tensor, self.device)
         whole = tensor.long()
         wrong = (whole != tensor) | (whole < 0) | (whole >= m)
         if bool(wrong.any()):
@@ -299,5 +302,5 @@ def load_problem(path: str | PathLike[str]) -> LayerProblem:
         FileFormatError: no tpsolve problem, truncated, or of another version.
         ArgumentError: the file's contents make no sense together.
     """
-    arrays, header = read_archive(path, KIND, ("weight", "targets"))
+    arrays, header = read_archive(path, KIND, ("weight", "targets"), ("loss", "stay"), ("bias", *_BATCHED[1:]))
     return LayerProblem(**arrays, loss=header["loss"], stay=header["stay"])

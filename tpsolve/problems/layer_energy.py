@@ -96,18 +96,6 @@ class LayerEnergy:
         exact = (scaled == scaled.round()).all(1)
         return torch.where(exact, 0.0, terms.shape[1] * 2.0**-52 * size)
 
-    def double(self) -> "LayerEnergy":
-        """The same numbers in float64, evaluated more finely."""
-        targets = self.targets if isinstance(self.loss, ClassLoss) else self.targets.double()
-        return replace(
-            self,
-            weight=self.weight.double(),
-            bias=self.bias.double(),
-            targets=targets,
-            unit_weight=self.unit_weight.double(),
-            stay=None if self.stay is None else self.stay.double(),
-        )
-
     def select(self, keep: Tensor) -> "LayerEnergy":
         """The samples that `keep` (bool or indices) picks."""
         shared = len(self.unit_weight) == 1 and self.n_samples > 1 and not isinstance(self.loss, ClassLoss)

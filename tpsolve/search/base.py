@@ -1,5 +1,6 @@
 """What a solver is, and the report through which it speaks while it runs."""
 
+import importlib
 import importlib.util
 import math
 import time
@@ -32,12 +33,12 @@ class Solver(ABC):
     stochastic: ClassVar[bool] = False
     """Whether its result depends on the seed."""
     library: ClassVar[str | None] = None
-    """A module that must be installed for it."""
+    """A module that must be installed for it; its package is named like its first part."""
 
     @classmethod
     def installed(cls) -> bool:
         """Whether the library that it needs is there."""
-        return cls.library is None or importlib.util.find_spec(cls.library) is not None
+        return cls.library is None or importlib.util.find_spec(cls.library.partition(".")[0]) is not None
 
     def check(self, problem: Problem) -> None:
         """Raise if this solver can't take `problem`; called before any work.
@@ -50,8 +51,12 @@ class Solver(ABC):
         if not isinstance(problem, self.accepts):
             expected = " or ".join(kind.__name__ for kind in self.accepts)
             raise NotAcceptedError("problem", type(problem).__name__, f"{expected} for {self.name}")
-        if not self.installed():
-            raise MissingLibraryError(f"the solver {self.name}", str(self.library), str(self.library))
+        if self.library is not None:
+            if not self.installed():
+                package = self.library.partition(".")[0]
+                raise MissingLibraryError(f"the solver {self.name}", package, package)
+            # Loaded here, where it is not charged to the budget.
+            importlib.import_module(self.library)
 
     @abstractmethod
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:
@@ -145,17 +150,28 @@ class Report:
     def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
         """For solvers that take one sample at a time: its row `(1,)` and its share of the budget.
 
-        Time that a sample leaves over goes to the later ones; each has the budget's steps in full.
-        Samples whose gap is closed are passed over.
+        Each open sample gets an equal share of the time that is left, and the budget's steps in full.
+        Time left over at the end goes to the samples that were cut short, once more in equal shares,
+        for as long as that gives them more than they had.
         """
-        count = len(self.objective)
-        for row in range(count):
-            if self.stopped:
+        waiting, earlier = list(range(len(self.objective))), 0.0
+        while waiting and not self.stopped:
+            if self.seconds_left / len(waiting) <= earlier:
                 return
-            if not bool(is_closed(self.objective[row], self.bound[row])):
-                seconds = None if math.isinf(self.seconds_left) else max(1e-3, self.seconds_left / (count - row))
+            cut, count = [], len(waiting)
+            earlier = self.seconds_left / count
+            for position, row in enumerate(waiting):
+                if self.stopped:
+                    return
+                if bool(is_closed(self.objective[row], self.bound[row])):
+                    continue
+                share, began = self.seconds_left / (count - position), self.seconds
+                seconds = None if math.isinf(share) else max(1e-3, share)
                 yield torch.tensor([row], device=self.problem.device), Budget(seconds, self.budget.steps)
                 self.pulse()
+                if self.seconds - began >= 0.9 * share:
+                    cut.append(row)
+            waiting = cut
 
     def _record(self, progress: Progress) -> None:
         # Often enough to draw the curve, without a point for each of a million steps.

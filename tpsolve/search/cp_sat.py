@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,17 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer_energy import LayerEnergy
-from tpsolve.result import Budget
+from tpsolve.result import OPTIMALITY_TOLERANCE, Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.search.local import descend
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
+from tpsolve.spins import check_count
 
-OBJECTIVE_BITS, ROW_BITS = 46, 58
-"""The model is scaled so that its objective stays below 2^46, exact as a float and fine enough to close
-any gap, and each row below 2^58, within CP-SAT's 64-bit integers."""
+OBJECTIVE_BITS = ROW_BITS = 46
+"""A model without switches is scaled so that its objective stays below 2^46, exact as a float and fine
+enough to close any gap at once, and each row below 2^58, within CP-SAT's 64-bit integers."""
+SWITCH_BITS = 29
+"""With switches, objective and rows stay below 2^29. CP-SAT 9.15 computes conditional rows in places
+with 32-bit sums, and with 64-bit products of coefficient and bound; larger numbers have given wrong
+proofs (https://github.com/google/or-tools/issues/5293)."""
 POLL_SECONDS = 0.05
 
 
@@ -30,13 +34,15 @@ POLL_SECONDS = 0.05
 class CpSat(Solver):
     """Exact targets, sample by sample, by CP-SAT (Google OR-tools), from the end of a steepest descent.
 
-    Piecewise-linear losses enter exactly. The soft hinge, logistic, squared and cross-entropy losses
-    enter as lines that lie certainly below them and are refined where the answer falls, until the
-    problem's own objective of that answer meets the bound. Real weights are scaled by a power of two
-    and rounded to integers; each row is loosened by its own worst rounding error, so that the bound
-    holds for the real weights.
+    Piecewise-linear losses enter as they are, the soft hinge, logistic, squared and cross-entropy losses
+    as lines that lie certainly below them. Real weights are scaled by a power of two and rounded to
+    integers; each row is loosened by its own worst rounding error. So the model's minimum is a lower
+    bound for the real problem. While it falls short of the problem's own objective of the answer, the
+    lines are refined there, that answer is excluded, and the rest is searched for anything that could
+    still be better.
 
-    One step is one conflict of each sample's search.
+    One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that
+    equal seeds give equal results.
 
     Args:
         workers: threads; None: one a core.
@@ -48,11 +54,11 @@ class CpSat(Solver):
     accepts = (LayerProblem,)
     exact = True
     stochastic = True
-    library = "ortools"
+    library = "ortools.sat.python.cp_model"
 
     def __post_init__(self):
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
-            raise ArgumentError("workers", self.workers, "a whole number of at least 1, or None for one a core")
+        if self.workers is not None:
+            check_count("workers", self.workers, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)
@@ -64,36 +70,45 @@ class CpSat(Solver):
     def _solve_sample(
         self, energy: LayerEnergy, row: Tensor, budget: Budget, generator: torch.Generator, report: Report
     ) -> None:
-        touch = first_touch(energy)
+        touch, excluded = first_touch(energy), []
         seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
         conflicts = 0
         while True:
-            model = sample_model(energy, touch)
-            scaled = IntegerModel(model)
-            hint = report.targets[row[0]] if math.isfinite(report.objective[row]) else None
-            built, bits = scaled.build(hint)
+            model = IntegerModel(sample_model(energy, touch))
+            best = float(report.objective[row])
+            built, bits = model.build(report.targets[row[0]], excluded, best if excluded else math.inf)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
-
-            finished = _run(solver, built, partial(self._pulse, report, row, scaled))
+            solver.parameters.absolute_gap_limit = model.close_enough
+            pulse = partial(self._pulse, report, row, model, bool(excluded))
+            answer = _run(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
-            targets = None
-            if finished != "UNKNOWN":
-                report.prove(scaled.bound(solver.best_objective_bound), row)
-                values = [1.0 if solver.boolean_value(bit) else -1.0 for bit in bits]
-                targets = torch.tensor([values], dtype=torch.float64, device=energy.weight.device)
-                report.offer(targets, row)
+            if answer == "INFEASIBLE" and excluded:
+                # Nothing else costs as little as the best.
+                report.prove(best - float(report.problem.rounding()[row]), row)
+                return
+            if answer not in ("OPTIMAL", "FEASIBLE", "UNKNOWN"):
+                report.note(row, f"CP-SAT answered {answer} to a model that has solutions. {built.validate()}".strip())
+                return
+            if answer == "UNKNOWN":
+                return
+            found = torch.tensor([[1.0 if solver.boolean_value(bit) else -1.0 for bit in bits]], dtype=torch.float64)
+            found = found.to(energy.weight.device)
+            report.offer(found, row)
+            rest = model.bound(solver.best_objective_bound)
+            report.prove(min(rest, float(report.objective[row]) - float(report.problem.rounding()[row])), row)
             spent = report.seconds >= seconds_end or (budget.steps is not None and conflicts >= budget.steps)
-            if report.stopped or spent or targets is None or finished != "OPTIMAL" or model.exact:
+            if report.stopped or spent or answer != "OPTIMAL" or math.isfinite(report.proved_at[row]):
                 return
-            if math.isfinite(report.proved_at[row]) or not touch.add(energy, targets):
-                return
+            touch.add(energy, found)
+            excluded.append(found[0])
 
     @staticmethod
-    def _pulse(report: Report, row: Tensor, scaled: "IntegerModel", integer_bound: float) -> bool:
+    def _pulse(report: Report, row: Tensor, model: "IntegerModel", partly: bool, integer_bound: float) -> bool:
         known = report.bound.clone()
-        known[row] = known[row].clamp(min=scaled.bound(integer_bound))
+        bound = model.bound(integer_bound)
+        known[row] = known[row].clamp(min=min(bound, float(report.objective[row])) if partly else bound)
         return report.pulse(bound=known)
 
     def _solver(self, budget: Budget, seed: int, conflicts: int, seconds: float) -> Any:
@@ -104,8 +119,7 @@ class CpSat(Solver):
         parameters.num_workers = self.workers or os.cpu_count() or 1
         parameters.random_seed = seed
         parameters.relative_gap_limit = 0.0
-        # Presolve of 9.15 sums coefficients in 32 bits and then "proves" wrong optima
-        # (https://github.com/google/or-tools/issues/5293). These models are no faster with it.
+        # Presolve is where 9.15 sums in 32 bits (see SWITCH_BITS), and these models are no faster with it.
         parameters.cp_model_presolve = False
         # Ctrl-C belongs to Python; `_run` listens for it.
         parameters.catch_sigint_signal = False
@@ -113,8 +127,8 @@ class CpSat(Solver):
             parameters.max_time_in_seconds = seconds
         if budget.steps is not None:
             parameters.max_number_of_conflicts = max(1, budget.steps - conflicts)
-            # Workers take turns in a fixed order, so that equal seeds give equal results.
-            parameters.interleave_search = parameters.num_workers > 1
+            # Several race each other; and 9.15 aborts when they are made to take turns (interleave_search).
+            parameters.num_workers = 1
         return solver
 
 
@@ -145,11 +159,7 @@ def _run(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
         thread.join()
     if isinstance(outcome[0], Exception):
         raise outcome[0]
-    status = solver.status_name(outcome[0])
-    if status not in ("OPTIMAL", "FEASIBLE", "UNKNOWN"):
-        # Any targets satisfy a layer problem, so the rest are defects of the model.
-        raise RuntimeError(f"CP-SAT answered {status} to a model that has solutions: {model.validate()}")
-    return status
+    return solver.status_name(outcome[0])
 
 
 class IntegerModel:
@@ -162,7 +172,8 @@ class IntegerModel:
     def __init__(self, model: SampleModel):
         self.model = model
         paid = sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum()
-        most = min([OBJECTIVE_BITS - _bits(paid), *(ROW_BITS - _bits(_size(row, model)) for row in model.rows)])
+        objective_bits, row_bits = (SWITCH_BITS, SWITCH_BITS) if model.n_switches else (OBJECTIVE_BITS, ROW_BITS)
+        most = min([objective_bits - _bits(paid), *(row_bits - _bits(_size(row, model)) for row in model.rows)])
         self.scale = 2.0 ** _whole_exponent(model, most)
         self._spins = np.rint(self.scale * model.spins)
         # Rounding of the objective's spins, and one unit for each cost that was rounded up.
@@ -176,6 +187,11 @@ class IntegerModel:
             _is_whole(self.scale * row.spins) and _is_whole(self.scale * row.right) for row in self.model.rows
         ) and (_is_whole(self.scale * self.model.spins))
 
+    @property
+    def close_enough(self) -> float:
+        """A gap of the integer objective that is no gap of E: costs need not be whole to the last unit."""
+        return 0.25 * OPTIMALITY_TOLERANCE * self.scale / self.model.factor
+
     def bound(self, integer_bound: float) -> float:
         """The bound on E that a bound on the integer objective proves."""
         if not math.isfinite(integer_bound):
@@ -184,8 +200,14 @@ class IntegerModel:
         value = self.model.factor * (integer_bound - self._slack) / self.scale + self.model.constant
         return value - 2.0**-50 * (abs(value) + abs(self.model.constant) + 2.0**-100)
 
-    def build(self, hint: Tensor | None) -> tuple[Any, list[Any]]:
-        """The CP-SAT model, and the variables of its n targets (true: +1)."""
+    def build(self, hint: Tensor, excluded: Sequence[Tensor] = (), most: float = math.inf) -> tuple[Any, list[Any]]:
+        """The CP-SAT model, and the variables of its n targets (true: +1).
+
+        Args:
+            hint: targets `(n,)` to begin from.
+            excluded: targets `(n,)` that are no solutions.
+            most: solutions whose E certainly exceeds this may be left out.
+        """
         from ortools.sat.python import cp_model
 
         model, built = self.model, cp_model.CpModel()
@@ -200,12 +222,15 @@ class IntegerModel:
                 constraint.only_enforce_if(switches[row.switch])
         paid = [costs[v] for v in model.objective]
         spins = self._spins.astype(np.int64)
-        built.minimize(
-            cp_model.LinearExpr.weighted_sum(bits + paid, (2 * spins).tolist() + [1] * len(paid)) - int(spins.sum())
-        )
-        if hint is not None:
-            for bit, value in zip(bits, hint.tolist(), strict=True):
-                built.add_hint(bit, value > 0)
+        total = cp_model.LinearExpr.weighted_sum(bits + paid, (2 * spins).tolist() + [1] * len(paid)) - int(spins.sum())
+        built.minimize(total)
+        if math.isfinite(most):
+            # One unit more than rounding can have added.
+            built.add(total <= math.ceil(self.scale * (most - model.constant) / model.factor + self._slack) + 1)
+        for targets in excluded:
+            built.add_bool_or(~bit if value > 0 else bit for bit, value in zip(bits, targets.tolist(), strict=True))
+        for bit, value in zip(bits, hint.tolist(), strict=True):
+            built.add_hint(bit, value > 0)
         return built, bits
 
     def _left(self, row: Row, bits: list[Any], costs: list[Any]) -> Any:

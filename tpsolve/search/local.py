@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.base import State
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
-from tpsolve.spins import random_spins
+from tpsolve.spins import check_count, random_spins
 
 REFRESH_STEPS = 512
 """Steps after which a state is recomputed from its targets, which ends the drift of floating point."""
@@ -33,8 +32,7 @@ class LocalSolver(Solver):
     stochastic = True
 
     def __post_init__(self):
-        if not isinstance(self.restarts, int) or self.restarts < 0:
-            raise ArgumentError("restarts", self.restarts, "a whole number of at least 0")
+        check_count("restarts", self.restarts, 0)
 
     def init(self, state: State, generator: torch.Generator) -> Any:
         """What the algorithm remembers between steps; by default nothing."""

@@ -110,6 +110,9 @@ def _s_shaped(loss: Loss, low: float, high: float, touch: list[float]) -> list[P
     left = _at(loss, low)[0]
     everywhere = (*(line for line in convex if line[0] * low + line[1] <= left), (0.0, 0.0))
     ends, last = [low], min(0.0, high)
+    if last - low < NARROW:
+        # All in a range so narrow that the loss is constant there, but for that width.
+        return [Piece((_lowered(0.0, _at(loss, last)[0], low, high),))]
     for point in touch:
         if ends[-1] + NARROW < point < last - NARROW:
             ends.append(point)

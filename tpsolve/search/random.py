@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve.errors import ArgumentError
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
-from tpsolve.spins import random_spins
+from tpsolve.spins import check_count, random_spins
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Random(Solver):
     stochastic = True
 
     def __post_init__(self):
-        if self.draws < 1:
-            raise ArgumentError("draws", self.draws, "at least 1")
+        check_count("draws", self.draws, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         for _ in range(self.draws):

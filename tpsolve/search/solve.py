@@ -50,10 +50,13 @@ def solve(
     _check_claims(solver, flat, report)
 
     shape = problem.batch_shape
+    targets = report.targets.reshape((*shape, problem.n_vars))
+    objective = problem.objective(targets)
     return Result(
-        targets=report.targets.reshape(*shape, problem.n_vars),
-        objective=report.objective.reshape(shape),
-        bound=torch.minimum(report.bound, report.objective).reshape(shape),
+        targets=targets,
+        objective=objective,
+        # What is above is rounding, as the check has shown.
+        bound=torch.minimum(report.bound.reshape(shape), objective),
         trace=tuple(report.trace),
         stats={
             "solver": solver.name,

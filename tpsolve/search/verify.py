@@ -29,10 +29,11 @@ def verify_result(problem: LayerProblem, result: Result, largest: int = 20) -> l
     Raises:
         ShapeError: the result's shapes are not the problem's.
     """
-    if result.targets.shape != (*problem.batch_shape, problem.n_vars) or result.objective.shape != problem.batch_shape:
-        raise ShapeError(
-            "result", f"targets of shape {tuple(result.targets.shape)}", f"{(*problem.batch_shape, problem.n_vars)}"
-        )
+    shape = problem.batch_shape
+    for name, expected in (("targets", (*shape, problem.n_vars)), ("objective", shape), ("bound", shape)):
+        arrived = tuple(getattr(result, name).shape)
+        if arrived != tuple(expected):
+            raise ShapeError(f"result.{name}", f"shape {arrived}", f"{tuple(expected)}, the problem's")
     value = problem.objective(result.targets).reshape(-1)
     slack = problem.rounding().reshape(-1) + 2.0**-50 * value.abs()
     optimum = None

@@ -25,19 +25,21 @@ class ElasticAnswer:
 
 
 def solve_elastic(points: np.ndarray, targets: np.ndarray, seconds: float | None) -> ElasticAnswer | None:
-    """Minimise sum xi subject to t (w.x) + xi >= 1, xi >= 0; None: time was up, or HiGHS gave up.
+    """Minimise xi subject to t (w.x) + xi >= 1, xi >= 0; None: time was up, or HiGHS gave up.
+
+    One xi for all samples: the multipliers then have sum <= 1, and no bound of their own, so that at a
+    vertex their support is a circuit. With a xi for each sample most would sit at their bound of 1.
 
     Args:
         points: `(N, d)` float64.
         targets: `(N,)` in {-1, +1}.
     """
-    from scipy import sparse
     from scipy.optimize import linprog
 
     rows, size = points.shape
-    left = sparse.hstack([sparse.csr_array(-targets[:, None] * points), -sparse.eye_array(rows)], format="csr")
-    price = np.concatenate([np.zeros(size), np.ones(rows)])
-    bounds = np.concatenate([np.full((size, 2), [-np.inf, np.inf]), np.full((rows, 2), [0, np.inf])])
+    left = np.concatenate([-targets[:, None] * points, -np.ones((rows, 1))], axis=1)
+    price = np.append(np.zeros(size), 1.0)
+    bounds = [(None, None)] * size + [(0, None)]
     options = {} if seconds is None else {"time_limit": max(seconds, 1e-3)}
     # The dual simplex ends in a vertex, whose support is a circuit as it stands.
     answer = linprog(price, left, -np.ones(rows), bounds=bounds, method="highs-ds", options=options)

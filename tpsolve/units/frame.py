@@ -36,7 +36,7 @@ def make_frame(inputs: Tensor, bias: bool) -> Frame:
         points = torch.cat([x / scale, x.new_ones(rows, 1, dtype=torch.float64)], dim=1)
         centre = points[:, :-1].mean(dim=0)
         points[:, :-1] -= centre
-        back = torch.cat([back, -(centre / scale)[:, None]], dim=1)
+        back = torch.cat([back, -centre[:, None]], dim=1)
         back = torch.cat([back, torch.eye(features + 1, dtype=back.dtype, device=back.device)[-1:]])
     else:
         points = x / scale

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 
 from flint import fmpq, fmpz_mat
+
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,11 @@ class ExactAnswer:
 
 
 def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], order: Sequence[int]) -> ExactAnswer:
-    """Phase 1 for lambda >= 0 with sum lambda t x = 0 and sum lambda = 1, by Bland's rule.
+    """Phase 1 for lambda >= 0 with sum lambda t x = 0 and sum lambda = 1.
 
     A basic solution is a circuit; if there is none, the prices of the rows are separating weights.
-    Ends after finitely many exchanges whatever the data (Bland 1977), few if `order` is a good guess.
+    The column of the largest gain enters, which takes few exchanges; should they go in circles,
+    Bland's rule (1977) ends them whatever the data.
 
     Args:
         points: `(N, d)` finite, with the 1 of the bias included.
@@ -37,7 +41,7 @@ def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], or
     unit = [[int(r == k) for r in range(size)] for k in range(size)]
     # Artificial columns have the numbers -1 - row; the sum of the artificial ones is minimised.
     basis = [-1 - r for r in range(size)]
-    while True:
+    for exchange in count():
         matrix = fmpz_mat([columns[order[b]] if b >= 0 else unit[-1 - b] for b in basis]).transpose()
         price = matrix.transpose().solve(fmpz_mat([[int(b < 0)] for b in basis]))
         value = matrix.solve(fmpz_mat([[int(r == size - 1)] for r in range(size)]))
@@ -46,12 +50,16 @@ def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], or
             return ExactAnswer(None, tuple(sorted(order[b] for k, b in enumerate(basis) if b >= 0 and value[k, 0] > 0)))
         numerator, _ = price.numer_denom()
         gains = (wide * numerator).entries()
-        entering = next((k for k, gain in enumerate(gains) if gain > 0), None)
-        if entering is None:
+        if exchange < _PATIENCE * size:
+            entering = max(range(len(gains)), key=gains.__getitem__)
+        else:
+            entering = next((k for k, gain in enumerate(gains) if gain > 0), 0)
+        if gains[entering] <= 0:
             return ExactAnswer(_weights([price[r, 0] for r in range(size - 1)], scale), ())
         step = matrix.solve(fmpz_mat([[v] for v in columns[order[entering]]]))
         ratios = [(value[k, 0] / step[k, 0], _rank(b), k) for k, b in enumerate(basis) if step[k, 0] > 0]
         basis[min(ratios)[2]] = entering
+    raise AssertionError("count() does not end")
 
 
 def _rank(column: int) -> tuple[int, int]:

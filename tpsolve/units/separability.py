@@ -13,7 +13,7 @@ from tpsolve.units.certificate import Certificate
 from tpsolve.units.data import WORKING_ELEMENTS, Samples, check_samples, merge_duplicates
 from tpsolve.units.elastic import solve_elastic
 from tpsolve.units.frame import Frame, make_frame
-from tpsolve.units.hard_margin import fit_hard_margin
+from tpsolve.units.hard_margin import HardMargin, fit_hard_margin
 from tpsolve.units.purify import purify
 from tpsolve.units.rational import decide_exactly
 
@@ -91,20 +91,61 @@ class Search:
 
     def newton(self, answer: Certificate, units: Tensor, meter: Meter) -> Certificate:
         """Separators and circuits by products of whole matrices, for many units at once."""
-        t, counts = self.merged.targets[:, units], None
-        if self.merged.weight is not None:
-            counts = self.merged.weight[:, units]
-        found = fit_hard_margin(self.frame.points, t, counts, meter)
-        raw = found.weight @ self.frame.back
+        points, t = self.frame.points, self.merged.targets[:, units]
+        # Whitened points make the least-squares weights a plain product.
+        start = (t.T @ points) / (t != 0).sum(dim=0).clamp(min=1)[:, None]
+        few = 4 * (points.shape[1] + 1)
+        if len(points) >= 2 * few:
+            start, answer = self._hardest_first(answer, units, t, start, few, meter)
+            left = answer.status[units] == 0
+            units, t, start = units[left], t[:, left], start[left]
+        if meter.stopped or not len(units):
+            return answer
+        counts = None if self.merged.weight is None else self.merged.weight[:, units]
+        found = fit_hard_margin(points, t, counts, meter, start)
+        return self._settle(answer, units, found, points, t, None)
+
+    def _hardest_first(
+        self, answer: Certificate, units: Tensor, t: Tensor, start: Tensor, few: int, meter: Meter
+    ) -> tuple[Tensor, Certificate]:
+        # A conflict among the few samples that least squares finds hardest, on either side of its
+        # boundary, is one of all; and weights that separate them are a better start.
+        points, weight = self.frame.points, start.clone()
+        for part in torch.arange(len(units), device=units.device).split(self._owned_at_once(few)):
+            margin = t[:, part] * (points @ start[part].T)
+            margin[t[:, part] == 0] = torch.inf
+            worst = margin.topk(few // 2, dim=0, largest=False).indices
+            margin.scatter_(0, worst, torch.inf)
+            margin[margin < 0] = torch.inf
+            samples = torch.cat([worst, margin.topk(few // 2, dim=0, largest=False).indices])
+            own = t[:, part].gather(0, samples)
+            found = fit_hard_margin(points[samples.T], own, None, meter, start[part])
+            weight[part] = found.weight
+            answer = self._settle(answer, units[part], found, points[samples.T], own, samples.T)
+            if meter.stopped:
+                break
+        return weight, answer
+
+    def _settle(
+        self, answer: Certificate, units: Tensor, found: HardMargin, points: Tensor, t: Tensor, samples: Tensor | None
+    ) -> Certificate:
+        """Keep what verifies of `found`; `samples (c, K)` says which ones `points (c, K, d)` are."""
         yes = found.separated
-        answer = with_weights(answer, self.x, self.t, units[yes], raw[yes])
-        no = ~yes & (found.slack > 0).any(dim=0)
-        for part in no.nonzero()[:, 0].split(self._purified_at_once()):
-            support = purify(self.frame.points, t[:, part], found.slack[:, part])
-            answer = with_circuits(
-                answer, self.x, self.t, units[part], self.raw_support(support, t[:, part], units[part])
-            )
-        return answer
+        answer = with_weights(answer, self.x, self.t, units[yes], found.weight[yes] @ self.frame.back)
+        no = (~yes & (found.slack > 0).any(dim=0)).nonzero()[:, 0]
+        supports = []
+        for part in no.split(self._purified_at_once()) if len(no) else ():
+            own = points if samples is None else points[part]
+            support = purify(own, t[:, part], found.slack[:, part])
+            if samples is not None:
+                support = torch.where(support >= 0, samples[part].gather(1, support.clamp(min=0)), -1)
+            support = self.raw_support(support, self.merged.targets[:, units[part]], units[part])
+            supports.append(support)
+        if not supports:
+            return answer
+        width = max(support.shape[1] for support in supports)
+        wide = [torch.nn.functional.pad(s, (0, width - s.shape[1]), value=-1) for s in supports]
+        return with_circuits(answer, self.x, self.t, units[no], torch.cat(wide))
 
     def program(self, answer: Certificate, unit: int, meter: Meter) -> Certificate:
         """Separators or a circuit by HiGHS."""
@@ -169,10 +210,13 @@ class Search:
             start += 1
         return found
 
+    def _owned_at_once(self, few: int) -> int:
+        return max(1, WORKING_ELEMENTS // (4 * few * self.frame.points.shape[1]))
+
     def _purified_at_once(self) -> int:
         size = self.frame.points.shape[1] + 1
         # About as much as a processor's cache holds; a GPU is better off with more.
-        return max(1, (2**18 if self.x.device.type == "cpu" else 2**24) // (2 * size * size))
+        return max(1, (2**19 if self.x.device.type == "cpu" else 2**24) // (2 * size * size))
 
 
 def empty_certificate(x: Tensor, units: int, bias: bool) -> Certificate:

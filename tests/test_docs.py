@@ -1,0 +1,236 @@
+"""The pages do what they say: examples run, shown output is real, links lead somewhere, nothing is left out.
+
+Conventions of the pages: every ```python block runs, all of a page in one namespace; an ```output block
+right below holds what it prints. In ```console blocks the lines that begin with `$ tpsolve` run, and
+what follows is their output. A line of three dots stands for any lines that are not shown.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from tpsolve import SOLVERS, cli
+from tpsolve.compare import SUITES
+from tpsolve.losses import LOSSES
+from tpsolve.problems import GENERATORS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+QUICK = {"--seconds": "0.01", "--seeds": "1", "--samples": "1"}
+"""Options that `tpsolve compare` gets here unless the page gives them: minutes become seconds."""
+COLUMNS = 80
+"""Width of the terminal on the pages, unless a command begins with COLUMNS=."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `line` is that of its first line of content."""
+
+    language: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a console block, and what the page shows below it."""
+
+    words: list[str]
+    columns: int
+    shown: list[str]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    fences = re.finditer(r"^```([^\n`]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(found[1].strip(), found[2], text[: found.start(2)].count("\n") + 1) for found in fences]
+
+
+def commands(page: Path) -> list[Command]:
+    """The `tpsolve` commands of a page, in order."""
+    found: list[Command] = []
+    for block in blocks(page):
+        if block.language not in ("console", "sh"):
+            continue
+        for line in block.text.splitlines():
+            if ours := re.match(r"\$ (?:COLUMNS=(\d+) )?tpsolve\b(.*)", line):
+                found.append(Command(shlex.split(ours[2], comments=True), int(ours[1] or COLUMNS), []))
+            elif line.startswith("$"):
+                found.append(Command([], COLUMNS, []))
+            elif found:
+                found[-1].shown.append(line)
+    return [command for command in found if command.words]
+
+
+def plain(text: str) -> list[str]:
+    """Lines without what differs from run to run or between machines: times, rounding errors, widths."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\d[\d.]*(e[+-]\d+)? s, \d+ steps", "TIME", text)
+    text = re.sub(r"\b\d(\.\d+)?e-\d+", "TINY", text)
+    text = re.sub(r"([─━═])\1*", r"\1", text)
+    return [line for raw in text.splitlines() if (line := re.sub(r"\s+", " ", raw).strip())]
+
+
+def assert_shown(shown: list[str], real: str, where: str) -> None:
+    """What the page shows is the real output, but for lines left out at three dots."""
+    expected, actual = plain("\n".join(shown)), plain(real)
+    if "..." not in expected:
+        assert expected == actual, f"{where} printed something else:\n{real}"
+    at = 0
+    for line in expected:
+        if line != "...":
+            assert line in actual[at:], f"{where} did not print {line!r}:\n{real}"
+            at = actual.index(line, at) + 1
+
+
+@each_page
+def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": f"page_{page.stem}"}
+    found = blocks(page)
+    for number, block in enumerate(found):
+        if block.language != "python":
+            continue
+        # Blank lines above make the lines of a traceback those of the page.
+        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        below = found[number + 1] if number + 1 < len(found) else None
+        if below is not None and below.language == "output":
+            assert_shown(below.text.splitlines(), printed.getvalue(), f"{page.name}:{block.line}")
+
+
+@each_page
+def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for command in commands(page):
+        words, shown = list(command.words), command.shown
+        if words[0] == "compare":
+            words += [word for name, value in QUICK.items() if name not in words for word in (name, value)]
+            shown = []
+        # A wide terminal of the developer must not change what is compared.
+        monkeypatch.setenv("COLUMNS", str(command.columns))
+        monkeypatch.setattr(cli.output, "_width", command.columns)
+        result = CliRunner().invoke(cli.app, words, prog_name="tpsolve")
+        what = f"{page.name}: tpsolve {shlex.join(words)}"
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise AssertionError(f"{what} failed") from result.exception
+        assert result.exit_code == 0, f"{what} ended with status {result.exit_code}:\n{result.output}"
+        if any(line.strip() for line in shown):
+            assert_shown(shown, result.output, what)
+
+
+@each_page
+def test_no_block_of_code_escapes_the_tests(page: Path):
+    stray = re.findall(r"^[ \t>]+```(?:python|console|sh)\b.*$|^~~~.*$", page.read_text(), re.MULTILINE)
+    assert not stray, "the tests find blocks at the start of a line alone"
+
+
+@each_page
+def test_relative_links_lead_to_files(page: Path):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^()\s#]+)(?:#[^()\s]*)?\)", re.sub(r"`[^`\n]*`", "", prose))
+    local = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as Sphinx builds them, with every warning an error."""
+    missing = [name for name in ("sphinx", "furo", "myst_parser") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: pip install -c constraints.txt '.[docs]'")
+    folder = tmp_path_factory.mktemp("docs")
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(folder / "doctrees")]
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, str(DOCS), str(folder / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, f"sphinx-build -W failed:\n{built.stderr}"
+    return folder / "html"
+
+
+def test_sphinx_builds_every_page_without_a_warning(site: Path):
+    assert {path.stem for path in DOCS.glob("*.md")} <= {path.stem for path in site.glob("*.html")}
+
+
+def test_built_pages_load_nothing_from_elsewhere(site: Path):
+    for page in site.glob("*.html"):
+        loaded = re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
+        assert loaded == [], page.name
+
+
+def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
+    table = (site / "choosing-a-solver.html").read_text()
+    assert [name for name in SOLVERS if f'<span class="pre">{name}</span>' not in table] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["tpsolve", "tpsolve.problems", "tpsolve.search", "tpsolve.nn", "tpsolve.compare"], ids=str
+)
+def test_every_public_name_is_in_the_reference(module: str, site: Path):
+    reference = (site / "api.html").read_text()
+    public = importlib.import_module(module)
+    # A module, the version, or a name that is already public one floor up.
+    elsewhere = {name for name in public.__all__ if f'id="tpsolve.{name}"' in reference}
+    wanted = {name for name in public.__all__ if not name.startswith("__") and name not in elsewhere}
+    missing = [name for name in wanted if f'id="{module}.{name}"' not in reference]
+    assert [name for name in missing if f'id="module-{module}.{name}"' not in reference] == []
+
+
+GROUP: Any = get_command(cli.app)
+COMMANDS = {f"tpsolve {name}" for name in GROUP.commands}
+OPTIONS = {option for command in GROUP.commands.values() for given in command.params for option in given.opts}
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("concepts.md", LOSSES),
+        ("concepts.md", SOLVERS),
+        ("command-line.md", COMMANDS),
+        ("command-line.md", {option for option in OPTIONS if option.startswith("--")} - {"--help"}),
+        ("command-line.md", GENERATORS),
+        ("command-line.md", SUITES),
+    ],
+    ids=["losses", "steps of solvers", "commands", "options", "generators", "suites"],
+)
+def test_everything_that_can_be_named_on_the_command_line_is_on_the_page(page: str, names: set[str]):
+    text = (DOCS / page).read_text()
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
+    names = {re.split(r"[^\w.-]", item)[0] for item in wanted} - {"tpsolve"}
+    reasons = (DOCS / "libraries.md").read_text()
+    assert [name for name in sorted(names) if not re.search(rf"\| {re.escape(name)} \|", reasons)] == []
+
+
+def test_measured_table_names_solvers_that_exist():
+    page = (DOCS / "choosing-a-solver.md").read_text()
+    table = re.search(r"<!-- measured: begin.*?-->(.*)<!-- measured: end -->", page, re.DOTALL)
+    assert table is not None
+    names = re.findall(r"^\| `([\w-]+)[^`]*` \|", table[1], re.MULTILINE)
+    assert names
+    assert set(names) <= set(SOLVERS)

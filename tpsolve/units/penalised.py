@@ -1,0 +1,120 @@
+"""What the penalised learners share: checks, chunks of units, and the measuring of the result."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.result import Budget
+from tpsolve.units.base import Callback, Meter, UnitFit, UnitLearner, Units, check_start
+from tpsolve.units.basis import make_basis
+from tpsolve.units.data import Samples, check_samples, measure, merge_duplicates
+from tpsolve.units.margin_loss import MarginLoss
+from tpsolve.units.newton import Point, Problem, start_at
+
+
+@dataclass(frozen=True)
+class Penalised(UnitLearner):
+    """Minimises l2/2 |w|^2 + the weighted mean of a loss over the samples with a target; the bias is free.
+
+    Args:
+        l2: the penalty.
+        tolerance: of `UnitFit.gap`, at which a unit has converged.
+
+    Raises:
+        ArgumentError: a penalty that is negative or not finite, or a tolerance that is not positive.
+    """
+
+    l2: float = 1e-4
+    tolerance: float = 1e-5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (isinstance(self.l2, int | float) and 0 <= self.l2 < math.inf):
+            raise ArgumentError("l2", self.l2, "a finite number >= 0")
+        if not (isinstance(self.tolerance, int | float) and 0 < self.tolerance < math.inf):
+            raise ArgumentError("tolerance", self.tolerance, "a positive number")
+
+    loss: ClassVar[MarginLoss]
+    """What it minimises the mean of."""
+    needs_double: ClassVar[bool] = False
+    """Whether float32 is too coarse for its tolerance; it then computes in float64 and returns float32."""
+
+    @abstractmethod
+    def solve(self, problem: Problem, point: Point, meter: Meter) -> None:
+        """Move `point` until its units have converged or the meter has stopped."""
+
+    def fit(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        *,
+        start: Units | None = None,
+        budget: Budget | None = None,
+        callback: Callback | None = None,
+        generator: torch.Generator | None = None,
+    ) -> UnitFit:
+        """As `UnitLearner.fit`; one step is a Newton step of a chunk of units. Nothing is drawn."""
+        given = check_samples(inputs, targets, weight)
+        meter = Meter(budget, callback)
+        samples = merge_duplicates(_cared_for(_in_double(given) if self.needs_double else given))
+        begun = check_start(start, samples.targets.shape[1], samples.inputs)
+        basis = make_basis(samples.inputs, self.bias)
+        parts = []
+        for units in samples.chunks(self.chunk):
+            problem = Problem(basis, samples.targets[:, units], _counts(samples, units), float(self.l2))
+            own = (None, None) if begun is None else basis.from_raw(begun.weight[units], begun.bias[units])
+            point = start_at(problem, *own)
+            if not meter.stopped:
+                self.solve(problem, point, meter)
+            parts.append((*basis.to_raw(point.weight, point.bias), point.gap, point.converged, point.steps))
+        raw, bias, gap, converged, steps = (torch.cat(column) for column in zip(*parts, strict=True))
+        raw, bias, gap = (v.to(given.inputs.dtype) for v in (raw, bias, gap))
+        errors, margin = measure(given, raw, bias)
+        value = objective(given, Units(raw, bias), self.loss, self.l2)
+        return UnitFit(raw, bias, errors, margin, value, gap, converged, steps, meter.seconds)
+
+
+def objective(samples: Samples, units: Units, loss: MarginLoss, l2: float) -> Tensor:
+    """l2/2 |w|^2 + the weighted mean loss, `(m,)` float64, from unmerged samples and raw weights."""
+    values = []
+    for part in samples.chunks(None):
+        t = samples.targets[:, part]
+        z = torch.addmm(units.bias[part], samples.inputs, units.weight[part].T)
+        counts = t.abs() if samples.weight is None else t.abs() * samples.weight[:, part]
+        total = counts.sum(dim=0, dtype=torch.float64)
+        cost = (loss.value(t * z) * counts).sum(dim=0, dtype=torch.float64) / torch.where(total > 0, total, 1.0)
+        values.append(cost + l2 / 2 * units.weight[part].double().square().sum(dim=1))
+    return torch.cat(values)
+
+
+def _in_double(samples: Samples) -> Samples:
+    weight = None if samples.weight is None else samples.weight.double()
+    return Samples(samples.inputs.double(), samples.targets.double(), weight)
+
+
+def _cared_for(samples: Samples) -> Samples:
+    # A sample that counts for no unit must not move the centre either.
+    counts = samples.targets if samples.weight is None else samples.targets * samples.weight
+    rows = (counts != 0).any(dim=1)
+    if bool(rows.all()) or not bool(rows.any()):
+        return samples
+    weight = None if samples.weight is None else samples.weight[rows]
+    return Samples(samples.inputs[rows], samples.targets[rows], weight)
+
+
+def _counts(samples: Samples, units: slice) -> Tensor | float:
+    counts = samples.targets[:, units].abs()
+    if samples.weight is None and bool((counts == 1).all()):
+        return 1 / len(counts)
+    if samples.weight is not None:
+        counts = counts * samples.weight[:, units]
+    # First to at most 1: sums of huge or tiny weights would leave the range of the dtype.
+    counts = counts / torch.where(counts.amax(dim=0) > 0, counts.amax(dim=0), 1.0)
+    total = counts.sum(dim=0)
+    return counts / torch.where(total > 0, total, 1.0)
