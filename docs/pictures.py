@@ -1,5 +1,6 @@
 """Draw the README's pictures from the rows of a comparison: python docs/pictures.py runs/digits"""
 
+import io
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ IMAGES = Path(__file__).parent / "images"
 
 if __name__ == "__main__":
     rows = Comparison(folder=Path(sys.argv[1])).log.read()
-    console = Console(record=True, width=84, file=open("/dev/null", "w"))
+    console = Console(record=True, width=84, file=io.StringIO())
     console.print("$ tpsolve compare", highlight=False)
     console.print(as_table(summarise(rows), caption(rows)))
     console.print(advice(summarise(rows)), highlight=False)

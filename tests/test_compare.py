@@ -777,7 +777,7 @@ def test_advice_names_the_surest_prover_and_the_best_quick_solver():
         row("sign-gradient", "a", [2.0, 4.0, 3.0, 4.0], [None] * 4, seconds=0.0002),
     ]
     assert advice(summarise(rows)) == (
-        "Use enumerate when you need the proof (75% of the samples proved optimal, 2.0 s each); "
+        "Use enumerate when you want the optimum (75% of the samples proved optimal, 2.0 s each); "
         "use hill-climb inside a training loop (75% of the samples as good as the best found, 25 ms each); "
         "sign-gradient costs a gradient and ends 1 above the optimum on average."
     )

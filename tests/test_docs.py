@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import itertools
 import re
 import shlex
 import subprocess
@@ -220,8 +221,8 @@ def test_everything_that_can_be_named_on_the_command_line_is_on_the_page(page: s
 
 
 def test_every_dependency_has_its_reason():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
     names = {re.split(r"[^\w.-]", item)[0] for item in wanted} - {"tpsolve"}
     reasons = (DOCS / "libraries.md").read_text()
     assert [name for name in sorted(names) if not re.search(rf"\| {re.escape(name)} \|", reasons)] == []

@@ -152,5 +152,5 @@ def test_unknown_generator_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize("argument", ["n", "m", "samples"])
 @pytest.mark.parametrize("size", [0, -3])
 def test_size_below_one_is_refused_by_name(argument: str, size: int):
-    with pytest.raises(ArgumentError, match=f"^{argument}: got {size}, expected at least 1"):
+    with pytest.raises(ArgumentError, match=f"^{argument}: got {size}, expected a whole number of at least 1"):
         make_instance("random", **{argument: size})

@@ -79,12 +79,12 @@ def test_bad_call_is_a_typed_error_before_any_work(
 
 
 BAD_SETTINGS: list[tuple[str, Any, str]] = [
-    ("draws-none", lambda: Random(draws=0), r"draws: got 0, expected at least 1"),
+    ("draws-none", lambda: Random(draws=0), r"draws: got 0, expected a whole number of at least 1"),
     ("draws-part", lambda: Random(draws=1.5), r"draws: got 1.5, expected"),  # pyright: ignore[reportArgumentType]
     ("restarts-negative", lambda: HillClimb(restarts=-1), r"restarts: got -1, expected a whole number of at least 0"),
     ("restarts-part", lambda: HillClimb(restarts=0.5), r"restarts: got 0.5, expected a whole"),  # pyright: ignore[reportArgumentType]
     ("improvement", lambda: HillClimb(improvement="best"), r"improvement: got 'best', expected 'steepest' or 'first'"),
-    ("workers-none", lambda: CpSat(workers=0), r"workers: got 0, expected a whole number of at least 1, or None"),
+    ("workers-none", lambda: CpSat(workers=0), r"workers: got 0, expected a whole number of at least 1"),
     ("workers-part", lambda: CpSat(workers=1.5), r"workers: got 1.5, expected a whole number"),  # pyright: ignore[reportArgumentType]
 ]
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from tpsolve.losses import LOSSES, Loss
 from tpsolve.result import Budget
 from tpsolve.units import (
     LEARNERS,
+    Certificate,
     Hinge,
     LeastSquares,
     Logistic,
@@ -19,6 +22,7 @@ from tpsolve.units import (
     Separability,
     SoftHinge,
     SquaredHinge,
+    UnitFit,
     Units,
     find_learner,
 )
@@ -59,8 +63,9 @@ def test_every_learner_learns_separable_targets(name, dtype, bias):
     x, t = example(flips=0.0, dtype=dtype)
     if not bias:
         t = torch.where(x @ x[:4].T > 0, 1.0, -1.0).to(dtype)
-    settings = {"l2": 1e-5} if name in {kind.name for kind in PENALISED} else {}
+    settings: dict[str, Any] = {"l2": 1e-5} if name in {kind.name for kind in PENALISED} else {}
     fit = LEARNERS[name](bias=bias, **settings).fit(x, t)
+    assert isinstance(fit, UnitFit | Certificate)
     assert bool(fit.converged.all())
     assert fit.weight.shape == (4, 5)
     if name != "separability":
@@ -103,7 +108,8 @@ def test_the_objective_equals_that_of_scikit_learn():
     ours = Logistic(l2=1e-3, tolerance=1e-8).fit(x, t[:, :1])
     torch.testing.assert_close(costs(Logistic, x, t[:, :1], *found, 1e-3), ours.objective, rtol=1e-7, atol=0)
     for loss, kind, factor in (("squared_hinge", SquaredHinge, 1.0), ("hinge", Hinge, 1.0)):
-        svm = LinearSVC(C=factor / (1e-3 * 200), loss=loss, fit_intercept=False, tol=1e-10, max_iter=10**6, dual=True)
+        settings: dict[str, Any] = {"dual": True, "max_iter": 10**6}
+        svm = LinearSVC(C=factor / (1e-3 * 200), loss=loss, fit_intercept=False, tol=1e-10, **settings)
         svm.fit(x.numpy(), t[:, 0].numpy())
         fit = kind(l2=1e-3, bias=False, tolerance=1e-6).fit(x, t[:, :1])
         value = costs(kind, x, t[:, :1], torch.tensor(svm.coef_), torch.zeros(1), 1e-3)
@@ -262,8 +268,11 @@ def test_bad_settings_and_starts_are_refused():
 
 @pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"separability"}))
 def test_scikit_learn_accepts_the_estimator(name):
-    for row in check_estimator(UnitClassifier(name), on_fail=None, on_skip=None):
-        assert row["status"] in ("passed", "skipped"), (row["check_name"], row["exception"])
+    # The hinge's minimum is flat: two fits within its duality gap of each other differ in their weights.
+    flat = {"check_sample_weight_equivalence_on_dense_data": "the minimum is flat"} if name == "hinge" else {}
+    for row in check_estimator(UnitClassifier(name), expected_failed_checks=flat, on_fail=None, on_skip=None):
+        assert row["status"] in ("passed", "skipped", "xfail"), (row["check_name"], row["exception"])
+        assert row["status"] != "xfail" or row["check_name"] in flat
 
 
 def test_one_versus_rest_tells_three_classes_apart():

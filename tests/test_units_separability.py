@@ -15,6 +15,7 @@ from tpsolve.errors import NotFiniteError, ShapeError, TpsolveError, ValueSetErr
 from tpsolve.result import Budget
 from tpsolve.units import Certificate, Separability, circuits
 from tpsolve.units.rational import decide_exactly
+from tpsolve.units.report import class_rows
 from tpsolve.units.verification import CircuitChecker, to_integers
 
 XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -250,9 +251,13 @@ def test_integers_are_the_floats_exactly(rows, together):
         [Fraction(i) / Fraction(v) for i, v in zip(numbers, row, strict=True) if v]
         for numbers, row in zip(found, rows, strict=True)
     ]
-    for group in [sum(ratios, [])] if together else ratios:
+    for group in [[v for row in ratios for v in row]] if together else ratios:
         assert len(set(group)) <= 1
-    assert all((i == 0) == (v == 0) for numbers, row in zip(found, rows, strict=True) for i, v in zip(numbers, row, strict=True))
+    assert all(
+        (i == 0) == (v == 0)
+        for numbers, row in zip(found, rows, strict=True)
+        for i, v in zip(numbers, row, strict=True)
+    )
 
 
 @given(st.integers(2, 7), st.integers(1, 4), st.integers(0, 10**6))
@@ -335,7 +340,7 @@ def test_verified_weights_start_warm():
 
 @pytest.mark.parametrize(("name", "separable"), [("monks1", False), ("monks2", False), ("monks3", False)])
 def test_monks_tables(name, separable):
-    root = Path(os.environ.get("TPSOLVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    root = Path(os.environ.get("TPSOLVE_DATA", ""))
     if not (root / "load.py").is_file():
         pytest.skip("no data folder: set TPSOLVE_DATA to the folder that holds load.py")
     sys.path.insert(0, str(root))
@@ -348,3 +353,18 @@ def test_monks_tables(name, separable):
     t = torch.where(torch.as_tensor(table.y[rows]) > 0, 1.0, -1.0).double()[:, None]
     certificate = decided(torch.as_tensor(table.x[rows]), t)
     assert bool(certificate.status == 1) == separable
+
+
+def test_the_report_names_the_classes_that_a_unit_can_tell_apart():
+    x = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.0], [2.0, 1.0]], dtype=torch.float64)
+    rows, certificate = class_rows(x, ["a", "b", "c", "inside"])
+    assert [row.label for row in rows] == ["a", "b", "c", "inside"]
+    assert [row.status for row in rows] == [1, 1, 1, -1]
+    assert rows[3].circuit == (0, 1, 2, 3)
+    # (2, 1) is a third of each corner; both sides weigh a half.
+    assert rows[3].weights == pytest.approx((50 / 3, 50 / 3, 50 / 3, 50))
+    assert rows[0].margin is not None
+    assert 0 < rows[0].margin < 2.0
+    assert bool(certificate.converged.all())
+    with pytest.raises(TpsolveError):
+        class_rows(x, ["a"] * 4)

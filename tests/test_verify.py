@@ -66,5 +66,5 @@ def test_a_bound_above_the_optimum_is_refuted_where_it_can_be_known():
 
 def test_a_result_of_another_problem_is_refused():
     _, result = problem_and_result()
-    with pytest.raises(ShapeError, match=r"result: got targets of shape \(3, 6\)"):
+    with pytest.raises(ShapeError, match=r"result.targets: got shape \(3, 6\)"):
         verify_result(make_problem(1, n=5, m=3, batch=(3,)), result)

@@ -4,7 +4,7 @@ Source of the framing: Friesen and Domingos, "Deep Learning as a Mixed Convex-Co
 Optimization Problem", ICLR 2018.
 """
 
-from tpsolve import errors, losses, problems, search, spins
+from tpsolve import errors, losses, problems, search, spins, units
 from tpsolve.problems import LayerProblem, load_problem
 from tpsolve.result import Budget, Progress, Result, Status, load_result
 from tpsolve.search import SOLVERS, solve
@@ -26,4 +26,5 @@ __all__ = [
     "search",
     "solve",
     "spins",
+    "units",
 ]

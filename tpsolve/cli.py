@@ -126,7 +126,7 @@ def list_solvers() -> None:
     from tpsolve.search import SOLVERS
 
     table = Table()
-    for heading in ("solver", "accepts", "exact", "library", "what it does"):
+    for heading in ("solver", "accepts", "exact", "random", "library", "what it does"):
         table.add_column(heading, overflow="fold")
     for solver_name, kind in SOLVERS.items():
         library = (kind.library or "-").partition(".")[0]
@@ -134,6 +134,7 @@ def list_solvers() -> None:
             solver_name,
             ", ".join(accepted.__name__ for accepted in kind.accepts),
             "yes" if kind.exact else "no",
+            "yes" if kind.stochastic else "no",
             library if kind.installed() else f"{library} (not installed)",
             _what_it_does(kind),
         )

@@ -38,10 +38,13 @@ def random_spins(
     return from_bits(bits.to(device), dtype)
 
 
-def check_tensor(argument: str, value: object, device: torch.device | None = None) -> Tensor:
-    """`value` as a detached tensor of float32 or float64; lists, numpy arrays and integers are converted.
+def check_tensor(
+    argument: str, value: object, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """`value` as a detached tensor of `dtype`; lists, numpy arrays and integers are converted.
 
-    What is no tensor yet is put on `device`, where a tensor must lie already.
+    What is no tensor yet is put on `device`, where a tensor must lie already. Without `dtype`, float64
+    and float32 stay what they are, and all else becomes float32 or torch's default dtype.
 
     Raises:
         ArgumentError: it can't be read as a tensor of numbers.
@@ -54,15 +57,16 @@ def check_tensor(argument: str, value: object, device: torch.device | None = Non
             check_device(argument, tensor, device)
     else:
         try:
-            tensor = torch.as_tensor(value, device=device)
+            # Python's numbers keep all their digits on the way to dtype.
+            tensor = torch.as_tensor(value, device=device, dtype=None if hasattr(value, "dtype") else dtype)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
-    if tensor.dtype not in (torch.float32, torch.float64):
-        if tensor.is_complex():
-            raise ArgumentError(argument, tensor.dtype, "real numbers")
-        tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.get_default_dtype())
+    if tensor.is_complex():
+        raise ArgumentError(argument, tensor.dtype, "real numbers")
+    if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
+        dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
     check_finite(argument, tensor)
-    return tensor
+    return tensor.to(dtype or tensor.dtype)
 
 
 def check_finite(argument: str, tensor: Tensor) -> None:

@@ -98,7 +98,7 @@ def advice(summaries: list[Summary]) -> str:
     if provers:
         prover = max(provers, key=lambda s: (s.proved, -s.seconds))
         parts.append(
-            f"use {prover.solver} when you need the proof ({prover.proved:.0%} of the samples proved optimal, "
+            f"use {prover.solver} when you want the optimum ({prover.proved:.0%} of the samples proved optimal, "
             f"{_time(prover.seconds)} each)"
         )
     quick = [s for s in ran if not s.exact]

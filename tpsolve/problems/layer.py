@@ -258,7 +258,7 @@ class LayerProblem(Problem):
         return other
 
     def _convert(self, argument: str, value: Any) -> Tensor:
-        return check_tensor(argument, value, self.device).to(self.dtype)
+        return check_tensor(argument, value, self.device, self.dtype)
 
     def _broadcast(self, argument: str, value: Any, shape: tuple[int, ...]) -> Tensor | None:
         if value is None:

@@ -20,7 +20,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         learner: a name in `LEARNERS`, other than "separability".
         l2: the penalty, for learners that have one.
         bias: whether the units have a bias.
-        random_state: seed of learners that draw: an int, None, or a numpy RandomState.
+        random_state: seed of learners that draw: an int, a numpy RandomState, or None for 0.
 
     After `fit`: `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_`, `fit_` (the `UnitFit`).
     """
@@ -46,9 +46,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
             weight = torch.as_tensor(np.broadcast_to(sample_weight[:, None], targets.shape).copy())
-        fit = self._learner().fit(
-            torch.tensor(X), torch.as_tensor(targets), weight, generator=self._generator()
-        )
+        fit = self._learner().fit(torch.tensor(X), torch.as_tensor(targets), weight, generator=self._generator())
         assert isinstance(fit, UnitFit)
         self.fit_ = fit
         self.coef_, self.intercept_ = fit.weight.numpy(), fit.bias.numpy()
@@ -70,11 +68,10 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
     def _learner(self) -> Any:
         kind = find_learner(self.learner)
         takes = inspect.signature(kind).parameters
-        return kind(bias=self.bias, **({"l2": self.l2} if "l2" in takes else {}))
+        settings: dict[str, Any] = {"l2": self.l2} if "l2" in takes else {}
+        return kind(bias=self.bias, **settings)
 
     def _generator(self) -> torch.Generator:
-        state = self.random_state
-        if state is None:
-            state = np.random.mtrand._rand
+        state = 0 if self.random_state is None else self.random_state
         seed = int(state.randint(2**31)) if isinstance(state, np.random.RandomState) else int(state)
         return torch.Generator().manual_seed(seed)

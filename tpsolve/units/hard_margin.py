@@ -51,7 +51,7 @@ def fit_hard_margin(
         torch.zeros_like(targets),
     )
     state = _State(points, targets, counts, start)
-    single = points.dim() == 2
+    single = True
     for step in range(_MOST_STEPS):
         separated, gradient = state.separated(), state.gradient()
         # Whitened points have size sqrt(d): the gradient's rounding grows with the sum of the slacks.
@@ -106,7 +106,8 @@ class _State:
         """`(c, d)`; in single precision far from the end, where it is enough."""
         active = self.slack.sign() if self.counts is None else self.slack.sign() * self.counts
         if self.points.dim() == 3:
-            hessian = (self.points * active.T[:, :, None]).mT @ self.points
+            points = self.points.float() if single else self.points
+            hessian = (points * active.T[:, :, None].to(points.dtype)).mT @ points
         elif single:
             hessian = batched_gram(self.points.float(), active.float())
         else:

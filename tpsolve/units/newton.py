@@ -121,6 +121,8 @@ def _search(
     slope = ((v * gradient).sum(dim=0) + vb * gradient_bias).double()
     dz = torch.addmm(vb, problem.basis.inputs, v)
     length = torch.ones_like(bias)
+    short = torch.ones_like(bias, dtype=torch.bool)
+    new_weight, new_z, new_value = weight, z, value
     rounding = 4 * torch.finfo(z.dtype).eps * value.abs()
     for _ in range(40):
         new_weight, new_z = weight + length * v, torch.addcmul(z, dz, length)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
+from typing import Any
 
 from flint import fmpq, fmpz_mat
 
@@ -43,7 +44,7 @@ def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], or
     basis = [-1 - r for r in range(size)]
     for exchange in count():
         matrix = fmpz_mat([columns[order[b]] if b >= 0 else unit[-1 - b] for b in basis]).transpose()
-        price = matrix.transpose().solve(fmpz_mat([[int(b < 0)] for b in basis]))
+        price: Any = matrix.transpose().solve(fmpz_mat([[int(b < 0)] for b in basis]))
         value = matrix.solve(fmpz_mat([[int(r == size - 1)] for r in range(size)]))
         level = sum((value[k, 0] for k, b in enumerate(basis) if b < 0), fmpq(0))
         if level == 0:

@@ -146,7 +146,7 @@ def _dependency(rows: list[list[int]]) -> list[Any] | None:
         return _slow_dependency(rows)
     chosen = [rows[k] for k in _pivots(reduced, rank, len(rows))]
     try:
-        solution = fmpz_mat([row[:-1] for row in chosen]).solve(fmpz_mat([[-row[-1]] for row in chosen]))
+        solution: Any = fmpz_mat([row[:-1] for row in chosen]).solve(fmpz_mat([[-row[-1]] for row in chosen]))
     except ZeroDivisionError:
         # Some dependency leaves out the last column: none, or not the only one.
         return None

@@ -1,0 +1,52 @@
+"""Write the tables of performance.md from the rows of the benchmarks: `python docs/performance.py`."""
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results"
+COLUMNS = {
+    "flip_delta": {
+        "loss": "loss",
+        "size": "B x n x m",
+        "flip_delta_ms": "ms",
+        "ratio_to_pass": "ratio to pass",
+        "ratio_to_pass_into": "ratio to pass into",
+        "flip_ms": "one flip, ms",
+        "peak_extra_mb": "peak extra MB",
+    },
+    "cp_sat": {
+        "n": "n",
+        "m": "m",
+        "problems": "problems",
+        "proved_optimal": "proved",
+        "median_seconds": "median s",
+        "slowest_seconds": "slowest s",
+        "build_share": "share spent building",
+    },
+    "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
+}
+
+
+def section(benchmark: str) -> str:
+    """The table of one benchmark as Markdown, with what it was measured on."""
+    rows = [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()]
+    columns = COLUMNS[benchmark]
+    lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---:|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row[key]) for key in columns) + " |" for row in rows]
+    versions = ", ".join(f"{name} {rows[0][name]}" for name in ("tpsolve", "torch", "ortools", "scipy"))
+    return "\n".join([*lines, "", f"Measured on {rows[0]['machine']} with Python {rows[0]['python']}, {versions}."])
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    page = HERE / "performance.md"
+    text = page.read_text()
+    for name in COLUMNS:
+        marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+        text = marked.sub(lambda found, name=name: f"{found[1]}\n{section(name)}\n\n{found[2]}", text)
+    page.write_text(text)
