@@ -22,19 +22,21 @@ FLOORS = {
     "losses": 0,
     "result": 0,
     "archive": 0,
+    "tables": 0,
     "units": 1,
     "problems": 2,
     "search": 3,
     "nn": 4,
     "train": 5,
     "compare": 5,
+    "pictures": 5,
     # The public names and the command line stand above all floors.
     "__init__": 6,
     "cli": 6,
     "__main__": 7,
 }
 
-FLOOR_5 = ("train/*", "compare/*", "cli.py", "cli/*")
+FLOOR_5 = ("train/*", "compare/*", "pictures.py", "cli.py", "cli/*")
 ALLOWED = {
     "ortools": ("search/cp_sat.py",),
     "scipy.optimize": ("search/milp.py", "units/separability.py", "units/elastic.py"),

@@ -1,0 +1,74 @@
+"""Pictures of what single units can tell apart, for samples in the plane."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.spatial import ConvexHull, QhullError
+from torch import Tensor
+
+from tpsolve.units import Certificate
+from tpsolve.units.report import ClassRow
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def draw_separation(
+    inputs: Tensor, labels: Sequence[str], names: Sequence[str], rows: Sequence[ClassRow], certificate: Certificate
+) -> Figure:
+    """One panel a class: the line that tells it from the rest, or the circuit that forbids any line.
+
+    Args:
+        inputs: `(N, 2)`.
+        names: of the two features.
+        rows, certificate: of `class_rows(inputs, labels)`.
+    """
+    x = inputs.double().numpy()
+    own_class = np.array(labels)
+    figure = Figure(figsize=(4.4 * len(rows), 4.2), layout="constrained")
+    for k, (axes, row) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(rows))), rows, strict=True)):
+        member = own_class == row.label
+        axes.scatter(*x[~member].T, s=22, color="#9aa5b1", label="the others", zorder=2)
+        axes.scatter(*x[member].T, s=26, color=COLOURS[k % len(COLOURS)], label=row.label, zorder=3)
+        axes.set_xlim(*_span(x[:, 0]))
+        axes.set_ylim(*_span(x[:, 1]))
+        if row.status > 0:
+            _draw_line(axes, certificate.weight[k].double().numpy(), float(certificate.bias[k]))
+            axes.set_title(f"{row.label}: separable, margin {row.margin:.3g}")
+        elif row.status < 0:
+            circuit = list(row.circuit)
+            for side in (True, False):
+                _draw_hull(axes, x[[i for i in circuit if member[i] == side]])
+            axes.set_title(f"{row.label}: {len(circuit)} samples forbid it")
+        else:
+            axes.set_title(f"{row.label}: undecided")
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+        axes.legend(frameon=False, loc="best", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    room = 0.06 * (values.max() - values.min()) or 1.0
+    return values.min() - room, values.max() + room
+
+
+def _draw_line(axes: Axes, weight: np.ndarray, bias: float) -> None:
+    if not weight.any():
+        return
+    # The point of the line nearest to the origin, and the direction of the line.
+    point = -bias * weight / (weight @ weight)
+    axes.axline(tuple(point), tuple(point + np.array([-weight[1], weight[0]])), color="#1c2430", linewidth=1.4)
+
+
+def _draw_hull(axes: Axes, points: np.ndarray) -> None:
+    """Outline of one side of a circuit; the two sides meet."""
+    try:
+        points = points[ConvexHull(points).vertices]
+    except (QhullError, ValueError):
+        # Fewer than three points, or all on a line: drawn as they are.
+        points = points[np.lexsort(points.T)]
+    closed = np.vstack([points, points[:1]])
+    axes.plot(*closed.T, "-o", color="#D55E00", linewidth=2, markersize=9, markerfacecolor="none", zorder=4)
