@@ -297,6 +297,17 @@ def test_each_row_is_the_solve_of_its_seed(small: Comparison):
     assert len({tuple(objective) for objective in found.values()}) > 1
 
 
+@pytest.mark.parametrize("samples", [1, 4])
+def test_solver_of_a_seed_does_not_draw_the_numbers_that_made_the_instance_of_that_seed(samples: int):
+    # Each sample has 2^32 targets of which one costs nothing: no 200 draws find it, unless they are those of its maker.
+    seeds = range(4)
+    for seed in seeds:
+        suite = {instance.name: instance.problem for instance in SUITES["generated-32"](samples, seed)}
+        generator = torch.Generator().manual_seed(seed)
+        result = solve(suite["dont-care"], "random:draws=200", budget=Budget(steps=200), generator=generator)
+        assert (result.objective > 0).all(), f"seed {seed}"
+
+
 def test_stop_keeps_finished_rows_and_drops_the_solve_under_way(small: Comparison):
     # Asked first when the fourth solve has begun.
     finished_rows: list[int] = []

@@ -2,7 +2,8 @@
 
 Conventions of the pages: every ```python block runs, all of a page in one namespace; an ```output block
 right below holds what it prints. In ```console blocks the lines that begin with `$ tpsolve` run, and
-what follows is their output. A line of three dots stands for any lines that are not shown.
+what follows is their output. A line of three dots stands for any lines that are not shown. A block that
+begins with ```text NAME is a file that the commands find.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page; `line` is that of its first line of content."""
+    """A fenced block of a page: what follows its opening fence, its content, and the line where that begins."""
 
     language: str
     text: str
@@ -121,6 +122,9 @@ def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: 
 @each_page
 def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        if named := re.fullmatch(r"text (\S+)", block.language):
+            (tmp_path / named[1]).write_text(block.text)
     for command in commands(page):
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
@@ -186,7 +190,7 @@ def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
 
 
 @pytest.mark.parametrize(
-    "module", ["tpsolve", "tpsolve.problems", "tpsolve.search", "tpsolve.nn", "tpsolve.compare"], ids=str
+    "module", ["tpsolve", "tpsolve.problems", "tpsolve.search", "tpsolve.units", "tpsolve.nn", "tpsolve.compare"]
 )
 def test_every_public_name_is_in_the_reference(module: str, site: Path):
     reference = (site / "api.html").read_text()

@@ -204,6 +204,40 @@ def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
             assert abs(total - judge.objective(0, spins)) <= 1e-10
 
 
+@pytest.mark.parametrize("loss", ["perceptron", "hinge", "saturated-hinge", "zero-one"])
+def test_least_integer_cost_of_whole_numbers_is_e(loss: str):
+    for seed in range(4):
+        (sample,) = samples(make_problem(seed, n=3, m=3, loss=loss, weighted=True, whole=True))
+        model = sample_model(energy_of(sample), first_touch(energy_of(sample)))
+        scaled, judge = IntegerModel(model), Judge(sample)
+        built, bits = scaled.build(torch.ones(3))
+        rows, first_switch = integer_rows(built), len(bits) + len(model.most)
+        for spins in every_targets(3):
+            values = [int(t > 0) for t in spins]
+            total = Fraction(0)
+            for v in range(len(model.most)):
+                needs: dict[int | None, int] = {}
+                for group in model.choices:
+                    for switch in group:
+                        ranges = [r for r in rows if r[3] == [first_switch + switch] and max(r[0], default=0) < 3]
+                        if all(sum(k * values[j] for j, k in zip(r[0], r[1], strict=True)) >= r[2] for r in ranges):
+                            needs.setdefault(switch, 0)
+                for variables, factors, lower, switches in rows:
+                    if 3 + v in variables:
+                        rest = sum(k * values[j] for j, k in zip(variables, factors, strict=True) if j < 3)
+                        switch = switches[0] - first_switch if switches else None
+                        if switch in needs or switch is None:
+                            needs[switch] = max(needs.get(switch, 0), lower - rest)
+                own = [
+                    g
+                    for g in model.choices
+                    if any(3 + v in r[0] and r[3] == [first_switch + s] for r in rows for s in g)
+                ]
+                always = needs.get(None, 0)
+                total += min(max(always, needs[s]) for s in own[0] if s in needs) if own else always
+            assert total / Fraction(scaled.scale) == judge.objective(0, spins)
+
+
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_touching_twice_adds_nothing(loss: str):
     energy = energy_of(make_problem(1, n=4, m=3, loss=loss, batch=(1,)))

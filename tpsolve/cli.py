@@ -20,6 +20,8 @@ app = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
+    # Lines of a docstring flow together in --help.
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # What a command is asked for goes to standard output, what it says on the way to standard error.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpsolve.errors import ArgumentError
 from tpsolve.problems.base import State
-from tpsolve.search.local import LocalSolver, draw, least_gain, steepest_flip
+from tpsolve.search.local import LocalSolver, draw, flip_downhill, least_gain, steepest_flip
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,5 @@ class HillClimb(LocalSolver):
         delta = state.flip_delta()
         improving = delta < -least_gain(state)
         score = draw(tuple(delta.shape), delta, generator)
-        where = improving.any(1)
-        state.flip(torch.where(improving, score, -1.0).argmax(1), where)
-        return where
+        units = torch.where(improving, score, -1.0).argmax(1)
+        return flip_downhill(state, units, improving.any(1))

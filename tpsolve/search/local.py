@@ -84,11 +84,22 @@ class LocalSolver(Solver):
 
 def steepest_flip(state: State) -> Tensor:
     """Flip the best target of every sample that a flip improves; `(B,)` bool: which these were."""
-    delta = state.flip_delta()
-    least, units = delta.min(1)
-    improving = least < -least_gain(state)[:, 0]
-    state.flip(units, improving)
-    return improving
+    least, units = state.flip_delta().min(1)
+    return flip_downhill(state, units, least < -least_gain(state)[:, 0])
+
+
+def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
+    """Flip `units (B,)` of the samples `where (B,)`, and back where that lowers nothing; which are lower now.
+
+    Pre-activations that cancel can make rounding look like a gain: without the second look a descent
+    could go round in circles.
+    """
+    before = state.objective.clone()
+    state.flip(units, where)
+    lower = where & (state.objective < before)
+    if bool((where & ~lower).any()):
+        state.flip(units, where & ~lower)
+    return lower
 
 
 def descend(problem: Problem, report: Report) -> None:
