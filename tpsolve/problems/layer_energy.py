@@ -41,6 +41,12 @@ class LayerEnergy:
         """E `(..., B)` from pre-activations `z (..., B, m)` and targets `(..., B, n)`."""
         return self.layer_loss(z) + self.penalty(targets)
 
+    def favourable(self, z: Tensor, targets: Tensor) -> Tensor:
+        """E where a zero-one loss counts each z within `blur` of 0 as the better side: not above the exact E."""
+        if self.loss.name == "zero-one":
+            z = z + self.blur() * self.targets
+        return self.total(z, targets)
+
     def layer_loss(self, z: Tensor) -> Tensor:
         """The loss part of E, `(..., B)`."""
         if isinstance(self.loss, ClassLoss):

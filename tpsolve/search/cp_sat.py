@@ -22,7 +22,8 @@ from tpsolve.spins import check_count
 
 OBJECTIVE_BITS = ROW_BITS = 46
 """A model without switches is scaled so that its objective stays below 2^46, exact as a float and fine
-enough to close any gap at once, and each row below 2^58, within CP-SAT's 64-bit integers."""
+enough to close almost any gap at once, and each row likewise. Larger rows would fit CP-SAT's 64-bit
+integers, but leave its linear relaxation so imprecise that searches stall."""
 SWITCH_BITS = 29
 """With switches, objective and rows stay below 2^29. CP-SAT 9.15 computes conditional rows in places
 with 32-bit sums, and with 64-bit products of coefficient and bound; larger numbers have given wrong
@@ -70,7 +71,8 @@ class CpSat(Solver):
     def _solve_sample(
         self, energy: LayerEnergy, row: Tensor, budget: Budget, generator: torch.Generator, report: Report
     ) -> None:
-        touch, excluded = first_touch(energy), []
+        touch, excluded, least = first_touch(energy), [], math.inf
+        rounding = float(report.problem.rounding()[row])
         seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
         conflicts = 0
@@ -80,13 +82,13 @@ class CpSat(Solver):
             built, bits = model.build(report.targets[row[0]], excluded, best if excluded else math.inf)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
             solver.parameters.absolute_gap_limit = model.close_enough
-            pulse = partial(self._pulse, report, row, model, bool(excluded))
+            pulse = partial(self._pulse, report, row, model, least)
             answer = _run(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
             if answer == "INFEASIBLE" and excluded:
                 # Nothing else costs as little as the best.
-                report.prove(best - float(report.problem.rounding()[row]), row)
+                report.prove(min(best, least) - rounding, row)
                 return
             if answer not in ("OPTIMAL", "FEASIBLE", "UNKNOWN"):
                 report.note(row, f"CP-SAT answered {answer} to a model that has solutions. {built.validate()}".strip())
@@ -97,18 +99,18 @@ class CpSat(Solver):
             found = found.to(energy.weight.device)
             report.offer(found, row)
             rest = model.bound(solver.best_objective_bound)
-            report.prove(min(rest, float(report.objective[row]) - float(report.problem.rounding()[row])), row)
+            report.prove(min(rest, least - rounding), row)
             spent = report.seconds >= seconds_end or (budget.steps is not None and conflicts >= budget.steps)
             if report.stopped or spent or answer != "OPTIMAL" or math.isfinite(report.proved_at[row]):
                 return
             touch.add(energy, found)
             excluded.append(found[0])
+            least = min(least, float(energy.favourable(energy.pre(found), found)))
 
     @staticmethod
-    def _pulse(report: Report, row: Tensor, model: "IntegerModel", partly: bool, integer_bound: float) -> bool:
+    def _pulse(report: Report, row: Tensor, model: "IntegerModel", least: float, integer_bound: float) -> bool:
         known = report.bound.clone()
-        bound = model.bound(integer_bound)
-        known[row] = known[row].clamp(min=min(bound, float(report.objective[row])) if partly else bound)
+        known[row] = known[row].clamp(min=min(model.bound(integer_bound), least))
         return report.pulse(bound=known)
 
     def _solver(self, budget: Budget, seed: int, conflicts: int, seconds: float) -> Any:
@@ -183,9 +185,10 @@ class IntegerModel:
 
     def scale_is_exact(self) -> bool:
         """Whether scaling leaves no rounding at all: then even costs are whole."""
-        return all(
-            _is_whole(self.scale * row.spins) and _is_whole(self.scale * row.right) for row in self.model.rows
-        ) and (_is_whole(self.scale * self.model.spins))
+        return _is_whole(self.scale * self.model.spins) and all(
+            not row.rounded and _is_whole(self.scale * row.spins) and _is_whole(self.scale * row.right)
+            for row in self.model.rows
+        )
 
     @property
     def close_enough(self) -> float:
@@ -246,7 +249,7 @@ class IntegerModel:
         exact = self.scale * row.spins
         error = float(np.abs(exact - np.rint(exact)).sum())
         right = self.scale * row.right
-        if error == 0 and _is_whole(right) and not any(k < 0 for k in row.cost.values()):
+        if error == 0 and _is_whole(right) and not row.rounded and not any(k < 0 for k in row.cost.values()):
             return int(right) + int(row.strict)
         rounded_up = sum(-k for k in row.cost.values() if k < 0)
         # The numbers of a row were themselves rounded when they were computed.

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from tpsolve.errors import TooLargeError
-from tpsolve.losses import Loss
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
@@ -43,19 +42,16 @@ class Enumerate(Solver):
         samples = energy.n_samples
         best = torch.full((samples,), torch.inf, device=problem.device, dtype=torch.float64)
         least, index, found_at = best.clone(), torch.zeros_like(best, dtype=torch.int64), torch.zeros_like(best)
-        # Only the zero-one loss jumps: its bound counts a z within rounding of 0 as favourable.
-        jumps = isinstance(energy.loss, Loss) and energy.loss.name == "zero-one" and bool(energy.blur().any())
+        # Only the zero-one loss jumps, and only where sums round.
+        jumps = energy.loss.name == "zero-one" and bool(energy.blur().any())
         block = max(1, min(2**n, BLOCK_ELEMENTS // (samples * problem.n_units)))
         for first in range(0, 2**n, block):
             numbers = torch.arange(first, min(first + block, 2**n), device=problem.device)
             targets = _spins(numbers, n)
-            z = energy.pre(targets)[:, None, :]
-            penalty = energy.penalty(targets[:, None, :])
-            value = energy.layer_loss(z.expand(-1, samples, -1)) + penalty
-            low, position = value.min(0)
+            z = energy.pre(targets)[:, None, :].expand(-1, samples, -1)
+            low, position = energy.total(z, targets[:, None, :]).min(0)
             if jumps:
-                favourable = energy.layer_loss(z + energy.blur() * energy.targets) + penalty
-                least = torch.minimum(least, favourable.amin(0))
+                least = torch.minimum(least, energy.favourable(z, targets[:, None, :]).amin(0))
             better = low < best
             best[better], index[better], found_at[better] = low[better], numbers[position[better]], report.seconds
             if report.step(best) and first + block < 2**n:

@@ -25,8 +25,8 @@ STRICT_STEP = 1e-4
 class Milp(Solver):
     """Exact targets, sample by sample, by HiGHS, the branch and bound of `scipy.optimize.milp`.
 
-    The losses enter as in `CpSat`, lines certainly below them and refined where the answer falls, but
-    in floating point. The bound reported is HiGHS's own less half of `OPTIMALITY_TOLERANCE`: it holds
+    The losses enter as in `CpSat`, with refinement and exclusion of the answers found, but in floating
+    point. The bound reported is HiGHS's own less half of `OPTIMALITY_TOLERANCE`: it holds
     up to HiGHS's arithmetic, and unlike that of `CpSat` is no proof in exact arithmetic.
 
     A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node
@@ -47,17 +47,20 @@ class Milp(Solver):
             self._solve_sample(energy.select(row), row, share, report)
 
     def _solve_sample(self, energy: LayerEnergy, row: Tensor, budget: Budget, report: Report) -> None:
-        touch = first_touch(energy)
+        touch, excluded, least = first_touch(energy), [], math.inf
+        rounding = float(report.problem.rounding()[row])
         seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
         nodes = 0
         while True:
             model = sample_model(energy, touch)
+            # Any other targets differ in at least one place, so that t . found is at most n - 2.
+            model.rows += [Row(-found, {}, 2.0 - model.n) for found in excluded]
             seconds = None if budget.seconds is None else max(1e-3, seconds_end - report.seconds)
             answer = _run(model, seconds, None if budget.steps is None else max(1, budget.steps - nodes))
             # A tree that closes at its root has been a step too.
             nodes += max(1, answer.nodes)
             report.steps = max(report.steps, nodes)
-            report.prove(answer.bound, row)
+            report.prove(min(answer.bound, least - rounding), row)
             if answer.failure:
                 report.note(row, answer.failure)
             if answer.targets is None:
@@ -65,10 +68,11 @@ class Milp(Solver):
             targets = torch.as_tensor(answer.targets, device=energy.weight.device)[None]
             report.offer(targets, row)
             spent = report.seconds >= seconds_end or (budget.steps is not None and nodes >= budget.steps)
-            if not answer.finished or model.exact or spent or report.pulse():
+            if not answer.finished or spent or report.pulse() or math.isfinite(report.proved_at[row]):
                 return
-            if math.isfinite(report.proved_at[row]) or not touch.add(energy, targets):
-                return
+            touch.add(energy, targets)
+            excluded.append(answer.targets)
+            least = min(least, float(energy.favourable(energy.pre(targets), targets)))
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,9 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
     answer = solve(options=options)
     if answer.status == 4:
         answer = solve(options={**options, "presolve": False})
+    if answer.status == 2 and any(not row.cost for row in model.rows):
+        # All targets are excluded.
+        return _Answer(None, math.inf, 0, True)
     if answer.status not in (0, 1):
         # 0: finished, 1: a limit was reached. Any targets satisfy a layer problem, so others are failures.
         return _Answer(None, -math.inf, 0, False, f"HiGHS failed with status {answer.status}: {answer.message}")

@@ -7,6 +7,7 @@ targets the model has a solution that costs no more than E, so its minimum is a 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from torch import Tensor
@@ -24,7 +25,8 @@ class Row:
     """spins . t + sum of cost[v] v >= right, wherever the switch is on (None: always).
 
     Costs carry whole coefficients, so that an integer solver can scale the row by a power of two.
-    `strict`: the left side must exceed `right`, where the solver can tell.
+    `strict`: the left side must exceed `right`, where the solver can tell. `rounded`: the numbers were
+    rounded when they were computed, so that they are not exact even where they look whole.
     """
 
     spins: np.ndarray
@@ -32,6 +34,7 @@ class Row:
     right: float
     switch: int | None = None
     strict: bool = False
+    rounded: bool = False
 
 
 @dataclass
@@ -154,14 +157,20 @@ def _add_line(
     switch: int | None,
 ) -> None:
     if (slope, intercept) != (0.0, 0.0):
-        model.rows.append(Row(-c * slope * row, {cost: 1}, c * (slope * shift + intercept), switch))
+        factor, right = c * slope, c * (slope * shift + intercept)
+        exact_right = Fraction(c) * (Fraction(slope) * Fraction(shift) + Fraction(intercept))
+        # A power of two times a number is that number's own digits.
+        rounded = abs(math.frexp(factor)[0]) not in (0.0, 0.5) or exact_right != Fraction(right)
+        rounded = rounded or Fraction(factor) != Fraction(c) * Fraction(slope)
+        model.rows.append(Row(-factor * row, {cost: 1}, right, switch, rounded=rounded))
 
 
 def _add_range(model: SampleModel, part: Piece, row: np.ndarray, shift: float, switch: int) -> None:
     if part.low > -math.inf:
-        model.rows.append(Row(row, {}, part.low - shift, switch, part.strict))
+        rounded = Fraction(part.low) - Fraction(shift) != Fraction(part.low - shift)
+        model.rows.append(Row(row, {}, part.low - shift, switch, part.strict, rounded))
     if part.high < math.inf:
-        model.rows.append(Row(-row, {}, shift - part.high, switch))
+        model.rows.append(Row(-row, {}, shift - part.high, switch, rounded=True))
 
 
 def _add_cross_entropy(
@@ -187,10 +196,11 @@ def _add_cross_entropy(
             right = above * (1 - log + shifts[k])
             right -= 64 * 2.0**-53 * above * (2 + abs(log) + abs(shifts[k]))
             # above (x + 1 - ln a) <= below p, with x = d_k - theta and a = above / below.
-            model.rows.append(Row(-above * rows[k], {p: below, theta: above}, right))
+            model.rows.append(Row(-above * rows[k], {p: below, theta: above}, right, rounded=True))
         if k != label:
             # theta is at least every difference.
-            model.rows.append(Row(-rows[k], {theta: 1}, float(shifts[k] - 1e-12 * (1 + abs(shifts[k])))))
+            least = float(shifts[k] - 1e-12 * (1 + abs(shifts[k])))
+            model.rows.append(Row(-rows[k], {theta: 1}, least, rounded=True))
     model.rows.append(Row(np.zeros(model.n), probabilities, -1.0))
 
 
