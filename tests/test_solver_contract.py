@@ -101,6 +101,13 @@ def test_the_seed_matters_to_stochastic_solvers_alone(kind: type[Solver]):
     assert len(found) == 1 or kind.stochastic
 
 
+@pytest.mark.parametrize("kind", [k for k in LAYER_SOLVERS if k.stochastic and not k.exact], ids=lambda kind: kind.name)
+def test_the_seed_decides_where_a_search_without_start_begins(kind: type[Solver]):
+    problem = make_problem(3, n=12, m=6, batch=(4,), started=False)
+    runs = [solve(problem, kind(), budget=Budget(steps=1), generator=seed(s)).targets for s in range(5)]
+    assert not all(torch.equal(run, runs[0]) for run in runs)
+
+
 @each_solver
 def test_global_randomness_and_problem_are_left_alone(kind: type[Solver]):
     torch.manual_seed(5)

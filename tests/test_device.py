@@ -1,0 +1,36 @@
+"""On a GPU: results stay there, and equal those of the CPU where nothing is drawn or raced."""
+
+import pytest
+import torch
+
+from tpsolve import SOLVERS, Budget, solve
+from tpsolve.problems import make_instance
+from tpsolve.search import Solver
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.parametrize("kind", SOLVERS.values(), ids=SOLVERS.keys())
+@pytest.mark.parametrize("name", ["random", "qubo", "parity"])
+def test_results_stay_on_the_device_and_equal_those_of_the_cpu(kind: type[Solver], name: str):
+    here = make_instance(name, n=12, m=8, samples=6, seed=1).problem
+    if not kind.installed():
+        pytest.skip(f"{kind.library} is not installed")
+    there = here.to("cuda")
+    budget = Budget(steps=50)
+    expected, found = solve(here, kind(), budget=budget), solve(there, kind(), budget=budget)
+    for tensor in (found.targets, found.objective, found.bound):
+        assert tensor.device.type == "cuda"
+    assert found.targets.dtype == there.dtype
+    assert torch.equal(found.objective, there.objective(found.targets))
+    assert torch.allclose(found.objective.cpu(), expected.objective, rtol=0, atol=1e-6)
+
+
+def test_flip_deltas_are_those_of_the_cpu():
+    for name in ("random", "qubo", "ties"):
+        here = make_instance(name, n=40, m=30, samples=20, seed=2).problem
+        assert here.start is not None
+        there = here.to("cuda")
+        delta = there.flip_delta(here.start.cuda())
+        assert delta.device.type == "cuda"
+        assert torch.allclose(delta.cpu(), here.flip_delta(here.start), atol=1e-4)
