@@ -273,6 +273,8 @@ def _is_whole(values: Any) -> bool:
 
 def _whole_exponent(model: SampleModel, most: int) -> int:
     """The least power of two that makes every number of the model whole, if it is at most `most`; else `most`."""
+    if any(row.rounded for row in model.rows):
+        return most
     numbers = np.concatenate([model.spins, *(np.append(row.spins, row.right) for row in model.rows)])
     numbers = numbers[numbers != 0]
     if not len(numbers) or not _is_whole(np.ldexp(numbers, most)):

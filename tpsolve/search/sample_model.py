@@ -159,9 +159,11 @@ def _add_line(
     if (slope, intercept) != (0.0, 0.0):
         factor, right = c * slope, c * (slope * shift + intercept)
         exact_right = Fraction(c) * (Fraction(slope) * Fraction(shift) + Fraction(intercept))
-        # A power of two times a number is that number's own digits.
-        rounded = abs(math.frexp(factor)[0]) not in (0.0, 0.5) or exact_right != Fraction(right)
-        rounded = rounded or Fraction(factor) != Fraction(c) * Fraction(slope)
+        rounded = (
+            exact_right != Fraction(right)
+            or Fraction(factor) != Fraction(c) * Fraction(slope)
+            or bool(_product_error(factor, row).any())
+        )
         model.rows.append(Row(-factor * row, {cost: 1}, right, switch, rounded=rounded))
 
 
@@ -210,3 +212,17 @@ def _fraction(slope: float) -> tuple[int, int]:
     above, below = round(1024 * mantissa), 2 ** (10 - exponent)
     shared = math.gcd(above, below)
     return above // shared, below // shared
+
+
+def _product_error(factor: float, row: np.ndarray) -> np.ndarray:
+    """What rounding changed in `factor * row`, exactly: Dekker's product (Numerische Mathematik 18, 1971)."""
+
+    def halves(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shifted = value * (2.0**27 + 1)
+        high = shifted - (shifted - value)
+        return high, value - high
+
+    # Numbers near the largest float overflow to NaN, which counts as rounded.
+    with np.errstate(over="ignore", invalid="ignore"):
+        (a, b), (c, d) = halves(np.asarray(factor)), halves(row)
+        return ((a * c - factor * row) + a * d + b * c) + b * d
