@@ -55,7 +55,7 @@ def write_archive(
         FolderError: the folder does not exist or can't be written.
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
-    text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, **header})
+    text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": sorted(arrays), **header})
     # A file object: given a path, numpy would append ".npz" to it.
     write_whole(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, header=np.array(text), **arrays))
 
@@ -85,6 +85,7 @@ def read_archive(
     if header.get("kind") != kind:
         raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
     missing = [name for name in required if name not in arrays] + [name for name in fields if name not in header]
+    missing += [name for name in header.get("arrays", []) if name not in arrays]
     added = [name for name in arrays if name not in required + optional]
     if missing or added:
         what = f"lacks {', '.join(missing)}" if missing else f"holds {', '.join(added)} besides"

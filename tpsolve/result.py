@@ -50,7 +50,8 @@ class Budget:
             raise BudgetError("budget", "no limit at all", "seconds, steps or both", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):
             raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
-        if self.steps is not None and not (isinstance(self.steps, int) and self.steps > 0):
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if self.steps is not None and not (whole and self.steps > 0):
             raise BudgetError("budget.steps", self.steps, "a positive whole number")
 
 

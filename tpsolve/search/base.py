@@ -32,6 +32,8 @@ class Solver(ABC):
     """Whether it proves a bound that meets the optimum, given time."""
     stochastic: ClassVar[bool] = False
     """Whether its result depends on the seed."""
+    needs_start: ClassVar[bool] = False
+    """Whether it reads the activations, so that the problem must have `start`."""
     library: ClassVar[str | None] = None
     """A module that must be installed for it; its package is named like its first part."""
 
@@ -51,6 +53,8 @@ class Solver(ABC):
         if not isinstance(problem, self.accepts):
             expected = " or ".join(kind.__name__ for kind in self.accepts)
             raise NotAcceptedError("problem", type(problem).__name__, f"{expected} for {self.name}")
+        if self.needs_start and problem.start is None:
+            raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
         if self.library is not None:
             if not self.installed():
                 package = self.library.partition(".")[0]

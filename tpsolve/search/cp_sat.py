@@ -123,6 +123,8 @@ class CpSat(Solver):
         parameters.relative_gap_limit = 0.0
         # Presolve is where 9.15 sums in 32 bits (see SWITCH_BITS), and these models are no faster with it.
         parameters.cp_model_presolve = False
+        # Without presolve this one has declared models infeasible that are not.
+        parameters.auto_detect_greater_than_at_least_one_of = False
         # Ctrl-C belongs to Python; `_run` listens for it.
         parameters.catch_sigint_signal = False
         if budget.seconds is not None:

@@ -113,10 +113,12 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
     if nodes is not None:
         options["node_limit"] = nodes
     constraints = (left, low, high) if len(left) else ()
-    solve = partial(milp, price, integrality=whole, bounds=(0, upper), constraints=constraints)
-    answer = solve(options=options)
-    if answer.status == 4:
-        answer = solve(options={**options, "presolve": False})
+    solve = partial(milp, integrality=whole, bounds=(0, upper), constraints=constraints)
+    # Status 4 is a numerical failure: without presolve, or in another unit of cost, HiGHS goes another way.
+    for unit, presolve in ((1.0, True), (1.0, False), (2.0, True), (2.0, False)):
+        answer = solve(unit * price, options={**options, "presolve": presolve})
+        if answer.status != 4:
+            break
     if answer.status == 2 and any(not row.cost for row in model.rows):
         # All targets are excluded.
         return _Answer(None, math.inf, 0, True)
@@ -125,7 +127,7 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
         return _Answer(None, -math.inf, 0, False, f"HiGHS failed with status {answer.status}: {answer.message}")
     bound = -math.inf
     if answer.mip_dual_bound is not None and math.isfinite(answer.mip_dual_bound):
-        scaled = answer.mip_dual_bound / ROW_SCALE - float(model.spins.sum())
+        scaled = answer.mip_dual_bound / (unit * ROW_SCALE) - float(model.spins.sum())
         bound = model.factor * scaled + model.constant
         bound -= 0.5 * OPTIMALITY_TOLERANCE * max(1.0, abs(bound))
     targets = None if answer.x is None else np.where(answer.x[:n] > 0.5, 1.0, -1.0)

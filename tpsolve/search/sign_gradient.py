@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
@@ -21,11 +20,7 @@ class SignGradient(Solver):
 
     name = "sign-gradient"
     accepts = (LayerProblem,)
-
-    def check(self, problem: Problem) -> None:
-        super().check(problem)
-        if problem.start is None:
-            raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
+    needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)
