@@ -145,7 +145,7 @@ def _run(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
     def work() -> None:
         try:
             outcome.append(solver.solve(model))
-        except Exception as error:
+        except Exception as error:  # Raised again below, in the caller's thread.
             outcome.append(error)
         done.set()
 
