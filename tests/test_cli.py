@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 import tpsolve
 from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_result, solve
 from tpsolve import cli as cli_module
+from tpsolve.cli import terminal
 from tpsolve.compare import SUITES
 from tpsolve.problems import GENERATORS, Instance, make_instance
 
@@ -62,8 +62,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.chdir(tmp_path)
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(cli_module, "output", Console(width=200))
-    monkeypatch.setattr(cli_module, "notes", Console(width=200, stderr=True))
+    for console in (terminal.output, terminal.notes):
+        monkeypatch.setattr(console, "width", 200)
 
     def run(*arguments: object) -> Ended:
         capsys.readouterr()

@@ -1,0 +1,69 @@
+"""The command line: one file a command, in the order of `tpsolve --help`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tpsolve.cli import compare, instances, list_solvers, separate, solve, verify
+from tpsolve.cli.terminal import INTERRUPTED, notes, output
+from tpsolve.errors import TpsolveError
+from tpsolve.version import __version__
+
+app = typer.Typer(
+    help="Target search for networks of hard-threshold units: compare solvers, or run one.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    # Lines of a docstring flow together in --help.
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = {
+    "compare": compare.compare,
+    "list": list_solvers.list_solvers,
+    "solve": solve.solve,
+    "verify": verify.verify,
+    "instances": instances.instances,
+    "separate": separate.separate,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.print(f"tpsolve {__version__}", highlight=False)
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Target search for networks of hard-threshold units: compare solvers, or run one."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it."""
+    try:
+        status = app(standalone_mode=False)
+    except TpsolveError as error:
+        notes.print(f"tpsolve: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        notes.print("tpsolve: interrupted.", highlight=False)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        # Typer's own errors of usage; their class has moved between its versions.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        notes.print(f"tpsolve: {message()}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)

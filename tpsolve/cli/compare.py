@@ -1,0 +1,70 @@
+"""`tpsolve compare`: every solver on the same problems under one budget."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, notes, output, progress_bar, say
+from tpsolve.errors import ArgumentError
+
+
+def compare(
+    suite: Annotated[str, typer.Option(help="Which instances: digits, generated-12, generated-32.")] = "digits",
+    name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    solver: Annotated[
+        list[str] | None, typer.Option(help="A solver, such as hill-climb:restarts=8; may be repeated. Default: all.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples of each instance.")] = 4,
+    seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.4,
+    seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
+    suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier rows and begin anew.")] = False,
+) -> None:
+    """Compare solvers on real layer problems under one equal budget.
+
+    Trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
+    to every solver, and prints one line a solver. Rows, plots and a report.html are kept under
+    runs/NAME. A second call with the same name goes on where the first one ended.
+    """
+    from tpsolve.compare import Comparison, run_comparison, summarise, write_report
+    from tpsolve.compare.report import as_table, caption
+    from tpsolve.compare.summary import advice
+
+    comparison = Comparison(
+        folder=runs / (name or suite),
+        suite=suite,
+        solvers=tuple(solver or ()),
+        samples=samples,
+        seconds=seconds,
+        seeds=tuple(range(seeds)),
+        suite_seed=suite_seed,
+        device=device,
+    )
+    if fresh and comparison.folder.exists():
+        _delete_run(comparison.folder)
+    with Interrupt() as interrupt, progress_bar() as bar:
+        task = bar.add_task("making the instances", total=None)
+        rows = run_comparison(
+            comparison,
+            progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
+            stop=lambda: interrupt.asked,
+        )
+        bar.update(task, description="drawing")
+        report = write_report(comparison, rows)
+    summaries = summarise(rows)
+    output.print(as_table(summaries, caption(rows)))
+    output.print(advice(summaries), highlight=False, markup=False)
+    say(f"Report: {report}")
+    if interrupt.asked:
+        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _delete_run(folder: Path) -> None:
+    if not (folder / "comparison.json").exists():
+        raise ArgumentError("--fresh", folder, "the folder of a comparison", "Choose another --name.")
+    shutil.rmtree(folder)

@@ -1,0 +1,51 @@
+"""What the commands share: consoles, progress bars, and Ctrl-C."""
+
+import signal
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+# What a command is asked for goes to standard output, what it says on the way to standard error.
+output, notes = Console(), Console(stderr=True)
+
+LARGEST_SEED = 2**63 - 1
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells expect."""
+
+
+class Interrupt:
+    """While entered, the first Ctrl-C is remembered and the second one raises as usual."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self) -> "Interrupt":
+        self._previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def say(text: str) -> None:
+    """Print a line as it is: paths hold brackets and may be long."""
+    output.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def progress_bar(seconds: float | None = None) -> Progress:
+    """A bar on a terminal, nothing in a pipe; counts seconds if given, else rows."""
+    count = TextColumn("{task.completed:.1f} s") if seconds else MofNCompleteColumn()
+    return Progress(
+        BarColumn(30),
+        count,
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
