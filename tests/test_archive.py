@@ -232,7 +232,7 @@ def test_the_other_kind_is_refused_by_its_name(tmp_path: Path):
     some_result().save(tmp_path / "r")
     with pytest.raises(FileFormatError, match="p: holds a layer-problem, not a result"):
         load_result(tmp_path / "p")
-    with pytest.raises(FileFormatError, match="r: holds a result, not a layer-problem"):
+    with pytest.raises(FileFormatError, match="r: holds a result, not a problem"):
         load_problem(tmp_path / "r")
 
 

@@ -474,7 +474,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("solve headless.npz", ["headless.npz"]),
     ("solve newer.npz", ["newer.npz", "version 99"]),
     ("solve folder", ["folder"]),
-    ("solve r.npz", ["r.npz", "holds a result, not a layer-problem"]),
+    ("solve r.npz", ["r.npz", "holds a result, not a problem"]),
     ("verify p.npz p.npz", ["p.npz", "holds a layer-problem, not a result"]),
     ("verify missing.npz r.npz", ["missing.npz"]),
     ("verify p.npz missing.npz", ["missing.npz"]),

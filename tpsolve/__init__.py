@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tpsolve import errors, losses, problems, search, spins
-from tpsolve.problems import LayerProblem, load_problem
+from tpsolve.problems import LayerProblem, NetworkProblem, load_problem
 from tpsolve.result import Budget, Progress, Result, Status, load_result
 from tpsolve.search import SOLVERS, solve
 from tpsolve.version import __version__
@@ -21,6 +21,7 @@ __all__ = [
     "SOLVERS",
     "Budget",
     "LayerProblem",
+    "NetworkProblem",
     "Progress",
     "Result",
     "Status",

@@ -77,11 +77,7 @@ def read_archive(
         FileFormatError: missing, truncated, foreign, of another kind or version.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            arrays, header = _read(path, stream)
-    except OSError as error:
-        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+    arrays, header = _open(path)
     if header.get("kind") != kind:
         raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
     missing = [name for name in required if name not in arrays] + [name for name in fields if name not in header]
@@ -91,6 +87,23 @@ def read_archive(
         what = f"lacks {', '.join(missing)}" if missing else f"holds {', '.join(added)} besides"
         raise FileFormatError(f"{path}: {what}; the file is damaged. Write it again.")
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, header
+
+
+def read_kind(path: str | PathLike[str]) -> str:
+    """The kind of the file at `path`, such as "layer-problem".
+
+    Raises:
+        FileFormatError: missing, truncated, foreign, or of another version.
+    """
+    return str(_open(Path(path))[1].get("kind"))
+
+
+def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        with path.open("rb") as stream:
+            return _read(path, stream)
+    except OSError as error:
+        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
 
 
 def _read(path: Path, stream: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -1,14 +1,18 @@
 """Floor 2: target problems, the judges of every search; where they come from and are kept."""
 
-from tpsolve.problems.base import Problem, State
+from tpsolve.problems.base import FlipProblem, Problem, State
 from tpsolve.problems.harvest import harvest
 from tpsolve.problems.instances import GENERATORS, Instance, make_instance
-from tpsolve.problems.layer import LayerProblem, load_problem
+from tpsolve.problems.layer import LayerProblem
+from tpsolve.problems.load import load_problem
+from tpsolve.problems.network import NetworkProblem
 
 __all__ = [
     "GENERATORS",
+    "FlipProblem",
     "Instance",
     "LayerProblem",
+    "NetworkProblem",
     "Problem",
     "State",
     "harvest",

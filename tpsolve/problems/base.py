@@ -54,10 +54,6 @@ class Problem(ABC):
         """`(..., *batch)` float64 of `targets (..., *batch, n)`."""
 
     @abstractmethod
-    def flip_delta(self, targets: Tensor) -> Tensor:
-        """Change of the objective when each single target is negated: `(*batch, n)`."""
-
-    @abstractmethod
     def lower_bound(self) -> Tensor:
         """A proven lower bound on the objective: `(*batch,)` float64."""
 
@@ -66,20 +62,12 @@ class Problem(ABC):
         """How far `objective` may be from exact arithmetic: `(*batch,)` float64."""
 
     @abstractmethod
-    def state(self, targets: Tensor) -> State:
-        """The search state of `targets (B, n)`, where B counts the samples of the batch."""
-
-    @abstractmethod
     def flatten(self) -> Self:
         """The same samples in one batch axis."""
 
     @abstractmethod
     def select(self, keep: Tensor) -> Self:
         """The samples that `keep` (bool or indices) picks from a flat batch."""
-
-    @abstractmethod
-    def repeat(self, copies: int) -> Self:
-        """A flat batch of `copies` times B samples: all of the first copy, all of the second, ..."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
@@ -93,3 +81,19 @@ class Problem(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of everything that defines the problem."""
+
+
+class FlipProblem(Problem):
+    """A problem in which any one target may be negated, so that local searches can walk."""
+
+    @abstractmethod
+    def flip_delta(self, targets: Tensor) -> Tensor:
+        """Change of the objective when each single target is negated: `(*batch, n)`."""
+
+    @abstractmethod
+    def state(self, targets: Tensor) -> State:
+        """The search state of `targets (B, n)`, where B counts the samples of the batch."""
+
+    @abstractmethod
+    def repeat(self, copies: int) -> Self:
+        """A flat batch of `copies` times B samples: all of the first copy, all of the second, ..."""

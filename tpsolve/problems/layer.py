@@ -14,7 +14,7 @@ from torch import Tensor
 from tpsolve.archive import read_archive, write_archive
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
-from tpsolve.problems.base import Problem
+from tpsolve.problems.base import FlipProblem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.problems.layer_state import LayerState, SquaredState
 from tpsolve.spins import check_device, check_shape, check_tensor, check_values
@@ -22,7 +22,7 @@ from tpsolve.spins import check_device, check_shape, check_tensor, check_values
 KIND = "layer-problem"
 
 
-class LayerProblem(Problem):
+class LayerProblem(FlipProblem):
     """For every sample of a batch, find t in {-1, +1}^n that minimises
 
         E(t) = sum_k c_k loss(V_k . t + b_k, s_k) + stay sum_j kappa_j [t_j != a_j]
@@ -295,11 +295,11 @@ class LayerProblem(Problem):
 _BATCHED = ("targets", "unit_weight", "start", "stay_weight")
 
 
-def load_problem(path: str | PathLike[str]) -> LayerProblem:
-    """The problem saved at `path`, on the CPU.
+def read_layer_problem(path: str | PathLike[str]) -> LayerProblem:
+    """The layer problem saved at `path`, on the CPU.
 
     Raises:
-        FileFormatError: no tpsolve problem, truncated, or of another version.
+        FileFormatError: no layer problem of tpsolve, truncated, or of another version.
         ArgumentError: the file's contents make no sense together.
     """
     arrays, header = read_archive(path, KIND, ("weight", "targets"), ("loss", "stay"), ("bias", *_BATCHED[1:]))

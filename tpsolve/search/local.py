@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpsolve.problems import LayerProblem, Problem
-from tpsolve.problems.base import State
+from tpsolve.problems import FlipProblem, LayerProblem, Problem, State
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.spins import check_count, random_spins
@@ -43,6 +42,7 @@ class LocalSolver(Solver):
         """Advance every sample of `state` in place; `(B,)` bool: which may still improve."""
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, FlipProblem)
         copies, (samples,) = 1 + self.restarts, problem.batch_shape
         first = self._starts(problem, copies, generator)
         state = problem.repeat(copies).state(first)
@@ -102,7 +102,7 @@ def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
     return lower
 
 
-def descend(problem: Problem, report: Report) -> None:
+def descend(problem: FlipProblem, report: Report) -> None:
     """Offer the end of a steepest descent from `start` (from all +1 without one): a first incumbent."""
     state = problem.state(report.targets if problem.start is None else problem.start)
     while bool(steepest_flip(state).any()) and report.seconds_left > 0:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from tpsolve.errors import ShapeError
-from tpsolve.problems import LayerProblem
+from tpsolve.errors import NotAcceptedError, ShapeError
+from tpsolve.problems import LayerProblem, Problem
 from tpsolve.result import OPTIMALITY_TOLERANCE, Budget, Result
 from tpsolve.search.enumerate import MOST_TARGETS, Enumerate
 from tpsolve.search.solve import solve
@@ -19,7 +19,7 @@ class Check:
     status: str
 
 
-def verify_result(problem: LayerProblem, result: Result, largest: int = 20) -> list[Check]:
+def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[Check]:
     """One check a sample of the flat batch.
 
     The objective is recomputed from the targets. The bound is compared with the true optimum, found
@@ -27,8 +27,11 @@ def verify_result(problem: LayerProblem, result: Result, largest: int = 20) -> l
     the bound is only known not to exceed the objective, and the check says so.
 
     Raises:
+        NotAcceptedError: no layer problem.
         ShapeError: the result's shapes are not the problem's.
     """
+    if not isinstance(problem, LayerProblem):
+        raise NotAcceptedError("problem", type(problem).__name__, "a LayerProblem")
     shape = problem.batch_shape
     for name, expected in (("targets", (*shape, problem.n_vars)), ("objective", shape), ("bound", shape)):
         arrived = tuple(getattr(result, name).shape)

@@ -1,0 +1,23 @@
+"""Reading saved problems of any kind."""
+
+from os import PathLike
+from typing import Any
+
+from tpsolve.archive import read_kind
+from tpsolve.errors import FileFormatError
+from tpsolve.problems import layer, network
+
+
+def load_problem(path: str | PathLike[str]) -> Any:
+    """The problem saved at `path`, on the CPU: a `LayerProblem` or a `NetworkProblem`, as it was saved.
+
+    Raises:
+        FileFormatError: no tpsolve problem, truncated, or of another version.
+        ArgumentError: the file's contents make no sense together.
+    """
+    kind = read_kind(path)
+    if kind == layer.KIND:
+        return layer.read_layer_problem(path)
+    if kind == network.KIND:
+        return network.read_network_problem(path)
+    raise FileFormatError(f"{path}: holds a {kind}, not a problem.")
