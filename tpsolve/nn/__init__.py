@@ -1,5 +1,20 @@
 """Floor 4: hard-threshold modules for PyTorch models."""
 
+from tpsolve.nn.check_nan import check_nan
+from tpsolve.nn.convert import convert, find_thresholds
+from tpsolve.nn.rules import RULES
+from tpsolve.nn.staircase import Staircase
+from tpsolve.nn.surrogate import Threshold
 from tpsolve.nn.threshold import HardThreshold
+from tpsolve.nn.width_schedule import WidthSchedule
 
-__all__ = ["HardThreshold"]
+__all__ = [
+    "RULES",
+    "HardThreshold",
+    "Staircase",
+    "Threshold",
+    "WidthSchedule",
+    "check_nan",
+    "convert",
+    "find_thresholds",
+]

@@ -3,63 +3,73 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tpsolve.errors import UnknownNameError
+from tpsolve.nn.rules import Slope
+from tpsolve.nn.surrogate import Surrogate, Threshold, check_input, width_gradient
 from tpsolve.spins import sign
 
 
-def _soft_hinge(z: Tensor) -> Tensor:
-    # sech(z)^2, without the cancellation of 1 - tanh(z)^2 for large z.
-    return 4 * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z)
-
-
-def _saturated_hinge(z: Tensor) -> Tensor:
-    return (z.abs() <= 1).to(z.dtype)
-
-
-RULES = {"soft-hinge": _soft_hinge, "saturated-hinge": _saturated_hinge}
-"""Name of a layer loss: by what the gradient g at the output is multiplied to give that at z."""
-
-
-class HardThreshold(nn.Module):
+class HardThreshold(Threshold):
     """h = sign(z), with the mini-batch rule of Friesen and Domingos (2018), section 3.3, as gradient.
 
-    The target of each output is t = sign(-g), its importance |g|, where g is the gradient that
-    arrives from above; the layer loss of (z, t) then has the slope g * sech(z)^2 for the soft hinge
-    and g * 1[|z| <= 1] for the saturated hinge, which is what `backward` passes on. No search, no
-    further passes.
+    The target of each output is t = sign(-g), its importance |g|, where g is the gradient that arrives
+    from above; 0 where g is 0. What `backward` passes on is |g| times the slope of a layer loss of
+    (z / width, t). No search, no further passes; `target_backward` puts a search in place of sign(-g).
 
     Args:
-        rule: the layer loss, "soft-hinge" or "saturated-hinge".
+        rule: with u = z / width, what is passed on is
+            "ste" g, the straight-through estimator;
+            "saturated-ste" or "saturated-hinge", two names of one rule, g where |u| <= 1;
+            "soft-hinge" g sech(u)^2;
+            "ramp" g max(0, 1 - |u|), a triangle;
+            "perceptron", "hinge" g where t u < 0 or t u < 1; "logistic" g sigmoid(-t u);
+            or a function of (u, t) that returns the slope of the layer loss in u, elementwise.
+        width: of the region around z = 0 in which units still learn; positive.
+        width_mode: "fixed"; "relative": in standard deviations of z over the call; or "learned": from
+            `width` on, as the width of a smooth activation whose slope is the rule would learn.
+        importance: "gradient": |g|; "none": the same for every unit and sample, the mean of |g|; or a
+            tensor that broadcasts to z, which multiplies that mean. So the loss times a constant
+            gives every gradient times that constant, whichever it is.
+
+    Double backward raises: the rule is the slope of a layer loss, not the derivative of the output.
 
     Raises:
-        UnknownNameError: no rule has this name.
+        UnknownNameError, ArgumentError: a setting makes no sense.
     """
 
-    def __init__(self, rule: str = "soft-hinge"):
-        super().__init__()
-        if rule not in RULES:
-            raise UnknownNameError("rule", rule, RULES)
-        self.rule = rule
-
     def forward(self, z: Tensor) -> Tensor:
-        """`z` of any shape to values in {-1, +1} of the same shape; NaN stays NaN."""
-        return _Threshold.apply(z, self.rule)
+        """`z` of any shape to values in {-1, +1} of the same shape and dtype; NaN stays NaN.
 
-    def extra_repr(self) -> str:
-        """What `print(model)` shows."""
-        return f"rule={self.rule!r}"
+        Raises:
+            ArgumentError: z holds whole numbers.
+        """
+        check_input(z)
+        return _Sign.apply(z, *self.settings())
 
 
-class _Threshold(torch.autograd.Function):
+class _Sign(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, rule: str) -> Tensor:
-        ctx.save_for_backward(z)
-        ctx.rule = rule
+    def forward(
+        z: Tensor,
+        width: Tensor | None,
+        given: Tensor | None,
+        rule: str | Slope,
+        width_mode: str,
+        importance: str,
+    ) -> Tensor:
         return sign(z)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        (z,) = ctx.saved_tensors
-        return gradient * RULES[ctx.rule](z), None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, width, given, ctx.rule, ctx.width_mode, ctx.importance = inputs
+        ctx.save_for_backward(z, width, given)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        z, width, given = ctx.saved_tensors
+        slope = Surrogate.apply(gradients[0], z, width, given, ctx.rule, ctx.width_mode, ctx.importance)
+        wide = width_gradient(slope, z, width) if ctx.needs_input_grad[1] else None
+        return slope, wide, None, None, None, None

@@ -1,0 +1,201 @@
+"""Thresholds under torch's own machinery: compile, vmap, export, checkpointing, autocast, pickle; convert; NaN."""
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from tpsolve.errors import NotAcceptedError, NotFiniteError
+from tpsolve.nn import HardThreshold, Staircase, Threshold, check_nan, convert, find_thresholds
+
+
+def bump(u: Tensor, t: Tensor) -> Tensor:
+    return -t * torch.exp(-u * u)
+
+
+KINDS: dict[str, Callable[[], Threshold]] = {
+    "soft-hinge": HardThreshold,
+    "saturated-ste": lambda: HardThreshold("saturated-ste", width=0.5),
+    "logistic": lambda: HardThreshold("logistic", importance="none"),
+    "own rule": lambda: HardThreshold(bump),
+    "learned": lambda: HardThreshold(width_mode="learned"),
+    "relative": lambda: HardThreshold("hinge", width_mode="relative"),
+    "given": lambda: HardThreshold(importance=torch.tensor([0.5])),
+    "staircase": Staircase,
+    "each step": lambda: Staircase(5, "ramp", steps="each"),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def build(kind: str) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), KINDS[kind](), nn.Linear(6, 5), KINDS[kind](), nn.Linear(5, 3))
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(7, 4, generator=generator), torch.randint(3, (7,), generator=generator)
+
+
+def gradients(model: nn.Module, outputs: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    x, y = batch()
+    model.zero_grad()
+    cross_entropy(outputs(x), y).backward()
+    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    assert found
+    assert all(bool(g.any()) for g in found)
+    return found
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+# What torch itself says while it traces an autograd function.
+compiles = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@compiles
+@pytest.mark.parametrize(("kind", "backend"), [("soft-hinge", "eager"), *((kind, "aot_eager") for kind in KINDS)])
+def test_compiles_in_one_graph(kind: str, backend: str):
+    model = build(kind)
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(model, fullgraph=True, backend=backend)
+    assert_same(gradients(model, compiled), gradients(model, model))
+
+
+@compiles
+def test_a_schedule_does_not_compile_anew():
+    model = nn.Sequential(nn.Linear(4, 3), HardThreshold(width=0.9))
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled: Any = torch.compile(model, fullgraph=True, backend=counter)
+    for width in (0.8, 0.7, 0.6):
+        find_thresholds(model)["1"].width = width
+        assert_same(gradients(model, compiled), gradients(model, model))
+    assert counter.frame_count == 1
+
+
+@each_kind
+def test_gradients_of_each_sample_under_vmap(kind: str):
+    model = build(kind)
+    x, y = batch()
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: Any, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(model, parameters, (x[None],)), y[None])
+
+    together = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
+    for i in range(len(x)):
+        alone = torch.autograd.grad(cross_entropy(model(x[i : i + 1]), y[i : i + 1]), list(model.parameters()))
+        assert_same([g[i] for g in together.values()], list(alone))
+
+
+@each_kind
+def test_checkpointing_changes_nothing(kind: str):
+    model = build(kind)
+    assert_same(gradients(model, lambda x: checkpoint(model, x, use_reentrant=False)), gradients(model, model))  # pyright: ignore[reportArgumentType]
+
+
+@each_kind
+def test_export_and_pickle_keep_the_values(kind: str):
+    model = build(kind)
+    x, _ = batch()
+    exported = torch.export.export(model, (x,)).module()
+    assert torch.equal(exported(x), model(x))
+    again = pickle.loads(pickle.dumps(model)) if kind in ("soft-hinge", "staircase", "own rule") else None
+    for other in filter(None, (again, copy.deepcopy(model))):
+        assert repr(other) == repr(model)
+        assert_same(gradients(other, other), gradients(model, model))
+
+
+@each_kind
+def test_autocast_gives_bfloat16_between_and_float32_gradients(kind: str):
+    model = build(kind)
+    seen: list[Any] = []
+    model[1].register_forward_hook(lambda module, arguments, output: seen.append(output))
+
+    def outputs(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(x)
+
+    narrow, wide = gradients(model, outputs), gradients(model, model)
+    assert seen[0].dtype == torch.bfloat16
+    assert all(g.dtype == torch.float32 for g in narrow)
+    # The direction of all gradients together: of one weight bfloat16 keeps two digits.
+    one, other = (torch.cat([g.flatten() for g in side]) for side in (narrow, wide))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.9
+
+
+@each_kind
+def test_double_backward_is_refused_with_the_reason(kind: str):
+    model = build(kind)
+    x, y = batch()
+    first = torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters()), create_graph=True)
+    with pytest.raises(NotAcceptedError, match=r"second derivative.*slope of a layer loss, not the derivative"):
+        first[0].square().sum().backward()
+
+
+@each_kind
+def test_layout_of_the_input_is_kept(kind: str):
+    z = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    h = KINDS[kind]()(z)
+    assert h.is_contiguous(memory_format=torch.channels_last)
+    h.sum().backward()
+    assert z.grad is not None
+    assert z.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_settings_travel_with_the_model_but_are_no_state_unless_learned():
+    assert build("saturated-ste").state_dict().keys() == build("soft-hinge").state_dict().keys()
+    assert {"1.log_width", "3.log_width"} <= build("learned").state_dict().keys()
+    assert repr(KINDS["saturated-ste"]()) == "HardThreshold(rule='saturated-ste', width=0.5)"
+    assert repr(KINDS["each step"]()) == "Staircase(levels=5, steps='each', rule='ramp')"
+    assert repr(KINDS["own rule"]()) == "HardThreshold(rule='bump')"
+
+
+def test_convert_replaces_every_activation_by_a_threshold_of_its_own():
+    shared = nn.ReLU()
+    model = nn.Sequential(nn.Linear(2, 2), shared, nn.Sequential(nn.Linear(2, 2), shared), nn.Tanh()).eval()
+    assert convert(model, nn.ReLU, lambda: Staircase(3)) is model
+    found = find_thresholds(model)
+    assert list(found) == ["1", "2.1"]
+    assert found["1"] is not found["2.1"]
+    assert not any(module.training for module in model.modules())
+    assert isinstance(model[3], nn.Tanh)
+    assert isinstance(convert(nn.ReLU(), nn.ReLU), HardThreshold)
+
+
+def test_models_without_activations_or_thresholds_are_refused():
+    with pytest.raises(NotAcceptedError, match=r"model: got no ReLU module.*write a HardThreshold\(\) module"):
+        convert(nn.Linear(2, 2), nn.ReLU)
+    with pytest.raises(NotAcceptedError, match=r"model: got no HardThreshold or Staircase.*convert"):
+        find_thresholds(nn.Linear(2, 2))
+
+
+def test_nan_is_named_where_it_reaches_a_threshold_first():
+    model = build("soft-hinge")
+    x, y = batch()
+    with torch.no_grad():
+        layer = model[2]
+        assert isinstance(layer, nn.Linear)
+        layer.bias[1] = math.nan
+    assert model(x).isnan().any(), "unchecked, it passes through"
+    with check_nan(model), pytest.raises(NotFiniteError, match=r"pre-activations of 3: got 7 NaN .* first at \[0, 1\]"):
+        model(x)
+    model = build("soft-hinge")
+    with check_nan(model), pytest.raises(NotFiniteError, match="gradient at 3: got 35 NaN"):
+        (cross_entropy(model(x), y) * math.nan).backward()
+    (cross_entropy(model(x), y) * math.nan).backward()

@@ -1,0 +1,93 @@
+"""The staircase: a quantized ReLU made of several hard thresholds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import UnknownNameError
+from tpsolve.nn.rules import Slope
+from tpsolve.nn.surrogate import Surrogate, Threshold, check_input, width_gradient
+from tpsolve.spins import check_count
+
+STEPS = ("merged", "each")
+
+
+class Staircase(Threshold):
+    """h = clamp(ceil(z (k - 1)), 0, k) / k: k = levels - 1 thresholds at i / (k - 1), i = 0 .. k - 1.
+
+    The backward pass is a rule of `HardThreshold`, in one of two ways. Merged, as Friesen and Domingos
+    (2018) have it: one threshold in the middle stands for all, u = (2z - 1) / width, so that the saturated
+    rules pass g where 0 <= z <= 1 and the soft hinge g sech(2z - 1)^2. Each: the sum over the thresholds,
+    as if each were a `HardThreshold` of 2(k - 1)z - 2i with weight 1 / 2k in h; at width 1 the regions of
+    the saturated rules then lie side by side.
+
+    Args:
+        levels: values that h can take, at least 3: 0, 1 / k, .., 1.
+        steps: "merged" or "each".
+        rule, width, width_mode, importance: as in `HardThreshold`, of u above.
+
+    Raises:
+        UnknownNameError, ArgumentError: a setting makes no sense.
+    """
+
+    def __init__(self, levels: int = 4, rule: str | Slope = "soft-hinge", *, steps: str = "merged", **settings: Any):
+        check_count("levels", levels, 3)
+        if steps not in STEPS:
+            raise UnknownNameError("steps", str(steps), STEPS)
+        super().__init__(rule, **settings)
+        self.levels, self.steps = levels, steps
+
+    def forward(self, z: Tensor) -> Tensor:
+        """`z` of any shape to values in {0, 1/k, .., 1} of the same shape and dtype; NaN stays NaN.
+
+        Raises:
+            ArgumentError: z holds whole numbers.
+        """
+        check_input(z)
+        return _Stairs.apply(z, *self.settings(), self.levels - 1, self.steps)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        steps = f"steps={self.steps!r}, " if self.steps != "merged" else ""
+        return f"levels={self.levels}, {steps}{super().extra_repr()}"
+
+
+class _Stairs(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        z: Tensor,
+        width: Tensor | None,
+        given: Tensor | None,
+        rule: str | Slope,
+        width_mode: str,
+        importance: str,
+        k: int,
+        steps: str,
+    ) -> Tensor:
+        return (z * (k - 1)).ceil_().clamp(0, k).div_(k)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, width, given, ctx.rule, ctx.width_mode, ctx.importance, ctx.k, ctx.steps = inputs
+        ctx.save_for_backward(z, width, given)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        z, width, given = ctx.saved_tensors
+        # Each part is a hard threshold of (stretch * z - shift); merged, there is one.
+        merged = ctx.steps == "merged"
+        stretch = 2 if merged else 2 * (ctx.k - 1)
+        shifts = [1] if merged else range(0, 2 * ctx.k, 2)
+        g = gradients[0] if merged else gradients[0] * ((ctx.k - 1) / ctx.k)
+        total, wide = None, None
+        for shift in shifts:
+            part = z * stretch - shift
+            slope = Surrogate.apply(g, part, width, given, ctx.rule, ctx.width_mode, ctx.importance)
+            total = slope if total is None else total + slope
+            if ctx.needs_input_grad[1]:
+                change = width_gradient(slope, part, width) / stretch
+                wide = change if wide is None else wide + change
+        return total, wide, None, None, None, None, None, None

@@ -1,0 +1,141 @@
+"""What all thresholds share: the settings of the rule that stands in for their gradient, and its backward pass."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.nn.rules import Slope, check_rule, pass_back
+
+WIDTH_MODES = ("fixed", "learned", "relative")
+IMPORTANCES = ("gradient", "none")
+
+
+class Threshold(nn.Module):
+    """A module with a closed-form rule in place of a gradient; see `HardThreshold` for the settings."""
+
+    def __init__(
+        self,
+        rule: str | Slope = "soft-hinge",
+        *,
+        width: float = 1.0,
+        width_mode: str = "fixed",
+        importance: str | Tensor = "gradient",
+    ):
+        super().__init__()
+        check_rule(rule)
+        if width_mode not in WIDTH_MODES:
+            raise UnknownNameError("width_mode", str(width_mode), WIDTH_MODES)
+        if not isinstance(importance, Tensor) and importance not in IMPORTANCES:
+            raise UnknownNameError("importance", str(importance), IMPORTANCES)
+        self.rule = rule
+        self.width_mode = width_mode
+        # A tensor, so that a compiled model need not be compiled anew at each step of a schedule.
+        self.register_buffer("_width", None, persistent=False)
+        if width_mode == "learned":
+            self.log_width = nn.Parameter(torch.tensor(math.log(check_width(width))))
+        else:
+            self.width = width
+        given = isinstance(importance, Tensor)
+        self.importance = "given" if given else importance
+        self.register_buffer("unit_weight", importance if given else None, persistent=False)
+
+    @property
+    def width(self) -> float:
+        """The width now; set it to change it, between steps of a training."""
+        if self.width_mode == "learned":
+            return self.log_width.exp().item()
+        return 1.0 if self._width is None else self._width.item()
+
+    @width.setter
+    def width(self, value: float) -> None:
+        check_width(value)
+        if self.width_mode == "learned":
+            with torch.no_grad():
+                self.log_width.fill_(math.log(value))
+        elif self._width is not None:
+            self._width.fill_(value)
+        elif value != 1:
+            # As wide as float32: float64 would promote nothing, since it has no dimension.
+            self._width = torch.tensor(float(value), dtype=torch.float64)
+
+    def settings(self) -> tuple[Any, ...]:
+        """What the autograd functions take after z: tensors or None, then what is no tensor."""
+        width = self.log_width.exp() if self.width_mode == "learned" else self._width
+        return (width, self.unit_weight, self.rule, self.width_mode, self.importance)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows: the rule, and what differs from the defaults."""
+        rule = self.rule if isinstance(self.rule, str) else getattr(self.rule, "__name__", self.rule)
+        parts = [f"rule={rule!r}"]
+        if self.width != 1:
+            parts.append(f"width={self.width:.4g}")
+        if self.width_mode != "fixed":
+            parts.append(f"width_mode={self.width_mode!r}")
+        if self.importance != "gradient":
+            parts.append(f"importance={self.importance!r}")
+        return ", ".join(parts)
+
+
+def check_width(width: object) -> float:
+    """`width` itself; raise ArgumentError unless it is a positive, finite number."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+        raise ArgumentError("width", width, "a positive, finite number")
+    return float(width)
+
+
+def check_input(z: Tensor) -> None:
+    """Raise ArgumentError unless `z` holds real numbers."""
+    if not z.is_floating_point():
+        raise ArgumentError("input", z.dtype, "floating-point pre-activations", "Convert it with .float().")
+
+
+class Surrogate(torch.autograd.Function):
+    """The gradient at z `(...)` from that at the output `(...)`, by a rule; has no derivative of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        g: Tensor,
+        z: Tensor,
+        width: Tensor | None,
+        given: Tensor | None,
+        rule: str | Slope,
+        width_mode: str,
+        importance: str,
+    ) -> Tensor:
+        """As `HardThreshold` describes its settings; `given`: importance weights."""
+        if importance != "gradient":
+            # Every unit counts alike, and the whole still grows with the loss.
+            g = g.sign() * g.abs().mean()
+            g = g if given is None else g * given
+        return pass_back(rule, g.expand_as(z), scaled(z, width, width_mode))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NotAcceptedError(
+            "a hard threshold",
+            "a second derivative",
+            "first derivatives alone",
+            "The rule that it passes back is the slope of a layer loss, not the derivative of its output.",
+        )
+
+
+def scaled(z: Tensor, width: Tensor | None, mode: str) -> Tensor:
+    """The argument of a rule, z / width; a relative width is in standard deviations of z over this call."""
+    if mode == "relative":
+        spread = z.std(correction=0).clamp(min=torch.finfo(z.dtype).tiny)
+        width = spread if width is None else width * spread
+    return z if width is None else z / width
+
+
+def width_gradient(slope: Tensor, z: Tensor, width: Tensor) -> Tensor:
+    """The gradient at `width ()` if z's is `slope`, as of a smooth activation of z / width whose slope is the rule."""
+    return -(slope * (z / width)).sum().to(width.dtype) / width
