@@ -71,10 +71,12 @@ class Certificate(Units):
         proven[self._proven_weights(x, t, (status == 1) & no_support)] = 1
         weight, bias = self.weight.to(device), self.bias.to(device)
         no_weights = (weight == 0).all(dim=1) & (bias == 0)
-        checker = CircuitChecker(x, self.has_bias)
-        support, columns = self.support.cpu(), t.cpu()
-        for k in ((status == -1) & no_weights).nonzero()[:, 0].tolist():
-            if k not in self.rationals and self._is_circuit(checker, support[k].tolist(), columns[:, k]):
+        claimed = ((status == -1) & no_weights).nonzero()[:, 0].tolist()
+        supports = {k: row for k in claimed if k not in self.rationals and (row := self._support(k, len(x))) is not None}
+        checker, columns = CircuitChecker(x, self.has_bias), t.cpu()
+        checker.learn(supports.values())
+        for k, row in supports.items():
+            if checker.is_circuit(row, columns[row, k].long().tolist()):
                 proven[k] = -1
         return proven
 
@@ -110,10 +112,9 @@ class Certificate(Units):
         proven[rows] = separates(x, t[:, rows], weight[rows], bias[rows])
         return proven
 
-    @staticmethod
-    def _is_circuit(checker: CircuitChecker, row: list[int], targets: Tensor) -> bool:
+    def _support(self, unit: int, rows: int) -> list[int] | None:
+        """The unit's circuit if it is in the one form that counts: in rising order, within range, filled up with -1."""
+        row = self.support[unit].tolist()
         support = [i for i in row if i >= 0]
         canonical = sorted(set(support)) + [-1] * (len(row) - len(support))
-        if row != canonical or (support and support[-1] >= len(targets)):
-            return False
-        return checker.is_circuit(support, [int(s) for s in targets[support].tolist()])
+        return support if row == canonical and support and support[-1] < rows else None

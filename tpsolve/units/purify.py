@@ -50,14 +50,35 @@ def purify(points: Tensor, targets: Tensor, multipliers: Tensor, generator: torc
             return torch.where(mass > 0, samples, -1)[:, : size + 1]
 
 
+def sharpen(points: Tensor, targets: Tensor, support: Tensor) -> Tensor:
+    """`support (c, s)` of purify without the samples whose multiplier was rounding alone.
+
+    Multipliers that only nearly cancel leave such samples behind; here those of the support are solved anew.
+    """
+    signs = torch.where(support >= 0, targets.T.gather(1, support.clamp(min=0)), 0.0)
+    columns = torch.cat([points[support.clamp(min=0)] * signs[:, :, None], signs.abs()[:, :, None]], dim=2).mT
+    goal = torch.zeros_like(columns[:, :, :1])
+    goal[:, -1] = 1.0
+    multipliers = torch.linalg.pinv(columns, rtol=_ZERO) @ goal
+    kept = multipliers[:, :, 0] > _ZERO * multipliers.amax(dim=1)
+    return torch.where(kept, support, -1)
+
+
 def _vertex(vectors: Tensor) -> Tensor:
     """Factors `(c, K)` >= 0, a vertex of those that keep the sum of factor * `vectors (c, K, r)`; all 1 keep it."""
-    scale = torch.linalg.vector_norm(vectors, dim=2)
+    # In turned coordinates the first ones show the whole rank, whatever the vectors.
+    turned = vectors @ _rotation(vectors)
+    scale = torch.linalg.vector_norm(turned, dim=2)
     unit = torch.where(scale > 0, scale, 1.0)
-    tableau = Tableau((vectors / unit[:, :, None]).mT, scale)
+    tableau = Tableau((turned / unit[:, :, None]).mT, scale)
     while bool(tableau.step().any()):
         pass
     return tableau.values() / unit
+
+
+def _rotation(vectors: Tensor) -> Tensor:
+    size, generator = vectors.shape[2], torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=vectors.dtype))[0].to(vectors.device)
 
 
 def _rows_of_each(points: Tensor, samples: Tensor) -> Tensor:

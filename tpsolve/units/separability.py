@@ -14,7 +14,7 @@ from tpsolve.units.data import WORKING_ELEMENTS, Samples, check_samples, merge_d
 from tpsolve.units.elastic import solve_elastic
 from tpsolve.units.frame import Frame, make_frame
 from tpsolve.units.hard_margin import HardMargin, fit_hard_margin
-from tpsolve.units.purify import purify
+from tpsolve.units.purify import purify, sharpen
 from tpsolve.units.rational import decide_exactly
 
 
@@ -133,19 +133,22 @@ class Search:
         yes = found.separated
         answer = with_weights(answer, self.x, self.t, units[yes], found.weight[yes] @ self.frame.back)
         no = (~yes & (found.slack > 0).any(dim=0)).nonzero()[:, 0]
-        supports = []
-        for part in no.split(self._purified_at_once()) if len(no) else ():
-            own = points if samples is None else points[part]
-            support = purify(own, t[:, part], found.slack[:, part])
+        width = points.shape[-1] + 1
+        support = torch.full((len(no), width), -1, device=no.device)
+        for rows in torch.arange(len(no), device=no.device).split(self._purified_at_once()) if len(no) else ():
+            part = no[rows]
+            own = purify(points if samples is None else points[part], t[:, part], found.slack[:, part])
             if samples is not None:
-                support = torch.where(support >= 0, samples[part].gather(1, support.clamp(min=0)), -1)
-            support = self.raw_support(support, self.merged.targets[:, units[part]], units[part])
-            supports.append(support)
-        if not supports:
-            return answer
-        width = max(support.shape[1] for support in supports)
-        wide = [torch.nn.functional.pad(s, (0, width - s.shape[1]), value=-1) for s in supports]
-        return with_circuits(answer, self.x, self.t, units[no], torch.cat(wide))
+                own = torch.where(own >= 0, samples[part].gather(1, own.clamp(min=0)), -1)
+            support[rows, : own.shape[1]] = own
+        answer = self._with_merged(answer, units[no], support)
+        failed = answer.status[units[no]] == 0
+        support = sharpen(self.frame.points, self.merged.targets[:, units[no[failed]]], support[failed])
+        return self._with_merged(answer, units[no[failed]], support)
+
+    def _with_merged(self, answer: Certificate, units: Tensor, support: Tensor) -> Certificate:
+        raw = self.raw_support(support, self.merged.targets[:, units], units)
+        return with_circuits(answer, self.x, self.t, units, raw)
 
     def program(self, answer: Certificate, unit: int, meter: Meter) -> Certificate:
         """Separators or a circuit by HiGHS."""

@@ -1,11 +1,12 @@
 """Proofs about separability, checked from raw data alone; nothing here is shared with a solver.
 
-Weights are checked in floating point with a rigorous error bound, and in integers where that can't
-decide. A circuit is an equality, which only exact arithmetic can prove: floats are dyadic
-rationals, so scaling by a power of two makes them integers without rounding.
+Weights and the signs of multipliers are checked in floating point with a rigorous error bound, and in
+integers where that can't decide: floats are dyadic rationals, so scaling by a power of two makes them
+integers without rounding. That a dependency exists is an equality, which rounding can't prove: where
+counting the equations does not show it, integers must.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from flint import fmpz_mat, nmod_mat
 from torch import Tensor
+
+from tpsolve.units.enclosure import dependency_signs
 
 _PRIME = 2**61 - 1
 _ROUNDING = 2.0**-52
@@ -72,33 +75,48 @@ class CircuitChecker:
     """
 
     def __init__(self, inputs: Tensor, has_bias: bool):
-        self._points = inputs.cpu().numpy()
-        self._has_bias = has_bias
-        self._known: dict[tuple[int, ...], list[Any] | None] = {}
+        points = inputs.cpu().numpy()
+        self._points = _with_one(points) if has_bias else points
+        self._signs: dict[tuple[int, ...], list[int] | None] = {}
+
+    def learn(self, supports: Iterable[Sequence[int]]) -> None:
+        """Decide many sets at once in floating point, where its error bound allows; the rest stay for later."""
+        by_size: dict[int, list[tuple[int, ...]]] = {}
+        for support in {tuple(s) for s in supports} - self._signs.keys():
+            if len(support) > 1 and self._in_range(support):
+                by_size.setdefault(len(support), []).append(support)
+        for size, sets in by_size.items():
+            equations = self._points[np.array(sets)].transpose(0, 2, 1)
+            # With k - 1 equations, all others being 0 = 0, some dependency exists; regularity makes it the only one.
+            used = (equations != 0).any(axis=2)
+            square = used.sum(axis=1) == size - 1
+            if square.any():
+                signs = dependency_signs(equations[square][used[square]].reshape(-1, size - 1, size))
+                chosen = [s for s, is_square in zip(sets, square, strict=True) if is_square]
+                self._signs |= {s: row for s, row in zip(chosen, signs, strict=True) if row is not None}
 
     def is_circuit(self, support: Sequence[int], signs: Sequence[int]) -> bool:
         """Whether `sum lambda_i s_i (x_i, 1) = 0` over these samples has one solution up to scale, and it is > 0.
 
         Then no weights give all of them a positive margin, and any proper subset has such weights.
         """
-        if not support or len(set(support)) != len(support) or 0 in signs:
+        if not support or len(set(support)) != len(support) or 0 in signs or not self._in_range(support):
             return False
-        if min(support) < 0 or max(support) >= len(self._points):
+        key = tuple(support)
+        if key not in self._signs:
+            dependency = self.dependency(support)
+            self._signs[key] = None if dependency is None else [1 if v > 0 else -1 for v in dependency]
+        found = self._signs[key]
+        if found is None:
             return False
-        dependency = self.dependency(support)
-        if dependency is None:
-            return False
-        products = [v * s for v, s in zip(dependency, signs, strict=True)]
-        return all(p > 0 for p in products) or all(p < 0 for p in products)
+        return len({v * s > 0 for v, s in zip(found, signs, strict=True)}) == 1
 
     def dependency(self, support: Sequence[int]) -> list[Any] | None:
         """The whole numbers mu with `sum mu_i (x_i, 1) = 0`, if they are unique up to scale and none is 0."""
-        key = tuple(support)
-        if key not in self._known:
-            points = self._points[list(key)]
-            rows = to_integers((_with_one(points) if self._has_bias else points).T, together=False)
-            self._known[key] = _dependency(rows)
-        return self._known[key]
+        return _dependency(to_integers(self._points[list(support)].T, together=False))
+
+    def _in_range(self, support: Sequence[int]) -> bool:
+        return min(support) >= 0 and max(support) < len(self._points)
 
 
 def to_integers(values: np.ndarray, *, together: bool) -> list[list[int]]:
