@@ -71,12 +71,15 @@ class Certificate(Units):
         proven[self._proven_weights(x, t, (status == 1) & no_support)] = 1
         weight, bias = self.weight.to(device), self.bias.to(device)
         no_weights = (weight == 0).all(dim=1) & (bias == 0)
-        claimed = ((status == -1) & no_weights).nonzero()[:, 0].tolist()
-        supports = {k: row for k in claimed if k not in self.rationals and (row := self._support(k, len(x))) is not None}
+        rows, supports = self.support.tolist(), {}
+        for k in ((status == -1) & no_weights).nonzero()[:, 0].tolist():
+            support = _canonical(rows[k], len(x))
+            if support and k not in self.rationals:
+                supports[k] = support
         checker, columns = CircuitChecker(x, self.has_bias), t.cpu()
         checker.learn(supports.values())
-        for k, row in supports.items():
-            if checker.is_circuit(row, columns[row, k].long().tolist()):
+        for k, support in supports.items():
+            if checker.is_circuit(support, columns[support, k].long().tolist()):
                 proven[k] = -1
         return proven
 
@@ -112,9 +115,9 @@ class Certificate(Units):
         proven[rows] = separates(x, t[:, rows], weight[rows], bias[rows])
         return proven
 
-    def _support(self, unit: int, rows: int) -> list[int] | None:
-        """The unit's circuit if it is in the one form that counts: in rising order, within range, filled up with -1."""
-        row = self.support[unit].tolist()
-        support = [i for i in row if i >= 0]
-        canonical = sorted(set(support)) + [-1] * (len(row) - len(support))
-        return support if row == canonical and support and support[-1] < rows else None
+
+def _canonical(row: list[int], samples: int) -> list[int]:
+    """A circuit in the one form that counts: rising, below `samples`, filled up with -1; else empty."""
+    support = [i for i in row if i >= 0]
+    canonical = sorted(set(support)) + [-1] * (len(row) - len(support))
+    return support if row == canonical and support and support[-1] < samples else []
