@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tpsolve import errors, losses, problems, search, spins
-from tpsolve.problems import LayerProblem, NetworkProblem, load_problem
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, load_problem
 from tpsolve.result import Budget, Progress, Result, Status, load_result
 from tpsolve.search import SOLVERS, solve
 from tpsolve.version import __version__
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOLVERS",
+    "BlockProblem",
     "Budget",
     "LayerProblem",
     "NetworkProblem",

@@ -48,6 +48,10 @@ class NotAcceptedError(ArgumentError):
     """The solver does not take this kind of problem, or the problem lacks something it needs."""
 
 
+class BlockError(ArgumentError):
+    """A block whose value for a sample is not a function of that sample's targets alone."""
+
+
 class UnknownNameError(ArgumentError):
     """A name that is in no registry; the message offers the nearest ones."""
 

@@ -77,7 +77,7 @@ class Result:
     """What `solve()` returns, all tensors on the problem's device.
 
     Args:
-        targets: `(*batch, n)` in {-1, +1}, in the problem's dtype.
+        targets: `(*batch, *target_shape)` in {-1, +1}, in the problem's dtype.
         objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.

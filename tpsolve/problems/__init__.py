@@ -1,6 +1,7 @@
 """Floor 2: target problems, the judges of every search; where they come from and are kept."""
 
 from tpsolve.problems.base import FlipProblem, Problem, State
+from tpsolve.problems.block import BlockProblem
 from tpsolve.problems.harvest import harvest
 from tpsolve.problems.instances import GENERATORS, Instance, make_instance
 from tpsolve.problems.layer import LayerProblem
@@ -9,6 +10,7 @@ from tpsolve.problems.network import NetworkProblem
 
 __all__ = [
     "GENERATORS",
+    "BlockProblem",
     "FlipProblem",
     "Instance",
     "LayerProblem",

@@ -21,7 +21,10 @@ class State(ABC):
 
     @abstractmethod
     def flip_delta(self) -> Tensor:
-        """Change of the objective if one target were negated, for all n at once: `(B, n)`."""
+        """Change of the objective if one target were negated, for all n at once: `(B, n)`, never NaN.
+
+        +inf: a flip that is not on offer, because it was not tried or has no objective.
+        """
 
     @abstractmethod
     def flip(self, units: Tensor, where: Tensor) -> None:
@@ -47,11 +50,20 @@ class Problem(ABC):
     device: torch.device
     dtype: torch.dtype
     start: Tensor | None
-    """Where a search may begin, such as the current activations: `(*batch, n)` in {-1, +1}."""
+    """Where a search may begin, such as the current activations: `(*batch, *target_shape)` in {-1, +1}."""
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The axes that the targets of one sample have, n in all: `(n,)`, or those of an activation map."""
+        return (self.n_vars,)
 
     @abstractmethod
     def objective(self, targets: Tensor) -> Tensor:
-        """`(..., *batch)` float64 of `targets (..., *batch, n)`."""
+        """`(..., *batch)` float64 of `targets (..., *batch, *target_shape)`; +inf where there is none."""
+
+    def failures(self, targets: Tensor) -> dict[int, str]:
+        """Why the objective of `targets (*batch, *target_shape)` could not be computed, by index in the flat batch."""
+        return {}
 
     @abstractmethod
     def lower_bound(self) -> Tensor:
@@ -63,11 +75,11 @@ class Problem(ABC):
 
     @abstractmethod
     def flatten(self) -> Self:
-        """The same samples in one batch axis."""
+        """The same samples in one batch axis, their targets in one axis too."""
 
     @abstractmethod
     def select(self, keep: Tensor) -> Self:
-        """The samples that `keep` (bool or indices) picks from a flat batch."""
+        """The samples that `keep` (bool or indices) picks from a flat batch; flat."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
@@ -88,7 +100,7 @@ class FlipProblem(Problem):
 
     @abstractmethod
     def flip_delta(self, targets: Tensor) -> Tensor:
-        """Change of the objective when each single target is negated: `(*batch, n)`."""
+        """Change of the objective when each single target is negated: `(*batch, *target_shape)`."""
 
     @abstractmethod
     def state(self, targets: Tensor) -> State:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from tpsolve.archive import read_archive, write_archive
-from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
+from tpsolve.problems.arguments import check_broadcast, check_stay, check_targets, check_weight
 from tpsolve.problems.base import FlipProblem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.problems.layer_state import LayerState, SquaredState
-from tpsolve.spins import check_device, check_shape, check_tensor, check_values
+from tpsolve.spins import check_shape, check_tensor, check_values
 
 KIND = "layer-problem"
 
@@ -85,16 +86,13 @@ class LayerProblem(FlipProblem):
             torch.zeros(m, device=self.device, dtype=self.dtype) if bias is None else self._convert("bias", bias)
         )
         check_shape("bias", self.bias, (m,), "(m,)")
-        self.unit_weight = self._broadcast("unit_weight", unit_weight, weight_shape)
-        self.start = self._broadcast("start", start, (*self.batch_shape, self.n_vars))
+        shape, kind = (*self.batch_shape, self.n_vars), (self.device, self.dtype)
+        self.unit_weight = check_weight("unit_weight", unit_weight, weight_shape, *kind)
+        self.start = check_broadcast("start", start, shape, *kind)
         if self.start is not None:
             check_values("start", self.start, (-1, 1))
-        self.stay = self._check_stay(stay)
-        self.stay_weight = self._broadcast("stay_weight", stay_weight, (*self.batch_shape, self.n_vars))
-        for name in ("unit_weight", "stay_weight"):
-            value = getattr(self, name)
-            if value is not None and bool((value < 0).any()):
-                raise ValueSetError(name, f"{value.min().item():g}", "no negative weights")
+        self.stay = check_stay(stay, self.start)
+        self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
 
     @property
     def n_units(self) -> int:
@@ -140,7 +138,7 @@ class LayerProblem(FlipProblem):
         Raises:
             ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
         """
-        self._check_targets(targets)
+        check_targets(targets, (*self.batch_shape, self.n_vars), self.device)
         flat = targets.reshape(-1, self.n_samples, self.n_vars).double()
         lead = targets.shape[: targets.dim() - len(self.batch_shape) - 1]
         return self.energy64.total(self.energy64.pre(flat), flat).reshape((*lead, *self.batch_shape))
@@ -165,7 +163,7 @@ class LayerProblem(FlipProblem):
         Raises:
             ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
         """
-        self._check_targets(targets)
+        check_targets(targets, (*self.batch_shape, self.n_vars), self.device)
         shape = (*self.batch_shape, self.n_vars)
         if tuple(targets.shape) != shape:
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"{shape}, the batch alone")
@@ -260,15 +258,6 @@ class LayerProblem(FlipProblem):
     def _convert(self, argument: str, value: Any) -> Tensor:
         return check_tensor(argument, value, self.device, self.dtype)
 
-    def _broadcast(self, argument: str, value: Any, shape: tuple[int, ...]) -> Tensor | None:
-        if value is None:
-            return None
-        tensor = self._convert(argument, value)
-        try:
-            return tensor.broadcast_to(shape)
-        except RuntimeError as error:
-            raise ShapeError(argument, f"shape {tuple(tensor.shape)}", f"one that broadcasts to {shape}") from error
-
     def _check_labels(self, labels: Any, m: int) -> Tensor:
         tensor = check_tensor("targets", labels, self.device)
         whole = tensor.long()
@@ -276,20 +265,6 @@ class LayerProblem(FlipProblem):
         if bool(wrong.any()):
             raise ValueSetError("targets", f"{tensor[wrong][0].item():g}", f"class labels from 0 to {m - 1}")
         return whole
-
-    def _check_stay(self, stay: Any) -> float:
-        if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
-            raise ArgumentError("stay", stay, "a finite number of at least 0")
-        if stay and self.start is None:
-            raise ArgumentError("start", None, "the activations to stay at", "Pass start=, or stay=0.")
-        return float(stay)
-
-    def _check_targets(self, targets: Tensor) -> None:
-        tail = (*self.batch_shape, self.n_vars)
-        if tuple(targets.shape[targets.dim() - len(tail) :]) != tail:
-            raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
-        check_device("targets", targets, self.device)
-        check_values("targets", targets, (-1, 1))
 
 
 _BATCHED = ("targets", "unit_weight", "start", "stay_weight")

@@ -126,7 +126,7 @@ class Report:
         self._note_closed()
 
     def note(self, row: Tensor, reason: str) -> None:
-        """Say why the sample `row (1,)` ended early; ends up in `Result.stats["notes"]`."""
+        """Say why the sample `row`, a tensor of one index, ended early; ends up in `Result.stats["notes"]`."""
         self.notes[int(row)] = reason
 
     def step(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:

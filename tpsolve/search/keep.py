@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 
@@ -14,7 +14,7 @@ class Keep(Solver):
     """The activations as they are: what no search at all costs. Needs `start`; one step."""
 
     name = "keep"
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, BlockProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpsolve.problems import FlipProblem, LayerProblem, Problem, State
+from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, State
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.spins import check_count, random_spins
@@ -27,7 +27,7 @@ class LocalSolver(Solver):
 
     restarts: int = 0
 
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, BlockProblem)
     stochastic = True
 
     def __post_init__(self):

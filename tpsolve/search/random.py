@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.spins import check_count, random_spins
@@ -21,7 +21,7 @@ class Random(Solver):
     draws: int = 1
 
     name = "random"
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, BlockProblem)
     stochastic = True
 
     def __post_init__(self):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 
@@ -19,11 +19,11 @@ class SignGradient(Solver):
     """
 
     name = "sign-gradient"
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, BlockProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        assert isinstance(problem, LayerProblem)
+        assert isinstance(problem, LayerProblem | BlockProblem)
         assert problem.start is not None
         gradient = problem.gradient()
         report.offer(torch.where(gradient == 0, problem.start, -gradient.sign()))

@@ -21,7 +21,8 @@ def solve(
 
     The problem recomputes the objective of whatever the solver returns, in float64, and the status of
     each sample follows from its objective and its proven bound. A budget that runs out is a result.
-    Samples for which nothing was found in time get the problem's `start`, or +1 without one.
+    Samples for which nothing was found in time get the problem's `start`, or +1 without one; where even
+    that has no objective, it is +inf, the status unknown, and the reason in `stats["notes"]`.
 
     Args:
         solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8".
@@ -43,14 +44,12 @@ def solve(
     flat = problem.flatten()
     report = Report(flat, budget, callback)
     solver.run(flat, budget, generator, report)
-    missing = torch.isinf(report.objective)
-    if bool(missing.any()):
-        report.offer((report.targets if flat.start is None else flat.start)[missing], missing.nonzero()[:, 0])
+    _fill_missing(flat, report)
     report.pulse()
     _check_claims(solver, flat, report)
 
     shape = problem.batch_shape
-    targets = report.targets.reshape((*shape, problem.n_vars))
+    targets = report.targets.reshape((*shape, *problem.target_shape))
     objective = problem.objective(targets)
     return Result(
         targets=targets,
@@ -67,6 +66,18 @@ def solve(
             "notes": report.notes,
         },
     )
+
+
+def _fill_missing(problem: Problem, report: Report) -> None:
+    """Give samples without targets their start; those whose objective can't be computed stay unknown, with a note."""
+    rows = torch.isinf(report.objective).nonzero()[:, 0]
+    if not len(rows):
+        return
+    if problem.start is not None:
+        report.targets[rows] = problem.start[rows]
+    report.offer(report.targets[rows], rows)
+    for place, reason in problem.select(rows).failures(report.targets[rows]).items():
+        report.note(rows[place], reason)
 
 
 def _check_claims(solver: Solver, problem: Problem, report: Report) -> None:

@@ -1,0 +1,176 @@
+"""Forward passes of a block: the objective of each sample, a chunk at a time, with failures kept apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tpsolve.losses import ClassLoss, Loss
+
+BlockLoss = Callable[[Tensor, Tensor], Tensor]
+"""(output of the block, targets of the units above) -> loss of each sample `(b,)`."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The objective of B samples, by forward passes in one dtype.
+
+    Args:
+        block: the layer above, its parameters without gradient.
+        loss: of the block's output.
+        shape: of one sample's activation, n numbers in all.
+        dtype: of the passes: that of the block's parameters.
+        targets: what the loss compares with, `(B, ...)`.
+        unit_weight: `(B, ...)`, or None: all 1.
+        context: further inputs of the block, `(B, ...)` each.
+        stay: stay kappa a `(B, n)`, or None without penalty; the penalty is (|stay| - stay t) / 2, summed.
+        chunk: most samples of one forward pass.
+    """
+
+    block: nn.Module
+    loss: Loss | ClassLoss | BlockLoss
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    targets: Tensor
+    unit_weight: Tensor | None
+    context: tuple[Tensor, ...]
+    stay: Tensor | None
+    chunk: int = 1
+
+    @property
+    def n_samples(self) -> int:
+        """B."""
+        return len(self.targets)
+
+    def output(self, h: Tensor, rows: Tensor) -> Tensor:
+        """What the block returns for the activations `h (b, n)` of the samples `rows (b,)`, in one pass."""
+        return self.block(h.reshape(-1, *self.shape), *(part[rows] for part in self.context))
+
+    def value(self, h: Tensor, rows: Tensor) -> Tensor:
+        """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass."""
+        output, targets = self.output(h, rows), self.targets[rows]
+        c = None if self.unit_weight is None else self.unit_weight[rows]
+        if isinstance(self.loss, ClassLoss):
+            value = self.loss.value(output, targets)
+            value = value if c is None else c * value
+        elif isinstance(self.loss, Loss):
+            losses = self.loss.value(output, torch.where(targets == 0, 1.0, targets))
+            losses = losses if c is None else c * losses
+            value = torch.where(targets == 0, 0.0, losses).reshape(len(rows), -1).sum(1)
+        else:
+            value = self.loss(output, targets)
+            if value.shape != (len(rows),):
+                raise ValueError(f"the loss of {len(rows)} samples has the shape {tuple(value.shape)}")
+        if self.stay is not None:
+            value = value + 0.5 * (self.stay[rows].abs() - self.stay[rows] * h).sum(1)
+        return value
+
+    def objective(self, targets: Tensor) -> Tensor:
+        """The objective `(R,)` of `targets (R, n)`, where row i is of sample i mod B; +inf where a pass fails."""
+        return self._judge(len(targets), lambda i: (targets[i], i % self.n_samples))
+
+    def flipped(self, targets: Tensor, units: Tensor) -> Tensor:
+        """The objective `(B, K)` of `targets (B, n)` if target `units (B, K)` alone were negated."""
+        width, units = units.shape[1], units.flatten()
+
+        def negate(i: Tensor) -> tuple[Tensor, Tensor]:
+            rows = i // width
+            h = targets[rows]
+            place = units[i, None]
+            return h.scatter(1, place, -h.gather(1, place)), rows
+
+        return self._judge(len(units), negate).reshape(-1, width)
+
+    def gradient(self, h: Tensor) -> Tensor:
+        """Gradient of the objective at the real activations `h (B, n)`; 0 where a pass fails or there is none."""
+        found = torch.zeros_like(h)
+
+        def differentiate(i: Tensor) -> Tensor:
+            with torch.enable_grad():
+                at = h[i].detach().requires_grad_()
+                value = self.value(at, i).sum()
+                # Steps such as a bare sign have no gradient at all.
+                if not value.requires_grad:
+                    return torch.zeros_like(at)
+                return torch.autograd.grad(value, at, allow_unused=True, materialize_grads=True)[0]
+
+        # Backward keeps what forward frees, and as much again.
+        _collect(differentiate, len(h), max(1, self.chunk // 3), found)
+        return found.nan_to_num(0.0, 0.0, 0.0)
+
+    def failure(self, targets: Tensor, row: int) -> str:
+        """Why the sample `row` has no objective at `targets (n,)`."""
+        try:
+            with torch.no_grad():
+                value = self.value(targets[None], torch.tensor([row], device=targets.device))
+        except Exception as error:  # Whatever the block raises is the answer.
+            return f"the block's forward pass raised {type(error).__name__}: {error}"
+        return f"the block's forward pass gives the objective {value.item():g}"
+
+    def select(self, keep: Tensor) -> "Passes":
+        """The samples that `keep` (bool or indices) picks."""
+        return replace(
+            self,
+            targets=self.targets[keep],
+            unit_weight=None if self.unit_weight is None else self.unit_weight[keep],
+            context=tuple(part[keep] for part in self.context),
+            stay=None if self.stay is None else self.stay[keep],
+        )
+
+    def bytes_needed(self, h: Tensor, row: int) -> tuple[int, int]:
+        """Bytes of a pass of the sample `row` at `h (n,)`: for each sample, and besides.
+
+        Every tensor that the pass creates is counted as though none were freed; what a library takes
+        inside one operation is not seen.
+        """
+        sizes = []
+        for copies in (1, 2):
+            with torch.no_grad(), _Counter() as counter:
+                self.value(h.repeat(copies, 1), torch.full((copies,), row, device=h.device))
+            sizes.append(counter.bytes)
+        each = max(1, sizes[1] - sizes[0])
+        return each, max(0, sizes[0] - each)
+
+    def _judge(self, count: int, pick: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        value = torch.full((count,), torch.inf, device=self.targets.device, dtype=self.dtype)
+        with torch.no_grad():
+            _collect(lambda i: self.value(*pick(i)), count, self.chunk, value)
+        return torch.where(torch.isfinite(value), value, torch.inf)
+
+
+def _collect(work: Callable[[Tensor], Tensor], count: int, chunk: int, into: Tensor) -> None:
+    """Write `work(indices)` into `into[indices]`, `chunk` at a time; left as it is where `work` raises."""
+    for indices in torch.arange(count, device=into.device).split(chunk):
+        _collect_apart(work, indices, into)
+
+
+def _collect_apart(work: Callable[[Tensor], Tensor], indices: Tensor, into: Tensor) -> None:
+    try:
+        into[indices] = work(indices)
+    except Exception:  # A block may raise anything; halving finds the samples that are to blame.
+        if len(indices) > 1:
+            for half in indices.tensor_split(2):
+                _collect_apart(work, half, into)
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations create, views of their arguments aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        known = {_storage(part) for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
+        for part in tree_leaves(result):
+            if isinstance(part, Tensor) and _storage(part) not in known:
+                self.bytes += part.numel() * part.element_size()
+        return result
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
