@@ -15,7 +15,7 @@ from tpsolve.errors import ArgumentError, BlockError, DeviceError, NotAcceptedEr
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems.arguments import check_stay, check_targets, check_weight
 from tpsolve.problems.base import FlipProblem
-from tpsolve.problems.block_check import check_block, first_output, tolerance
+from tpsolve.problems.block_check import check_block, check_mode, first_output, tolerance, trying
 from tpsolve.problems.block_passes import BlockLoss, Passes
 from tpsolve.problems.block_state import BlockState
 from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values
@@ -97,6 +97,7 @@ class BlockProblem(FlipProblem):
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, tuple(start.shape), self.device, self.dtype)
         self.targets = self._check_targets(targets)
+        check_mode(block)
         self._copies = _copies(block, self.dtype)
         self.unit_weight, self._chunks = None, dict.fromkeys(self._copies, 1)
         self.judge_dtype, output = self._find_judge()
@@ -326,7 +327,8 @@ class BlockProblem(FlipProblem):
         failure = None
         for row in range(len(start)):
             try:
-                each, besides = passes.bytes_needed(start[row], row)
+                with trying(self.device):
+                    each, besides = passes.bytes_needed(start[row], row)
             except Exception as error:  # Block and loss may raise anything; what they raise on every sample is told.
                 failure = error
                 continue

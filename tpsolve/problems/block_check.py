@@ -1,6 +1,7 @@
 """What a block must be: a function of each sample's activations alone."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +19,36 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-9 if dtype == torch.float64 else 1e-4
 
 
+@contextlib.contextmanager
+def trying(device: torch.device) -> Iterator[None]:
+    """Passes in here leave no gradients, and the global random generators as they were."""
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def check_mode(block: nn.Module) -> None:
+    """Raise BlockError if a module of the block is in a mode in which it can't be searched."""
+    for name, module in block.named_modules():
+        where = f"{type(module).__name__} {name!r}" if name else type(module).__name__
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            got = f"{where} without running statistics, which mixes the samples of a batch"
+            raise BlockError("block", got, "frozen statistics", "Build it with track_running_stats=True.")
+        keeps = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (keeps or drops):
+            what = "updates its statistics" if keeps else "drops values at random"
+            raise BlockError("block", f"{where} in training mode, which {what}", "frozen modules", EVAL)
+
+
 def check_block(passes: Passes, start: Tensor) -> None:
     """Raise unless the block is a function of each sample's own activations `start (B, n)`, as far as a few tell.
 
     Samples whose pass raises are passed over.
 
     Raises:
-        BlockError: it is in training mode, keeps state, is random, mixes samples, or changes shape
-            with the batch.
+        BlockError: it keeps state, is random, mixes samples, or changes shape with the batch.
     """
-    _check_mode(passes.block)
-    devices = [start.device] if start.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
+    with trying(start.device):
         before = {name: value.clone() for name, value in passes.block.named_buffers()}
         h, rows, alone = _probe(passes, start)
         together = passes.output(h, rows)
@@ -60,16 +79,6 @@ def check_block(passes: Passes, start: Tensor) -> None:
         )
 
 
-def _check_mode(block: nn.Module) -> None:
-    for name, module in block.named_modules():
-        keeps = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        if module.training and (keeps or drops):
-            what = "updates its statistics" if keeps else "drops values at random"
-            where = f"{type(module).__name__} {name!r}" if name else type(module).__name__
-            raise BlockError("block", f"{where} in training mode, which {what}", "frozen modules", EVAL)
-
-
 def first_output(passes: Passes, start: Tensor) -> Tensor:
     """The block's output `(1, ...)` for the first sample on which its pass does not raise.
 
@@ -79,7 +88,7 @@ def first_output(passes: Passes, start: Tensor) -> Tensor:
     failure = None
     for row in range(len(start)):
         try:
-            with torch.no_grad():
+            with trying(start.device):
                 output = passes.output(start[row, None], torch.tensor([row], device=start.device))
         except Exception as error:  # A block may raise anything; what it raises on every sample is told.
             failure = error

@@ -51,19 +51,7 @@ class Passes:
 
     def value(self, h: Tensor, rows: Tensor) -> Tensor:
         """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass."""
-        output, targets = self.output(h, rows), self.targets[rows]
-        c = None if self.unit_weight is None else self.unit_weight[rows]
-        if isinstance(self.loss, ClassLoss):
-            value = self.loss.value(output, targets)
-            value = value if c is None else c * value
-        elif isinstance(self.loss, Loss):
-            losses = self.loss.value(output, torch.where(targets == 0, 1.0, targets))
-            losses = losses if c is None else c * losses
-            value = torch.where(targets == 0, 0.0, losses).reshape(len(rows), -1).sum(1)
-        else:
-            value = self.loss(output, targets)
-            if value.shape != (len(rows),):
-                raise ValueError(f"the loss of {len(rows)} samples has the shape {tuple(value.shape)}")
+        value = self._loss(self.output(h, rows), rows)
         if self.stay is not None:
             value = value + 0.5 * (self.stay[rows].abs() - self.stay[rows] * h).sum(1)
         return value
@@ -91,15 +79,18 @@ class Passes:
         def differentiate(i: Tensor) -> Tensor:
             with torch.enable_grad():
                 at = h[i].detach().requires_grad_()
-                value = self.value(at, i).sum()
+                output = self.output(at, i)
+                known = isinstance(self.loss, Loss | ClassLoss)
+                top, slope = (output, self._slope(output, i)) if known else (self._loss(output, i).sum(), None)
                 # Steps such as a bare sign have no gradient at all.
-                if not value.requires_grad:
+                if not top.requires_grad:
                     return torch.zeros_like(at)
-                return torch.autograd.grad(value, at, allow_unused=True, materialize_grads=True)[0]
+                return torch.autograd.grad(top, at, slope, allow_unused=True, materialize_grads=True)[0]
 
         # Backward keeps what forward frees, and as much again.
         _collect(differentiate, len(h), max(1, self.chunk // 3), found)
-        return found.nan_to_num(0.0, 0.0, 0.0)
+        found = found.nan_to_num(0.0, 0.0, 0.0)
+        return found if self.stay is None else found - 0.5 * self.stay
 
     def failure(self, targets: Tensor, row: int) -> str:
         """Why the sample `row` has no objective at `targets (n,)`."""
@@ -128,11 +119,35 @@ class Passes:
         """
         sizes = []
         for copies in (1, 2):
-            with torch.no_grad(), _Counter() as counter:
+            with _Counter() as counter:
                 self.value(h.repeat(copies, 1), torch.full((copies,), row, device=h.device))
             sizes.append(counter.bytes)
         each = max(1, sizes[1] - sizes[0])
         return each, max(0, sizes[0] - each)
+
+    def _loss(self, output: Tensor, rows: Tensor) -> Tensor:
+        """The loss part of the objective, `(b,)`."""
+        targets, c = self.targets[rows], self._weight(rows)
+        if isinstance(self.loss, ClassLoss):
+            return c * self.loss.value(output, targets)
+        if isinstance(self.loss, Loss):
+            losses = c * self.loss.value(output, torch.where(targets == 0, 1.0, targets))
+            return torch.where(targets == 0, 0.0, losses).reshape(len(rows), -1).sum(1)
+        value = self.loss(output, targets)
+        if value.shape != (len(rows),):
+            raise ValueError(f"the loss of {len(rows)} samples has the shape {tuple(value.shape)}")
+        return value
+
+    def _slope(self, output: Tensor, rows: Tensor) -> Tensor:
+        """Derivative of the loss part in the output, for a loss that knows its slope."""
+        targets, c, output = self.targets[rows], self._weight(rows), output.detach()
+        if isinstance(self.loss, ClassLoss):
+            return (c[:, None] if isinstance(c, Tensor) else c) * self.loss.slope(output, targets)
+        assert isinstance(self.loss, Loss)
+        return torch.where(targets == 0, 0.0, c * self.loss.slope(output, torch.where(targets == 0, 1.0, targets)))
+
+    def _weight(self, rows: Tensor) -> Tensor | float:
+        return 1.0 if self.unit_weight is None else self.unit_weight[rows]
 
     def _judge(self, count: int, pick: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         value = torch.full((count,), torch.inf, device=self.targets.device, dtype=self.dtype)
