@@ -16,7 +16,7 @@ def list_solvers() -> None:
         library = (kind.library or "-").partition(".")[0]
         table.add_row(
             solver_name,
-            ", ".join(accepted.__name__ for accepted in kind.accepts),
+            ", ".join(accepted.__name__.removesuffix("Problem").lower() for accepted in kind.accepts),
             "yes" if kind.exact else "no",
             "yes" if kind.stochastic else "no",
             library if kind.installed() else f"{library} (not installed)",
