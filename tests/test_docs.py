@@ -190,7 +190,16 @@ def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
 
 
 @pytest.mark.parametrize(
-    "module", ["tpsolve", "tpsolve.problems", "tpsolve.search", "tpsolve.units", "tpsolve.nn", "tpsolve.compare"]
+    "module",
+    [
+        "tpsolve",
+        "tpsolve.problems",
+        "tpsolve.search",
+        "tpsolve.units",
+        "tpsolve.nn",
+        "tpsolve.train",
+        "tpsolve.compare",
+    ],
 )
 def test_every_public_name_is_in_the_reference(module: str, site: Path):
     reference = (site / "api.html").read_text()

@@ -48,10 +48,11 @@ ALLOWED = {
     "rich": FLOOR_5,
     "typer": FLOOR_5,
     "jinja2": FLOOR_5,
+    "PIL": FLOOR_5,
 }
 """The only files that may import a library, wherever in the file."""
 
-HEAVY = ("ortools", "scipy.optimize", "matplotlib", "sklearn", "typer", "rich", "jinja2")
+HEAVY = ("ortools", "scipy.optimize", "matplotlib", "sklearn", "typer", "rich", "jinja2", "PIL")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tpsolve.cli import compare, instances, list_solvers, separate, solve, verify
+from tpsolve.cli import compare, instances, list_solvers, separate, solve, train, verify
 from tpsolve.cli.terminal import INTERRUPTED, notes, output
 from tpsolve.errors import TpsolveError
 from tpsolve.version import __version__
@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": verify.verify,
     "instances": instances.instances,
     "separate": separate.separate,
+    "train": train.train,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

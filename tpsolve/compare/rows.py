@@ -37,11 +37,9 @@ class RowLog:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise FileFormatError(
-                    f"{self.path}:{number}: not a row of a comparison. Move the file away."
-                ) from error
+                raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.") from error
             if not isinstance(row, dict) or any(field not in row for field in self.fields):
-                raise FileFormatError(f"{self.path}:{number}: not a row of a comparison. Move the file away.")
+                raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.")
             rows.append(row)
         return rows
 

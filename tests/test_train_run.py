@@ -1,0 +1,281 @@
+"""Training runs: they learn, go on bit for bit after any interruption, and agree across processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpsolve.errors import ArgumentError, DeviceError, FileFormatError, FolderError, NotFiniteError, TpsolveError
+from tpsolve.train import Moment, Recipe, build_model, load_recipe, load_weights, train
+from tpsolve.train.data import Resident, load_digits
+
+# Dropout, batch norm, augmentation and a schedule of rate and width: all that a checkpoint must bring back.
+SMALL = {"epochs": 3, "batch": 128, "widths": (16,), "crop": 1, "flip": True, "width_end": 0.5, "milestones": (2,)}
+CURVES = b"\x89PNG"
+
+
+def small(**changes) -> Recipe:
+    return load_recipe("digits-mlp", {"schedule": "steps", **SMALL, **changes})
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = weights(a), weights(b)
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def measured(folder: Path) -> list[dict]:
+    """The rows of a run, without what depends on the clock."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `small()` that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(small(), folder)
+    return folder
+
+
+def stop_after(batches: int):
+    """A `stop` that says True once, after so many batches."""
+    asked = iter(range(10**6))
+    return lambda: next(asked) + 1 == batches
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path: Path):
+    recipe = small(epochs=8, validation=0.1, widths=(64,), crop=0, flip=False, milestones=())
+    rows = train(recipe, tmp_path)
+    assert rows[-1]["test_accuracy"] >= 0.9
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert "validation_accuracy" in rows[0]
+    assert load_recipe(str(tmp_path / "recipe.toml")) == recipe
+    assert (tmp_path / "curves.png").read_bytes().startswith(CURVES)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == rows
+
+
+def test_measured_accuracy_is_that_of_the_saved_weights(whole: Path):
+    model = build_model(small(), (1, 8, 8), 10)
+    load_weights(whole / "checkpoint.pt", model)
+    model.eval()
+    hits = [(model(x).argmax(1) == y).float().mean() for x, y in Resident(load_digits(), torch.device("cpu"), 9).test()]
+    assert float(hits[0]) == pytest.approx(measured(whole)[-1]["test_accuracy"])
+
+
+def test_equal_recipes_make_equal_runs_and_seeds_make_others(whole: Path, tmp_path: Path):
+    before = torch.get_rng_state()
+    train(small(), tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random state is its own"
+    train(small(seed=1), tmp_path / "other")
+    assert same(tmp_path / "again", whole)
+    assert measured(tmp_path / "again") == measured(whole)
+    assert not same(tmp_path / "other", whole)
+
+
+@pytest.mark.parametrize("batches", [1, 10, 11, 12, 25], ids=lambda n: f"after {n} batches")
+def test_a_stopped_run_goes_on_bit_for_bit(whole: Path, tmp_path: Path, batches: int):
+    # 11 batches make an epoch.
+    rows = train(small(), tmp_path, stop=stop_after(batches))
+    assert len(rows) < 3
+    assert not same(tmp_path, whole)
+    train(small(), tmp_path, resume=True)
+    assert same(tmp_path, whole)
+    assert measured(tmp_path) == measured(whole)
+
+
+def test_dropout_goes_on_bit_for_bit(tmp_path: Path):
+    files = tmp_path / "data"
+    files.mkdir()
+    make_cifar(files)
+    recipe = load_recipe("cifar10-convnet8", {"epochs": 1, "batch": 4})
+    train(recipe, tmp_path / "a", data_root=files)
+    train(recipe, tmp_path / "b", data_root=files, stop=stop_after(2))
+    train(recipe, tmp_path / "b", data_root=files, resume=True)
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+def make_cifar(folder: Path) -> None:
+    """Four images a batch in the binary layout: a class is a colour."""
+    for k, name in enumerate((*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")):
+        rows = [bytes([label]) + bytes([25 * label]) * 3072 for label in ((k + i) % 10 for i in range(4))]
+        (folder / f"{name}.bin").write_bytes(b"".join(rows))
+
+
+def test_more_epochs_may_follow(whole: Path, tmp_path: Path):
+    recipe = small(width_end=0.0)
+    train(recipe, tmp_path / "a")
+    train(small(width_end=0.0, epochs=2), tmp_path / "b")
+    train(recipe, tmp_path / "b", resume=True)
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+def test_rows_that_a_checkpoint_does_not_know_are_dropped(whole: Path, tmp_path: Path):
+    # As if a kill had come between the row and the checkpoint of an epoch, in the middle of a line.
+    train(small(), tmp_path, stop=stop_after(12))
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"epoch": 2, "train_loss": 0.1}\n{"epoch"')
+    train(small(), tmp_path, resume=True)
+    assert measured(tmp_path) == measured(whole)
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    settings = [f"{k}={','.join(map(str, v)) + ',' if isinstance(v, tuple) else v}" for k, v in SMALL.items()]
+    options = [word for text in [*settings, "schedule=steps"] for word in ("--set", text)]
+    place = ["--runs", str(folder.parent), "--name", folder.name]
+    return [sys.executable, "-m", "tpsolve", "train", "digits-mlp", *options, *place, *words]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, kind: signal.Signals):
+    # So many epochs that it is still running when the signal comes.
+    started = subprocess.Popen(
+        command(tmp_path / "run", "--epochs", "5000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    rows = tmp_path / "run" / "metrics.jsonl"
+    while not (rows.exists() and rows.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    started.send_signal(kind)
+    _, err = started.communicate(timeout=60)
+    if kind == signal.SIGKILL:
+        assert started.returncode == -signal.SIGKILL
+    else:
+        assert started.returncode == 130
+        assert "--resume" in err
+    known = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"]
+    epochs = known["epoch"]
+    assert epochs >= 2
+    recipe = small(epochs=5000)
+    after = train(recipe, tmp_path / "run", resume=True, stop=stop_after(12))
+    straight = train(recipe, tmp_path / "straight", stop=stop_after(11 * epochs + known["step"] + 12))
+    assert [row["train_loss"] for row in after] == [row["train_loss"] for row in straight]
+    assert same(tmp_path / "run", tmp_path / "straight")
+
+
+def test_two_processes_agree_with_one(tmp_path: Path):
+    """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--set", "batch_norm=false", "--epochs", "2"]
+    workers = [
+        subprocess.Popen(
+            command(tmp_path / "two", *words),
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ended = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], ended
+    assert ended[1][0] == "", "only the first process prints"
+    train(small(batch_norm=False, epochs=2), tmp_path / "one")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=2e-4, atol=2e-5)
+    for a, b in zip(measured(tmp_path / "one"), measured(tmp_path / "two"), strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-4)
+        assert b["test_accuracy"] == pytest.approx(a["test_accuracy"], abs=0.01)
+
+
+def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpsolve.train.run.REPORT_SECONDS", 0.0)
+    seen: list[Moment] = []
+    rows = train(small(epochs=2), tmp_path, progress=seen.append)
+    assert [(m.epoch, m.step) for m in seen] == [(e, s) for e in range(2) for s in range(1, 12)]
+    assert [seen[10].loss, seen[10].accuracy] == pytest.approx([rows[0]["train_loss"], rows[0]["train_accuracy"]])
+
+
+def test_tensorboard_gets_every_row(tmp_path: Path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    rows = train(small(epochs=2), tmp_path, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    seen = [(event.step, event.value) for event in events.Scalars("test_loss")]
+    assert seen == [(row["epoch"], pytest.approx(row["test_loss"])) for row in rows]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(whole: Path):
+    with pytest.raises(FolderError, match="holds a run already"):
+        train(small(), whole)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(whole: Path):
+    with pytest.raises(ArgumentError, match=r"rate 0\.003 there and 0\.5 here"):
+        train(small(rate=0.5), whole, resume=True)
+    with pytest.raises(ArgumentError, match="epochs 3 there"):
+        train(small(schedule="cosine", epochs=4), whole, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no checkpoint", "not a checkpoint"),
+        ({"format": "other"}, "not a checkpoint of tpsolve"),
+        ({"format": "tpsolve-checkpoint", "version": 99}, "version 99"),
+    ],
+    ids=str,
+)
+def test_foreign_checkpoints_are_refused(tmp_path: Path, content: object, words: str):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(FileFormatError, match=words):
+        train(small(), tmp_path, resume=True)
+
+
+def test_a_torn_checkpoint_is_refused(whole: Path, tmp_path: Path):
+    content = (whole / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(FileFormatError, match="truncated"):
+        train(small(), tmp_path, resume=True)
+
+
+def test_the_processes_must_share_a_batch_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ArgumentError, match="a multiple of the number of processes, 3"):
+        train(small(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "error", "words"),
+    [
+        ({"data": "mnist"}, {}, ArgumentError, "TPSOLVE_DATA"),
+        ({"batch": 2000}, {}, ArgumentError, "at most 1437"),
+        ({"model": "convnet8"}, {}, ArgumentError, "32 x 32"),
+        ({"rule": "soft-hing"}, {}, TpsolveError, "soft-hinge"),
+        ({"launch": "graphs"}, {}, ArgumentError, "a CUDA device"),
+        ({"precision": "tf32"}, {}, ArgumentError, "a CUDA device"),
+        ({}, {"device": "abacus"}, DeviceError, "abacus"),
+        ({"activation": "relu"}, {}, TpsolveError, "threshold"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
+)
+def test_what_makes_no_sense_is_refused_before_training(
+    tmp_path: Path, changes: dict, arguments: dict, error: type[Exception], words: str
+):
+    with pytest.raises(error, match=words):
+        train(small(**changes), tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_epochs(tmp_path: Path):
+    with pytest.raises(NotFiniteError, match="A lower rate may help"):
+        train(small(activation="relu", width_end=0.0, optimizer="sgd", rate=1e38), tmp_path)

@@ -1,0 +1,122 @@
+"""Checkpoints: one file a run, written whole or not at all, from which it goes on bit for bit."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tpsolve.archive import write_whole
+from tpsolve.errors import ArgumentError, FileFormatError
+from tpsolve.train.recipe import Recipe
+
+FORMAT, VERSION = "tpsolve-checkpoint", 1
+FREE = ("epochs",)
+"""Settings that a run may go on with changed, if its rate follows steps."""
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Args:
+        epoch: the one to go on in, from 0.
+        step: batches of it that are done.
+        tally: loss, hits and samples summed over these.
+        seconds: spent in it so far.
+        rows: what `metrics.jsonl` holds, one row a finished epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    seconds: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> None:
+    """Write everything that the run needs to go on, or nothing.
+
+    Raises:
+        FolderError: it can't be written; the checkpoint before is still there.
+    """
+    device = next(model.parameters()).device
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "recipe": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(recipe).items()},
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "position": asdict(position),
+        # Dropout in the middle of an epoch draws from these.
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+    write_whole(path, lambda stream: torch.save(content, stream))
+
+
+def load_checkpoint(path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    """Put the run at `path` back into `model`, `optimizer` and torch's random generators.
+
+    Raises:
+        FileFormatError: no checkpoint, truncated, foreign, or of another version.
+        ArgumentError: of another recipe; the message names the settings that differ.
+    """
+    device = next(model.parameters()).device
+    content = _read(path)
+    _check_recipe(content["recipe"], recipe)
+    try:
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        position = Position(**content["position"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path}: its network is not the recipe's. Begin anew.") from error
+    torch.set_rng_state(content["random"])
+    if content["random_cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(content["random_cuda"], device)
+    return position
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the weights of the run at `path` into `model`, for use.
+
+    Raises:
+        FileFormatError: no checkpoint, or of another network.
+    """
+    try:
+        model.load_state_dict(_read(path)["model"])
+    except RuntimeError as error:
+        raise FileFormatError(f"{path}: the checkpoint of another network ({error}).") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # On the CPU: random states live there, and everything else is copied to where it belongs.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{path}: no checkpoint. Begin the run without --resume.") from error
+    except Exception as error:
+        # torch.load raises a dozen kinds on foreign bytes.
+        raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileFormatError(f"{path}: not a checkpoint of tpsolve. Begin the run anew.")
+    if content.get("version") != VERSION:
+        raise FileFormatError(
+            f"{path}: a checkpoint of version {content.get('version')}, this tpsolve reads version {VERSION}. "
+            "Begin the run anew."
+        )
+    return content
+
+
+def _check_recipe(saved: dict[str, Any], recipe: Recipe) -> None:
+    now = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(recipe).items()}
+    free = FREE if recipe.schedule == "steps" else ()
+    changed = [name for name in {**saved, **now} if saved.get(name) != now.get(name) and name not in free]
+    if changed:
+        differ = ", ".join(f"{name} {saved.get(name)!r} there and {now.get(name)!r} here" for name in changed)
+        raise ArgumentError(
+            "recipe", f"another one than the checkpoint's ({differ})", "the same", "Give the run another name."
+        )

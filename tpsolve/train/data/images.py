@@ -1,0 +1,70 @@
+"""What every data set is once it is read: images and labels, for training and for testing."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError, FileFormatError, ShapeError
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory.
+
+    Args:
+        inputs: `(N, C, H, W)` uint8, for training.
+        labels: `(N,)` int64 in [0, classes).
+        test_inputs, test_labels: likewise.
+        classes: how many there are.
+        mean, std: of each channel, in units of a pixel: the networks see (pixel - mean) / std.
+        validation_inputs, validation_labels: what `hold_out` took from the training set; empty before.
+
+    Raises:
+        ShapeError: inputs and labels disagree.
+        ArgumentError: a label outside the classes.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    validation_inputs: Tensor | None = None
+    validation_labels: Tensor | None = None
+
+    def __post_init__(self):
+        for inputs, labels in ((self.inputs, self.labels), (self.test_inputs, self.test_labels)):
+            if inputs.dim() != 4 or len(inputs) != len(labels):
+                raise ShapeError("inputs", f"{tuple(inputs.shape)} for {len(labels)} labels", "(labels, C, H, W)")
+            if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < self.classes):
+                raise ArgumentError("labels", f"{int(labels.min())} to {int(labels.max())}", f"0 to {self.classes - 1}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: (C, H, W)."""
+        return tuple(self.inputs.shape[1:])
+
+    def hold_out(self, share: float, seed: int) -> "Images":
+        """The same data with `share` of the training set set aside for validation, drawn by `seed`."""
+        if not 0 <= share < 1:
+            raise ArgumentError("validation", share, "a share of at least 0 and less than 1")
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
+        held, kept = order.tensor_split([round(share * len(order))])
+        # Sorted, so that without validation the training set is as it was.
+        kept = kept.sort().values
+        return replace(
+            self,
+            inputs=self.inputs[kept],
+            labels=self.labels[kept],
+            validation_inputs=self.inputs[held],
+            validation_labels=self.labels[held],
+        )
+
+
+def check_counts(what: str, inputs: Tensor, labels: Tensor) -> None:
+    """Raise FileFormatError unless a file of images and one of labels hold equally many."""
+    if len(inputs) != len(labels):
+        raise FileFormatError(f"{what}: {len(inputs)} images but {len(labels)} labels. Fetch the files again.")

@@ -1,0 +1,38 @@
+"""The data set of a recipe, as batches for one process."""
+
+from pathlib import Path
+
+import torch
+
+from tpsolve.errors import ArgumentError
+from tpsolve.train.data.cifar10 import load_cifar10
+from tpsolve.train.data.digits import load_digits
+from tpsolve.train.data.folders import Folders
+from tpsolve.train.data.idx import load_fashion_mnist, load_mnist
+from tpsolve.train.data.resident import Resident
+from tpsolve.train.recipe import Recipe
+
+READERS = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "cifar10": load_cifar10}
+"""Data sets that are read from files into memory."""
+
+
+def load_data(
+    recipe: Recipe, root: Path | None, device: torch.device, rank: int = 0, world: int = 1
+) -> Resident | Folders:
+    """The batches of process `rank` out of `world`, from the files in `root`.
+
+    Raises:
+        ArgumentError: the data set needs a `root` and got none, or the settings do not fit it.
+        FileFormatError: files are missing or damaged; the message says which.
+    """
+    if recipe.data != "digits" and root is None:
+        raise ArgumentError("data_root", None, f"the folder of {recipe.data}", "Give it, or set TPSOLVE_DATA.")
+    process = {"channels_last": recipe.channels_last, "rank": rank, "world": world}
+    if recipe.data == "imagenet":
+        assert root is not None
+        if recipe.crop:
+            raise ArgumentError("crop", recipe.crop, "0: image folders are cut at random anyway")
+        return Folders(root, device, recipe.batch, validation=recipe.validation, seed=recipe.seed, **process)
+    images = load_digits() if root is None or recipe.data == "digits" else READERS[recipe.data](root)
+    images = images.hold_out(recipe.validation, recipe.seed)
+    return Resident(images, device, recipe.batch, crop=recipe.crop, flip=recipe.flip, **process)

@@ -1,0 +1,193 @@
+"""Recipes: every setting of a training run, read from small TOML files and changed on the command line."""
+
+import ast
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
+from tpsolve.spins import check_count
+
+FOLDER = Path(__file__).parent / "recipes"
+LARGEST_SEED = 2**31 - 1
+BY_ACTIVATION = "with"
+"""The table of a recipe whose tables, named after activations, hold what differs for each."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; equal recipes on one device make equal runs.
+
+    Args:
+        data: the data set.
+        model: the network.
+        activation: of its hidden units.
+        rule, width, width_mode: what passes a gradient through a threshold; see `tpsolve.nn.HardThreshold`.
+        width_end: the width moves to it from `width`, epoch by epoch on a geometric scale; 0: it stays.
+        levels: values of a unit with the activation "staircase".
+        widths: hidden layers of the model "mlp".
+        batch_norm: whether that model has any.
+        dropout: of convnet8, before its convolution 6.
+        stem: of resnet18.
+        epochs: passes over the training set.
+        batch: samples of a step, over all processes together.
+        optimizer: torch's.
+        rate: its learning rate at the start.
+        momentum: of "sgd".
+        weight_decay: the L2 penalty, in the gradient.
+        schedule: "steps": the rate is multiplied by `decay` at each of the epochs `milestones`;
+            "cosine": it falls to 0 along half a cosine, epoch by epoch.
+        crop: random crops out of the images with so many pixels of border; 0: none.
+        flip: mirror images left to right at random.
+        validation: share of the training set held out; the curves then show its accuracy too.
+        seed: draws weights, batches, augmentation, dropout and what is held out.
+        precision: "float32"; "tf32", for matrix products on a GPU; "bf16", by autocast.
+        channels_last: memory format of images and convolutions.
+        launch: "eager"; "graphs": CUDA graphs, for small batches on a GPU; "compile": torch.compile.
+    """
+
+    data: Literal["digits", "mnist", "fashion-mnist", "cifar10", "imagenet"] = "digits"
+    model: Literal["mlp", "convnet4", "convnet8", "alexnet", "resnet18"] = "mlp"
+    activation: Literal["sign", "staircase", "relu", "saturated-relu"] = "sign"
+    rule: str = "soft-hinge"
+    width: float = 1.0
+    width_end: float = 0.0
+    width_mode: Literal["fixed", "relative", "learned"] = "fixed"
+    levels: int = 4
+    widths: tuple[int, ...] = (128, 128)
+    batch_norm: bool = True
+    dropout: float = 0.5
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    epochs: int = 30
+    batch: int = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    crop: int = 0
+    flip: bool = False
+    validation: float = 0.0
+    seed: int = 0
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    channels_last: bool = True
+    launch: Literal["eager", "graphs", "compile"] = "eager"
+
+    def __post_init__(self):
+        for name, kind in KINDS.items():
+            _check_kind(name, getattr(self, name), kind)
+        for name, least in {"epochs": 1, "batch": 1, "crop": 0, "seed": 0}.items():
+            check_count(name, getattr(self, name), least)
+        for name in ("dropout", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
+        for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
+        if self.seed > LARGEST_SEED:
+            raise ArgumentError("seed", self.seed, f"at most {LARGEST_SEED}")
+        if any(units < 1 for units in self.widths):
+            raise ArgumentError("widths", list(self.widths), "numbers of units, each at least 1")
+
+    def rate_at(self, epoch: int) -> float:
+        """The learning rate of epoch `epoch`, counted from 0."""
+        if self.schedule == "cosine":
+            return self.rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.rate * self.decay ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file that `load_recipe` reads."""
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(self).items())
+
+
+KINDS: dict[str, Any] = get_type_hints(Recipe)
+RECIPES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+"""The recipes that come with tpsolve."""
+
+
+def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of this name, or in this .toml file, with `settings` in place of its own.
+
+    Raises:
+        UnknownNameError: no recipe, or no setting, has this name; the message offers the nearest.
+        FileFormatError: the file is missing or is not TOML.
+        ArgumentError: a value that makes no sense.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if path.parent == FOLDER and name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    try:
+        read = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FileFormatError(f"{path}: not a recipe that can be read ({error}).") from error
+    by_activation = read.pop(BY_ACTIVATION, {})
+    merged = {**read, **(settings or {})}
+    chosen = by_activation.get(merged.get("activation", Recipe.activation), {})
+    merged = {**read, **chosen, **(settings or {})}
+    for key in merged:
+        if key not in KINDS:
+            raise UnknownNameError("setting", key, KINDS)
+    return Recipe(**{key: _converted(KINDS[key], value) for key, value in merged.items()})
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of texts such as "rate=0.01"; their values are checked by `load_recipe`.
+
+    Raises:
+        UnknownNameError: there is no such setting; the message offers the nearest.
+        ArgumentError: no "=", or a value of the wrong kind.
+    """
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ArgumentError("setting", repr(text), "NAME=VALUE", "For example rate=0.01.")
+        if key not in KINDS:
+            raise UnknownNameError("setting", key, KINDS)
+        settings[key] = _value(KINDS[key], value)
+    return settings
+
+
+def _value(kind: Any, text: str) -> Any:
+    if kind is str or get_origin(kind) is Literal:
+        return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    """Lists as tuples, and whole numbers where a real one is meant."""
+    if get_origin(kind) is tuple:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    return float(value) if kind is float and type(value) is int else value
+
+
+def _check_kind(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UnknownNameError(name, str(value), get_args(kind))
+    elif get_origin(kind) is tuple:
+        if not (isinstance(value, tuple) and all(type(item) is int for item in value)):
+            raise ArgumentError(name, value, "whole numbers, separated by commas")
+    elif type(value) is not kind:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        raise ArgumentError(name, repr(value), words[kind])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,238 @@
+"""A training run: a recipe carried out, with everything it leaves in its folder."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tpsolve.errors import FolderError, NotFiniteError
+from tpsolve.nn import WidthSchedule
+from tpsolve.train.checkpoint import Position, load_checkpoint, save_checkpoint
+from tpsolve.train.data.load import load_data
+from tpsolve.train.ftprop_mb import ftprop_mb
+from tpsolve.train.launch import arithmetic, autocast, check_launch, prepare
+from tpsolve.train.log import Log, make_folder
+from tpsolve.train.models.build import build_model
+from tpsolve.train.processes import Processes, joined
+from tpsolve.train.recipe import Recipe
+
+CHECKPOINT = "checkpoint.pt"
+REPORT_SECONDS = 0.2
+"""Between two reports of progress; each waits for the device."""
+TALK_STEPS = 25
+"""Batches after which several processes ask each other whether to stop."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How a run stands, in the middle of an epoch.
+
+    Args:
+        epoch, step: counted from 0; `steps` make an epoch.
+        loss, accuracy: means over this epoch's batches so far, in training.
+        rate: the learning rate.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    rate: float
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: Callable[[Moment], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Train the recipe's network and return one row an epoch; files go to `folder` as the run proceeds.
+
+    The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`. A checkpoint is
+    written after every epoch, and when `stop` says True, which is asked after every batch. A run that
+    goes on from one on the same device ends with the same bits as one that was never interrupted.
+    Under torchrun each process takes its part of every batch; the first writes the files.
+
+    Args:
+        data_root: folder with the files of the data set; digits need none.
+        resume: go on from the checkpoint in `folder`, or begin if there is none.
+
+    Raises:
+        TpsolveError: a setting, file or device makes no sense; before any training.
+        FolderError: `folder` holds a run already and `resume` is False.
+        NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
+    """
+    with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
+        check_launch(recipe, place)
+        if (folder / CHECKPOINT).exists() and not resume:
+            raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
+        with arithmetic(recipe, place):
+            run = _Run(recipe, folder, data_root, place, processes)
+            return run.to_its_end(resume, tensorboard, progress, stop)
+
+
+class _Run:
+    """The parts of a run that lives in this process."""
+
+    def __init__(self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes):
+        self.recipe, self.folder, self.device, self.processes = recipe, folder, device, processes
+        self.source = load_data(recipe, root, device, processes.rank, processes.world)
+        torch.manual_seed(recipe.seed)
+        model = build_model(recipe, self.source.shape, self.source.classes)
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.optimizer = _optimizer(recipe, self.model)
+        self.widths = _width_schedule(recipe, self.model)
+        self.position = Position()
+
+    def to_its_end(
+        self,
+        resume: bool,
+        tensorboard: bool,
+        progress: Callable[[Moment], None] | None,
+        stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        if resume and (self.folder / CHECKPOINT).exists():
+            self.position = load_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer)
+        position = self.position
+        log = None
+        if self.processes.rank == 0:
+            make_folder(self.folder)
+            log = Log(self.folder, self.recipe, position.rows, tensorboard)
+        random = torch.get_rng_state()
+        prepare(self.model, self.recipe, self._sample(), self.device)
+        torch.set_rng_state(random)
+        while position.epoch < self.recipe.epochs:
+            if not self._epoch(progress, stop):
+                self._save()
+                break
+            row = self._row()
+            position.rows.append(row)
+            position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 3, 0.0
+            self._save()
+            if log is not None:
+                log.append(row)
+            if self._told_to_stop(stop):
+                break
+        if log is not None and position.rows:
+            log.draw()
+        return position.rows
+
+    def _epoch(self, progress: Callable[[Moment], None] | None, stop: Callable[[], bool]) -> bool:
+        """Train to the end of the epoch; False: stopped before."""
+        recipe, position, source = self.recipe, self.position, self.source
+        seed = epoch_seed(recipe.seed, position.epoch)
+        if not position.step:
+            # Processes drop different units, as they see different samples.
+            torch.manual_seed((seed << 10) + self.processes.rank)
+        if self.widths is not None:
+            self.widths.load_state_dict({"step": position.epoch})
+        rate = recipe.rate_at(position.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        started = told = time.perf_counter() - position.seconds
+        tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
+        passes = ftprop_mb(
+            self.model,
+            source.train(seed, position.step),
+            cross_entropy,
+            self.optimizer,
+            arithmetic=autocast(recipe, self.device),
+            before_step=self.processes.before_step(self.model),
+        )
+        for loss, outputs, labels in passes:
+            tally += _counted(loss, outputs, labels)
+            position.step += 1
+            if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
+                told = time.perf_counter()
+                total, hits, samples = tally.tolist()
+                progress(Moment(position.epoch, position.step, source.steps, total / samples, hits / samples, rate))
+            if position.step < source.steps and self._told_to_stop(stop):
+                break
+        position.tally, position.seconds = tally.tolist(), time.perf_counter() - started
+        return position.step == source.steps
+
+    def _told_to_stop(self, stop: Callable[[], bool]) -> bool:
+        if self.processes.world == 1:
+            return stop()
+        # All must leave the loop after the same batch, and asking costs a message.
+        return self.position.step % TALK_STEPS == 0 and self.processes.any(stop(), self.device)
+
+    def _row(self) -> dict[str, Any]:
+        """What is measured at the end of an epoch."""
+        recipe, position, source = self.recipe, self.position, self.source
+        self.processes.same_state(self.model)
+        total, hits, samples = self._summed(torch.tensor(position.tally, dtype=torch.float64, device=self.device))
+        if not math.isfinite(total):
+            raise NotFiniteError(
+                "loss", f"{total} in epoch {position.epoch + 1}", "a finite number", "A lower rate may help."
+            )
+        row: dict[str, Any] = {"epoch": position.epoch + 1, "rate": recipe.rate_at(position.epoch)}
+        row |= {"train_loss": total / samples, "train_accuracy": hits / samples}
+        for name, batches in (("validation", source.validation()), ("test", source.test())):
+            if batches is not None:
+                row |= self._measured(name, batches)
+        return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
+
+    def _measured(self, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        self.model.eval()
+        tally = torch.zeros(3, dtype=torch.float64, device=self.device)
+        with torch.no_grad():
+            for inputs, labels in batches:
+                with autocast(self.recipe, self.device):
+                    outputs = self.model(inputs)
+                tally += _counted(cross_entropy(outputs.float(), labels), outputs, labels)
+        total, hits, samples = self._summed(tally)
+        return {f"{name}_loss": total / samples, f"{name}_accuracy": hits / samples}
+
+    def _summed(self, tally: Tensor) -> list[float]:
+        return self.processes.total(tally).tolist()
+
+    def _save(self) -> None:
+        if self.processes.rank == 0:
+            save_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer, self.position)
+
+    def _sample(self) -> Tensor:
+        """A batch of the shape that training has, for the recording of a graph."""
+        shape = (self.recipe.batch // self.processes.world, *self.source.shape)
+        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        return torch.zeros(shape, device=self.device).contiguous(memory_format=layout)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything that is drawn for one epoch of a run."""
+    return (seed << 20) + epoch
+
+
+def _counted(loss: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Summed loss, hits and samples of a batch: `(3,)` float64, without waiting for the device."""
+    hits = (outputs.argmax(1) == labels).sum()
+    samples = torch.full_like(loss, len(labels))
+    return torch.stack([loss.double() * samples, hits.double(), samples.double()])
+
+
+def _width_schedule(recipe: Recipe, model: nn.Module) -> WidthSchedule | None:
+    if not recipe.width_end:
+        return None
+    return WidthSchedule(model, recipe.width, recipe.width_end, max(1, recipe.epochs - 1), shape="geometric")
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    # Fused: one kernel for all weights, which on convnet4 takes a twelfth of the time of the default.
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(
+        model.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    )
