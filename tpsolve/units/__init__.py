@@ -3,6 +3,7 @@
 from tpsolve.units.base import UnitFit, UnitLearner, Units
 from tpsolve.units.certificate import Certificate
 from tpsolve.units.circuits import Circuit, circuits
+from tpsolve.units.dichotomies import dichotomies, dichotomy_count
 from tpsolve.units.hinge import Hinge
 from tpsolve.units.least_squares import LeastSquares
 from tpsolve.units.logistic import Logistic
@@ -29,5 +30,7 @@ __all__ = [
     "UnitLearner",
     "Units",
     "circuits",
+    "dichotomies",
+    "dichotomy_count",
     "find_learner",
 ]
