@@ -1,4 +1,4 @@
-"""Enumeration of dichotomies: counts known in closed form, and the separability oracle on every pattern of few points."""
+"""Enumeration of dichotomies: counts known in closed form, and the oracle asked about every pattern of few points."""
 
 import itertools
 
@@ -64,7 +64,7 @@ def test_points_a_hair_off_a_line_are_told_from_points_on_it():
 
 
 def test_features_of_very_different_size():
-    x = torch.tensor([[1e200, 1e-200], [3e200, 5e-200], [-2e200, 7e-200], [4e200, -1e-200], [0, 0]], dtype=torch.float64)
+    x = torch.tensor([[1e200, 1e-200], [3e200, 5e-200], [-2e200, 7e-200], [4e200, -1e-200]], dtype=torch.float64)
     assert as_set(dichotomies(x)) == by_oracle(x)
 
 
@@ -83,9 +83,9 @@ def test_duplicates_and_repeated_features_get_equal_signs():
 
 
 def test_bad_points_are_refused_before_any_work():
-    with pytest.raises(ShapeError, match="^inputs"):
+    with pytest.raises(ShapeError, match=r"^inputs"):
         dichotomies(torch.zeros(3))
-    with pytest.raises(NotFiniteError, match="^inputs"):
+    with pytest.raises(NotFiniteError, match=r"^inputs"):
         dichotomies(torch.tensor([[float("nan")]]))
     with pytest.raises(TooLargeError, match=r"1000 distinct points of 8 dimensions: up to .* ColumnSearch"):
         dichotomies(torch.randn(1000, 8, generator=torch.Generator().manual_seed(0)))

@@ -1,6 +1,7 @@
 """Floor 3: solvers of target problems behind one interface, one file an algorithm."""
 
 from tpsolve.search.base import Callback, Report, Solver
+from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.hill_climb import HillClimb
@@ -15,6 +16,7 @@ from tpsolve.search.solve import solve
 __all__ = [
     "SOLVERS",
     "Callback",
+    "ColumnSearch",
     "CpSat",
     "Enumerate",
     "HillClimb",

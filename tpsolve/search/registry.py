@@ -5,6 +5,7 @@ import dataclasses
 
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.base import Solver
+from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.hill_climb import HillClimb
@@ -14,7 +15,7 @@ from tpsolve.search.random import Random
 from tpsolve.search.sign_gradient import SignGradient
 
 SOLVERS: dict[str, type[Solver]] = {
-    solver.name: solver for solver in (Keep, Random, SignGradient, HillClimb, Enumerate, CpSat, Milp)
+    solver.name: solver for solver in (Keep, Random, SignGradient, HillClimb, Enumerate, CpSat, Milp, ColumnSearch)
 }
 
 

@@ -79,9 +79,9 @@ def _cofactors(columns: Tensor) -> Tensor:
     """The signed minors `(d, B)` of B matrices of d - 1 rows and d columns, `(d, d - 1, B)`."""
     d, count, batch = columns.shape
     # Minors of the last k rows on each k columns, from those of k - 1.
-    minors = {(): columns.new_ones(batch)}
+    minors: dict[tuple[int, ...], Tensor] = {(): columns.new_ones(batch)}
     for row in range(count - 1, -1, -1):
-        wider = {}
+        wider: dict[tuple[int, ...], Tensor] = {}
         for chosen in combinations(range(d), count - row):
             total = columns[chosen[0], row] * minors[chosen[1:]]
             for place in range(1, len(chosen)):
