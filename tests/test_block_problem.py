@@ -176,6 +176,18 @@ def test_later_training_of_the_module_does_not_change_the_problem():
     assert all(value.requires_grad for value in block.parameters())
 
 
+def test_block_that_works_in_place_leaves_targets_alone():
+    block = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, CLASSES)).double()
+    start = random_spins((3, 4), seed(), dtype=torch.float64)
+    problem = BlockProblem(block, [0, 1, 2], start.clone())
+    result = solve(problem, "hill-climb", budget=Budget(steps=20))
+    assert torch.equal(problem.start, start)
+    assert set(result.targets.flatten().tolist()) == {-1.0, 1.0}
+    h = start.clone().requires_grad_()
+    loss = functional.cross_entropy(block[1](h.relu()), problem.targets, reduction="sum")
+    torch.testing.assert_close(problem.gradient(), torch.autograd.grad(loss, h)[0])
+
+
 # --- memory and company -----------------------------------------------------------------------------------------------
 
 SEEN: list[int] = []

@@ -3,6 +3,7 @@
 from tpsolve.problems.base import FlipProblem, Problem, State
 from tpsolve.problems.block import BlockProblem
 from tpsolve.problems.harvest import harvest
+from tpsolve.problems.harvest_blocks import harvest_blocks
 from tpsolve.problems.instances import GENERATORS, Instance, make_instance
 from tpsolve.problems.layer import LayerProblem
 from tpsolve.problems.load import load_problem
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "State",
     "harvest",
+    "harvest_blocks",
     "load_problem",
     "make_instance",
 ]

@@ -47,7 +47,8 @@ class Passes:
 
     def output(self, h: Tensor, rows: Tensor) -> Tensor:
         """What the block returns for the activations `h (b, n)` of the samples `rows (b,)`, in one pass."""
-        return self.block(h.reshape(-1, *self.shape), *(part[rows] for part in self.context))
+        # A copy, for the block may work in place.
+        return self.block(h.reshape(-1, *self.shape).clone(), *(part[rows] for part in self.context))
 
     def value(self, h: Tensor, rows: Tensor) -> Tensor:
         """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass."""
