@@ -82,8 +82,9 @@ class Result:
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
         stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which
-            the final objective was reached and the gap closed (+inf: never), and `notes`: why a
-            sample ended early, by its index in the flat batch.
+            the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
+            where the search found nothing and the start was taken, and `notes`: why a sample ended
+            early, by its index in the flat batch.
     """
 
     targets: Tensor

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tpsolve.errors import UnknownNameError
 from tpsolve.nn.rules import Slope
-from tpsolve.nn.surrogate import Surrogate, Threshold, check_input, width_gradient
+from tpsolve.nn.surrogate import Threshold, check_input, passed_back, width_gradient
 from tpsolve.spins import check_count
 
 STEPS = ("merged", "each")
@@ -45,7 +45,16 @@ class Staircase(Threshold):
             ArgumentError: z holds whole numbers.
         """
         check_input(z)
-        return _Stairs.apply(z, *self.settings(), self.levels - 1, self.steps)
+        return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
+
+    def activate(self, z: Tensor) -> Tensor:
+        return _stairs(z, self.levels - 1)
+
+    def parts(self) -> list[tuple[float, float, float]]:
+        k = self.levels - 1
+        if self.steps == "merged":
+            return [(1.0, 2.0, 1.0)]
+        return [((k - 1) / k, 2.0 * (k - 1), 2.0 * i) for i in range(k)]
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
@@ -65,29 +74,29 @@ class _Stairs(torch.autograd.Function):
         width_mode: str,
         importance: str,
         k: int,
-        steps: str,
+        parts: list[tuple[float, float, float]],
     ) -> Tensor:
-        return (z * (k - 1)).ceil_().clamp(0, k).div_(k)
+        return _stairs(z, k)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        z, width, given, ctx.rule, ctx.width_mode, ctx.importance, ctx.k, ctx.steps = inputs
+        z, width, given, ctx.rule, ctx.width_mode, ctx.importance, _, ctx.parts = inputs
         ctx.save_for_backward(z, width, given)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         z, width, given = ctx.saved_tensors
-        # Each part is a hard threshold of (stretch * z - shift); merged, there is one.
-        merged = ctx.steps == "merged"
-        stretch = 2 if merged else 2 * (ctx.k - 1)
-        shifts = [1] if merged else range(0, 2 * ctx.k, 2)
-        g = gradients[0] if merged else gradients[0] * ((ctx.k - 1) / ctx.k)
         total, wide = None, None
-        for shift in shifts:
+        for gain, stretch, shift in ctx.parts:
             part = z * stretch - shift
-            slope = Surrogate.apply(g, part, width, given, ctx.rule, ctx.width_mode, ctx.importance)
+            g = gradients[0] if gain == 1 else gradients[0] * gain
+            slope = passed_back(g, part, width, given, ctx.rule, ctx.width_mode, ctx.importance)
             total = slope if total is None else total + slope
             if ctx.needs_input_grad[1]:
                 change = width_gradient(slope, part, width) / stretch
                 wide = change if wide is None else wide + change
         return total, wide, None, None, None, None, None, None
+
+
+def _stairs(z: Tensor, k: int) -> Tensor:
+    return (z * (k - 1)).ceil_().clamp(0, k).div_(k)

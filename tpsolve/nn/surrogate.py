@@ -1,6 +1,7 @@
 """What all thresholds share: the settings of the rule that stands in for their gradient, and its backward pass."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -61,6 +62,17 @@ class Threshold(nn.Module):
             # As wide as float32: float64 would promote nothing, since it has no dimension.
             self._width = torch.tensor(float(value), dtype=torch.float64)
 
+    @abstractmethod
+    def activate(self, z: Tensor) -> Tensor:
+        """The output for pre-activations `z`, without a gradient; a new tensor of the same strides."""
+
+    def parts(self) -> list[tuple[float, float, float]]:
+        """(gain, stretch, shift) of every hard threshold of stretch * z - shift that this one is made of.
+
+        What is passed back is the sum over them of gain times the rule.
+        """
+        return [(1.0, 1.0, 0.0)]
+
     def settings(self) -> tuple[Any, ...]:
         """What the autograd functions take after z: tensors or None, then what is no tensor."""
         width = self.log_width.exp() if self.width_mode == "learned" else self._width
@@ -92,8 +104,18 @@ def check_input(z: Tensor) -> None:
         raise ArgumentError("input", z.dtype, "floating-point pre-activations", "Convert it with .float().")
 
 
+def passed_back(g: Tensor, z: Tensor, width: Tensor | None, given: Tensor | None, *settings: Any) -> Tensor:
+    """The gradient at z `(...)` from `g` at the output `(...)`, by a rule.
+
+    `width, given, *settings`: as `Threshold.settings` returns them. Its own derivative is refused.
+    """
+    # Without a graph of the backward pass nobody can ask, and the rule alone costs less.
+    run = Surrogate.apply if torch.is_grad_enabled() else Surrogate.forward
+    return run(g, z, width, given, *settings)
+
+
 class Surrogate(torch.autograd.Function):
-    """The gradient at z `(...)` from that at the output `(...)`, by a rule; has no derivative of its own."""
+    """`passed_back`, with a second derivative that says why there is none."""
 
     generate_vmap_rule = True
 
@@ -107,12 +129,9 @@ class Surrogate(torch.autograd.Function):
         width_mode: str,
         importance: str,
     ) -> Tensor:
-        """As `HardThreshold` describes its settings; `given`: importance weights."""
-        if importance != "gradient":
-            # Every unit counts alike, and the whole still grows with the loss.
-            g = g.sign() * g.abs().mean()
-            g = g if given is None else g * given
-        return pass_back(rule, g.expand_as(z), scaled(z, width, width_mode))
+        """As `passed_back`."""
+        width = find_width(z, width, width_mode)
+        return pass_back(rule, weighed(g, given, importance).expand_as(z), z if width is None else z / width)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -128,12 +147,21 @@ class Surrogate(torch.autograd.Function):
         )
 
 
-def scaled(z: Tensor, width: Tensor | None, mode: str) -> Tensor:
-    """The argument of a rule, z / width; a relative width is in standard deviations of z over this call."""
-    if mode == "relative":
-        spread = z.std(correction=0).clamp(min=torch.finfo(z.dtype).tiny)
-        width = spread if width is None else width * spread
-    return z if width is None else z / width
+def weighed(g: Tensor, given: Tensor | None, importance: str) -> Tensor:
+    """The gradient at the output with its size replaced by the importance weight; its sign asks for -target."""
+    if importance == "gradient":
+        return g
+    # Every unit counts alike, and the whole still grows with the loss.
+    g = g.sign() * g.abs().mean()
+    return g if given is None else g * given
+
+
+def find_width(z: Tensor, width: Tensor | None, mode: str) -> Tensor | None:
+    """What a rule divides z by, None for 1; a relative width is in standard deviations of z over this call."""
+    if mode != "relative":
+        return width
+    spread = z.std(correction=0).clamp(min=torch.finfo(z.dtype).tiny)
+    return spread if width is None else width * spread
 
 
 def width_gradient(slope: Tensor, z: Tensor, width: Tensor) -> Tensor:

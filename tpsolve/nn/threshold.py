@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.nn.rules import Slope
-from tpsolve.nn.surrogate import Surrogate, Threshold, check_input, width_gradient
+from tpsolve.nn.surrogate import Threshold, check_input, passed_back, width_gradient
 from tpsolve.spins import sign
 
 
@@ -47,6 +47,9 @@ class HardThreshold(Threshold):
         check_input(z)
         return _Sign.apply(z, *self.settings())
 
+    def activate(self, z: Tensor) -> Tensor:
+        return sign(z)
+
 
 class _Sign(torch.autograd.Function):
     generate_vmap_rule = True
@@ -70,6 +73,6 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         z, width, given = ctx.saved_tensors
-        slope = Surrogate.apply(gradients[0], z, width, given, ctx.rule, ctx.width_mode, ctx.importance)
+        slope = passed_back(gradients[0], z, width, given, ctx.rule, ctx.width_mode, ctx.importance)
         wide = width_gradient(slope, z, width) if ctx.needs_input_grad[1] else None
         return slope, wide, None, None, None, None

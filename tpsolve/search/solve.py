@@ -44,6 +44,7 @@ def solve(
     flat = problem.flatten()
     report = Report(flat, budget, callback)
     solver.run(flat, budget, generator, report)
+    missing = torch.isinf(report.objective)
     _fill_missing(flat, report)
     report.pulse()
     _check_claims(solver, flat, report)
@@ -63,6 +64,7 @@ def solve(
             "seconds": report.seconds,
             "found_at": report.found_at.reshape(shape),
             "proved_at": report.proved_at.reshape(shape),
+            "missing": missing.reshape(shape),
             "notes": report.notes,
         },
     )

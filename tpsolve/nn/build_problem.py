@@ -1,0 +1,148 @@
+"""The target problem of one threshold in a network: a layer problem below a linear map, else a block problem."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.losses import Loss, find_loss
+from tpsolve.nn.layer_losses import MixedLoss, SampleLoss, loss_of, plain_cross_entropy
+from tpsolve.nn.recording import Call
+from tpsolve.nn.segments import OUTPUT, Segment
+from tpsolve.nn.surrogate import find_width, weighed
+from tpsolve.problems import BlockProblem, LayerProblem
+
+
+@dataclass(frozen=True)
+class Top:
+    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch."""
+
+    output: Tensor
+    labels: Tensor
+    loss_fn: Callable[[Tensor, Tensor], Tensor]
+
+
+def build_problem(
+    h: Tensor,
+    segment: Segment,
+    calls: Mapping[str, Call],
+    gradients: Mapping[str, Tensor],
+    top: Top,
+    layer_loss: str | None,
+    rows: Tensor,
+) -> LayerProblem | BlockProblem:
+    """The problem of the threshold with output `h (B, ...)`, for the samples `rows (R,)`.
+
+    Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
+    what `gradients` has for its output; without an entry it wants nothing.
+    """
+    start = h.detach()[rows].float() if h.dtype.itemsize < 4 else h.detach()[rows]
+    heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
+    reduction = plain_cross_entropy(top.loss_fn, top.output, top.labels)
+    by_class = segment.sinks == (OUTPUT,) and reduction is not None
+    losses = {head.loss for head in heads}
+    one_loss = losses.pop() if len(losses) == 1 and OUTPUT not in segment.sinks else None
+
+    if by_class:
+        wanted = top.labels[rows]
+        unit_weight = 1 / len(top.labels) if reduction == "mean" else None
+        if segment.linear is not None:
+            weight, bias = segment.linear
+            return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1))
+    elif one_loss is not None:
+        wanted = torch.cat([head.targets for head in heads], 1)
+        unit_weight = torch.cat([head.unit_weight for head in heads], 1)
+        if segment.linear is not None:
+            weight, bias = heads[0].apply_linear(*segment.linear)
+            return LayerProblem(weight, wanted, bias, one_loss, unit_weight, start.flatten(1))
+
+    context = tuple(part[rows] for part in segment.context)
+    if by_class or one_loss is not None:
+        block = _Read(segment, heads, flat=not by_class)
+        loss = "cross-entropy" if by_class else one_loss
+        assert loss is not None
+        return BlockProblem(block, wanted, start, loss, unit_weight, context=context)
+    loss, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows)
+    return BlockProblem(_Read(segment, heads, flat=True), wanted, start, loss, context=context)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """One threshold that reads a block's output z: what its hard thresholds of stretch z - shift want.
+
+    `parts`: (stretch, shift) of each, the width in them. `targets`, `unit_weight`: `(R, k)`, part after part.
+    """
+
+    parts: list[tuple[float, float]]
+    loss: str
+    targets: Tensor
+    unit_weight: Tensor
+
+    @staticmethod
+    def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor) -> "_Head":
+        module, z = call.module, call.z.float() if call.z.dtype.itemsize < 4 else call.z
+        width, given, _, mode, importance = module.settings()
+        g = torch.zeros_like(z) if gradient is None else weighed(gradient.to(z.dtype), given, importance)
+        g = g.expand_as(z)[rows].flatten(1)
+        parts, weights = [], []
+        for gain, stretch, shift in module.parts():
+            # The width in the weight makes the slope of the loss in z what the rule passes back.
+            found = find_width(z * stretch - shift, width, mode)
+            w = 1.0 if found is None else found.item()
+            weights.append((gain * w / stretch) * g.abs())
+            parts.append((stretch / w, shift / w))
+        return _Head(
+            parts,
+            loss_of(module, call.name, layer_loss),
+            torch.cat([-g.sign()] * len(parts), 1),
+            torch.cat(weights, 1),
+        )
+
+    def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands in the layer losses when z is V t + b, as a linear map itself."""
+        rows = [weight * stretch for stretch, _ in self.parts]
+        return torch.cat(rows), torch.cat([bias * stretch - shift for stretch, shift in self.parts])
+
+
+class _Read(nn.Module):
+    """What the layer losses see of a segment's outputs, in one tensor; `flat`: `(b, k)`."""
+
+    def __init__(self, segment: Segment, heads: list[_Head], flat: bool):
+        super().__init__()
+        self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
+        self.parts = [head.parts for head in heads]
+
+    def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
+        outputs = dict(zip(self.sinks, self.block(targets, *context), strict=True))
+        own = outputs.pop(OUTPUT, None)
+        if not self.flat:
+            assert own is not None
+            return own
+        seen = [
+            (z * stretch - shift).flatten(1)
+            for z, parts in zip(outputs.values(), self.parts, strict=True)
+            for stretch, shift in parts
+        ]
+        return torch.cat(seen if own is None else [*seen, own.flatten(1)], 1)
+
+
+def _mixed(heads: list[_Head], top: Top | None, rows: Tensor) -> tuple[MixedLoss, Tensor]:
+    parts, at = [], 0
+    for head in heads:
+        loss = find_loss(head.loss)
+        assert isinstance(loss, Loss)
+        parts.append((slice(at, at + head.targets.shape[1]), loss))
+        at += head.targets.shape[1]
+    wanted = [head.targets for head in heads] + [head.unit_weight for head in heads]
+    if top is None:
+        return MixedLoss(parts, None, None), torch.cat(wanted, 1)
+    each, labels = SampleLoss(top.loss_fn, top.output.detach(), top.labels), top.labels
+    whole, shape = not labels.is_floating_point(), labels.shape[1:]
+
+    def lose(output: Tensor, wanted: Tensor) -> Tensor:
+        told = wanted.reshape(-1, *shape)
+        return each(output, told.to(labels.dtype) if whole else told)
+
+    numbers = labels[rows].reshape(len(rows), -1).to(top.output.dtype if whole else labels.dtype)
+    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*wanted, numbers], 1)

@@ -1,0 +1,64 @@
+"""A copy of a model that does once more, sample by sample, what the model did in one recorded forward pass."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tpsolve.nn.recording import Recording, unwrap
+
+
+class Given(nn.Module):
+    """Stands where a threshold or a dropout was; what it returns is given from outside.
+
+    `value`: the output of the threshold, or what the dropout multiplies with. `seen`: the last input.
+    """
+
+    def __init__(self, multiplies: bool):
+        super().__init__()
+        self.multiplies = multiplies
+        self.value: Tensor | None = None
+        self.seen: Tensor | None = None
+
+    def forward(self, z: Tensor) -> Tensor:
+        """`value`, or `z` times `value`."""
+        self.seen = z
+        assert self.value is not None
+        value = self.value.to(z.dtype) if self.multiplies else self.value
+        return z * value if self.multiplies else value
+
+    def forget(self) -> None:
+        """Keep nothing of the last call."""
+        self.value = self.seen = None
+
+
+def freeze(model: nn.Module, recording: Recording) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The copy, and what its `Given` modules are given `(B, ...)`, by name, in the order of their calls.
+
+    Batch norm keeps the statistics of the recorded batch, dropout its mask, a threshold its output.
+    """
+    inner = unwrap(model)
+    frozen = copy.deepcopy(inner).eval().requires_grad_(False)
+    for name, x in recording.norms.items():
+        norm = frozen.get_submodule(name)
+        assert isinstance(norm, _BatchNorm)
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        norm.running_mean = x.mean(others)
+        norm.running_var = x.var(others, correction=0)
+    given = {name: call.h.detach() for name, call in recording.calls.items()}
+    masks = {name: _mask(inner.get_submodule(name), *kept) for name, kept in recording.dropouts.items()}
+    for name in (*given, *masks):
+        parent, _, leaf = name.rpartition(".")
+        setattr(frozen.get_submodule(parent), leaf, Given(multiplies=name in masks))
+    return frozen, given | masks
+
+
+def _mask(dropout: nn.Module, x: Tensor, state: Tensor) -> Tensor:
+    """What the dropout multiplied `x` by: its draw depends on shape and random state alone."""
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        if x.device.type == "cuda":
+            torch.cuda.set_rng_state(state, x.device)
+        else:
+            torch.set_rng_state(state)
+        return dropout(torch.ones_like(x))

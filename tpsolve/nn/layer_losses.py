@@ -1,0 +1,99 @@
+"""The layer losses whose slopes the closed-form rules are, and those of a network's output."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tpsolve.errors import NotAcceptedError
+from tpsolve.losses import LOSSES, Loss
+from tpsolve.nn.surrogate import Threshold
+
+RULE_LOSSES = {"saturated-ste": "saturated-hinge"}
+"""Rules whose layer loss has another name."""
+
+
+def loss_of(threshold: Threshold, name: str, layer_loss: str | None) -> str:
+    """The name of the layer loss that a search above or below this threshold minimises there.
+
+    Raises:
+        NotAcceptedError: its rule has no layer loss in `LOSSES`, and none was chosen.
+    """
+    if layer_loss is not None:
+        return layer_loss
+    rule = threshold.rule if isinstance(threshold.rule, str) else None
+    loss = RULE_LOSSES.get(rule or "", rule)
+    if loss not in LOSSES:
+        raise NotAcceptedError(
+            f"model.{name}",
+            f"the rule {threshold.rule!r}, which has no layer loss to minimise",
+            "a rule that is the slope of one of LOSSES",
+            "Pass layer_loss='hinge' or another, or let SignGradient() set these targets.",
+        )
+    assert loss is not None
+    return loss
+
+
+def plain_cross_entropy(loss_fn: Any, output: Tensor, labels: Tensor) -> str | None:
+    """The reduction, where `loss_fn` is torch's cross-entropy with nothing set but that, on class labels."""
+    if output.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
+        return None
+    if loss_fn is functional.cross_entropy:
+        return "mean"
+    if type(loss_fn) is not nn.CrossEntropyLoss or loss_fn.weight is not None or loss_fn.label_smoothing:
+        return None
+    return loss_fn.reduction if loss_fn.reduction in ("mean", "sum") else None
+
+
+class SampleLoss:
+    """A loss of each sample `(b,)`, from one that takes a batch and returns the sum or mean over it.
+
+    Raises:
+        NotAcceptedError: the loss of the batch is neither.
+    """
+
+    def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor):
+        self.loss_fn, self.scale = loss_fn, 1.0
+        with torch.no_grad():
+            total, each = loss_fn(output, labels).double(), self(output, labels).double()
+        for value, scale in ((each.sum(), 1.0), (each.mean(), 1 / len(each))):
+            if torch.allclose(total, value, rtol=1e-4, atol=1e-6):
+                self.scale = scale
+                return
+        raise NotAcceptedError(
+            "loss_fn",
+            f"{total.item():g} for the batch, of samples that alone give {each.sum().item():g} together",
+            "the sum or the mean of a loss of each sample",
+            "A search works on each sample by itself. Let SignGradient() set the topmost targets.",
+        )
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        """`output (b, ...)`, `labels (b, ...)` to `(b,)`."""
+        one = torch.func.vmap(lambda o, t: self.loss_fn(o[None], t[None]))
+        return self.scale * one(output, labels)
+
+
+class MixedLoss:
+    """The sum of what several readers of one block's output lose, each on its own slice.
+
+    Args:
+        parts: (slice of the flattened output, layer loss) of every threshold.
+        shape: of the model's own output of one sample, which follows them; None where nothing reads it.
+        top: its loss.
+    """
+
+    def __init__(self, parts: list[tuple[slice, Loss]], shape: tuple[int, ...] | None, top: Any):
+        self.parts, self.shape, self.top = parts, shape, top
+
+    def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
+        """`output (b, k)`; `wanted (b, 2k + ...)`: targets, importance weights, then what `top` compares with."""
+        total = output.new_zeros(len(output))
+        width = self.parts[-1][0].stop if self.parts else 0
+        for part, loss in self.parts:
+            s, c = wanted[:, part], wanted[:, width + part.start : width + part.stop]
+            total = total + torch.where(c == 0, 0.0, c * loss.value(output[:, part], s)).sum(1)
+        if self.shape is not None:
+            total = total + self.top(output[:, width:].reshape(-1, *self.shape), wanted[:, 2 * width :])
+        return total

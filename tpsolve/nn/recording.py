@@ -1,0 +1,108 @@
+"""What one forward pass through a model with thresholds leaves behind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parallel import DistributedDataParallel
+
+from tpsolve.errors import NotAcceptedError
+from tpsolve.nn.convert import find_thresholds
+from tpsolve.nn.surrogate import Threshold
+
+
+@dataclass
+class Call:
+    """The call of one threshold.
+
+    Args:
+        name: of the module in the model.
+        z: pre-activations `(B, ...)`, detached.
+        h: its output, part of the graph.
+    """
+
+    name: str
+    module: Threshold
+    z: Tensor
+    h: Tensor
+
+
+@dataclass
+class Recording:
+    """The thresholds that a forward pass called, in order, and what made other modules act on this batch alone.
+
+    Args:
+        norms: inputs of the batch norms that used the statistics of the batch, by name.
+        dropouts: inputs of the dropouts that dropped, and torch's random state before, by name.
+    """
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    norms: dict[str, Tensor] = field(default_factory=dict)
+    dropouts: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@contextmanager
+def record(model: nn.Module) -> Iterator[Recording]:
+    """Record the forward pass made inside.
+
+    Raises:
+        NotAcceptedError: no thresholds, or one is called twice.
+    """
+    recording, model = Recording(), unwrap(model)
+    hooks = [
+        module.register_forward_hook(_note_threshold(recording, name))
+        for name, module in find_thresholds(model).items()
+    ]
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            hooks.append(module.register_forward_pre_hook(_note_norm(recording, name)))
+        elif isinstance(module, _DropoutNd) and module.training and module.p > 0:
+            hooks.append(module.register_forward_pre_hook(_note_dropout(recording, name)))
+    try:
+        yield recording
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module that a data-parallel one wraps; any other itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state of torch's global generator on this device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _note_threshold(recording: Recording, name: str) -> Any:
+    def note(module: Threshold, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        if name in recording.calls:
+            raise NotAcceptedError(
+                f"model.{name}",
+                "a threshold that is used twice in one forward pass",
+                "a module of its own for each place",
+                "Targets belong to places. Write a further HardThreshold(), or let convert() put them in.",
+            )
+        recording.calls[name] = Call(name, module, arguments[0].detach(), output)
+
+    return note
+
+
+def _note_norm(recording: Recording, name: str) -> Any:
+    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        recording.norms[name] = arguments[0].detach()
+
+    return note
+
+
+def _note_dropout(recording: Recording, name: str) -> Any:
+    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        recording.dropouts[name] = (arguments[0].detach(), random_state(arguments[0].device))
+
+    return note

@@ -1,0 +1,214 @@
+"""`target_backward`: a backward pass in which any solver sets the targets of each threshold."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError, ValueSetError
+from tpsolve.losses import Loss, find_loss
+from tpsolve.nn.build_problem import Top
+from tpsolve.nn.convert import find_thresholds
+from tpsolve.nn.layer_losses import loss_of
+from tpsolve.nn.recording import Call, record
+from tpsolve.nn.staircase import Staircase
+from tpsolve.nn.target_report import TargetReport
+from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.result import Budget
+from tpsolve.search import SignGradient, Solver, find_solver, solve
+
+IMPORTANCES = ("gradient", "flip-delta")
+
+
+def target_backward(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    *,
+    solver: Solver | str | Mapping[str | int, Solver | str] = "sign-gradient",
+    budget: Budget | None = None,
+    layer_loss: str | None = None,
+    importance: str = "gradient",
+    generator: torch.Generator | None = None,
+) -> TargetReport:
+    """Forward, loss, and a backward pass in which `solver` sets the targets of every threshold.
+
+    The graph is cut at its thresholds. From the top down each threshold gets a target problem: a
+    `LayerProblem` where a linear layer, with or without a batch norm, leads to the one next threshold or
+    to the loss; else a `BlockProblem` of whatever lies between it and the thresholds that it reaches,
+    residual branches included. Then the layer loss of its targets gives the gradient at its
+    pre-activations, and so on downwards. Gradients are added to `.grad`, as `loss.backward()` adds them.
+
+    `SignGradient` is not searched: its targets are -sign(g), where g is the gradient that arrives, and
+    the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
+    statistics of this batch held, and dropout with the mask of this pass.
+
+    Args:
+        model: any module; called once. `torch.fx` cuts it; where tracing fails, each pass through a block
+            runs the whole model with the other thresholds held.
+        x: inputs `(B, ...)`, floating-point.
+        y: what `loss_fn` compares the output with, `(B, ...)`.
+        loss_fn: of (output, y), the sum or mean over the samples of a loss of each.
+        solver: one for all thresholds; or a mapping from names of thresholds in the model, or from depths
+            (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
+        budget: of each search; needed unless all are `SignGradient`.
+        layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
+        importance: how much a target counts once it is found. "gradient": |g| at the activations;
+            "flip-delta": half the change of the objective if the target alone were negated.
+        generator: the source of all randomness of the searches; None: one of seed 0.
+
+    Returns:
+        The `Result` of each threshold by name, in the order of their calls.
+
+    A sample for which a search finds nothing, or whose numbers are not finite, keeps the closed-form
+    target in that layer; `TargetReport.fallbacks` counts them and `print(report)` says so.
+
+    Raises:
+        NotAcceptedError: a model without thresholds, a threshold used twice, or a solver that does not
+            take the problem of its threshold.
+        ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes; what a
+            solver raises in mid-search may leave the upper layers' gradients there.
+    """
+    _check(model, x, importance, layer_loss)
+    with record(model) as recording:
+        output = model(x)
+    if not recording.calls:
+        raise NotAcceptedError("model", "thresholds that its forward pass never calls", "at least one that it calls")
+    chosen = _choose(solver, list(recording.calls))
+    searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
+    # A sample without a label has no target problem.
+    _check_labels(output, y, None if searched else getattr(loss_fn, "ignore_index", -100))
+    loss = loss_fn(output, y)
+    if loss.dim() or not loss.requires_grad:
+        got = f"shape {tuple(loss.shape)}" if loss.dim() else "a number without gradient"
+        raise ShapeError("loss_fn", got, "one number that depends on the output")
+    report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
+    if searched:
+        _check_searches(searched, budget, report, layer_loss)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    for name, call in recording.calls.items():
+        if call.h.requires_grad:
+            search = _Search(report, call, searched.get(name), budget, importance, generator)
+            call.h.register_hook(search)
+    loss.backward()
+    report.close()
+    return report
+
+
+class _Search:
+    """Called with the gradient at a threshold's output; returns the one that stands for its targets."""
+
+    def __init__(
+        self,
+        report: TargetReport,
+        call: Call,
+        solver: Solver | None,
+        budget: Budget | None,
+        importance: str,
+        generator: torch.Generator,
+    ):
+        self.report, self.call, self.solver = report, call, solver
+        self.budget, self.importance, self.generator = budget, importance, generator
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self.solver is not None:
+            gradient = self._searched(self.solver, gradient)
+        self.report.gradients[self.call.name] = gradient
+        return gradient
+
+    def _searched(self, solver: Solver, g: Tensor) -> Tensor:
+        assert self.budget is not None
+        name, h = self.call.name, self.call.h.detach()
+        finite = torch.isfinite(g).flatten(1).all(1) & torch.isfinite(h).flatten(1).all(1)
+        rows = finite.nonzero()[:, 0]
+        if not len(rows):
+            self.report.fallbacks[name] = len(g)
+            return g
+        problem = self.report.problem(name, rows)
+        result = solve(problem, solver, budget=self.budget, generator=self.generator)
+        found = ~result.stats["missing"] & torch.isfinite(result.objective)
+        targets = result.targets.to(g.dtype)
+        size = g[rows].reshape(targets.shape).abs()
+        if self.importance == "flip-delta":
+            size = problem.flip_delta(result.targets).abs().to(g.dtype) / 2
+        changed = g.clone()
+        changed[rows[found]] = -(targets * size)[found].reshape(-1, *g.shape[1:])
+        self.report.fallbacks[name] = len(g) - int(found.sum())
+        self.report.keep(name, result, rows)
+        return changed
+
+
+def _check(model: nn.Module, x: Tensor, importance: str, layer_loss: str | None) -> None:
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+        raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
+    find_thresholds(model)
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ArgumentError("x", got, "a floating-point tensor", "Convert whole numbers with .float().")
+    if importance not in IMPORTANCES:
+        raise UnknownNameError("importance", str(importance), IMPORTANCES)
+    if layer_loss is not None and not isinstance(find_loss(layer_loss), Loss):
+        raise ArgumentError("layer_loss", repr(layer_loss), "a loss of single units")
+
+
+def _check_labels(output: Any, y: Tensor, ignored: int | None) -> None:
+    if not isinstance(output, Tensor):
+        raise NotAcceptedError("model", f"an output of {type(output).__name__}", "a tensor", "Wrap it in a module.")
+    if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != len(output):
+        got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise ShapeError("y", got, f"({len(output)}, ...), one entry for each sample")
+    if y.is_floating_point() or y.dim() != 1 or output.dim() != 2:
+        return
+    wrong = (y < 0) | (y >= output.shape[1])
+    if ignored is not None:
+        wrong &= y != ignored
+    if bool(wrong.any()):
+        bad = y[wrong][0].item()
+        raise ValueSetError(
+            "y", bad, f"class labels from 0 to {output.shape[1] - 1}", "Or give the model more outputs."
+        )
+
+
+def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
+    """The solver of each threshold, by name."""
+    if not isinstance(solver, Mapping):
+        return dict.fromkeys(order, find_solver(solver))
+    chosen: dict[str, Solver] = dict.fromkeys(order, SignGradient())
+    for key, one in solver.items():
+        if isinstance(key, int):
+            if not 1 <= abs(key) <= len(order):
+                raise ArgumentError("solver", f"depth {key}", f"a depth from 1 to {len(order)}, or -1 for the last")
+            chosen[order[key - 1 if key > 0 else key]] = find_solver(one)
+        elif key in chosen:
+            chosen[key] = find_solver(one)
+        else:
+            raise UnknownNameError("threshold of solver", str(key), order)
+    return chosen
+
+
+def _check_searches(
+    searched: dict[str, Solver], budget: Budget | None, report: TargetReport, layer_loss: str | None
+) -> None:
+    """Raise what can be known before the backward pass."""
+    if not isinstance(budget, Budget):
+        raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
+    calls = report.recording.calls
+    for name, one in searched.items():
+        if isinstance(calls[name].module, Staircase):
+            raise NotAcceptedError(
+                f"model.{name}",
+                f"{one.name} for a Staircase, whose units have several thresholds each",
+                "SignGradient()",
+                "Pass a mapping that names the HardThreshold modules alone.",
+            )
+        segment = report.segment(name)
+        for sink in segment.sinks:
+            if sink in calls:
+                loss_of(calls[sink].module, sink, layer_loss)
+        kind = LayerProblem if segment.linear is not None else BlockProblem
+        if not issubclass(kind, one.accepts):
+            raise NotAcceptedError(
+                f"model.{name}", f"{one.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
+            )

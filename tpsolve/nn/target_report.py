@@ -1,0 +1,105 @@
+"""What a target backward pass found, layer by layer."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.errors import NotAcceptedError
+from tpsolve.nn.build_problem import Top, build_problem
+from tpsolve.nn.frozen import freeze
+from tpsolve.nn.recording import Recording
+from tpsolve.nn.segments import Segment, Segments
+from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.result import Result
+from tpsolve.search import SignGradient
+
+
+class TargetReport(Mapping[str, Result]):
+    """The `Result` of each threshold by name, in the order of their calls; those without gradient are left out.
+
+    A search's result covers the samples that it was given, `rows[name]`. That of a closed form is
+    computed when it is asked for, since the judge's forward passes would cost more than the rule
+    itself. So ask before the weights change.
+
+    Attributes:
+        loss: the network's loss `()`, detached.
+        output: the network's output `(B, ...)`, detached.
+        fallbacks: by name, how many samples of a search kept the closed form.
+        rows: by name, the samples `(R,)` of a search's result.
+
+    Raises:
+        NotAcceptedError: on access, if the weights have changed in the meantime.
+    """
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, recording: Recording, top: Top, loss: Tensor, layer_loss: str | None
+    ):
+        self.loss, self.output = loss, top.output
+        self.fallbacks: dict[str, int] = {}
+        self.rows: dict[str, Tensor] = {}
+        self.recording = recording
+        self.gradients: dict[str, Tensor] = {}
+        self._model, self._x, self._top, self._layer_loss = model, x, top, layer_loss
+        self._results: dict[str, Result] = {}
+        self._versions = [value._version for value in model.parameters()]
+
+    def __getitem__(self, name: str) -> Result:
+        if name not in self.gradients:
+            raise KeyError(name)
+        if name not in self._results:
+            self._results[name] = self._closed_form(name)
+        return self._results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.recording.calls if name in self.gradients)
+
+    def __len__(self) -> int:
+        return len(self.gradients)
+
+    def __repr__(self) -> str:
+        lines = [f"loss {self.loss.item():.4g}"]
+        for name in self:
+            solver = self._results[name].stats["solver"] if name in self.fallbacks else SignGradient.name
+            fallback = self.fallbacks.get(name, 0)
+            rest = f", {fallback} of {len(self.output)} samples keep the closed form" if fallback else ""
+            lines.append(f"{name}: {solver}{rest}")
+        return "\n".join(lines)
+
+    def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem:
+        """The target problem of this threshold, for the samples `rows (R,)`, by default all."""
+        h = self.recording.calls[name].h
+        rows = torch.arange(len(h), device=h.device) if rows is None else rows
+        calls = self.recording.calls
+        return build_problem(h, self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows)
+
+    def segment(self, name: str) -> Segment:
+        """What lies above this threshold."""
+        return self._segments.of(name)
+
+    def keep(self, name: str, result: Result, rows: Tensor) -> None:
+        """Note the result of a search."""
+        self._results[name], self.rows[name] = result, rows
+
+    def close(self) -> None:
+        """Let go of the graph: what is left are numbers."""
+        for call in self.recording.calls.values():
+            call.h = call.h.detach()
+
+    @cached_property
+    def _segments(self) -> Segments:
+        if self._versions != [value._version for value in self._model.parameters()]:
+            raise NotAcceptedError(
+                "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
+            )
+        frozen, given = freeze(self._model, self.recording)
+        return Segments(frozen, given, self._x, list(self.recording.calls))
+
+    def _closed_form(self, name: str) -> Result:
+        problem, g = self.problem(name), self.gradients[name]
+        h = self.recording.calls[name].h
+        targets = torch.where(g == 0, h, -g.sign().to(h.dtype)).reshape(*problem.batch_shape, *problem.target_shape)
+        objective = problem.objective(targets.to(problem.dtype))
+        bound = torch.minimum(problem.lower_bound(), objective)
+        return Result(targets.to(problem.dtype), objective, bound, stats={"solver": SignGradient.name, "steps": 1})
