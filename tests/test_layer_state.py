@@ -8,8 +8,10 @@ from torch import Tensor
 from zoo import ALL_LOSSES, Judge, make_problem
 
 from tpsolve import LayerProblem
-from tpsolve.problems import layer_state
-from tpsolve.problems.layer_state import LayerState, SquaredState
+from tpsolve.problems import State, layer_state, squared_state
+from tpsolve.problems.class_state import ClassState
+from tpsolve.problems.layer_state import LayerState
+from tpsolve.problems.squared_state import SquaredState
 
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -24,6 +26,11 @@ def random_flips(seed: int, count: int, samples: int, n: int) -> Iterator[tuple[
     g = torch.Generator().manual_seed(seed)
     for _ in range(count):
         yield torch.randint(n, (samples,), generator=g), torch.rand(samples, generator=g) < 0.7
+
+
+def pre_of(state: State) -> list[Tensor]:
+    """The pre-activations that a state keeps; the squared loss does without."""
+    return [state.pre] if isinstance(state, LayerState) and not isinstance(state, SquaredState) else []
 
 
 def squared(shared: bool, dtype: torch.dtype = torch.float64, samples: int = 4) -> LayerProblem:
@@ -42,7 +49,7 @@ def test_thousands_of_flips_drift_no_further_than_rounding_and_refresh_ends_it(l
     count, samples, n, m = 3000, 3, 9, 6
     problem = make_problem(2, n, m, loss, (samples,), dtype, weighted=True, stay=0.25)
     state = problem.state(spins(1, samples, n, dtype=dtype))
-    assert type(state) is (SquaredState if loss == "squared" else LayerState)
+    assert type(state) is {"squared": SquaredState, "cross-entropy": ClassState}.get(loss, LayerState)
     expected = state.targets.clone()
     for units, where in random_flips(5, count, samples, n):
         state.flip(units, where)
@@ -52,8 +59,8 @@ def test_thousands_of_flips_drift_no_further_than_rounding_and_refresh_ends_it(l
 
     fresh = problem.state(expected)
     eps, size = torch.finfo(dtype).eps, problem.weight.abs().sum(1) + problem.bias.abs()
-    drift = (state.pre - fresh.pre).abs()
-    assert (drift <= count * eps * size).all(), "each flip rounds once"
+    for drifted, true_pre in zip(pre_of(state), pre_of(fresh), strict=True):
+        assert ((drifted - true_pre).abs() <= count * eps * size).all(), "each flip rounds once"
     # No loss here is steeper than 2 (|z| + 1), nor is its weight above 3.
     steep = 3 * m * (2 * size.max() + 2)
     assert ((state.objective - fresh.objective).abs() <= count * eps * size.max() * steep).all()
@@ -63,10 +70,11 @@ def test_thousands_of_flips_drift_no_further_than_rounding_and_refresh_ends_it(l
         true = torch.tensor([float(v) for v in Judge(problem).objectives(expected)], dtype=torch.float64)
         assert ((state.objective.double() - true).abs() <= count * eps * size.max() * steep).all()
 
-    state.pre += 1
+    for pre in pre_of(state):
+        pre += 1
     state.objective += 1
     state.refresh()
-    assert torch.equal(state.pre, fresh.pre)
+    assert all(map(torch.equal, pre_of(state), pre_of(fresh)))
     assert torch.equal(state.objective, fresh.objective)
     assert torch.equal(state.flip_delta(), fresh.flip_delta())
 
@@ -78,9 +86,13 @@ def test_flips_of_whole_numbers_are_exact(loss: str):
     for units, where in random_flips(9, 200, 4, 6):
         state.flip(units, where)
     fresh = problem.state(state.targets)
-    assert torch.equal(state.pre, fresh.pre)
-    assert torch.equal(state.objective, fresh.objective)
-    assert torch.equal(state.flip_delta(), fresh.flip_delta())
+    assert all(map(torch.equal, pre_of(state), pre_of(fresh)))
+    if loss == "cross-entropy":
+        assert torch.allclose(state.flip_delta(), fresh.flip_delta(), rtol=0, atol=1e-6)
+        assert torch.allclose(state.objective, fresh.objective, rtol=1e-6)
+    else:
+        assert torch.equal(state.objective, fresh.objective)
+        assert torch.equal(state.flip_delta(), fresh.flip_delta())
 
 
 @each_loss
@@ -110,7 +122,7 @@ def test_squared_state_equals_the_plain_one(
     shared: bool, memory: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     if memory == "none":
-        monkeypatch.setattr(layer_state, "GRAM_BYTES", 1)
+        monkeypatch.setattr(squared_state, "GRAM_BYTES", 1)
     problem = squared(shared, dtype)
     start = spins(4, 4, 7, dtype=dtype)
     quick, plain = problem.state(start), LayerState(problem.energy, start)
@@ -149,7 +161,7 @@ def test_selected_state_goes_on_as_the_selected_problem(
     loss: str, weighted: bool, memory: str, monkeypatch: pytest.MonkeyPatch
 ):
     if memory == "none":
-        monkeypatch.setattr(layer_state, "GRAM_BYTES", 1)
+        monkeypatch.setattr(squared_state, "GRAM_BYTES", 1)
     problem = make_problem(8, 5, 4, loss, (6,), weighted=weighted, stay=0.5)
     state = problem.state(spins(2, 6, 5))
     for units, where in random_flips(1, 10, 6, 5):
@@ -179,3 +191,47 @@ def test_selecting_leaves_the_old_state_alone():
     part.flip(torch.tensor([0, 0]), torch.tensor([True, True]))
     for was, now in zip(before, (state.targets, state.objective, state.flip_delta()), strict=True):
         assert torch.equal(was, now)
+
+
+def thresholds(seed: int, n: int, samples: int) -> Tensor:
+    """By how much each flip of a sweep may change the objective; some must lower it, some may raise it."""
+    return 2 * torch.randn(n, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("weighted", [True, False], ids=["weighted", "unweighted"])
+@each_loss
+def test_sweep_takes_the_flips_that_single_trials_take(loss: str, weighted: bool):
+    n, samples = 21, 4
+    problem = make_problem(3, n, 5, loss, (samples,), weighted=weighted, stay=0.25)
+    state = problem.state(spins(2, samples, n))
+    for seed in range(3):
+        most, expected = thresholds(seed, n, samples), state.targets.clone()
+        for unit in range(n):
+            delta = problem.flip_delta(expected)[:, unit]
+            expected[:, unit] *= torch.where(delta <= most[unit], -1, 1)
+        state.sweep(lambda units, most=most: most[units])
+        assert torch.equal(state.targets, expected), "no threshold here is within rounding of a flip delta"
+        assert torch.allclose(state.objective, problem.objective(expected), rtol=1e-10, atol=1e-10)
+        assert torch.allclose(state.flip_delta(), problem.flip_delta(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_sweep_of_any_state_is_trial_and_error():
+    problem = make_problem(3, 7, 5, "hinge", (4,), stay=0.25)
+    quick, plain = problem.state(spins(2, 4, 7)), problem.state(spins(2, 4, 7))
+    most = thresholds(5, 7, 4)
+    quick.sweep(lambda units: most[units])
+    State.sweep(plain, lambda units: most[units])
+    assert torch.equal(quick.targets, plain.targets)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 10.0, 100.0])
+@each_dtype
+def test_flip_deltas_of_the_cross_entropy_hold_for_weights_of_any_size(size: float, dtype: torch.dtype):
+    problem = make_problem(4, 9, 6, "cross-entropy", (5,), dtype)
+    problem = LayerProblem(size * problem.weight, problem.targets, loss="cross-entropy")
+    targets = spins(3, 5, 9, dtype=dtype)
+    delta = problem.flip_delta(targets).double()
+    flipped = targets[None] * (1 - 2 * torch.eye(9, dtype=dtype))[:, None]
+    true = (problem.objective(flipped) - problem.objective(targets)).T
+    assert torch.isfinite(delta).all()
+    assert torch.allclose(delta, true, rtol=1e-5 if dtype == torch.float32 else 1e-10, atol=1e-5 * (1 + size))

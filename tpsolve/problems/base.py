@@ -1,11 +1,15 @@
 """What every target problem offers to a solver."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from os import PathLike
 from typing import Self
 
 import torch
 from torch import Tensor
+
+Limit = Callable[[slice], Tensor]
+"""For a run of u targets, by how much the flip of each may change the objective: `(u, B)`."""
 
 
 class State(ABC):
@@ -24,11 +28,21 @@ class State(ABC):
         """Change of the objective if one target were negated, for all n at once: `(B, n)`, never NaN.
 
         +inf: a flip that is not on offer, because it was not tried or has no objective.
+        The caller may write to it; the next call may use its memory again.
         """
 
     @abstractmethod
     def flip(self, units: Tensor, where: Tensor) -> None:
         """Negate target `units[b]` of each sample b with `where[b]`; `units (B,)` int64, `where (B,)` bool."""
+
+    def sweep(self, most: Limit) -> None:
+        """Offer each target in turn a flip, taken where it changes the objective by at most `most`."""
+        every = torch.ones_like(self.objective, dtype=torch.bool)
+        for unit in range(self.targets.shape[1]):
+            units = torch.full_like(every, unit, dtype=torch.int64)
+            before = self.objective.clone()
+            self.flip(units, every)
+            self.flip(units, self.objective - before > most(slice(unit, unit + 1))[0])
 
     @abstractmethod
     def refresh(self) -> None:

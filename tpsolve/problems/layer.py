@@ -16,8 +16,10 @@ from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems.arguments import check_broadcast, check_stay, check_targets, check_weight
 from tpsolve.problems.base import FlipProblem
+from tpsolve.problems.class_state import ClassState
 from tpsolve.problems.layer_energy import LayerEnergy
-from tpsolve.problems.layer_state import LayerState, SquaredState
+from tpsolve.problems.layer_state import LayerState
+from tpsolve.problems.squared_state import SquaredState
 from tpsolve.spins import check_shape, check_tensor, check_values
 
 KIND = "layer-problem"
@@ -189,7 +191,8 @@ class LayerProblem(FlipProblem):
 
     def state(self, targets: Tensor) -> LayerState:
         """The search state of `targets (B, n)` under single flips."""
-        return (SquaredState if self.loss == "squared" else LayerState)(self.energy, targets.to(self.dtype))
+        kind = {"squared": SquaredState, "cross-entropy": ClassState}.get(self.loss, LayerState)
+        return kind(self.energy, targets.to(self.dtype))
 
     def flatten(self) -> Self:
         return self._rebatch(lambda tensor, tail: tensor.reshape(-1, *tail), (self.n_samples,))

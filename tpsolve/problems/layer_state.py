@@ -1,4 +1,4 @@
-"""Targets of a layer problem under single flips: all n flip deltas at once, one flip at a time."""
+"""Targets of a layer problem under single flips: all n flip deltas at once, one flip at a time, or a sweep."""
 
 import copy
 import math
@@ -10,20 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from tpsolve.losses import ClassLoss, Loss
-from tpsolve.problems.base import State
+from tpsolve.problems.base import Limit, State
 from tpsolve.problems.layer_energy import LayerEnergy
 
 CHUNK_BYTES = 2**22
 """Largest temporary of a neighbourhood evaluation, of which a few live at a time; measured: what fits
 in a processor's cache takes half the time of what does not."""
-GRAM_BYTES = 2**26
-"""Most memory that Gram matrices of single samples may take."""
 
 
 class LayerState(State):
     """State of `targets (B, n)`; keeps the pre-activations `(B, m)`.
 
-    `flip_delta` costs O(B n m) time and a few `CHUNK_BYTES` of memory, `flip` O(B m).
+    `flip_delta` costs O(B n m) time and a few `CHUNK_BYTES` of memory, `flip` O(B m), `sweep` O(B n m).
     """
 
     def __init__(self, energy: LayerEnergy, targets: Tensor):
@@ -50,16 +48,30 @@ class LayerState(State):
         self.pre += torch.where(where[:, None], -2 * old, 0.0) * self.energy.weight.T[units]
         self.objective = self.energy.total(self.pre, self.targets)
 
+    def sweep(self, most: Limit) -> None:
+        targets, stay = self.targets.T.contiguous(), self.energy.stay
+        loss = self.energy.layer_loss(self.pre)
+        for unit, column in enumerate(self.energy.weight.T.contiguous()):
+            moved = torch.addcmul(self.pre, targets[unit, :, None], column, value=-2)
+            after = self.energy.layer_loss(moved)
+            delta = after - loss if stay is None else after - loss + stay[:, unit] * targets[unit]
+            flips = delta <= most(slice(unit, unit + 1))[0]
+            self.pre = torch.where(flips[:, None], moved, self.pre)
+            loss = torch.where(flips, after, loss)
+            targets[unit] = torch.where(flips, -targets[unit], targets[unit])
+        self.targets = targets.T
+        self.objective = loss + self.energy.penalty(self.targets)
+
     def select(self, keep: Tensor) -> Self:
         other = copy.copy(self)
         other.energy = self.energy.select(keep)
-        for name in ("targets", "pre", "objective", *self._kept()):
+        for name in ("targets", "objective", *self._kept()):
             setattr(other, name, getattr(self, name)[keep])
         return other
 
     def _kept(self) -> tuple[str, ...]:
         """Names of further per-sample tensors that `select` picks from."""
-        return ()
+        return ("pre",)
 
     def _with_stay(self, delta: Tensor) -> Tensor:
         return delta if self.energy.stay is None else delta + self.energy.stay * self.targets
@@ -136,39 +148,3 @@ class LayerState(State):
         if self._buffer.numel() < math.prod(shape):
             self._buffer = self.targets.new_empty(math.prod(shape))
         return self._buffer[: math.prod(shape)].view(shape)
-
-
-class SquaredState(LayerState):
-    """State of a squared-loss problem, a QUBO: `flip_delta` O(B n), `flip` O(B (n + m)).
-
-    With r = z - s, E changes by -4 t_j (V' c r)_j + 4 (V'^2 c)_j; a flip of j moves V' c r by
-    -2 t_j times column j of the Gram matrix V' c V. The matrix is shared where c is; else one a
-    sample is kept while they fit in `GRAM_BYTES`, and beyond that a flip costs O(B n m).
-    """
-
-    def refresh(self) -> None:
-        super().refresh()
-        c, weight = self.energy.unit_weight, self.energy.weight
-        self._pull = (c * (self.pre - self.energy.targets)) @ weight
-        self._curvature = (c @ weight**2).expand_as(self.targets)
-        self._gram = None
-        if len(c) == 1 or self.targets.numel() * weight.shape[1] * weight.element_size() <= GRAM_BYTES:
-            self._gram = torch.einsum("bk,ki,kj->bij", c, weight, weight)
-
-    def flip_delta(self) -> Tensor:
-        return self._with_stay(4 * (self._curvature - self.targets * self._pull))
-
-    def flip(self, units: Tensor, where: Tensor) -> None:
-        change = torch.where(where, -2 * self.targets.gather(1, units[:, None])[:, 0], 0.0)
-        if self._gram is None:
-            column = (self.energy.unit_weight * self.energy.weight.T[units]) @ self.energy.weight
-        elif len(self._gram) == 1:
-            column = self._gram[0, units]
-        else:
-            column = self._gram[torch.arange(len(units), device=units.device), units]
-        super().flip(units, where)
-        self._pull += change[:, None] * column
-
-    def _kept(self) -> tuple[str, ...]:
-        per_sample = self._gram is not None and len(self._gram) > 1
-        return ("_pull", "_curvature", "_gram") if per_sample else ("_pull", "_curvature")

@@ -1,5 +1,6 @@
 """Floor 3: solvers of target problems behind one interface, one file an algorithm."""
 
+from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Callback, Report, Solver
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
@@ -12,9 +13,11 @@ from tpsolve.search.random import Random
 from tpsolve.search.registry import SOLVERS, find_solver, solver_text
 from tpsolve.search.sign_gradient import SignGradient
 from tpsolve.search.solve import solve
+from tpsolve.search.tabu import Tabu
 
 __all__ = [
     "SOLVERS",
+    "Anneal",
     "Callback",
     "ColumnSearch",
     "CpSat",
@@ -27,6 +30,7 @@ __all__ = [
     "Report",
     "SignGradient",
     "Solver",
+    "Tabu",
     "find_solver",
     "solve",
     "solver_text",

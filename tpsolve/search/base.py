@@ -81,6 +81,8 @@ class Report:
 
     def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
         self.problem, self.budget = problem, budget
+        self.start = problem.start
+        """Targets `(B, n)` where a search begins; None: wherever it likes."""
         self._callback = callback
         self._started = time.perf_counter()
         shape = problem.batch_shape

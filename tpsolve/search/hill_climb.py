@@ -1,19 +1,19 @@
 """HillClimb: flip one target at a time for as long as that lowers the objective."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.problems.base import State
-from tpsolve.search.local import LocalSolver, draw, flip_downhill, least_gain, steepest_flip
+from tpsolve.problems import State
+from tpsolve.search.chains import Chains
+from tpsolve.search.local import LocalSolver, Memory, flip_downhill, least_gain, steepest_flip
 
 
 @dataclass(frozen=True)
 class HillClimb(LocalSolver):
-    """Descent by single flips to targets that no single flip improves; one flip of each sample a step.
+    """Descent by single flips to targets that no single flip improves; one flip of each chain a step.
 
     Args:
         restarts: further descents of each sample from random targets.
@@ -30,11 +30,10 @@ class HillClimb(LocalSolver):
         if self.improvement not in ("steepest", "first"):
             raise ArgumentError("improvement", repr(self.improvement), "'steepest' or 'first'")
 
-    def step(self, state: State, memory: Any, generator: torch.Generator) -> Tensor:
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         if self.improvement == "steepest":
             return steepest_flip(state)
         delta = state.flip_delta()
         improving = delta < -least_gain(state)
-        score = draw(tuple(delta.shape), delta, generator)
-        units = torch.where(improving, score, -1.0).argmax(1)
+        units = torch.where(improving, chains.uniform(delta.shape[1]), -1.0).argmax(1)
         return flip_downhill(state, units, improving.any(1))

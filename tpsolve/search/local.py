@@ -1,24 +1,29 @@
-"""The one loop of all local solvers: B samples times their restarts advance together, one flip a step."""
+"""The one loop of all local solvers: B samples times their restarts advance together, one step at a time."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, State
-from tpsolve.result import Budget
+from tpsolve.result import Budget, is_closed
 from tpsolve.search.base import Report, Solver
-from tpsolve.spins import check_count, random_spins
+from tpsolve.search.chains import Chains
+from tpsolve.spins import check_count
 
 REFRESH_STEPS = 512
 """Steps after which a state is recomputed from its targets, which ends the drift of floating point."""
+
+Memory = dict[str, Tensor]
+"""What an algorithm remembers between steps: tensors of one row a chain."""
 
 
 @dataclass(frozen=True)
 class LocalSolver(Solver):
     """A local search: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
+
+    Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished.
 
     Args:
         restarts: further searches of each sample from random targets, run beside the first, which
@@ -33,63 +38,61 @@ class LocalSolver(Solver):
     def __post_init__(self):
         check_count("restarts", self.restarts, 0)
 
-    def init(self, state: State, generator: torch.Generator) -> Any:
+    @property
+    def copies(self) -> int:
+        """How many chains each sample has."""
+        return 1 + self.restarts
+
+    def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
+        """Targets `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
+
+        Random ones are the same for all samples, for the reason that `Chains` gives.
+        """
+        (samples,), n = problem.batch_shape, problem.n_vars
+        fresh = self.copies if report.start is None else self.copies - 1
+        bits = torch.randint(0, 2, (fresh, n), generator=generator, device=generator.device)
+        spins = (2 * bits - 1).to(problem.device, problem.dtype).repeat_interleave(samples, 0)
+        return spins if report.start is None else torch.cat([report.start, spins])
+
+    def init(self, state: State, chains: Chains) -> Memory:
         """What the algorithm remembers between steps; by default nothing."""
-        return None
+        return {}
 
     @abstractmethod
-    def step(self, state: State, memory: Any, generator: torch.Generator) -> Tensor:
-        """Advance every sample of `state` in place; `(B,)` bool: which may still improve."""
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        """Advance every chain of `state` in place; `(B,)` bool: which may still improve."""
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, FlipProblem)
-        copies, (samples,) = 1 + self.restarts, problem.batch_shape
-        first = self._starts(problem, copies, generator)
-        state = problem.repeat(copies).state(first)
-        # The best of each copy; `rows` says which of them the samples still under search are.
-        best, value = state.targets.clone(), state.objective.clone()
-        found_at = torch.full_like(value, report.seconds, dtype=torch.float64)
-        rows = torch.arange(len(value), device=problem.device)
-        memory = self.init(state, generator)
-        stopped, steps = False, 0
-        while not stopped and len(rows):
-            active = self.step(state, memory, generator)
-            steps += 1
-            if steps % REFRESH_STEPS == 0:
+        state = problem.repeat(self.copies).state(self.begin(problem, report, generator))
+        chains = Chains(state, self.copies, generator, report.seconds)
+        memory, stopped = self.init(state, chains), False
+        while not stopped and len(chains):
+            unfinished = self.step(state, memory, chains)
+            if (chains.step + 1) % REFRESH_STEPS == 0:
                 state.refresh()
-            better = state.objective < value[rows]
-            kept = rows[better]
-            best[kept], value[kept] = state.targets[better], state.objective[better]
-            found_at[kept] = report.seconds
-            stopped = report.step(value.reshape(copies, samples).amin(0))
-            # Finished samples leave once they are half of those carried along.
-            if 2 * int(active.sum()) <= len(rows):
-                state, rows = state.select(active), rows[active]
-                memory = self.select(memory, active)
-        winner = value.reshape(copies, samples).argmin(0)
-        pick = winner * samples + torch.arange(samples, device=problem.device)
-        report.offer(best[pick], found_at=found_at[pick])
-
-    def select(self, memory: Any, keep: Tensor) -> Any:
-        """The memory of the samples with `keep`."""
-        return memory
-
-    def _starts(self, problem: Problem, copies: int, generator: torch.Generator) -> Tensor:
-        (samples,) = problem.batch_shape
-        fresh = copies if problem.start is None else copies - 1
-        shape = (fresh * samples, problem.n_vars)
-        drawn = random_spins(shape, generator, device=problem.device, dtype=problem.dtype)
-        return drawn if problem.start is None else torch.cat([problem.start, drawn])
+            chains.advance(state, unfinished, report.seconds)
+            chains.finish(is_closed(chains.incumbent, report.bound))
+            stopped = report.step(chains.incumbent)
+            # Finished chains leave once they are half of those carried along.
+            if 2 * int(chains.alive.sum()) <= len(chains):
+                alive = chains.alive
+                state, memory = state.select(alive), {name: values[alive] for name, values in memory.items()}
+                chains.select(alive)
+        targets, found_at = chains.best()
+        report.offer(targets, found_at=found_at)
 
 
 def steepest_flip(state: State) -> Tensor:
-    """Flip the best target of every sample that a flip improves; `(B,)` bool: which these were."""
-    least, units = state.flip_delta().min(1)
-    return flip_downhill(state, units, least < -least_gain(state)[:, 0])
+    """Flip the best target of every chain that a flip improves; `(B,)` bool: which these were."""
+    delta = state.flip_delta()
+    units = least_index(delta)
+    least = delta.gather(1, units[:, None])
+    return flip_downhill(state, units, (least < -least_gain(state))[:, 0])
 
 
 def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
-    """Flip `units (B,)` of the samples `where (B,)`, and back where that lowers nothing; which are lower now.
+    """Flip `units (B,)` of the chains `where (B,)`, and back where that lowers nothing; which are lower now.
 
     Pre-activations that cancel can make rounding look like a gain: without the second look a descent
     could go round in circles.
@@ -103,18 +106,27 @@ def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
 
 
 def descend(problem: FlipProblem, report: Report) -> None:
-    """Offer the end of a steepest descent from `start` (from all +1 without one): a first incumbent."""
-    state = problem.state(report.targets if problem.start is None else problem.start)
+    """Offer the end of a steepest descent from the report's `start` (all +1 without one): a first incumbent."""
+    state = problem.state(report.targets if report.start is None else report.start)
     while bool(steepest_flip(state).any()) and report.seconds_left > 0:
         pass
     report.offer(state.targets)
 
 
+def least_index(score: Tensor) -> Tensor:
+    """The first index of the least value of each row of `score (B, n)`: `(B,)` int64.
+
+    As `argmin`, which takes ten times as long as the least value itself: first the least of each run of
+    32, then within the run that holds it.
+    """
+    rows, n = score.shape
+    if n % 32 or n < 128:
+        return score.argmin(1)
+    runs = score.view(rows, n // 32, 32)
+    run = runs.amin(2).argmin(1)
+    return 32 * run + runs[torch.arange(rows, device=score.device), run].argmin(1)
+
+
 def least_gain(state: State) -> Tensor:
     """By how much a flip must lower the objective to count, `(B, 1)`: what rounding alone can feign."""
     return (8 * torch.finfo(state.objective.dtype).eps * (1 + state.objective.abs()))[:, None]
-
-
-def draw(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in [0, 1) of this shape, drawn on the generator's device and moved beside `like`."""
-    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 
 from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Solver
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
@@ -13,10 +14,22 @@ from tpsolve.search.keep import Keep
 from tpsolve.search.milp import Milp
 from tpsolve.search.random import Random
 from tpsolve.search.sign_gradient import SignGradient
+from tpsolve.search.tabu import Tabu
 
-SOLVERS: dict[str, type[Solver]] = {
-    solver.name: solver for solver in (Keep, Random, SignGradient, HillClimb, Enumerate, CpSat, Milp, ColumnSearch)
-}
+_KINDS: tuple[type[Solver], ...] = (
+    Keep,
+    Random,
+    SignGradient,
+    HillClimb,
+    Tabu,
+    Anneal,
+    Enumerate,
+    CpSat,
+    Milp,
+    ColumnSearch,
+)
+
+SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in _KINDS}
 
 
 def find_solver(solver: Solver | str) -> Solver:
