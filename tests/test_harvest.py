@@ -353,7 +353,7 @@ def make_digits() -> Callable[[int], Harvested]:
             patch.setattr(digits_module, "harvest", harvest)
             # Threads that wait for a busy core cost seconds.
             torch.set_num_threads(1)
-            found.instances = SUITES["digits"](DIGITS_SAMPLES, seed)
+            found.instances = list(SUITES["digits"](DIGITS_SAMPLES, seed))
             torch.set_num_threads(threads)
         return found
 

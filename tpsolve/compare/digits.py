@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.nn import HardThreshold
-from tpsolve.problems import Instance, harvest
+from tpsolve.problems import Instance, LayerProblem, harvest
 
 WIDTHS = (64, 32, 32, 10)
 MOMENTS = (0, 2, 10)
@@ -31,7 +31,7 @@ def new_network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def digits(samples: int, seed: int) -> list[Instance]:
+def digits(samples: int, seed: int) -> list[Instance[LayerProblem]]:
     """Problems of `samples` digits each, from the two upper layers, at each of `MOMENTS`.
 
     The network learns by the closed-form rule: Adam at 0.01, batches of 64. `seed` draws its weights,

@@ -90,12 +90,18 @@ def _instance_lines(rows: list[Row]) -> list[dict[str, Any]]:
         {
             "name": name,
             "loss": sizes[name]["loss"],
-            "size": f"{sizes[name]['n_vars']} targets, {sizes[name]['n_units']} units above",
+            "size": _size(sizes[name]),
             "objective": _number(float(known.objective.mean())),
             "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
         }
         for name, known in known_of(rows).items()
     ]
+
+
+def _size(row: Row) -> str:
+    if "network" in row:
+        return f"{row['points']} points, network {row['network']}"
+    return f"{row['n_vars']} targets, {row['n_units']} units above"
 
 
 def _svg(figure: Figure) -> str:

@@ -25,7 +25,7 @@ from tpsolve.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from tpsolve.problems import Instance, load_problem
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, load_problem
 from tpsolve.result import Budget, Progress, Result
 from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
 from tpsolve.spins import check_count, find_device
@@ -43,7 +43,7 @@ class Comparison:
         suite: a name in `SUITES`.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver.
         samples: of each instance.
-        seconds: budget a sample; an instance of B samples has B times as much.
+        seconds: budget a sample; an instance has `samples` times as much, a network too.
         seeds: of the solvers; one that draws nothing runs under the first alone.
         suite_seed: of the instances.
         device: where the problems lie.
@@ -88,7 +88,7 @@ class Comparison:
 class Task:
     """One solve: what becomes one row."""
 
-    instance: Instance
+    instance: Instance[Problem]
     solver: Solver
     seed: int
 
@@ -133,7 +133,7 @@ def run_comparison(
     return done
 
 
-def _tasks(comparison: Comparison, instances: list[Instance]) -> Iterator[Task]:
+def _tasks(comparison: Comparison, instances: list[Instance[Problem]]) -> Iterator[Task]:
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.installed())
     for instance, text in itertools.product(instances, chosen):
         solver = find_solver(text)
@@ -158,10 +158,8 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
         "exact": task.solver.exact,
         "seed": task.seed,
         "budget": asdict(comparison.budget),
-        "loss": problem.loss,
-        "n_vars": problem.n_vars,
-        "n_units": problem.n_units,
-        "start": None if problem.start is None else problem.objective(problem.start).tolist(),
+        **_size(problem),
+        "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
         "fingerprint": problem.fingerprint,
         "device": _device_name(problem.device),
         "versions": _versions(),
@@ -175,18 +173,30 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
     return {**row, **_outcome(task.instance, result)}
 
 
-def _outcome(instance: Instance, result: Result) -> dict[str, Any]:
-    start = instance.problem.start
-    flips = None if start is None else (result.targets != start).float().mean(-1).tolist()
+def _size(problem: Problem) -> dict[str, Any]:
+    """Columns of a row that depend on the kind of problem."""
+    if isinstance(problem, NetworkProblem):
+        layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
+        units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
+        return {"loss": "training errors", "n_vars": problem.n_vars, **units}
+    assert isinstance(problem, LayerProblem)
+    return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
+
+
+def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
+    """One entry a sample; a problem without a batch, such as a network's, is one sample."""
+    problem, start = instance.problem, instance.problem.start
+    flat = Result(result.targets.reshape(-1, problem.n_vars), result.objective.reshape(-1), result.bound.reshape(-1))
+    flips = None if start is None else (flat.targets != start.reshape_as(flat.targets)).float().mean(-1).tolist()
     return {
-        "objective": result.objective.tolist(),
-        "bound": _finite(result.bound.tolist()),
-        "status": [status.value for status in result.status],
+        "objective": flat.objective.tolist(),
+        "bound": _finite(flat.bound.tolist()),
+        "status": [status.value for status in flat.status],
         "flips": flips,
         "seconds": result.stats["seconds"],
         "steps": result.stats["steps"],
-        "found_at": _finite(result.stats["found_at"].tolist()),
-        "proved_at": _finite(result.stats["proved_at"].tolist()),
+        "found_at": _finite(result.stats["found_at"].reshape(-1).tolist()),
+        "proved_at": _finite(result.stats["proved_at"].reshape(-1).tolist()),
         "notes": result.stats["notes"],
         "trace": [_finite([p.seconds, p.objective, p.bound]) for p in result.trace],
     }
@@ -236,7 +246,7 @@ def _claim_folder(comparison: Comparison) -> None:
         )
 
 
-def _instances(comparison: Comparison) -> list[Instance]:
+def _instances(comparison: Comparison) -> list[Instance[Problem]]:
     """The suite's instances, made once and then read from the run's folder, so that a resumed run has the same."""
     folder = comparison.folder / "instances"
     index = folder / "index.json"

@@ -21,7 +21,7 @@ def harvest(
     *,
     losses: tuple[str, ...] = ("hinge",),
     stay: float = 0.0,
-) -> list[Instance]:
+) -> list[Instance[LayerProblem]]:
     """One instance for each linear layer of `model` that reads hard-threshold outputs.
 
     The model runs once, in evaluation mode, and the cross-entropy of its outputs, summed over the

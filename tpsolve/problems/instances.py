@@ -4,29 +4,33 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from tpsolve.errors import UnknownNameError
+from tpsolve.problems.base import Problem
 from tpsolve.problems.layer import LayerProblem
 from tpsolve.spins import check_count, random_spins, sign
 
+P_co = TypeVar("P_co", bound=Problem, covariant=True)
+
 
 @dataclass(frozen=True)
-class Instance:
+class Instance(Generic[P_co]):
     """A problem with a name, and its optimum `(*batch,)` where that is known by construction."""
 
     name: str
-    problem: LayerProblem
+    problem: P_co
     optimum: Tensor | None = None
 
 
-Generator = Callable[[int, int, int, torch.Generator], Instance]
+Generator = Callable[[int, int, int, torch.Generator], Instance[LayerProblem]]
 """(n targets, m units above, samples, generator) -> instance."""
 
 
-def planted(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def planted(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Hinge problems that hidden targets solve with every margin at least 1: optimum 0.
 
     Units whose pre-activation at the hidden targets is nearly 0 are don't-cares.
@@ -42,21 +46,21 @@ def planted(n: int, m: int, samples: int, generator: torch.Generator) -> Instanc
     return Instance("planted", problem, torch.zeros(samples, dtype=torch.float64))
 
 
-def random(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def random(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Hinge problems of normal weights scaled by 1 / sqrt(n), coin-flip targets and activations."""
     weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
     targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
     return Instance("random", LayerProblem(weight, targets, start=start))
 
 
-def qubo(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def qubo(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """The squared loss of the same weights: quadratic unconstrained binary optimisation."""
     weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
     targets, start = random_spins((samples, m), generator), random_spins((samples, n), generator)
     return Instance("qubo", LayerProblem(weight, targets, loss="squared", start=start))
 
 
-def parity(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def parity(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Zero-one problems of m units that count the +1s, wanted to fire in a random pattern.
 
     Unit k fires from k + 1 ones on, so a target set is its count, and the optimum the best of n + 1.
@@ -74,7 +78,7 @@ def parity(n: int, m: int, samples: int, generator: torch.Generator) -> Instance
     return Instance("parity", problem, optimum)
 
 
-def ill_scaled(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def ill_scaled(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Hinge problems in float64 whose rows and columns span four powers of ten each."""
     rows = 10 ** (4 * torch.rand(m, 1, generator=generator, dtype=torch.float64) - 2)
     columns = 10 ** (4 * torch.rand(1, n, generator=generator, dtype=torch.float64) - 2)
@@ -83,7 +87,7 @@ def ill_scaled(n: int, m: int, samples: int, generator: torch.Generator) -> Inst
     return Instance("ill-scaled", LayerProblem(weight, targets, start=start))
 
 
-def ties(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def ties(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Perceptron problems of weights in {-1, 0, +1}, each column twice: many equal optima, many z = 0."""
     half = torch.randint(-1, 2, (m, (n + 1) // 2), generator=generator).float()
     weight = torch.cat([half, half], dim=1)[:, :n]
@@ -91,7 +95,7 @@ def ties(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
     return Instance("ties", LayerProblem(weight, targets, loss="perceptron", start=start))
 
 
-def dont_care(n: int, m: int, samples: int, generator: torch.Generator) -> Instance:
+def dont_care(n: int, m: int, samples: int, generator: torch.Generator) -> Instance[LayerProblem]:
     """Hinge problems all of whose targets are 0, with a stay penalty: optimum 0, at the activations."""
     weight = torch.randn(m, n, generator=generator) / math.sqrt(n)
     start = random_spins((samples, n), generator)
@@ -110,7 +114,7 @@ GENERATORS: dict[str, Generator] = {
 }
 
 
-def make_instance(name: str, *, n: int = 16, m: int = 10, samples: int = 8, seed: int = 0) -> Instance:
+def make_instance(name: str, *, n: int = 16, m: int = 10, samples: int = 8, seed: int = 0) -> Instance[LayerProblem]:
     """The instance of this generator; equal arguments give equal problems.
 
     Args:
