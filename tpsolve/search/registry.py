@@ -9,11 +9,13 @@ from tpsolve.search.base import Solver
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.enumerate import Enumerate
+from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.hill_climb import HillClimb
 from tpsolve.search.keep import Keep
 from tpsolve.search.milp import Milp
 from tpsolve.search.random import Random
 from tpsolve.search.sign_gradient import SignGradient
+from tpsolve.search.surrogate import Surrogate
 from tpsolve.search.tabu import Tabu
 
 _KINDS: tuple[type[Solver], ...] = (
@@ -27,6 +29,8 @@ _KINDS: tuple[type[Solver], ...] = (
     CpSat,
     Milp,
     ColumnSearch,
+    Ftprop,
+    Surrogate,
 )
 
 SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in _KINDS}
