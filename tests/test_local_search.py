@@ -12,9 +12,9 @@ from tpsolve.errors import ArgumentError
 from tpsolve.problems import make_instance
 from tpsolve.search import Anneal, HillClimb, LocalSolver, Tabu, find_solver
 from tpsolve.search.chains import Chains
-from tpsolve.search.local import least_index
+from tpsolve.search.local import ChainSolver, least_index
 
-LOCAL_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if issubclass(kind, LocalSolver))
+LOCAL_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if issubclass(kind, ChainSolver))
 each_local = pytest.mark.parametrize("kind", LOCAL_SOLVERS, ids=lambda kind: kind.name)
 
 
@@ -33,7 +33,7 @@ def whole(loss: str, samples: int = 7, n: int = 12, m: int = 8) -> LayerProblem:
 
 @each_local
 @pytest.mark.parametrize("loss", ["hinge", "squared", "zero-one"])
-def test_a_sample_ends_the_same_in_any_company(kind: type[LocalSolver], loss: str):
+def test_a_sample_ends_the_same_in_any_company(kind: type[ChainSolver], loss: str):
     problem, solver = whole(loss), kind()
     together = run(problem, solver)
     for rows in ([0], [6], [1, 4], [5, 3, 2], [0, 0, 1]):
@@ -41,7 +41,7 @@ def test_a_sample_ends_the_same_in_any_company(kind: type[LocalSolver], loss: st
 
 
 @each_local
-def test_chunks_of_memory_do_not_change_a_result(kind: type[LocalSolver], monkeypatch: pytest.MonkeyPatch):
+def test_chunks_of_memory_do_not_change_a_result(kind: type[ChainSolver], monkeypatch: pytest.MonkeyPatch):
     for loss in ("hinge", "zero-one"):
         before = run(whole(loss), kind())
         with monkeypatch.context() as patched:
@@ -50,14 +50,14 @@ def test_chunks_of_memory_do_not_change_a_result(kind: type[LocalSolver], monkey
 
 
 @each_local
-def test_more_steps_and_more_restarts_never_hurt(kind: type[LocalSolver]):
+def test_more_steps_and_more_restarts_never_hurt(kind: type[ChainSolver]):
     problem = make_problem(6, 14, 9, "hinge", (6,), weighted=True)
     values = [problem.objective(run(problem, kind(), steps)) for steps in (1, 5, 25)]
     assert (values[1] <= values[0]).all()
     assert (values[2] <= values[1]).all()
 
 
-@each_local
+@pytest.mark.parametrize("kind", [k for k in LOCAL_SOLVERS if issubclass(k, LocalSolver)], ids=lambda kind: kind.name)
 def test_bad_restarts_are_refused(kind: type[LocalSolver]):
     for wrong in (-1, 1.5, True, "2"):
         with pytest.raises(ArgumentError, match="restarts"):
@@ -76,6 +76,14 @@ def test_bad_restarts_are_refused(kind: type[LocalSolver]):
         ("anneal:hot=-1", "hot"),
         ("anneal:hot=nan", "hot"),
         ("anneal:cold=0.5", "cold"),
+        ("beam:width=0", "width"),
+        ("beam:children=0", "children"),
+        ("beam:patience=0", "patience"),
+        ("guided-random:patience=0", "patience"),
+        ("cross-entropy-method:population=1", "population"),
+        ("cross-entropy-method:elite=0.7", "elite"),
+        ("cross-entropy-method:rate=0", "rate"),
+        ("minimum-disturbance:group=0", "group"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(text: str, argument: str):
@@ -123,7 +131,7 @@ def flips_of(solver: Tabu, problem: LayerProblem, steps: int) -> list[int]:
 
     recorder = Recorder(problem.energy, problem.start)
     chains = Chains(recorder, 1, seed(), 0.0)
-    memory = solver.init(recorder, chains)
+    memory = solver.init(problem, recorder, chains)
     for _ in range(steps):
         unfinished = solver.step(recorder, memory, chains)
         chains.advance(recorder, unfinished, 0.0)

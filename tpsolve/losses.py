@@ -14,6 +14,10 @@ from torch.nn import functional
 from tpsolve.errors import UnknownNameError
 
 
+def _flat(z: Tensor, s: Tensor) -> Tensor:
+    return torch.zeros_like(z)
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss of one unit, a function of its pre-activation z and its target s in {-1, +1}.
@@ -26,6 +30,7 @@ class Loss:
         kinks: for piecewise-linear losses, the ((offset, factor), ...) with
             loss = sum of factor * max(0, offset - s z).
         monotone: whether the loss never grows with the margin s z.
+        curve: its second derivative in z, by default 0, as that of piecewise-linear losses is.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Loss:
     convex: bool
     kinks: tuple[tuple[float, float], ...] = ()
     monotone: bool = True
+    curve: Callable[[Tensor, Tensor], Tensor] = _flat
 
     def least(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
         """The smallest loss over z in [low, high]."""
@@ -105,6 +111,7 @@ _LOSSES = (
         lambda z, s: 2 * torch.sigmoid(-2 * s * z),
         lambda z, s: -4 * s * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z),
         convex=False,
+        curve=lambda z, s: 8 * s * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z) * torch.tanh(z),
     ),
     # Not softplus: torch's rounds log(1 + e^x) to x beyond 20.
     Loss(
@@ -112,8 +119,16 @@ _LOSSES = (
         lambda z, s: torch.logaddexp(torch.zeros_like(z), -s * z),
         lambda z, s: -s * torch.sigmoid(-s * z),
         convex=True,
+        curve=lambda z, s: torch.sigmoid(z) * torch.sigmoid(-z),
     ),
-    Loss("squared", lambda z, s: (z - s) ** 2, lambda z, s: 2 * (z - s), convex=True, monotone=False),
+    Loss(
+        "squared",
+        lambda z, s: (z - s) ** 2,
+        lambda z, s: 2 * (z - s),
+        convex=True,
+        monotone=False,
+        curve=lambda z, s: torch.full_like(z, 2.0),
+    ),
     Loss("zero-one", _zero_one, lambda z, s: torch.zeros_like(z), convex=False),
 )
 

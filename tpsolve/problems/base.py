@@ -45,6 +45,19 @@ class State(ABC):
             self.flip(units, self.objective - before > most(slice(unit, unit + 1))[0])
 
     @abstractmethod
+    def gradient(self) -> Tensor:
+        """Derivative of the objective in the targets, as though they were real numbers: `(B, n)`."""
+
+    def move(self, targets: Tensor) -> None:
+        """Go on from `targets (B, n)`."""
+        self.targets = targets.clone()
+        self.refresh()
+
+    def take(self, rows: Tensor) -> None:
+        """Go on as the samples `rows (B,)` int64, of which some may be named twice and others not at all."""
+        vars(self).update(vars(self.select(rows)))
+
+    @abstractmethod
     def refresh(self) -> None:
         """Recompute everything from the targets, which ends the drift of floating point."""
 

@@ -33,6 +33,9 @@ class BlockState(State):
         # A sample whose objective can't be computed has no flips to offer.
         return delta.scatter_(1, units, torch.where(torch.isfinite(self.objective)[:, None], change, torch.inf))
 
+    def gradient(self) -> Tensor:
+        return self.passes.gradient(self.targets)
+
     def flip(self, units: Tensor, where: Tensor) -> None:
         old = self.targets.gather(1, units[:, None])
         self.targets.scatter_(1, units[:, None], torch.where(where[:, None], -old, old))

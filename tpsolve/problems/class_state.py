@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.problems.layer_state import LayerState
 
 LARGEST_MOVE = 60.0
@@ -18,16 +19,15 @@ class ClassState(LayerState):
     fixed matrix. Weights so large that it could overflow are left to the pass over all classes.
     """
 
-    def refresh(self) -> None:
-        super().refresh()
-        moves = 2 * self.energy.weight
+    def __init__(self, energy: LayerEnergy, targets: Tensor):
+        super().__init__(energy, targets)
+        moves, c = 2 * energy.weight, energy.unit_weight
         self._factors = torch.cat([moves.exp(), (-moves).exp()], dim=1)
         self._small = bool((moves.abs() <= LARGEST_MOVE).all())
-        c = self.energy.unit_weight
         self._scale = None if bool((c == 1).all()) else c
-        self._slope = c * moves[self.energy.targets]
-        if self.energy.stay is not None:
-            self._slope += self.energy.stay
+        self._slope = c * moves[energy.targets]
+        if energy.stay is not None:
+            self._slope += energy.stay
 
     def flip_delta(self) -> Tensor:
         if not self._small:

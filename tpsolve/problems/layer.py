@@ -159,6 +159,21 @@ class LayerProblem(FlipProblem):
         g = self.energy.gradient(h.reshape(-1, self.n_vars).to(self.dtype))
         return g.reshape((*self.batch_shape, self.n_vars))
 
+    def predicted_change(self, at: Tensor | None = None) -> Tensor:
+        """Change of E if one activation were negated, to second order: -2 h g + 2 H_jj, `(*batch, n)`.
+
+        g and H are gradient and Hessian of E in the activations h = `at`, by default `start`. Exact for
+        the squared loss; for piecewise-linear losses H is 0. The size of the change is an importance
+        weight for whoever learns the target. The stay penalty enters exactly.
+
+        Raises:
+            NotAcceptedError: neither `at` nor `start` is given.
+        """
+        gradient = self.gradient(at)
+        h = (self.start if at is None else at).to(self.dtype)  # pyright: ignore[reportOptionalMemberAccess]
+        curvature = self.energy.curvature(h.reshape(-1, self.n_vars)).reshape(gradient.shape)
+        return 2 * (curvature - h * gradient)
+
     def flip_delta(self, targets: Tensor) -> Tensor:
         """Change of E when each single target is negated: `(*batch, n)`, in the problem's dtype.
 

@@ -64,6 +64,20 @@ class LayerEnergy:
         g = (self.unit_weight * self.loss.slope(self.pre(h), self.targets)) @ self.weight
         return g if self.stay is None else g - 0.5 * self.stay
 
+    def curvature(self, h: Tensor) -> Tensor:
+        """Diagonal of the Hessian of E in the real activations, at `h (B, n)`: `(B, n)`."""
+        z, square = self.pre(h), self.weight**2
+        if isinstance(self.loss, ClassLoss):
+            p = z.softmax(dim=-1)
+            return self.unit_weight * (p @ square - (p @ self.weight) ** 2)
+        return (self.unit_weight * self.loss.curve(z, self.targets)) @ square
+
+    def met(self, z: Tensor) -> Tensor:
+        """Whether pre-activations `z (B, m)` give every unit above that counts its target, or the class: `(B,)`."""
+        if isinstance(self.loss, ClassLoss):
+            return z.argmax(1) == self.targets
+        return (((z >= 0) == (self.targets > 0)) | (self.unit_weight == 0)).all(1)
+
     def lower_bound(self) -> Tensor:
         """The bound of `LayerProblem.lower_bound`, `(B,)`; exact but for `rounding`."""
         c, s, b = self.unit_weight, self.targets, self.bias

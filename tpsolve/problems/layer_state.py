@@ -42,6 +42,13 @@ class LayerState(State):
             return self._with_stay(self._kinked_delta(loss))
         return self._with_stay(self._plain_delta())
 
+    def gradient(self) -> Tensor:
+        return self.energy.gradient(self.targets)
+
+    def met(self) -> Tensor:
+        """`(B,)` bool: whether every unit above gives the output that is wanted of it."""
+        return self.energy.met(self.energy.pre(self.targets))
+
     def flip(self, units: Tensor, where: Tensor) -> None:
         old = self.targets.gather(1, units[:, None])
         self.targets.scatter_(1, units[:, None], torch.where(where[:, None], -old, old))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.problems.base import Limit
+from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.problems.layer_state import LayerState
 
 GRAM_BYTES = 2**26
@@ -21,17 +22,24 @@ class SquaredState(LayerState):
     `GRAM_BYTES`, and beyond that a flip costs O(B n m).
     """
 
+    def __init__(self, energy: LayerEnergy, targets: Tensor):
+        c, weight = energy.unit_weight, energy.weight
+        self._curvature = c @ weight**2
+        fits = targets.numel() * weight.shape[1] * weight.element_size() <= GRAM_BYTES
+        self._gram = torch.einsum("bk,ki,kj->bij", c, weight, weight) if len(c) == 1 or fits else None
+        super().__init__(energy, targets)
+
     def refresh(self) -> None:
         c, weight, wish = self.energy.unit_weight, self.energy.weight, self.energy.bias - self.energy.targets
-        self._curvature = c @ weight**2
-        fits = self.targets.numel() * weight.shape[1] * weight.element_size() <= GRAM_BYTES
-        self._gram = torch.einsum("bk,ki,kj->bij", c, weight, weight) if len(c) == 1 or fits else None
         self._pull = (c * (self.energy.pre(self.targets) - self.energy.targets)) @ weight
         inner = torch.linalg.vecdot(self.targets, self._pull + (c * wish) @ weight)
         self.objective = inner + (c * wish**2).sum(1) + self.energy.penalty(self.targets)
 
     def flip_delta(self) -> Tensor:
         return self._with_stay(torch.addcmul(self._curvature, self.targets, self._pull, value=-1).mul_(4))
+
+    def gradient(self) -> Tensor:
+        return 2 * self._pull if self.energy.stay is None else 2 * self._pull - 0.5 * self.energy.stay
 
     def flip(self, units: Tensor, where: Tensor) -> None:
         old, pull = (values.gather(1, units[:, None])[:, 0] for values in (self.targets, self._pull))

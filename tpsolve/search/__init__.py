@@ -2,39 +2,57 @@
 
 from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Callback, Report, Solver
+from tpsolve.search.beam import Beam
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
+from tpsolve.search.cross_entropy import CrossEntropy
+from tpsolve.search.curvature_flip import CurvatureFlip
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
+from tpsolve.search.guided_random import GuidedRandom
 from tpsolve.search.hill_climb import HillClimb
 from tpsolve.search.keep import Keep
 from tpsolve.search.local import LocalSolver
 from tpsolve.search.milp import Milp
+from tpsolve.search.minimum_disturbance import MinimumDisturbance
+from tpsolve.search.polish import Polish
+from tpsolve.search.portfolio import Portfolio
 from tpsolve.search.random import Random
 from tpsolve.search.registry import SOLVERS, find_solver, solver_text
+from tpsolve.search.restarts import Restarts
 from tpsolve.search.sign_gradient import SignGradient
 from tpsolve.search.solve import solve
 from tpsolve.search.surrogate import Surrogate
 from tpsolve.search.tabu import Tabu
+from tpsolve.search.warm_start import WarmStart
 
 __all__ = [
     "SOLVERS",
     "Anneal",
+    "Beam",
     "Callback",
     "ColumnSearch",
     "CpSat",
+    "CrossEntropy",
+    "CurvatureFlip",
     "Enumerate",
     "Ftprop",
+    "GuidedRandom",
     "HillClimb",
     "Keep",
     "LocalSolver",
     "Milp",
+    "MinimumDisturbance",
+    "Polish",
+    "Portfolio",
     "Random",
     "Report",
+    "Restarts",
     "SignGradient",
     "Solver",
     "Surrogate",
     "Tabu",
+    "WarmStart",
     "find_solver",
     "solve",
     "solver_text",

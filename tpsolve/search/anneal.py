@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.problems import State
+from tpsolve.problems import FlipProblem, State
 from tpsolve.search.chains import Chains
 from tpsolve.search.local import LocalSolver, Memory, least_gain
 from tpsolve.spins import check_count
@@ -54,7 +54,7 @@ class Anneal(LocalSolver):
         if self.cold > self.hot:
             raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
 
-    def init(self, state: State, chains: Chains) -> Memory:
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         # Of a block, some flips are not on offer.
         size = state.flip_delta().abs().nan_to_num(posinf=0.0)
         scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)

@@ -1,5 +1,6 @@
 """What a solver is, and the report through which it speaks while it runs."""
 
+import copy
 import importlib
 import importlib.util
 import math
@@ -85,6 +86,8 @@ class Report:
         """Targets `(B, n)` where a search begins; None: wherever it likes."""
         self._callback = callback
         self._started = time.perf_counter()
+        self._ends = math.inf if budget.seconds is None else budget.seconds
+        self._steps_before = 0
         shape = problem.batch_shape
         self.targets = torch.ones(*shape, problem.n_vars, device=problem.device, dtype=problem.dtype)
         self.objective = torch.full(shape, math.inf, device=problem.device, dtype=torch.float64)
@@ -92,6 +95,8 @@ class Report:
         self.found_at, self.proved_at = self.objective.clone(), self.objective.clone()
         self.steps = 0
         self.stopped = False
+        self.asked = False
+        """Whether the callback has asked to stop."""
         self.trace: list[Progress] = []
         self.notes: dict[int, str] = {}
 
@@ -103,7 +108,15 @@ class Report:
     @property
     def seconds_left(self) -> float:
         """Until the budget ends; +inf if it has no limit in seconds."""
-        return math.inf if self.budget.seconds is None else max(0.0, self.budget.seconds - self.seconds)
+        return max(0.0, self._ends - self.seconds)
+
+    @property
+    def incumbent(self) -> Tensor | None:
+        """The best targets `(B, n)`; of samples without any, where a search begins. None if that is unknown."""
+        found = torch.isfinite(self.objective)[:, None]
+        if self.start is None:
+            return self.targets.clone() if bool(found.all()) else None
+        return torch.where(found, self.targets, self.start)
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
         """Keep `targets (R, n)` of the samples `rows (R,)` (by default all) where they are the best so far.
@@ -145,13 +158,33 @@ class Report:
         """
         best = self.objective if objective is None else torch.minimum(self.objective, objective.double())
         proven = self.bound if bound is None else torch.maximum(self.bound, bound)
-        progress = Progress(self.steps, self.seconds, float(best.mean()), float(proven.mean()))
+        progress = Progress(self._steps_before + self.steps, self.seconds, float(best.mean()), float(proven.mean()))
         self._record(progress)
         if self._callback is not None and self._callback(progress):
-            self.stopped = True
+            self.stopped = self.asked = True
         if self.seconds_left <= 0 or bool(is_closed(best, proven).all()):
             self.stopped = True
         return self.stopped
+
+    def run(self, solver: Solver, generator: torch.Generator, share: float = 1.0, start: Tensor | None = None) -> None:
+        """Let `solver` search the same samples for a share of the budget that is left; all it finds is kept.
+
+        `start (B, n)`: where it begins, by default where this report says.
+        """
+        left = None if self.budget.steps is None else int(share * (self.budget.steps - self.steps))
+        if self.stopped or left == 0 or self.seconds_left <= 0:
+            return
+        part = copy.copy(self)
+        seconds = share * self.seconds_left
+        part.budget = Budget(None if math.isinf(seconds) else seconds, left)
+        part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
+        part.start = self.start if start is None else start
+        solver.run(self.problem, part.budget, generator, part)
+        self.steps += part.steps
+        self.asked = part.asked
+        spent = self.budget.steps is not None and self.steps >= self.budget.steps
+        closed = bool(is_closed(self.objective, self.bound).all())
+        self.stopped = self.asked or spent or closed or self.seconds_left <= 0
 
     def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
         """For solvers that take one sample at a time: its row `(1,)` and its share of the budget.

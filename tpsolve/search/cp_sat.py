@@ -79,7 +79,7 @@ class CpSat(Solver):
         while True:
             model = IntegerModel(sample_model(energy, touch))
             best = float(report.objective[row])
-            built, bits = model.build(report.targets[row[0]], excluded, best if excluded else math.inf)
+            built, bits = model.build(report.targets[row[0]], excluded, best)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
             solver.parameters.absolute_gap_limit = model.close_enough
             pulse = partial(self._pulse, report, row, model, least)

@@ -20,28 +20,19 @@ Memory = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class LocalSolver(Solver):
-    """A local search: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
+class ChainSolver(Solver):
+    """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
 
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished.
-
-    Args:
-        restarts: further searches of each sample from random targets, run beside the first, which
-            begins at the problem's `start` (random without one).
     """
-
-    restarts: int = 0
 
     accepts = (LayerProblem, BlockProblem)
     stochastic = True
 
-    def __post_init__(self):
-        check_count("restarts", self.restarts, 0)
-
     @property
+    @abstractmethod
     def copies(self) -> int:
         """How many chains each sample has."""
-        return 1 + self.restarts
 
     def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
         """Targets `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
@@ -54,8 +45,8 @@ class LocalSolver(Solver):
         spins = (2 * bits - 1).to(problem.device, problem.dtype).repeat_interleave(samples, 0)
         return spins if report.start is None else torch.cat([report.start, spins])
 
-    def init(self, state: State, chains: Chains) -> Memory:
-        """What the algorithm remembers between steps; by default nothing."""
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        """What the algorithm remembers between steps, by default nothing; `problem` has a sample a chain."""
         return {}
 
     @abstractmethod
@@ -64,9 +55,11 @@ class LocalSolver(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, FlipProblem)
-        state = problem.repeat(self.copies).state(self.begin(problem, report, generator))
+        repeated = problem.repeat(self.copies)
+        state = repeated.state(self.begin(problem, report, generator))
         chains = Chains(state, self.copies, generator, report.seconds)
-        memory, stopped = self.init(state, chains), False
+        memory, stopped = self.init(repeated, state, chains), False
+        chains.finish(is_closed(report.objective, report.bound))
         while not stopped and len(chains):
             unfinished = self.step(state, memory, chains)
             if (chains.step + 1) % REFRESH_STEPS == 0:
@@ -81,6 +74,25 @@ class LocalSolver(Solver):
                 chains.select(alive)
         targets, found_at = chains.best()
         report.offer(targets, found_at=found_at)
+
+
+@dataclass(frozen=True)
+class LocalSolver(ChainSolver):
+    """A local search whose chains know nothing of each other.
+
+    Args:
+        restarts: further searches of each sample from random targets, run beside the first, which
+            begins at the problem's `start` (random without one).
+    """
+
+    restarts: int = 0
+
+    def __post_init__(self):
+        check_count("restarts", self.restarts, 0)
+
+    @property
+    def copies(self) -> int:
+        return 1 + self.restarts
 
 
 def steepest_flip(state: State) -> Tensor:

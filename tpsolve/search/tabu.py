@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.problems import State
+from tpsolve.problems import FlipProblem, State
 from tpsolve.search.chains import Chains
 from tpsolve.search.local import LocalSolver, Memory, least_gain, least_index
 from tpsolve.spins import check_count
@@ -42,7 +42,7 @@ class Tabu(LocalSolver):
         if not isinstance(self.aspiration, bool):
             raise ArgumentError("aspiration", repr(self.aspiration), "True or False")
 
-    def init(self, state: State, chains: Chains) -> Memory:
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         size = len(chains), max(1, self._tenures(state)[1])
         return {
             "flipped": torch.zeros(size, dtype=torch.int64, device=state.targets.device),

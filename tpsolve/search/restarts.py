@@ -1,0 +1,47 @@
+"""Restarts: one solver several times, from other targets each time."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tpsolve.problems import Problem
+from tpsolve.result import Budget
+from tpsolve.search.base import Report, Solver
+from tpsolve.search.compose import Composite, as_solver
+from tpsolve.spins import check_count, random_spins
+
+
+@dataclass(frozen=True)
+class Restarts(Composite):
+    """The best of `k` runs of a solver, the first from `start`, the others from random targets: `restarts(tabu, 4)`.
+
+    The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a
+    local solver runs them side by side, which is quicker. Random targets are the same for all samples,
+    so that no result depends on the batch. Steps are those of the solver.
+
+    Args:
+        solver: a solver or its text.
+        k: runs, at least 1.
+    """
+
+    solver: Solver | str = "hill-climb"
+    k: int = 4
+
+    name = "restarts"
+    example = "restarts(polish(anneal, tabu), 4)"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count("k", self.k, 1)
+
+    @property
+    def solvers(self) -> tuple[Solver, ...]:
+        return (as_solver("solver", self.solver),)
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        for number in range(self.k):
+            start = None
+            if number:
+                drawn = random_spins((problem.n_vars,), generator, device=problem.device, dtype=problem.dtype)
+                start = drawn.repeat(*problem.batch_shape, 1)
+            report.run(self.solvers[0], generator, share=1 / (self.k - number), start=start)
