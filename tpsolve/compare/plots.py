@@ -111,7 +111,9 @@ def _new_figure(title: str, label: str) -> tuple[Figure, Axes]:
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
+    if entries := len(axes.get_legend_handles_labels()[0]):
+        # The legend stands beside the axes: a line each.
+        axes.figure.set_size_inches(8, max(4.6, 0.26 * entries))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 

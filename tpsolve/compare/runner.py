@@ -41,7 +41,7 @@ class Comparison:
     Args:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
-        solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver.
+        solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
         seeds: of the solvers; one that draws nothing runs under the first alone.
@@ -134,7 +134,7 @@ def run_comparison(
 
 
 def _tasks(comparison: Comparison, instances: list[Instance[Problem]]) -> Iterator[Task]:
-    chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.installed())
+    chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
     for instance, text in itertools.product(instances, chosen):
         solver = find_solver(text)
         try:

@@ -35,6 +35,8 @@ class Solver(ABC):
     """Whether its result depends on the seed."""
     needs_start: ClassVar[bool] = False
     """Whether it reads the activations, so that the problem must have `start`."""
+    compared: ClassVar[bool] = True
+    """Whether a comparison runs it if it is not told which solvers to run."""
     library: ClassVar[str | None] = None
     """A module that must be installed for it; its package is named like its first part."""
 

@@ -16,6 +16,7 @@ class Composite(Solver):
 
     accepts = (LayerProblem, BlockProblem)
     stochastic = True
+    compared = False
     arity: ClassVar[tuple[int, int]] = (2, 2)
     """The fewest parts and the most."""
     example: ClassVar[str]
