@@ -113,7 +113,8 @@ def _finish(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if entries := len(axes.get_legend_handles_labels()[0]):
         # The legend stands beside the axes: a line each.
-        axes.figure.set_size_inches(8, max(4.6, 0.26 * entries))
+        if isinstance(axes.figure, Figure):
+            axes.figure.set_size_inches(8, max(4.6, 0.26 * entries))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
