@@ -3,6 +3,7 @@
 from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Callback, Report, Solver
 from tpsolve.search.beam import Beam
+from tpsolve.search.circuits import Circuits
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.cross_entropy import CrossEntropy
@@ -31,6 +32,7 @@ __all__ = [
     "Anneal",
     "Beam",
     "Callback",
+    "Circuits",
     "ColumnSearch",
     "CpSat",
     "CrossEntropy",

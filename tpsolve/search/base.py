@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -101,6 +101,8 @@ class Report:
         """Whether the callback has asked to stop."""
         self.trace: list[Progress] = []
         self.notes: dict[int, str] = {}
+        self.stats: dict[str, Any] = {}
+        """What a solver has to say besides; ends up in `Result.stats`."""
 
     @property
     def seconds(self) -> float:

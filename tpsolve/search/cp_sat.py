@@ -2,8 +2,7 @@
 
 import math
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.result import OPTIMALITY_TOLERANCE, Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.cp_sat_run import run_cp_sat
 from tpsolve.search.local import descend
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
 from tpsolve.spins import check_count
@@ -28,7 +28,6 @@ SWITCH_BITS = 29
 """With switches, objective and rows stay below 2^29. CP-SAT 9.15 computes conditional rows in places
 with 32-bit sums, and with 64-bit products of coefficient and bound; larger numbers have given wrong
 proofs (https://github.com/google/or-tools/issues/5293)."""
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class CpSat(Solver):
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
             solver.parameters.absolute_gap_limit = model.close_enough
             pulse = partial(self._pulse, report, row, model, least)
-            answer = _run(solver, built, pulse)
+            answer = run_cp_sat(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
             if answer == "INFEASIBLE" and excluded:
@@ -125,7 +124,7 @@ class CpSat(Solver):
         parameters.cp_model_presolve = False
         # Without presolve this one has declared models infeasible that are not.
         parameters.auto_detect_greater_than_at_least_one_of = False
-        # Ctrl-C belongs to Python; `_run` listens for it.
+        # Ctrl-C belongs to Python; `run_cp_sat` listens for it.
         parameters.catch_sigint_signal = False
         if budget.seconds is not None:
             parameters.max_time_in_seconds = seconds
@@ -134,36 +133,6 @@ class CpSat(Solver):
             # Several race each other; and 9.15 aborts when they are made to take turns (interleave_search).
             parameters.num_workers = 1
         return solver
-
-
-def _run(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
-    """Solve in a thread of its own, so that callbacks and Ctrl-C are heard meanwhile; the status's name."""
-    outcome: list[Any] = []
-    done = threading.Event()
-    latest = [-math.inf]
-
-    def work() -> None:
-        try:
-            outcome.append(solver.solve(model))
-        except Exception as error:  # Raised again below, in the caller's thread.
-            outcome.append(error)
-        done.set()
-
-    solver.best_bound_callback = lambda bound: latest.__setitem__(0, bound)
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while not done.wait(POLL_SECONDS):
-            if pulse(latest[0]):
-                solver.stop_search()
-    except BaseException:
-        solver.stop_search()
-        raise
-    finally:
-        thread.join()
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return solver.status_name(outcome[0])
 
 
 class IntegerModel:

@@ -8,6 +8,7 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Solver
 from tpsolve.search.beam import Beam
+from tpsolve.search.circuits import Circuits
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.compose import Composite
 from tpsolve.search.cp_sat import CpSat
@@ -49,6 +50,7 @@ _KINDS: tuple[type[Solver], ...] = (
     CpSat,
     Milp,
     ColumnSearch,
+    Circuits,
     Ftprop,
     Surrogate,
 )

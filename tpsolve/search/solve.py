@@ -66,6 +66,7 @@ def solve(
             "proved_at": report.proved_at.reshape(shape),
             "missing": missing.reshape(shape),
             "notes": report.notes,
+            **report.stats,
         },
     )
 

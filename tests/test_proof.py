@@ -1,0 +1,204 @@
+"""Proofs: written, read, checked; and refused after any change."""
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from network_oracle import fewest_errors, parity_table, random_table
+
+from tpsolve import Budget, NetworkProblem, solve
+from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
+from tpsolve.search import Circuits, ColumnSearch
+from tpsolve.search.proof import Proof, load_proof
+from tpsolve.search.verify_proof import verify_proof
+
+X, Y = random_table(2, 16, seed=1)
+ENGINES = ("cadical195", "cp-sat")
+
+
+def prove(x: Any, y: Any, widths: list[int], weight: Any = None, **settings_: Any) -> tuple[NetworkProblem, Proof]:
+    problem = NetworkProblem(x, y, widths, weight)
+    result = solve(problem, Circuits(**{"drawn": 300, **settings_}), budget=Budget(seconds=60))
+    assert result.optimal
+    return problem, Proof.of(problem, result)
+
+
+def verdict(proof: Proof, x: Any = X, y: Any = Y, **options: Any) -> bool | None:
+    return verify_proof(proof, x, y, **options)[-1].holds
+
+
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    return prove(X, Y, [2])[1]
+
+
+def test_a_proof_survives_its_file_and_holds(proof: Proof, tmp_path: Path):
+    proof.save(tmp_path / "proof.npz")
+    loaded = load_proof(tmp_path / "proof.npz")
+    assert dataclasses.replace(loaded, weights=[], circuits=proof.circuits) == dataclasses.replace(proof, weights=[])
+    for engine in ENGINES:
+        findings = verify_proof(loaded, X, Y, engine=engine)
+        assert [(f.part, f.holds) for f in findings] == [
+            ("data", True),
+            ("weights", True),
+            ("circuits", True),
+            ("bound", True),
+        ]
+        assert engine in findings[-1].words
+        assert f"{proof.objective} errors" in findings[1].words
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_verify_refutes_one_error_fewer_and_not_the_optimum(data: st.DataObject):
+    count, p = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 2))
+    x = data.draw(st.lists(st.lists(st.integers(0, 2), min_size=p, max_size=p), min_size=count, max_size=count))
+    y = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
+    weight = data.draw(st.none() | st.lists(st.sampled_from([0, 0.5, 1, 3]), min_size=count, max_size=count))
+    problem, proof = prove(x, y, [data.draw(st.integers(1, 3))], weight)
+    assert proof.objective == Fraction(fewest_errors(problem))
+    for engine in ENGINES:
+        assert verdict(proof, x, y, weight=weight, engine=engine)
+    # The bound alone can't be too high by the smallest weight: what refutes it must be able to fail.
+    high = dataclasses.replace(proof, bound=proof.objective + Fraction(1, 2), objective=proof.objective + 1)
+    from tpsolve.search.verify_proof import _check_bound  # pyright: ignore[reportPrivateUsage]
+
+    labels = np.asarray(y).tolist()
+    for engine in ENGINES:
+        assert not _check_bound(high, np.asarray(x, dtype=float), labels, weight, engine, 60.0).holds
+
+
+@pytest.mark.parametrize(
+    ("y", "widths"), [([0, 1, 2, 0, 1, 2], [2]), ([0, 1, 0, 0, 1, 1], [2, 2]), ([0, 1, 0, 1, 0, 1], [2, 1])]
+)
+def test_several_classes_and_layers_verify(y: list[int], widths: list[int]):
+    x = np.array([[0.0, 1], [1, 0], [2, 2], [1, 2], [0, 0], [2, 1]])
+    _, proof = prove(x, y, widths)
+    for engine in ENGINES:
+        assert verdict(proof, x, y, engine=engine)
+
+
+def test_another_engine_than_found_it_checks_it(proof: Proof):
+    assert "cadical195" in verify_proof(proof, X, Y)[-1].words
+    other = dataclasses.replace(proof, engine="cadical195")
+    assert "cp-sat" in verify_proof(other, X, Y)[-1].words
+    with pytest.raises(ArgumentError, match="another engine"):
+        verify_proof(proof, X, Y, engine=proof.engine)
+    with pytest.raises(UnknownNameError):
+        verify_proof(proof, X, Y, engine="z3")
+
+
+def mutants(proof: Proof) -> dict[str, Proof]:
+    replace = dataclasses.replace
+    weight, bias = proof.weights[0]
+    circuits = proof.circuits.clone()
+    signs, points, beyond, twice = (circuits.clone() for _ in range(4))
+    signs[0, 0] *= -1
+    points[0, 0] = next(k for k in range(1, 17) if k not in circuits[0].abs().tolist()) * circuits[0, 0].sign()
+    beyond[3, 1] = 99
+    twice[2, 1] = twice[2, 0]
+    return {
+        "data": replace(proof, data="0" * 64),
+        "classes": replace(proof, classes=(-1, 2)),
+        "classes swapped": replace(proof, classes=proof.classes[::-1]),
+        "fewer errors": replace(proof, objective=proof.objective - 1, bound=proof.bound - 1),
+        "more errors": replace(proof, objective=proof.objective + 1),
+        "bound above objective": replace(proof, bound=proof.bound + 1),
+        "weights negated": replace(proof, weights=[(-weight, -bias), *proof.weights[1:]]),
+        "bias moved": replace(proof, weights=[(weight, bias + 100), *proof.weights[1:]]),
+        "a unit less": replace(proof, weights=[(weight[:1], bias[:1]), *proof.weights[1:]]),
+        "wider": replace(proof, widths=(3,)),
+        "a layer less": replace(proof, weights=proof.weights[:1]),
+        "sign of a circuit": replace(proof, circuits=signs),
+        "point of a circuit": replace(proof, circuits=points),
+        "point that is none": replace(proof, circuits=beyond),
+        "point twice": replace(proof, circuits=twice),
+        "empty circuit": replace(proof, circuits=torch.zeros(1, 4, dtype=torch.int32)),
+        "no circuits": replace(proof, circuits=circuits[:0]),
+        "too few circuits": replace(proof, circuits=circuits[:3]),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    mutants(
+        Proof(
+            "",
+            (2,),
+            (-1, 1),
+            Fraction(0),
+            Fraction(0),
+            "",
+            [(torch.zeros(2, 2), torch.zeros(2))] * 2,
+            torch.ones(4, 4, dtype=torch.int32),
+        )
+    ),
+)
+def test_every_mutated_proof_is_rejected(proof: Proof, name: str):
+    assert not verdict(mutants(proof)[name])
+
+
+def test_other_data_are_rejected(proof: Proof):
+    moved, flipped = X.copy(), Y.copy()
+    moved[5, 1] += 0.01
+    flipped[3] *= -1
+    for x, y, weight in ((moved, Y, None), (X, flipped, None), (X[1:], Y[1:], None), (X, Y, [2.0] * 16)):
+        findings = verify_proof(proof, x, y, weight)
+        assert [f.holds for f in findings] == [False]
+
+
+def test_a_file_with_any_byte_changed_is_refused_or_the_same(proof: Proof, tmp_path: Path):
+    proof.save(tmp_path / "proof.npz")
+    whole = (tmp_path / "proof.npz").read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        try:
+            found = load_proof(tmp_path / "damaged.npz")
+        except FileFormatError:
+            refused += 1
+        else:
+            assert torch.equal(found.circuits, proof.circuits)
+            assert (found.data, found.objective, found.bound) == (proof.data, proof.objective, proof.bound)
+    assert refused > len(whole) / 97 / 2
+
+
+def test_header_edited_with_arrays_kept_is_refused(proof: Proof, tmp_path: Path):
+    proof.save(tmp_path / "proof.npz")
+    with np.load(tmp_path / "proof.npz") as archive:
+        arrays = dict(archive)
+    arrays["header"] = np.array(str(arrays["header"]).replace(f'"bound": "{proof.bound}"', '"bound": "0"'))
+    np.savez(tmp_path / "edited.npz", allow_pickle=False, **arrays)
+    with pytest.raises(FileFormatError, match="changed since it was written"):
+        load_proof(tmp_path / "edited.npz")
+
+
+def test_a_bound_that_is_not_the_optimum_can_be_proved_too():
+    problem = NetworkProblem(*random_table(2, 40), [3])
+    result = solve(problem, Circuits(drawn=2000), budget=Budget(steps=3000))
+    assert 0 < result.bound < result.objective
+    part = Proof.of(problem, result)
+    assert verdict(part, *random_table(2, 40))
+
+
+def test_results_of_other_solvers_are_no_proofs():
+    problem = NetworkProblem(*parity_table(3), [2])
+    with pytest.raises(NotAcceptedError, match="a result of column-search"):
+        Proof.of(problem, solve(problem, ColumnSearch(), budget=Budget(steps=3)))
+
+
+def test_undecided_in_time_is_said():
+    problem = NetworkProblem(*random_table(2, 80), [4])
+    result = solve(problem, Circuits(drawn=2000), budget=Budget(steps=5000))
+    hard = dataclasses.replace(Proof.of(problem, result), bound=Fraction(result.objective.item()))
+    finding = verify_proof(hard, *random_table(2, 80), engine="cp-sat", seconds=0.01)[-1]
+    assert finding.holds is None
+    assert "not decided by cp-sat in 0.01 s" in finding.words

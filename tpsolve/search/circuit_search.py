@@ -1,0 +1,227 @@
+"""The state of an exact search: bounds, circuits found, and the masters that work on them side by side."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from fractions import Fraction
+from itertools import permutations, product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ContradictionError
+from tpsolve.problems import NetworkProblem
+from tpsolve.search.base import Report
+from tpsolve.search.circuit_pool import CircuitPool
+from tpsolve.search.columns import improve_columns
+from tpsolve.search.cp_sat_master import CpSatMaster
+from tpsolve.search.cp_sat_run import POLL_SECONDS
+from tpsolve.search.network_formula import Clause, NetworkFormula, common_measure
+from tpsolve.search.sat_master import SatMaster
+from tpsolve.spins import from_bits, sign
+from tpsolve.units import LeastSquares
+
+Master = SatMaster | CpSatMaster
+_LOCAL_STEPS = 200
+"""Local search at the start of a budget in steps, where no clock may be read."""
+
+
+class CircuitSearch:
+    """Costs are whole numbers here: multiples of the weights' common measure, above what is always paid.
+
+    Attributes:
+        lower: every network costs at least this; proved.
+        upper: the best network found costs this.
+    """
+
+    def __init__(self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int):
+        self.problem, self.report, self._cuts = problem, report, cuts
+        self.formula = NetworkFormula(problem)
+        self.pool = CircuitPool(problem.inputs, drawn, generator)
+        self.measure = common_measure(problem)
+        self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
+        self.lower, self.upper = 0, 0
+        self.added = list(range(len(self.pool)))
+        self._used, self._lock, self._ended, self._generator = set(self.added), threading.RLock(), False, generator
+        self.offer(problem.start)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bounds meet."""
+        return self.lower >= self.upper
+
+    def clauses(self) -> Iterator[Clause]:
+        """The formula, and all circuits so far on every unit."""
+        yield from self.formula.clauses
+        yield from self._cut(self.added)
+
+    def signed_circuits(self) -> Tensor:
+        """`(C, p + 2)` int32: of each circuit used, sample numbers from 1 times their signs, filled up with 0."""
+        rows = np.array(self.added, dtype=np.int64)
+        return torch.from_numpy((self.pool.samples[rows] + 1) * self.pool.signs[rows])
+
+    def offer(self, targets: Tensor) -> None:
+        """Keep `targets (..., n_vars)` of a network if they are the best so far."""
+        with self._lock:
+            self.report.offer(targets.reshape(1, -1).expand(len(self.report.objective), -1))
+            above = Fraction(self.report.objective[0].item()) - self.formula.base
+            self.upper = round(above / self.measure)
+
+    def race(self, masters: list[Master], local: float, steps: int | None) -> None:
+        """Let the masters work until the bounds meet.
+
+        The first one rises from below. A second one, if any, comes down from the best network that `local`
+        seconds of local search have found meanwhile. One alone waits for a short local search.
+        """
+        first, *others = masters
+        if steps is not None or not others:
+            self.improve(local / 4, _LOCAL_STEPS if steps is not None else None)
+            self._work(first, True, steps, self._pulse)
+            return
+
+        def descend() -> None:
+            self.improve(local, None)
+            self._work(others[0], False, None, lambda: self._ended)
+
+        tasks = [lambda: self._work(first, True, None, lambda: self._ended), descend]
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            futures = [pool.submit(task) for task in tasks]
+            try:
+                # Callbacks and Ctrl-C belong to this thread.
+                while not self._pulse():
+                    done, running = wait(futures, POLL_SECONDS, FIRST_EXCEPTION)
+                    if not running or any(future.exception() for future in done):
+                        break
+            finally:
+                self._ended = True
+        for future in futures:
+            future.result()
+
+    def improve(self, seconds: float, steps: int | None) -> None:
+        """Local search over the columns of the one hidden layer: for so long, or so many steps, or until the end."""
+        if len(self.problem.layers) == 2 and self.problem.layers[1] == 1:
+            improve_columns(self.problem, _Relay(self, steps), self._generator, seconds=seconds)
+
+    def halted(self) -> bool:
+        """Whether the search is over: closed, out of time, or told to stop."""
+        return self._ended or self.closed or self.report.seconds_left <= 0
+
+    def _pulse(self) -> bool:
+        with self._lock:
+            self._ended = self.report.pulse() or self._ended
+        return self._ended
+
+    def _work(self, master: Master, rising: bool, steps: int | None, ended: Callable[[], bool]) -> None:
+        known = len(self.added)
+        while not self.closed and not ended():
+            with self._lock:
+                fresh, known = self.added[known:], len(self.added)
+                limit = self.lower if rising else self.upper - 1
+            master.add(self._cut(fresh))
+            left = None if steps is None else steps - master.conflicts
+            answer = master.solve(limit, left, lambda limit=limit: ended() or not self.lower <= limit < self.upper)
+            if steps is not None:
+                self.report.steps = master.conflicts
+            if isinstance(answer, np.ndarray):
+                self._examine(answer)
+            elif answer is False:
+                self._refuted(limit)
+            elif steps is not None and master.conflicts >= steps:
+                return
+
+    def _refuted(self, limit: int) -> None:
+        with self._lock:
+            self.lower = max(self.lower, limit + 1)
+            self.report.prove(float(self.formula.base + self.lower * self.measure))
+
+    def _examine(self, model: np.ndarray) -> None:
+        """Cut off what is not separable of a model, or keep its targets."""
+        with self._lock:
+            if not self._separate(model):
+                self.offer(self._targets(model))
+                if self.report.objective[0] == torch.inf or self.upper > self._cost(model):
+                    raise ContradictionError("circuits: targets without a conflict are no network's")
+            elif self.problem.layers[1:] != (1,):
+                # Local search took care of the others.
+                self.offer(self._projected(model))
+
+    def _separate(self, model: np.ndarray) -> list[int]:
+        """New circuits that forbid the first layer's columns of `model`; none: all are separable."""
+        found: list[int] = []
+        for column in np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1).T:
+            found += self.pool.violated(column, self._cuts)
+        fresh = [row for row in dict.fromkeys(found) if row not in self._used]
+        self._used.update(fresh)
+        self.added += fresh
+        return found
+
+    def _cut(self, rows: list[int]) -> Iterator[Clause]:
+        for row in rows:
+            yield from self.formula.circuit(*self.pool.circuit(row))
+
+    def _cost(self, model: np.ndarray) -> int:
+        return sum(cost for literal, cost in self.costs if model[abs(literal)] == (literal > 0))
+
+    def _targets(self, model: np.ndarray) -> Tensor:
+        """The hidden targets of a model, and what its output gates make of them."""
+        columns = [torch.from_numpy(model[variables]) for variables in self.formula.hidden]
+        powers = 1 << torch.arange(columns[-1].shape[1])
+        patterns = (columns[-1] * powers).sum(dim=1)
+        columns.append(torch.from_numpy(model[self.formula.gates[-1]])[:, patterns].T)
+        return self.problem.pack(*(from_bits(bits, torch.float64).to(self.problem.device) for bits in columns))
+
+    def _projected(self, model: np.ndarray) -> Tensor:
+        """Targets of a network whose units are fitted, layer by layer, to those of a model."""
+        wanted = self.problem.columns(self._targets(model))
+        h, columns = self.problem.inputs, []
+        for target in wanted:
+            fit = LeastSquares().fit(h, target)
+            h = sign(h @ fit.weight.T.double() + fit.bias.double())
+            columns.append(h)
+        return self.problem.pack(*columns)
+
+    def optima(self, master: Master, most: int) -> tuple[Tensor, bool]:
+        """Up to `most` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are."""
+        found: list[Tensor] = []
+        known = 0
+        while len(found) < most:
+            master.add(self._cut(self.added[known:]))
+            known = len(self.added)
+            answer = master.solve(self.upper, None, lambda: self.report.seconds_left <= 0)
+            if not isinstance(answer, np.ndarray):
+                return torch.stack(found), answer is False
+            if self._separate(answer):
+                continue
+            found.append(self._targets(answer))
+            master.add(self._all_images(answer))
+        return torch.stack(found), False
+
+    def _all_images(self, model: np.ndarray) -> Iterator[Clause]:
+        """Not these hidden columns of the first layer, in any order, negated or not, with these names."""
+        first = self.formula.hidden[0]
+        values = model[first]
+        names = [v if model[v] else -v for v in self.formula.outputs[self.formula.outputs > 0].tolist()]
+        for order in permutations(range(first.shape[1])):
+            for flips in product((False, True), repeat=first.shape[1]):
+                literals = [
+                    [v if bit ^ flips[k] else -v for v, bit in zip(first[:, j].tolist(), values[:, k], strict=True)]
+                    for k, j in enumerate(order)
+                ]
+                yield [-literal for column in literals for literal in column] + [-name for name in names]
+
+
+class _Relay(Report):
+    """The report that a local search beside other workers sees."""
+
+    def __init__(self, search: CircuitSearch, steps: int | None):
+        super().__init__(search.problem, search.report.budget, None)
+        self._search, self._left = search, math.inf if steps is None else steps
+
+    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+        self._search.offer(targets[0])
+
+    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        self._left -= 1
+        return self._left < 0 or self._search.halted()

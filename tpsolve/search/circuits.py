@@ -1,0 +1,139 @@
+"""Circuits: exact training of small networks, targets in a clausal master and circuits of the inputs as cuts."""
+
+import importlib.util
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
+from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.result import Budget
+from tpsolve.search.base import Report, Solver
+from tpsolve.search.circuit_search import CircuitSearch, Master
+from tpsolve.search.cp_sat_master import CpSatMaster
+from tpsolve.search.network_formula import common_measure
+from tpsolve.search.sat_master import SatMaster
+from tpsolve.spins import check_count
+
+SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
+MOST_FIRST = 8
+"""Inputs of a truth table that may be taken as monotone: that of the first unit of a layer."""
+MOST_OTHER = 6
+"""Inputs of any other truth table."""
+MOST_CLAUSES = 5_000_000
+LARGEST_TOTAL = 2**20
+
+
+@dataclass(frozen=True)
+class Circuits(Solver):
+    """Exact training of small networks: the fewest errors that any real weights reach.
+
+    A clausal master proposes targets of all units with few errors. Circuits, sets of points whose signs no
+    hyperplane gives, forbid columns of the first hidden layer that are not separable; thousands drawn at
+    random from the start, further ones as the master meets them. Each forbids its signs to all units and
+    both ways round, and is proved. Units above are truth tables. The limit on the errors rises from what is
+    proved already: a refuted limit raises the bound, targets that the oracle accepts are optimal. A second
+    worker looks for one error fewer than the best known.
+
+    Incumbents come from a local search over columns first. Weights of samples must be multiples of one
+    number, at most 2^20 of them in all. Truth tables limit the widths: 8 units in a hidden layer that one
+    unit reads, 6 if several do.
+
+    One step is one conflict of the master. A budget in steps is spent by one worker, so that equal seeds give
+    equal results. `stats` holds the circuits of the proof, the engine, and with `solutions` > 1 the optimal
+    targets found.
+
+    Args:
+        engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat;
+            auto: glucose4 if python-sat is installed, else cp-sat.
+        workers: threads; None: one a core, at most 2 with a SAT engine.
+        drawn: circuits drawn at random at the start.
+        cuts: most circuits added for one column at a time.
+        local: seconds of local search at the start, at most a fifth of the time limit.
+        solutions: how many optimal target sets to list, up to symmetry.
+    """
+
+    engine: str = "auto"
+    workers: int | None = None
+    drawn: int = 12_000
+    cuts: int = 20
+    local: float = 2.0
+    solutions: int = 1
+
+    name = "circuits"
+    accepts = (NetworkProblem,)
+    exact = True
+    stochastic = True
+
+    def __post_init__(self):
+        for argument, least in (("drawn", 0), ("cuts", 1), ("solutions", 1)):
+            check_count(argument, getattr(self, argument), least)
+        if self.workers is not None:
+            check_count("workers", self.workers, 1)
+        if isinstance(self.local, bool) or not isinstance(self.local, int | float) or not 0 <= self.local < math.inf:
+            raise ArgumentError("local", self.local, "a number of seconds")
+        if self.engine not in ("auto", "cp-sat", *SAT_ENGINES):
+            raise UnknownNameError("engine", str(self.engine), ("auto", "cp-sat", *SAT_ENGINES))
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        assert isinstance(problem, NetworkProblem)
+        for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
+            most = MOST_FIRST if units == 1 else MOST_OTHER
+            if inputs > most:
+                raise TooLargeError(
+                    "problem",
+                    f"{inputs} units in hidden layer {layer + 1}: truth tables of 2^{inputs} entries",
+                    f"at most {most} where {units} read them, for {self.name}",
+                    "Use ColumnSearch() for good networks without a proof.",
+                )
+        clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
+        if clauses > MOST_CLAUSES:
+            raise TooLargeError(
+                "problem",
+                f"{len(problem.inputs)} points: about {clauses:.2g} clauses",
+                f"at most {MOST_CLAUSES:.2g} for {self.name}",
+                "Use fewer samples or units, or ColumnSearch() for good networks without a proof.",
+            )
+        if problem.counts.sum().item() / common_measure(problem) > LARGEST_TOTAL:
+            raise NotAcceptedError(
+                "problem",
+                "weights with no common measure",
+                f"weights that are multiples of one number, at most {LARGEST_TOTAL} of them, for {self.name}",
+                "Round the weights, to three digits for example.",
+            )
+        if self.engine in SAT_ENGINES and not sat_installed():
+            raise MissingLibraryError(f"engine={self.engine}", "python-sat", "python-sat")
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, NetworkProblem)
+        engine = self.engine
+        if engine == "auto":
+            engine = "glucose4" if sat_installed() else "cp-sat"
+        search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
+        with ExitStack() as opened:
+            made: list[Master]
+            if engine == "cp-sat":
+                made = [CpSatMaster(search.formula.count, search.clauses(), search.costs, self.workers)]
+            else:
+                cores = (os.cpu_count() or 1) if self.workers is None else self.workers
+                engines = [engine, "minisat22" if engine == "glucose4" else "glucose4"]
+                made = [
+                    SatMaster(name, search.formula.count, search.clauses(), search.costs, search.upper)
+                    for name in (engines[:1] if budget.steps is not None or cores == 1 else engines)
+                ]
+            masters = [opened.enter_context(master) for master in made]
+            local = self.local if budget.seconds is None else min(self.local, budget.seconds / 5)
+            search.race(masters, local, budget.steps)
+            if search.closed and self.solutions > 1:
+                report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
+        report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
+
+
+def sat_installed() -> bool:
+    """Whether python-sat is there."""
+    return importlib.util.find_spec("pysat") is not None

@@ -1,0 +1,70 @@
+"""A clausal model with a limit on its costs, solved by CP-SAT, which starts anew each time."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tpsolve.search.cp_sat_run import run_cp_sat
+from tpsolve.search.network_formula import Clause
+
+
+class CpSatMaster:
+    """Finds models of clauses with costs of at most a limit, or proves that there are none.
+
+    Args:
+        count: variables of the clauses.
+        costs: what each literal adds if it is true.
+        workers: threads; None: one a core.
+    """
+
+    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], workers: int | None):
+        from ortools.sat.python import cp_model
+
+        self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0
+        self._true: list[Any] = [None, *(self._model.new_bool_var("") for _ in range(count))]
+        self._false: list[Any] = [None, *(v.negated() for v in self._true[1:])]
+        self._cost = self._model.new_int_var(0, sum(cost for _, cost in costs), "")
+        self._model.add(sum(cost * self._literal(literal) for literal, cost in costs) <= self._cost)
+        self.add(clauses)
+
+    def __enter__(self) -> "CpSatMaster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add(self, clauses: Iterable[Clause]) -> None:
+        """Further clauses, from now on."""
+        for clause in clauses:
+            self._model.add_bool_or([self._literal(literal) for literal in clause])
+
+    def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
+        """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.
+
+        Args:
+            steps: conflicts; with a limit one worker alone searches.
+            stop: asked now and then; True ends the search.
+        """
+        from ortools.sat.python import cp_model
+
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1 if steps is not None else self._workers or os.cpu_count() or 1
+        solver.parameters.catch_sigint_signal = False
+        if steps is not None:
+            solver.parameters.max_number_of_conflicts = steps
+        domain = self._model.proto.variables[self._cost.index].domain
+        domain[1] = limit
+        answer = run_cp_sat(solver, self._model, lambda _: stop())
+        self.conflicts += solver.num_conflicts
+        if answer in ("OPTIMAL", "FEASIBLE"):
+            return np.array([False, *(solver.boolean_value(v) for v in self._true[1:])])
+        if answer == "INFEASIBLE":
+            return False
+        if answer == "UNKNOWN":
+            return None
+        raise AssertionError(f"CP-SAT ended with {answer}")
+
+    def _literal(self, literal: int) -> Any:
+        return self._true[literal] if literal > 0 else self._false[-literal]

@@ -1,0 +1,306 @@
+"""Checks a proof of an exact answer from the raw data; nothing here is shared with the search that found it.
+
+Weights and circuits are checked in exact arithmetic. That no network makes fewer errors than the bound is
+refuted anew, by another engine than the one that found it, from clauses built here from their definition:
+
+- x[i, j]: hidden unit j outputs +1 at distinct point i. No unit gives a circuit its signs, or their negation.
+- Each unit above is a truth table over the units below, tied to its output at each point. The first unit of a
+  layer rises in every input and no input is stronger than an earlier one, since the units below may be negated
+  and permuted. No table has patterns a + b = c + d with 1 at a and b and 0 at c and d.
+- A point costs the weight of its samples whose label its outputs don't name; costs sum up to less than the bound.
+"""
+
+import importlib.util
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, gcd, lcm
+from typing import Any
+
+import numpy as np
+
+from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.search.proof import Proof, data_hash
+
+ENGINES = ("cadical195", "cp-sat", "glucose4")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part of a proof; `holds` None: not decided."""
+
+    part: str
+    holds: bool | None
+    words: str
+
+
+def verify_proof(
+    proof: Proof,
+    X: Any,
+    y: Any,
+    weight: Sequence[float] | None = None,
+    *,
+    engine: str | None = None,
+    seconds: float = 3600.0,
+) -> list[Finding]:
+    """One finding for the data, the weights, the circuits and the bound; the first that fails ends the check.
+
+    Args:
+        X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
+        engine: what refutes fewer errors; None: another one than found the proof.
+        seconds: limit of that refutation.
+
+    Raises:
+        UnknownNameError: no such engine.
+        ArgumentError: the engine that found the proof, or none is left.
+    """
+    engine = _another(proof.engine, engine)
+    samples = np.asarray(X, dtype=np.float64)
+    labels = list(y.tolist() if hasattr(y, "tolist") else y)
+    findings: list[Finding] = []
+    for check in (_check_data, _check_weights, _check_circuits):
+        findings.append(check(proof, samples, labels, weight))
+        if not findings[-1].holds:
+            return findings
+    return [*findings, _check_bound(proof, samples, labels, weight, engine, seconds)]
+
+
+def _another(found_by: str, wanted: str | None) -> str:
+    if wanted is not None and wanted not in ENGINES:
+        raise UnknownNameError("engine", wanted, ENGINES)
+    if wanted is not None and wanted == found_by:
+        raise ArgumentError("engine", wanted, "another engine than the one that found the proof")
+    sat = importlib.util.find_spec("pysat") is not None
+    left = [e for e in ENGINES if e != found_by and (sat or e == "cp-sat") and wanted in (None, e)]
+    if not left:
+        raise ArgumentError("engine", wanted, "an engine that is installed", "Run: pip install python-sat")
+    return left[0]
+
+
+# --- exact arithmetic -------------------------------------------------------------------------------------------------
+
+
+def _check_data(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    same = X.ndim == 2 and len(X) == len(y) and data_hash(X, y, weight) == proof.data
+    same = same and tuple(sorted(set(y))) == proof.classes
+    return Finding("data", same, f"{len(y)} samples, the proof's" if same else "not the data of the proof")
+
+
+def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    outputs = len(proof.classes) if len(proof.classes) > 2 else 1
+    sizes = [X.shape[1], *proof.widths, outputs]
+    shapes = [(tuple(w.shape), tuple(b.shape)) for w, b in proof.weights]
+    if shapes != [((n, m), (n,)) for m, n in itertools.pairwise(sizes)]:
+        return Finding("weights", False, f"shapes {shapes} are not those of the network")
+    layers = [
+        [
+            ([Fraction(v) for v in row], Fraction(b))
+            for row, b in zip(w.double().tolist(), bias.double().tolist(), strict=True)
+        ]
+        for w, bias in proof.weights
+    ]
+    costs = _costs(X, y, weight)
+    wrong = sum(
+        sum(c for label, c in cost.items() if label != _named(layers, point, proof.classes))
+        for point, cost in costs.items()
+    )
+    holds = wrong == proof.objective
+    return Finding("weights", holds, f"{wrong} errors" + ("" if holds else f", not {proof.objective} as claimed"))
+
+
+def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:
+    """For each distinct point, in the order of first samples, the weight of each label there."""
+    each = [1] * len(y) if weight is None else [float(w) for w in weight]
+    costs: dict[tuple[float, ...], dict[Any, Fraction]] = {}
+    for row, label, w in zip((X + 0.0).tolist(), y, each, strict=True):
+        cost = costs.setdefault(tuple(row), defaultdict(Fraction))
+        cost[label] += Fraction(w)
+    return costs
+
+
+def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]) -> Any:
+    h = [Fraction(v) for v in point]
+    for layer in layers:
+        h = [Fraction(1 if sum((a * b for a, b in zip(w, h, strict=True)), bias) >= 0 else -1) for w, bias in layer]
+    if len(h) == 1:
+        return classes[h[0] > 0] if len(classes) == 2 or h[0] < 0 else None
+    fired = [k for k, v in enumerate(h) if v > 0]
+    return classes[fired[0]] if len(fired) == 1 else None
+
+
+def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    points = [[Fraction(v) for v in point] + [Fraction(1)] for point in _costs(X, y, weight)]
+    rows = proof.circuits.tolist()
+    for number, row in enumerate(rows):
+        used = [v for v in row if v]
+        if len({abs(v) for v in used}) < len(used) or not used or max(map(abs, used)) > len(points):
+            return Finding("circuits", False, f"circuit {number} names no points")
+        vectors = [[(1 if v > 0 else -1) * a for a in points[abs(v) - 1]] for v in used]
+        if not _sum_to_zero(vectors):
+            return Finding("circuits", False, f"circuit {number} is none: a hyperplane gives its signs")
+    return Finding("circuits", True, f"{len(rows)} circuits, each a conflict")
+
+
+def _sum_to_zero(vectors: list[list[Fraction]]) -> bool:
+    """Whether one combination of the vectors, and no other up to scale, is 0, and all its coefficients are positive."""
+    # Whole numbers: each coordinate times its common denominator.
+    scale = [lcm(*(v[k].denominator for v in vectors)) for k in range(len(vectors[0]))]
+    rows = [[int(v[k] * s) for v in vectors] for k, s in enumerate(scale)]
+    size, pivots = len(vectors), []
+    for column in range(size):
+        at = next((r for r in range(len(pivots), len(rows)) if rows[r][column]), None)
+        if at is None:
+            continue
+        here = len(pivots)
+        rows[here], rows[at] = rows[at], rows[here]
+        pivot = rows[here]
+        for r, row in enumerate(rows):
+            if r != here and row[column]:
+                mixed = [row[k] * pivot[column] - pivot[k] * row[column] for k in range(size)]
+                divisor = gcd(*mixed) or 1
+                rows[r] = [v // divisor for v in mixed]
+        pivots.append(column)
+    if pivots != list(range(size - 1)):
+        return False
+    # pivot * lambda_k + last * lambda_last = 0
+    return all(rows[k][k] * rows[k][size - 1] < 0 for k in range(size - 1))
+
+
+# --- fewer errors are impossible --------------------------------------------------------------------------------------
+
+
+def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
+    if proof.bound > proof.objective:
+        return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
+    costs = list(_costs(X, y, weight).values())
+    paid = sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
+    if proof.bound <= paid:
+        return Finding("bound", True, f"{proof.bound}: contradictory labels alone cost {paid}")
+    below = lcm(*(w.denominator for cost in costs for w in cost.values()))
+    model = _Model(proof, costs, below)
+    # The most that is less than the bound.
+    limit = ceil((proof.bound - paid) * below) - 1
+    refuted = (_cp_sat if engine == "cp-sat" else _sat)(model, limit, engine, seconds)
+    if refuted is None:
+        return Finding("bound", None, f"{proof.bound}: not decided by {engine} in {seconds:g} s")
+    words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
+    return Finding("bound", refuted, f"{proof.bound}: {words}")
+
+
+class _Model:
+    """Clauses over variables from 1, and `costs`: literals and the whole numbers that they add if they are true."""
+
+    def __init__(self, proof: Proof, costs: list[dict[Any, Fraction]], below: int):
+        self.count = 0
+        self.clauses: list[list[int]] = []
+        self.costs: list[tuple[int, int]] = []
+        outputs = len(proof.classes) if len(proof.classes) > 2 else 1
+        columns = [[self._new(width) for _ in costs] for width in (*proof.widths, outputs)]
+        for row in proof.circuits.tolist():
+            used = [v for v in row if v]
+            for unit in range(proof.widths[0]):
+                literals = [columns[0][abs(v) - 1][unit] * (1 if v > 0 else -1) for v in used]
+                self.clauses += [literals, [-literal for literal in literals]]
+        for below_units, above_units in itertools.pairwise(columns):
+            for unit in range(len(above_units[0])):
+                gate = self._gate(len(below_units[0]), first=unit == 0)
+                for inputs, output in zip(below_units, (row[unit] for row in above_units), strict=True):
+                    for b, value in enumerate(gate):
+                        differs = [-x if b >> j & 1 else x for j, x in enumerate(inputs)]
+                        self.clauses += [[*differs, -output, value], [*differs, output, -value]]
+        for cost, row in zip(costs, columns[-1], strict=True):
+            self._charge({label: int(w * below) for label, w in cost.items()}, row, proof.classes)
+
+    def _new(self, count: int) -> list[int]:
+        self.count += count
+        return list(range(self.count - count + 1, self.count + 1))
+
+    def _gate(self, inputs: int, *, first: bool) -> list[int]:
+        gate = self._new(2**inputs)
+        sums = defaultdict(list)
+        for a, b in itertools.combinations(range(2**inputs), 2):
+            sums[tuple((a >> j & 1) + (b >> j & 1) for j in range(inputs))].append((a, b))
+        if first:
+            for b in range(2**inputs):
+                free = [j for j in range(inputs) if not b >> j & 1]
+                self.clauses += [[-gate[b], gate[b | 1 << j]] for j in free]
+                self.clauses += [[-gate[b], gate[b ^ 3 << j]] for j in free if j + 1 < inputs and b >> j + 1 & 1]
+        for pairs in sums.values() if not first or inputs > 5 else ():
+            for (a, b), (c, d) in itertools.permutations(pairs, 2):
+                self.clauses.append([-gate[a], -gate[b], gate[c], gate[d]])
+        return gate
+
+    def _charge(self, cost: dict[Any, int], row: list[int], classes: tuple[Any, ...]) -> None:
+        # Named by falling weight: not one of the first k costs what lies between number k and k + 1.
+        ranked = sorted((label for label in cost if cost[label]), key=lambda label: -cost[label])
+        names: list[int] = []
+        for k, label in enumerate(ranked):
+            (named,) = self._new(1)
+            names.append(named)
+            place = classes.index(label)
+            for unit, output in enumerate(row):
+                fires = place == (unit if len(row) > 1 else 1)
+                self.clauses.append([-named, output if fires else -output])
+            following = cost[ranked[k + 1]] if k + 1 < len(ranked) else 0
+            if len(row) == 1 and k == 1:
+                # One of the two classes is always named.
+                self.clauses.append(names)
+            elif cost[label] > following:
+                (none,) = self._new(1)
+                self.clauses.append([none, *names])
+                self.costs.append((none, cost[label] - following))
+
+
+def _cp_sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
+    from ortools.sat.python import cp_model
+
+    native = cp_model.CpModel()
+    variables: list[Any] = [None, *(native.new_bool_var("") for _ in range(model.count))]
+
+    def literal(number: int) -> Any:
+        return variables[number] if number > 0 else variables[-number].negated()
+
+    for clause in model.clauses:
+        native.add_bool_or([literal(number) for number in clause])
+    native.add(sum(cost * literal(number) for number, cost in model.costs) <= limit)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = seconds
+    answer = solver.solve(native)
+    return {cp_model.INFEASIBLE: True, cp_model.UNKNOWN: None}.get(answer, False)
+
+
+def _sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
+    from pysat.solvers import Solver
+
+    with Solver(name=engine, bootstrap_with=[*model.clauses, *_at_most(model, limit)]) as solver:
+        if engine.startswith("cadical"):
+            # CaDiCaL can't be interrupted.
+            return not solver.solve()
+        timer = threading.Timer(seconds, solver.interrupt)
+        timer.start()
+        answer = solver.solve_limited(expect_interrupt=True)
+        timer.cancel()
+        return None if answer is None else not answer
+
+
+def _at_most(model: _Model, limit: int) -> Iterator[list[int]]:
+    """A sequential counter: row k holds a variable for each sum from 1 to `limit` that the first k costs may reach."""
+    before: list[int] = []
+    for literal, cost in model.costs:
+        if cost > limit:
+            yield [-literal]
+            continue
+        after = model._new(limit)
+        for value in range(1, limit + 1):
+            if before:
+                yield [-before[value - 1], after[value - 1]]
+            if value <= cost:
+                yield [-literal, after[value - 1]]
+            elif before:
+                yield [-literal, -before[value - cost - 1], after[value - 1]]
+        if before:
+            yield [-literal, -before[limit - cost]]
+        before = after
