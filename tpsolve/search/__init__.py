@@ -8,6 +8,7 @@ from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.cross_entropy import CrossEntropy
 from tpsolve.search.curvature_flip import CurvatureFlip
+from tpsolve.search.dichotomies import Dichotomies
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.guided_random import GuidedRandom
@@ -37,6 +38,7 @@ __all__ = [
     "CpSat",
     "CrossEntropy",
     "CurvatureFlip",
+    "Dichotomies",
     "Enumerate",
     "Ftprop",
     "GuidedRandom",

@@ -258,23 +258,38 @@ def improve_columns(
     report: Report,
     generator: torch.Generator,
     *,
-    columns: Tensor | None = None,
     restarts: int = 32,
     seconds: float = math.inf,
+    steps: int | None = None,
     counted: bool = False,
 ) -> None:
-    """Search networks and offer them to `report`, until it stops, for at most `seconds`, or until a bound is met.
+    """Search the columns of `problem`, two classes and one hidden layer of at most 10 units, as `search_columns`.
 
-    Args:
-        problem: two classes, one hidden layer of at most 10 units.
-        columns: the columns to choose from, `(K, M)`; None: all dichotomies where they are few, else lines.
-        restarts: networks searched side by side.
-        counted: whether each step is one of the report's budget.
+    All dichotomies are compared where they are few, else those on lines.
     """
     tables = output_tables(problem, "column search")
-    if columns is None and hyperplanes(problem) <= FEW_HYPERPLANES:
-        columns = dichotomies(problem.inputs)
-    hood = Lines(problem, tables, generator) if columns is None else Listed(problem, tables, generator, columns)
+    if hyperplanes(problem) <= FEW_HYPERPLANES:
+        hood: Neighbourhood = Listed(problem, tables, generator, dichotomies(problem.inputs))
+    else:
+        hood = Lines(problem, tables, generator)
+    search_columns(hood, report, restarts=restarts, seconds=seconds, steps=steps, counted=counted)
+
+
+def search_columns(
+    hood: Neighbourhood,
+    report: Report,
+    *,
+    restarts: int,
+    seconds: float = math.inf,
+    steps: int | None = None,
+    counted: bool = False,
+) -> None:
+    """Improve `restarts` networks side by side, and offer the best, until the report stops.
+
+    Args:
+        seconds, steps: the most to spend.
+        counted: whether each step is one of the report's budget.
+    """
     until = report.seconds + seconds
     state = hood.start(restarts)
     best, level = state.copy(), state.score.clone()
@@ -283,7 +298,7 @@ def improve_columns(
         best.keep(state, state.score > best.score)
         offered = _offer(hood, best, offered, report)
         stopped = report.step() if counted else report.pulse()
-        if stopped or report.seconds >= until:
+        if stopped or report.seconds >= until or turn == steps:
             return
         hood.step(state, turn % hood.units)
         turn += 1

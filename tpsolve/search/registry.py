@@ -14,6 +14,7 @@ from tpsolve.search.compose import Composite
 from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.cross_entropy import CrossEntropy
 from tpsolve.search.curvature_flip import CurvatureFlip
+from tpsolve.search.dichotomies import Dichotomies
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.guided_random import GuidedRandom
@@ -53,6 +54,7 @@ _KINDS: tuple[type[Solver], ...] = (
     Circuits,
     Ftprop,
     Surrogate,
+    Dichotomies,
 )
 
 SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in _KINDS}

@@ -34,9 +34,9 @@ class OutputTables:
         return 8 if len(self.signs) < 10_000 else 2
 
     def best(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest `sums . table` and the number of its table, `(B,)` each, of `sums (B, 2^h)` float32."""
+        """The largest `sums . table` and the number of its table, `(B,)` each, of `sums (B, 2^h)`."""
         size = max(1, _ELEMENTS // len(self.signs))
-        found = [(part @ self.signs.T).max(dim=1) for part in sums.split(size)]
+        found = [(part @ self.signs.T.to(part.dtype)).max(dim=1) for part in sums.split(size)]
         return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 

@@ -1,6 +1,7 @@
 """All dichotomies of some points: every sign pattern that an affine hyperplane can give them."""
 
 import math
+from collections.abc import Callable
 from itertools import count
 
 import torch
@@ -11,14 +12,18 @@ from tpsolve.errors import ShapeError, TooLargeError
 from tpsolve.units.data import group_rows, read_numbers
 from tpsolve.units.orientation import Orientation
 
-MOST_ENTRIES = 2**31
-"""Signs in the largest answer given: 2 GB."""
+MOST_ENTRIES = 2**29
+"""Signs in the largest answer given: half a gigabyte."""
 MOST_HYPERPLANES = 2**25
 """Hyperplanes through points that are looked at."""
-_BLOCK = 2**22
+_BLOCK = 2**18
 
 
-def dichotomies(inputs: Tensor) -> Tensor:
+class StoppedError(Exception):
+    """`stop` said so."""
+
+
+def dichotomies(inputs: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
     """Every separable sign pattern of the points, one of each pair of opposites: `(K, N)` int8 in {-1, +1}.
 
     Each is +1 on the first point, and none occurs twice. Exact: a pattern is here if and only if some
@@ -33,22 +38,17 @@ def dichotomies(inputs: Tensor) -> Tensor:
 
     Args:
         inputs: `(N, n)` finite.
+        stop: asked every few milliseconds; True ends the enumeration.
 
     Raises:
         TooLargeError: by `dichotomy_count`, more of them than memory or patience holds.
         ArgumentError: as `UnitLearner.fit`.
+        StoppedError: `stop` said so.
     """
-    x = read_numbers("inputs", inputs)
-    if x.dim() != 2 or 0 in x.shape:
-        raise ShapeError("inputs", f"shape {tuple(x.shape)}", "(samples, features), at least one of each")
-    group = group_rows(x)
-    points = x.new_empty(int(group.max()) + 1, x.shape[1], dtype=torch.float64)
-    points[group] = x.double()
-    rows = _essential(points)
-    _check_size(len(rows), rows.shape[1] - 1, len(x))
+    group, rows = _checked(inputs)
     for draw in count():
         try:
-            found = _Cells(rows, draw).all()
+            found = _Cells(rows, draw, stop).all()
             break
         except _NotGenericError:
             continue
@@ -67,15 +67,30 @@ def dichotomy_count(points: int, dimension: int) -> int:
     return sum(math.comb(points - 1, i) for i in range(dimension + 1))
 
 
-def _check_size(points: int, dimension: int, samples: int) -> None:
-    patterns, hyperplanes = dichotomy_count(points, dimension), math.comb(points, dimension)
-    if patterns * samples > MOST_ENTRIES or hyperplanes > MOST_HYPERPLANES:
+def check_dichotomies(inputs: Tensor) -> None:
+    """Raise what `dichotomies` raises, before any work."""
+    _checked(inputs)
+
+
+def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct point of each input, and these points as rows of full rank."""
+    x = read_numbers("inputs", inputs)
+    if x.dim() != 2 or 0 in x.shape:
+        raise ShapeError("inputs", f"shape {tuple(x.shape)}", "(samples, features), at least one of each")
+    group = group_rows(x)
+    points = x.new_empty(int(group.max()) + 1, x.shape[1], dtype=torch.float64)
+    points[group] = x.double()
+    rows = _essential(points)
+    dimension = rows.shape[1] - 1
+    patterns, hyperplanes = dichotomy_count(len(rows), dimension), math.comb(len(rows), dimension)
+    if patterns * len(x) > MOST_ENTRIES or hyperplanes > MOST_HYPERPLANES:
         raise TooLargeError(
             "inputs",
-            f"{points} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
-            f"at most {MOST_ENTRIES // samples:.3g} of them and {MOST_HYPERPLANES:.3g} hyperplanes",
+            f"{len(rows)} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
+            f"at most {MOST_ENTRIES // len(x):.3g} of them and {MOST_HYPERPLANES:.3g} hyperplanes",
             "Use fewer samples or features, or a solver that does not list them, such as Circuits() or ColumnSearch().",
         )
+    return group, rows
 
 
 def _essential(points: Tensor) -> Tensor:
@@ -102,7 +117,8 @@ class _Cells:
     sets of rows are treated side by side; a cell is its signs `(m,)` on a set of m rows, and the set's number.
     """
 
-    def __init__(self, rows: Tensor, draw: int):
+    def __init__(self, rows: Tensor, draw: int, stop: Callable[[], bool] | None):
+        self.stop = stop
         self.n, self.d = rows.shape
         generator = torch.Generator().manual_seed(draw)
         reach = 2 ** (20 + 4 * min(draw, 6))
@@ -128,6 +144,8 @@ class _Cells:
         size = max(1, _BLOCK // (m + 1))
         cells, owners, vertices, homes = [], [], [], []
         for first in range(0, groups * each, size):
+            if self.stop is not None and self.stop():
+                raise StoppedError
             number = torch.arange(first, min(first + size, groups * each))
             owner, local = (number // each).to(sets.device), _choices(m, choose, number % each).to(sets.device)
             signs, local, owner, crowded, home = self._vertices(sets, owner, local, level)
