@@ -3,6 +3,7 @@
 from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Callback, Report, Solver
 from tpsolve.search.beam import Beam
+from tpsolve.search.big_m import BigM
 from tpsolve.search.circuits import Circuits
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.cp_sat import CpSat
@@ -27,11 +28,13 @@ from tpsolve.search.solve import solve
 from tpsolve.search.surrogate import Surrogate
 from tpsolve.search.tabu import Tabu
 from tpsolve.search.warm_start import WarmStart
+from tpsolve.search.weight_box import WeightBox
 
 __all__ = [
     "SOLVERS",
     "Anneal",
     "Beam",
+    "BigM",
     "Callback",
     "Circuits",
     "ColumnSearch",
@@ -57,6 +60,7 @@ __all__ = [
     "Surrogate",
     "Tabu",
     "WarmStart",
+    "WeightBox",
     "find_solver",
     "solve",
     "solver_text",

@@ -8,6 +8,7 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.anneal import Anneal
 from tpsolve.search.base import Solver
 from tpsolve.search.beam import Beam
+from tpsolve.search.big_m import BigM
 from tpsolve.search.circuits import Circuits
 from tpsolve.search.column_search import ColumnSearch
 from tpsolve.search.compose import Composite
@@ -30,6 +31,7 @@ from tpsolve.search.sign_gradient import SignGradient
 from tpsolve.search.surrogate import Surrogate
 from tpsolve.search.tabu import Tabu
 from tpsolve.search.warm_start import WarmStart
+from tpsolve.search.weight_box import WeightBox
 
 _KINDS: tuple[type[Solver], ...] = (
     Keep,
@@ -55,6 +57,8 @@ _KINDS: tuple[type[Solver], ...] = (
     Ftprop,
     Surrogate,
     Dichotomies,
+    WeightBox,
+    BigM,
 )
 
 SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in _KINDS}
