@@ -102,12 +102,10 @@ def check_shape(argument: str, tensor: Tensor, expected: Sequence[int], meaning:
         raise ShapeError(argument, f"shape {tuple(tensor.shape)}", f"{tuple(expected)} = {meaning}")
 
 
-def check_device(argument: str, tensor: Tensor, device: torch.device) -> None:
-    """Raise DeviceError unless `tensor` lies on `device`."""
+def check_device(argument: str, tensor: Tensor, device: torch.device, where: str = "where the weight lies") -> None:
+    """Raise DeviceError unless `tensor` lies on `device`; `where` says what else lies there."""
     if tensor.device != device:
-        raise DeviceError(
-            argument, f"a tensor on {tensor.device}", f"{device}, where the weight lies", "Move it with .to()."
-        )
+        raise DeviceError(argument, f"a tensor on {tensor.device}", f"{device}, {where}", "Move it with .to().")
 
 
 def find_device(name: str) -> torch.device:

@@ -1,18 +1,19 @@
-"""What a unit learner is, what it returns, and the meter through which it spends its budget."""
+"""What a unit learner is, what it is given and returns, and the meter through which it spends its budget."""
 
 import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, BudgetError
 from tpsolve.result import Budget, Progress
-from tpsolve.spins import check_device, check_shape, check_tensor, sign
+from tpsolve.spins import check_count, check_device, check_shape, check_tensor, sign
+from tpsolve.units.data import Samples, check_samples
 
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True ends the fit, which then returns what it has."""
@@ -62,57 +63,6 @@ class UnitFit(Units):
     seconds: float
 
 
-@dataclass(frozen=True)
-class UnitLearner(ABC):
-    """Settings of a learner; all its state lives inside the call.
-
-    Args:
-        bias: whether the units have a bias, which is never penalised.
-        chunk: units fitted at once; None: as many as keep the working memory near 1 GB.
-    """
-
-    bias: bool = True
-    chunk: int | None = None
-
-    name: ClassVar[str] = ""
-    """Its name in `LEARNERS` and on the command line."""
-    convex: ClassVar[bool] = True
-    """Whether what it minimises is convex, so that a small gap means a global optimum."""
-    stochastic: ClassVar[bool] = False
-    """Whether its result depends on the generator."""
-
-    def __post_init__(self):
-        if self.chunk is not None and not (isinstance(self.chunk, int) and self.chunk > 0):
-            raise ArgumentError("chunk", self.chunk, "a positive whole number of units, or None")
-
-    @abstractmethod
-    def fit(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        weight: Tensor | None = None,
-        *,
-        start: Units | None = None,
-        budget: Budget | None = None,
-        callback: Callback | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Units:
-        """Fit m units at once, on the device and in the dtype of `inputs`.
-
-        Args:
-            inputs: `(N, n)` finite.
-            targets: `(N, m)` in {-1, 0, +1}; 0: the unit does not care for this sample.
-            weight: `(N, m)` >= 0, by default 1: how much the sample counts for the unit.
-            start: units to start from, a warm start.
-            budget: by default none: until converged.
-            callback: sees the mean objective of the units as the fit goes on.
-            generator: for learners that draw; by default seeded with 0.
-
-        Raises:
-            ArgumentError: one of its kinds, for what can't be fitted (see `tpsolve.errors`).
-        """
-
-
 class Meter:
     """Counts steps and seconds of one fit against its budget, and calls back."""
 
@@ -147,12 +97,95 @@ class Meter:
         return self.stopped
 
 
-def check_start(start: Units | None, units: int, inputs: Tensor) -> Units | None:
-    """`start` in the dtype of `inputs`, or raise if its shape or device does not fit."""
-    if start is None:
-        return None
+@dataclass(frozen=True)
+class Task:
+    """What a learner is given, checked.
+
+    Args:
+        samples: as given, unmerged.
+        start: on the device of the samples; None: no warm start.
+        meter: running.
+        generator: for learners that draw.
+    """
+
+    samples: Samples
+    start: Units | None
+    meter: Meter
+    generator: torch.Generator
+
+
+Fit = TypeVar("Fit", bound=Units, covariant=True)
+
+
+@dataclass(frozen=True)
+class UnitLearner(ABC, Generic[Fit]):
+    """Settings of a learner; all its state lives inside the call.
+
+    Args:
+        bias: whether the units have a bias, which is never penalised.
+        chunk: units fitted at once; None: as many as keep the working memory near 1 GB.
+    """
+
+    bias: bool = True
+    chunk: int | None = None
+
+    name: ClassVar[str] = ""
+    """Its name in `LEARNERS` and on the command line."""
+    convex: ClassVar[bool] = True
+    """Whether what it minimises is convex, so that a small gap means a global optimum."""
+    stochastic: ClassVar[bool] = False
+    """Whether its result depends on the generator."""
+
+    def __post_init__(self):
+        if not isinstance(self.bias, bool):
+            raise ArgumentError("bias", self.bias, "True or False")
+        if self.chunk is not None:
+            check_count("chunk", self.chunk, 1)
+
+    def fit(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+        *,
+        start: Units | None = None,
+        budget: Budget | None = None,
+        callback: Callback | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Fit:
+        """Fit m units at once, on the device and in the dtype of `inputs`.
+
+        Args:
+            inputs: `(N, n)` finite.
+            targets: `(N, m)` in {-1, 0, +1}; 0: the unit does not care for this sample.
+            weight: `(N, m)` >= 0, by default 1: how much the sample counts for the unit.
+            start: units to start from, a warm start.
+            budget: by default none: until converged.
+            callback: sees the mean objective of the units as the fit goes on.
+            generator: for learners that draw; by default seeded with 0. Equal seeds give equal weights on one device.
+
+        Raises:
+            ArgumentError: one of its kinds, for what can't be fitted (see `tpsolve.errors`).
+        """
+        samples = check_samples(inputs, targets, weight)
+        begun = None if start is None else _check_start(start, samples)
+        if budget is not None and not isinstance(budget, Budget):
+            raise BudgetError("budget", budget, "a Budget", "For example Budget(seconds=10).")
+        meter = Meter(budget, callback)
+        return self.learn(Task(samples, begun, meter, generator or torch.Generator().manual_seed(0)))
+
+    @abstractmethod
+    def learn(self, task: Task) -> Fit:
+        """What `fit` returns; the learner's own part."""
+
+
+def _check_start(start: Units, samples: Samples) -> Units:
+    if not isinstance(start, Units):
+        raise ArgumentError("start", type(start).__name__, "Units, such as an earlier fit")
+    units, features = samples.targets.shape[1], samples.inputs.shape[1]
+    for argument, tensor in (("start.weight", start.weight), ("start.bias", start.bias)):
+        check_device(argument, tensor, samples.inputs.device, "where the inputs lie")
     weight, bias = check_tensor("start.weight", start.weight), check_tensor("start.bias", start.bias)
-    check_shape("start.weight", weight, (units, inputs.shape[1]), "(units, features)")
+    check_shape("start.weight", weight, (units, features), "(units, features)")
     check_shape("start.bias", bias, (units,), "(units,)")
-    check_device("start.weight", weight, inputs.device)
-    return Units(weight.to(inputs.dtype), bias.to(inputs.dtype))
+    return Units(weight, bias)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve.units.base import Units
+
 _MOST_ROTATED = 2048
 
 
@@ -33,8 +35,9 @@ class Basis:
         raw = weight.T if self.rotation is None else weight.T @ self.rotation.T
         return raw.contiguous(), bias - raw @ self.centre
 
-    def from_raw(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The other way; what lies outside the span of the inputs is dropped."""
+    def from_raw(self, start: Units, units: slice) -> tuple[Tensor, Tensor]:
+        """The other way for some units; what lies outside the span of the inputs is dropped."""
+        weight, bias = start.weight[units].to(self.inputs.dtype), start.bias[units].to(self.inputs.dtype)
         own = weight if self.rotation is None else weight @ self.rotation
         return own.T.contiguous(), bias + weight @ self.centre
 

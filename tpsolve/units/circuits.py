@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError, ShapeError
+from tpsolve.errors import ShapeError
+from tpsolve.spins import check_count
 from tpsolve.units.base import Meter
-from tpsolve.units.data import Samples, check_samples, merge_duplicates
-from tpsolve.units.frame import make_frame
+from tpsolve.units.data import check_samples, raw_rows
 from tpsolve.units.hard_margin import fit_hard_margin
+from tpsolve.units.ledger import Ledger
 from tpsolve.units.purify import purify
-from tpsolve.units.separability import Search, Separability
+from tpsolve.units.separability import Separability
+from tpsolve.units.stages import Stages
 from tpsolve.units.verification import CircuitChecker
 
 _ROUNDS = 6
@@ -46,23 +48,23 @@ def circuits(
     Raises:
         ArgumentError: k < 1, or as `UnitLearner.fit`.
     """
-    if not isinstance(k, int) or k < 1:
-        raise ArgumentError("k", k, "a positive whole number")
+    check_count("k", k, 1)
     column = targets[:, None] if isinstance(targets, Tensor) and targets.dim() == 1 else targets
     samples = check_samples(inputs, column)
     if samples.targets.shape[1] != 1:
         raise ShapeError("targets", f"{samples.targets.shape[1]} columns", "one column")
     generator = generator or torch.Generator().manual_seed(0)
     x, t = samples.inputs.double(), samples.targets.double()
-    merged = merge_duplicates(Samples(x, t))
-    search = Search(x, t, merged, make_frame(merged.inputs, bias), bias)
+    stages = Stages(Ledger(x, t, bias))
     checker, found = CircuitChecker(x, bias), set()
     signs = [int(v) for v in t[:, 0].tolist()]
     draws = k
     for _ in range(_ROUNDS):
         before = len(found)
-        for support in _draw(search, draws, generator):
-            if support and checker.is_circuit(support, [signs[i] for i in support]):
+        drawn = [support for support in _draw(stages, draws, generator) if support]
+        checker.learn(drawn)
+        for support in drawn:
+            if checker.is_circuit(support, [signs[i] for i in support]):
                 found.add(tuple(support))
         if len(found) >= k or (not found and _ > 0):
             break
@@ -74,8 +76,8 @@ def circuits(
     return [Circuit(rows := torch.tensor(s, device=x.device), samples.targets[rows, 0]) for s in best]
 
 
-def _draw(search: Search, draws: int, generator: torch.Generator) -> list[list[int]]:
-    points, column = search.frame.points, search.merged.targets
+def _draw(stages: Stages, draws: int, generator: torch.Generator) -> list[list[int]]:
+    points, column = stages.frame.points, stages.merged.targets
     t = column.expand(-1, draws).contiguous()
     noise = torch.rand(t.shape, generator=generator, device=generator.device, dtype=torch.float64)
     # Weights over several orders of magnitude: problems with different active samples.
@@ -85,7 +87,7 @@ def _draw(search: Search, draws: int, generator: torch.Generator) -> list[list[i
     if not len(no):
         return []
     support = purify(points, t[:, no], hard.slack[:, no], generator)
-    raw = search.raw_support(support, t[:, no], torch.zeros_like(no))
+    raw = raw_rows(stages.merged, stages.ledger.t.expand(-1, len(no)), support, torch.zeros_like(no))
     return [[i for i in row if i >= 0] for row in raw.tolist()]
 
 

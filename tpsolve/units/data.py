@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError, DeviceError, ShapeError, TooLargeError, ValueSetError
-from tpsolve.spins import check_shape, check_tensor, check_values
+from tpsolve.spins import check_device, check_shape, check_tensor, check_values
 
 WORKING_ELEMENTS = 2**25
 """Numbers in one working array of a chunk; a learner keeps a handful of such arrays."""
@@ -21,13 +21,15 @@ class Samples:
         inputs: `(N, n)` float32 or float64, finite.
         targets: `(N, m)` in {-1, 0, +1}, same dtype.
         weight: `(N, m)` >= 0, or None for 1 everywhere.
-        group: `(N0,)` int64, for each sample given the row of `distinct` that it equals; None: unmerged.
+        group: `(N0,)` int64, the distinct point that each sample given equals; None: unmerged.
+        point: `(N,)` int64, the distinct point of each merged row; None: unmerged.
     """
 
     inputs: Tensor
     targets: Tensor
     weight: Tensor | None = None
     group: Tensor | None = None
+    point: Tensor | None = None
 
     def chunks(self, chunk: int | None) -> list[slice]:
         """Slices of the units, of `chunk` units each or as many as the working memory holds."""
@@ -46,6 +48,10 @@ def read_numbers(argument: str, value: object) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         return check_tensor(argument, value)
+    if tensor.device.type == "meta":
+        raise DeviceError(
+            argument, "a tensor on meta", "a device that holds numbers", "Move it with .to_empty() and fill it."
+        )
     if not tensor.is_floating_point() and not tensor.is_complex():
         exact = tensor.to(torch.float64)
         if tensor.numel() and int(tensor.abs().max()) > 2**53:
@@ -102,7 +108,32 @@ def merge_duplicates(samples: Samples) -> Samples:
     only_minus = torch.where(split[:, None], 0.0, minus)
     first = plus + only_minus
     targets = torch.cat([torch.sign(plus - only_minus), -torch.sign(minus[split])])
-    return Samples(torch.cat([distinct, distinct[split]]), targets, torch.cat([first, minus[split]]), group)
+    point = torch.cat([torch.arange(rows, device=group.device), split.nonzero()[:, 0]])
+    return Samples(distinct[point], targets, torch.cat([first, minus[split]]), group, point)
+
+
+def raw_rows(merged: Samples, targets: Tensor, rows: Tensor, units: Tensor) -> Tensor:
+    """Rows `(c, s)` of merged samples as samples given, rising, -1 last: the first at that point with that target.
+
+    Args:
+        targets: `(N0, c)`, of the samples given, for these units.
+        rows: -1 stands for none.
+        units: `(c,)`, whose targets the merged rows have.
+    """
+    count = len(targets)
+    if merged.group is not None and merged.point is not None:
+        inner = rows.clamp(min=0)
+        sign, point = merged.targets[inner, units[:, None]], merged.point[inner]
+        number, place = torch.arange(count, device=rows.device)[:, None], merged.group[:, None].expand_as(targets)
+        empty = torch.full((int(merged.group.max()) + 1, len(units)), count, device=rows.device)
+        column = torch.arange(len(units), device=rows.device)[:, None]
+        plus, minus = (
+            empty.scatter_reduce(0, place, torch.where(targets == s, number, count), "amin")[point, column]
+            for s in (1, -1)
+        )
+        rows = torch.where(rows >= 0, torch.where(sign > 0, plus, minus), -1)
+    rising = torch.where(rows < 0, count, rows).sort(dim=1).values
+    return torch.where(rising < count, rising, -1)
 
 
 def group_rows(inputs: Tensor) -> Tensor:
@@ -133,12 +164,9 @@ def measure(samples: Samples, weight: Tensor, bias: Tensor) -> tuple[Tensor, Ten
 
 
 def _beside(inputs: Tensor, argument: str, value: object) -> Tensor:
-    tensor = check_tensor(argument, value, inputs.device)
-    if tensor.device != inputs.device:
-        raise DeviceError(
-            argument, f"a tensor on {tensor.device}", f"{inputs.device}, where the inputs lie", "Move it with .to()."
-        )
-    return tensor.to(inputs.dtype)
+    if isinstance(value, Tensor):
+        check_device(argument, value, inputs.device, "where the inputs lie")
+    return check_tensor(argument, value, inputs.device).to(inputs.dtype)
 
 
 def _check_memory(inputs: Tensor, targets: Tensor) -> None:

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.result import Budget
-from tpsolve.units.base import Callback, Meter, UnitFit, UnitLearner, Units, check_start
+from tpsolve.units.base import Meter, Task, UnitFit, UnitLearner, Units
 from tpsolve.units.basis import make_basis
-from tpsolve.units.data import Samples, check_samples, measure, merge_duplicates
+from tpsolve.units.data import Samples, measure, merge_duplicates
 from tpsolve.units.margin_loss import MarginLoss
 from tpsolve.units.newton import Point, Problem, start_at
 
 
 @dataclass(frozen=True)
-class Penalised(UnitLearner):
+class Penalised(UnitLearner[UnitFit]):
     """Minimises l2/2 |w|^2 + the weighted mean of a loss over the samples with a target; the bias is free.
+
+    One step is a Newton step of a chunk of units. Nothing is drawn.
 
     Args:
         l2: the penalty.
@@ -48,28 +49,14 @@ class Penalised(UnitLearner):
     def solve(self, problem: Problem, point: Point, meter: Meter) -> None:
         """Move `point` until its units have converged or the meter has stopped."""
 
-    def fit(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        weight: Tensor | None = None,
-        *,
-        start: Units | None = None,
-        budget: Budget | None = None,
-        callback: Callback | None = None,
-        generator: torch.Generator | None = None,
-    ) -> UnitFit:
-        """As `UnitLearner.fit`; one step is a Newton step of a chunk of units. Nothing is drawn."""
-        given = check_samples(inputs, targets, weight)
-        meter = Meter(budget, callback)
+    def learn(self, task: Task) -> UnitFit:
+        given, meter = task.samples, task.meter
         samples = merge_duplicates(_cared_for(_in_double(given) if self.needs_double else given))
-        begun = check_start(start, samples.targets.shape[1], samples.inputs)
         basis = make_basis(samples.inputs, self.bias)
         parts = []
         for units in samples.chunks(self.chunk):
             problem = Problem(basis, samples.targets[:, units], _counts(samples, units), float(self.l2))
-            own = (None, None) if begun is None else basis.from_raw(begun.weight[units], begun.bias[units])
-            point = start_at(problem, *own)
+            point = start_at(problem, *((None, None) if task.start is None else basis.from_raw(task.start, units)))
             if not meter.stopped:
                 self.solve(problem, point, meter)
             parts.append((*basis.to_raw(point.weight, point.bias), point.gap, point.converged, point.steps))

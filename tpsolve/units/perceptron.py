@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
-from tpsolve.errors import ArgumentError, UnknownNameError
-from tpsolve.result import Budget
-from tpsolve.units.base import Callback, Meter, UnitFit, UnitLearner, Units, check_start
-from tpsolve.units.data import check_samples, measure, merge_duplicates
+from tpsolve.errors import UnknownNameError
+from tpsolve.spins import check_count
+from tpsolve.units.base import Task, UnitFit, UnitLearner
+from tpsolve.units.data import measure, merge_duplicates
 
 
 @dataclass(frozen=True)
-class Perceptron(UnitLearner):
+class Perceptron(UnitLearner[UnitFit]):
     """Adds weight * t x of every sample that a unit gets wrong (t z <= 0), in shuffled batches.
 
     A unit has converged when it makes no error, which happens after finitely many steps if its targets are
@@ -41,35 +40,19 @@ class Perceptron(UnitLearner):
         if self.keep not in ("pocket", "averaged", "last"):
             raise UnknownNameError("keep", str(self.keep), ("pocket", "averaged", "last"))
         for argument in ("batch", "passes"):
-            value = getattr(self, argument)
-            if not (isinstance(value, int) and value > 0):
-                raise ArgumentError(argument, value, "a positive whole number")
+            check_count(argument, getattr(self, argument), 1)
 
-    def fit(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        weight: Tensor | None = None,
-        *,
-        start: Units | None = None,
-        budget: Budget | None = None,
-        callback: Callback | None = None,
-        generator: torch.Generator | None = None,
-    ) -> UnitFit:
-        """As `UnitLearner.fit`; equal seeds give equal weights on one device."""
-        given = check_samples(inputs, targets, weight)
-        meter = Meter(budget, callback)
-        generator = generator or torch.Generator().manual_seed(0)
+    def learn(self, task: Task) -> UnitFit:
+        given, meter = task.samples, task.meter
         samples = merge_duplicates(given)
         x, device = samples.inputs, samples.inputs.device
-        begun = check_start(start, samples.targets.shape[1], x)
         # One scale for all leaves Rosenblatt's rule as it is, and keeps the bias in proportion.
         reach = float(x.abs().max()) or 1.0
         wide = torch.cat([x / reach, x.new_full((len(x), 1), float(self.bias))], dim=1)
         rows, units = samples.targets.shape
         state = x.new_zeros(wide.shape[1], units)
-        if begun is not None:
-            state = torch.cat([begun.weight.T * reach, begun.bias[None]])
+        if task.start is not None:
+            state = torch.cat([task.start.weight.T * reach, task.start.bias[None]]).to(x.dtype)
         counts = samples.targets.abs() if samples.weight is None else samples.targets.abs() * samples.weight
         step = counts / counts.amax(dim=0).clamp(min=torch.finfo(x.dtype).tiny)
         total, mean, seen = step.sum(dim=0), torch.zeros_like(state), 0
@@ -84,7 +67,7 @@ class Perceptron(UnitLearner):
             if not bool(unfinished.any()) or passed == self.passes or (passed and meter.step(least)):
                 break
             steps += unfinished
-            order = torch.randperm(rows, generator=generator, device=generator.device).to(device)
+            order = torch.randperm(rows, generator=task.generator, device=task.generator.device).to(device)
             for part in order.split(self.batch):
                 t = samples.targets[part]
                 mistakes = step[part] * t * (t * (wide[part] @ state) <= 0)
