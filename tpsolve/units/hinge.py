@@ -9,24 +9,28 @@ from torch import Tensor
 
 from tpsolve.errors import ArgumentError
 from tpsolve.units.base import Meter
+from tpsolve.units.direct import is_direct
 from tpsolve.units.margin_loss import HINGE, MarginLoss, smooth_hinge
-from tpsolve.units.newton import Point, Problem, minimise
+from tpsolve.units.newton import Point, Problem, minimise, newton_direction
 from tpsolve.units.penalised import Penalised
 
 # Wide enough that samples curve the smoothing at zero weights, where every margin is 0.
-_FIRST_WIDTH, _LAST_WIDTH, _NARROWER = 2.0, 1e-6, 0.3
+_FIRST_WIDTH, _LAST_WIDTH, _NARROWER = 2.0, 1e-8, 0.3
+# The minima must be exact for the next one to be told from them.
+_STATIONARY = 1e-9
 
 
 @dataclass(frozen=True)
 class Hinge(Penalised):
-    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings.
+    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings, each begun where the
+    samples that curve the last one put its minimum.
 
     `gap` is the duality gap, relative to the objective or, where that is smaller, to a thousandth of what
     zero weights cost: a proof that no weights are better by more. l2 must be positive: without it
     the dual bound is vacuous. Source: Chapelle, "Training a support vector machine in the primal" (2007).
     """
 
-    tolerance: float = 1e-3
+    tolerance: float = 1e-6
 
     name: ClassVar[str] = "hinge"
     loss: ClassVar[MarginLoss] = HINGE
@@ -44,26 +48,38 @@ class Hinge(Penalised):
 def narrow(problem: Problem, point: Point, meter: Meter, tolerance: float, last_width: float) -> None:
     """Follow the minima of smoothed hinges until the duality gap is small, each unit until its own is."""
     left = torch.arange(len(point.bias), device=point.bias.device)
-    width = _FIRST_WIDTH
-    while len(left) and not meter.stopped:
-        chosen = torch.zeros_like(point.converged)
-        chosen[left] = True
-        own = problem.part(chosen)
-        inner = Point(
-            point.weight[:, left], point.bias[left], point.z[:, left],
-            point.gap[left], point.steps[left], torch.zeros_like(left, dtype=torch.bool),
-        )  # fmt: skip
+    own, inner, width = problem, point.part(torch.ones_like(point.converged)), _FIRST_WIDTH
+    while True:
         loss = smooth_hinge(width)
-        # The gradient errs by as much as the smoothing does, not less.
-        minimise(own, loss, inner, max(1e-7, min(1e-3, tolerance, 0.1 * width)), meter)
-        gap = duality_gap(own, loss, inner)
-        point.weight[:, left], point.bias[left], point.z[:, left] = inner.weight, inner.bias, inner.z
-        point.gap[left], point.steps[left] = gap, inner.steps
-        point.converged[left] = gap <= tolerance
-        left = left[gap > tolerance]
-        if width <= last_width:
+        minimise(own, loss, inner, _STATIONARY, meter, direct=True)
+        inner.gap = duality_gap(own, loss, inner)
+        inner.converged = inner.gap <= tolerance
+        point.write(left, inner)
+        still_open = ~inner.converged
+        if meter.stopped or width <= last_width or not bool(still_open.any()):
             return
-        width = max(last_width, width * _NARROWER)
+        own, inner, left = own.part(still_open), inner.part(still_open), left[still_open]
+        narrower = max(last_width, width * _NARROWER)
+        _follow(own, inner, width, narrower)
+        width = narrower
+
+
+def _follow(problem: Problem, point: Point, width: float, narrower: float) -> None:
+    """Move `point` to where the minimum of the narrower smoothing lies if the same samples curve it."""
+    t = problem.targets
+    shortfall = 1 - t * point.z
+    curved = (shortfall > 0) & (shortfall < width)
+    curvature = curved.to(t.dtype).mul_(problem.counts) / narrower
+    if not is_direct(problem.basis, curvature):
+        return
+    slope = -t * problem.counts * torch.where(curved, shortfall / narrower, (shortfall >= width).to(t.dtype))
+    gradient = torch.addmm(point.weight, problem.basis.inputs.T, slope, beta=problem.l2)
+    v, vb = newton_direction(problem, curvature, gradient, slope.sum(dim=0) * problem.basis.bias)
+    z = point.z + torch.addmm(vb, problem.basis.inputs, v)
+    loss = smooth_hinge(narrower)
+    better = problem.objective(loss, point.weight + v, z) < problem.objective(loss, point.weight, point.z)
+    point.weight, point.z = torch.where(better, point.weight + v, point.weight), torch.where(better, z, point.z)
+    point.bias = torch.where(better, point.bias + vb, point.bias)
 
 
 def duality_gap(problem: Problem, loss: MarginLoss, point: Point) -> Tensor:

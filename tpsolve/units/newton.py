@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tpsolve.units.base import Meter
 from tpsolve.units.basis import Basis
+from tpsolve.units.direct import direction, is_direct
 from tpsolve.units.margin_loss import MarginLoss
 
 _MOST_STEPS = 200
@@ -33,6 +34,16 @@ class Point:
     gap: Tensor
     steps: Tensor
     converged: Tensor
+
+    def part(self, units: Tensor) -> "Point":
+        """A copy of the units of `units (c,)` bool alone."""
+        weight, z = self.weight[:, units], self.z[:, units]
+        return Point(weight, self.bias[units], z, self.gap[units], self.steps[units], self.converged[units])
+
+    def write(self, units: Tensor, other: "Point") -> None:
+        """Set the units numbered `units (c,)` to those of `other`."""
+        self.weight[:, units], self.bias[units], self.z[:, units] = other.weight, other.bias, other.z
+        self.gap[units], self.steps[units], self.converged[units] = other.gap, other.steps, other.converged
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,14 @@ def start_at(problem: Problem, weight: Tensor | None, bias: Tensor | None) -> Po
     return Point(weight, bias, torch.addmm(bias, x, weight), gap, fresh, fresh.bool())
 
 
-def minimise(problem: Problem, loss: MarginLoss, point: Point, tolerance: float, meter: Meter) -> None:
-    """Move `point` until its gradient is small; units are dropped as they converge or stall."""
+def minimise(
+    problem: Problem, loss: MarginLoss, point: Point, tolerance: float, meter: Meter, *, direct: bool = False
+) -> None:
+    """Move `point` until its gradient is small; units are dropped as they converge or stall.
+
+    Args:
+        direct: where few samples curve the loss, solve each Newton system by itself, to the last digit.
+    """
     units = torch.arange(len(point.bias), device=point.bias.device)
     weight, bias, z = point.weight, point.bias, point.z
     scale = problem.gradient_scale(loss)
@@ -107,9 +124,12 @@ def minimise(problem: Problem, loss: MarginLoss, point: Point, tolerance: float,
             gradient, gradient_bias, gap = gradient[:, keep], gradient_bias[keep], gap[keep]
             scale, value = scale[keep], value[keep]
         curvature = loss.curvature(problem.targets * z) * problem.counts
-        # Superlinear, but never more exact than convergence asks.
-        accuracy = torch.maximum(gap.sqrt().clamp(max=0.3), 0.3 * tolerance / gap)
-        v, vb = _conjugate_gradients(problem, curvature, gradient, gradient_bias, accuracy)
+        if direct and is_direct(problem.basis, curvature):
+            v, vb = newton_direction(problem, curvature, gradient, gradient_bias)
+        else:
+            # Superlinear, but never more exact than convergence asks.
+            accuracy = torch.maximum(gap.sqrt().clamp(max=0.3), 0.3 * tolerance / gap)
+            v, vb = _conjugate_gradients(problem, curvature, gradient, gradient_bias, accuracy)
         weight, bias, z, value, moved = _search(problem, loss, (weight, bias, z, value), v, vb, gradient, gradient_bias)
         stalled = ~moved
 
@@ -138,6 +158,18 @@ def _search(
     return weight, bias, z, value, moved
 
 
+def newton_direction(
+    problem: Problem, curvature: Tensor, gradient: Tensor, gradient_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A Newton direction of each unit, solved directly."""
+    return direction(problem.basis, curvature, gradient, gradient_bias, problem.l2, _missing(curvature))
+
+
+def _missing(curvature: Tensor) -> Tensor:
+    # Where no sample curves the loss, the bias would run away: the penalty does not hold it.
+    return (_LEAST_CURVATURE - curvature.sum(dim=0)).clamp(min=0)
+
+
 def _conjugate_gradients(
     problem: Problem, curvature: Tensor, gradient: Tensor, gradient_bias: Tensor, accuracy: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -145,8 +177,7 @@ def _conjugate_gradients(
     x, has_bias = problem.basis.inputs, float(problem.basis.bias)
     floor = torch.finfo(x.dtype).eps * (curvature.sum(dim=0) + 1e-30)
     diagonal = x.square().T @ curvature + (problem.l2 + floor)
-    # Where no sample curves the loss, the bias would run away: the penalty does not hold it.
-    missing = (_LEAST_CURVATURE - curvature.sum(dim=0)).clamp(min=0)
+    missing = _missing(curvature)
     diagonal_bias = curvature.sum(dim=0) + missing
     v, vb = torch.zeros_like(gradient), torch.zeros_like(gradient_bias)
     r, rb = -gradient, -gradient_bias

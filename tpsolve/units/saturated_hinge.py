@@ -31,4 +31,4 @@ class SaturatedHinge(Hinge):
         for width in _WIDTHS:
             point.converged[:] = False
             if not meter.stopped:
-                minimise(problem, smooth_saturated_hinge(width), point, self.tolerance, meter)
+                minimise(problem, smooth_saturated_hinge(width), point, self.tolerance, meter, direct=True)

@@ -27,4 +27,4 @@ class SoftHinge(Hinge):
         narrow(problem, point, meter, 1e-2, 0.04)
         point.converged[:] = False
         if not meter.stopped:
-            minimise(problem, self.loss, point, self.tolerance, meter)
+            minimise(problem, self.loss, point, self.tolerance, meter, direct=True)
