@@ -1,41 +1,53 @@
 """How fast are units learned, decided and verified, beside scikit-learn and scipy's linprog, in one run?
 
-    python benchmarks/units_speed.py run [--peer-units 256] [--peer-columns 1000]
-    python benchmarks/units_speed.py draw
+    python -m benchmarks.units_speed [--repeats 3] [--seconds 45]
+    python -m benchmarks.units_speed draw
 
-`run` appends rows to results/units_speed.jsonl; `draw` reads the rows of the last run alone. Peers fit
-unit by unit on all cores through joblib. A peer measured on fewer units than asked says so in its row
-(`measured`), and its seconds are scaled up. Objectives come from `objective` below for both sides. MNIST's
-first 10,000 images are read from the folder TPSOLVE_DATA (load.py); without it, scikit-learn's digits serve.
+Adds rows to results/units_speed.jsonl as they are done; started again it goes on behind the last one (delete
+the file to start anew). `draw` makes docs/images/units_speed.png from the rows alone. The peers fit unit by unit
+on all cores through joblib, linprog too. A peer that would need longer than `--seconds` is measured on as many
+units as fit, spread over all; its row says so (`measured`), and its seconds are scaled up. Objectives of
+both sides come from `objective` below, in float64. MNIST's first 10,000 images are read from the folder
+TPSOLVE_DATA (load.py); without it, scikit-learn's digits serve.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import sys
 import time
+from collections.abc import Callable
+from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import joblib
 import numpy as np
-import scipy
-import sklearn
 import torch
 from joblib import Parallel, delayed
 from scipy.optimize import linprog
+from scipy.sparse import csr_array, eye_array, hstack
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from tpsolve.units import Logistic, Separability, SquaredHinge
+from tpsolve.units import Hinge, Logistic, Separability, SquaredHinge
 
 ROWS = Path(__file__).parent / "results" / "units_speed.jsonl"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 L2 = 1e-4
 CORES = os.cpu_count() or 1
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# LinearSVC penalises its intercept; on a column of ones without intercept both sides minimise the same.
+LEARNERS: dict[str, Any] = {
+    "squared-hinge": SquaredHinge(l2=L2, bias=False),
+    "logistic": Logistic(l2=L2),
+    "hinge": Hinge(l2=L2, bias=False),
+}
+PEERS = {"squared-hinge": "LinearSVC", "logistic": "LogisticRegression", "hinge": "LinearSVC(loss='hinge')"}
 
 
 def images() -> tuple[str, torch.Tensor]:
@@ -49,68 +61,36 @@ def images() -> tuple[str, torch.Tensor]:
 
 
 def teacher_targets(x: torch.Tensor, units: int, flips: float, seed: int = 0) -> torch.Tensor:
+    """Random balanced dichotomies `(N, units)`, each target flipped with this probability."""
     g = torch.Generator().manual_seed(seed)
     z = (x - x.mean(0)) @ torch.randn(x.shape[1], units, generator=g, dtype=x.dtype)
     t = torch.where(z >= z.median(dim=0).values, 1.0, -1.0).to(x.dtype)
     return torch.where(torch.rand(t.shape, generator=g) < flips, -t, t)
 
 
+def learner_inputs(name: str, raw: torch.Tensor) -> torch.Tensor:
+    return raw if LEARNERS[name].bias else torch.cat([raw, raw.new_ones(len(raw), 1)], dim=1)
+
+
 def objective(name: str, x: np.ndarray, t: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     margin = t * (x.astype(np.float64) @ weight.T.astype(np.float64) + bias)
-    loss = np.maximum(0, 1 - margin) ** 2 if name == "squared-hinge" else np.logaddexp(0, -margin)
+    shortfall = np.maximum(0, 1 - margin)
+    loss = {"hinge": shortfall, "squared-hinge": shortfall**2, "logistic": np.logaddexp(0, -margin)}[name]
     return L2 / 2 * (weight.astype(np.float64) ** 2).sum(1) + loss.mean(0)
 
 
 def fit_peer(name: str, x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, float]:
     penalty = 1 / (L2 * len(x))
-    if name == "squared-hinge":
-        # LinearSVC penalises its intercept; on a column of ones without intercept both sides minimise the same.
-        settings: Any = {"dual": False}
-        found = LinearSVC(C=penalty, fit_intercept=False, **settings).fit(x, t)
-        return found.coef_[0], 0.0
-    found = LogisticRegression(C=penalty, max_iter=1000).fit(x, t)
-    return found.coef_[0], float(found.intercept_[0])
-
-
-def learner(name: str) -> SquaredHinge | Logistic:
-    return SquaredHinge(l2=L2, bias=False) if name == "squared-hinge" else Logistic(l2=L2)
-
-
-def measure_learners(save, peer_units: int, repeats: int) -> None:
-    data, raw = images()
-    for name in ("squared-hinge", "logistic"):
-        x = torch.cat([raw, torch.ones(len(raw), 1)], dim=1) if name == "squared-hinge" else raw
-        for units, rows in [(u, len(x)) for u in (1, 4, 16, 64, 256, 1024)] + [(256, len(x) // d) for d in (10, 3)]:
-            t = teacher_targets(raw, units, 0.05)[:rows]
-            times = []
-            for _ in range(repeats if units <= 256 else 1):
-                began = time.perf_counter()
-                fit = learner(name).fit(x[:rows], t)
-                times.append(time.perf_counter() - began)
-            value = objective(name, x[:rows].numpy(), t.numpy(), fit.weight.numpy(), fit.bias.numpy())
-            common = {"what": name, "data": data, "units": units, "rows": rows, "features": x.shape[1]}
-            save(
-                **common, who="tpsolve", seconds=median(times), objective=value.tolist(),
-                converged=bool(fit.converged.all()), measured=units,
-            )  # fmt: skip
-            count = min(units, peer_units if units == 256 else min(peer_units, 2 * CORES))
-            if units > 256:
-                continue
-            began = time.perf_counter()
-            jobs: Any = [delayed(fit_peer)(name, x[:rows].numpy(), t[:, k].numpy()) for k in range(count)]
-            found: Any = Parallel(n_jobs=CORES)(jobs)
-            seconds = (time.perf_counter() - began) * units / count
-            weight, bias = np.stack([w for w, _ in found]), np.array([b for _, b in found])
-            peer = objective(name, x[:rows].numpy(), t[:, :count].numpy(), weight, bias)
-            save(
-                **common, who="scikit-learn", seconds=seconds, objective=peer.tolist(), converged=True, measured=count,
-                ours_over_peer_objective=float((value[:count] / peer).max()),
-            )  # fmt: skip
+    if name == "logistic":
+        found = LogisticRegression(C=penalty, max_iter=1000).fit(x, t)
+        return found.coef_[0], float(found.intercept_[0])
+    settings: Any = {"loss": name.replace("-", "_"), "dual": name == "hinge", "max_iter": 10000}
+    return LinearSVC(C=penalty, fit_intercept=False, **settings).fit(x, t).coef_[0], 0.0
 
 
 def elastic(points: np.ndarray, t: np.ndarray) -> int:
     rows, size = points.shape
-    left = scipy.sparse.hstack([scipy.sparse.csr_array(-t[:, None] * points), -scipy.sparse.eye_array(rows)])
+    left = hstack([csr_array(-t[:, None] * points), -eye_array(rows)])
     bounds = [(None, None)] * size + [(0, None)] * rows
     answer = linprog(np.r_[np.zeros(size), np.ones(rows)], left, -np.ones(rows), bounds=bounds, method="highs")
     return 1 if answer.fun < 1e-6 else -1
@@ -121,88 +101,195 @@ def feasible(points: np.ndarray, t: np.ndarray) -> int:
     return 1 if linprog(np.zeros(points.shape[1]), left, right, bounds=(None, None), method="highs").status == 0 else -1
 
 
-def measure_separability(save, peer_columns: int, repeats: int) -> None:
+def one_by_one(solve: Callable, jobs: list[tuple], cores: int, seconds: float) -> tuple[list[Any], list[int], float]:
+    """Answers of as many jobs as fit, their numbers, and the seconds that all would take."""
+    pool = Parallel(n_jobs=cores)
+    pool(delayed(abs)(1) for _ in range(cores))
+    began = time.perf_counter()
+    solve(*jobs[0])
+    count = max(1, min(len(jobs), int(seconds * cores / (time.perf_counter() - began))))
+    chosen = np.linspace(0, len(jobs) - 1, count).astype(int).tolist()
+    began = time.perf_counter()
+    answers: Any = pool(delayed(solve)(*jobs[k]) for k in chosen)
+    return answers, chosen, (time.perf_counter() - began) * len(jobs) / count
+
+
+def timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
+    """What it returns, and the median of its seconds; of several calls the first does not count."""
+    seconds, answer = [], None
+    for _ in range(repeats + (repeats > 1)):
+        began = time.perf_counter()
+        answer = call()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return answer, median(seconds[1:] or seconds)
+
+
+def extra_memory(work: Callable[..., Any], *arguments: Any) -> float:
+    """Peak MB of `work` above what its process held before, measured in a process of its own."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (work, arguments))
+
+
+def _peak(work: Callable[..., Any], arguments: tuple) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    held = work(*arguments, prepare=True)
+    start = max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    work(*arguments, prepared=held)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024
+
+
+def learn(name: str, units: int, rows: int, prepare: bool = False, prepared: Any = None) -> Any:
+    if prepare:
+        raw = images()[1]
+        return learner_inputs(name, raw)[:rows], teacher_targets(raw, units, 0.05)[:rows]
+    return LEARNERS[name].fit(*prepared)
+
+
+def product_rate(x: torch.Tensor, units: int) -> float:
+    """Floating-point operations a second of inputs @ weights, what the learners are made of."""
+    weight = torch.randn(x.shape[1], units, dtype=x.dtype, device=x.device)
+    _, seconds = timed(lambda: x @ weight, 20)
+    return 2 * x.numel() * units / seconds
+
+
+def learner_cases(size: int) -> list[tuple[str, int, int]]:
+    """(learner, units, samples): over the units with all samples, over the samples with 256 units."""
+    cases = [(u, size) for u in (1, 4, 16, 64, 256, 1024)] + [(256, size // d) for d in (30, 10, 3)]
+    return [(name, *case) for name in ("squared-hinge", "logistic") for case in cases] + [("hinge", 16, size)]
+
+
+def measure_learner(name: str, units: int, rows: int, repeats: int, seconds: float) -> list[dict[str, Any]]:
+    data, raw = images()
+    x, t = learner_inputs(name, raw)[:rows].contiguous(), teacher_targets(raw, units, 0.05)[:rows]
+    here = x.to(DEVICE), t.to(DEVICE)
+    fit, ours = timed(lambda: LEARNERS[name].fit(*here), repeats if units <= 256 and name != "hinge" else 1)
+    value = objective(name, x.numpy(), t.numpy(), fit.weight.cpu().numpy(), fit.bias.cpu().numpy())
+    common = {"what": name, "data": data, "units": units, "rows": rows, "features": x.shape[1]}
+    row = {**common, "who": "tpsolve", "seconds": ours, "measured": units, "converged": bool(fit.converged.all())}
+    if units == 256 and rows == len(raw) and DEVICE == "cpu":
+        row["extra_mb"] = extra_memory(learn, name, units, rows)
+        row["samples_and_targets_mb"] = 4 * (x.numel() + t.numel()) / 2**20
+    if DEVICE == "cuda":
+        row["product_tflops"] = product_rate(here[0], units) / 1e12
+    if units > 256:
+        return [row]
+    jobs = [(name, x.numpy(), t[:, k].numpy()) for k in range(units)]
+    found, chosen, theirs = one_by_one(fit_peer, jobs, CORES, seconds)
+    weight, bias = np.stack([w for w, _ in found]), np.array([b for _, b in found])
+    ratio = value[chosen] / objective(name, x.numpy(), t[:, chosen].numpy(), weight, bias)
+    peer = {
+        **common, "who": PEERS[name], "seconds": theirs, "measured": len(chosen), "times_slower": theirs / ours,
+        "objective_ratio_mean": float(ratio.mean()), "objective_ratio_max": float(ratio.max()),
+    }  # fmt: skip
+    return [row, peer]
+
+
+def measure_separability(repeats: int, seconds: float) -> list[dict[str, Any]]:
     x = torch.tensor(load_digits(return_X_y=True)[0])
     t = torch.cat([teacher_targets(x, 500, 0.0, 1), teacher_targets(x, 500, 0.05, 2)], dim=1)
-    times, checks, cpu = [], [], []
-    for _ in range(repeats):
-        began, began_cpu = time.perf_counter(), time.process_time()
-        certificate = Separability().fit(x, t)
-        times.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - began_cpu)
-        began = time.perf_counter()
-        verdict = certificate.verify(x, t)
-        checks.append(time.perf_counter() - began)
-    status, proven = certificate.status, bool(((verdict == certificate.status) & (verdict != 0)).all())
-    common = {"what": "separability", "data": "digits", "units": 1000, "rows": len(x), "features": 64}
-    save(
-        **common, who="tpsolve", seconds=median(times), cpu_seconds=median(cpu), measured=1000,
-        separable=int((status == 1).sum()), proven=proven,
-    )  # fmt: skip
-    save(**{**common, "what": "verify"}, who="tpsolve", seconds=median(checks), measured=1000, proven=proven)
+    here = x.to(DEVICE), t.to(DEVICE)
+    certificate, ours = timed(lambda: Separability().fit(*here), repeats)
+    verdict, check = timed(lambda: certificate.verify(x, t), repeats)
+    status = certificate.status.cpu()
+    proven = bool(((verdict.cpu() == status) & (status != 0)).all())
+    common = {"data": "digits", "units": 1000, "rows": len(x), "features": 64}
+    rows = [
+        {**common, "what": "separability", "who": "tpsolve", "seconds": ours, "measured": 1000, "proven": proven,
+         "separable": int((status == 1).sum()), "extra_mb": extra_memory(separate)},
+        {**common, "what": "verify", "who": "tpsolve", "seconds": check, "measured": 1000, "proven": proven},
+    ]  # fmt: skip
     points = np.concatenate([x.numpy(), np.ones((len(x), 1))], axis=1)
-    chosen = np.linspace(0, 999, min(peer_columns, 1000)).astype(int)
-    for who, solve in (("linprog, feasibility", feasible), ("linprog, elastic", elastic)):
-        began, began_cpu = time.perf_counter(), time.process_time()
-        verdicts = [solve(points, t[:, k].numpy()) for k in chosen]
-        seconds = (time.perf_counter() - began) * 1000 / len(chosen)
-        # On a busy machine the processor's time is the fairer measure.
-        used = (time.process_time() - began_cpu) * 1000 / len(chosen)
-        agree = int(sum(int(status[k]) == v for k, v in zip(chosen, verdicts, strict=True)))
-        save(**common, who=who, seconds=seconds, cpu_seconds=used, measured=len(chosen), agree=agree)
+    # A plain feasibility program is quicker, but says no without a reason.
+    for who, solve, cores in (
+        ("linprog, elastic", elastic, 1), ("linprog, elastic", elastic, CORES), ("linprog, feasibility", feasible, 1),
+    ):  # fmt: skip
+        answers, chosen, theirs = one_by_one(solve, [(points, t[:, k].numpy()) for k in range(1000)], cores, seconds)
+        agree = sum(int(status[k]) == v for k, v in zip(chosen, answers, strict=True))
+        rows.append(
+            {**common, "what": "separability", "who": who, "peer_cores": cores, "seconds": theirs,
+             "measured": len(chosen), "agree": agree, "times_slower": theirs / ours}
+        )  # fmt: skip
+    return rows
 
 
-def run(peer_units: int, peer_columns: int, repeats: int) -> None:
+def separate(prepare: bool = False, prepared: Any = None) -> Any:
+    if prepare:
+        x = torch.tensor(load_digits(return_X_y=True)[0])
+        return x, torch.cat([teacher_targets(x, 500, 0.0, 1), teacher_targets(x, 500, 0.05, 2)], dim=1)
+    return Separability().fit(*prepared)
+
+
+def measure_wide() -> list[dict[str, Any]]:
+    """Circuits of up to hundreds of samples: dichotomies of images with 1 target in 20 flipped."""
+    data, raw = images()
+    x = raw[:4000].double()
+    t = torch.cat([teacher_targets(x, 4, 0.0, 3), teacher_targets(x, 4, 0.05, 3)], dim=1)
+    certificate, seconds = timed(lambda: Separability().fit(x.to(DEVICE), t.to(DEVICE)), 1)
+    verdict, check = timed(lambda: certificate.verify(x, t), 1)
+    common = {"data": data, "units": 8, "rows": len(x), "features": x.shape[1], "who": "tpsolve", "measured": 8}
+    proven = bool((verdict.cpu() == certificate.status.cpu()).all())
+    longest = int((certificate.support >= 0).sum(dim=1).max())
+    return [
+        {**common, "what": "separability", "seconds": seconds, "proven": proven, "longest_circuit": longest,
+         "separable": int((verdict == 1).sum())},
+        {**common, "what": "verify", "seconds": check, "proven": proven},
+    ]  # fmt: skip
+
+
+def run(repeats: int, seconds: float) -> None:
     ROWS.parent.mkdir(exist_ok=True)
-    stamp = {
-        "run": time.strftime("%Y-%m-%dT%H:%M:%S"), "cores": CORES, "threads": torch.get_num_threads(),
-        "machine": platform.machine(), "device": "cpu", "python": platform.python_version(),
-        "torch": torch.__version__, "sklearn": sklearn.__version__, "scipy": scipy.__version__,
-        "joblib": joblib.__version__, "seed": 0,
+    size = len(images()[1])
+    cases: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "separability": lambda: measure_separability(repeats, 3 * seconds),
+        "wide": measure_wide,
+    }
+    for name, units, rows in learner_cases(size):
+        # The rows that a bar is set on get the time; the curves need only the order of magnitude.
+        most = seconds if (units, rows) == (256, size) or name == "hinge" else seconds / 6
+        cases[f"{name} {units} {rows}"] = lambda n=name, u=units, r=rows, s=most: measure_learner(n, u, r, repeats, s)
+    done = {row["case"] for row in read_rows()}
+    where = {
+        "machine": f"{platform.machine()}, {CORES} cores, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu", "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("tpsolve", "torch", "scipy", "scikit-learn", "joblib")},
     }  # fmt: skip
-
-    def save(**row) -> None:
-        # How busy the machine was: figures of a loaded machine are worth less.
-        row = {**stamp, "load": os.getloadavg()[0], **row}
+    for case, measure in cases.items():
+        if case in done:
+            continue
+        rows = [{"case": case, **row, "repeats": repeats, **where} for row in measure()]
         with ROWS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        shown = (
-            "what",
-            "who",
-            "units",
-            "rows",
-            "seconds",
-            "cpu_seconds",
-            "measured",
-            "ours_over_peer_objective",
-            "proven",
-            "agree",
-        )
-        print({k: row[k] for k in shown if k in row}, flush=True)
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        for row in rows:
+            shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items() if k not in where}
+            print(shown, flush=True)
 
-    measure_separability(save, peer_columns, repeats)
-    measure_learners(save, peer_units, repeats)
+
+def read_rows() -> list[dict[str, Any]]:
+    """The rows so far; a last line that was torn off is left out."""
+    text = ROWS.read_text() if ROWS.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def draw() -> None:
     import matplotlib.pyplot as plt
 
-    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
-    rows = [row for row in rows if row["run"] == rows[-1]["run"]]
-    names = ("squared-hinge", "logistic")
+    rows = [row for row in read_rows() if row["what"] in ("squared-hinge", "logistic")]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for who, style in (("tpsolve", "o-"), ("scikit-learn", "s--")):
-        for name, colour in zip(names, ("C0", "C1"), strict=True):
+    most = max(row["rows"] for row in rows)
+    for who in ("tpsolve", "LinearSVC", "LogisticRegression"):
+        for name, colour in (("squared-hinge", "C0"), ("logistic", "C1")):
             own = [row for row in rows if row["who"] == who and row["what"] == name]
-            most = max(row["rows"] for row in own)
             for axis, key, part in (
                 (axes[0], "units", [row for row in own if row["rows"] == most]),
                 (axes[1], "rows", [row for row in own if row["units"] == 256]),
             ):
                 part = sorted(part, key=lambda row, key=key: row[key])
-                axis.loglog([r[key] for r in part], [r["seconds"] for r in part], style, color=colour,
-                            label=f"{who}, {name}")  # fmt: skip
-    axes[0].set(xlabel="units fitted", ylabel="seconds", title=f"{rows[-1]['data']}, all samples")
+                if part:
+                    axis.loglog([r[key] for r in part], [r["seconds"] for r in part],
+                                "o-" if who == "tpsolve" else "s--", color=colour, label=f"{who}, {name}")  # fmt: skip
+    axes[0].set(xlabel="units fitted", ylabel="seconds", title=f"{rows[-1]['data']}, {most:,} samples")
     axes[1].set(xlabel="samples", ylabel="seconds", title="256 units")
     axes[0].legend()
     for axis in axes:
@@ -214,12 +301,11 @@ def draw() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "draw"])
-    parser.add_argument("--peer-units", type=int, default=256)
-    parser.add_argument("--peer-columns", type=int, default=1000)
+    parser.add_argument("command", nargs="?", choices=["run", "draw"], default="run")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=45.0, help="the longest that a peer may take")
     given = parser.parse_args()
     if given.command == "run":
-        run(given.peer_units, given.peer_columns, given.repeats)
+        run(given.repeats, given.seconds)
     else:
         draw()

@@ -176,6 +176,13 @@ def batched_gram(points: Tensor, weight: Tensor) -> Tensor:
     size = points.shape[1]
     gram = points.new_empty(weight.shape[1], size, size)
     across = weight.T
+    if len(across) <= size:
+        # For few units a product each, of their active samples alone, costs less.
+        for k, own in enumerate(across):
+            rows = own.nonzero()[:, 0]
+            active = points[rows]
+            torch.mm((active * own[rows, None]).T, active, out=gram[k])
+        return gram
     for j in range(size):
         # One product serves all units; symmetry halves the work.
         block = across @ (points[:, j : j + 1] * points[:, j:])
