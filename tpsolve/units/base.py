@@ -158,7 +158,7 @@ class UnitLearner(ABC, Generic[Fit]):
         Args:
             inputs: `(N, n)` finite.
             targets: `(N, m)` in {-1, 0, +1}; 0: the unit does not care for this sample.
-            weight: `(N, m)` >= 0, by default 1: how much the sample counts for the unit.
+            weight: `(N, m)` >= 0, by default 1: how much the sample counts for the unit; 0 is as a target of 0.
             start: units to start from, a warm start.
             budget: by default none: until converged.
             callback: sees the mean objective of the units as the fit goes on.
@@ -171,6 +171,8 @@ class UnitLearner(ABC, Generic[Fit]):
         begun = None if start is None else _check_start(start, samples)
         if budget is not None and not isinstance(budget, Budget):
             raise BudgetError("budget", budget, "a Budget", "For example Budget(seconds=10).")
+        if callback is not None and not callable(callback):
+            raise ArgumentError("callback", callback, "a function of a Progress")
         meter = Meter(budget, callback)
         return self.learn(Task(samples, begun, meter, generator or torch.Generator().manual_seed(0)))
 

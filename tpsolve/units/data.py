@@ -54,18 +54,18 @@ def read_numbers(argument: str, value: object) -> Tensor:
         )
     if not tensor.is_floating_point() and not tensor.is_complex():
         exact = tensor.to(torch.float64)
-        if tensor.numel() and int(tensor.abs().max()) > 2**53:
+        if tensor.numel() and int(exact.abs().max()) > 2**53:
             raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
         return exact
     return check_tensor(argument, tensor)
 
 
 def check_samples(inputs: object, targets: object, weight: object | None = None) -> Samples:
-    """The arguments of a fit as `Samples`, unmerged.
+    """The arguments of a fit as `Samples`, unmerged; a weight of 0 makes its target 0.
 
     Raises:
-        ShapeError: `inputs` is not (N, n) with N, n >= 1, or the others don't match it.
-        NotFiniteError: NaN or infinity.
+        ShapeError: `inputs` is not (N, n) with N, n >= 1, or the others don't match it, or there are no units.
+        NotFiniteError: NaN or infinity; the message says where.
         ValueSetError: a target outside {-1, 0, +1}, or a negative weight.
         DeviceError: the tensors lie on different devices.
         TooLargeError: the working arrays would not fit in memory.
@@ -74,9 +74,11 @@ def check_samples(inputs: object, targets: object, weight: object | None = None)
     if x.dim() != 2 or 0 in x.shape:
         raise ShapeError("inputs", f"shape {tuple(x.shape)}", "(samples, features), at least one of each")
     t = _beside(x, "targets", targets)
-    if t.dim() != 2 or t.shape[0] != x.shape[0]:
+    if t.dim() != 2 or t.shape[0] != x.shape[0] or t.shape[1] == 0:
         mend = "For one unit give targets[:, None]." if t.dim() == 1 else ""
-        raise ShapeError("targets", f"shape {tuple(t.shape)}", f"({x.shape[0]}, units) = (samples, units)", mend)
+        raise ShapeError(
+            "targets", f"shape {tuple(t.shape)}", f"({x.shape[0]}, units) = (samples, units), at least one unit", mend
+        )
     check_values("targets", t, (-1, 0, 1), "0 stands for: don't care.")
     _check_memory(x, t)
     if weight is None:
@@ -85,7 +87,7 @@ def check_samples(inputs: object, targets: object, weight: object | None = None)
     check_shape("weight", c, t.shape, "(samples, units)")
     if bool((c < 0).any()):
         raise ValueSetError("weight", f"{int((c < 0).sum())} negative values", "values >= 0")
-    return Samples(x, t, c)
+    return Samples(x, torch.where(c > 0, t, 0.0), c)
 
 
 def merge_duplicates(samples: Samples) -> Samples:
@@ -174,11 +176,8 @@ def _check_memory(inputs: Tensor, targets: Tensor) -> None:
     # Rotated inputs, the smaller Gram matrix in float64, and weights with their direction and gradient.
     need = inputs.element_size() * (2 * rows * features + 6 * features * targets.shape[1])
     need += 8 * 3 * min(rows, features, 2048) ** 2
-    if inputs.device.type == "cuda":
-        have = torch.cuda.mem_get_info(inputs.device)[1]
-    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    else:
+    have = memory_of(inputs.device)
+    if have is None:
         return
     if need > have:
         raise TooLargeError(
@@ -187,3 +186,12 @@ def _check_memory(inputs: Tensor, targets: Tensor) -> None:
             f"at most the {have / 1e9:.1f} GB of the device",
             "Fit fewer units or samples a call, or reduce the features.",
         )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that the device has; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -9,8 +9,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from tpsolve.errors import ArgumentError
 from tpsolve.units.base import UnitFit
 from tpsolve.units.registry import find_learner
+from tpsolve.units.separability import Separability
 
 
 class UnitClassifier(ClassifierMixin, BaseEstimator):
@@ -67,6 +69,8 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
 
     def _learner(self) -> Any:
         kind = find_learner(self.learner)
+        if kind is Separability:
+            raise ArgumentError("learner", repr(self.learner), "a learner whose units predict, such as 'hinge'")
         takes = inspect.signature(kind).parameters
         settings: dict[str, Any] = {"l2": self.l2} if "l2" in takes else {}
         return kind(bias=self.bias, **settings)

@@ -32,6 +32,8 @@ class Ledger:
         Args:
             rationals: exact weights that take the place of `raw`, by position in `units`.
         """
+        if not len(units):
+            return
         claim = self._claim(raw, torch.full((len(units), 0), -1, device=raw.device), 1, rationals or {})
         good = claim.verify(self.x, self.t[:, units]) == 1
         self.weight[units[good]], self.status[units[good]] = raw[good], 1
@@ -41,6 +43,8 @@ class Ledger:
 
     def offer_circuits(self, units: Tensor, support: Tensor) -> None:
         """Enter `support (c, s)` for those of `units (c,)` of which it is a circuit."""
+        if not len(units):
+            return
         claim = self._claim(torch.zeros_like(self.weight[units]), support, -1, {})
         good = claim.verify(self.x, self.t[:, units]) == -1
         self.status[units[good]] = -1

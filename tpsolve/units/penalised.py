@@ -55,7 +55,9 @@ class Penalised(UnitLearner[UnitFit]):
         basis = make_basis(samples.inputs, self.bias)
         parts = []
         for units in samples.chunks(self.chunk):
-            problem = Problem(basis, samples.targets[:, units], _counts(samples, units), float(self.l2))
+            problem = Problem(
+                basis, samples.targets[:, units], _counts(samples, units), self.l2 / basis.scale / basis.scale
+            )
             point = start_at(problem, *((None, None) if task.start is None else basis.from_raw(task.start, units)))
             if not meter.stopped:
                 self.solve(problem, point, meter)
@@ -87,8 +89,7 @@ def _in_double(samples: Samples) -> Samples:
 
 def _cared_for(samples: Samples) -> Samples:
     # A sample that counts for no unit must not move the centre either.
-    counts = samples.targets if samples.weight is None else samples.targets * samples.weight
-    rows = (counts != 0).any(dim=1)
+    rows = (samples.targets != 0).any(dim=1)
     if bool(rows.all()) or not bool(rows.any()):
         return samples
     weight = None if samples.weight is None else samples.weight[rows]

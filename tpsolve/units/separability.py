@@ -28,10 +28,7 @@ class Separability(UnitLearner[Certificate]):
     name: ClassVar[str] = "separability"
 
     def learn(self, task: Task) -> Certificate:
-        samples, meter = task.samples, task.meter
-        x, t = samples.inputs.double(), samples.targets.double()
-        if samples.weight is not None:
-            t = torch.where(samples.weight > 0, t, 0.0)
+        x, t, meter = task.samples.inputs.double(), task.samples.targets.double(), task.meter
         ledger = Ledger(x, t, self.bias)
         # Zero weights separate a column of only don't-cares, and nothing else.
         careless = (t == 0).all(dim=0).nonzero()[:, 0]
