@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -126,18 +125,25 @@ def timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
     return answer, median(seconds[1:] or seconds)
 
 
-def extra_memory(work: Callable[..., Any], *arguments: Any) -> float:
-    """Peak MB of `work` above what its process held before, measured in a process of its own."""
+def extra_memory(work: Callable[..., Any], *arguments: Any) -> float | None:
+    """MB by which the resident memory of a fresh process peaks above what it held before `work` (Linux)."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (work, arguments))
 
 
 def _peak(work: Callable[..., Any], arguments: tuple) -> float:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    held = work(*arguments, prepare=True)
-    start = max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    work(*arguments, prepared=held)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024
+    given = work(*arguments, prepare=True)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    work(*arguments, prepared=given)
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(figure: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(figure + ":"))
 
 
 def learn(name: str, units: int, rows: int, prepare: bool = False, prepared: Any = None) -> Any:

@@ -57,7 +57,7 @@ def test_values_that_are_not_finite_are_named(name, bad):
     weight[3, 0] = bad
     with pytest.raises(NotFiniteError, match=r"weight: .*\[3, 0\]"):
         LEARNERS[name]().fit(x, t, weight)
-    with pytest.raises(NotFiniteError, match="start.weight"):
+    with pytest.raises(NotFiniteError, match=r"start\.weight"):
         LEARNERS[name]().fit(x, t, start=Units(torch.full((2, 3), bad), torch.zeros(2)))
 
 
@@ -91,9 +91,10 @@ def test_arguments_of_a_fit_are_checked(name):
             learner.fit(torch.zeros(shape), t)
     with pytest.raises(ShapeError, match="inputs"):
         learner.fit(torch.zeros(20), t)
-    for settings in ({"bias": 1}, {"bias": "no"}, {"chunk": True}, {"chunk": 2.0}):
+    wrong: list[dict[str, Any]] = [{"bias": 1}, {"bias": "no"}, {"chunk": True}, {"chunk": 2.0}]
+    for settings in wrong:
         with pytest.raises(ArgumentError):
-            LEARNERS[name](**settings)  # pyright: ignore[reportArgumentType]
+            LEARNERS[name](**settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -196,7 +197,8 @@ def test_the_estimator_refuses_what_makes_no_sense():
     x = np.random.default_rng(0).normal(size=(20, 2))
     with pytest.raises(ValueError, match="one class"):
         UnitClassifier().fit(x, np.zeros(20))
-    for settings in ({"learner": "nonsense"}, {"learner": "separability"}, {"l2": -1.0}, {"bias": 2}):
+    wrong: list[dict[str, Any]] = [{"learner": "nonsense"}, {"learner": "separability"}, {"l2": -1.0}, {"bias": 2}]
+    for settings in wrong:
         with pytest.raises(ArgumentError):
             UnitClassifier(**settings).fit(x, np.arange(20) % 2)
     floats = UnitClassifier("hinge").fit(x.astype(np.float32), np.arange(20) % 2)

@@ -53,7 +53,7 @@ class Penalised(UnitLearner[UnitFit]):
         given, meter = task.samples, task.meter
         samples = merge_duplicates(_cared_for(_in_double(given) if self.needs_double else given))
         basis = make_basis(samples.inputs, self.bias)
-        parts = []
+        l2, parts = self.l2 / basis.scale / basis.scale, []
         for units in samples.chunks(self.chunk):
             problem = Problem(
                 basis, samples.targets[:, units], _counts(samples, units), self.l2 / basis.scale / basis.scale
