@@ -27,8 +27,8 @@ def main() -> None:
     w, b = certificate.weight[0], certificate.bias[0]
     ends = torch.tensor([-2.5, 2.5], dtype=torch.float64)
     axes[0].plot(ends, -(w[0] * ends + b) / w[1], color="black")
-    axes[0].set(title="separable: weights", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6))
-    axes[0].legend(loc="upper left")
+    axes[0].set(title="separable: weights", xlim=(-2.8, 2.8), ylim=(-2.6, 2.6))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     outline(axes[1], x, t[:, 1], certificate.circuit(1), "black")
     axes[1].set_title("not separable: a circuit")
     found = circuits(x, t[:, 1], 6, torch.Generator().manual_seed(0))

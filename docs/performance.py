@@ -25,8 +25,22 @@ COLUMNS = {
         "slowest_seconds": "slowest s",
         "build_share": "share spent building",
     },
+    "units_speed": {
+        "what": "task",
+        "data": "data",
+        "units": "units",
+        "rows": "samples",
+        "who": "by",
+        "seconds": "s",
+        "measured": "units measured",
+        "times_slower": "times slower",
+        "objective_ratio_max": "our objective / its, largest",
+        "extra_mb": "peak extra MB",
+    },
     "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
 }
+
+LIBRARIES = ("tpsolve", "torch", "ortools", "scipy", "scikit-learn")
 
 
 def section(benchmark: str) -> str:
@@ -34,19 +48,24 @@ def section(benchmark: str) -> str:
     rows = [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()]
     columns = COLUMNS[benchmark]
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---:|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(row[key]) for key in columns) + " |" for row in rows]
-    versions = ", ".join(f"{name} {rows[0][name]}" for name in ("tpsolve", "torch", "ortools", "scipy"))
+    lines += ["| " + " | ".join(_cell(row.get(key, "")) for key in columns) + " |" for row in rows]
+    versions = ", ".join(f"{name} {rows[0][name]}" for name in LIBRARIES if name in rows[0])
     return "\n".join([*lines, "", f"Measured on {rows[0]['machine']} with Python {rows[0]['python']}, {versions}."])
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # A ratio of objectives is told by its distance from 1.
+    return f"{value:.6f}" if abs(value - 1) < 0.01 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
     page = HERE / "performance.md"
     text = page.read_text()
     for name in COLUMNS:
+        if not (RESULTS / f"{name}.jsonl").is_file():
+            continue
         marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
         text = marked.sub(lambda found, name=name: f"{found[1]}\n{section(name)}\n\n{found[2]}", text)
     page.write_text(text)

@@ -6,6 +6,7 @@ import torch
 from tpsolve import SOLVERS, Budget, solve
 from tpsolve.problems import make_instance
 from tpsolve.search import Solver
+from tpsolve.units import LEARNERS, Certificate, UnitFit, circuits
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -34,3 +35,21 @@ def test_flip_deltas_are_those_of_the_cpu():
         delta = there.flip_delta(here.start.cuda())
         assert delta.device.type == "cuda"
         assert torch.allclose(delta.cpu(), here.flip_delta(here.start), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_units_are_learned_on_the_device(name: str):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 6, generator=generator, dtype=torch.float64)
+    t = torch.where(x @ torch.randn(6, 8, generator=generator, dtype=torch.float64) > 0, 1.0, -1.0).double()
+    t[:30, ::2] *= -1
+    expected, found = LEARNERS[name]().fit(x, t), LEARNERS[name]().fit(x.cuda(), t.cuda())
+    assert found.weight.device.type == found.bias.device.type == "cuda"
+    if isinstance(expected, Certificate):
+        assert isinstance(found, Certificate)
+        assert found.verify(x.cuda(), t.cuda()).tolist() == expected.status.tolist()
+        assert circuits(x.cuda(), t[:, 0].cuda(), 3)
+    elif LEARNERS[name].convex:
+        assert isinstance(expected, UnitFit)
+        assert isinstance(found, UnitFit)
+        assert torch.allclose(found.objective.cpu(), expected.objective, rtol=1e-4)

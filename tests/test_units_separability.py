@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import os
 import sys
@@ -5,15 +6,18 @@ from dataclasses import replace
 from fractions import Fraction
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from flint import fmpq, fmpq_mat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tpsolve.errors import NotFiniteError, ShapeError, TpsolveError, ValueSetError
 from tpsolve.result import Budget
 from tpsolve.units import Certificate, Separability, circuits
+from tpsolve.units.enclosure import dependency_signs
 from tpsolve.units.rational import decide_exactly
 from tpsolve.units.report import class_rows
 from tpsolve.units.verification import CircuitChecker, to_integers
@@ -263,8 +267,6 @@ def test_integers_are_the_floats_exactly(rows, together):
 @given(st.integers(2, 7), st.integers(1, 4), st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 def test_circuit_checker_agrees_with_the_rank(rows, n, seed):
-    from flint import fmpq_mat
-
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(-1, 2, (rows, n), generator=g).double()
     points = torch.cat([x, torch.ones(rows, 1)], 1).int().tolist()
@@ -338,17 +340,30 @@ def test_verified_weights_start_warm():
     assert seen == []
 
 
-@pytest.mark.parametrize(("name", "separable"), [("monks1", False), ("monks2", False), ("monks3", False)])
-def test_monks_tables(name, separable):
+def loader() -> Any:
     root = Path(os.environ.get("TPSOLVE_DATA", ""))
     if not (root / "load.py").is_file():
         pytest.skip("no data folder: set TPSOLVE_DATA to the folder that holds load.py")
     sys.path.insert(0, str(root))
     try:
-        from load import load_tabular  # pyright: ignore[reportMissingImports]
+        return importlib.import_module("load")
     finally:
         sys.path.pop(0)
-    table = load_tabular(name)
+
+
+def test_circuits_of_hundreds_of_images():
+    x = torch.tensor(loader().load_mnist()[0][:2000].reshape(2000, -1) / 255.0)
+    teacher = (x - x.mean(0)) @ torch.randn(784, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    t = torch.where(teacher > 0, 1.0, -1.0).double()
+    t[:300, 1] *= -1
+    certificate = decided(x, t)
+    assert certificate.status.tolist() == [1, -1]
+    assert 300 < len(certificate.circuit(1)) <= 786
+
+
+@pytest.mark.parametrize(("name", "separable"), [("monks1", False), ("monks2", False), ("monks3", False)])
+def test_monks_tables(name, separable):
+    table = loader().load_tabular(name)
     rows = ~table.is_test
     t = torch.where(torch.as_tensor(table.y[rows]) > 0, 1.0, -1.0).double()[:, None]
     certificate = decided(torch.as_tensor(table.x[rows]), t)
@@ -368,3 +383,28 @@ def test_the_report_names_the_classes_that_a_unit_can_tell_apart():
     assert bool(certificate.converged.all())
     with pytest.raises(TpsolveError):
         class_rows(x, ["a"] * 4)
+
+
+@given(st.integers(2, 8), st.integers(0, 10**6), st.integers(-300, 300))
+@settings(max_examples=60, deadline=None)
+def test_signs_proved_in_floating_point_are_those_of_exact_arithmetic(size, seed, exponent):
+    g = torch.Generator().manual_seed(seed)
+    equations = torch.randint(-3, 4, (20, size - 1, size), generator=g).double()
+    # Rows and columns of very different scale, and some equations that nearly repeat another.
+    equations *= 2.0 ** torch.randint(-40, 41, (20, size - 1, 1), generator=g).double()
+    equations *= 2.0 ** torch.randint(-40, 41, (20, 1, size), generator=g).double() * 2.0**exponent
+    if size > 2:
+        equations[::4, 0] = equations[::4, 1] * (1 + 2.0**-50)
+    for rows, signs in zip(equations.numpy(), dependency_signs(equations.numpy()), strict=True):
+        exact = fmpq_mat([[fmpq(*v.as_integer_ratio()) for v in row] for row in rows.tolist()])
+        if signs is not None:
+            assert exact.rank() == size - 1
+            left, right = fmpq_mat([list(r[:-1]) for r in exact.tolist()]), fmpq_mat([[-r[-1]] for r in exact.tolist()])
+            solution: Any = left.solve(right)
+            assert [1 if v > 0 else -1 if v < 0 else 0 for v in solution.entries()] == signs[:-1]
+            assert signs[-1] == 1
+
+
+def test_signs_are_proved_where_rounding_allows():
+    equations = torch.tensor([[[1.0, 1.0, -1.0], [1.0, -1.0, 0.25]], [[1.0, 2.0, -1.0], [1.0, 2.0, -1.0]]]).double()
+    assert dependency_signs(equations.numpy()) == [[1, 1, 1], None]

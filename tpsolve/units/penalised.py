@@ -55,9 +55,7 @@ class Penalised(UnitLearner[UnitFit]):
         basis = make_basis(samples.inputs, self.bias)
         l2, parts = self.l2 / basis.scale / basis.scale, []
         for units in samples.chunks(self.chunk):
-            problem = Problem(
-                basis, samples.targets[:, units], _counts(samples, units), self.l2 / basis.scale / basis.scale
-            )
+            problem = Problem(basis, samples.targets[:, units], _counts(samples, units), l2)
             point = start_at(problem, *((None, None) if task.start is None else basis.from_raw(task.start, units)))
             if not meter.stopped:
                 self.solve(problem, point, meter)
