@@ -48,8 +48,8 @@ class BigM(Solver):
             options["time_limit"] = max(1e-3, report.seconds_left)
         if budget.steps is not None:
             options["node_limit"] = budget.steps
-        rows = LinearConstraint(program.matrix(), -np.inf, np.array(program.right))
-        bounds = Bounds(np.array(program.low), np.array(program.high))
+        rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
+        bounds: Any = (np.array(program.low), np.array(program.high))
         answer = milp(
             np.array(program.price), integrality=program.whole, bounds=bounds, constraints=rows, options=options
         )
