@@ -32,15 +32,19 @@ def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> fl
     return statistics.median(a / b for a, b in zip(seconds[name], seconds[against], strict=True))
 
 
-def save(benchmark: str, rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of this benchmark, each with the machine and the versions that made it."""
-    where = {
+def where() -> dict[str, str]:
+    """The machine and the versions that make a row."""
+    return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "python": platform.python_version(),
         **{library: metadata.version(library) for library in ("tpsolve", "torch", "ortools", "scipy")},
     }
+
+
+def save(benchmark: str, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of this benchmark, each with the machine and the versions that made it."""
     RESULTS.mkdir(exist_ok=True)
-    lines = [json.dumps({**row, **where}) for row in rows]
+    lines = [json.dumps({**row, **where()}) for row in rows]
     (RESULTS / f"{benchmark}.jsonl").write_text("\n".join(lines) + "\n")
     for row in rows:
         print(

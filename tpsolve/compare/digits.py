@@ -23,10 +23,10 @@ def load_digits() -> tuple[Tensor, Tensor]:
     return torch.as_tensor(pixels, dtype=torch.float32) / 8 - 1, torch.as_tensor(labels)
 
 
-def new_network() -> nn.Sequential:
-    """Linear layers of `WIDTHS`, each but the last followed by a hard threshold; torch's own initialisation."""
+def new_network(widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:
+    """Linear layers of `widths`, each but the last followed by a hard threshold; torch's own initialisation."""
     layers: list[nn.Module] = []
-    for n, m in pairwise(WIDTHS):
+    for n, m in pairwise(widths):
         layers += [nn.Linear(n, m), HardThreshold("soft-hinge")]
     return nn.Sequential(*layers[:-1])
 
@@ -54,4 +54,31 @@ def digits(samples: int, seed: int) -> list[Instance[LayerProblem]]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
             optimizer.step()
+    return instances
+
+
+WIDE = ((64, 1024, 256, 10), (64, 1024, 10), (64, 256, 256, 10))
+"""Networks whose layers have 256 to 1024 targets below 10 to 256 units."""
+
+
+def wide(samples: int, seed: int) -> list[Instance]:
+    """Problems of `samples` digits each, from the upper layers of wider networks after one epoch.
+
+    The networks learn as those of `digits`. Layer losses: hinge and squared, and the cross-entropy on top.
+    """
+    inputs, labels = load_digits()
+    instances = []
+    for widths in WIDE:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = new_network(widths)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for batch in torch.randperm(len(labels), generator=generator).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+        picked = torch.randperm(len(labels), generator=generator)[:samples]
+        for found in harvest(model, inputs[picked], labels[picked], losses=("hinge", "squared")):
+            instances.append(Instance(f"wide/{'-'.join(map(str, widths))}/layer-{found.name}", found.problem))
     return instances

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from tpsolve.compare.digits import digits
+from tpsolve.compare.digits import digits, wide
 from tpsolve.compare.networks import networks
 from tpsolve.problems import GENERATORS, Instance, Problem, make_instance
 
@@ -24,5 +24,7 @@ SUITES: dict[str, Suite] = {
     "generated-12": generated(12, 8),
     "generated-32": generated(32, 16),
     "networks": networks,
+    "wide": wide,
 }
-"""digits: real scans; generated-N: the built-in generators with N targets; networks: small networks, weights free."""
+"""digits: real scans; wide: the same, wider layers; generated-N: the built-in generators with N targets;
+networks: small networks, weights free."""

@@ -1,6 +1,7 @@
 """Floor 3: solvers of target problems behind one interface, one file an algorithm."""
 
 from tpsolve.search.anneal import Anneal
+from tpsolve.search.auto import Auto
 from tpsolve.search.base import Callback, Report, Solver
 from tpsolve.search.beam import Beam
 from tpsolve.search.big_m import BigM
@@ -33,6 +34,7 @@ from tpsolve.search.weight_box import WeightBox
 __all__ = [
     "SOLVERS",
     "Anneal",
+    "Auto",
     "Beam",
     "BigM",
     "Callback",

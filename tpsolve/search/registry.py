@@ -6,6 +6,7 @@ import re
 
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.anneal import Anneal
+from tpsolve.search.auto import Auto
 from tpsolve.search.base import Solver
 from tpsolve.search.beam import Beam
 from tpsolve.search.big_m import BigM
@@ -49,6 +50,7 @@ _KINDS: tuple[type[Solver], ...] = (
     Restarts,
     Portfolio,
     WarmStart,
+    Auto,
     Enumerate,
     CpSat,
     Milp,

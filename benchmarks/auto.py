@@ -1,0 +1,52 @@
+"""Write the table of `Auto` from the rows of comparisons on harvested layers.
+
+for s in 0.001 0.01 0.1; do tpsolve compare --suite wide --name wide-$s --seconds $s --samples 64 --seeds 3 \
+        --solver hill-climb:restarts=7 --solver tabu:patience=1000000 --solver anneal ...; done
+python -m benchmarks.auto runs/wide-0.001 runs/wide-0.01 runs/wide-0.1
+"""
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from tpsolve.archive import write_whole
+from tpsolve.compare.rows import RowLog
+
+TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
+
+
+def main(folders: list[Path]) -> None:
+    """The solver of least mean objective, over samples and seeds, for each instance and budget."""
+    rows = [row for folder in folders for row in RowLog(folder / "rows.jsonl").read() if "error" not in row]
+    groups = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        samples = len(row["objective"])
+        device = "cuda" if "threads" not in row["device"] else row["device"].partition(",")[0]
+        key = (row["loss"], row["n_vars"], row["n_units"], round(row["budget"]["seconds"] / samples, 9), device)
+        groups[key][row["solver"]].append((row["seconds"] / samples, mean(row["objective"])))
+    entries = []
+    for (loss, n, m, seconds, device), solvers in sorted(groups.items()):
+        times = {solver: mean(t for t, _ in values) for solver, values in solvers.items()}
+        # One that can't stop in time does not count, unless none can.
+        most = 2 * max(seconds, min(times.values()))
+        means = {s: mean(v for _, v in values) for s, values in solvers.items() if times[s] <= most}
+        best = min(means, key=lambda solver: means[solver])
+        entry = {"loss": loss, "n": n, "m": m, "seconds": seconds, "device": device, "solver": best}
+        entries.append({**entry, "objective": means[best]})
+    first = rows[0]
+    source = {
+        "measured": "tpsolve compare on layers of trained networks; benchmarks/auto.py chose the least mean objective",
+        "solvers": sorted({row["solver"] for row in rows}),
+        "solves": len(rows),
+        "device": first["device"],
+        "versions": first["versions"],
+        "time": first["time"],
+    }
+    text = json.dumps({**source, "rows": entries}, indent=1)
+    write_whole(TABLE, lambda stream: stream.write(text.encode() + b"\n"))
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
