@@ -37,6 +37,17 @@ COLUMNS = {
         "objective_ratio_max": "our objective / its, largest",
         "extra_mb": "peak extra MB",
     },
+    "threshold_step": {
+        "network": "network",
+        "batch": "batch",
+        "activation": "activation",
+        "ms": "ms",
+        "ratio_to_relu": "ratio to ReLU",
+        "mb_saved": "MB saved",
+        "bytes_ratio_to_relu": "ratio to ReLU's",
+        "ratio_to_backward": "ratio to backward()",
+        "skipped": "skipped",
+    },
     "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
 }
 

@@ -1,5 +1,7 @@
 """On a GPU: results stay there, and equal those of the CPU where nothing is drawn or raced."""
 
+import copy
+
 import pytest
 import torch
 
@@ -53,3 +55,30 @@ def test_units_are_learned_on_the_device(name: str):
         assert isinstance(expected, UnitFit)
         assert isinstance(found, UnitFit)
         assert torch.allclose(found.objective.cpu(), expected.objective, rtol=1e-4)
+
+
+def test_thresholds_and_target_backward_give_the_gradients_of_the_cpu():
+    from torch import nn
+
+    from tpsolve.nn import HardThreshold, Staircase, compact, diagnose, target_backward
+
+    torch.manual_seed(0)
+    here = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), HardThreshold(width=0.5), nn.Flatten(), nn.Linear(48, 8), HardThreshold()
+    )
+    here = nn.Sequential(*here, nn.Linear(8, 6), Staircase(), nn.Linear(6, 3)).double()
+    there = copy.deepcopy(here).to("cuda")
+    x, y = torch.randn(5, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    loss = nn.functional.cross_entropy
+    for settings in ({}, {"solver": {1: "hill-climb", 2: "hill-climb"}, "budget": Budget(steps=5)}):
+        expected = target_backward(here, x, y, loss, **settings)
+        with compact(there):
+            found = target_backward(there, x.to("cuda"), y.to("cuda"), loss, **settings)
+        for name in found:
+            assert found[name].targets.device.type == "cuda"
+            assert torch.equal(found[name].targets.cpu(), expected[name].targets)
+    for one, two in zip(here.parameters(), there.parameters(), strict=True):
+        assert one.grad is not None
+        assert two.grad is not None
+        torch.testing.assert_close(two.grad.cpu(), one.grad, rtol=1e-6, atol=1e-9)
+    assert diagnose(there, x.to("cuda"), y.to("cuda"), loss).keys() == diagnose(here, x, y, loss).keys()

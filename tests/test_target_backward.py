@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -327,6 +328,38 @@ def test_other_losses_are_searched_sample_by_sample(reduction: str):
     assert isinstance(problem, BlockProblem)
     assert problem.objective(problem.start).sum().item() == pytest.approx(report.loss.item(), rel=1e-6)
     assert (report["8"].objective <= problem.objective(problem.start)).all()
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "residual", "untraceable"])
+def test_under_autocast_the_search_runs_in_float32(name: str):
+    model, x, y = build(name)
+    model, x = model.float(), x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        report = target_backward(model, x, y, cross_entropy, solver=HillClimb(), budget=FEW)
+        objectives = [report.problem(layer).objective(report[layer].targets) for layer in report]
+    assert report.output.dtype == torch.bfloat16
+    for layer, objective in zip(report, objectives, strict=True):
+        assert report.problem(layer).dtype == torch.float32
+        assert torch.equal(report[layer].objective, report.problem(layer).objective(report[layer].targets))
+        torch.testing.assert_close(objective, report[layer].objective, rtol=1e-2, atol=1e-2)
+    assert gradients(model).dtype == torch.float32
+    assert gradients(model).isfinite().all()
+
+
+def test_data_parallel_model_is_cut_like_the_one_inside(tmp_path: Path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        (model, x, y), (other, _, _) = build("residual"), build("residual")
+        parallel = nn.parallel.DistributedDataParallel(model)
+        found, expected = (
+            seeded(lambda m=m: target_backward(m, x, y, cross_entropy, solver=HillClimb(), budget=FEW))
+            for m in (parallel, other)
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+    assert list(found) == list(expected) == ["thresholds.0", "thresholds.1", "thresholds.2"]
+    assert all(torch.equal(found[layer].targets, expected[layer].targets) for layer in found)
+    torch.testing.assert_close(gradients(model), gradients(other))
 
 
 def test_results_are_asked_for_before_the_weights_change():

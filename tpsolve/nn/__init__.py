@@ -3,6 +3,7 @@
 from tpsolve.nn.check_nan import check_nan
 from tpsolve.nn.compact import compact
 from tpsolve.nn.convert import convert, find_thresholds
+from tpsolve.nn.diagnostics import Diagnosis, diagnose
 from tpsolve.nn.rules import RULES
 from tpsolve.nn.staircase import Staircase
 from tpsolve.nn.surrogate import Threshold
@@ -13,6 +14,7 @@ from tpsolve.nn.width_schedule import WidthSchedule
 
 __all__ = [
     "RULES",
+    "Diagnosis",
     "HardThreshold",
     "Staircase",
     "TargetReport",
@@ -21,6 +23,7 @@ __all__ = [
     "check_nan",
     "compact",
     "convert",
+    "diagnose",
     "find_thresholds",
     "target_backward",
 ]

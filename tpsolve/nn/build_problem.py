@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.losses import Loss, find_loss
+from tpsolve.nn.frozen import widened
 from tpsolve.nn.layer_losses import MixedLoss, SampleLoss, loss_of, plain_cross_entropy
 from tpsolve.nn.recording import Call
 from tpsolve.nn.segments import OUTPUT, Segment
@@ -37,7 +38,7 @@ def build_problem(
     Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
     what `gradients` has for its output; without an entry it wants nothing.
     """
-    start = h.detach()[rows].float() if h.dtype.itemsize < 4 else h.detach()[rows]
+    start = widened(h.detach()[rows])
     heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
     reduction = plain_cross_entropy(top.loss_fn, top.output, top.labels)
     by_class = segment.sinks == (OUTPUT,) and reduction is not None
@@ -81,7 +82,7 @@ class _Head:
 
     @staticmethod
     def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor) -> "_Head":
-        module, z = call.module, call.z.float() if call.z.dtype.itemsize < 4 else call.z
+        module, z = call.module, widened(call.z)
         width, given, _, mode, importance = module.settings()
         g = torch.zeros_like(z) if gradient is None else weighed(gradient.to(z.dtype), given, importance)
         g = g.expand_as(z)[rows].flatten(1)
@@ -137,12 +138,12 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor) -> tuple[MixedLoss
     wanted = [head.targets for head in heads] + [head.unit_weight for head in heads]
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(wanted, 1)
-    each, labels = SampleLoss(top.loss_fn, top.output.detach(), top.labels), top.labels
+    each, labels = SampleLoss(top.loss_fn, widened(top.output), top.labels), top.labels
     whole, shape = not labels.is_floating_point(), labels.shape[1:]
 
     def lose(output: Tensor, wanted: Tensor) -> Tensor:
         told = wanted.reshape(-1, *shape)
         return each(output, told.to(labels.dtype) if whole else told)
 
-    numbers = labels[rows].reshape(len(rows), -1).to(top.output.dtype if whole else labels.dtype)
+    numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
     return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*wanted, numbers], 1)

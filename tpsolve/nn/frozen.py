@@ -33,10 +33,11 @@ class Given(nn.Module):
         self.value = self.seen = None
 
 
-def freeze(model: nn.Module, recording: Recording) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The copy, and what its `Given` modules are given `(B, ...)`, by name, in the order of their calls.
+def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The copy, and what its `Given` modules are given `(B, ...)`, by name.
 
-    Batch norm keeps the statistics of the recorded batch, dropout its mask, a threshold its output.
+    Batch norm keeps the statistics of the recorded batch, dropout its mask, and with `hold` each
+    threshold its output.
     """
     inner = unwrap(model)
     frozen = copy.deepcopy(inner).eval().requires_grad_(False)
@@ -44,9 +45,10 @@ def freeze(model: nn.Module, recording: Recording) -> tuple[nn.Module, dict[str,
         norm = frozen.get_submodule(name)
         assert isinstance(norm, _BatchNorm)
         others = [axis for axis in range(x.dim()) if axis != 1]
+        x = widened(x)
         norm.running_mean = x.mean(others)
         norm.running_var = x.var(others, correction=0)
-    given = {name: call.h.detach() for name, call in recording.calls.items()}
+    given = {name: widened(call.h.detach()) for name, call in recording.calls.items()} if hold else {}
     masks = {name: _mask(inner.get_submodule(name), *kept) for name, kept in recording.dropouts.items()}
     for name in (*given, *masks):
         parent, _, leaf = name.rpartition(".")
@@ -61,4 +63,9 @@ def _mask(dropout: nn.Module, x: Tensor, state: Tensor) -> Tensor:
             torch.cuda.set_rng_state(state, x.device)
         else:
             torch.set_rng_state(state)
-        return dropout(torch.ones_like(x))
+        return dropout(torch.ones_like(widened(x)))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """As float32 where it is narrower: a frozen copy runs without autocast."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

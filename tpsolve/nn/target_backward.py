@@ -114,7 +114,9 @@ class _Search:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         if self.solver is not None:
-            gradient = self._searched(self.solver, gradient)
+            # A search runs in the dtypes of its problem, whatever the region around the call.
+            with torch.autocast(gradient.device.type, enabled=False):
+                gradient = self._searched(self.solver, gradient)
         self.report.gradients[self.call.name] = gradient
         return gradient
 

@@ -72,7 +72,8 @@ class TargetReport(Mapping[str, Result]):
         h = self.recording.calls[name].h
         rows = torch.arange(len(h), device=h.device) if rows is None else rows
         calls = self.recording.calls
-        return build_problem(h, self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows)
+        with torch.autocast(h.device.type, enabled=False):
+            return build_problem(h, self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows)
 
     def segment(self, name: str) -> Segment:
         """What lies above this threshold."""
@@ -93,11 +94,15 @@ class TargetReport(Mapping[str, Result]):
             raise NotAcceptedError(
                 "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
             )
-        frozen, given = freeze(self._model, self.recording)
-        return Segments(frozen, given, self._x, list(self.recording.calls))
+        with torch.autocast(self._x.device.type, enabled=False):
+            frozen, given = freeze(self._model, self.recording)
+            return Segments(frozen, given, self._x, list(self.recording.calls))
 
     def _closed_form(self, name: str) -> Result:
-        problem, g = self.problem(name), self.gradients[name]
+        with torch.autocast(self._x.device.type, enabled=False):
+            return self._judged(self.problem(name), self.gradients[name], name)
+
+    def _judged(self, problem: LayerProblem | BlockProblem, g: Tensor, name: str) -> Result:
         h = self.recording.calls[name].h
         targets = torch.where(g == 0, h, -g.sign().to(h.dtype)).reshape(*problem.batch_shape, *problem.target_shape)
         objective = problem.objective(targets.to(problem.dtype))

@@ -1,0 +1,176 @@
+"""How well a network's thresholds learn: figures for each of them, on one batch."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.nn.flips import Flips
+from tpsolve.nn.recording import Call, record, unwrap
+from tpsolve.nn.staircase import Staircase
+from tpsolve.nn.surrogate import find_width
+from tpsolve.result import Budget
+from tpsolve.spins import check_count
+from tpsolve.units import Separability
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Figures of one threshold on a batch; a unit is one output of a sample. NaN where a figure has no meaning.
+
+    Args:
+        changed: share of targets sign(-g) that differ from the activation.
+        flip_quality: share of a sample of those flips that, each made alone, lower the network's loss.
+        cosine: between the gradients g at the outputs and the true differences (L(+1) - L(-1)) / 2 of the
+            network's loss, over a sample of units.
+        saturated: share of units outside of the rule's width.
+        separable: share of units (of the layer, not of a sample) for which some weights and bias meet
+            their targets of the whole batch, proved; where the layer is linear.
+        dead: share of units (places in the layer) whose output is the same for every sample.
+    """
+
+    changed: float
+    flip_quality: float
+    cosine: float
+    saturated: float
+    separable: float
+    dead: float
+
+
+def diagnose(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    *,
+    flips: int = 256,
+    separability: Budget | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Diagnosis]:
+    """Diagnose every threshold of `model` on the batch `(x, y)`, by name in the order of their calls.
+
+    A copy of the model runs, in the mode that the model is in, so nothing of it changes. Batch norm
+    is held at the statistics of the batch, dropout at one mask. The flips cost about `flips` / B forward
+    passes each way for each threshold.
+
+    Args:
+        x, y, loss_fn: as in `target_backward`.
+        flips: units to try in each layer, and as many of the flips that its targets propose.
+        separability: what `Separability` may spend on each layer; None: until all units are decided. Units
+            left undecided don't count as separable.
+        generator: draws the units to try; None: one of seed 0.
+
+    Raises:
+        NotAcceptedError: a model without thresholds, one that is used twice, or a loss that is neither
+            sum nor mean over the samples.
+        ArgumentError: `flips` is no positive whole number.
+    """
+    check_count("flips", flips, 1)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    own = copy.deepcopy(unwrap(model))
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.enable_grad():
+        reader = _LinearInputs(own)
+        with record(own) as recording, reader:
+            # So that gradients begin at the first threshold even below frozen layers.
+            output = own(x.detach().clone().requires_grad_(x.is_floating_point()))
+        calls = [call for call in recording.calls.values() if call.h.requires_grad]
+        gradients = torch.autograd.grad(
+            loss_fn(output, y), [call.h for call in calls], allow_unused=True, materialize_grads=True
+        )
+    tried = Flips(own, recording, x, y, output, loss_fn)
+    return {
+        call.name: _diagnose(call, g, tried, flips, reader.of(call.z), separability, generator)
+        for call, g in zip(calls, gradients, strict=True)
+    }
+
+
+def _diagnose(
+    call: Call,
+    g: Tensor,
+    tried: Flips,
+    flips: int,
+    inputs: "tuple[Tensor, bool] | None",
+    budget: Budget | None,
+    generator: torch.Generator,
+) -> Diagnosis:
+    h, flat = call.h.detach().flatten(1), g.flatten(1)
+    dead = _share((h == h[:1]).all(0))
+    saturated = _saturated(call)
+    if isinstance(call.module, Staircase):
+        return Diagnosis(math.nan, math.nan, math.nan, saturated, math.nan, dead)
+    # Where h and g have one sign, the target sign(-g) is the other one.
+    proposed = flat * h > 0
+    samples, units = _draw(torch.ones_like(proposed), flips, generator)
+    # The change from h to -h is -2h times the difference quotient.
+    change = tried.change(call.name, samples, units).double()
+    difference = -change / (2 * h[samples, units].double())
+    cosine = torch.cosine_similarity(flat[samples, units].double(), difference, dim=0)
+    quality = math.nan
+    if bool(proposed.any()):
+        quality = _share(tried.change(call.name, *_draw(proposed, flips, generator)) < 0)
+    separable = math.nan
+    if inputs is not None and bool(torch.isfinite(flat).all()):
+        targets = torch.where(flat == 0, 0.0, -flat.sign())
+        certificate = Separability(bias=inputs[1]).fit(inputs[0], targets.to(inputs[0].dtype), budget=budget)
+        separable = _share(certificate.status == 1)
+    alike = float(cosine) if bool(difference.any()) and bool(flat.any()) else math.nan
+    return Diagnosis(_share(proposed), quality, alike, saturated, separable, dead)
+
+
+def _share(where: Tensor) -> float:
+    return float(where.double().mean())
+
+
+def _draw(allowed: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """At most `count` of the places `(sample, unit)` that are allowed, without repetition."""
+    samples, units = allowed.nonzero(as_tuple=True)
+    picked = torch.randperm(len(samples), generator=generator, device=generator.device)[:count].to(samples.device)
+    return samples[picked], units[picked]
+
+
+def _saturated(call: Call) -> float:
+    outside = torch.ones_like(call.z, dtype=torch.bool)
+    width, _, _, mode, _ = call.module.settings()
+    for _, stretch, shift in call.module.parts():
+        part = call.z * stretch - shift
+        found = find_width(part, width, mode)
+        outside &= part.abs() > (1.0 if found is None else found)
+    return _share(outside)
+
+
+class _LinearInputs:
+    """While it lasts, notes what each `nn.Linear` reads, also through a batch norm above it."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.seen: dict[int, tuple[Tensor, Tensor, bool]] = {}
+
+    def __enter__(self) -> None:
+        self.hooks = [
+            module.register_forward_hook(self._note)
+            for module in self.model.modules()
+            if isinstance(module, nn.Linear | nn.BatchNorm1d)
+        ]
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def of(self, z: Tensor) -> tuple[Tensor, bool] | None:
+        """The inputs `(B, n)` of the units with pre-activations `z (B, m)`, and whether they have a bias."""
+        found = self.seen.get(z.untyped_storage()._cdata)
+        return found[1:] if found is not None and z.dim() == 2 else None
+
+    def _note(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        x = arguments[0].detach()
+        # The output is kept, so that its storage is not used again.
+        if isinstance(module, nn.Linear):
+            if x.dim() == 2:
+                self.seen[output.untyped_storage()._cdata] = (output.detach(), x, module.bias is not None)
+        elif (below := self.seen.get(x.untyped_storage()._cdata)) is not None:
+            # A batch norm gives every unit a bias of its own.
+            self.seen[output.untyped_storage()._cdata] = (output.detach(), below[1], True)
