@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 
 from tpsolve import Budget, NetworkProblem, Result, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
-from tpsolve.search import Ftprop, Solver, Surrogate
+from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
+from tpsolve.search.ftprop_mini_batch import draw
 from tpsolve.tables import read_table
 
 
@@ -94,6 +95,30 @@ def test_contradictory_labels_do_not_keep_a_search_going():
     assert (result.objective.item(), result.status) == (1.0, Status.OPTIMAL)
 
 
+@pytest.mark.parametrize("proposals", ["sign-gradient", "hill-climb"])
+def test_mini_batches_meet_all_targets(proposals: str):
+    assert run(parity(2, 8), FtpropMiniBatch(proposals=proposals, batch=4), steps=1000).objective.item() == 0
+
+
+def test_with_the_sign_of_the_gradient_a_mini_batch_is_a_surrogate_gradient():
+    problem = parity(4, 5, 3)
+    generator = torch.Generator().manual_seed(0)
+    layers = draw(problem, generator)
+    importance = torch.ones_like(problem.wanted)
+    FtpropMiniBatch().descend(layers, problem.inputs, problem.wanted, importance, generator)
+    copies = [(w.detach().T[None].requires_grad_(), b.detach()[None, None].requires_grad_()) for w, b in layers]
+    z = Surrogate(restarts=1).outputs(copies, problem.inputs)
+    torch.nn.functional.softplus(-z * problem.wanted).mean(1).sum().backward()
+    for (w, b), (weight, bias) in zip(layers, copies, strict=True):
+        assert w.grad is not None
+        assert b.grad is not None
+        assert weight.grad is not None
+        assert bias.grad is not None
+        assert bool((weight.grad != 0).any())
+        torch.testing.assert_close(w.grad, weight.grad[0].T)
+        torch.testing.assert_close(b.grad, bias.grad[0, 0])
+
+
 @pytest.mark.parametrize("proposals", ["hill-climb", "sign-gradient", "cp-sat"])
 def test_any_solver_of_layer_problems_makes_proposals(proposals: str):
     assert run(parity(2, 3), Ftprop(proposals=proposals), steps=300).objective.item() == 0
@@ -130,6 +155,10 @@ def test_settings_that_make_no_sense():
         run(parity(2, 2), Ftprop(proposals="hill-climbing"))
     with pytest.raises(NotAcceptedError, match="LayerProblem"):
         run(parity(2, 2), Ftprop(proposals="column-search"))
+    with pytest.raises(ArgumentError, match="rate"):
+        FtpropMiniBatch(rate=0)
+    with pytest.raises(NotAcceptedError, match="LayerProblem"):
+        run(parity(2, 2), FtpropMiniBatch(proposals="ftprop"))
     with pytest.raises(UnknownNameError, match="soft-hinge"):
         Surrogate(rule="soft")
     with pytest.raises(ArgumentError, match="width"):

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tpsolve.errors import ArgumentError, DeviceError, FileFormatError, FolderError, NotFiniteError, TpsolveError
+from tpsolve.errors import (
+    ArgumentError,
+    DeviceError,
+    FileFormatError,
+    FolderError,
+    NotFiniteError,
+    TpsolveError,
+    UnknownNameError,
+)
 from tpsolve.train import Moment, Recipe, build_model, load_recipe, load_weights, train
 from tpsolve.train.data import Resident, load_digits
 
@@ -111,6 +119,23 @@ def make_cifar(folder: Path) -> None:
     for k, name in enumerate((*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")):
         rows = [bytes([label]) + bytes([25 * label]) * 3072 for label in ((k + i) % 10 for i in range(4))]
         (folder / f"{name}.bin").write_bytes(b"".join(rows))
+
+
+def test_a_solver_of_targets_trains_and_goes_on_bit_for_bit(tmp_path: Path):
+    recipe = small(epochs=2, solver="hill-climb:restarts=1", solver_steps=5)
+    rows = train(recipe, tmp_path / "a")
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    train(recipe, tmp_path / "b", stop=stop_after(4))
+    train(recipe, tmp_path / "b", resume=True)
+    assert same(tmp_path / "a", tmp_path / "b")
+    train(small(epochs=2), tmp_path / "closed")
+    assert not same(tmp_path / "a", tmp_path / "closed")
+
+
+def test_the_sign_of_the_gradient_is_the_closed_form(tmp_path: Path):
+    closed = train(small(epochs=2, precision="float32"), tmp_path / "closed")
+    searched = train(small(epochs=2, solver="sign-gradient"), tmp_path / "searched")
+    assert [row["train_loss"] for row in searched] == pytest.approx([row["train_loss"] for row in closed], rel=1e-4)
 
 
 def test_more_epochs_may_follow(whole: Path, tmp_path: Path):
@@ -265,6 +290,9 @@ def test_the_processes_must_share_a_batch_evenly(tmp_path: Path, monkeypatch: py
         ({"precision": "tf32"}, {}, ArgumentError, "a CUDA device"),
         ({}, {"device": "abacus"}, DeviceError, "abacus"),
         ({"activation": "relu"}, {}, TpsolveError, "threshold"),
+        ({"activation": "relu", "width_end": 0.0, "solver": "hill-climb"}, {}, ArgumentError, "no targets"),
+        ({"solver": "hill-climbing"}, {}, UnknownNameError, "'hill-climb'"),
+        ({"solver": "hill-climb", "precision": "bf16"}, {}, ArgumentError, "float32, with a solver"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
 )

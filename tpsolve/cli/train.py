@@ -13,7 +13,7 @@ from rich.table import Table
 from tpsolve.cli.terminal import INTERRUPTED, Interrupt, notes, output, say
 from tpsolve.errors import ArgumentError
 
-SHORT = ("activation", "rule", "width", "seed", "epochs", "batch", "rate")
+SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "rate")
 """Settings with an option of their own."""
 
 
@@ -25,6 +25,9 @@ def train(
     activation: Annotated[str | None, typer.Option(help="sign, staircase, relu or saturated-relu.")] = None,
     rule: Annotated[str | None, typer.Option(help="What passes a gradient through a threshold.")] = None,
     width: Annotated[float | None, typer.Option(help="Of the region around a threshold that still learns.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="Of the targets, such as hill-climb; default: the closed-form rule.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, batches and augmentation.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images of a step, over all processes.")] = None,
@@ -53,7 +56,7 @@ def train(
     if not recipe:
         _list_recipes()
         return
-    values = (activation, rule, width, seed, epochs, batch, rate)
+    values = (activation, rule, width, solver, seed, epochs, batch, rate)
     given = {key: value for key, value in zip(SHORT, values, strict=True) if value is not None}
     chosen = {**parse_settings(setting or []), **given}
     resolved = load_recipe(recipe, chosen)

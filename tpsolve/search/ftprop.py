@@ -9,6 +9,7 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.standardise import Standardised
 from tpsolve.spins import check_count
 from tpsolve.units import LEARNERS, UnitLearner, Units, find_learner
 
@@ -72,16 +73,12 @@ class Ftprop(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
-        search = _Search(self, problem, generator)
-        least = float("inf")
+        standard = Standardised(problem, report)
+        search = _Search(self, problem, standard.inputs, generator)
         while not report.stopped:
             network, since = search.draw(), 0
             while since <= self.patience:
-                if search.errors(network) < least:
-                    targets = problem.from_weights(search.weights(network))
-                    # Counted anew: on the raw inputs a point on a boundary may have changed sides.
-                    least = min(least, float(problem.errors(problem.columns(targets)[-1])))
-                    report.offer(targets.expand(len(report.objective), -1))
+                standard.offer(search.errors(network), [(layer.weight, layer.bias) for layer in network.units])
                 if report.step():
                     break
                 network, better = search.improve(network)
@@ -104,14 +101,9 @@ class _Network:
 
 
 class _Search:
-    def __init__(self, settings: Ftprop, problem: NetworkProblem, generator: torch.Generator):
-        self.settings, self.problem, self.generator = settings, problem, generator
+    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator):
+        self.settings, self.problem, self.inputs, self.generator = settings, problem, inputs, generator
         self.learner: UnitLearner = find_learner(settings.learner)()
-        self.mean = problem.inputs.mean(0)
-        spread = problem.inputs.std(0, unbiased=False)
-        # Learners penalise weights: features of different scale would not be penalised alike.
-        self.scale = torch.where(spread > 0, spread, 1.0)
-        self.inputs = (problem.inputs - self.mean) / self.scale
         self.top = len(problem.layers) - 1
         self.counts = problem.counts.sum(1, keepdim=True).expand_as(problem.wanted)
 
@@ -132,12 +124,6 @@ class _Search:
 
     def errors(self, network: _Network) -> float:
         return float(self.problem.errors(network.outputs[-1]))
-
-    def weights(self, network: _Network) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer, for the problem's own inputs."""
-        first, *rest = network.units
-        weight = first.weight / self.scale
-        return [(weight, first.bias - weight @ self.mean), *((layer.weight, layer.bias) for layer in rest)]
 
     def improve(self, network: _Network) -> tuple[_Network, bool]:
         """After one proposal for the layer below the outputs; whether there are fewer errors now."""

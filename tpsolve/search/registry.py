@@ -19,6 +19,7 @@ from tpsolve.search.curvature_flip import CurvatureFlip
 from tpsolve.search.dichotomies import Dichotomies
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
+from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
 from tpsolve.search.guided_random import GuidedRandom
 from tpsolve.search.hill_climb import HillClimb
 from tpsolve.search.keep import Keep
@@ -57,6 +58,7 @@ _KINDS: tuple[type[Solver], ...] = (
     ColumnSearch,
     Circuits,
     Ftprop,
+    FtpropMiniBatch,
     Surrogate,
     Dichotomies,
     WeightBox,

@@ -11,6 +11,7 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.standardise import Standardised
 from tpsolve.spins import check_count, sign
 
 SMOOTH = {
@@ -63,11 +64,9 @@ class Surrogate(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
-        mean, spread = problem.inputs.mean(0), problem.inputs.std(0, unbiased=False)
-        scale = torch.where(spread > 0, spread, 1.0)
-        inputs = ((problem.inputs - mean) / scale).float()
+        standard = Standardised(problem, report)
+        inputs = standard.inputs.float()
         wanted, counts = problem.wanted.float(), (problem.counts.sum(1, keepdim=True) / problem.counts.sum()).float()
-        least = math.inf
         while not report.stopped:
             layers = self._drawn(problem, generator)
             optimizer = torch.optim.Adam([p for layer in layers for p in layer], lr=self.rate)
@@ -76,13 +75,7 @@ class Surrogate(Solver):
                 z = self.outputs(layers, inputs)
                 if step % ERRORS_EVERY == 0 or step == self.steps - 1:
                     errors, best = problem.errors(sign(z.detach()).double()).min(0)
-                    if float(errors) < least:
-                        weights = [(w[best].detach().double().T, b[best, 0].detach().double()) for w, b in layers]
-                        first = weights[0][0] / scale
-                        targets = problem.from_weights([(first, weights[0][1] - first @ mean), *weights[1:]])
-                        # Counted anew: float64 may see a point on a boundary on the other side.
-                        least = min(least, float(problem.errors(problem.columns(targets)[-1])))
-                        report.offer(targets.expand(len(report.objective), -1))
+                    standard.offer(float(errors), [(w[best].detach().T, b[best, 0].detach()) for w, b in layers])
                 optimizer.zero_grad()
                 # The restarts have no weights in common: the sum of their losses trains each by itself.
                 (counts * softplus(-z * wanted)).sum().backward()

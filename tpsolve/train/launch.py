@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError
+from tpsolve.search import find_solver
 from tpsolve.train.recipe import Recipe
 
 WARM_UP = 3
@@ -14,9 +15,16 @@ WARM_UP = 3
 
 
 def check_launch(recipe: Recipe, device: torch.device) -> None:
-    """Raise ArgumentError if the recipe asks for what this device does not allow."""
+    """Raise ArgumentError if the recipe asks for what this device, or its solver, does not allow."""
     if recipe.launch == "graphs" and device.type != "cuda":
         raise ArgumentError("launch", "graphs", "a CUDA device", "Take launch=eager.")
+    if recipe.solver:
+        find_solver(recipe.solver)
+        if recipe.activation not in ("sign", "staircase"):
+            raise ArgumentError("solver", repr(recipe.solver), f"none, as {recipe.activation} has no targets")
+        for setting, needed in (("launch", "eager"), ("precision", "float32")):
+            if getattr(recipe, setting) != needed:
+                raise ArgumentError(setting, getattr(recipe, setting), f"{needed}, with a solver of targets")
     if recipe.precision == "tf32" and device.type != "cuda":
         raise ArgumentError("precision", "tf32", "a CUDA device", "Take precision=float32.")
 

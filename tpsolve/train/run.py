@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tpsolve.errors import FolderError, NotFiniteError
 from tpsolve.nn import WidthSchedule
+from tpsolve.result import Budget
 from tpsolve.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from tpsolve.train.data.load import load_data
 from tpsolve.train.ftprop_mb import ftprop_mb
@@ -149,6 +150,8 @@ class _Run:
             source.train(seed, position.step),
             cross_entropy,
             self.optimizer,
+            solver=recipe.solver or None,
+            budget=Budget(steps=recipe.solver_steps),
             arithmetic=autocast(recipe, self.device),
             before_step=self.processes.before_step(self.model),
         )
