@@ -81,6 +81,10 @@ def test_a_network_s_targets_come_back_from_the_network_built_from_them(
     assert problem.objective(targets).item() == sum(a != b for a, b in zip(named, table[1], strict=True))
 
 
+def test_lists_keep_all_digits():
+    assert NetworkProblem([[0.1], [0.7]], [0, 1]).inputs[:, 0].tolist() == [0.1, 0.7]
+
+
 def test_parts_of_flat_targets_and_back():
     problem = NetworkProblem(*XOR, [2, 3])
     targets = torch.randn(5, problem.n_vars).sign().double()
@@ -139,7 +143,7 @@ def test_solve_returns_the_trivial_network_when_nothing_is_found():
 
 
 def test_solvers_of_layers_refuse_networks():
-    with pytest.raises(NotAcceptedError, match=r"NetworkProblem.*LayerProblem for keep"):
+    with pytest.raises(NotAcceptedError, match=r"NetworkProblem, expected LayerProblem.*for keep"):
         solve(NetworkProblem(*XOR), Keep(), budget=Budget(steps=1))
 
 

@@ -1,13 +1,16 @@
-"""Pictures of what single units can tell apart, for samples in the plane."""
+"""Pictures of what single units and small networks can tell apart, for samples in the plane."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial import ConvexHull, QhullError
-from torch import Tensor
+from torch import Tensor, nn
 
+from tpsolve.problems import NetworkProblem
+from tpsolve.problems.labels import decode
 from tpsolve.units import Certificate
 from tpsolve.units.report import ClassRow
 
@@ -47,6 +50,43 @@ def draw_separation(
         axes.set_ylabel(names[1])
         axes.legend(frameon=False, loc="best", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[str]) -> Figure:
+    """The plane of a network on two features: regions by class, lines of the first units, samples, rings on errors.
+
+    Args:
+        network: `problem.network(targets)`.
+        names: of the two features.
+    """
+    x = problem.samples.double().cpu()
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    (left, right), (low, high) = _span(x[:, 0].numpy()), _span(x[:, 1].numpy())
+    across, up = np.meshgrid(np.linspace(left, right, 400), np.linspace(low, high, 400))
+    with torch.no_grad():
+        plane = torch.from_numpy(np.stack([across.ravel(), up.ravel()], axis=1))
+        regions = decode(network(plane)).reshape(across.shape).numpy()
+        named = decode(network(x))
+    for k, label in enumerate(problem.classes):
+        colour = COLOURS[k % len(COLOURS)]
+        axes.contourf(across, up, (regions == k).astype(float), levels=[0.5, 1.5], colors=[colour], alpha=0.16)
+        axes.scatter(*x[problem.index == k].T, s=24, color=colour, label=str(label), zorder=3)
+    first = next(module for module in network.modules() if isinstance(module, nn.Linear))
+    for weight, bias in zip(first.weight.detach().numpy(), first.bias.detach().tolist(), strict=True):
+        _draw_line(axes, weight, bias)
+    wrong = named != problem.index
+    if bool(wrong.any()):
+        rings = {"s": 110, "facecolors": "none", "edgecolors": "#1c2430", "linewidths": 1.3}
+        axes.scatter(*x[wrong].T, **rings, label="error", zorder=4)
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.set_title(f"{int(wrong.sum())} errors on {len(x)} samples")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

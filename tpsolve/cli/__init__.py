@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tpsolve.cli import compare, instances, list_solvers, separate, solve, train, verify
+from tpsolve.cli import compare, exact, instances, list_solvers, separate, solve, train, verify
 from tpsolve.cli.terminal import INTERRUPTED, notes, output
 from tpsolve.errors import TpsolveError
 from tpsolve.version import __version__
@@ -24,6 +24,7 @@ COMMANDS = {
     "list": list_solvers.list_solvers,
     "solve": solve.solve,
     "verify": verify.verify,
+    "exact": exact.exact,
     "instances": instances.instances,
     "separate": separate.separate,
     "train": train.train,

@@ -1,4 +1,4 @@
-"""`tpsolve verify`: a check that trusts nothing but the problem."""
+"""`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,19 +6,59 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tpsolve.archive import read_kind
 from tpsolve.cli.terminal import notes, output
 from tpsolve.errors import ArgumentError
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A saved problem (.npz).")],
-    result: Annotated[Path, typer.Argument(help="A result of it, saved by `tpsolve solve --save`.")],
+    file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
+    result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
     largest: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
+    engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
+    seconds: Annotated[float, typer.Option(help="For proofs: limit of the refutation.")] = 3600.0,
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
-    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false.
+    Of a proof: its weights and circuits in exact arithmetic, and its bound by another engine than found it.
+
+    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound undecided.
     """
+    from tpsolve.search.proof import KIND
+
+    if read_kind(file) == KIND:
+        holds = _verify_proof(file, result, engine or None, seconds)
+    else:
+        holds = _verify_result(file, result, largest)
+    if not holds:
+        notes.print("A claim is false.", highlight=False)
+        raise typer.Exit(1)
+
+
+def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:
+    from tpsolve.search.proof import load_proof
+    from tpsolve.search.verify_proof import verify_proof
+    from tpsolve.tables import read_table
+
+    proof = load_proof(file)
+    if "target" not in proof.about:
+        raise ArgumentError("PROOF", file, "a proof saved by tpsolve exact", "Use verify_proof from Python.")
+    read = read_table(data, proof.about["target"])
+    table = Table()
+    for heading in ("part", "holds", "what was found"):
+        table.add_column(heading)
+    findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
+    for finding in findings:
+        word = {True: "yes", False: "no", None: "undecided"}[finding.holds]
+        table.add_row(finding.part, word, finding.words)
+    output.print(table)
+    if findings[-1].holds is None:
+        notes.print("Undecided: give it more --seconds, or another --engine.", highlight=False)
+        raise typer.Exit(1)
+    return all(finding.holds for finding in findings)
+
+
+def _verify_result(file: Path, result: Path, largest: int) -> bool:
     from tpsolve.problems import load_problem
     from tpsolve.result import load_result
     from tpsolve.search.verify import verify_result
@@ -34,6 +74,4 @@ def verify(
     for number, check in enumerate(checks):
         table.add_row(str(number), check.objective, check.bound, check.status)
     output.print(table)
-    if not all(check.holds for check in checks):
-        notes.print("A claim is false.", highlight=False)
-        raise typer.Exit(1)
+    return all(check.holds for check in checks)

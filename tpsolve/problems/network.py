@@ -63,6 +63,9 @@ class NetworkProblem(Problem):
 
     def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None):
         x = read_numbers("X", X)
+        if not hasattr(X, "dtype"):
+            # Python's numbers keep all their digits.
+            x = check_tensor("X", X, dtype=torch.float64)
         if x.dim() != 2 or 0 in x.shape:
             raise ShapeError("X", f"shape {tuple(x.shape)}", "(N, p): at least one sample and one feature")
         self.samples, self.device = x.double(), x.device

@@ -53,7 +53,7 @@ class Circuits(Solver):
         workers: threads; None: one a core, at most 2 with a SAT engine.
         drawn: circuits drawn at random at the start.
         cuts: most circuits added for one column at a time.
-        local: seconds of local search at the start, at most a fifth of the time limit.
+        local: seconds of local search at the start; a twentieth of the time limit if that is more, at most a fifth.
         solutions: how many optimal target sets to list, up to symmetry.
     """
 
@@ -127,10 +127,12 @@ class Circuits(Solver):
                     for name in (engines[:1] if budget.steps is not None or cores == 1 else engines)
                 ]
             masters = [opened.enter_context(master) for master in made]
-            local = self.local if budget.seconds is None else min(self.local, budget.seconds / 5)
+            seconds = budget.seconds or 0.0
+            local = min(max(self.local, seconds / 20), seconds / 5)
             search.race(masters, local, budget.steps)
             if search.closed and self.solutions > 1:
                 report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
+            report.steps = sum(master.conflicts for master in masters)
         report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
 
 

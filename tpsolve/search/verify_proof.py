@@ -108,7 +108,7 @@ def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Fi
         for point, cost in costs.items()
     )
     holds = wrong == proof.objective
-    return Finding("weights", holds, f"{wrong} errors" + ("" if holds else f", not {proof.objective} as claimed"))
+    return Finding("weights", holds, f"errors: {wrong}" + ("" if holds else f", not {proof.objective} as claimed"))
 
 
 def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:

@@ -1,0 +1,92 @@
+"""`tpsolve exact` and `tpsolve verify` of its proofs, as a user types them."""
+
+from pathlib import Path
+
+import pytest
+from network_oracle import random_table
+from typer.testing import CliRunner
+
+from tpsolve import cli
+from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, TooLargeError, TpsolveError, UnknownNameError
+
+TABLE = "x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n"
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.output, "_width", 100)
+    (tmp_path / "xor.csv").write_text(TABLE)
+
+    def run(line: str):
+        return CliRunner().invoke(cli.app, line.split(), prog_name="tpsolve")
+
+    return run
+
+
+def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):
+    done = call("exact xor.csv --target class --widths 2 --save proof.npz")
+    assert done.exit_code == 0, done.output
+    row = next(line for line in done.output.splitlines() if "optimal" in line)
+    assert row.replace("│", " ").split() == ["4", "4", "2", "2", "2", "0", "0", "optimal"]
+    assert (tmp_path / "xor-exact.png").stat().st_size > 5000
+    checked = call("verify proof.npz xor.csv")
+    assert checked.exit_code == 0, checked.output
+    assert checked.output.count("yes") == 4
+
+
+def test_one_unit_can_t_and_more_features_are_not_drawn(call, tmp_path: Path):
+    (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n1,0,1,b\n1,1,1,a\n")
+    done = call("exact wide.csv --target class --widths 1 --save p.npz")
+    assert " 1 " in done.output
+    assert "Picture" not in done.output
+    for engine in ("cadical195", "cp-sat"):
+        assert engine in call(f"verify p.npz wide.csv --engine {engine}").output
+
+
+def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
+    call("exact xor.csv --target class --widths 2 --save proof.npz")
+    (tmp_path / "other.csv").write_text(TABLE.replace("1,1,a", "1,1,b"))
+    done = call("verify proof.npz other.csv")
+    assert done.exit_code == 1
+    assert "not the data of the proof" in done.output
+
+
+def test_time_that_runs_out_prints_what_is_known(call, tmp_path: Path):
+    x, y = random_table(2, 80)
+    lines = [f"{a},{b},{'p' if c > 0 else 'm'}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
+    (tmp_path / "r.csv").write_text("\n".join(["x,y,class", *lines]))
+    done = call("exact r.csv --target class --widths 5 --seconds 0.05 --save p.npz")
+    assert done.exit_code == 0
+    assert "feasible" in done.output
+    assert call("verify p.npz r.csv").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("exact xor.csv --target klass", UnknownNameError, "klass"),
+        ("exact none.csv --target class", FileFormatError, "none.csv"),
+        ("exact xor.csv --target class --widths 0", ArgumentError, "widths: got 0"),
+        ("exact xor.csv --target class --widths two", ArgumentError, "--widths: got 'two'"),
+        ("exact xor.csv --target class --widths 12", TooLargeError, "12 units.*ColumnSearch"),
+        ("exact xor.csv --target class --seconds 0", ArgumentError, "budget.seconds"),
+        ("exact xor.csv --target class --engine chaff", UnknownNameError, "chaff"),
+        ("exact xor.csv --target class --save none/p.npz", ArgumentError, "--save"),
+        ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
+        ("exact ids.csv --target class", TooLargeError, "100 classes"),
+        ("exact wide.csv --target class --plot p.png", ArgumentError, "--plot"),
+        ("verify xor.csv xor.csv", FileFormatError, "xor.csv"),
+        ("verify proof.npz none.csv", FileFormatError, "none.csv"),
+        ("verify proof.npz xor.csv --engine z3", UnknownNameError, "z3"),
+    ],
+)
+def test_what_the_user_can_mend_is_named(call, tmp_path: Path, line: str, error: type[TpsolveError], words: str):
+    (tmp_path / "nan.csv").write_text(TABLE.replace("0,1,b", "0,nan,b"))
+    (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n")
+    (tmp_path / "ids.csv").write_text("x,class\n" + "\n".join(f"{k},{k}" for k in range(100)))
+    if "proof" in line:
+        call("exact xor.csv --target class --widths 2 --save proof.npz")
+    done = call(line)
+    with pytest.raises(error, match=words):
+        raise done.exception or AssertionError(done.output)

@@ -1,0 +1,82 @@
+"""`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
+from tpsolve.errors import ArgumentError
+
+
+def exact(
+    file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
+    target: Annotated[str, typer.Option(help="The column that holds the classes.")],
+    widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
+    seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
+    engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
+) -> None:
+    """Find the fewest training errors that any weights of a small hard-threshold network reach, and prove it.
+
+    Prints the errors of the best network found and a proven lower bound; where they meet, no network of these
+    widths does better. Columns of words become a column of 0 and 1 for each word. Tables of two number columns
+    are drawn: regions, hyperplanes and errors. `tpsolve verify PROOF FILE` checks a saved proof in exact arithmetic.
+    """
+    import torch
+
+    from tpsolve.problems import NetworkProblem
+    from tpsolve.result import Budget
+    from tpsolve.search import Circuits, solve
+    from tpsolve.search.proof import Proof
+    from tpsolve.tables import read_table
+
+    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine), _widths(widths)
+    read = read_table(file, target)
+    if plot is not None and len(read.features) != 2:
+        raise ArgumentError("--plot", f"a table of {len(read.features)} features", "two", "Leave --plot away.")
+    if save is not None and not save.resolve().parent.is_dir():
+        raise ArgumentError("--save", save, "a path in a folder that exists")
+    problem = NetworkProblem(read.inputs, read.labels, layers)
+    with Interrupt() as interrupt, progress_bar(seconds) as bar:
+        task = bar.add_task("", total=seconds)
+
+        def show(progress) -> bool:
+            words = f"{progress.objective:g} errors, at least {max(0.0, progress.bound):g}"
+            bar.update(task, completed=progress.seconds, description=words)
+            return interrupt.asked
+
+        generator = torch.Generator().manual_seed(seed)
+        result = solve(problem, solver, budget=budget, generator=generator, callback=show)
+    errors, bound = round(result.objective.item()), round(result.bound.item())
+    table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
+    for heading in ("samples", "points", "features", "classes", "widths", "errors", "at least", "status"):
+        table.add_column(heading, justify="right")
+    counts = (len(read.labels), len(problem.inputs), len(read.features), len(problem.classes))
+    table.add_row(*map(str, counts), escape(widths), str(errors), str(bound), result.status.value)
+    output.print(table)
+    network = problem.network(result.targets)
+    if len(read.features) == 2:
+        from tpsolve.archive import write_whole
+        from tpsolve.pictures import draw_network
+
+        path = plot or Path(f"{file.stem}-exact.png")
+        figure = draw_network(problem, network, read.features)
+        write_whole(path, lambda stream: figure.savefig(stream, format=path.suffix[1:] or "png", dpi=150))
+        say(f"Picture: {path}")
+    if save is not None:
+        Proof.of(problem, result, {"target": target}).save(save)
+        say(f"Saved: {save}")
+    if interrupt.asked:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error
