@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tpsolve.errors import TooLargeError
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.spins import from_bits
@@ -19,11 +20,12 @@ BLOCK_ELEMENTS = 2**22
 class Enumerate(Solver):
     """Every one of the 2^n targets, in blocks on tensors; n at most 24; one block a step.
 
-    A finished enumeration proves its optimum; an unfinished one proves nothing. All in float64.
+    A finished enumeration proves its optimum; an unfinished one proves nothing. All in float64. Below a
+    block it proves the least that the block's own forward passes give, within `problem.rounding()`.
     """
 
     name = "enumerate"
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, BlockProblem)
     exact = True
 
     def check(self, problem: Problem) -> None:
@@ -37,31 +39,40 @@ class Enumerate(Solver):
             )
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        assert isinstance(problem, LayerProblem)
-        energy, n = problem.energy64, problem.n_vars
-        samples = energy.n_samples
+        n, (samples,) = problem.n_vars, problem.batch_shape
         best = torch.full((samples,), torch.inf, device=problem.device, dtype=torch.float64)
         least, index, found_at = best.clone(), torch.zeros_like(best, dtype=torch.int64), torch.zeros_like(best)
-        # Only the zero-one loss jumps, and only where sums round.
-        jumps = energy.loss.name == "zero-one" and bool(energy.blur().any())
-        block = max(1, min(2**n, BLOCK_ELEMENTS // (samples * problem.n_units)))
+        width = problem.n_units if isinstance(problem, LayerProblem) else n
+        block = max(1, min(2**n, BLOCK_ELEMENTS // (samples * width)))
         for first in range(0, 2**n, block):
             numbers = torch.arange(first, min(first + block, 2**n), device=problem.device)
-            targets = _spins(numbers, n)
-            z = energy.pre(targets)[:, None, :].expand(-1, samples, -1)
-            low, position = energy.total(z, targets[:, None, :]).min(0)
-            if jumps:
-                least = torch.minimum(least, energy.favourable(z, targets[:, None, :]).amin(0))
+            values, floor = _values(problem, _spins(numbers, n))
+            low, position = values.min(0)
+            least = torch.minimum(least, low if floor is None else floor.amin(0))
             better = low < best
             best[better], index[better], found_at[better] = low[better], numbers[position[better]], report.seconds
             if report.step(best) and first + block < 2**n:
                 report.offer(_spins(index, n), found_at=found_at)
                 return
         report.offer(_spins(index, n), found_at=found_at)
-        report.prove((least if jumps else best) - problem.rounding())
+        known = torch.isfinite(best)
+        report.prove((least - problem.rounding())[known], known.nonzero()[:, 0])
 
 
-def _spins(numbers: torch.Tensor, n: int) -> torch.Tensor:
+def _values(problem: Problem, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The objective `(K, B)` of `targets (K, n)`, and what it is at least where rounding may matter to a jump."""
+    samples = problem.batch_shape[0]
+    if not isinstance(problem, LayerProblem):
+        return problem.objective(targets[:, None].expand(-1, samples, -1)), None
+    energy = problem.energy64
+    z = energy.pre(targets)[:, None, :].expand(-1, samples, -1)
+    values = energy.total(z, targets[:, None, :])
+    # Only the zero-one loss jumps, and only where sums round.
+    jumps = energy.loss.name == "zero-one" and bool(energy.blur().any())
+    return values, energy.favourable(z, targets[:, None, :]) if jumps else None
+
+
+def _spins(numbers: Tensor, n: int) -> Tensor:
     """Targets `(K, n)` whose bits are those of `numbers (K,)`."""
     bits = (numbers[:, None] >> torch.arange(n, device=numbers.device)) & 1
     return from_bits(bits, torch.float64)
