@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tpsolve import SOLVERS, Budget, solve
+from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import make_instance
 from tpsolve.search import Solver
 from tpsolve.units import LEARNERS, Certificate, UnitFit, circuits
@@ -19,6 +20,10 @@ def test_results_stay_on_the_device_and_equal_those_of_the_cpu(kind: type[Solver
     here = make_instance(name, n=12, m=8, samples=6, seed=1).problem
     if not kind.installed():
         pytest.skip(f"{kind.library} is not installed")
+    try:
+        kind().check(here)
+    except NotAcceptedError as error:
+        pytest.skip(str(error))
     there = here.to("cuda")
     budget = Budget(steps=50)
     expected, found = solve(here, kind(), budget=budget), solve(there, kind(), budget=budget)

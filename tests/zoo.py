@@ -372,8 +372,8 @@ def layer_problems(draw: st.DrawFn, loss: str, most_targets: int = 6, most_units
 
 # --- solvers and results ----------------------------------------------------------------------------------------------
 
-LAYER_SOLVERS = tuple(kind for kind in SOLVERS.values() if issubclass(LayerProblem, kind.accepts))
-"""Every registered solver of layer problems."""
+LAYER_SOLVERS = tuple(kind for kind in SOLVERS.values() if issubclass(LayerProblem, kind.accepts) and not kind.losses)
+"""Every registered solver of layer problems of any loss."""
 EXACT_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if kind.exact)
 
 

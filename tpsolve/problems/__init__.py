@@ -8,6 +8,7 @@ from tpsolve.problems.instances import GENERATORS, Instance, make_instance
 from tpsolve.problems.layer import LayerProblem
 from tpsolve.problems.load import load_problem
 from tpsolve.problems.network import NetworkProblem
+from tpsolve.problems.qubo import from_bqm, to_bqm
 
 __all__ = [
     "GENERATORS",
@@ -18,8 +19,10 @@ __all__ = [
     "NetworkProblem",
     "Problem",
     "State",
+    "from_bqm",
     "harvest",
     "harvest_blocks",
     "load_problem",
     "make_instance",
+    "to_bqm",
 ]

@@ -11,6 +11,7 @@ from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.cross_entropy import CrossEntropy
 from tpsolve.search.curvature_flip import CurvatureFlip
 from tpsolve.search.dichotomies import Dichotomies
+from tpsolve.search.dimod_sampler import DimodSampler
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
@@ -45,6 +46,7 @@ __all__ = [
     "CrossEntropy",
     "CurvatureFlip",
     "Dichotomies",
+    "DimodSampler",
     "Enumerate",
     "Ftprop",
     "FtpropMiniBatch",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
-from tpsolve.problems import Problem
+from tpsolve.problems import LayerProblem, Problem
 from tpsolve.result import Budget, Progress, is_closed
 
 Callback = Callable[[Progress], bool | None]
@@ -29,6 +29,8 @@ class Solver(ABC):
     """Its name in `SOLVERS` and on the command line."""
     accepts: ClassVar[tuple[type[Problem], ...]]
     """The kinds of problem that it takes."""
+    losses: ClassVar[tuple[str, ...] | None] = None
+    """The losses of layer problems that it takes; None: all."""
     exact: ClassVar[bool] = False
     """Whether it proves a bound that meets the optimum, given time."""
     stochastic: ClassVar[bool] = False
@@ -64,6 +66,9 @@ class Solver(ABC):
                 raise MissingLibraryError(f"the solver {self.name}", package, package)
             # Loaded here, where it is not charged to the budget.
             importlib.import_module(self.library)
+        if isinstance(problem, LayerProblem) and self.losses is not None and problem.loss not in self.losses:
+            expected = " or ".join(map(repr, self.losses))
+            raise NotAcceptedError("problem", f"the loss {problem.loss!r}", f"the loss {expected} for {self.name}")
 
     @abstractmethod
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:

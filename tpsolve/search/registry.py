@@ -17,6 +17,7 @@ from tpsolve.search.cp_sat import CpSat
 from tpsolve.search.cross_entropy import CrossEntropy
 from tpsolve.search.curvature_flip import CurvatureFlip
 from tpsolve.search.dichotomies import Dichotomies
+from tpsolve.search.dimod_sampler import DimodSampler
 from tpsolve.search.enumerate import Enumerate
 from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
@@ -63,6 +64,7 @@ _KINDS: tuple[type[Solver], ...] = (
     Dichotomies,
     WeightBox,
     BigM,
+    DimodSampler,
 )
 
 SOLVERS: dict[str, type[Solver]] = {kind.name: kind for kind in _KINDS}
