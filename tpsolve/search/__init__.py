@@ -13,6 +13,7 @@ from tpsolve.search.curvature_flip import CurvatureFlip
 from tpsolve.search.dichotomies import Dichotomies
 from tpsolve.search.dimod_sampler import DimodSampler
 from tpsolve.search.enumerate import Enumerate
+from tpsolve.search.export import CpSampleModel, read_targets, to_cp_model, to_mps
 from tpsolve.search.ftprop import Ftprop
 from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
 from tpsolve.search.guided_random import GuidedRandom
@@ -42,6 +43,7 @@ __all__ = [
     "Callback",
     "Circuits",
     "ColumnSearch",
+    "CpSampleModel",
     "CpSat",
     "CrossEntropy",
     "CurvatureFlip",
@@ -68,6 +70,9 @@ __all__ = [
     "WarmStart",
     "WeightBox",
     "find_solver",
+    "read_targets",
     "solve",
     "solver_text",
+    "to_cp_model",
+    "to_mps",
 ]

@@ -12,13 +12,9 @@ from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.result import OPTIMALITY_TOLERANCE, Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.linear_model import linear_model
 from tpsolve.search.local import descend
 from tpsolve.search.sample_model import Row, SampleModel, first_touch, sample_model
-
-ROW_SCALE = 1024.0
-"""HiGHS lets a row be violated by 1e-6: costs counted in thousandths make that 1e-9 of a cost."""
-STRICT_STEP = 1e-4
-"""The least excess over a strict bound that HiGHS can tell from its tolerance."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +85,17 @@ class _Answer:
 def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answer:
     from scipy.optimize import milp
 
-    # Columns: bits (t = 2 bit - 1), costs in 1 / ROW_SCALE, switches.
-    n, costs = model.n, len(model.most)
-    columns = n + costs + model.n_switches
-    # Whole upper ends: presolve of HiGHS 1.12 fails on some that end in a hair, such as 7.000000000008.
-    upper = np.concatenate([np.ones(n), np.ceil(ROW_SCALE * np.asarray(model.most)), np.ones(model.n_switches)])
-    whole = np.concatenate([np.ones(n), np.zeros(costs), np.ones(model.n_switches)])
-    price = np.zeros(columns)
-    price[:n] = 2 * ROW_SCALE * model.spins
-    price[[n + v for v in model.objective]] = 1.0
-
-    left = np.zeros((len(model.rows) + len(model.choices), columns))
-    low, high = np.full(len(left), -np.inf), np.full(len(left), np.inf)
-    for i, row in enumerate(model.rows):
-        low[i] = _fill(left[i], row, model)
-    for i, group in enumerate(model.choices, start=len(model.rows)):
-        left[i, [n + costs + w for w in group]] = 1.0
-        low[i] = high[i] = 1.0
-
+    linear = linear_model(model)
     options = {"mip_rel_gap": 0.0}
     if seconds is not None:
         options["time_limit"] = seconds
     if nodes is not None:
         options["node_limit"] = nodes
-    constraints = (left, low, high) if len(left) else ()
-    solve = partial(milp, integrality=whole, bounds=(0, upper), constraints=constraints)
+    constraints = (linear.left, linear.low, linear.high) if len(linear.left) else ()
+    solve = partial(milp, integrality=linear.whole, bounds=(0, linear.upper), constraints=constraints)
     # Status 4 is a numerical failure: without presolve, or in another unit of cost, HiGHS goes another way.
     for unit, presolve in ((1.0, True), (1.0, False), (2.0, True), (2.0, False)):
-        answer = solve(unit * price, options={**options, "presolve": presolve})
+        answer = solve(unit * linear.price, options={**options, "presolve": presolve})
         if answer.status != 4:
             break
     if answer.status == 2 and any(not row.cost for row in model.rows):
@@ -127,36 +106,7 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None) -> _Answe
         return _Answer(None, -math.inf, 0, False, f"HiGHS failed with status {answer.status}: {answer.message}")
     bound = -math.inf
     if answer.mip_dual_bound is not None and math.isfinite(answer.mip_dual_bound):
-        scaled = answer.mip_dual_bound / (unit * ROW_SCALE) - float(model.spins.sum())
-        bound = model.factor * scaled + model.constant
+        bound = linear.energy(answer.mip_dual_bound / unit)
         bound -= 0.5 * OPTIMALITY_TOLERANCE * max(1.0, abs(bound))
-    targets = None if answer.x is None else np.where(answer.x[:n] > 0.5, 1.0, -1.0)
+    targets = None if answer.x is None else np.where(answer.x[: model.n] > 0.5, 1.0, -1.0)
     return _Answer(targets, bound, int(answer.mip_node_count or 0), answer.status == 0)
-
-
-def _fill(left: np.ndarray, row: Row, model: SampleModel) -> float:
-    """Write `row` into its line of the matrix; its lower side."""
-    n, costs = model.n, len(model.most)
-    scale = ROW_SCALE / max(map(abs, row.cost.values())) if row.cost else 1.0
-    left[:n] = 2 * scale * row.spins
-    for v, factor in row.cost.items():
-        left[n + v] = scale / ROW_SCALE * factor
-    right = scale * (row.right + float(row.spins.sum()))
-    if row.strict and (step := _granularity(row)) > STRICT_STEP:
-        right += step
-    if row.switch is not None:
-        # Switched off, the row must hold for any bits and costs.
-        least = float(np.minimum(left[:n], 0).sum())
-        left[n + costs + row.switch] = -max(0.0, right - least)
-        right -= max(0.0, right - least)
-    return right
-
-
-def _granularity(row: Row) -> float:
-    """Half of the least positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
-    numbers = np.append(row.spins, row.right)
-    for exponent in range(14):
-        scaled = np.ldexp(numbers, exponent)
-        if (scaled == np.rint(scaled)).all():
-            return 2.0**-exponent / 2
-    return 0.0
