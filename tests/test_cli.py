@@ -430,7 +430,7 @@ def files(tmp_path: Path, problem: LayerProblem) -> Path:
 
 BAD_INPUT: list[tuple[str, list[str]]] = [
     # names
-    ("solve p.npz --solver enumrate", ["'enumrate'", "Did you mean 'enumerate'?"]),
+    ("solve p.npz --solver enumrate", ["'enumrate'", "Did you mean 'enumerate'"]),
     ("solve p.npz --solver ''", ["expected one of", "cp-sat"]),
     ("compare --solver hillclimb", ["'hillclimb'", "Did you mean 'hill-climb'?"]),
     ("compare --suite dijits", ["'dijits'", "Did you mean 'digits'?"]),
@@ -528,7 +528,7 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(call: Call, files
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["solve", "p.npz", "--solver", "enumrate"], ["Did you mean 'enumerate'?"]),
+        (["solve", "p.npz", "--solver", "enumrate"], ["Did you mean 'enumerate'"]),
         (["solve", "p.npz", "--bogus"], ["--bogus"]),
         (["solve", "half.npz"], ["half.npz", "truncated"]),
         (["compare", "--runs", "file/below", "--suite", "generated-12"], ["file"]),
