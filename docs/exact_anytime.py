@@ -1,0 +1,33 @@
+"""Draws `images/exact_anytime.png` from the rows of `benchmarks/exact_anytime.py`."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """One panel an instance: errors of the best network and proved bound against seconds."""
+    rows = [
+        json.loads(line) for line in (HERE.parent / "benchmarks/results/exact_anytime.jsonl").read_text().splitlines()
+    ]
+    figure = Figure(figsize=(11, 2.1 * ((len(rows) + 4) // 5)), layout="constrained")
+    panels = figure.subplots((len(rows) + 4) // 5, min(5, len(rows)), squeeze=False).ravel()
+    for axes, row in zip(panels, rows, strict=False):
+        seconds, objective, bound = zip(*row["trace"], strict=True)
+        axes.step(seconds, objective, where="post", color="#D55E00", label="errors found")
+        axes.step(seconds, bound, where="post", color="#0072B2", label="proved bound")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_title(row["instance"], fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=7)
+    figure.supxlabel("seconds", fontsize=8)
+    figure.savefig(HERE / "images/exact_anytime.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()
