@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 HERE = Path(__file__).parent
 
@@ -20,6 +21,8 @@ def main() -> None:
         axes.step(seconds, objective, where="post", color="#D55E00", label="errors found")
         axes.step(seconds, bound, where="post", color="#0072B2", label="proved bound")
         axes.set_xscale("log")
+        axes.set_xlim(0.1, max(10.0, row["limit"]))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(bottom=0)
         axes.set_title(row["instance"], fontsize=8)
         axes.tick_params(labelsize=7)
