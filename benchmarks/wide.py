@@ -1,0 +1,269 @@
+"""Does a search for targets train wide networks better than the width-tuned surrogate gradient?
+
+Fashion-MNIST, 20,000 training images, 10,000 others of the training set for validation, the test set of
+10,000. Every strategy trains the same network with Adam and batches of 64 for the same epochs, tries the
+same number of settings on validation accuracy (`python -m benchmarks.wide tune`), and then runs its best
+one on fresh seeds (`python -m benchmarks.wide run`). The files come from the folder TPSOLVE_DATA. One row a
+run in results/wide_tune.jsonl and results/wide.jsonl; both commands go on where they were stopped.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from benchmarks.record import RESULTS
+from tpsolve import Budget
+from tpsolve.nn import HardThreshold, target_backward
+from tpsolve.search import Solver
+from tpsolve.train.data.idx import load_fashion_mnist
+from tpsolve.train.models.convnet4 import convnet4
+from tpsolve.train.models.mlp import mlp
+
+TUNE_SEEDS = (100, 101)
+"""Seeds of the tuning; those of the runs are 0, 1, 2, ..."""
+BATCH = 64
+IMAGES = {"mlp": 20_000, "convnet4": 4_000}
+EPOCHS = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a network is trained.
+
+    Args:
+        rule, width: of its thresholds.
+        rate: Adam's at the start; it falls to 0 along half a cosine, unless weights are averaged.
+        average: decay of an exponential average of the weights, whose batch norm is estimated anew from
+            the training images; 0: none. The rate then stays as it is.
+        noise: scale of Gaussian noise before the thresholds in training.
+        harden: share of the training during which thresholds are a mixture with tanh(z / width).
+        solver: text of the solver that sets the targets; empty: the closed form.
+        layers: "last" or "all" thresholds, for the solver.
+        steps: its budget a batch.
+        importance: of a target found by it; see `target_backward`.
+        epochs: of the training.
+    """
+
+    rule: str = "soft-hinge"
+    width: float = 1.0
+    rate: float = 1e-3
+    average: float = 0.0
+    noise: float = 0.0
+    harden: float = 0.0
+    solver: str = ""
+    layers: str = "last"
+    steps: int = 1
+    importance: str = "gradient"
+    epochs: int = EPOCHS
+
+
+RATES = (1e-3, 3e-3)
+SOFT = [Setting(width=w, rate=r) for w in (0.25, 0.5, 1.0, 2.0) for r in RATES]
+FEWER = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in RATES]
+CURVATURE = [replace(s, solver="curvature-flip", importance=i) for s in FEWER for i in ("gradient", "flip-delta")]
+STRATEGIES: dict[str, list[Setting]] = {
+    "soft hinge": SOFT,
+    "saturated STE": [replace(s, rule="saturated-ste") for s in SOFT],
+    "noise": [replace(s, noise=x) for s in FEWER for x in (0.2, 0.5)],
+    "hardening": [replace(s, harden=x) for s in FEWER for x in (0.4, 0.8)],
+    "averaged weights": [replace(s, average=0.997) for s in SOFT],
+    "curvature, last layer": CURVATURE,
+    "curvature, all layers": [replace(s, layers="all") for s in CURVATURE],
+    "flips, last layer": [
+        replace(s, solver="polish(sign-gradient, hill-climb)", steps=n) for s in FEWER for n in (4, 16)
+    ],
+    "curvature, averaged weights": [replace(s, average=0.997) for s in CURVATURE],
+}
+"""Every strategy with the settings that it may choose from, equally many."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=("tune", "run"))
+    parser.add_argument("--model", choices=tuple(IMAGES), default="mlp")
+    parser.add_argument("--strategy", action="append", choices=tuple(STRATEGIES), help="default: all")
+    parser.add_argument("--seeds", type=int, default=10)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = given.strategy or list(STRATEGIES)
+    jobs = tuning(given.model, chosen) if given.command == "tune" else final(given.model, chosen, given.seeds)
+    path = RESULTS / ("wide_tune.jsonl" if given.command == "tune" else "wide.jsonl")
+    done = {key(row) for row in read(path)}
+    for strategy, setting, seed in jobs:
+        row = {"model": given.model, "strategy": strategy, "seed": seed, **asdict(setting)}
+        if key(row) in done:
+            continue
+        row |= train(given.model, setting, seed)
+        print(
+            {k: row.get(k) for k in ("strategy", "seed", "width", "rate", "validation", "test", "seconds")}, flush=True
+        )
+        with path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+def tuning(model: str, strategies: list[str]) -> Iterator[tuple[str, Setting, int]]:
+    for strategy in strategies:
+        for setting in STRATEGIES[strategy]:
+            for seed in TUNE_SEEDS:
+                yield strategy, setting, seed
+
+
+def final(model: str, strategies: list[str], seeds: int) -> Iterator[tuple[str, Setting, int]]:
+    """The best setting of each strategy, seed by seed."""
+    for seed in range(seeds):
+        for strategy in strategies:
+            yield strategy, best(model, strategy), seed
+
+
+def best(model: str, strategy: str) -> Setting:
+    """The setting of `strategy` with the highest mean validation accuracy in the tuning."""
+    rows = [row for row in read(RESULTS / "wide_tune.jsonl") if (row["model"], row["strategy"]) == (model, strategy)]
+    scores: dict[Setting, list[float]] = {}
+    for row in rows:
+        setting = Setting(**{name: row[name] for name in asdict(Setting())})
+        scores.setdefault(setting, []).append(row.get("validation", -math.inf))
+    missing = [s for s in STRATEGIES[strategy] if len(scores.get(s, [])) < len(TUNE_SEEDS)]
+    if missing:
+        raise SystemExit(f"{strategy}: {len(missing)} settings are not tuned yet; run the command tune first.")
+    return max(scores, key=lambda setting: sum(scores[setting]) / len(scores[setting]))
+
+
+def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
+    """Train one network; accuracies in percent, or the reason why there are none."""
+    data = images(IMAGES[model_name])
+    torch.manual_seed(seed)
+    mixture = [0.0]
+    model = build(model_name, setting, mixture)
+    averaged = None
+    if setting.average:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(setting.average))
+    optimizer = torch.optim.Adam(model.parameters(), lr=setting.rate, fused=True)
+    x, y = data["train"]
+    steps, started, curve = len(x) // BATCH * setting.epochs, time.perf_counter(), []
+    backward = backward_of(setting)
+    step = 0
+    for _ in range(setting.epochs):
+        model.train()
+        for batch in torch.randperm(len(x)).split(BATCH)[: len(x) // BATCH]:
+            if not averaged:
+                optimizer.param_groups[0]["lr"] = setting.rate * (1 + math.cos(math.pi * step / steps)) / 2
+            mixture[0] = max(0.0, 1 - step / (setting.harden * steps)) if setting.harden else 0.0
+            optimizer.zero_grad()
+            loss = backward(model, x[batch], y[batch])
+            if not math.isfinite(loss):
+                return {"failed": f"the loss became {loss} at step {step}", "seconds": time.perf_counter() - started}
+            optimizer.step()
+            if averaged is not None:
+                averaged.update_parameters(model)
+            step += 1
+        if averaged is None:
+            curve.append(accuracy(model, *data["validation"]))
+    seconds = time.perf_counter() - started
+    judged = model
+    if averaged is not None:
+        update_bn(x.split(1000), averaged)
+        judged, seconds = averaged, time.perf_counter() - started
+    parts = {name: accuracy(judged, *data[name]) for name in ("train", "validation", "test")}
+    return {**parts, "curve": curve, "seconds": seconds}
+
+
+def backward_of(setting: Setting) -> Callable[[nn.Module, Tensor, Tensor], float]:
+    """What computes the gradients of one batch and returns its loss."""
+
+    def closed_form(model: nn.Module, x: Tensor, y: Tensor) -> float:
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        return loss.item()
+
+    def searched(model: nn.Module, x: Tensor, y: Tensor) -> float:
+        solvers: dict[str | int, Solver | str] | str = setting.solver
+        if setting.layers == "last":
+            solvers = {-1: setting.solver}
+        report = target_backward(
+            model,
+            x,
+            y,
+            cross_entropy,
+            solver=solvers,
+            budget=Budget(steps=setting.steps),
+            importance=setting.importance,
+        )
+        return report.loss.item()
+
+    return searched if setting.solver else closed_form
+
+
+def build(name: str, setting: Setting, mixture: list[float]) -> nn.Module:
+    def activation() -> nn.Module:
+        threshold = HardThreshold(setting.rule, width=setting.width)
+        if setting.noise or setting.harden:
+            return Disturbed(threshold, setting.noise, setting.width, mixture)
+        return threshold
+
+    if name == "mlp":
+        return mlp((1, 28, 28), 10, activation, (128, 128, 128), batch_norm=True)
+    return convnet4((1, 28, 28), 10, activation)
+
+
+class Disturbed(nn.Module):
+    """A threshold with Gaussian noise before it, or mixed with tanh(z / width); in training alone."""
+
+    def __init__(self, threshold: nn.Module, noise: float, width: float, mixture: list[float]):
+        super().__init__()
+        self.threshold, self.noise, self.width, self.mixture = threshold, noise, width, mixture
+
+    def forward(self, z: Tensor) -> Tensor:
+        if not self.training:
+            return self.threshold(z)
+        h = self.threshold(z + self.noise * torch.randn_like(z) if self.noise else z)
+        share = self.mixture[0]
+        return h if not share else share * torch.tanh(z / self.width) + (1 - share) * h
+
+
+@cache
+def images(count: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """`count` images to train on, 10,000 others to validate, and the test set; standardised."""
+    folder = os.environ.get("TPSOLVE_DATA")
+    if folder is None:
+        raise SystemExit("Set TPSOLVE_DATA to the folder with Fashion-MNIST's four files.")
+    read_ = load_fashion_mnist(Path(folder))
+    order = torch.randperm(len(read_.inputs), generator=torch.Generator().manual_seed(0))
+    mean, std = read_.mean[0], read_.std[0]
+
+    def part(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return (x.float() - mean) / std, y
+
+    pick = {"train": order[:count], "validation": order[-10_000:]}
+    parts = {name: part(read_.inputs[rows], read_.labels[rows]) for name, rows in pick.items()}
+    return parts | {"test": part(read_.test_inputs, read_.test_labels)}
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    model.eval()
+    hits = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(1000), y.split(1000), strict=True))
+    return 100 * hits / len(y)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("model", "strategy", "seed", *asdict(Setting())))
+
+
+if __name__ == "__main__":
+    main()
