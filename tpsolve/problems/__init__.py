@@ -4,7 +4,7 @@ from tpsolve.problems.base import FlipProblem, Problem, State
 from tpsolve.problems.block import BlockProblem
 from tpsolve.problems.harvest import harvest
 from tpsolve.problems.harvest_blocks import harvest_blocks
-from tpsolve.problems.instances import GENERATORS, Instance, make_instance
+from tpsolve.problems.instances import GENERATORS, TABLES, Instance, make_instance, make_table
 from tpsolve.problems.layer import LayerProblem
 from tpsolve.problems.load import load_problem
 from tpsolve.problems.network import NetworkProblem
@@ -12,6 +12,7 @@ from tpsolve.problems.qubo import from_bqm, to_bqm
 
 __all__ = [
     "GENERATORS",
+    "TABLES",
     "BlockProblem",
     "FlipProblem",
     "Instance",
@@ -24,5 +25,6 @@ __all__ = [
     "harvest_blocks",
     "load_problem",
     "make_instance",
+    "make_table",
     "to_bqm",
 ]

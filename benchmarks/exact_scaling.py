@@ -1,0 +1,181 @@
+"""How far do exact solvers of small networks get, and how fast? Solvers and baselines with 2 workers, row by row.
+
+`python -m benchmarks.exact_scaling suite`: 40-odd instances, every solver, 60 seconds each.
+`python -m benchmarks.exact_scaling open`: the open instances, 10 minutes each.
+`python -m benchmarks.exact_scaling adam`: ColumnSearch against 200 restarts of Adam with ten times the time.
+`python -m benchmarks.exact_scaling table`: what the rows say; writes docs/best-known.md.
+
+Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
+`--seconds`, `--solvers` and `--only` (a part of an instance's name) narrow a run; rows of other limits count as others.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.record import RESULTS
+from tpsolve import Budget, NetworkProblem, solve
+from tpsolve.errors import TpsolveError
+from tpsolve.problems import make_table
+from tpsolve.search import find_solver
+
+ROWS = RESULTS / "exact_scaling.jsonl"
+PAGE = Path(__file__).parents[1] / "docs" / "best-known.md"
+SOLVERS = ("circuits", "dichotomies", "column-search", "weight-box:workers=2", "big-m")
+EXACT, BASELINES = ("circuits", "dichotomies"), ("weight-box:workers=2", "big-m")
+
+KNOWN_TABLE = (
+    ("parity-4", 3),
+    *(("random-2-40", h) for h in (2, 3, 4, 5)),
+    *(("random-2-80", h) for h in (2, 3)),
+    ("random-4-40", 2),
+    ("iris-two", 1),
+    ("iris-two", 2),
+)
+OPEN = (
+    ("random-2-80", 4),
+    ("random-4-60", 2),
+    ("random-4-60", 3),
+    ("random-4-80", 2),
+    ("parity-6", 3),
+    ("parity-6", 4),
+    ("parity-6", 5),
+    ("breast-cancer-pc5", 2),
+)
+SUITE = (
+    *KNOWN_TABLE,
+    *(("parity-3", h) for h in (1, 2, 3)),
+    *(("parity-4", h) for h in (1, 2, 4)),
+    *(("parity-5", h) for h in (2, 3)),
+    *((f"random-2-{n}", h) for n in (16, 24, 32) for h in (2, 3)),
+    *((f"random-2-{n}-s1", 2) for n in (60, 100, 120, 160, 200)),
+    *((f"random-3-{n}-s1", 2) for n in (16, 24, 32, 40)),
+    *((f"random-4-{n}-s1", 2) for n in (16, 24, 32)),
+    *((f"random-{p}-16-s1", 1) for p in (5, 6, 8)),
+    *((f"random-8-{n}-s1", 1) for n in (24, 40)),
+    *(("xor-blobs-100", h) for h in (1, 2)),
+)
+"""(table, hidden units)."""
+
+
+def read() -> list[dict[str, Any]]:
+    """The rows so far; a torn last line is left out."""
+    rows = []
+    for line in ROWS.read_text().splitlines() if ROWS.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def append(row: dict[str, Any]) -> None:
+    """Write one row and show it."""
+    RESULTS.mkdir(exist_ok=True)
+    torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
+    with ROWS.open("a") as file:
+        file.write("\n" * torn + json.dumps(row) + "\n")
+    print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+
+
+def run(instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: str) -> None:
+    """Every solver on every instance, but for rows that are there."""
+    done = {(r["table"], r["units"], r["solver"], r["limit"]) for r in read()}
+    for table, units in instances:
+        for name in solvers:
+            if only in f"{table}/{units}" and (table, units, name, seconds) not in done:
+                append(measure(table, units, name, seconds))
+
+
+def measure(table: str, units: int, name: str, seconds: float) -> dict[str, Any]:
+    """One row: objective, bound and seconds, or why there are none."""
+    row: dict[str, Any] = {"table": table, "units": units, "solver": name, "limit": seconds, "seed": 0}
+    started = time.perf_counter()
+    try:
+        problem = NetworkProblem(*make_table(table), widths=[units])
+        result = solve(problem, find_solver(name), budget=Budget(seconds=seconds))
+    except TpsolveError as error:
+        return {**row, "failure": str(error), "seconds": time.perf_counter() - started}
+    note = result.stats["notes"].get(0, "")
+    row |= {"objective": result.objective.item(), "bound": result.bound.item(), "status": result.status.value}
+    # A baseline is done when its box is, whatever that proves.
+    boxed = "(optimal)" in note or (name == "big-m" and result.stats["seconds"] < 0.98 * seconds)
+    return {**row, "finished": bool(result.optimal) or boxed, "seconds": result.stats["seconds"], "note": note}
+
+
+def adam(seconds: float) -> None:
+    """ColumnSearch in `seconds` against the best of 200 surrogate restarts in ten times as much."""
+    for table in ("random-8-1000", "xor-blobs-1000"):
+        problem = NetworkProblem(*make_table(table), widths=[4])
+        for name, limit in (("column-search", seconds), ("surrogate:restarts=200", 10 * seconds)):
+            result = solve(problem, find_solver(name), budget=Budget(seconds=limit))
+            row = {"table": table, "units": 4, "solver": name, "limit": limit, "seed": 0, "kind": "adam"}
+            append({**row, "objective": result.objective.item(), "bound": result.bound.item(), "seconds": limit})
+
+
+def table() -> None:
+    """Counts, PAR-2 geometric means, ratios to WeightBox row by row; the page of best known values."""
+    rows = [row for row in read() if "kind" not in row]
+    suite = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == 60 and "objective" in r}
+    for name in SOLVERS:
+        own = [suite.get((t, u, name)) for t, u in SUITE]
+        par2 = [r["seconds"] if r and r["finished"] else 120.0 for r in own]
+        proved = sum(r["status"] == "optimal" for r in own if r)
+        mean = math.exp(float(np.mean(np.log(np.maximum(par2, 1e-3)))))
+        print(f"{name:22} proved {proved} of {len(SUITE)}, geometric mean with PAR-2 {mean:.3g} s")
+    for t, u in KNOWN_TABLE:
+        box = suite.get((t, u, "weight-box:workers=2"))
+        if box is None:
+            continue
+        for name in EXACT:
+            if (row := suite.get((t, u, name))) and row["finished"]:
+                print(f"{t}/{u} {name}: {row['seconds']:.3g} s, {row['seconds'] / box['seconds']:.3g} of weight-box")
+    PAGE.write_text("\n".join(_page(rows)) + "\n")
+
+
+def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "# Best known values\n"
+    yield "The fewest errors known of any real weights, the proved lower bound, who found each, and in what time."
+    yield "Written from `benchmarks/results/exact_scaling.jsonl` by `python -m benchmarks.exact_scaling table`."
+    yield ""
+    yield "| table | units | errors | found by | proved bound | by | seconds |"
+    yield "|---|---:|---:|---|---:|---|---:|"
+    for key in dict.fromkeys((*SUITE, *OPEN)):
+        own = [r for r in rows if (r["table"], r["units"]) == key and "objective" in r]
+        if own:
+            best = min(own, key=lambda r: (r["objective"], r["seconds"]))
+            bound = min(own, key=lambda r: (-r["bound"], r["seconds"]))
+            yield (
+                f"| `{key[0]}` | {key[1]} | {best['objective']:g} | `{best['solver'].partition(':')[0]}` "
+                f"| {bound['bound']:g} | `{bound['solver'].partition(':')[0]}` | {bound['seconds']:.2g} |"
+            )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("suite", "open", "adam", "table"))
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--solvers", default=",".join(SOLVERS))
+    parser.add_argument("--only", default="")
+    given = parser.parse_args()
+    # Tensors here are small: a second thread only waits. The two workers are those of SAT and CP-SAT.
+    torch.set_num_threads(1)
+    if given.what == "table":
+        table()
+    elif given.what == "adam":
+        adam(given.seconds or 10.0)
+    else:
+        instances, seconds = (SUITE, 60.0) if given.what == "suite" else (OPEN, 600.0)
+        run(instances, tuple(given.solvers.split(",")), given.seconds or seconds, given.only)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The named tables: what they hold never changes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from network_oracle import parity_table, random_table
+
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.problems import make_table
+
+
+@pytest.mark.parametrize(("name", "p", "n", "seed"), [("random-2-40", 2, 40, 0), ("random-4-60-s7", 4, 60, 7)])
+def test_random_tables_are_the_ones_that_the_literature_of_this_problem_uses(name: str, p: int, n: int, seed: int):
+    for mine, theirs in zip(make_table(name), random_table(p, n, seed), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def test_parity_is_the_product():
+    for mine, theirs in zip(make_table("parity-5"), parity_table(5), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("iris-two", (100, 4), 2), ("wine", (178, 13), 3), ("digits", (1797, 64), 10), ("breast-cancer", (569, 30), 2)],
+)
+def test_tables_of_scikit_learn_have_their_known_sizes(name: str, shape: tuple[int, int], classes: int):
+    inputs, labels = make_table(name)
+    assert inputs.shape == shape
+    assert len(set(labels.tolist())) == classes
+
+
+def test_principal_components_are_uncorrelated_and_fall_in_variance():
+    inputs, _ = make_table("breast-cancer-pc5")
+    covariance = np.cov(inputs.T)
+    assert inputs.shape == (569, 5)
+    assert np.abs(covariance - np.diag(covariance.diagonal())).max() < 1e-5
+    assert (np.diff(covariance.diagonal()) < 0).all()
+
+
+def test_blobs_of_opposite_corners_share_a_label():
+    inputs, labels = make_table("xor-blobs-200-s3")
+    assert np.mean(np.sign(inputs).prod(1) == labels) > 0.95
+    assert not np.array_equal(inputs, make_table("xor-blobs-200")[0])
+
+
+def test_unknown_names_and_missing_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TPSOLVE_DATA", raising=False)
+    with pytest.raises(UnknownNameError, match=r"random-P-N"):
+        make_table("random-2")
+    with pytest.raises(ArgumentError, match="at least 1"):
+        make_table("parity-0")
+    with pytest.raises(FolderError, match="TPSOLVE_DATA"):
+        make_table("data/banknote")
+    with pytest.raises(FolderError, match="no table 'nothing'"):
+        make_table("data/nothing", tmp_path)
+    (tmp_path / "tabular").mkdir()
+    (tmp_path / "tabular" / "words.csv").write_text("a:c,target\nred,1\n")
+    with pytest.raises(FileFormatError, match="numbers alone"):
+        make_table("data/words", tmp_path)
+
+
+@pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="needs the data folder, TPSOLVE_DATA")
+def test_tables_of_the_data_folder():
+    inputs, labels = make_table("data/banknote")
+    assert inputs.shape == (1372, 4)
+    assert len(labels) == 1372

@@ -1,0 +1,132 @@
+"""Named tables for small networks: points, labels, and nothing that ever changes under one name."""
+
+import csv
+import itertools
+import lzma
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+
+VERSION = 1
+"""Raised if a name ever stands for other numbers than before."""
+
+Table = tuple[np.ndarray, np.ndarray]
+"""Inputs `(N, p)` float64 and labels `(N,)`."""
+
+
+def random(p: int, n: int, seed: int = 0) -> Table:
+    """Uniform points on a grid of 0.01 in [-1, 1]^p with labels by coin flips: the worst case."""
+    rng = np.random.default_rng(seed)
+    inputs = np.round(rng.uniform(-1, 1, (n, p)), 2)
+    return inputs, rng.choice([-1, 1], n)
+
+
+def parity(k: int) -> Table:
+    """All vectors of {-1, +1}^k, labelled by their product."""
+    inputs = np.array(list(itertools.product([-1.0, 1.0], repeat=k)))
+    return inputs, inputs.prod(1).astype(int)
+
+
+def xor_blobs(n: int, seed: int = 0) -> Table:
+    """N points in four normal blobs at the corners of a square, opposite ones of one label."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 2, (n, 2)) * 2 - 1
+    return np.round(corner + rng.normal(0, 0.4, (n, 2)), 2), corner.prod(1)
+
+
+def iris_two() -> Table:
+    """Fisher's iris, versicolor against virginica: 100 points of 4 features."""
+    inputs, labels = _sklearn("iris")
+    return inputs[labels > 0], labels[labels > 0]
+
+
+def wine() -> Table:
+    """Three cultivars of wine: 178 points of 13 features."""
+    return _sklearn("wine")
+
+
+def digits() -> Table:
+    """Ten scanned digits of 8 x 8 pixels: 1,797 points of 64 features."""
+    return _sklearn("digits")
+
+
+def breast_cancer(components: int | None = None) -> Table:
+    """Breast cancer of Wisconsin: 569 points of 30 features, or their first principal components.
+
+    The components are those of standardised features, rounded to 1e-6 with the sign that makes the
+    largest loading positive, so that every machine gets the same numbers.
+    """
+    inputs, labels = _sklearn("breast_cancer")
+    if components is None:
+        return inputs, labels
+    scaled = (inputs - inputs.mean(0)) / inputs.std(0)
+    axes = np.linalg.svd(scaled, full_matrices=False)[2][:components]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    return np.round(scaled @ axes.T, 6), labels
+
+
+TABLES: dict[str, Callable[..., Table]] = {
+    "random-P-N": random,
+    "parity-K": parity,
+    "xor-blobs-N": xor_blobs,
+    "iris-two": iris_two,
+    "wine": wine,
+    "digits": digits,
+    "breast-cancer": breast_cancer,
+    "breast-cancer-pcK": breast_cancer,
+}
+"""Capital letters stand for numbers, as in random-2-40; `seed` follows as in random-2-40-s1, by default 0."""
+
+
+def make_table(name: str, data: str | os.PathLike[str] | None = None) -> Table:
+    """The table of this name: one of `TABLES`, or `data/NAME` for a numeric table of the data folder.
+
+    Args:
+        data: the data folder; None: the environment variable TPSOLVE_DATA.
+
+    Raises:
+        UnknownNameError: no table has this name.
+        ArgumentError: a number below 1.
+        FolderError, FileFormatError: the data folder is not given, or has no such numeric table.
+    """
+    if name.startswith("data/"):
+        return _read(name.removeprefix("data/"), data)
+    for pattern, make in TABLES.items():
+        numbers = re.sub(r"[A-Z]", r"(\\d+)", re.escape(pattern).replace(r"\-", "-"))
+        seeded = r"(?:-s(\d+))?" if make in (random, xor_blobs) else ""
+        if found := re.fullmatch(numbers + seeded, name):
+            values = [int(v) for v in found.groups() if v is not None]
+            given = len(re.findall(r"[A-Z]", pattern))
+            if any(v < 1 for v in values[:given]):
+                raise ArgumentError("name", repr(name), "numbers of at least 1")
+            return make(*values)
+    raise UnknownNameError("name", name, TABLES)
+
+
+def _sklearn(name: str) -> Table:
+    from sklearn import datasets
+
+    return getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+def _read(name: str, data: str | os.PathLike[str] | None) -> Table:
+    folder = data or os.environ.get("TPSOLVE_DATA")
+    if not folder:
+        raise FolderError("data: no folder given. Pass data=, or set the environment variable TPSOLVE_DATA.")
+    plain = Path(folder) / "tabular" / f"{name}.csv"
+    packed = plain.with_suffix(".csv.xz")
+    if not re.fullmatch(r"\w+", name) or not (plain.exists() or packed.exists()):
+        raise FolderError(f"data: there is no table {name!r} in {Path(folder) / 'tabular'}.")
+    with plain.open(newline="") if plain.exists() else lzma.open(packed, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    features = [column for column in rows[0] if column not in ("target", "split")]
+    try:
+        inputs = np.array([[float(row[column]) for column in features] for row in rows])
+    except ValueError as error:
+        raise FileFormatError(f"{name}: not a table of numbers alone ({error}).") from error
+    return inputs, np.array([row["target"] for row in rows])
