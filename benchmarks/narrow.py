@@ -86,7 +86,9 @@ def best_settings() -> list[str]:
     if not rows:
         sys.exit("No rows of the tuning: run `python -m benchmarks.narrow tune` first.")
     names = {row["solver"] for row in rows}
-    return [min((name for name in names if f"rule={rule}" in name or _default(name, rule)), key=level) for rule in RULES]
+    return [
+        min((name for name in names if f"rule={rule}" in name or _default(name, rule)), key=level) for rule in RULES
+    ]
 
 
 def _default(name: str, rule: str) -> bool:

@@ -46,4 +46,5 @@ def paired_p(first: Sequence[float], second: Sequence[float]) -> float:
     pairs = np.array([first, second])
     if np.array_equal(pairs[0], pairs[1]):
         return 1.0
-    return float(wilcoxon(*pairs, zero_method="wilcox").pvalue)
+    result: Any = wilcoxon(*pairs, zero_method="wilcox")
+    return float(result.pvalue)

@@ -25,13 +25,23 @@ def compare(
     suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier rows and begin anew.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare who sets the targets in training, narrow networks and wide.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="With --training: of each wide network.")] = 20,
 ) -> None:
     """Compare solvers on real layer problems under one equal budget.
 
     Trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
     to every solver, and prints one line a solver. Rows, plots and a report.html are kept under
     runs/NAME. A second call with the same name goes on where the first one ended.
+
+    With --training the question is whether search helps to train: surrogate gradients against searches, on
+    narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
+    if training:
+        _training(suite, name, runs, solver, seconds, seeds, epochs, fresh)
+        return
     from tpsolve.compare import Comparison, run_comparison, summarise, write_report
     from tpsolve.compare.report import as_table, caption
     from tpsolve.compare.summary import advice
@@ -64,6 +74,23 @@ def compare(
     if interrupt.asked:
         notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
         raise typer.Exit(INTERRUPTED)
+
+
+def _training(
+    suite: str, name: str, runs: Path, solver: list[str] | None, seconds: float, seeds: int, epochs: int, fresh: bool
+) -> None:
+    from tpsolve.cli.compare_training import compare_training
+    from tpsolve.spins import check_count
+
+    if suite != "digits" or solver:
+        given = f"--suite {suite}" if not solver else f"--solver {solver[0]}"
+        raise ArgumentError("--training", given, "neither --suite nor --solver", "Its instances and solvers are fixed.")
+    check_count("--seeds", seeds, 1)
+    folder = runs / (name or "training")
+    if fresh and folder.exists():
+        _delete_run(folder / "narrow")
+        shutil.rmtree(folder / "wide", ignore_errors=True)
+    compare_training(folder, seconds, tuple(range(seeds)), epochs)
 
 
 def _delete_run(folder: Path) -> None:

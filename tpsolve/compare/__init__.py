@@ -4,5 +4,16 @@ from tpsolve.compare.report import write_report
 from tpsolve.compare.runner import Comparison, run_comparison
 from tpsolve.compare.suites import SUITES
 from tpsolve.compare.summary import Summary, summarise
+from tpsolve.compare.training import STRATEGIES, Strategy, run_training
 
-__all__ = ["SUITES", "Comparison", "Summary", "run_comparison", "summarise", "write_report"]
+__all__ = [
+    "STRATEGIES",
+    "SUITES",
+    "Comparison",
+    "Strategy",
+    "Summary",
+    "run_comparison",
+    "run_training",
+    "summarise",
+    "write_report",
+]

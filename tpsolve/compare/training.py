@@ -1,0 +1,183 @@
+"""Who sets the targets while a network learns: strategies trained alike, epoch for epoch, one row a run."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.compare.rows import RowLog
+from tpsolve.errors import FolderError
+from tpsolve.nn import HardThreshold, target_backward
+from tpsolve.result import Budget
+from tpsolve.train import ftprop_mb
+from tpsolve.train.data.digits import load_digits
+from tpsolve.train.data.resident import Resident
+from tpsolve.train.models.mlp import mlp
+
+WIDTHS = (64, 64)
+EPOCHS = 20
+BATCH = 64
+RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Who sets the targets of the hidden units in each mini-batch.
+
+    Args:
+        rule, width: of the thresholds; see `HardThreshold`.
+        solver: sets the targets of the last hidden layer, through `target_backward`; "": nobody does, the
+            backward pass takes the closed form everywhere.
+        steps: budget of each search.
+        importance: how much a searched target counts; see `target_backward`.
+    """
+
+    rule: str = "soft-hinge"
+    width: float = 1.0
+    solver: str = ""
+    steps: int = 8
+    importance: str = "flip-delta"
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "saturated-ste": Strategy("saturated-ste"),
+    "soft-hinge": Strategy(),
+    "soft-hinge, width 0.5": Strategy(width=0.5),
+    "one flip": Strategy(solver="hill-climb", steps=1),
+    "hill-climb": Strategy(solver="hill-climb"),
+}
+"""Closed-form rules, and searches for the targets of the last hidden layer."""
+
+
+def run_training(
+    folder: Path,
+    *,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    epochs: int = EPOCHS,
+    strategies: dict[str, Strategy] = STRATEGIES,
+    progress: Callable[[int, int, str], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Train scikit-learn's digits under each strategy and seed that has no row of so many epochs yet; all rows.
+
+    A run that diverges, or fails otherwise, is a row with its reason in "error".
+
+    Args:
+        progress: called with (rows finished, rows in all, what is trained now).
+        stop: asked after every step; True ends cleanly, dropping only the run under way.
+
+    Raises:
+        FolderError: the folder can't be written.
+        FileFormatError: its rows are damaged.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose another --runs.") from error
+    log = RowLog(folder / "rows.jsonl", ("strategy", "settings", "seed", "epochs"))
+    finished = {_key(row): row for row in log.read()}
+    wanted = [(name, seed) for seed in seeds for name in strategies]
+    rows = []
+    for name, seed in wanted:
+        row = {"strategy": name, "settings": asdict(strategies[name]), "seed": seed, "epochs": epochs}
+        if _key(row) in finished:
+            rows.append(finished[_key(row)])
+            continue
+        if progress is not None:
+            progress(len(rows), len(wanted), f"{name}, seed {seed}")
+        row |= _train(strategies[name], seed, epochs, stop)
+        if stop():
+            break
+        log.append(row)
+        rows.append(row)
+    return rows
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["strategy"], *row["settings"].values(), row["seed"], row["epochs"]
+
+
+def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool]) -> dict[str, Any]:
+    """A row's figures after each epoch; `seconds` are of the training alone.
+
+    `fallbacks` counts the samples, over all steps, whose search failed and that kept the closed form.
+    """
+    data = Resident(load_digits(), torch.device("cpu"), BATCH)
+
+    def new_threshold() -> HardThreshold:
+        return HardThreshold(rule=strategy.rule, width=strategy.width)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = mlp(data.shape, data.classes, new_threshold, WIDTHS, True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    generator = torch.Generator().manual_seed(seed)
+    curves: dict[str, Any] = {"seconds": [], "loss": [], "train_accuracy": [], "test_accuracy": [], "fallbacks": 0}
+    seconds = 0.0
+    try:
+        for epoch in range(epochs):
+            started = time.perf_counter()
+            losses, right, seen = [], 0, 0
+            batches = data.train(seed * epochs + epoch)
+            for loss, outputs, labels, fallbacks in _pass(strategy, model, batches, optimizer, generator):
+                losses.append(float(loss))
+                curves["fallbacks"] += fallbacks
+                right, seen = right + int((outputs.argmax(1) == labels).sum()), seen + len(labels)
+                if not math.isfinite(losses[-1]):
+                    return {**curves, "error": f"diverged: loss {losses[-1]} in epoch {epoch + 1}"}
+                if stop():
+                    return curves
+            schedule.step()
+            seconds += time.perf_counter() - started
+            for name, value in (
+                ("seconds", seconds),
+                ("loss", sum(losses) / len(losses)),
+                ("train_accuracy", right / seen),
+                ("test_accuracy", _accuracy(model, data)),
+            ):
+                curves[name].append(value)
+    except Exception as error:  # A strategy that fails is a row with its reason, not the end of the comparison.
+        return {**curves, "error": f"{type(error).__name__}: {error}"}
+    return curves
+
+
+def _pass(
+    strategy: Strategy,
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """One epoch: loss, outputs, labels and samples that fell back to the closed form, of each step."""
+    if not strategy.solver:
+        for loss, outputs, labels in ftprop_mb(model, batches, nn.functional.cross_entropy, optimizer):
+            yield loss, outputs, labels, 0
+        return
+    model.train()
+    for inputs, labels in batches:
+        optimizer.zero_grad()
+        report = target_backward(
+            model,
+            inputs,
+            labels,
+            nn.functional.cross_entropy,
+            solver={-1: strategy.solver},
+            budget=Budget(steps=strategy.steps),
+            importance=strategy.importance,
+            generator=generator,
+        )
+        optimizer.step()
+        yield report.loss, report.output, labels, sum(report.fallbacks.values())
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, data: Resident) -> float:
+    model.eval()
+    right = [model(inputs).argmax(1) == labels for inputs, labels in data.test()]
+    return float(torch.cat(right).float().mean())
