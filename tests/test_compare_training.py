@@ -56,7 +56,7 @@ def test_stop_drops_the_run_under_way(tmp_path: Path):
 
 
 def test_runs_that_fail_are_rows_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "RATE", 1e38)
+    monkeypatch.setattr(training, "RATE", 1e30)
     broken = {"diverges": Strategy(), "no such solver": Strategy(solver="climb")}
     rows = run_training(tmp_path, seeds=(0,), epochs=2, strategies=broken)
     assert rows[0]["error"].startswith("diverged: loss ")
