@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.image import imread
 from rich.console import Console
 from typer.testing import CliRunner
@@ -56,10 +57,13 @@ def test_stop_drops_the_run_under_way(tmp_path: Path):
 
 
 def test_runs_that_fail_are_rows_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "RATE", 1e30)
+    outputs, labels = torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64)
+    # Infinite from the second step on.
+    steps = [(torch.tensor(value), outputs, labels) for value in (1.0, math.inf)]
+    monkeypatch.setattr(training, "ftprop_mb", lambda *_: iter(steps))
     broken = {"diverges": Strategy(), "no such solver": Strategy(solver="climb")}
     rows = run_training(tmp_path, seeds=(0,), epochs=2, strategies=broken)
-    assert rows[0]["error"].startswith("diverged: loss ")
+    assert rows[0]["error"].startswith("diverged: loss inf in epoch 1")
     assert rows[1]["error"].startswith("UnknownNameError: ")
     assert run_training(tmp_path, seeds=(0,), epochs=2, strategies=broken) == rows
     assert [line.partition(":")[0] for line in failures(rows)] == ["diverges, seed 0", "no such solver, seed 0"]
