@@ -55,6 +55,7 @@ KEPT = (
     "device",
     "versions",
     "time",
+    "start",
     "objective",
     "bound",
     "seconds",

@@ -1,0 +1,182 @@
+"""Write the tables and pictures of does-search-help.md from the rows of the benchmarks: `python docs/does_search_help.py`.
+
+A part whose rows are missing stays as it is.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean  # noqa: E402
+from tpsolve.compare.plots import COLOURS, save_all  # noqa: E402
+
+RESULTS = HERE.parent / "benchmarks" / "results"
+Row = dict[str, Any]
+
+
+def read(name: str) -> list[Row]:
+    """The rows of a benchmark; none where there is no file."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def narrow() -> str:
+    """One line a solver, against the best-tuned surrogate on the instances that both take."""
+    rows = read("narrow")
+    known, excess = best_known(rows), excess_of(rows)
+    final = [row for row in rows if row["phase"] == "run"]
+    solvers = list(dict.fromkeys(row["solver"] for row in final))
+
+    def by_instance(solver: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for row in final:
+            if row["solver"] == solver:
+                found.setdefault(row["instance"], []).append(excess[row["instance"], solver, row["seed"]])
+        return found
+
+    means = {solver: {name: np.mean(v) for name, v in by_instance(solver).items()} for solver in solvers}
+    surrogates = [solver for solver in solvers if solver.startswith("surrogate")]
+    baseline = min(surrogates, key=lambda solver: shifted_mean(list(means[solver].values())))
+    lines = [
+        "| solver | instances | optimum reached, of the runs where it is proved | errors above the best known | "
+        "the same of the baseline | better / worse | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for solver in sorted(solvers, key=lambda one: shifted_mean(list(means[one].values()))):
+        runs = by_instance(solver)
+        proved = [value <= 0 for name, values in runs.items() if known[name][1] for value in values]
+        shared = sorted(set(means[solver]) & set(means[baseline]))
+        ours, theirs = ([means[one][name] for name in shared] for one in (solver, baseline))
+        better = sum(a < b for a, b in zip(ours, theirs, strict=True))
+        worse = sum(a > b for a, b in zip(ours, theirs, strict=True))
+        p = "" if solver == baseline else f"{paired_p(ours, theirs):.2g}"
+        name = f"`{solver}`" + (" (baseline)" if solver == baseline else "")
+        lines.append(
+            f"| {name} | {len(shared)} | {np.mean(proved):.0%} | {shifted_mean(ours):.2f} | "
+            f"{shifted_mean(theirs):.2f} | {better} / {worse} | {p} |"
+        )
+    proved = sum(one for _, one in known.values())
+    seconds, seeds = final[0]["budget"]["seconds"], len({row["seed"] for row in final})
+    lines += [
+        "",
+        f"{len(known)} instances, {proved} with a proven optimum; {seconds:g} seconds a run, {seeds} seeds, "
+        f"{sum('error' in row for row in final)} runs failed. Measured on {final[0]['device']}.",
+        "",
+        "![Errors above the best known against seconds](images/narrow.svg)",
+    ]
+    _draw_narrow(final, {name: value for name, (value, _) in known.items()}, solvers)
+    return "\n".join(lines)
+
+
+def instances() -> str:
+    """One line an instance: the least errors and who proved them, and each solver's mean."""
+    rows = read("narrow")
+    known = best_known(rows)
+    final = [row for row in rows if row["phase"] == "run" and "error" not in row]
+    solvers = list(dict.fromkeys(row["solver"] for row in final))
+    lines = [
+        "| instance | network | points | best known | " + " | ".join(f"`{solver}`" for solver in solvers) + " |",
+        "|---|---|---:|---:|" + "---:|" * len(solvers),
+    ]
+    for name in dict.fromkeys(row["instance"] for row in final):
+        of = [row for row in final if row["instance"] == name]
+        cells = []
+        for solver in solvers:
+            values = [row["objective"][0] for row in of if row["solver"] == solver]
+            cells.append(f"{np.mean(values):.3g}" if values else "")
+        value, proved = known[name]
+        best = f"{value:g}{'' if proved else ' (not proved)'}"
+        lines.append(f"| {name} | {of[0]['network']} | {of[0]['points']} | {best} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def middle() -> str:
+    """Training errors against width, of each solver."""
+    rows = [row for row in read("middle") if "error" not in row]
+    lines = ["| instance | " + " | ".join(f"`{s}`" for s in _names(rows)) + " |", "|---|" + "---:|" * len(_names(rows))]
+    for name in dict.fromkeys(row["instance"] for row in rows):
+        cells = []
+        for solver in _names(rows):
+            values = [r["objective"][0] for r in rows if (r["instance"], r["solver"]) == (name, solver)]
+            cells.append(f"{np.mean(values):.3g}" if values else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    tasks = list(dict.fromkeys(row["instance"].partition("/")[0] for row in rows))
+    figure = Figure(figsize=(4.6 * len(tasks), 4.2), layout="constrained")
+    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks), sharey=True)), tasks, strict=True):
+        for number, solver in enumerate(_names(rows)):
+            points: dict[int, list[float]] = {}
+            for row in rows:
+                if row["solver"] == solver and row["instance"].startswith(task + "/"):
+                    points.setdefault(int(row["instance"].partition("/")[2]), []).append(row["objective"][0])
+            widths = sorted(points)
+            values = [np.mean(points[width]) for width in widths]
+            axes.plot(widths, values, "o-", color=COLOURS[number % len(COLOURS)], label=solver)
+        _dress(axes, "hidden units", "training errors")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_title(task)
+    figure.legend(*np.atleast_1d(figure.axes)[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
+    save_all({"middle": figure}, HERE / "images")
+    return "\n".join([*lines, "", "![Training errors against hidden units](images/middle.svg)"])
+
+
+def _names(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(row["solver"] for row in rows))
+
+
+def _draw_narrow(rows: list[Row], least: dict[str, float], solvers: list[str]) -> None:
+    """Anytime curves: shifted geometric mean of the errors above the best known."""
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    grid = np.geomspace(0.02, max(row["budget"]["seconds"] for row in rows), 60)
+    for number, solver in enumerate(solvers):
+        curves = []
+        for row in rows:
+            if row["solver"] == solver and "error" not in row:
+                points = [(s, objective) for s, objective, _ in row["trace"] if objective is not None]
+                seconds, objective = np.array([(0.0, row["start"][0]), *points]).T
+                at = np.searchsorted(seconds, grid, side="right") - 1
+                curves.append(np.minimum.accumulate(objective)[at] - least[row["instance"]])
+        mean = np.expm1(np.mean(np.log1p(np.maximum(curves, 0)), axis=0))
+        axes.step(grid, mean, where="post", color=COLOURS[number % len(COLOURS)], label=solver, linewidth=2)
+    _dress(axes, "seconds", "errors above the best known")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    figure.legend(loc="outside lower center", frameon=False)
+    save_all({"narrow": figure}, HERE / "images")
+
+
+def _dress(axes: Axes, below: str, beside: str) -> None:
+    axes.set_xlabel(below)
+    axes.set_ylabel(beside)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "narrow": ("narrow", narrow),
+    "instances": ("narrow", instances),
+    "middle": ("middle", middle),
+}
+"""For each marked part of the page: the rows that it needs, and what writes it."""
+
+
+if __name__ == "__main__":
+    page = HERE / "does-search-help.md"
+    text = page.read_text()
+    for name, (rows, write) in PARTS.items():
+        if not read(rows):
+            continue
+        marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+        text = marked.sub(lambda found, part=write(): f"{found[1]}\n{part}\n\n{found[2]}", text)
+    page.write_text(text)
