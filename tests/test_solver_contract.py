@@ -23,7 +23,7 @@ from zoo import (
     zoo,
 )
 
-from tpsolve import SOLVERS, Budget, LayerProblem, Progress, Result, load_result, solve
+from tpsolve import SOLVERS, Budget, LayerProblem, NetworkProblem, Progress, Result, load_result, solve
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import Problem, State
 from tpsolve.search import Solver
@@ -245,8 +245,10 @@ def test_missing_library_is_named_with_the_command_that_installs_it(
     package = str(kind.library).partition(".")[0]
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
     assert not kind.installed()
+    layer = issubclass(LayerProblem, kind.accepts)
+    problem = medium() if layer else NetworkProblem([[0.0], [1.0]], [-1, 1], widths=[1])
     with pytest.raises(MissingLibraryError, match=rf"{kind.name} needs {package}.*pip install {package}"):
-        solve(medium(), kind(), budget=Budget(steps=1))
+        solve(problem, kind(), budget=Budget(steps=1))
 
 
 @each_solver
