@@ -24,6 +24,7 @@ from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
 from tpsolve.search.guided_random import GuidedRandom
 from tpsolve.search.hill_climb import HillClimb
 from tpsolve.search.keep import Keep
+from tpsolve.search.line_search import LineSearch
 from tpsolve.search.milp import Milp
 from tpsolve.search.minimum_disturbance import MinimumDisturbance
 from tpsolve.search.polish import Polish
@@ -57,6 +58,7 @@ _KINDS: tuple[type[Solver], ...] = (
     CpSat,
     Milp,
     ColumnSearch,
+    LineSearch,
     Circuits,
     Ftprop,
     FtpropMiniBatch,
