@@ -21,6 +21,7 @@ SOLVERS = (
     "surrogate:restarts=4,width=0.3,steps=1000",
     "surrogate:restarts=4,width=1.0,steps=1000",
     "surrogate:restarts=4,width=1.0,rule=saturated-hinge,steps=1000",
+    "line-search",
     "column-search",
     "ftprop",
 )

@@ -37,6 +37,8 @@ GRID = tuple(f"surrogate:rule={r},width={w},{s}" for r, w, s in itertools.produc
 PROVERS = ("dichotomies", "circuits")
 """Those whose bounds hold for all real weights."""
 SEARCHES = (
+    "line-search",
+    "line-search:first=ftprop",
     "column-search",
     "ftprop",
     "ftprop:proposals=enumerate",

@@ -7,7 +7,7 @@ import typer
 
 from tpsolve.cli.terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say
 
-NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ftprop", "column-search")
+NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ftprop", "column-search", "line-search")
 """Surrogate gradients with a width that suits narrow networks, and searches."""
 
 

@@ -19,6 +19,7 @@ from tpsolve.search.ftprop_mini_batch import FtpropMiniBatch
 from tpsolve.search.guided_random import GuidedRandom
 from tpsolve.search.hill_climb import HillClimb
 from tpsolve.search.keep import Keep
+from tpsolve.search.line_search import LineSearch
 from tpsolve.search.local import LocalSolver
 from tpsolve.search.milp import Milp
 from tpsolve.search.minimum_disturbance import MinimumDisturbance
@@ -55,6 +56,7 @@ __all__ = [
     "GuidedRandom",
     "HillClimb",
     "Keep",
+    "LineSearch",
     "LocalSolver",
     "Milp",
     "MinimumDisturbance",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tpsolve.problems import NetworkProblem
 from tpsolve.search.base import Report
+from tpsolve.search.lines import best_on_lines
 from tpsolve.search.tables import OutputTables, code_sums, codes, output_tables
 from tpsolve.units import dichotomies
 from tpsolve.units.verification import separates
@@ -182,26 +183,8 @@ class Lines(Neighbourhood):
         z = w @ self.points.T
         directions = self._directions(w, z, residual)
         slope = directions @ self.points.T  # (R, L, M)
-        where = -z[:, None] / slope
-        where = torch.where(slope == 0, torch.inf, where)
-        place, order = where.sort(dim=-1)
-        worth = (residual[:, None] * slope.sign()).float().gather(2, order)
-        before = -(residual[:, None] * slope.sign()).sum(-1, keepdim=True)
-        level = torch.cat([before, before + 2 * worth.cumsum(-1)], dim=-1)  # twice what the column is worth
-        ends = torch.nn.functional.pad(place, (1, 1))
-        ends[..., 0], ends[..., -1] = place[..., 0] - 1, torch.inf
-        gap = ends[..., 1:] - ends[..., :-1]
-        middle = torch.where(torch.isfinite(ends[..., 1:]), ends[..., :-1] + gap / 2, ends[..., :-1] + 1)
-        sound = torch.isfinite(middle) & (gap > 1e-9 * (1 + middle.abs()))
-        level = torch.where(sound, level + 0.5 * self.draw(*level.shape), -torch.inf).flatten(1)
-        best = level.argmax(1)
-        line = best // ends[..., 1:].shape[-1]
-        rows = torch.arange(len(w), device=self.device)
-        t = middle.flatten(1)[rows, best]
-        moved = w + t[:, None] * directions[rows, line]
-        fine = torch.isfinite(level[rows, best])
-        moved = torch.where(fine[:, None], moved, w)
-        state.weights[:, unit] = moved / moved.norm(dim=1, keepdim=True)
+        noise = 0.5 * self.draw(*slope.shape[:2], slope.shape[2] + 1)
+        state.weights[:, unit] = best_on_lines(w, z, directions, slope, residual, noise)
         state.columns[:, unit] = self._outputs(state.weights[:, unit])
         self.fit_tables(state)
 
