@@ -74,7 +74,8 @@ class LineSearch(Solver):
         assert isinstance(problem, NetworkProblem)
         seconds = None if budget.seconds is None else self.share * budget.seconds
         steps = self.first_steps if seconds is None else None
-        found = solve(problem, self.first, budget=Budget(seconds=seconds, steps=steps), generator=generator)
+        limit = Budget(seconds=seconds, steps=steps)
+        found = solve(problem, self.first, budget=limit, generator=generator, callback=lambda _: report.pulse())
         report.offer(found.targets)
         if report.pulse():
             return
