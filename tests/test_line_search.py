@@ -84,9 +84,9 @@ def test_search_improves_on_its_first_network():
 
 def test_settings_that_make_no_sense():
     problem = NetworkProblem(*checkerboard(2), widths=(2,))
-    for settings in ({"copies": 0}, {"share": 1.0}, {"first_steps": 0}):
+    for make in (lambda: LineSearch(copies=0), lambda: LineSearch(share=1.0), lambda: LineSearch(first_steps=0)):
         with pytest.raises(ArgumentError):
-            LineSearch(**settings)
+            make()
     with pytest.raises(UnknownNameError):
         solve(problem, LineSearch(first="surogate"), budget=Budget(steps=1))
     with pytest.raises(NotAcceptedError):
