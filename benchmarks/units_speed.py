@@ -284,6 +284,8 @@ def draw() -> None:
     rows = [row for row in read_rows() if row["what"] in ("squared-hinge", "logistic")]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     most = max(row["rows"] for row in rows)
+    data = next(row["data"] for row in rows if row["rows"] == most)
+    rows = [row for row in rows if row["data"] == data]
     for who in ("tpsolve", "LinearSVC", "LogisticRegression"):
         for name, colour in (("squared-hinge", "C0"), ("logistic", "C1")):
             own = [row for row in rows if row["who"] == who and row["what"] == name]
