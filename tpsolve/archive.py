@@ -1,10 +1,12 @@
 """One file format for problems and results: .npz without pickle, with a versioned JSON header."""
 
+import hashlib
 import json
 import os
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -122,3 +124,13 @@ def _read(path: Path, stream: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[st
             "Write it again with this version."
         )
     return arrays, header
+
+
+def digest(header: list[Any], tensors: Mapping[str, Tensor | None]) -> str:
+    """A hash of plain values and of tensors by name, the same on every device."""
+    hashed = hashlib.sha256(json.dumps(header).encode())
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            array = tensor.detach().cpu().contiguous().numpy()
+            hashed.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
+    return hashed.hexdigest()

@@ -1,8 +1,6 @@
 """The block target problem: which outputs of a layer serve the module above best?"""
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from os import PathLike
@@ -11,6 +9,7 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
+from tpsolve.archive import digest
 from tpsolve.errors import ArgumentError, BlockError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems.arguments import check_stay, check_targets, check_weight
@@ -217,15 +216,11 @@ class BlockProblem(FlipProblem):
     def fingerprint(self) -> str:
         """A hash of the numbers that define the problem and of the block's printed form; code is not in it."""
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__qualname__", type(self.loss).__name__)
-        digest = hashlib.sha256(json.dumps([loss, self.stay, repr(self._copies[self.dtype])]).encode())
         tensors = {name: getattr(self, name) for name in _BATCHED}
         tensors |= {f"context[{i}]": part for i, part in enumerate(self.context)}
         tensors |= self._copies[self.dtype].state_dict()
-        for name, tensor in tensors.items():
-            if isinstance(tensor, Tensor):
-                array = tensor.detach().cpu().contiguous().numpy()
-                digest.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
-        return digest.hexdigest()
+        named = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+        return digest([loss, self.stay, repr(self._copies[self.dtype])], named)
 
     def __repr__(self) -> str:
         return (

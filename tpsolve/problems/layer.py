@@ -1,8 +1,6 @@
 """The layer target problem: which outputs of a layer serve the layer above best?"""
 
 import copy
-import hashlib
-import json
 import math
 from functools import cached_property
 from os import PathLike
@@ -11,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tpsolve.archive import read_archive, write_archive
+from tpsolve.archive import digest, read_archive, write_archive
 from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems.arguments import check_broadcast, check_stay, check_targets, check_weight
@@ -241,12 +239,7 @@ class LayerProblem(FlipProblem):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that defines the problem, the same on every device."""
-        digest = hashlib.sha256(json.dumps([self.loss, self.stay]).encode())
-        for name, tensor in self._tensors().items():
-            if tensor is not None:
-                array = tensor.cpu().contiguous().numpy()
-                digest.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
-        return digest.hexdigest()
+        return digest([self.loss, self.stay], self._tensors())
 
     def __repr__(self) -> str:
         return (

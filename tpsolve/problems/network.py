@@ -1,9 +1,7 @@
 """The network target problem: targets of every layer of a small network, its weights free."""
 
 import copy
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from os import PathLike
@@ -12,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tpsolve.archive import read_archive, write_archive
+from tpsolve.archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems.base import Problem
 from tpsolve.problems.labels import code, decode, merge_samples, read_labels
@@ -231,12 +229,7 @@ class NetworkProblem(Problem):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that defines the problem, the same on every device."""
-        digest = hashlib.sha256(json.dumps([self.widths, self.classes]).encode())
-        for name, tensor in self._tensors().items():
-            if tensor is not None:
-                array = tensor.cpu().contiguous().numpy()
-                digest.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
-        return digest.hexdigest()
+        return digest([self.widths, self.classes], self._tensors())
 
     def __repr__(self) -> str:
         samples, features = self.samples.shape
