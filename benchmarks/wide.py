@@ -72,7 +72,7 @@ class Setting:
 RATES = (1e-3, 3e-3)
 SOFT = [Setting(width=w, rate=r) for w in (0.25, 0.5, 1.0, 2.0) for r in RATES]
 FEWER = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in RATES]
-CURVATURE = [replace(s, solver="curvature-flip", importance=i) for s in FEWER for i in ("gradient", "flip-delta")]
+CURVATURE = [replace(s, solver="curvature-flip") for s in SOFT]
 STRATEGIES: dict[str, list[Setting]] = {
     "soft hinge": SOFT,
     "saturated STE": [replace(s, rule="saturated-ste") for s in SOFT],
