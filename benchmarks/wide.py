@@ -75,15 +75,12 @@ FEWER = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in RATES]
 CURVATURE = [replace(s, solver="curvature-flip") for s in SOFT]
 STRATEGIES: dict[str, list[Setting]] = {
     "soft hinge": SOFT,
+    "soft hinge, longer": [replace(s, epochs=4 * EPOCHS) for s in SOFT],
     "saturated STE": [replace(s, rule="saturated-ste") for s in SOFT],
     "noise": [replace(s, noise=x) for s in FEWER for x in (0.2, 0.5)],
     "hardening": [replace(s, harden=x) for s in FEWER for x in (0.4, 0.8)],
     "averaged weights": [replace(s, average=0.997) for s in SOFT],
     "curvature, last layer": CURVATURE,
-    "curvature, all layers": [replace(s, layers="all") for s in CURVATURE],
-    "flips, last layer": [
-        replace(s, solver="polish(sign-gradient, hill-climb)", steps=n) for s in FEWER for n in (4, 16)
-    ],
     "curvature, averaged weights": [replace(s, average=0.997) for s in CURVATURE],
 }
 """Every strategy with the settings that it may choose from, equally many."""

@@ -163,6 +163,56 @@ def middle() -> str:
     return "\n".join([*lines, "", "![Training errors against hidden units](images/middle.svg)"])
 
 
+def wide() -> str:
+    """One line a strategy, against the surrogate gradient of higher validation accuracy, seed by seed."""
+    rows = read("wide")
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of = [row for row in rows if row["model"] == model]
+        lines += ["", *_wide_table(model, of)]
+    return "\n".join(lines[1:])
+
+
+def _wide_table(model: str, rows: list[Row]) -> list[str]:
+    from scipy.stats import ttest_rel
+
+    runs: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        runs.setdefault(row["strategy"], {})[row["seed"]] = row
+
+    def mean(strategy: str, figure: str) -> float:
+        return float(np.mean([row.get(figure, np.nan) for row in runs[strategy].values()]))
+
+    baseline = max(
+        (name for name in ("soft hinge", "saturated STE") if name in runs), key=lambda s: mean(s, "validation")
+    )
+    lines = [
+        f"| {model} | setting | test accuracy | best epoch | training | s a run | against the baseline | p |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for strategy in sorted(runs, key=lambda name: -mean(name, "test")):
+        of = runs[strategy]
+        shared = sorted(set(of) & set(runs[baseline]))
+        ours, theirs = ([one[seed].get("test", np.nan) for seed in shared] for one in (of, runs[baseline]))
+        test: Any = ttest_rel(ours, theirs) if strategy != baseline and len(shared) > 1 else None
+        best = [max(row["curve"]) for row in of.values() if row.get("curve")]
+        lines.append(
+            f"| {strategy}{' (baseline)' if strategy == baseline else ''} | {_setting(next(iter(of.values())))} | "
+            f"{np.mean(ours):.2f} ± {np.std(ours, ddof=1):.2f} | {f'{np.mean(best):.2f}' if best else ''} | "
+            f"{mean(strategy, 'train'):.1f} | {np.median([row['seconds'] for row in of.values()]):.0f} | "
+            f"{np.mean(ours) - np.mean(theirs):+.2f} | {'' if test is None else f'{test.pvalue:.2g}'} |"
+        )
+    seeds = max(len(of) for of in runs.values())
+    failed = [f"{row['strategy']}, seed {row['seed']}: {row['failed']}" for row in rows if "failed" in row]
+    return [*lines, "", f"{seeds} seeds, failed runs: {len(failed)}.", *failed]
+
+
+def _setting(row: Row) -> str:
+    parts = [f"width {row['width']:g}", f"rate {row['rate']:g}"]
+    parts += [f"{name} {row[name]:g}" for name in ("noise", "harden", "average") if row[name]]
+    return ", ".join(parts + ([f"`{row['solver']}`"] if row["solver"] else []))
+
+
 def _names(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row["solver"] for row in rows))
 
@@ -201,6 +251,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "narrow": ("narrow", narrow),
     "instances": ("narrow", instances),
     "middle": ("middle", middle),
+    "wide": ("wide", wide),
 }
 """For each marked part of the page: the rows that it needs, and what writes it."""
 

@@ -84,7 +84,8 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
     axes.set_ylim(low, high)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    axes.set_title(f"{int(wrong.sum())} errors on {len(x)} samples")
+    errors = int(wrong.sum())
+    axes.set_title(f"{errors} {'error' if errors == 1 else 'errors'} on {len(x)} samples")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
