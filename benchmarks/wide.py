@@ -49,9 +49,8 @@ class Setting:
             the training images; 0: none. The rate then stays as it is.
         noise: scale of Gaussian noise before the thresholds in training.
         harden: share of the training during which thresholds are a mixture with tanh(z / width).
-        solver: text of the solver that sets the targets; empty: the closed form.
-        layers: "last" or "all" thresholds, for the solver.
-        steps: its budget a batch.
+        solver: text of the solver that sets the targets of the last hidden layer, one step a batch; empty:
+            the closed form.
         importance: of a target found by it; see `target_backward`.
         epochs: of the training.
     """
@@ -63,8 +62,6 @@ class Setting:
     noise: float = 0.0
     harden: float = 0.0
     solver: str = ""
-    layers: str = "last"
-    steps: int = 1
     importance: str = "gradient"
     epochs: int = EPOCHS
 
@@ -185,17 +182,10 @@ def backward_of(setting: Setting) -> Callable[[nn.Module, Tensor, Tensor], float
         return loss.item()
 
     def searched(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        solvers: dict[str | int, Solver | str] | str = setting.solver
-        if setting.layers == "last":
-            solvers = {-1: setting.solver}
+        solvers: dict[str | int, Solver | str] = {-1: setting.solver}
+        importance = setting.importance
         report = target_backward(
-            model,
-            x,
-            y,
-            cross_entropy,
-            solver=solvers,
-            budget=Budget(steps=setting.steps),
-            importance=setting.importance,
+            model, x, y, cross_entropy, solver=solvers, budget=Budget(steps=1), importance=importance
         )
         return report.loss.item()
 
