@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tpsolve.nn.frozen import Given
+from tpsolve.problems.cut import cut, dependents, trace
 
 OUTPUT = ""
 """Name of the model's output where names of thresholds are listed."""
@@ -42,7 +43,7 @@ class Segments:
         self.frozen, self.given, self.inputs, self.order = frozen, given, inputs, order
         self.traced: fx.GraphModule | None = None
         try:
-            self.traced = fx.GraphModule(frozen, _Tracer().trace(frozen))
+            self.traced = trace(frozen)
         except Exception as error:  # Tracing runs the user's code on proxies; whatever it raises, hooks do without.
             self.why_not = f"{type(error).__name__}: {error}"
             return
@@ -64,51 +65,18 @@ class Segments:
 
     def _cut(self, traced: fx.GraphModule, name: str) -> Segment:
         start = self.nodes[name]
-        inside, sinks = _above(traced, start)
-        graph, masks = fx.Graph(), []
-        new: dict[fx.Node, fx.Node] = {start: graph.placeholder("targets")}
-        context: list[fx.Node] = []
-        placeholders: list[tuple[fx.Node, fx.Node]] = []
-
-        def per_sample(node: fx.Node) -> bool:
-            value = self.values[node]
-            return node.op != "get_attr" and isinstance(value, Tensor) and value.dim() > 0
-
-        # What the segment reads from outside comes first, as further placeholders.
-        def reads(node: fx.Node) -> None:
-            for other in node.all_input_nodes:
-                if other is start or other in inside or other in context:
-                    continue
-                if per_sample(other):
-                    context.append(other)
-                else:
-                    reads(other)
-
-        for node in inside:
-            reads(node)
-            if _is_given(traced, node):
-                masks.append(str(node.target))
+        reached = dependents(start, [node for node in traced.graph.nodes if _is_threshold(traced, node)])
+        sinks = [node for node in reached if node.op == "output" or _is_threshold(traced, node)]
+        inside = [node for node in reached if node not in sinks]
         outputs = [sink.args[0] for sink in sinks]
-        for node in context:
-            new[node] = graph.placeholder(f"context_{len(placeholders)}")
-            placeholders.append((node, new[node]))
-
-        def copied(node: fx.Node) -> fx.Node:
-            if node not in new:
-                new[node] = graph.node_copy(node, copied)
-            return new[node]
-
-        graph.output(tuple(copied(output) for output in outputs if isinstance(output, fx.Node)))
-        block = _Block(fx.GraphModule(traced, graph), masks)
+        ends = [output for output in outputs if isinstance(output, fx.Node)]
+        graph, context = cut(traced, start, ends, inside, self.values)
+        masks = [str(node.target) for node in inside if _is_given(traced, node)]
         values = (*(self.given[mask] for mask in masks), *(self.values[node] for node in context))
         flat = self.given[name].dim() == 2
         names = tuple(OUTPUT if sink.op == "output" else str(sink.target) for sink in sinks)
-        return Segment(block, values, names, None if context or masks else _linear(traced, start, inside, sinks, flat))
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Given) or super().is_leaf_module(m, module_qualified_name)
+        linear = None if context or masks else _linear(traced, start, inside, sinks, flat)
+        return Segment(_Block(graph, masks), values, names, linear)
 
 
 class _Values(fx.Interpreter):
@@ -177,27 +145,13 @@ def _is_threshold(traced: fx.GraphModule, node: fx.Node) -> bool:
     return _is_given(traced, node) and not _given(traced, str(node.target)).multiplies
 
 
-def _above(traced: fx.GraphModule, start: fx.Node) -> tuple[dict[fx.Node, None], list[fx.Node]]:
-    """The nodes that depend on `start` below the next thresholds, in order, and the sinks that read them."""
-    inside: dict[fx.Node, None] = {}
-    sinks = []
-    for node in traced.graph.nodes:
-        if any(other is start or other in inside for other in node.all_input_nodes):
-            if node.op == "output" or _is_threshold(traced, node):
-                sinks.append(node)
-            else:
-                inside[node] = None
-    return inside, sinks
-
-
 def _linear(
-    traced: fx.GraphModule, start: fx.Node, inside: dict[fx.Node, None], sinks: list[fx.Node], flat: bool
+    traced: fx.GraphModule, start: fx.Node, chain: list[fx.Node], sinks: list[fx.Node], flat: bool
 ) -> tuple[Tensor, Tensor] | None:
     """V and b, where the way up is a flattening or none, an `nn.Linear`, and a batch norm or none.
 
     `flat`: whether the targets are `(B, n)` already.
     """
-    chain = list(inside)
     if len(sinks) != 1 or sinks[0].args[0] is not (chain[-1] if chain else start):
         return None
     last: fx.Node = start

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems.block import BlockProblem
+from tpsolve.problems.cut import cut, dependents, trace
 from tpsolve.spins import sign
 
 
@@ -49,7 +50,8 @@ def harvest_blocks(
         BlockError: what lies above a threshold is no function of each sample alone.
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    run = _Recorder(_trace(frozen))
+    traced = _traced(frozen)
+    run = _Recorder(traced)
     with torch.enable_grad():
         outputs = run.run(inputs)
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(labels):
@@ -60,11 +62,13 @@ def harvest_blocks(
     if not read:
         raise NotAcceptedError("model", "no hard threshold", "one whose outputs lead to the model's", "Add one.")
     total = functional.cross_entropy(outputs, labels, reduction="sum")
-    gradients = dict(zip(read, torch.autograd.grad(total, [run.values[node] for node in read]), strict=True))
+    gradients = dict(zip(read, torch.autograd.grad(total, [run.env[node] for node in read]), strict=True))
 
     found: dict[str, BlockProblem] = {}
     for node in read:
-        block, context = _cut(run, node, [top.all_input_nodes[0] for top in tops[node]])
+        ends = [top.all_input_nodes[0] for top in tops[node]]
+        graph, besides = cut(traced, node, ends, dependents(node), run.env)
+        context = [run.env[other].detach() for other in besides]
         if tops[node][0].op == "output":
             aim = {"targets": labels, "loss": "cross-entropy"}
         else:
@@ -72,20 +76,13 @@ def harvest_blocks(
             g = above[0] if len(above) == 1 else torch.cat([part.flatten(1) for part in above], 1)
             aim = {"targets": -g.sign(), "loss": loss, "unit_weight": g.abs()}
         rest = {"stay": stay, "context": context, "candidates": candidates, "memory_limit": memory_limit}
-        found[_name(node, found)] = BlockProblem(block, start=run.values[node].detach(), **aim, **rest)
+        found[_name(node, found)] = BlockProblem(_SideBySide(graph), start=run.env[node].detach(), **aim, **rest)
     return found
 
 
-class _Tracer(fx.Tracer):
-    """Looks into modules with parts alone."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or not list(m.children())
-
-
-def _trace(model: nn.Module) -> fx.GraphModule:
+def _traced(model: nn.Module) -> fx.GraphModule:
     try:
-        return fx.GraphModule(model, _Tracer().trace(model))
+        return trace(model)
     except Exception as error:  # Tracing runs the model's own code, which may raise anything.
         raise NotAcceptedError(
             "model",
@@ -100,8 +97,6 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule):
         super().__init__(module, garbage_collect_values=False)
-        self.nodes = list(module.graph.nodes)
-        self.values: dict[fx.Node, Any] = {}
         self.thresholds: list[fx.Node] = []
 
     def run_node(self, n: fx.Node) -> Any:
@@ -109,13 +104,12 @@ class _Recorder(fx.Interpreter):
         if self._is_threshold(n, value):
             value = value if value.requires_grad else value.detach().requires_grad_()
             self.thresholds.append(n)
-        self.values[n] = value
         return value
 
     def _is_threshold(self, node: fx.Node, value: Any) -> bool:
         if node.op not in ("call_module", "call_function", "call_method") or len(node.all_input_nodes) != 1:
             return False
-        below = self.values[node.all_input_nodes[0]]
+        below = self.env[node.all_input_nodes[0]]
         return (
             isinstance(value, Tensor)
             and isinstance(below, Tensor)
@@ -125,58 +119,23 @@ class _Recorder(fx.Interpreter):
         )
 
 
+class _SideBySide(nn.Module):
+    """What several thresholds read, as one tensor; of one threshold as it is."""
+
+    def __init__(self, graph: fx.GraphModule):
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
+        parts = self.graph(targets, *context)
+        return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
+
+
 def _tops(node: fx.Node, thresholds: list[fx.Node]) -> list[fx.Node]:
     """Where the block above `node` ends: the model's output if it can be reached, else the next thresholds."""
-    reached, waiting = {}, list(node.users)
-    while waiting:
-        user = waiting.pop(0)
-        if user in reached:
-            continue
-        reached[user] = None
-        if user not in thresholds:
-            waiting += user.users
+    reached = dependents(node, thresholds)
     output = [user for user in reached if user.op == "output"]
-    return output or [user for user in thresholds if user in reached]
-
-
-def _cut(run: _Recorder, node: fx.Node, ends: list[fx.Node]) -> tuple[fx.GraphModule, list[Tensor]]:
-    """The part of the model from the outputs of `node` to `ends`, and the values that it takes besides."""
-    moving = _above(node)
-    from_input = set().union(*(_above(n) for n in run.nodes if n.op == "placeholder"))
-    graph = fx.Graph()
-    copies = {node: graph.placeholder("targets")}
-    context: list[Tensor] = []
-    samples = len(run.values[node])
-
-    def load(n: fx.Node) -> fx.Node:
-        if n not in copies:
-            value = run.values[n]
-            each_sample = isinstance(value, Tensor) and value.dim() > 0 and len(value) == samples
-            if each_sample and n not in moving and (n.op == "placeholder" or n in from_input):
-                context.append(value.detach())
-                copies[n] = graph.placeholder(f"context_{len(context)}")
-            else:
-                copies[n] = graph.node_copy(n, load)
-        return copies[n]
-
-    tops = [load(end) for end in ends]
-    if len(tops) > 1:
-        flat = [graph.call_function(torch.flatten, (top, 1)) for top in tops]
-        graph.output(graph.call_function(torch.cat, (flat, 1)))
-    else:
-        graph.output(tops[0])
-    return fx.GraphModule(run.module, graph), context
-
-
-def _above(node: fx.Node) -> set[fx.Node]:
-    """All nodes that depend on `node`."""
-    found, waiting = set(), [node]
-    while waiting:
-        for user in waiting.pop().users:
-            if user not in found:
-                found.add(user)
-                waiting.append(user)
-    return found
+    return output or [user for user in reached if user in thresholds]
 
 
 def _name(node: fx.Node, taken: dict[str, BlockProblem]) -> str:
