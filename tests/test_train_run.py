@@ -202,15 +202,14 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, kind: signal.S
     assert same(tmp_path / "run", tmp_path / "straight")
 
 
-def test_two_processes_agree_with_one(tmp_path: Path):
-    """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
+def in_two_processes(command: list[str]) -> list[str]:
+    """What each prints, once both have ended well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["--set", "batch_norm=false", "--epochs", "2"]
     workers = [
         subprocess.Popen(
-            command(tmp_path / "two", *words),
+            command,
             env=os.environ
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
             | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
@@ -222,7 +221,13 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     ]
     ended = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], ended
-    assert ended[1][0] == "", "only the first process prints"
+    return [out for out, _ in ended]
+
+
+def test_two_processes_agree_with_one(tmp_path: Path):
+    """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
+    words = ["--set", "batch_norm=false", "--epochs", "2"]
+    assert in_two_processes(command(tmp_path / "two", *words))[1] == "", "only the first process prints"
     train(small(batch_norm=False, epochs=2), tmp_path / "one")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
@@ -230,6 +235,24 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     for a, b in zip(measured(tmp_path / "one"), measured(tmp_path / "two"), strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-4)
         assert b["test_accuracy"] == pytest.approx(a["test_accuracy"], abs=0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_no_thread_of_the_processes_outlives_the_run():
+    """One that did would now and then abort a process that exits: an optimizer's imports used to keep the group."""
+    code = """
+import os, torch
+from tpsolve.train.processes import joined
+
+weight = torch.zeros(3, requires_grad=True)
+with joined("cpu", 2) as (processes, _):
+    processes.total(torch.ones(3))
+    weight.sum().backward()
+    torch.optim.Adam([weight]).step()
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print([name for name in names if "gloo" in name])
+"""
+    assert in_two_processes([sys.executable, "-c", code]) == ["[]\n"] * 2
 
 
 def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import Tensor, distributed, nn
@@ -74,6 +75,9 @@ def joined(device: str, batch: int) -> Iterator[tuple[Processes, torch.device]]:
     place = find_device(f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device)
     if on_gpu:
         torch.cuda.set_device(place)
+    # Optimizers import this module, whose functions take the group of that moment as a default. A group that is kept so
+    # outlives its destruction, and its threads may abort a process that exits. Imported now, there is none to keep.
+    import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Processes(distributed.get_rank(), world), place
