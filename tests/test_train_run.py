@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tpsolve.errors import (
     ArgumentError,
@@ -21,8 +22,10 @@ from tpsolve.errors import (
     TpsolveError,
     UnknownNameError,
 )
+from tpsolve.nn import HardThreshold
 from tpsolve.train import Moment, Recipe, build_model, load_recipe, load_weights, train
 from tpsolve.train.data import Resident, load_digits
+from tpsolve.train.run import epoch_seed
 
 # Dropout, batch norm, augmentation and a schedule of rate and width: all that a checkpoint must bring back.
 SMALL = {"epochs": 3, "batch": 128, "widths": (16,), "crop": 1, "flip": True, "width_end": 0.5, "milestones": (2,)}
@@ -265,10 +268,51 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_tensorboard_gets_every_row(tmp_path: Path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    rows = train(small(epochs=2), tmp_path, tensorboard=True)
+    rows = train(small(epochs=2), tmp_path, tensorboard=True, diagnose=1)
     events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     seen = [(event.step, event.value) for event in events.Scalars("test_loss")]
     assert seen == [(row["epoch"], pytest.approx(row["test_loss"])) for row in rows]
+    figures = [json.loads(line) for line in (tmp_path / "diagnostics.jsonl").read_text().splitlines()]
+    dead = [event.value for event in events.Scalars(f"dead/{figures[0]['threshold']}")]
+    assert dead == pytest.approx([row["dead"] for row in figures])
+
+
+def test_diagnostics_change_nothing_and_go_on_with_the_run(whole: Path, tmp_path: Path):
+    recipe = small(epochs=4, width_end=0.0)
+    train(recipe, tmp_path / "a", diagnose=2)
+    train(recipe, tmp_path / "plain")
+    assert same(tmp_path / "a", tmp_path / "plain")
+    assert measured(tmp_path / "a") == measured(tmp_path / "plain")
+    rows = [json.loads(line) for line in (tmp_path / "a" / "diagnostics.jsonl").read_text().splitlines()]
+    names = [name for name, module in build_model(recipe, (1, 8, 8), 10).named_modules() if is_threshold(module)]
+    assert [(row["epoch"], row["threshold"]) for row in rows] == [(epoch, name) for epoch in (2, 4) for name in names]
+    assert (tmp_path / "a" / "diagnostics.png").read_bytes().startswith(CURVES)
+    assert not (tmp_path / "plain" / "diagnostics.jsonl").exists()
+
+    # Stopped in epoch 4, after a row that no checkpoint knows.
+    train(recipe, tmp_path / "b", diagnose=2, stop=stop_after(35))
+    with (tmp_path / "b" / "diagnostics.jsonl").open("a") as stream:
+        stream.write('{"epoch": 3}\n{"ep')
+    train(recipe, tmp_path / "b", diagnose=2, resume=True)
+    assert [json.loads(line) for line in (tmp_path / "b" / "diagnostics.jsonl").read_text().splitlines()] == rows
+
+
+def test_diagnostics_are_those_of_the_saved_weights(tmp_path: Path):
+    recipe = small(epochs=1)
+    train(recipe, tmp_path, diagnose=1)
+    (row,) = [json.loads(line) for line in (tmp_path / "diagnostics.jsonl").read_text().splitlines()]
+    model = build_model(recipe, (1, 8, 8), 10)
+    load_weights(tmp_path / "checkpoint.pt", model)
+    data = Resident(load_digits(), torch.device("cpu"), recipe.batch, crop=recipe.crop, flip=recipe.flip)
+    inputs, _ = next(iter(data.train(epoch_seed(recipe.seed, 1))))
+    assert isinstance(model, nn.Sequential)
+    h = model[: int(row["threshold"]) + 1](inputs)
+    assert row["dead"] == pytest.approx((h == h[0]).all(0).float().mean().item())
+    assert 0 < row["changed"] < 1
+
+
+def is_threshold(module: nn.Module) -> bool:
+    return isinstance(module, HardThreshold)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -325,6 +369,9 @@ def test_the_processes_must_share_a_batch_evenly(tmp_path: Path, monkeypatch: py
         ({"launch": "graphs"}, {}, ArgumentError, "a CUDA device"),
         ({"precision": "tf32"}, {}, ArgumentError, "a CUDA device"),
         ({}, {"device": "abacus"}, DeviceError, "abacus"),
+        ({}, {"diagnose": -1}, ArgumentError, "diagnose"),
+        ({"activation": "relu", "width_end": 0.0}, {"diagnose": 1}, ArgumentError, "no thresholds"),
+        ({"launch": "compile"}, {"diagnose": 1}, ArgumentError, "eager, with diagnose"),
         ({"activation": "relu"}, {}, TpsolveError, "threshold"),
         ({"activation": "relu", "width_end": 0.0, "solver": "hill-climb"}, {}, ArgumentError, "no targets"),
         ({"solver": "hill-climbing"}, {}, UnknownNameError, "'hill-climb'"),

@@ -42,6 +42,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, if it has one.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's files and begin anew.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")] = False,
+    diagnose: Annotated[
+        int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
+    ] = 0,
 ) -> None:
     """Train a hard-threshold network by a recipe: `tpsolve train digits-mlp` takes a minute and needs no files.
 
@@ -83,6 +86,7 @@ def train(
                 device=device,
                 resume=resume,
                 tensorboard=tensorboard,
+                diagnose=diagnose,
                 progress=show,
                 stop=lambda: interrupt.asked,
             )
@@ -111,6 +115,8 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
             )
         output.print(table)
         say(f"Curves: {folder / 'curves.png'}")
+        if (folder / "diagnostics.png").exists():
+            say(f"Diagnostics: {folder / 'diagnostics.png'}")
     say(f"Run: {folder}")
 
 

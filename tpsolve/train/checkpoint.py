@@ -26,6 +26,7 @@ class Position:
         tally: loss, hits and samples summed over these.
         seconds: spent in it so far.
         rows: what `metrics.jsonl` holds, one row a finished epoch.
+        diagnostics: what `diagnostics.jsonl` holds.
     """
 
     epoch: int = 0
@@ -33,6 +34,7 @@ class Position:
     tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_checkpoint(

@@ -1,4 +1,4 @@
-"""What a run leaves on disk besides its checkpoint: its recipe, one row an epoch, curves, and TensorBoard's files."""
+"""What a run leaves on disk besides its checkpoint: its recipe, rows, pictures of them, and TensorBoard's files."""
 
 import json
 import time
@@ -8,18 +8,21 @@ from typing import Any
 from tpsolve.archive import write_whole
 from tpsolve.compare.rows import RowLog
 from tpsolve.errors import FolderError, MissingLibraryError
+from tpsolve.train.checkpoint import Position
 from tpsolve.train.curves import save_curves
+from tpsolve.train.diagnostics import FIGURES, save_diagnostics
 from tpsolve.train.recipe import Recipe
 
+DIAGNOSTICS = "diagnostics.jsonl"
 DRAW_SECONDS = 10
-"""Between two drawings of the curves during a run."""
+"""Between two drawings of the pictures during a run."""
 
 
 class Log:
     """The files of one run in `folder`, which is made if it is not there.
 
     Args:
-        rows: of the epochs that are already done; the file is brought in line with them.
+        position: the epochs that are already done; the files are brought in line with them.
         tensorboard: write TensorBoard's files too.
 
     Raises:
@@ -27,31 +30,46 @@ class Log:
         FolderError: the folder can't be written.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, rows: list[dict[str, Any]], tensorboard: bool):
-        self._board = _board(folder / "tensorboard", len(rows)) if tensorboard else None
+    def __init__(self, folder: Path, recipe: Recipe, position: Position, tensorboard: bool):
+        self._board = _board(folder / "tensorboard", len(position.rows)) if tensorboard else None
         make_folder(folder)
         self._drawn = time.monotonic()
-        self._folder, self._rows = folder, list(rows)
+        self._folder, self._rows, self._diagnostics = folder, list(position.rows), list(position.diagnostics)
         self._title = f"{recipe.model} on {recipe.data}, {recipe.activation}"
         write_whole(folder / "recipe.toml", lambda stream: stream.write(recipe.to_toml().encode()))
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_whole(folder / "metrics.jsonl", lambda stream: stream.write(lines.encode()))
+        _write_rows(folder / "metrics.jsonl", self._rows)
+        if self._diagnostics or (folder / DIAGNOSTICS).exists():
+            _write_rows(folder / DIAGNOSTICS, self._diagnostics)
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add the row of an epoch; the curves are drawn anew if they are old."""
+    def append(self, row: dict[str, Any], diagnostics: list[dict[str, Any]]) -> None:
+        """Add the row of an epoch and those of its thresholds; the pictures are drawn anew if they are old."""
         self._rows.append(row)
+        self._diagnostics += diagnostics
         RowLog(self._folder / "metrics.jsonl").append(row)
+        for one in diagnostics:
+            RowLog(self._folder / DIAGNOSTICS).append(one)
         if time.monotonic() - self._drawn > DRAW_SECONDS:
             self.draw()
         if self._board is not None:
-            for name, value in row.items():
-                self._board.add_scalar(name, value, row["epoch"])
+            scalars = dict(row)
+            for one in diagnostics:
+                scalars |= {f"{figure}/{one['threshold']}": one[figure] for figure in FIGURES}
+            for name, value in scalars.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, row["epoch"])
             self._board.flush()
 
     def draw(self) -> None:
-        """Draw the curves."""
+        """Draw the curves, and the diagnostics if there are any."""
         save_curves(self._folder / "curves.png", self._rows, self._title)
+        if self._diagnostics:
+            save_diagnostics(self._folder / "diagnostics.png", self._diagnostics, self._title)
         self._drawn = time.monotonic()
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_whole(path, lambda stream: stream.write(lines.encode()))
 
 
 def make_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from tpsolve.nn import WidthSchedule
 from tpsolve.result import Budget
 from tpsolve.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from tpsolve.train.data.load import load_data
+from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
 from tpsolve.train.ftprop_mb import ftprop_mb
 from tpsolve.train.launch import arithmetic, autocast, check_launch, prepare
 from tpsolve.train.log import Log, make_folder
@@ -56,6 +57,7 @@ def train(
     device: str = "cpu",
     resume: bool = False,
     tensorboard: bool = False,
+    diagnose: int = 0,
     progress: Callable[[Moment], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
@@ -69,6 +71,8 @@ def train(
     Args:
         data_root: folder with the files of the data set; digits need none.
         resume: go on from the checkpoint in `folder`, or begin if there is none.
+        diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
+            `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit.
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
@@ -77,11 +81,12 @@ def train(
     """
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
         check_launch(recipe, place)
+        check_diagnose(diagnose, recipe)
         if (folder / CHECKPOINT).exists() and not resume:
             raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
         with arithmetic(recipe, place):
             run = _Run(recipe, folder, data_root, place, processes)
-            return run.to_its_end(resume, tensorboard, progress, stop)
+            return run.to_its_end(resume, tensorboard, diagnose, progress, stop)
 
 
 class _Run:
@@ -102,6 +107,7 @@ class _Run:
         self,
         resume: bool,
         tensorboard: bool,
+        diagnose: int,
         progress: Callable[[Moment], None] | None,
         stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
@@ -111,7 +117,7 @@ class _Run:
         log = None
         if self.processes.rank == 0:
             make_folder(self.folder)
-            log = Log(self.folder, self.recipe, position.rows, tensorboard)
+            log = Log(self.folder, self.recipe, position, tensorboard)
         random = torch.get_rng_state()
         prepare(self.model, self.recipe, self._sample(), self.device)
         torch.set_rng_state(random)
@@ -122,9 +128,11 @@ class _Run:
             row = self._row()
             position.rows.append(row)
             position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 3, 0.0
+            figures = self._diagnosed() if diagnose and position.epoch % diagnose == 0 else []
+            position.diagnostics += figures
             self._save()
             if log is not None:
-                log.append(row)
+                log.append(row, figures)
             if self._told_to_stop(stop):
                 break
         if log is not None and position.rows:
@@ -188,6 +196,14 @@ class _Run:
             if batches is not None:
                 row |= self._measured(name, batches)
         return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
+
+    def _diagnosed(self) -> list[dict[str, Any]]:
+        """Figures of every threshold on the batch that the next epoch begins with, in the first process."""
+        if self.processes.rank:
+            return []
+        inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))))
+        self.model.train()
+        return diagnostic_rows(self.model, inputs, labels, self.position.epoch)
 
     def _measured(self, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         self.model.eval()
