@@ -25,7 +25,7 @@ FIGURES = {
     "changed": "targets that differ from activations",
     "flip_quality": "flips that lower the loss",
     "cosine": "cosine with true differences",
-    "saturated": "saturated",
+    "saturated": "saturated units",
     "separable": "units with separable targets",
     "dead": "dead units",
 }
