@@ -143,7 +143,7 @@ class _Search:
 
 
 def _check(model: nn.Module, x: Tensor, importance: str, layer_loss: str | None) -> None:
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+    if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
         raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
     find_thresholds(model)
     if not isinstance(x, Tensor) or not x.is_floating_point():
