@@ -1,12 +1,16 @@
 """How far do exact solvers of small networks get, and how fast? Solvers and baselines with 2 workers, row by row.
 
-`python -m benchmarks.exact_scaling suite`: 40-odd instances, every solver, 60 seconds each.
+`python -m benchmarks.exact_scaling suite`: 40-odd instances, every solver, 60 seconds each; hours.
+`python -m benchmarks.exact_scaling known`: the ten instances of the suite with values from elsewhere.
 `python -m benchmarks.exact_scaling open`: the open instances, 10 minutes each.
 `python -m benchmarks.exact_scaling adam`: ColumnSearch against 200 restarts of Adam with ten times the time.
 `python -m benchmarks.exact_scaling table`: what the rows say; writes docs/best-known.md.
 
 Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
-`--seconds`, `--solvers` and `--only` (a part of an instance's name) narrow a run; rows of other limits count as others.
+`--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run. A row
+holds its limit; `table --seconds` counts rows of that limit, and those of other limits are other rows.
+About 15 minutes: `suite --seconds 10 --solvers circuits,dichotomies,weight-box:workers=2,big-m`, and then
+`table --seconds 10`.
 """
 
 import argparse
@@ -85,12 +89,13 @@ def append(row: dict[str, Any]) -> None:
     print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
 
 
-def run(instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: str) -> None:
+def run(instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: list[str]) -> None:
     """Every solver on every instance, but for rows that are there."""
     done = {(r["table"], r["units"], r["solver"], r["limit"]) for r in read()}
     for table, units in instances:
         for name in solvers:
-            if only in f"{table}/{units}" and (table, units, name, seconds) not in done:
+            wanted = any(part in f"{table}/{units}" for part in only)
+            if wanted and (table, units, name, seconds) not in done:
                 append(measure(table, units, name, seconds))
 
 
@@ -120,13 +125,16 @@ def adam(seconds: float) -> None:
             append({**row, "objective": result.objective.item(), "bound": result.bound.item(), "seconds": limit})
 
 
-def table() -> None:
+def table(limit: float) -> None:
     """Counts, PAR-2 geometric means, ratios to WeightBox row by row; the page of best known values."""
     rows = [row for row in read() if "kind" not in row]
-    suite = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == 60 and "objective" in r}
-    for name in SOLVERS:
+    if not rows:
+        raise SystemExit(f"{ROWS}: no rows yet")
+    suite = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == limit and "objective" in r}
+    print(f"rows with a limit of {limit:g} s")
+    for name in dict.fromkeys((*SOLVERS, *(solver for _, _, solver in suite))):
         own = [suite.get((t, u, name)) for t, u in SUITE]
-        par2 = [r["seconds"] if r and r["finished"] else 120.0 for r in own]
+        par2 = [r["seconds"] if r and r["finished"] else 2 * limit for r in own]
         proved = sum(r["status"] == "optimal" for r in own if r)
         mean = math.exp(float(np.mean(np.log(np.maximum(par2, 1e-3)))))
         print(f"{name:22} proved {proved} of {len(SUITE)}, geometric mean with PAR-2 {mean:.3g} s")
@@ -134,7 +142,7 @@ def table() -> None:
         box = suite.get((t, u, "weight-box:workers=2"))
         if box is None:
             continue
-        for name in EXACT:
+        for name in (*EXACT, "circuits:engine=cp-sat"):
             if (row := suite.get((t, u, name))) and row["finished"]:
                 print(f"{t}/{u} {name}: {row['seconds']:.3g} s, {row['seconds'] / box['seconds']:.3g} of weight-box")
     PAGE.write_text("\n".join(_page(rows)) + "\n")
@@ -161,7 +169,7 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("suite", "open", "adam", "table"))
+    parser.add_argument("what", choices=("suite", "known", "open", "adam", "table"))
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--only", default="")
@@ -169,12 +177,13 @@ def main() -> None:
     # Tensors here are small: a second thread only waits. The two workers are those of SAT and CP-SAT.
     torch.set_num_threads(1)
     if given.what == "table":
-        table()
+        table(given.seconds or 60.0)
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:
-        instances, seconds = (SUITE, 60.0) if given.what == "suite" else (OPEN, 600.0)
-        run(instances, tuple(given.solvers.split(",")), given.seconds or seconds, given.only)
+        instances = {"suite": SUITE, "known": KNOWN_TABLE, "open": OPEN}[given.what]
+        seconds = given.seconds or (600.0 if given.what == "open" else 60.0)
+        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):
     assert (tmp_path / "xor-exact.png").stat().st_size > 5000
     checked = call("verify proof.npz xor.csv")
     assert checked.exit_code == 0, checked.output
-    assert checked.output.count("yes") == 4
+    assert checked.output.count("yes") == 5
 
 
 def test_one_unit_can_t_and_more_features_are_not_drawn(call, tmp_path: Path):

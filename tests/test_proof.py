@@ -1,6 +1,7 @@
 """Proofs: written, read, checked; and refused after any change."""
 
 import dataclasses
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from network_oracle import fewest_errors, parity_table, random_table
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Circuits, ColumnSearch
-from tpsolve.search.proof import Proof, load_proof
+from tpsolve.search import verify_proof as verify_module
+from tpsolve.search.proof import Proof, clause_hash, load_proof
 from tpsolve.search.verify_proof import verify_proof
 
 X, Y = random_table(2, 16, seed=1)
@@ -48,6 +50,7 @@ def test_a_proof_survives_its_file_and_holds(proof: Proof, tmp_path: Path):
             ("data", True),
             ("weights", True),
             ("circuits", True),
+            ("clauses", True),
             ("bound", True),
         ]
         assert engine in findings[-1].words
@@ -122,6 +125,8 @@ def mutants(proof: Proof) -> dict[str, Proof]:
         "empty circuit": replace(proof, circuits=torch.zeros(1, 4, dtype=torch.int32)),
         "no circuits": replace(proof, circuits=circuits[:0]),
         "too few circuits": replace(proof, circuits=circuits[:3]),
+        "one circuit less": replace(proof, circuits=circuits[1:]),
+        "other clauses": replace(proof, clauses="0" * 64),
     }
 
 
@@ -137,6 +142,7 @@ def mutants(proof: Proof) -> dict[str, Proof]:
             "",
             [(torch.zeros(2, 2), torch.zeros(2))] * 2,
             torch.ones(4, 4, dtype=torch.int32),
+            "",
         )
     ),
 )
@@ -195,10 +201,34 @@ def test_results_of_other_solvers_are_no_proofs():
         Proof.of(problem, solve(problem, ColumnSearch(), budget=Budget(steps=3)))
 
 
-def test_undecided_in_time_is_said():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_limit_reached_is_not_checked(engine: str):
     problem = NetworkProblem(*random_table(2, 80), [4])
     result = solve(problem, Circuits(drawn=2000), budget=Budget(steps=5000))
     hard = dataclasses.replace(Proof.of(problem, result), bound=Fraction(result.objective.item()))
-    finding = verify_proof(hard, *random_table(2, 80), engine="cp-sat", seconds=0.01)[-1]
+    finding = verify_proof(hard, *random_table(2, 80), engine=engine, seconds=0.01)[-1]
     assert finding.holds is None
-    assert "not decided by cp-sat in 0.01 s" in finding.words
+    assert f"not checked, {engine} gave no answer within 0.01 s" in finding.words
+
+
+def test_an_engine_that_does_not_end_is_ended(proof: Proof, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(verify_module, "_PROGRAM", "import time; time.sleep(600)")
+    began = time.perf_counter()
+    assert verify_proof(proof, X, Y, engine="cadical195", seconds=0.5)[-1].holds is None
+    assert time.perf_counter() - began < 300
+
+
+def test_an_engine_that_fails_refutes_nothing(proof: Proof, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(verify_module, "_PROGRAM", "raise SystemExit(3)")
+    assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
+
+
+def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
+    # By hand: literal 1 + 2 i + j for unit j at point i, of each circuit and its negation.
+    expected = []
+    for row in proof.circuits.tolist():
+        for unit in range(2):
+            clause = [(1 if v > 0 else -1) * (2 * abs(v) - 1 + unit) for v in row if v]
+            expected += [clause, [-v for v in clause]]
+    assert clause_hash(expected[::-1]) == proof.clauses
+    assert clause_hash(expected[1:]) != proof.clauses

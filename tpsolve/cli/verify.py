@@ -20,9 +20,9 @@ def verify(
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
-    Of a proof: its weights and circuits in exact arithmetic, and its bound by another engine than found it.
+    Of a proof: its weights, circuits and clauses in exact arithmetic, and its bound by another engine than found it.
 
-    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound undecided.
+    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
     """
     from tpsolve.search.proof import KIND
 
@@ -49,11 +49,11 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
         table.add_column(heading)
     findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
     for finding in findings:
-        word = {True: "yes", False: "no", None: "undecided"}[finding.holds]
+        word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
         table.add_row(finding.part, word, finding.words)
     output.print(table)
     if findings[-1].holds is None:
-        notes.print("Undecided: give it more --seconds, or another --engine.", highlight=False)
+        notes.print("Not checked: give it more --seconds, or another --engine.", highlight=False)
         raise typer.Exit(1)
     return all(finding.holds for finding in findings)
 

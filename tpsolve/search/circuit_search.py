@@ -45,6 +45,7 @@ class CircuitSearch:
         self.lower, self.upper = 0, 0
         self.added = list(range(len(self.pool)))
         self._used, self._lock, self._ended, self._generator = set(self.added), threading.RLock(), False, generator
+        self._told = 0
         self.offer(problem.start)
 
     @property
@@ -68,6 +69,12 @@ class CircuitSearch:
             self.report.offer(targets.reshape(1, -1).expand(len(self.report.objective), -1))
             above = Fraction(self.report.objective[0].item()) - self.formula.base
             self.upper = round(above / self.measure)
+
+    def replace(self, targets: Tensor) -> None:
+        """Return `targets (n_vars,)`, as good as the best so far, instead of those."""
+        if self.problem.objective(targets[None])[0] != self.report.objective[0]:
+            raise ContradictionError("circuits: targets that are preferred are not optimal")
+        self.report.targets[:] = targets
 
     def race(self, masters: list[Master], local: float, steps: int | None) -> None:
         """Let the masters work until the bounds meet.
@@ -140,7 +147,7 @@ class CircuitSearch:
         """Cut off what is not separable of a model, or keep its targets."""
         with self._lock:
             if not self._separate(model):
-                self.offer(self._targets(model))
+                self.offer(self.targets_of(model))
                 if self.report.objective[0] == torch.inf or self.upper > self._cost(model):
                     raise ContradictionError("circuits: targets without a conflict are no network's")
             elif self.problem.layers[1:] != (1,):
@@ -164,7 +171,7 @@ class CircuitSearch:
     def _cost(self, model: np.ndarray) -> int:
         return sum(cost for literal, cost in self.costs if model[abs(literal)] == (literal > 0))
 
-    def _targets(self, model: np.ndarray) -> Tensor:
+    def targets_of(self, model: np.ndarray) -> Tensor:
         """The hidden targets of a model, and what its output gates make of them."""
         columns = [torch.from_numpy(model[variables]) for variables in self.formula.hidden]
         powers = 1 << torch.arange(columns[-1].shape[1])
@@ -174,7 +181,7 @@ class CircuitSearch:
 
     def _projected(self, model: np.ndarray) -> Tensor:
         """Targets of a network whose units are fitted, layer by layer, to those of a model."""
-        wanted = self.problem.columns(self._targets(model))
+        wanted = self.problem.columns(self.targets_of(model))
         h, columns = self.problem.inputs, []
         for target in wanted:
             fit = LeastSquares().fit(h, target)
@@ -185,18 +192,33 @@ class CircuitSearch:
     def optima(self, master: Master, most: int) -> tuple[Tensor, bool]:
         """Up to `most` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are."""
         found: list[Tensor] = []
-        known = 0
         while len(found) < most:
-            master.add(self._cut(self.added[known:]))
-            known = len(self.added)
-            answer = master.solve(self.upper, None, lambda: self.report.seconds_left <= 0)
-            if not isinstance(answer, np.ndarray):
-                return torch.stack(found), answer is False
-            if self._separate(answer):
-                continue
-            found.append(self._targets(answer))
-            master.add(self._all_images(answer))
+            model = self.separable_model(master, None)
+            if not isinstance(model, np.ndarray):
+                return torch.stack(found), model is False
+            found.append(self.targets_of(model))
+            master.add(self._all_images(model))
         return torch.stack(found), False
+
+    def separable_model(self, master: Master, steps: int | None) -> np.ndarray | bool | None:
+        """A model at the best cost whose first layer is separable; False: there is none; None: out of budget.
+
+        For one master, alone, after the race.
+
+        Args:
+            steps: the most conflicts of the master, from its first; None: no limit.
+        """
+        while True:
+            master.add(self._cut(self.added[self._told :]))
+            self._told = len(self.added)
+            left = None if steps is None else steps - master.conflicts
+            answer = master.solve(self.upper, left, self._interrupted)
+            if not isinstance(answer, np.ndarray) or not self._separate(answer):
+                return answer
+
+    def _interrupted(self) -> bool:
+        self.report.pulse()
+        return self.report.asked or self.report.seconds_left <= 0
 
     def _all_images(self, model: np.ndarray) -> Iterator[Clause]:
         """Not these hidden columns of the first layer, in any order, negated or not, with these names."""

@@ -16,6 +16,7 @@ from tpsolve.search.base import Report, Solver
 from tpsolve.search.circuit_search import CircuitSearch, Master
 from tpsolve.search.cp_sat_master import CpSatMaster
 from tpsolve.search.network_formula import common_measure
+from tpsolve.search.prefer import PREFERENCES, check_preference, fewest_units, widest
 from tpsolve.search.sat_master import SatMaster
 from tpsolve.spins import check_count
 
@@ -55,6 +56,10 @@ class Circuits(Solver):
         cuts: most circuits added for one column at a time.
         local: seconds of local search at the start; a twentieth of the time limit if that is more, at most a fifth.
         solutions: how many optimal target sets to list, up to symmetry.
+        prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
+            layer (margin); or those of the fewest units, the others being -1 at all points and without effect
+            (units). Decided once the optimum is proved, in the time that is left: `stats["preferred"]` is the
+            margin or the number of units, and `stats["preference_proved"]` says whether it is proved to be the best.
     """
 
     engine: str = "auto"
@@ -63,6 +68,7 @@ class Circuits(Solver):
     cuts: int = 20
     local: float = 2.0
     solutions: int = 1
+    prefer: str = "any"
 
     name = "circuits"
     accepts = (NetworkProblem,)
@@ -78,6 +84,10 @@ class Circuits(Solver):
             raise ArgumentError("local", self.local, "a number of seconds")
         if self.engine not in ("auto", "cp-sat", *SAT_ENGINES):
             raise UnknownNameError("engine", str(self.engine), ("auto", "cp-sat", *SAT_ENGINES))
+        if self.prefer not in PREFERENCES:
+            raise UnknownNameError("prefer", str(self.prefer), PREFERENCES)
+        if self.prefer != "any" and self.solutions > 1:
+            raise ArgumentError("prefer", self.prefer, "any, where several solutions are listed")
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
@@ -91,6 +101,7 @@ class Circuits(Solver):
                     f"at most {most} where {units} read them, for {self.name}",
                     "Use ColumnSearch() for good networks without a proof.",
                 )
+        check_preference(problem, self.prefer)
         clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
         if clauses > MOST_CLAUSES:
             raise TooLargeError(
@@ -132,6 +143,11 @@ class Circuits(Solver):
             search.race(masters, local, budget.steps)
             if search.closed and self.solutions > 1:
                 report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
+            if search.closed and self.prefer != "any":
+                decide = widest if self.prefer == "margin" else fewest_units
+                preferred = decide(search, masters[0], budget.steps)
+                search.replace(preferred.targets)
+                report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
             report.steps = sum(master.conflicts for master in masters)
         report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from os import PathLike
@@ -16,6 +16,7 @@ from tpsolve.archive import read_archive, write_archive
 from tpsolve.errors import FileFormatError, NotAcceptedError
 from tpsolve.problems import NetworkProblem
 from tpsolve.result import Result
+from tpsolve.search.network_formula import NetworkFormula
 
 KIND = "exact-proof"
 
@@ -33,6 +34,9 @@ class Proof:
         weights: `(weight (units, n), bias (units,))` float64 of each layer.
         circuits: `(C, p + 2)` int32: of each, the numbers from 1 of distinct points, in the order of their first
             samples, times the signs that no hyperplane gives them; filled up with 0.
+        clauses: `clause_hash` of what the master had learned in the end: the clauses of all circuits, for each unit of
+            the first hidden layer and both ways round. Variable 1 + units * i + j says that unit j outputs +1 at
+            distinct point i, both from 0.
         about: where the data are: for a table the name of its column of classes.
     """
 
@@ -44,6 +48,7 @@ class Proof:
     engine: str
     weights: list[tuple[Tensor, Tensor]]
     circuits: Tensor
+    clauses: str
     about: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -57,6 +62,8 @@ class Proof:
         if "circuits" not in result.stats:
             raise NotAcceptedError("result", f"a result of {result.stats.get('solver')}", "a result of circuits")
         linear = [m for m in problem.network(result.targets) if isinstance(m, torch.nn.Linear)]
+        circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
+        learned = (c for row in circuits.tolist() for c in formula.circuit(*_samples_and_signs(row)))
         labels = [problem.classes[k] for k in problem.index.tolist()]
         return cls(
             data=data_hash(problem.samples.cpu().numpy(), labels, problem.weight),
@@ -66,7 +73,8 @@ class Proof:
             bound=Fraction(result.bound.item()),
             engine=result.stats["engine"],
             weights=[(m.weight.detach().cpu(), m.bias.detach().cpu()) for m in linear],
-            circuits=result.stats["circuits"].to(torch.int32),
+            circuits=circuits,
+            clauses=clause_hash(learned),
             about=about or {},
         )
 
@@ -87,6 +95,7 @@ class Proof:
             "objective": str(self.objective),
             "bound": str(self.bound),
             "engine": self.engine,
+            "clauses": self.clauses,
             "about": self.about,
         }
 
@@ -103,7 +112,7 @@ def load_proof(path: str | PathLike[str]) -> Proof:
     Raises:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
-    names = ("data", "widths", "classes", "objective", "bound", "engine", "about", "digest")
+    names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "digest")
     layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
     arrays, header = read_archive(path, KIND, ("circuits",), names, tuple(layers))
     if header["digest"] != _digest({name: header[name] for name in names[:-1]}, arrays):
@@ -119,6 +128,7 @@ def load_proof(path: str | PathLike[str]) -> Proof:
             header["engine"],
             weights,
             arrays["circuits"],
+            header["clauses"],
             header["about"],
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -131,6 +141,17 @@ def data_hash(X: np.ndarray, y: list[Any], weight: Any = None) -> str:
     digest.update((np.ascontiguousarray(X, dtype="<f8") + 0.0).tobytes())
     digest.update(b"" if weight is None else np.ascontiguousarray(weight, dtype="<f8").tobytes())
     return digest.hexdigest()
+
+
+def clause_hash(clauses: Iterable[list[int]]) -> str:
+    """A hash of a set of clauses, whatever their order and that of their literals."""
+    distinct = sorted({tuple(sorted(clause)) for clause in clauses})
+    return hashlib.sha256(json.dumps(distinct).encode()).hexdigest()
+
+
+def _samples_and_signs(row: list[int]) -> tuple[list[int], list[int]]:
+    used = [v for v in row if v]
+    return [abs(v) - 1 for v in used], [1 if v > 0 else -1 for v in used]
 
 
 def _digest(header: dict[str, Any], arrays: Mapping[str, Tensor | None]) -> str:

@@ -12,7 +12,9 @@ refuted anew, by another engine than the one that found it, from clauses built h
 
 import importlib.util
 import itertools
-import threading
+import json
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +25,14 @@ from typing import Any
 import numpy as np
 
 from tpsolve.errors import ArgumentError, UnknownNameError
-from tpsolve.search.proof import Proof, data_hash
+from tpsolve.search.proof import Proof, clause_hash, data_hash
 
 ENGINES = ("cadical195", "cp-sat", "glucose4")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one part of a proof; `holds` None: not decided."""
+    """What was found of one part of a proof; `holds` None: not checked, since time ran out."""
 
     part: str
     holds: bool | None
@@ -46,12 +48,12 @@ def verify_proof(
     engine: str | None = None,
     seconds: float = 3600.0,
 ) -> list[Finding]:
-    """One finding for the data, the weights, the circuits and the bound; the first that fails ends the check.
+    """One finding for data, weights, circuits, clauses and bound each; the first that fails ends the check.
 
     Args:
         X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
         engine: what refutes fewer errors; None: another one than found the proof.
-        seconds: limit of that refutation.
+        seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
 
     Raises:
         UnknownNameError: no such engine.
@@ -61,7 +63,7 @@ def verify_proof(
     samples = np.asarray(X, dtype=np.float64)
     labels = list(y.tolist() if hasattr(y, "tolist") else y)
     findings: list[Finding] = []
-    for check in (_check_data, _check_weights, _check_circuits):
+    for check in (_check_data, _check_weights, _check_circuits, _check_clauses):
         findings.append(check(proof, samples, labels, weight))
         if not findings[-1].holds:
             return findings
@@ -144,6 +146,24 @@ def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> F
     return Finding("circuits", True, f"{len(rows)} circuits, each a conflict")
 
 
+def _check_clauses(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    learned = list(_learned(proof, len(_costs(X, y, weight))))
+    same = clause_hash(learned) == proof.clauses
+    words = f"{len(learned)} learned by the master" + (", the circuits'" if same else " are not those of the circuits")
+    return Finding("clauses", same, words)
+
+
+def _learned(proof: Proof, points: int) -> Iterator[list[int]]:
+    """No unit of the first layer outputs a circuit's signs, or their negation."""
+    width = proof.widths[0]
+    number = np.arange(1, points * width + 1).reshape(points, width).tolist()
+    for row in proof.circuits.tolist():
+        for unit in range(width):
+            literals = [number[abs(v) - 1][unit] * (1 if v > 0 else -1) for v in row if v]
+            yield literals
+            yield [-literal for literal in literals]
+
+
 def _sum_to_zero(vectors: list[list[Fraction]]) -> bool:
     """Whether one combination of the vectors, and no other up to scale, is 0, and all its coefficients are positive."""
     # Whole numbers: each coordinate times its common denominator.
@@ -185,7 +205,7 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     limit = ceil((proof.bound - paid) * below) - 1
     refuted = (_cp_sat if engine == "cp-sat" else _sat)(model, limit, engine, seconds)
     if refuted is None:
-        return Finding("bound", None, f"{proof.bound}: not decided by {engine} in {seconds:g} s")
+        return Finding("bound", None, f"{proof.bound}: not checked, {engine} gave no answer within {seconds:g} s")
     words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{proof.bound}: {words}")
 
@@ -199,11 +219,8 @@ class _Model:
         self.costs: list[tuple[int, int]] = []
         outputs = len(proof.classes) if len(proof.classes) > 2 else 1
         columns = [[self._new(width) for _ in costs] for width in (*proof.widths, outputs)]
-        for row in proof.circuits.tolist():
-            used = [v for v in row if v]
-            for unit in range(proof.widths[0]):
-                literals = [columns[0][abs(v) - 1][unit] * (1 if v > 0 else -1) for v in used]
-                self.clauses += [literals, [-literal for literal in literals]]
+        # The variables of the first layer are the first ones, point by point.
+        self.clauses += _learned(proof, len(costs))
         for below_units, above_units in itertools.pairwise(columns):
             for unit in range(len(above_units[0])):
                 gate = self._gate(len(below_units[0]), first=unit == 0)
@@ -272,18 +289,25 @@ def _cp_sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | No
     return {cp_model.INFEASIBLE: True, cp_model.UNKNOWN: None}.get(answer, False)
 
 
-def _sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
-    from pysat.solvers import Solver
+_PROGRAM = """
+import json, sys
+from pysat.solvers import Solver
+engine, clauses = json.load(sys.stdin)
+with Solver(name=engine, bootstrap_with=clauses) as solver:
+    print(json.dumps(solver.solve()))
+"""
 
-    with Solver(name=engine, bootstrap_with=[*model.clauses, *_at_most(model, limit)]) as solver:
-        if engine.startswith("cadical"):
-            # CaDiCaL can't be interrupted.
-            return not solver.solve()
-        timer = threading.Timer(seconds, solver.interrupt)
-        timer.start()
-        answer = solver.solve_limited(expect_interrupt=True)
-        timer.cancel()
-        return None if answer is None else not answer
+
+def _sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
+    # A process of its own: not every engine can be interrupted.
+    task = json.dumps([engine, [*model.clauses, *_at_most(model, limit)]])
+    try:
+        command = [sys.executable, "-c", _PROGRAM]
+        ran = subprocess.run(command, input=task, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    # An engine that crashed has refuted nothing.
+    return None if ran.returncode else not json.loads(ran.stdout)
 
 
 def _at_most(model: _Model, limit: int) -> Iterator[list[int]]:
