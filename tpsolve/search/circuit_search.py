@@ -26,6 +26,9 @@ from tpsolve.units import LeastSquares
 Master = SatMaster | CpSatMaster
 _LOCAL_STEPS = 200
 """Local search at the start of a budget in steps, where no clock may be read."""
+_LEAST_PATIENCE = 0.5
+_PATIENCE = 4
+"""Local search ends after so many seconds at least, and so many times those of its last gain."""
 
 
 class CircuitSearch:
@@ -235,15 +238,21 @@ class CircuitSearch:
 
 
 class _Relay(Report):
-    """The report that a local search beside other workers sees."""
+    """The report that a local search beside other workers sees; it ends when a gain is long ago."""
 
     def __init__(self, search: CircuitSearch, steps: int | None):
         super().__init__(search.problem, search.report.budget, None)
         self._search, self._left = search, math.inf if steps is None else steps
+        self._gained = 0.0
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+        before = self._search.upper
         self._search.offer(targets[0])
+        if self._search.upper < before:
+            self._gained = self.seconds
 
     def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
         self._left -= 1
-        return self._left < 0 or self._search.halted()
+        patience = max(_LEAST_PATIENCE, _PATIENCE * self._gained)
+        tired = math.isinf(self._left) and self.seconds > patience
+        return tired or self._left < 0 or self._search.halted()

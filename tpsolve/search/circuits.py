@@ -51,10 +51,11 @@ class Circuits(Solver):
     Args:
         engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat;
             auto: glucose4 if python-sat is installed, else cp-sat.
-        workers: threads; None: one a core, at most 2 with a SAT engine.
+        workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
         drawn: circuits drawn at random at the start.
         cuts: most circuits added for one column at a time.
-        local: seconds of local search at the start; a twentieth of the time limit if that is more, at most a fifth.
+        local: most seconds of local search at the start; a twentieth of the time limit if that is more, at most a fifth.
+            It ends sooner if it has found nothing better for long.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
             layer (margin); or those of the fewest units, the others being -1 at all points and without effect
@@ -127,16 +128,15 @@ class Circuits(Solver):
             engine = "glucose4" if sat_installed() else "cp-sat"
         search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
         with ExitStack() as opened:
+            cores = (os.cpu_count() or 1) if self.workers is None else self.workers
+            one = budget.steps is not None or cores == 1
+            model = search.formula.count, list(search.clauses()), search.costs
             made: list[Master]
             if engine == "cp-sat":
-                made = [CpSatMaster(search.formula.count, search.clauses(), search.costs, self.workers)]
+                made = [CpSatMaster(*model, workers) for workers in ([1] if one else [1, cores - 1])]
             else:
-                cores = (os.cpu_count() or 1) if self.workers is None else self.workers
                 engines = [engine, "minisat22" if engine == "glucose4" else "glucose4"]
-                made = [
-                    SatMaster(name, search.formula.count, search.clauses(), search.costs, search.upper)
-                    for name in (engines[:1] if budget.steps is not None or cores == 1 else engines)
-                ]
+                made = [SatMaster(name, *model, search.upper) for name in (engines[:1] if one else engines)]
             masters = [opened.enter_context(master) for master in made]
             seconds = budget.seconds or 0.0
             local = min(max(self.local, seconds / 20), seconds / 5)

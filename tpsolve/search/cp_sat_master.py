@@ -1,6 +1,5 @@
 """A clausal model with a limit on its costs, solved by CP-SAT, which starts anew each time."""
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,10 +15,10 @@ class CpSatMaster:
     Args:
         count: variables of the clauses.
         costs: what each literal adds if it is true.
-        workers: threads; None: one a core.
+        workers: threads.
     """
 
-    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], workers: int | None):
+    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], workers: int):
         from ortools.sat.python import cp_model
 
         self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0
@@ -50,7 +49,11 @@ class CpSatMaster:
         from ortools.sat.python import cp_model
 
         solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1 if steps is not None else self._workers or os.cpu_count() or 1
+        solver.parameters.num_workers = 1 if steps is not None else self._workers
+        # Clauses are simple already. Presolving them took most of the time, and each solve did it anew.
+        solver.parameters.cp_model_presolve = False
+        solver.parameters.symmetry_level = 0
+        solver.parameters.linearization_level = 0
         solver.parameters.catch_sigint_signal = False
         if steps is not None:
             solver.parameters.max_number_of_conflicts = steps
