@@ -54,7 +54,7 @@ class Circuits(Solver):
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
         drawn: circuits drawn at random at the start.
         cuts: most circuits added for one column at a time.
-        local: most seconds of local search at the start; a twentieth of the time limit if that is more, at most a fifth.
+        local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
             It ends sooner if it has found nothing better for long.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
