@@ -24,6 +24,13 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+def test_fewest_units_are_told(call):
+    done = call("exact xor.csv --target class --widths 3 --prefer units")
+    assert done.exit_code == 0, done.output
+    assert "units: 2, none better" in done.output
+    assert isinstance(call("exact xor.csv --target class --prefer best").exception, UnknownNameError)
+
+
 def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):
     done = call("exact xor.csv --target class --widths 2 --save proof.npz")
     assert done.exit_code == 0, done.output

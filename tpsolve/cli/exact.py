@@ -17,6 +17,7 @@ def exact(
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
+    prefer: Annotated[str, typer.Option(help="Which optimal network: any, margin (widest) or units (fewest).")] = "any",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
@@ -35,7 +36,7 @@ def exact(
     from tpsolve.search.proof import Proof
     from tpsolve.tables import read_table
 
-    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine), _widths(widths)
+    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
     read = read_table(file, target)
     if plot is not None and len(read.features) != 2:
         raise ArgumentError("--plot", f"a table of {len(read.features)} features", "two", "Leave --plot away.")
@@ -59,6 +60,9 @@ def exact(
     counts = (len(read.labels), len(problem.inputs), len(read.features), len(problem.classes))
     table.add_row(*map(str, counts), escape(widths), str(errors), str(bound), result.status.value)
     output.print(table)
+    if "preferred" in result.stats:
+        best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
+        output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
     network = problem.network(result.targets)
     if len(read.features) == 2:
         from tpsolve.archive import write_whole
