@@ -1,6 +1,6 @@
-"""Write the measured section of choosing-a-solver.md from the rows of a comparison.
+"""Write the measured sections of choosing-a-solver.md from the rows of a comparison and from the table of `auto`.
 
-`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`.
+`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`; without a folder, the table of `auto` alone.
 """
 
 import os
@@ -12,6 +12,7 @@ from tpsolve.compare import summarise
 from tpsolve.compare.report import COLUMNS, caption
 from tpsolve.compare.rows import RowLog
 from tpsolve.compare.summary import advice
+from tpsolve.search.auto import table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 
@@ -37,15 +38,39 @@ def section(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main(folder: Path) -> None:
-    """Replace what stands between the markers of the page."""
-    text = section(RowLog(folder / "rows.jsonl").read())
-    page = PAGE.read_text()
-    marked = re.compile(r"(<!-- measured: begin[^\n]*-->\n).*?(\n<!-- measured: end -->)", re.DOTALL)
+def choices() -> str:
+    """What `auto` takes, by kind of problem and time a sample, with what the choice rests on."""
+    source = table()
+    times = sorted({row["seconds"] for row in source["rows"]})
+    kinds = dict.fromkeys((row["loss"], row["n"], row["m"], row["device"]) for row in source["rows"])
+    lines = [
+        "| loss | n | m | " + " | ".join(f"{1e3 * s:g} ms" for s in times) + " |",
+        "|---|---:|---:|" + "---|" * len(times),
+    ]
+    for kind in kinds:
+        found = {r["seconds"]: r for r in source["rows"] if (r["loss"], r["n"], r["m"], r["device"]) == kind}
+        cells = [f"`{found[s]['solver']}`, {found[s]['objective']:.3g}" if s in found else "" for s in times]
+        lines.append("| " + " | ".join([*map(str, kind[:3]), *cells]) + " |")
+    versions = ", ".join(f"{name} {number}" for name, number in source["versions"].items())
+    lines += ["", f"{source['measured']} Measured on {source['device']} with {versions}, {source['time'][:10]}."]
+    return "\n".join(lines)
+
+
+def replace(page: str, mark: str, text: str) -> str:
+    """The page with `text` between the markers of this name."""
+    marked = re.compile(rf"(<!-- {mark}: begin[^\n]*-->\n).*?(\n<!-- {mark}: end -->)", re.DOTALL)
     if not marked.search(page):
-        raise SystemExit(f"{PAGE}: the markers are missing")
-    PAGE.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page))
+        raise SystemExit(f"{PAGE}: the markers {mark} are missing")
+    return marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
+
+
+def main(folders: list[Path]) -> None:
+    """Replace what stands between the markers of the page."""
+    page = replace(PAGE.read_text(), "auto", choices())
+    for folder in folders:
+        page = replace(page, "measured", section(RowLog(folder / "rows.jsonl").read()))
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(argument) for argument in sys.argv[1:]])

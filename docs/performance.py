@@ -48,6 +48,30 @@ COLUMNS = {
         "ratio_to_backward": "ratio to backward()",
         "skipped": "skipped",
     },
+    "local_search_race": {
+        "task": "solver",
+        "ms_a_problem": "ms a problem",
+        "mean_objective": "mean objective",
+        "million_flips_a_second": "million flips offered a second",
+        "ours_in_the_same_time": "our objective in its time",
+        "times_sooner": "ours as good, times sooner",
+    },
+    "local_search_optima": {
+        "loss": "loss",
+        "n": "n",
+        "m": "m",
+        "proved": "proved",
+        "cp_sat_ms": "CP-SAT, ms a sample",
+        "solver": "solver",
+        "share_of_time": "share of its time",
+        "hit_rate": "optimum hit",
+    },
+    "local_search_step": {
+        "step_ms": "step, ms",
+        "ratio_to_update_in_memory": "ratio to update in memory",
+        "ratio_to_update_in_cache": "ratio to update in cache",
+        "flips_per_second": "flips a second",
+    },
     "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
 }
 
@@ -65,6 +89,8 @@ def section(benchmark: str) -> str:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, float):
         return str(value)
     # A ratio of objectives is told by its distance from 1.

@@ -5,7 +5,7 @@ import torch
 from zoo import make_problem
 
 from tpsolve import Budget, LayerProblem, solve
-from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.problems import make_instance
 from tpsolve.search import Auto, Beam, MinimumDisturbance, Polish, SignGradient, Tabu, find_solver, solver_text
 from tpsolve.search.auto import table
@@ -80,6 +80,22 @@ def test_minimum_disturbance_flips_the_least_confident_unit_that_helps():
     problem = LayerProblem([[1.0, 1.0, 0.1]], [[1]], start=[-1, -1, 1], stay_weight=[2.0, 1.0, 9.0])
     found = solve(problem, MinimumDisturbance(), budget=Budget(steps=50))
     assert found.targets.tolist() == [[-1, 1, 1]]
+
+
+def test_beam_flips_the_least_confident_alone():
+    confident = make_problem(5, 8, 6, "hinge", (4,))
+    confidence = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(i)) for i in range(4)]).double()
+    problem = LayerProblem(
+        confident.weight, confident.targets, confident.bias, start=confident.start, stay_weight=confidence
+    )
+    assert problem.start is not None
+    flipped = solve(problem, Beam(least_confident=3), budget=Budget(steps=50)).targets != problem.start
+    assert flipped.any()
+    assert not flipped[confidence >= 3].any()
+    every = solve(problem, Beam(least_confident=8), budget=Budget(steps=50)).targets
+    assert torch.equal(every, solve(problem, Beam(), budget=Budget(steps=50)).targets)
+    with pytest.raises(NotAcceptedError, match="stay_weight"):
+        solve(confident, Beam(least_confident=3), budget=Budget(steps=1))
 
 
 def test_beam_of_full_width_is_exhaustive():

@@ -224,6 +224,22 @@ def test_sweep_of_any_state_is_trial_and_error():
     assert torch.equal(quick.targets, plain.targets)
 
 
+@each_loss
+def test_a_sweep_ends_where_it_is_told_to(loss: str):
+    problem = make_problem(3, 40, 5, loss, (4,), stay=0.25)
+    state, plain = problem.state(spins(2, 4, 40)), problem.state(spins(2, 4, 40))
+    before, most = state.targets.clone(), thresholds(5, 40, 4)
+    for any_state, sweep in ((state, state.sweep), (plain, lambda limit: State.sweep(plain, limit))):
+        seen = []
+        sweep(lambda units, seen=seen: most[units] if units.start < 20 else seen.append(units.start))
+        assert len(seen) == 1, "nobody asks again"
+        end = seen[0]
+        assert torch.equal(any_state.targets[:, end:], before[:, end:])
+        assert not torch.equal(any_state.targets[:, :end], before[:, :end])
+        assert torch.allclose(any_state.objective, problem.objective(any_state.targets))
+        assert torch.allclose(any_state.flip_delta(), problem.flip_delta(any_state.targets), atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 10.0, 100.0])
 @each_dtype
 def test_flip_deltas_of_the_cross_entropy_hold_for_weights_of_any_size(size: float, dtype: torch.dtype):

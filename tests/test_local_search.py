@@ -79,6 +79,7 @@ def test_bad_restarts_are_refused(kind: type[LocalSolver]):
         ("beam:width=0", "width"),
         ("beam:children=0", "children"),
         ("beam:patience=0", "patience"),
+        ("beam:least_confident=0", "least_confident"),
         ("guided-random:patience=0", "patience"),
         ("cross-entropy-method:population=1", "population"),
         ("cross-entropy-method:elite=0.7", "elite"),
@@ -130,7 +131,7 @@ def flips_of(solver: Tabu, problem: LayerProblem, steps: int) -> list[int]:
             super().flip(units, where)
 
     recorder = Recorder(problem.energy, problem.start)
-    chains = Chains(recorder, 1, seed(), 0.0)
+    chains = Chains(recorder, 1, seed(), 0.0, lambda: 0.0)
     memory = solver.init(problem, recorder, chains)
     for _ in range(steps):
         unfinished = solver.step(recorder, memory, chains)
@@ -199,6 +200,35 @@ def test_a_hot_chain_follows_the_boltzmann_distribution():
         state.sweep(lambda units, drawn=drawn: drawn[units])
     index = ((state.targets > 0).long() @ torch.tensor([2, 1])).bincount(minlength=4) / 20_000
     assert torch.allclose(index.double(), (-energy / temperature).softmax(0), atol=0.015)
+
+
+@pytest.mark.parametrize("schedule", ["geometric", "linear", "tempering"])
+def test_annealing_heeds_the_clock_inside_a_sweep(schedule: str):
+    problem = make_problem(5, 10, 7, "hinge", (5,))
+    assert problem.start is not None
+    solver, looks = Anneal(restarts=0, schedule=schedule), []
+
+    def spent() -> float:
+        looks.append(None)
+        return len(looks) / 6
+
+    state = problem.state(problem.start)
+    before, chains = state.targets.clone(), Chains(state, 1, seed(), 0.0, spent)
+    solver.step(state, solver.init(problem, state, chains), chains)
+    assert not torch.equal(state.targets, before)
+    assert torch.equal(state.targets[:, 5:], before[:, 5:]), "time was up"
+
+
+def test_the_last_sweep_that_time_allows_is_a_descent():
+    problem = make_problem(5, 10, 7, "hinge", (5,))
+    assert problem.start is not None
+    for spent, goes_on in ((0.3, True), (0.4, False)):
+        state = problem.state(problem.start)
+        chains = Chains(state, 1, seed(), 0.0, lambda spent=spent: spent)
+        chains.step = 1
+        solver, before = Anneal(restarts=0, hot=100.0, cold=100.0), state.objective.clone()
+        assert bool(solver.step(state, solver.init(problem, state, chains), chains).all()) is goes_on
+        assert bool((state.objective <= before).all()) is not goes_on
 
 
 @pytest.mark.parametrize("schedule", ["geometric", "linear", "tempering"])

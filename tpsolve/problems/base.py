@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-Limit = Callable[[slice], Tensor]
-"""For a run of u targets, by how much the flip of each may change the objective: `(u, B)`."""
+Limit = Callable[[slice], Tensor | None]
+"""For a run of u targets, by how much the flip of each may change the objective: `(u, B)`; None: sweep no further."""
 
 
 class State(ABC):
@@ -39,10 +39,13 @@ class State(ABC):
         """Offer each target in turn a flip, taken where it changes the objective by at most `most`."""
         every = torch.ones_like(self.objective, dtype=torch.bool)
         for unit in range(self.targets.shape[1]):
+            limit = most(slice(unit, unit + 1))
+            if limit is None:
+                return
             units = torch.full_like(every, unit, dtype=torch.int64)
             before = self.objective.clone()
             self.flip(units, every)
-            self.flip(units, self.objective - before > most(slice(unit, unit + 1))[0])
+            self.flip(units, self.objective - before > limit[0])
 
     @abstractmethod
     def gradient(self) -> Tensor:
@@ -124,6 +127,9 @@ class Problem(ABC):
 
 class FlipProblem(Problem):
     """A problem in which any one target may be negated, so that local searches can walk."""
+
+    stay_weight: Tensor | None
+    """Weights of the stay penalty, not negative, by shape as `start`; None: all 1."""
 
     @abstractmethod
     def flip_delta(self, targets: Tensor) -> Tensor:

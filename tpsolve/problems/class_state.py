@@ -9,6 +9,8 @@ from tpsolve.problems.layer_state import LayerState
 LARGEST_MOVE = 60.0
 """Most by which a flip may move a pre-activation: e^60 and e^-60 are far inside float32, whose normal
 numbers end near e^88 and e^-87."""
+BLOCK_SAMPLES = 16
+"""Samples of one matrix product; measured, 10 classes: half the time of one product of all samples."""
 
 
 class ClassState(LayerState):
@@ -34,12 +36,22 @@ class ClassState(LayerState):
             return super().flip_delta()
         samples, n = self.targets.shape
         sums, delta = self._workspace((3 * samples, n)).tensor_split([2 * samples])
-        raised, lowered = torch.mm(self.pre.softmax(1), self._factors, out=sums.view(samples, 2 * n)).chunk(2, dim=1)
+        raised, lowered = self._products(self.pre.softmax(1), sums.view(samples, 2 * n)).chunk(2, dim=1)
         # An exact choice by t; torch.where takes ten times as long.
         torch.lerp(raised, lowered, torch.add(0.5, self.targets, alpha=0.5, out=delta), out=delta).log_()
         if self._scale is not None:
             delta *= self._scale
         return delta.addcmul_(self.targets, self._slope)
+
+    def _products(self, p: Tensor, out: Tensor) -> Tensor:
+        """`p (B, m)` times the factors, written to `out (B, 2n)`."""
+        samples, m = p.shape
+        if samples % BLOCK_SAMPLES or m > BLOCK_SAMPLES:
+            return torch.mm(p, self._factors, out=out)
+        blocks = samples // BLOCK_SAMPLES
+        p = p.view(blocks, BLOCK_SAMPLES, m)
+        torch.bmm(p, self._factors.expand(blocks, -1, -1), out=out.view(blocks, BLOCK_SAMPLES, -1))
+        return out
 
     def _kept(self) -> tuple[str, ...]:
         return ("pre", "_slope") if self._scale is None else ("pre", "_slope", "_scale")

@@ -59,10 +59,13 @@ class LayerState(State):
         targets, stay = self.targets.T.contiguous(), self.energy.stay
         loss = self.energy.layer_loss(self.pre)
         for unit, column in enumerate(self.energy.weight.T.contiguous()):
+            limit = most(slice(unit, unit + 1))
+            if limit is None:
+                break
             moved = torch.addcmul(self.pre, targets[unit, :, None], column, value=-2)
             after = self.energy.layer_loss(moved)
             delta = after - loss if stay is None else after - loss + stay[:, unit] * targets[unit]
-            flips = delta <= most(slice(unit, unit + 1))[0]
+            flips = delta <= limit[0]
             self.pre = torch.where(flips[:, None], moved, self.pre)
             loss = torch.where(flips, after, loss)
             targets[unit] = torch.where(flips, -targets[unit], targets[unit])

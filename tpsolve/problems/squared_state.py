@@ -60,8 +60,11 @@ class SquaredState(LayerState):
         targets, pull, stay = self.targets.T.contiguous(), self._pull.T.contiguous(), self.energy.stay
         for first in range(0, len(targets), BLOCK_UNITS):
             block = slice(first, first + BLOCK_UNITS)
-            # A flip pays where t p > curvature - most / 4.
-            least = torch.sub(self._curvature[0, block, None], most(block), alpha=0.25)
+            limit = most(block)
+            if limit is None:
+                break
+            # A flip pays where t p > curvature - limit / 4.
+            least = torch.sub(self._curvature[0, block, None], limit, alpha=0.25)
             # The stay penalty is linear in t, as a pull of its own.
             own = pull[block].clone() if stay is None else torch.sub(pull[block], stay.T[block], alpha=0.25)
             change = self._sweep_block(self._gram[0, block, block], targets[block], own.clone(), least)

@@ -21,9 +21,10 @@ class Anneal(LocalSolver):
 
     The temperature T of a chain is a multiple of the mean size of the flip deltas at its start, those of
     0 left out. It falls from `hot` to `cold` times that; the last sweep is at T = 0, where only flips that
-    improve are taken. Sources: Kirkpatrick, Gelatt and Vecchi (Science, 1983); for the exchanges between
-    temperatures, Hukushima and Nemoto (Journal of the Physical Society of Japan, 1996). One sweep of each
-    chain a step.
+    improve are taken. If the time allowed is too short for the sweeps, T falls with the time spent
+    instead, and a sweep ends where the time does. One sweep of each chain a step. Sources: Kirkpatrick,
+    Gelatt and Vecchi (Science, 1983); for the exchanges between temperatures, Hukushima and Nemoto
+    (Journal of the Physical Society of Japan, 1996).
 
     Args:
         restarts: further searches of each sample from random targets.
@@ -67,20 +68,35 @@ class Anneal(LocalSolver):
         }
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
-        last = chains.step + 1 >= self.sweeps
-        if self.schedule == "tempering":
-            share = memory["level"] / max(1, self.copies - 1)
-        else:
-            share = torch.full_like(memory["scale"], chains.step / max(1, self.sweeps - 1))
-        temperature = torch.zeros_like(share) if last else memory["scale"] * self._cooled(share)
+        # Also where the time left is that of less than two sweeps.
+        last = chains.step + 1 >= self.sweeps or (chains.step > 0 and chains.spent() * (1 + 2 / chains.step) > 1)
         gain = least_gain(state)[:, 0]
         drawn = chains.draw(state.targets.shape[1]).neg_().log1p_().T.contiguous()
-        state.sweep(lambda units: chains.spread(drawn[units]).mul_(-temperature).sub_(gain))
+        temperature = self._temperature(memory, chains, last)
+
+        def limit(units: slice) -> Tensor | None:
+            nonlocal temperature
+            if chains.spent() >= 1:
+                return None
+            if chains.spent() > 0:
+                temperature = self._temperature(memory, chains, last)
+            return chains.spread(drawn[units]).mul_(-temperature).sub_(gain)
+
+        state.sweep(limit)
         if self.schedule == "tempering" and not last:
             self._exchange(state, memory, chains, temperature)
         return torch.full_like(chains.alive, not last)
 
-    def _cooled(self, share: Tensor) -> Tensor:
+    def _temperature(self, memory: Memory, chains: Chains, last: bool) -> Tensor:
+        """Of each chain `(B,)`, by the sweeps done or the time spent, whichever is further."""
+        scale = memory["scale"]
+        if last:
+            return torch.zeros_like(scale)
+        if self.schedule == "tempering":
+            return scale * self._cooled(memory["level"] / max(1, self.copies - 1))
+        return scale * self._cooled(min(1.0, max(chains.step / max(1, self.sweeps - 1), chains.spent())))
+
+    def _cooled(self, share: Tensor | float) -> Tensor | float:
         """The temperature after this share of the way from hot to cold, in units of the scale."""
         if self.schedule == "linear" or self.cold == 0:
             return self.hot + (self.cold - self.hot) * share

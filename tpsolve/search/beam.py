@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import FlipProblem, Problem, State
 from tpsolve.search.base import Report
 from tpsolve.search.chains import Chains
@@ -16,25 +17,37 @@ from tpsolve.spins import check_count
 class Beam(ChainSolver):
     """Sets of flips of the start, one flip larger at each step: of all extensions of the beam the best `width`.
 
-    No set stands in the beam twice, and no target is flipped twice. To prefer units of small |z|, give the
-    problem a stay penalty with `stay_weight` |z|: then these flips are the cheap ones. One flip of each
-    set a step. Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
+    No set stands in the beam twice, and no target is flipped twice. One flip of each set a step.
+    Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
 
     Args:
         width: sets that are kept of each sample.
         children: most extensions of one set that may be kept; fewer make the beam more diverse.
         patience: steps without a new best after which a sample ends.
+        least_confident: flip none but this many targets of least confidence, which is the problem's
+            `stay_weight` and should be |z| of the units sought; None: any.
     """
 
     width: int = 8
     children: int = 4
     patience: int = 8
+    least_confident: int | None = None
 
     name = "beam"
 
     def __post_init__(self):
         for name in ("width", "children", "patience"):
             check_count(name, getattr(self, name), 1)
+        if self.least_confident is not None:
+            check_count("least_confident", self.least_confident, 1)
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        assert isinstance(problem, FlipProblem)
+        if self.least_confident is not None and problem.stay_weight is None:
+            raise NotAcceptedError(
+                "problem", "no stay_weight", "a problem with stay_weight |z|", "Or leave least_confident out."
+            )
 
     @property
     def copies(self) -> int:
@@ -47,7 +60,13 @@ class Beam(ChainSolver):
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         n, device = state.targets.shape[1], state.targets.device
         keys = torch.randint(2**62, (n,), generator=chains.generator, device=chains.generator.device).to(device)
+        held = torch.zeros_like(state.targets, dtype=torch.bool)
+        if self.least_confident is not None:
+            assert problem.stay_weight is not None
+            rank = problem.stay_weight.reshape(len(chains), n).argsort(dim=1, stable=True).argsort(1)
+            held = rank >= self.least_confident
         return {
+            "held": held,
             "start": state.targets.clone(),
             # A set is known by the sum of its targets' keys; at first there is one, the empty set.
             "key": torch.zeros_like(chains.rows),
@@ -57,7 +76,7 @@ class Beam(ChainSolver):
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         width, samples, keys = self.width, len(chains) // self.width, memory["keys"][0]
-        delta = state.flip_delta().masked_fill(state.targets != memory["start"], torch.inf)
+        delta = state.flip_delta().masked_fill(memory["held"] | (state.targets != memory["start"]), torch.inf)
         best, units = delta.topk(min(self.children, delta.shape[1]), dim=1, largest=False)
         value = (best + state.objective[:, None]).masked_fill(memory["empty"][:, None], torch.inf)
         # Of each sample: (width * children, samples), parent by parent.

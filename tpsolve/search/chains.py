@@ -1,5 +1,7 @@
 """The chains of a local search: which are under way, the best of each, and their random numbers."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,13 @@ class Chains:
         copies: of each sample.
         generator: the source of all randomness.
         seconds: now, since the call began.
+        spent: the share of the time allowed that is spent by now; 0 where only steps are limited.
     """
 
-    def __init__(self, state: State, copies: int, generator: torch.Generator, seconds: float):
-        self.copies, self.generator, device = copies, generator, state.targets.device
+    def __init__(
+        self, state: State, copies: int, generator: torch.Generator, seconds: float, spent: Callable[[], float]
+    ):
+        self.copies, self.generator, self.spent, device = copies, generator, spent, state.targets.device
         self.samples = len(state.targets) // copies
         self.step = 0
         """Steps finished."""
@@ -72,7 +77,8 @@ class Chains:
             if self._targets.stride() != state.targets.stride():
                 self._targets = torch.empty_like(state.targets).copy_(self._targets)
             # In place: fresh memory costs more than the copy.
-            torch.where(better[:, None], state.targets, self._targets, out=self._targets)
+            rows = better.nonzero()[:, 0]
+            self._targets.index_copy_(0, rows, state.targets.index_select(0, rows))
             self.improved_at.masked_fill_(better, self.step)
             self._found_at.masked_fill_(better, seconds)
             self.incumbent = self.incumbent.scatter_reduce(0, self.sample, self.value, "amin")

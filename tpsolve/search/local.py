@@ -57,7 +57,8 @@ class ChainSolver(Solver):
         assert isinstance(problem, FlipProblem)
         repeated = problem.repeat(self.copies)
         state = repeated.state(self.begin(problem, report, generator))
-        chains = Chains(state, self.copies, generator, report.seconds)
+        began, seconds = report.seconds, report.seconds_left
+        chains = Chains(state, self.copies, generator, began, lambda: (report.seconds - began) / max(seconds, 1e-9))
         memory, stopped = self.init(repeated, state, chains), False
         chains.finish(is_closed(report.objective, report.bound))
         while not stopped and len(chains):
