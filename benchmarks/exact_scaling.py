@@ -132,12 +132,12 @@ def table(limit: float) -> None:
         raise SystemExit(f"{ROWS}: no rows yet")
     suite = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == limit and "objective" in r}
     print(f"rows with a limit of {limit:g} s")
-    for name in dict.fromkeys((*SOLVERS, *(solver for _, _, solver in suite))):
-        own = [suite.get((t, u, name)) for t, u in SUITE]
+    for name in dict.fromkeys(solver for _, _, solver in suite):
+        own = [suite.get((t, u, name)) for t, u in SUITE if any((t, u) == key[:2] for key in suite)]
         par2 = [r["seconds"] if r and r["finished"] else 2 * limit for r in own]
         proved = sum(r["status"] == "optimal" for r in own if r)
         mean = math.exp(float(np.mean(np.log(np.maximum(par2, 1e-3)))))
-        print(f"{name:22} proved {proved} of {len(SUITE)}, geometric mean with PAR-2 {mean:.3g} s")
+        print(f"{name:22} proved {proved} of {len(own)}, geometric mean with PAR-2 {mean:.3g} s")
     for t, u in KNOWN_TABLE:
         box = suite.get((t, u, "weight-box:workers=2"))
         if box is None:
