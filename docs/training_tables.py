@@ -9,7 +9,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
-TABLES = ("digits", "fashion-mnist", "cifar10")
+TABLES = ("digits", "fashion-mnist-small", "fashion-mnist", "cifar10")
 
 
 def section(table: str) -> str:
@@ -32,7 +32,8 @@ def section(table: str) -> str:
         lines.append(f"| {recipe} | {activation} | {rule} | {seeds} | {' | '.join(cells)} |")
     first = rows[0]
     versions = f"Python {first['python']}, tpsolve {first['tpsolve']}, torch {first['torch']}"
-    return "\n".join([*lines, "", f"{first['epochs']} epochs, on {first['machine']} with {versions}."])
+    images = f" of {first['images']} images" if first.get("images") else ""
+    return "\n".join([*lines, "", f"{first['epochs']} epochs{images}, on {first['machine']} with {versions}."])
 
 
 def _cell(shares: list[float]) -> str:

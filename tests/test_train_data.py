@@ -294,6 +294,19 @@ def test_what_is_held_out_is_not_trained_on():
     assert not torch.equal(other.labels, images.labels)
 
 
+def test_a_limit_draws_images_of_the_training_set():
+    images = numbered()
+    limited = images.limit(9, seed=5)
+    assert len(limited.labels) == 9
+    places = [int((images.inputs == one).flatten(1).all(1).nonzero()[0]) for one in limited.inputs]
+    assert sorted(set(places)) == places
+    assert torch.equal(limited.labels, images.labels[places])
+    assert torch.equal(limited.test_labels, images.test_labels)
+    assert not torch.equal(images.limit(9, seed=6).inputs, limited.inputs)
+    with pytest.raises(ArgumentError, match="at most 23"):
+        images.limit(24, seed=0)
+
+
 def test_channels_are_normalised():
     images = load_digits()
     assert (len(images.labels), len(images.test_labels), images.classes) == (1437, 360, 10)

@@ -205,11 +205,15 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, kind: signal.S
     assert same(tmp_path / "run", tmp_path / "straight")
 
 
-def in_two_processes(command: list[str]) -> list[str]:
-    """What each prints, once both have ended well."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def in_two_processes(command: list[str]) -> list[str]:
+    """What each prints, once both have ended well."""
+    port = free_port()
     workers = [
         subprocess.Popen(
             command,
@@ -238,6 +242,31 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     for a, b in zip(measured(tmp_path / "one"), measured(tmp_path / "two"), strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-4)
         assert b["test_accuracy"] == pytest.approx(a["test_accuracy"], abs=0.01)
+
+
+def test_two_processes_go_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path):
+    """Each draws its own dropout and has its own tally."""
+    files = tmp_path / "data"
+    files.mkdir()
+    make_cifar(files)
+    # A port for each run, as one process may come to the next before the other has left the last.
+    code = f"""
+import os
+from pathlib import Path
+import tpsolve.train.run
+from tpsolve.train import load_recipe, train
+
+tpsolve.train.run.TALK_STEPS = 1
+place = Path({str(tmp_path)!r})
+recipe = load_recipe("cifar10-convnet8", {{"epochs": 1, "batch": 4}})
+asked = iter(range(100))
+for folder, port, stop in zip("abb", {[free_port() for _ in range(3)]}, (None, lambda: next(asked) == 2, None)):
+    os.environ["MASTER_PORT"] = str(port)
+    train(recipe, place / folder, data_root=place / "data", resume=True, stop=stop or (lambda: False))
+"""
+    in_two_processes([sys.executable, "-c", code])
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert measured(tmp_path / "a") == measured(tmp_path / "b")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")

@@ -11,7 +11,7 @@ from tpsolve.archive import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.train.recipe import Recipe
 
-FORMAT, VERSION = "tpsolve-checkpoint", 1
+FORMAT, VERSION = "tpsolve-checkpoint", 2
 FREE = ("epochs",)
 """Settings that a run may go on with changed, if its rate follows steps."""
 
@@ -38,14 +38,18 @@ class Position:
 
 
 def save_checkpoint(
-    path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    path: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    states: list[dict[str, Any]],
 ) -> None:
-    """Write everything that the run needs to go on, or nothing.
+    """Write everything that the run needs to go on, or nothing; `states` are the `process_state` of all processes.
 
     Raises:
         FolderError: it can't be written; the checkpoint before is still there.
     """
-    device = next(model.parameters()).device
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -53,15 +57,26 @@ def save_checkpoint(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        # Dropout in the middle of an epoch draws from these.
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "processes": states,
     }
     write_whole(path, lambda stream: torch.save(content, stream))
 
 
-def load_checkpoint(path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+def process_state(device: torch.device, position: Position) -> dict[str, Any]:
+    """What a process has of its own in mid-epoch: its tally, and the generators that dropout draws from."""
+    return {
+        "tally": position.tally,
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def load_checkpoint(
+    path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int, world: int
+) -> Position:
     """Put the run at `path` back into `model`, `optimizer` and torch's random generators.
+
+    Where there were more or fewer processes before, the first one goes on with the tally of all.
 
     Raises:
         FileFormatError: no checkpoint, truncated, foreign, or of another version.
@@ -74,11 +89,17 @@ def load_checkpoint(path: Path, recipe: Recipe, model: nn.Module, optimizer: tor
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
         position = Position(**content["position"])
+        states = content["processes"]
+        own = states[rank % len(states)]
+        random, random_cuda, position.tally = own["random"], own["random_cuda"], own["tally"]
+        if len(states) != world:
+            total = [sum(parts) for parts in zip(*(state["tally"] for state in states), strict=True)]
+            position.tally = [0.0] * len(total) if rank else total
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path}: its network is not the recipe's. Begin anew.") from error
-    torch.set_rng_state(content["random"])
-    if content["random_cuda"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(content["random_cuda"], device)
+    torch.set_rng_state(random)
+    if random_cuda is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(random_cuda, device)
     return position
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -51,6 +52,13 @@ class Processes:
         if self.world > 1:
             distributed.all_reduce(numbers)
         return numbers
+
+    def gather(self, state: Any) -> list[Any]:
+        """The `state` of every process, in order of their ranks."""
+        states: list[Any] = [state] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(states, state)
+        return states
 
     def any(self, here: bool, device: torch.device) -> bool:
         """Whether `here` holds in some process."""

@@ -46,6 +46,7 @@ class Recipe:
         flip: mirror images left to right at random.
         solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule.
         solver_steps: its budget for each threshold and batch.
+        images: of the training set to use, drawn by the seed; 0: all.
         validation: share of the training set held out; the curves then show its accuracy too.
         seed: draws weights, batches, augmentation, dropout and what is held out.
         precision: "float32"; "tf32", for matrix products on a GPU; "bf16", by autocast.
@@ -78,6 +79,7 @@ class Recipe:
     flip: bool = False
     solver: str = ""
     solver_steps: int = 20
+    images: int = 0
     validation: float = 0.0
     seed: int = 0
     precision: Literal["float32", "tf32", "bf16"] = "float32"
@@ -87,7 +89,7 @@ class Recipe:
     def __post_init__(self):
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
-        for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "seed": 0}.items():
+        for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():
             check_count(name, getattr(self, name), least)
         for name in ("dropout", "validation"):
             if not 0 <= getattr(self, name) < 1:

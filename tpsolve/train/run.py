@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve.errors import FolderError, NotFiniteError
 from tpsolve.nn import WidthSchedule
 from tpsolve.result import Budget
-from tpsolve.train.checkpoint import Position, load_checkpoint, save_checkpoint
+from tpsolve.train.checkpoint import Position, load_checkpoint, process_state, save_checkpoint
 from tpsolve.train.data.load import load_data
 from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
 from tpsolve.train.ftprop_mb import ftprop_mb
@@ -112,7 +112,14 @@ class _Run:
         stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
         if resume and (self.folder / CHECKPOINT).exists():
-            self.position = load_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer)
+            self.position = load_checkpoint(
+                self.folder / CHECKPOINT,
+                self.recipe,
+                self.model,
+                self.optimizer,
+                self.processes.rank,
+                self.processes.world,
+            )
         position = self.position
         log = None
         if self.processes.rank == 0:
@@ -220,8 +227,9 @@ class _Run:
         return self.processes.total(tally).tolist()
 
     def _save(self) -> None:
+        states = self.processes.gather(process_state(self.device, self.position))
         if self.processes.rank == 0:
-            save_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer, self.position)
+            save_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer, self.position, states)
 
     def _sample(self) -> Tensor:
         """A batch of the shape that training has, for the recording of a graph."""

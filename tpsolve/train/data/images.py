@@ -47,6 +47,14 @@ class Images:
         """Of one input: (C, H, W)."""
         return tuple(self.inputs.shape[1:])
 
+    def limit(self, count: int, seed: int) -> "Images":
+        """The same data with `count` images of the training set alone, drawn by `seed`."""
+        if count > len(self.labels):
+            raise ArgumentError("images", count, f"at most {len(self.labels)}, the images of the training set")
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
+        kept = order[:count].sort().values
+        return replace(self, inputs=self.inputs[kept], labels=self.labels[kept])
+
     def hold_out(self, share: float, seed: int) -> "Images":
         """The same data with `share` of the training set set aside for validation, drawn by `seed`."""
         if not 0 <= share < 1:

@@ -30,9 +30,13 @@ def load_data(
     process = {"channels_last": recipe.channels_last, "rank": rank, "world": world}
     if recipe.data == "imagenet":
         assert root is not None
+        if recipe.images:
+            raise ArgumentError("images", recipe.images, "0: image folders are used whole")
         if recipe.crop:
             raise ArgumentError("crop", recipe.crop, "0: image folders are cut at random anyway")
         return Folders(root, device, recipe.batch, validation=recipe.validation, seed=recipe.seed, **process)
     images = load_digits() if root is None or recipe.data == "digits" else READERS[recipe.data](root)
+    if recipe.images:
+        images = images.limit(recipe.images, recipe.seed)
     images = images.hold_out(recipe.validation, recipe.seed)
     return Resident(images, device, recipe.batch, crop=recipe.crop, flip=recipe.flip, **process)
