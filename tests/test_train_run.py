@@ -24,6 +24,7 @@ from tpsolve.errors import (
 )
 from tpsolve.nn import HardThreshold
 from tpsolve.train import Moment, Recipe, build_model, load_recipe, load_weights, train
+from tpsolve.train.checkpoint import load_checkpoint
 from tpsolve.train.data import Resident, load_digits
 from tpsolve.train.run import epoch_seed
 
@@ -267,6 +268,23 @@ for folder, port, stop in zip("abb", {[free_port() for _ in range(3)]}, (None, l
     in_two_processes([sys.executable, "-c", code])
     assert same(tmp_path / "a", tmp_path / "b")
     assert measured(tmp_path / "a") == measured(tmp_path / "b")
+
+
+def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_changes(tmp_path: Path):
+    train(small(), tmp_path, stop=stop_after(5))
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    tally = content["processes"][0]["tally"]
+    assert tally[2] == 5 * 128
+    content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0]})
+    torch.save(content, tmp_path / "checkpoint.pt")
+    model = build_model(small(), (1, 8, 8), 10)
+    optimizer = torch.optim.Adam(model.parameters())
+    found = [
+        load_checkpoint(tmp_path / "checkpoint.pt", small(), model, optimizer, rank, world).tally
+        for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3), (2, 3))
+    ]
+    both = [a + b for a, b in zip(tally, (1, 2, 3), strict=True)]
+    assert found == [both, tally, [1.0, 2.0, 3.0], both, [0.0, 0.0, 0.0]]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")

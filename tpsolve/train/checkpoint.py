@@ -93,7 +93,7 @@ def load_checkpoint(
         own = states[rank % len(states)]
         random, random_cuda, position.tally = own["random"], own["random_cuda"], own["tally"]
         if len(states) != world:
-            total = [sum(parts) for parts in zip(*(state["tally"] for state in states), strict=True)]
+            total = [sum(parts, 0.0) for parts in zip(*(state["tally"] for state in states), strict=True)]
             position.tally = [0.0] * len(total) if rank else total
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path}: its network is not the recipe's. Begin anew.") from error
