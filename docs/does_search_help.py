@@ -190,11 +190,14 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
         f"| {model} | setting | test accuracy | best epoch | training | s a run | against the baseline | p |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
+    better = []
     for strategy in sorted(runs, key=lambda name: -mean(name, "test")):
         of = runs[strategy]
         shared = sorted(set(of) & set(runs[baseline]))
         ours, theirs = ([one[seed].get("test", np.nan) for seed in shared] for one in (of, runs[baseline]))
         test: Any = ttest_rel(ours, theirs) if strategy != baseline and len(shared) > 1 else None
+        if test is not None and test.pvalue < 0.01 and np.mean(ours) > np.mean(theirs):
+            better.append(strategy)
         best = [max(row["curve"]) for row in of.values() if row.get("curve")]
         lines.append(
             f"| {strategy}{' (baseline)' if strategy == baseline else ''} | {_setting(next(iter(of.values())))} | "
@@ -204,7 +207,8 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
         )
     seeds = max(len(of) for of in runs.values())
     failed = [f"{row['strategy']}, seed {row['seed']}: {row['failed']}" for row in rows if "failed" in row]
-    return [*lines, "", f"{seeds} seeds, failed runs: {len(failed)}.", *failed]
+    verdict = f"**Better than the baseline at p < 0.01: {', '.join(better) or 'nothing that was measured'}.**"
+    return [verdict, "", *lines, "", f"{seeds} seeds, failed runs: {len(failed)}.", *failed]
 
 
 def _setting(row: Row) -> str:
