@@ -13,6 +13,8 @@ from tpsolve.compare.summary import Known, Row, is_met, known_of, summarise, win
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# At the ends of the curves; with more solvers than colours, the next marker goes through the colours again.
+MARKERS = ("o", "s", "^", "D")
 LEAST_LEFT = 1e-4
 """Below this share of the improvement left the curves are drawn as done."""
 
@@ -43,7 +45,7 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
     """
     figure, axes = _new_figure("What is left of the attainable improvement", "left (1: none made, 0: all)")
     known = known_of(rows)
-    for name, group, colour in _by_solver(rows):
+    for name, group, style in _by_solver(rows):
         curves = [curve for row in group if (curve := _left_curve(row, known)) is not None]
         if not curves:
             continue
@@ -52,8 +54,7 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
             np.concatenate([[1.0], left])[np.searchsorted(seconds, grid, side="right")] for seconds, left in curves
         ]
         mean = np.maximum(np.mean(values, axis=0), LEAST_LEFT)
-        axes.step(grid, mean, where="post", color=colour, label=name, linewidth=2)
-        axes.plot(grid[-1], mean[-1], "o", color=colour, markersize=6)
+        axes.step(grid, mean, where="post", label=name, linewidth=2, **style)
     axes.set_yscale("log")
     axes.set_ylim(LEAST_LEFT * 0.8, 2)
     _finish(axes)
@@ -64,15 +65,15 @@ def solved_against_seconds(rows: list[Row]) -> Figure:
     """Share of samples at their best known objective, and (dashed) proved optimal, against the seconds of a call."""
     figure, axes = _new_figure("Samples solved", "share of samples")
     known = known_of(rows)
-    for name, group, colour in _by_solver(rows):
+    for name, group, style in _by_solver(rows):
         found, proved = [], []
         for row in group:
             best = is_met(np.array(row["objective"]), known[row["instance"]].objective)
             found += [at if met and at is not None else np.inf for at, met in zip(row["found_at"], best, strict=True)]
             proved += [np.inf if at is None else at for at in row["proved_at"]]
-        _share_curve(axes, found, color=colour, label=name, linewidth=2)
+        _share_curve(axes, found, label=name, linewidth=2, **style)
         if np.isfinite(proved).any():
-            _share_curve(axes, proved, color=colour, linestyle="--", label=f"{name}, proved")
+            _share_curve(axes, proved, linestyle="--", label=f"{name}, proved", **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
@@ -118,13 +119,19 @@ def _finish(axes: Axes) -> None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
-def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], str]]:
+def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    """Solvers with their rows and the style of their curves, the best first."""
     grouped = defaultdict(list)
     for row in rows:
         if "error" not in row:
             grouped[row["solver"]].append(row)
     names = [summary.solver for summary in summarise(rows) if summary.solver in grouped]
-    return [(name, grouped[name], COLOURS[i % len(COLOURS)]) for i, name in enumerate(names)]
+    return [(name, grouped[name], _style(i)) for i, name in enumerate(names)]
+
+
+def _style(number: int) -> dict[str, Any]:
+    again, colour = divmod(number, len(COLOURS))
+    return {"color": COLOURS[colour], "marker": MARKERS[again % len(MARKERS)], "markevery": [-1]}
 
 
 def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarray] | None:
