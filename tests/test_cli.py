@@ -200,9 +200,10 @@ def test_list_cuts_no_word_in_a_pipe(tmp_path: Path):
 def test_instances_lists_every_generator(call: Call):
     ended = call("instances")
     assert (ended.status, ended.err) == (0, "")
-    found = {row["generator"]: row["what it makes"] for row in ended.rows if row["generator"]}
-    assert found.keys() == GENERATORS.keys()
-    assert found["planted"].endswith("optimum 0.")
+    found = {cells[1].strip(): cells[2] for line in ended.out.splitlines() if len(cells := line.split("│")) == 4}
+    assert GENERATORS.keys() < found.keys()
+    assert found["planted"].strip().endswith("optimum 0.")
+    assert {"parity-K", "iris-two"} < found.keys()
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -437,8 +438,8 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("compare --solver hillclimb", ["'hillclimb'", "Did you mean 'hill-climb'?"]),
     ("compare --suite dijits", ["'dijits'", "Did you mean 'digits'?"]),
     ("compare --suite generated-16", ["'generated-12'"]),
-    ("instances rndom", ["'rndom'", "Did you mean 'random'?"]),
-    ("instances quux", ["'quux'", "one of dont-care"]),
+    ("instances rndom", ["'rndom'", "Did you mean 'random'"]),
+    ("instances quux", ["'quux'", "expected one of"]),
     # settings of a solver
     ("solve p.npz --solver hill-climb:restart=8", ["'restart'", "Did you mean 'restarts'?"]),
     ("solve p.npz --solver hill-climb:restarts", ["'restarts'", "setting=value"]),
