@@ -3,12 +3,14 @@
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from tpsolve.compare.networks import Table, checkerboard, from_sklearn, monks, parity, random_points
-from tpsolve.problems import Instance, NetworkProblem
+from tpsolve.problems import Instance, NetworkProblem, make_table
+
+Table = tuple[Any, Any]
+"""Inputs `(N, p)` and one label each."""
 
 
 def read_csv(name: str, split: str = "") -> Table:
@@ -43,29 +45,27 @@ def one_class(table: Table, label: str) -> Table:
 
 def narrow() -> list[Instance[NetworkProblem]]:
     """All of them; without TPSOLVE_DATA those that need no files."""
-    iris, iris_labels = from_sklearn("iris")
-    breast, breast_labels = from_sklearn("breast_cancer")
-    later: Tensor = iris_labels > 0
+    breast, breast_labels = make_table("breast-cancer")
     made: list[tuple[str, Table, tuple[int, ...]]] = [
-        ("checkerboard-3/2", checkerboard(3), (2,)),
-        ("checkerboard-4/3", checkerboard(4), (3,)),
+        ("checkerboard-3/2", make_table("checkerboard-3"), (2,)),
+        ("checkerboard-4/3", make_table("checkerboard-4"), (3,)),
         ("xor-blobs/2", xor_blobs(80, 0.7), (2,)),
-        ("parity-4/4", parity(4), (4,)),
-        ("parity-5/5", parity(5), (5,)),
-        ("parity-6/6", parity(6), (6,)),
-        ("parity-4/3-2", parity(4), (3, 2)),
-        ("random-2-40/3", random_points(2, 40, 0), (3,)),
-        ("random-2-40/4", random_points(2, 40, 1), (4,)),
-        ("random-2-80/2", random_points(2, 80, 0), (2,)),
-        ("random-2-80/3", random_points(2, 80, 1), (3,)),
-        ("random-2-160/2", random_points(2, 160, 0), (2,)),
-        ("random-4-40/2", random_points(4, 40, 0), (2,)),
-        ("random-2-40/3-3", random_points(2, 40, 0), (3, 3)),
-        ("monks-1-all/2", monks(1), (2,)),
-        ("monks-2-all/2", monks(2), (2,)),
-        ("monks-3-all/2", monks(3), (2,)),
-        ("iris/3", (iris, iris_labels), (3,)),
-        ("iris-two/2", (iris[later], iris_labels[later]), (2,)),
+        ("parity-4/4", make_table("parity-4"), (4,)),
+        ("parity-5/5", make_table("parity-5"), (5,)),
+        ("parity-6/6", make_table("parity-6"), (6,)),
+        ("parity-4/3-2", make_table("parity-4"), (3, 2)),
+        ("random-2-40/3", make_table("random-2-40"), (3,)),
+        ("random-2-40/4", make_table("random-2-40-s1"), (4,)),
+        ("random-2-80/2", make_table("random-2-80"), (2,)),
+        ("random-2-80/3", make_table("random-2-80-s1"), (3,)),
+        ("random-2-160/2", make_table("random-2-160"), (2,)),
+        ("random-4-40/2", make_table("random-4-40"), (2,)),
+        ("random-2-40/3-3", make_table("random-2-40"), (3, 3)),
+        ("monks-1-all/2", make_table("monks-1"), (2,)),
+        ("monks-2-all/2", make_table("monks-2"), (2,)),
+        ("monks-3-all/2", make_table("monks-3"), (2,)),
+        ("iris/3", make_table("iris"), (3,)),
+        ("iris-two/2", make_table("iris-two"), (2,)),
         ("breast-cancer/1", (breast[:, :10], breast_labels), (1,)),
     ]
     if "TPSOLVE_DATA" in os.environ:

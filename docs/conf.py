@@ -45,7 +45,7 @@ def _solver_rows() -> str:
         summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).split(". ")[0].split("; ")[0].rstrip(".")
         summary = summary.replace("|", "\\|")
         exact, stochastic = ("yes" if flag else "no" for flag in (kind.exact, kind.stochastic))
-        library = (kind.library or "-").partition(".")[0]
+        library = (kind.module or "-").partition(".")[0]
         lines.append("| " + " | ".join([f"`{name}`", exact, stochastic, library, settings or "-", summary]) + " |")
     return "\n".join(lines)
 

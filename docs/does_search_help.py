@@ -1,11 +1,10 @@
-"""Write the tables and pictures of does-search-help.md from saved rows: `python docs/does_search_help.py`.
+"""Write the tables and pictures of does-search-help.md from saved rows: `python -m docs.does_search_help`.
 
 A part whose rows are missing stays as it is.
 """
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean
+from tpsolve.compare.plots import COLOURS, save_all
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean  # noqa: E402
-from tpsolve.compare.plots import COLOURS, save_all  # noqa: E402
-
 RESULTS = HERE.parent / "benchmarks" / "results"
 Row = dict[str, Any]
 

@@ -166,7 +166,7 @@ def test_list_names_every_solver_with_what_it_accepts_proves_draws_and_needs(cal
         )
         assert found[name]["exact"] == ("yes" if kind.exact else "no")
         assert found[name]["random"] == ("yes" if kind.stochastic else "no")
-        assert found[name]["library"] == (kind.library or "-").split(".")[0]
+        assert found[name]["library"] == (kind.module or "-").split(".")[0]
     assert {"enumerate", "cp-sat", "milp"} <= {name for name, row in found.items() if row["exact"] == "yes"}
 
 
@@ -183,7 +183,7 @@ def test_list_says_which_library_is_not_installed(call: Call, monkeypatch: pytes
     assert libraries["cp-sat"] == "ortools (not installed)"
     assert libraries["milp"] == "scipy"
     assert [name for name, text in libraries.items() if "not installed" in text] == [
-        kind.name for kind in SOLVERS.values() if kind.library == "ortools.sat.python.cp_model"
+        kind.name for kind in SOLVERS.values() if kind.module == "ortools.sat.python.cp_model"
     ]
 
 

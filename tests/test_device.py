@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def test_results_stay_on_the_device_and_equal_those_of_the_cpu(kind: type[Solver], name: str):
     here = make_instance(name, n=12, m=8, samples=6, seed=1).problem
     if not kind.installed():
-        pytest.skip(f"{kind.library} is not installed")
+        pytest.skip(f"{kind.module} is not installed")
     try:
         kind().check(here)
     except NotAcceptedError as error:

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from tpsolve import Budget, solve
-from tpsolve.compare.networks import checkerboard, parity, random_points
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
-from tpsolve.problems import NetworkProblem
+from tpsolve.problems import NetworkProblem, make_table
 from tpsolve.search import LineSearch
 from tpsolve.search.lines import best_on_lines
 
@@ -45,26 +44,26 @@ def test_lines_without_a_change_leave_the_weights():
 
 @pytest.mark.parametrize(
     ("table", "widths", "optimum"),
-    # Known: XOR; parity with as many units as bits; by enumeration of all dichotomies 5 and 26; by circuits 1.
+    # Known: XOR; parity with as many units as bits; by enumeration of all dichotomies 5 and 21; by circuits 1.
     [
-        (checkerboard(2), (2,), 0),
-        (parity(4), (4,), 0),
-        (random_points(2, 40, 0), (3,), 5),
-        (random_points(2, 80, 0), (2,), 26),
-        (parity(4), (3, 2), 1),
+        ("checkerboard-2", (2,), 0),
+        ("parity-4", (4,), 0),
+        ("random-2-40", (3,), 5),
+        ("random-2-80", (2,), 21),
+        ("parity-4", (3, 2), 1),
     ],
     ids=["xor", "parity", "40 points", "80 points", "two layers"],
 )
-def test_optimum_is_found(table: tuple, widths: tuple[int, ...], optimum: int):
-    problem = NetworkProblem(*table, widths=widths)
+def test_optimum_is_found(table: str, widths: tuple[int, ...], optimum: int):
+    problem = NetworkProblem(*make_table(table), widths=widths)
     result = solve(problem, LineSearch(), budget=Budget(steps=400), generator=torch.Generator().manual_seed(1))
     assert result.objective.item() == optimum
     assert problem.errors(problem.columns(result.targets)[-1]).item() == optimum
 
 
 def test_classes_and_equal_seeds():
-    inputs, labels = random_points(3, 30, 2)
-    problem = NetworkProblem(inputs, labels + (inputs[:, 0] > 0.3).long(), widths=(3,))
+    inputs, labels = make_table("random-3-30-s2")
+    problem = NetworkProblem(inputs, (labels > 0) + 1 * (inputs[:, 0] > 0.3), widths=(3,))
     assert problem.layers == (3, 3)
     first, second = (
         solve(problem, LineSearch(copies=4), budget=Budget(steps=60), generator=torch.Generator().manual_seed(5))
@@ -75,7 +74,7 @@ def test_classes_and_equal_seeds():
 
 
 def test_search_improves_on_its_first_network():
-    problem = NetworkProblem(*random_points(2, 60, 4), widths=(3,))
+    problem = NetworkProblem(*make_table("random-2-60-s4"), widths=(3,))
     poor = "ftprop:patience=1"
     start = solve(problem, poor, budget=Budget(steps=2))
     found = solve(problem, LineSearch(first=poor, first_steps=2), budget=Budget(steps=200))
@@ -83,7 +82,7 @@ def test_search_improves_on_its_first_network():
 
 
 def test_settings_that_make_no_sense():
-    problem = NetworkProblem(*checkerboard(2), widths=(2,))
+    problem = NetworkProblem(*make_table("checkerboard-2"), widths=(2,))
     for make in (lambda: LineSearch(copies=0), lambda: LineSearch(share=1.0), lambda: LineSearch(first_steps=0)):
         with pytest.raises(ArgumentError):
             make()

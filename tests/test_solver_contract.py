@@ -238,11 +238,11 @@ def test_foreign_problem_is_refused_before_any_work(kind: type[Solver]):
         solve(ForeignProblem(), kind(), budget=Budget(steps=1))
 
 
-@pytest.mark.parametrize("kind", [k for k in SOLVERS.values() if k.library], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [k for k in SOLVERS.values() if k.module], ids=lambda kind: kind.name)
 def test_missing_library_is_named_with_the_command_that_installs_it(
     kind: type[Solver], monkeypatch: pytest.MonkeyPatch
 ):
-    package = str(kind.library).partition(".")[0]
+    package = str(kind.module).partition(".")[0]
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
     assert not kind.installed()
     layer = issubclass(LayerProblem, kind.accepts)

@@ -1,5 +1,8 @@
 """The named tables: what they hold never changes."""
 
+import csv
+import io
+import lzma
 import os
 from pathlib import Path
 
@@ -46,12 +49,57 @@ def test_blobs_of_opposite_corners_share_a_label():
     assert not np.array_equal(inputs, make_table("xor-blobs-200")[0])
 
 
+def test_monks_have_as_many_robots_of_each_class_as_the_original():
+    counts = {number: int(make_table(f"monks-{number}")[1].sum()) for number in (1, 2, 3)}
+    assert counts == {1: 216, 2: 142, 3: 228}
+    for number in (1, 2, 3):
+        inputs, _ = make_table(f"monks-{number}")
+        assert inputs.shape == (432, 17)
+        assert len(np.unique(inputs, axis=0)) == 432
+        assert (inputs.sum(1) == 6).all(), "one value of each of six attributes"
+
+
+@pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="TPSOLVE_DATA is not set")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_monks_are_the_original_test_sets(number: int):
+    folder = Path(os.environ["TPSOLVE_DATA"]) / "tabular"
+    plain, packed = folder / f"monks{number}.csv", folder / f"monks{number}.csv.xz"
+    if not plain.exists() and not packed.exists():
+        pytest.skip(f"no monks{number} in {folder}")
+    text = plain.read_text() if plain.exists() else lzma.decompress(packed.read_bytes()).decode()
+    header, *rows = csv.reader(io.StringIO(text))
+    label, split = header.index("target"), header.index("split")
+    attributes = [i for i in range(len(header)) if i not in (label, split)]
+    ours = {tuple(x.nonzero()[0].tolist()): int(y) for x, y in zip(*make_table(f"monks-{number}"), strict=True)}
+    starts = (0, 3, 6, 8, 11, 15)
+    test = [row for row in rows if row[split] == "test"]
+    assert len(test) == 432
+    for row in test:
+        robot = tuple(start + int(row[i]) - 1 for start, i in zip(starts, attributes, strict=True))
+        assert ours[robot] == int(row[label]), row
+
+
+def test_checkerboards_alternate():
+    inputs, labels = make_table("checkerboard-2")
+    assert [(*x, y) for x, y in zip(inputs.tolist(), labels.tolist(), strict=True)] == [
+        (0, 0, 0),
+        (0, 1, 1),
+        (1, 0, 1),
+        (1, 1, 0),
+    ]
+    inputs, labels = make_table("checkerboard-4")
+    assert [(int(a + b) % 2) for a, b in inputs.tolist()] == labels.tolist()
+    assert len(np.unique(inputs, axis=0)) == 16
+
+
 def test_unknown_names_and_missing_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TPSOLVE_DATA", raising=False)
     with pytest.raises(UnknownNameError, match=r"random-P-N"):
         make_table("random-2")
     with pytest.raises(ArgumentError, match="at least 1"):
         make_table("parity-0")
+    with pytest.raises(ArgumentError, match="monks-4"):
+        make_table("monks-4")
     with pytest.raises(FolderError, match="TPSOLVE_DATA"):
         make_table("data/banknote")
     with pytest.raises(FolderError, match="no table 'nothing'"):

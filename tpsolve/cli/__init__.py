@@ -61,8 +61,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         notes.print("tpsolve: interrupted.", highlight=False)
         sys.exit(INTERRUPTED)
-    except Exception as error:
-        # Typer's own errors of usage; their class has moved between its versions.
+    except Exception as error:  # Typer's own errors of usage; their class has moved between its versions.
         message = getattr(error, "format_message", None)
         if message is None:
             raise

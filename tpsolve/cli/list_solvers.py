@@ -13,7 +13,7 @@ def list_solvers() -> None:
     for heading in ("solver", "accepts", "exact", "random", "library", "what it does"):
         table.add_column(heading, overflow="fold")
     for solver_name, kind in SOLVERS.items():
-        library = (kind.library or "-").partition(".")[0]
+        library = (kind.module or "-").partition(".")[0]
         table.add_row(
             solver_name,
             ", ".join(accepted.__name__.removesuffix("Problem").lower() for accepted in kind.accepts),

@@ -39,13 +39,13 @@ class Solver(ABC):
     """Whether it reads the activations, so that the problem must have `start`."""
     compared: ClassVar[bool] = True
     """Whether a comparison runs it if it is not told which solvers to run."""
-    library: ClassVar[str | None] = None
+    module: ClassVar[str | None] = None
     """A module that must be installed for it; its package is named like its first part."""
 
     @classmethod
     def installed(cls) -> bool:
         """Whether the library that it needs is there."""
-        return cls.library is None or importlib.util.find_spec(cls.library.partition(".")[0]) is not None
+        return cls.module is None or importlib.util.find_spec(cls.module.partition(".")[0]) is not None
 
     def check(self, problem: Problem) -> None:
         """Raise if this solver can't take `problem`; called before any work.
@@ -60,12 +60,12 @@ class Solver(ABC):
             raise NotAcceptedError("problem", type(problem).__name__, f"{expected} for {self.name}")
         if self.needs_start and problem.start is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
-        if self.library is not None:
+        if self.module is not None:
             if not self.installed():
-                package = self.library.partition(".")[0]
+                package = self.module.partition(".")[0]
                 raise MissingLibraryError(f"the solver {self.name}", package, package)
             # Loaded here, where it is not charged to the budget.
-            importlib.import_module(self.library)
+            importlib.import_module(self.module)
         if isinstance(problem, LayerProblem) and self.losses is not None and problem.loss not in self.losses:
             expected = " or ".join(map(repr, self.losses))
             raise NotAcceptedError("problem", f"the loss {problem.loss!r}", f"the loss {expected} for {self.name}")

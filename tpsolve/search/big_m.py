@@ -31,7 +31,7 @@ class BigM(Solver):
 
     name = "big-m"
     accepts = (NetworkProblem,)
-    library = "scipy.optimize"
+    module = "scipy.optimize"
 
     def __post_init__(self):
         check_count("box", self.box, 1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.search.base import Solver
 
@@ -47,6 +47,17 @@ class Composite(Solver):
         super().check(problem)
         for solver in self.solvers:
             solver.check(problem)
+
+
+def check_proposals(text: str) -> None:
+    """Raise unless `text` names a solver of layer problems, which a network's solver may ask for proposals.
+
+    Raises:
+        ArgumentError, UnknownNameError: no solver.
+        NotAcceptedError: it takes other problems.
+    """
+    if LayerProblem not in as_solver("proposals", text).accepts:
+        raise NotAcceptedError("proposals", text, "a solver that accepts a LayerProblem")
 
 
 def as_solver(argument: str, value: object) -> Solver:

@@ -54,7 +54,7 @@ class CpSat(Solver):
     accepts = (LayerProblem,)
     exact = True
     stochastic = True
-    library = "ortools.sat.python.cp_model"
+    module = "ortools.sat.python.cp_model"
 
     def __post_init__(self):
         if self.workers is not None:

@@ -50,7 +50,7 @@ class DimodSampler(Solver):
     accepts = (LayerProblem,)
     losses = ("squared",)
     stochastic = True
-    library = "dimod"
+    module = "dimod"
 
     def __post_init__(self):
         if isinstance(self.sampler, str) and self.sampler not in NAMED:

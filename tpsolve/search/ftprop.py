@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.compose import check_proposals
 from tpsolve.search.standardise import Standardised
 from tpsolve.spins import check_count
 from tpsolve.units import LEARNERS, UnitLearner, Units, find_learner
@@ -65,11 +66,8 @@ class Ftprop(Solver):
             raise ArgumentError("learner", "separability", "a learner that gives weights to targets not separable too")
 
     def check(self, problem: Problem) -> None:
-        from tpsolve.search.registry import find_solver
-
         super().check(problem)
-        if LayerProblem not in find_solver(self.proposals).accepts:
-            raise NotAcceptedError("proposals", self.proposals, "a solver that accepts a LayerProblem")
+        check_proposals(self.proposals)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.errors import ArgumentError
 from tpsolve.losses import find_loss
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
+from tpsolve.search.compose import check_proposals
 from tpsolve.search.standardise import Standardised
 from tpsolve.spins import check_count, sign
 
@@ -56,11 +57,8 @@ class FtpropMiniBatch(Solver):
             raise ArgumentError("rate", self.rate, "a positive number")
 
     def check(self, problem: Problem) -> None:
-        from tpsolve.search.registry import find_solver
-
         super().check(problem)
-        if LayerProblem not in find_solver(self.proposals).accepts:
-            raise NotAcceptedError("proposals", self.proposals, "a solver that accepts a LayerProblem")
+        check_proposals(self.proposals)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)

@@ -33,7 +33,7 @@ class Milp(Solver):
     name = "milp"
     accepts = (LayerProblem,)
     exact = True
-    library = "scipy.optimize"
+    module = "scipy.optimize"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)

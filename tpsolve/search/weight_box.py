@@ -38,7 +38,7 @@ class WeightBox(Solver):
     name = "weight-box"
     accepts = (NetworkProblem,)
     stochastic = True
-    library = "ortools.sat.python.cp_model"
+    module = "ortools.sat.python.cp_model"
 
     def __post_init__(self):
         check_count("box", self.box, 1)

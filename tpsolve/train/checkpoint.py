@@ -121,8 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise FileFormatError(f"{path}: no checkpoint. Begin the run without --resume.") from error
-    except Exception as error:
-        # torch.load raises a dozen kinds on foreign bytes.
+    except Exception as error:  # torch.load raises a dozen kinds on foreign bytes.
         raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f"{path}: not a checkpoint of tpsolve. Begin the run anew.")

@@ -39,6 +39,37 @@ def xor_blobs(n: int, seed: int = 0) -> Table:
     return np.round(corner + rng.normal(0, 0.4, (n, 2)), 2), corner.prod(1)
 
 
+def checkerboard(k: int) -> Table:
+    """The points of a k x k grid, labelled as the fields of a chess board: XOR for k = 2."""
+    inputs = np.array(list(itertools.product(range(k), repeat=2)), dtype=float)
+    return inputs, inputs.sum(1).astype(int) % 2
+
+
+def monks(k: int) -> Table:
+    """All 432 robots of the MONK's problem 1, 2 or 3, without noise: six attributes one-hot.
+
+    1: head and body of one shape, or a red jacket. 2: exactly two attributes have their first value.
+    3: a green jacket and a sword, or a jacket that isn't blue on a body that isn't an octagon.
+    Source: Thrun and others, "The MONK's problems", 1991.
+    """
+    if k > 3:
+        raise ArgumentError("name", f"'monks-{k}'", "monks-1, monks-2 or monks-3")
+    sizes = (3, 3, 2, 3, 4, 2)
+    robots = np.array(list(itertools.product(*map(range, sizes))))
+    head, body, _, holding, jacket, _ = robots.T
+    rules = {
+        1: (head == body) | (jacket == 0),
+        2: (robots == 0).sum(1) == 2,
+        3: ((jacket == 2) & (holding == 0)) | ((jacket != 3) & (body != 2)),
+    }
+    return np.hstack([np.eye(size)[values] for size, values in zip(sizes, robots.T, strict=True)]), rules[k].astype(int)
+
+
+def iris() -> Table:
+    """Fisher's iris, three species: 150 points of 4 features."""
+    return _sklearn("iris")
+
+
 def iris_two() -> Table:
     """Fisher's iris, versicolor against virginica: 100 points of 4 features."""
     inputs, labels = _sklearn("iris")
@@ -74,6 +105,9 @@ TABLES: dict[str, Callable[..., Table]] = {
     "random-P-N": random,
     "parity-K": parity,
     "xor-blobs-N": xor_blobs,
+    "checkerboard-K": checkerboard,
+    "monks-K": monks,
+    "iris": iris,
     "iris-two": iris_two,
     "wine": wine,
     "digits": digits,

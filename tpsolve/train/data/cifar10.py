@@ -111,5 +111,5 @@ def _guarded(path: Path, read: Callable[[Path], Any]) -> Any:
         raise FileFormatError(f"{path}: missing. Put it there; nothing is downloaded.")
     try:
         return read(path)
-    except Exception as error:
+    except Exception as error:  # numpy, pickle and Pillow have no common kind for bytes that are not theirs.
         raise FileFormatError(f"{path}: damaged or foreign ({error}). Fetch it again.") from error
