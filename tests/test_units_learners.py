@@ -238,6 +238,21 @@ def test_the_perceptron_ends_on_separable_targets_and_keeps_its_best():
     assert torch.equal(*seeded)
 
 
+def test_the_averaged_and_the_last_perceptron_are_those_of_the_rule():
+    x, t = example(rows=120, flips=0.3)
+    points = torch.cat([x / x.abs().max(), torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+    state, all_states = torch.zeros(points.shape[1], t.shape[1], dtype=x.dtype), []
+    for _ in range(7):
+        state = state + points.T @ (t * (t * (points @ state) <= 0))
+        all_states.append(state)
+    # One batch a pass, so that the order does not matter.
+    for keep, expected in (("last", state), ("averaged", torch.stack(all_states).mean(0))):
+        fit = Perceptron(keep=keep, passes=7, batch=len(x)).fit(x, t)
+        assert not bool(fit.converged.any())
+        torch.testing.assert_close(fit.weight.T, expected[:-1] / x.abs().max())
+        torch.testing.assert_close(fit.bias, expected[-1])
+
+
 def test_more_features_than_samples():
     x = torch.randn(20, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.where(torch.rand(20, 6, generator=torch.Generator().manual_seed(1)) < 0.5, -1.0, 1.0).double()
