@@ -521,7 +521,7 @@ def test_run_stopped_before_its_first_row_still_has_a_report(small: Comparison):
 def test_solver_whose_library_is_missing_is_left_out_unless_it_is_asked_for(
     small: Comparison, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(SOLVERS["cp-sat"], "library", "no_such_library")
+    monkeypatch.setattr(SOLVERS["cp-sat"], "module", "no_such_library")
     rows = run_comparison(dataclasses.replace(small, solvers=(), seeds=(0,)))
     compared = {kind.name for kind in LAYER_SOLVERS if kind.compared}
     assert {row["solver"] for row in rows} == compared - {"cp-sat"}
