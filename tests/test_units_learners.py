@@ -246,8 +246,12 @@ def test_the_averaged_and_the_last_perceptron_are_those_of_the_rule():
         state = state + points.T @ (t * (t * (points @ state) <= 0))
         all_states.append(state)
     # One batch a pass, so that the order does not matter.
-    for keep, expected in (("last", state), ("averaged", torch.stack(all_states).mean(0))):
-        fit = Perceptron(keep=keep, passes=7, batch=len(x)).fit(x, t)
+    settings = {"passes": 7, "batch": len(x)}
+    for learner, expected in (
+        (Perceptron(keep="last", **settings), state),
+        (Perceptron(keep="averaged", **settings), torch.stack(all_states).mean(0)),
+    ):
+        fit = learner.fit(x, t)
         assert not bool(fit.converged.any())
         torch.testing.assert_close(fit.weight.T, expected[:-1] / x.abs().max())
         torch.testing.assert_close(fit.bias, expected[-1])
