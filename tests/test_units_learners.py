@@ -246,10 +246,9 @@ def test_the_averaged_and_the_last_perceptron_are_those_of_the_rule():
         state = state + points.T @ (t * (t * (points @ state) <= 0))
         all_states.append(state)
     # One batch a pass, so that the order does not matter.
-    settings = {"passes": 7, "batch": len(x)}
     for learner, expected in (
-        (Perceptron(keep="last", **settings), state),
-        (Perceptron(keep="averaged", **settings), torch.stack(all_states).mean(0)),
+        (Perceptron(keep="last", passes=7, batch=len(x)), state),
+        (Perceptron(keep="averaged", passes=7, batch=len(x)), torch.stack(all_states).mean(0)),
     ):
         fit = learner.fit(x, t)
         assert not bool(fit.converged.any())
