@@ -12,7 +12,16 @@ from torch.nn import functional
 from zoo import ALL_LOSSES, make_problem
 
 from tpsolve import BlockProblem, Budget, LayerProblem, Status, solve
-from tpsolve.errors import ArgumentError, BlockError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.errors import (
+    ArgumentError,
+    BlockError,
+    DeviceError,
+    NotAcceptedError,
+    ShapeError,
+    UnknownNameError,
+    ValueSetError,
+)
+from tpsolve.problems import block_passes
 from tpsolve.spins import random_spins
 
 each_block = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -44,6 +53,23 @@ def test_linear_block_is_the_layer_problem(loss: str):
     torch.testing.assert_close(block.flip_delta(targets), layer.flip_delta(targets))
     assert (block.lower_bound() <= layer.lower_bound()).all()
     torch.testing.assert_close(block.gradient(), layer.gradient())
+
+
+@pytest.mark.parametrize("loss", [name for name in ALL_LOSSES if name != "cross-entropy"])
+def test_curvature_below_one_linear_unit_is_exact(loss: str):
+    layer = make_problem(3, n=7, m=1, loss=loss, batch=(5,), weighted=True, stay=0.5)
+    torch.testing.assert_close(as_block(layer).predicted_change(), layer.predicted_change())
+
+
+@pytest.mark.parametrize("loss", ["soft-hinge", "squared", "cross-entropy"])
+def test_curvature_below_several_linear_units_is_right_on_average(loss: str, monkeypatch: pytest.MonkeyPatch):
+    layer = make_problem(3, n=7, m=4, loss=loss, batch=(5,), weighted=True)
+    monkeypatch.setattr(block_passes, "PROBES", 2000)
+    assert layer.start is not None
+    exact = layer.energy64.curvature(layer.start.double())
+    near = as_block(layer).passes.curvature(layer.start)
+    # 2000 draws: a relative error of about sqrt(2 / 2000) of what adds up.
+    assert ((near - exact).abs().amax(1) <= 0.2 * exact.abs().amax(1)).all()
 
 
 def test_linear_block_is_searched_as_the_layer_problem_is():
@@ -122,6 +148,15 @@ def test_only_the_most_promising_flips_are_tried(candidates: int):
     (g,) = torch.autograd.grad(functional.cross_entropy(output, problem.targets, reduction="sum"), h)
     promise = -2 * problem.start * g
     assert (promise[tried].reshape(4, -1).amax(1) <= promise.masked_fill(tried, math.inf).amin(1)).all()
+
+
+def test_curvature_ranks_by_the_predicted_change():
+    problem = make_block_problem("pooling", samples=4, candidates=5, ranking="curvature").flatten()
+    tried = torch.isfinite(problem.state(problem.start).flip_delta())
+    assert tried.sum(1).tolist() == [5] * 4
+    change = problem.predicted_change()
+    assert (change[tried].reshape(4, -1).amax(1) <= change.masked_fill(tried, math.inf).amin(1)).all()
+    assert not torch.equal(change, -2 * problem.start * problem.gradient())
 
 
 @each_block
@@ -348,6 +383,12 @@ def test_module_that_knows_float32_alone_is_judged_in_float32():
         ({"unit_weight": -1.0}, ValueSetError, r"unit_weight: got -1, expected no negative weights"),
         ({"stay": -1}, ArgumentError, r"stay: got -1, expected a finite number of at least 0"),
         ({"stay_weight": torch.ones(3)}, ShapeError, r"stay_weight: got shape \(3,\)"),
+        ({"ranking": "curvatur"}, UnknownNameError, r"ranking.*Did you mean 'curvature'"),
+        (
+            {"loss": lambda out, y: out.sum(1), "ranking": "curvature"},
+            ArgumentError,
+            r"ranking: got 'curvature', expected 'gradient' with a loss of your own",
+        ),
         ({"candidates": 0}, ArgumentError, r"candidates: got 0, expected a whole number of at least 1"),
         ({"memory_limit": 0.5}, ArgumentError, r"memory_limit: got 0.5, expected a whole number"),
         ({"context": (torch.ones(3),)}, ShapeError, r"context\[0\]: got shape \(3,\), expected \(2, ...\)"),
@@ -358,6 +399,12 @@ def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception],
     arguments: dict[str, Any] = {"block": make_block("linear"), "targets": [0, 1], "start": torch.ones(2, 5)}
     with pytest.raises(error, match=message):
         BlockProblem(**{**arguments, **change})
+
+
+def test_curvature_of_an_unknown_loss_is_refused():
+    problem = BlockProblem(make_block("linear"), [0, 1], torch.ones(2, 5), lambda out, y: out.sum(1))
+    with pytest.raises(NotAcceptedError, match="a loss of your own"):
+        solve(problem, "curvature-flip", budget=Budget(steps=1))
 
 
 def test_bad_targets_are_named():

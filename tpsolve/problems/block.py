@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.archive import digest
-from tpsolve.errors import ArgumentError, BlockError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.errors import (
+    ArgumentError,
+    BlockError,
+    DeviceError,
+    NotAcceptedError,
+    ShapeError,
+    UnknownNameError,
+    ValueSetError,
+)
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems.arguments import check_stay, check_targets, check_weight
 from tpsolve.problems.base import FlipProblem
@@ -42,8 +50,10 @@ class BlockProblem(FlipProblem):
         stay: cost of leaving an activation, not negative.
         stay_weight: kappa, not negative, broadcast to `(B, *shape)`. By default 1.
         context: further inputs of the block that do not depend on t, `(B, ...)` each, passed after it.
-        candidates: how many flips of a sample a search tries by forward passes at each step, chosen by
-            the gradient; where n is at most this, all.
+        candidates: how many flips of a sample a search tries by forward passes at each step; where n is at
+            most this, all.
+        ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
+            order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
         memory_limit: bytes that the tensors of one forward pass may take; larger batches are chunked.
         check: whether to try the block on a few samples first. Without it, a block that is random or
             mixes samples gives wrong objectives without a word.
@@ -72,6 +82,7 @@ class BlockProblem(FlipProblem):
         *,
         context: Sequence[Tensor] = (),
         candidates: int = 32,
+        ranking: str = "gradient",
         memory_limit: int = 2**28,
         check: bool = True,
     ):
@@ -81,7 +92,11 @@ class BlockProblem(FlipProblem):
             raise ArgumentError("loss", type(loss).__name__, "a name, or a function of (output, targets)")
         check_count("candidates", candidates, 1)
         check_count("memory_limit", memory_limit, 1)
-        self.loss, self.candidates, self.memory_limit = loss, candidates, memory_limit
+        if ranking not in RANKINGS:
+            raise UnknownNameError("ranking", str(ranking), RANKINGS)
+        if ranking == "curvature" and callable(loss):
+            raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
+        self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
         start = check_tensor("start", start)
         check_values("start", start, (-1, 1))
         if start.dim() < 2 or 0 in start.shape:
@@ -146,6 +161,22 @@ class BlockProblem(FlipProblem):
         h = self._flat(self.start if at is None else at).to(self.dtype)
         return self.passes.gradient(h).reshape((*self.batch_shape, *self.target_shape))
 
+    def predicted_change(self, at: Tensor | None = None) -> Tensor:
+        """Change of E if one activation were negated, to second order: -2 h g + 2 H_jj, `(B, *target_shape)`.
+
+        g is the gradient of E in the activations h = `at`, by default `start`, and H the Gauss-Newton part
+        of its Hessian, which leaves out the curvature of the block itself; the diagonal of H is
+        estimated from 8 random directions, the same for all samples. The stay penalty enters exactly.
+        0 where the pass fails.
+
+        Raises:
+            NotAcceptedError: a loss of your own, whose curvature nobody knows.
+        """
+        if callable(self.loss):
+            raise NotAcceptedError("problem", "a loss of your own", "a loss with a name", "Its curvature is not known.")
+        h = self._flat(self.start if at is None else at).to(self.dtype)
+        return self.passes.predicted_change(h).reshape((*self.batch_shape, *self.target_shape))
+
     def flip_delta(self, targets: Tensor) -> Tensor:
         """Change of E when each single target is negated: `(B, *target_shape)`, in the problem's dtype.
 
@@ -181,7 +212,7 @@ class BlockProblem(FlipProblem):
 
     def state(self, targets: Tensor) -> BlockState:
         """The search state of `targets (B, n)` under single flips, of which `candidates` are tried."""
-        return BlockState(self.passes, targets.to(self.dtype), self.candidates)
+        return BlockState(self.passes, targets.to(self.dtype), self.candidates, self.ranking)
 
     def flatten(self) -> Self:
         return self._change(lambda tensor: tensor)
@@ -226,6 +257,7 @@ class BlockProblem(FlipProblem):
         return (
             f"BlockProblem({type(self._copies[self.dtype]).__name__}, batch_shape={self.batch_shape}, "
             f"shape={self.shape}, loss={self.loss!r}, stay={self.stay}, candidates={self.candidates}, "
+            f"ranking={self.ranking!r}, "
             f"dtype={self.dtype}, judge_dtype={self.judge_dtype}, device={str(self.device)!r})"
         )
 
@@ -333,6 +365,7 @@ class BlockProblem(FlipProblem):
         raise ArgumentError("loss", f"{type(failure).__name__} ({failure}) on every sample", "one that takes outputs")
 
 
+RANKINGS = ("gradient", "curvature")
 _BATCHED = ("start", "targets", "unit_weight", "stay_weight")
 
 

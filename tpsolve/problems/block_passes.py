@@ -13,6 +13,9 @@ from tpsolve.losses import ClassLoss, Loss
 BlockLoss = Callable[[Tensor, Tensor], Tensor]
 """(output of the block, targets of the units above) -> loss of each sample `(b,)`."""
 
+PROBES = 8
+"""Random directions from which a curvature is estimated."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -93,6 +96,39 @@ class Passes:
         found = found.nan_to_num(0.0, 0.0, 0.0)
         return found if self.stay is None else found - 0.5 * self.stay
 
+    def curvature(self, h: Tensor) -> Tensor:
+        """Diagonal of J' H J at `h (B, n)`, J the block's derivative and H the loss's Hessian; 0 where a pass fails.
+
+        With H = L L' - M M', where M is 0 for a convex loss, the mean of (J' L v)^2 - (J' M v)^2 over `PROBES`
+        vectors v of random signs, the same for all samples.
+        """
+        found = torch.zeros_like(h)
+
+        def differentiate(i: Tensor) -> Tensor:
+            with torch.enable_grad():
+                at = h[i].detach().requires_grad_()
+                output = self.output(at, i)
+            total = torch.zeros_like(at)
+            if not output.requires_grad:
+                return total
+
+            def derivative(u: Tensor) -> Tensor:
+                return torch.autograd.grad(output, at, u, True, allow_unused=True, materialize_grads=True)[0]
+
+            generator, roots = torch.Generator().manual_seed(0), self._roots(output.detach(), i)
+            for _ in range(PROBES):
+                v = 2 * torch.randint(2, output.shape[1:], generator=generator).to(output) - 1
+                for root, sign in roots:
+                    total += sign * derivative(root(v)) ** 2
+            return total / PROBES
+
+        _collect(differentiate, len(h), max(1, self.chunk // 3), found)
+        return found.nan_to_num(0.0, 0.0, 0.0)
+
+    def predicted_change(self, h: Tensor) -> Tensor:
+        """Change of the objective if one activation of `h (B, n)` were negated, to second order, `(B, n)`."""
+        return 2 * (self.curvature(h) - h * self.gradient(h))
+
     def failure(self, targets: Tensor, row: int) -> str:
         """Why the sample `row` has no objective at `targets (n,)`."""
         try:
@@ -146,6 +182,18 @@ class Passes:
             return (c[:, None] if isinstance(c, Tensor) else c) * self.loss.slope(output, targets)
         assert isinstance(self.loss, Loss)
         return torch.where(targets == 0, 0.0, c * self.loss.slope(output, torch.where(targets == 0, 1.0, targets)))
+
+    def _roots(self, output: Tensor, rows: Tensor) -> list[tuple[Callable[[Tensor], Tensor], int]]:
+        """Products with L, and with M where there is one, and their signs: see `curvature`."""
+        targets, c = self.targets[rows], self._weight(rows)
+        if isinstance(self.loss, ClassLoss):
+            p, size = output.softmax(1), c[:, None].sqrt() if isinstance(c, Tensor) else 1.0
+            return [(lambda v: size * (p.sqrt() * v - p * (p.sqrt() * v).sum(1, keepdim=True)), 1)]
+        assert isinstance(self.loss, Loss)
+        curve = torch.where(targets == 0, 0.0, c * self.loss.curve(output, torch.where(targets == 0, 1.0, targets)))
+        up, down = curve.clamp(min=0).sqrt(), (-curve).clamp(min=0).sqrt()
+        roots: list[tuple[Callable[[Tensor], Tensor], int]] = [(lambda v: up * v, 1)]
+        return roots if self.loss.convex else [*roots, (lambda v: down * v, -1)]
 
     def _weight(self, rows: Tensor) -> Tensor | float:
         return 1.0 if self.unit_weight is None else self.unit_weight[rows]

@@ -13,13 +13,13 @@ from tpsolve.problems.block_passes import Passes
 class BlockState(State):
     """State of `targets (B, n)` below a block.
 
-    `flip_delta` is exact: for every target if there are at most `candidates`, else for those of which
-    the gradient at the current targets promises most, and +inf for the rest. It costs one
-    forward-backward pass and `candidates` forward passes of B samples, `flip` one forward pass.
+    `flip_delta` is exact: for every target if there are at most `candidates`, else for those that
+    promise most at the current targets, and +inf for the rest. It costs one forward-backward pass (one
+    more and 7 backward where curvature ranks), and `candidates` forward passes of B samples; `flip` one.
     """
 
-    def __init__(self, passes: Passes, targets: Tensor, candidates: int):
-        self.passes, self.candidates = passes, candidates
+    def __init__(self, passes: Passes, targets: Tensor, candidates: int, ranking: str = "gradient"):
+        self.passes, self.candidates, self.ranking = passes, candidates, ranking
         self.targets = targets.clone()
         self.refresh()
 
@@ -48,8 +48,12 @@ class BlockState(State):
         return other
 
     def _promising(self) -> Tensor:
-        """The targets to try, `(B, K)`: those whose flip lowers the linearised objective most."""
+        """The targets to try, `(B, K)`: those whose flip lowers the objective most, to first or second order."""
         samples, n = self.targets.shape
         if n <= self.candidates:
             return torch.arange(n, device=self.targets.device).expand(samples, n)
-        return (self.targets * self.passes.gradient(self.targets)).topk(self.candidates, dim=1).indices
+        if self.ranking == "curvature":
+            gain = -self.passes.predicted_change(self.targets)
+        else:
+            gain = self.targets * self.passes.gradient(self.targets)
+        return gain.topk(self.candidates, dim=1).indices

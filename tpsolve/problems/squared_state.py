@@ -18,16 +18,16 @@ class SquaredState(LayerState):
 
     With the pull p = V' c (V t + b - s), E = t . (p + q) + const, where q is the part of p that is free
     of t; a flip of j changes E by 4 (V'^2 c)_j - 4 t_j p_j, and moves p by -2 t_j times column j of the
-    Gram matrix V' c V. The matrix is shared where c is; else one a sample is kept while they fit in
-    `GRAM_BYTES`, and beyond that a flip costs O(B n m).
+    Gram matrix V' c V. The matrix is shared where c is. Else a flip costs O(B n m), until after n flips, by
+    when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
     def __init__(self, energy: LayerEnergy, targets: Tensor):
         c, weight = energy.unit_weight, energy.weight
         self._curvature = c @ weight**2
-        fits = targets.numel() * weight.shape[1] * weight.element_size() <= GRAM_BYTES
-        self._gram = torch.einsum("bk,ki,kj->bij", c, weight, weight) if len(c) == 1 or fits else None
         super().__init__(energy, targets)
+        self._gram = self._grams() if len(c) == 1 else None
+        self._flips = 0
 
     def refresh(self) -> None:
         c, weight, wish = self.energy.unit_weight, self.energy.weight, self.energy.bias - self.energy.targets
@@ -93,11 +93,19 @@ class SquaredState(LayerState):
 
     def _columns(self, units: Tensor) -> Tensor:
         """Column `units[b]` of the Gram matrix of each sample b: `(B, n)`."""
+        self._flips += 1
+        if self._gram is None and self._flips > self.targets.shape[1]:
+            needed = self.targets.numel() * self.targets.shape[1] * self.targets.element_size()
+            self._gram = self._grams() if needed <= GRAM_BYTES else None
         if self._gram is None:
             return (self.energy.unit_weight * self.energy.weight.T[units]) @ self.energy.weight
         if len(self._gram) == 1:
             return self._gram[0].index_select(0, units)
         return self._gram[torch.arange(len(units), device=units.device), units]
+
+    def _grams(self) -> Tensor:
+        """V' c V of each c, `(B, n, n)` or `(1, n, n)`."""
+        return torch.einsum("bk,ki,kj->bij", self.energy.unit_weight, self.energy.weight, self.energy.weight)
 
     def _kept(self) -> tuple[str, ...]:
         shared = {"_curvature": len(self._curvature) == 1, "_gram": self._gram is None or len(self._gram) == 1}
