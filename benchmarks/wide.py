@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Setting:
         rate: Adam's at the start; it falls to 0 along half a cosine, unless weights are averaged.
         average: decay of an exponential average of the weights, whose batch norm is estimated anew from
             the training images; 0: none. The rate then stays as it is.
+        smooth: share of the label's probability that goes to all classes alike, in the loss of the training.
         noise: scale of Gaussian noise before the thresholds in training.
         harden: share of the training during which thresholds are a mixture with tanh(z / width).
         solver: text of the solver that sets the targets of the last hidden layer, one step a batch; empty:
@@ -59,6 +60,7 @@ class Setting:
     width: float = 1.0
     rate: float = 1e-3
     average: float = 0.0
+    smooth: float = 0.0
     noise: float = 0.0
     harden: float = 0.0
     solver: str = ""
@@ -76,7 +78,9 @@ STRATEGIES: dict[str, list[Setting]] = {
     "saturated STE": [replace(s, rule="saturated-ste") for s in SOFT],
     "noise": [replace(s, noise=x) for s in FEWER for x in (0.2, 0.5)],
     "hardening": [replace(s, harden=x) for s in FEWER for x in (0.4, 0.8)],
+    "smoothed labels": [replace(s, smooth=x) for s in FEWER for x in (0.1, 0.2)],
     "averaged weights": [replace(s, average=0.997) for s in SOFT],
+    "averaged weights, smoothed labels": [replace(s, average=0.997, smooth=x) for s in FEWER for x in (0.1, 0.2)],
     "curvature, last layer": CURVATURE,
     "curvature, averaged weights": [replace(s, average=0.997) for s in CURVATURE],
 }
@@ -126,7 +130,7 @@ def best(model: str, strategy: str) -> Setting:
     rows = [row for row in read(RESULTS / "wide_tune.jsonl") if (row["model"], row["strategy"]) == (model, strategy)]
     scores: dict[Setting, list[float]] = {}
     for row in rows:
-        setting = Setting(**{name: row[name] for name in asdict(Setting())})
+        setting = Setting(**{name: value for name, value in row.items() if name in asdict(Setting())})
         scores.setdefault(setting, []).append(row.get("validation", -math.inf))
     missing = [s for s in STRATEGIES[strategy] if len(scores.get(s, [])) < len(TUNE_SEEDS)]
     if missing:
@@ -175,18 +179,17 @@ def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
 
 def backward_of(setting: Setting) -> Callable[[nn.Module, Tensor, Tensor], float]:
     """What computes the gradients of one batch and returns its loss."""
+    loss_of = partial(cross_entropy, label_smoothing=setting.smooth)
 
     def closed_form(model: nn.Module, x: Tensor, y: Tensor) -> float:
-        loss = cross_entropy(model(x), y)
+        loss = loss_of(model(x), y)
         loss.backward()
         return loss.item()
 
     def searched(model: nn.Module, x: Tensor, y: Tensor) -> float:
         solvers: dict[str | int, Solver | str] = {-1: setting.solver}
         importance = setting.importance
-        report = target_backward(
-            model, x, y, cross_entropy, solver=solvers, budget=Budget(steps=1), importance=importance
-        )
+        report = target_backward(model, x, y, loss_of, solver=solvers, budget=Budget(steps=1), importance=importance)
         return report.loss.item()
 
     return searched if setting.solver else closed_form
@@ -249,7 +252,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("model", "strategy", "seed", *asdict(Setting())))
+    given = asdict(Setting()) | row
+    return tuple(given[name] for name in ("model", "strategy", "seed", *asdict(Setting())))
 
 
 if __name__ == "__main__":

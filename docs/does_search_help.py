@@ -210,7 +210,7 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
 
 def _setting(row: Row) -> str:
     parts = [f"width {row['width']:g}", f"rate {row['rate']:g}"]
-    parts += [f"{name} {row[name]:g}" for name in ("noise", "harden", "average") if row[name]]
+    parts += [f"{name} {row[name]:g}" for name in ("noise", "harden", "average", "smooth") if row.get(name)]
     return ", ".join(parts + ([f"`{row['solver']}`"] if row["solver"] else []))
 
 
