@@ -17,7 +17,8 @@ from tpsolve import Budget, NetworkProblem, Progress, Status, solve
 from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
 from tpsolve.search import Circuits, circuits
 from tpsolve.search.circuit_pool import CircuitPool
-from tpsolve.search.network_formula import NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.search.cp_sat_master import CpSatMaster
+from tpsolve.search.network_formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.units.null_vectors import exact_circuit, null_vectors
 from tpsolve.units.verification import CircuitChecker
 
@@ -225,6 +226,8 @@ def test_what_it_can_t_take_is_refused():
         )
     with pytest.raises(NotAcceptedError, match="Round the weights"):
         solve(NetworkProblem(x, y, [2], weight=np.random.default_rng(0).random(20)), Circuits(), budget=budget)
+    with pytest.raises(TooLargeError, match=r"to count.*at most 1000.*engine=cp-sat"):
+        solve(NetworkProblem(x, y, [2], weight=np.arange(20) + 1000), Circuits(engine="glucose4"), budget=budget)
     wrong: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"engine": "glucose"}, UnknownNameError),
         ({"drawn": -1}, ArgumentError),
@@ -313,6 +316,38 @@ def test_totalizer_limits_the_sum(weights: list[int], limit: int):
             chosen = [k + 1 if bit else -k - 1 for k, bit in enumerate(bits)]
             total = sum(w for w, bit in zip(weights, bits, strict=True) if bit)
             assert sat.solve(assumptions=chosen + [-v for v in above]) == (total <= limit)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 30))
+@settings(max_examples=20, deadline=None)
+def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
+    # Variable 1, the negation of 2, and so on cost; of three neighbours one must be paid.
+    costs = [((-1) ** k * (k + 1), w) for k, w in enumerate(weights)]
+    literals = [literal for literal, _ in costs]
+    clauses = [literals[k : k + 3] for k in range(len(literals))]
+    values = itertools.product((0, 1), repeat=len(weights))
+    least = min(
+        sum(w for bit, w in zip(bits, weights, strict=True) if bit)
+        for bits in values
+        if all(any(bits[k : k + 3]) for k in range(len(bits)))
+    )
+    for most in (sum(weights), MOST_COUNTED + 1):  # counted by clauses, and by a linear constraint
+        master = CpSatMaster(len(weights), clauses, costs, most, 1)
+        for asked in (limit, 0, limit):
+            model = master.solve(min(asked, most), None, lambda: False)
+            assert isinstance(model, np.ndarray) == (asked >= least)
+            if isinstance(model, np.ndarray):
+                assert sum(w for literal, w in costs if model[abs(literal)] == (literal > 0)) <= asked
+
+
+def test_many_errors_to_count_are_left_to_cp_sat():
+    x, y = random_table(2, 20)
+    # 1,000 and 1,001 have no common measure but 1: thousands to count, and the order of sums stays.
+    light, heavy = np.arange(20) % 2 + 1, 1000 * (np.arange(20) % 2 + 1) + np.arange(20) % 2
+    results = [solve(NetworkProblem(x, y, [1], weight=weight), Circuits(), budget=QUICK) for weight in (light, heavy)]
+    assert [result.stats["engine"] for result in results] == ["glucose4", "cp-sat"]
+    assert [result.status for result in results] == [Status.OPTIMAL] * 2
+    assert results[1].objective.item() // 1000 == results[0].objective.item()
 
 
 def test_common_measure_of_weights():

@@ -7,7 +7,15 @@ from network_oracle import random_table
 from typer.testing import CliRunner
 
 from tpsolve import cli
-from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, TooLargeError, TpsolveError, UnknownNameError
+from tpsolve.errors import (
+    ArgumentError,
+    FileFormatError,
+    NotAcceptedError,
+    NotFiniteError,
+    TooLargeError,
+    TpsolveError,
+    UnknownNameError,
+)
 
 TABLE = "x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n"
 
@@ -29,6 +37,17 @@ def test_fewest_units_are_told(call):
     assert done.exit_code == 0, done.output
     assert "units: 2, none better" in done.output
     assert isinstance(call("exact xor.csv --target class --prefer best").exception, UnknownNameError)
+
+
+def test_smallest_weights_are_told_as_inequalities(call, tmp_path: Path):
+    rows = ["x,long name,class", *(f"{a},{b},{'no' if a + 2 * b < 5 else 'yes'}" for a in range(3) for b in range(4))]
+    (tmp_path / "line.csv").write_text("\n".join(rows))
+    done = call("exact line.csv --target class --widths 1 --prefer weights")
+    assert done.exit_code == 0, done.output
+    assert "weights: 2, none better" in done.output
+    assert any(f"unit 1: +1 where {unit}" in done.output for unit in ("x + 2 long name >= 5", "-x - 2 long name >= -4"))
+    (tmp_path / "line.csv").write_text("\n".join([*rows, "0.5,1,no"]))
+    assert isinstance(call("exact line.csv --target class --prefer weights").exception, NotAcceptedError)
 
 
 def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):

@@ -41,7 +41,13 @@ ON_REQUEST = {("problems/network.py", "tpsolve.nn")}
 
 FLOOR_5 = ("train/*", "compare/*", "pictures.py", "cli/*")
 ALLOWED = {
-    "ortools": ("search/cp_sat.py", "search/cp_sat_master.py", "search/weight_box.py", "search/verify_proof.py"),
+    "ortools": (
+        "search/cp_sat.py",
+        "search/cp_sat_master.py",
+        "search/verify_proof.py",
+        "search/weight_box.py",
+        "search/whole_weights.py",
+    ),
     "scipy.optimize": ("search/milp.py", "search/big_m.py", "units/separability.py", "units/elastic.py"),
     "dimod": ("problems/qubo.py",),
     "pysat": ("search/sat_master.py", "search/verify_proof.py"),

@@ -1,7 +1,7 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,9 @@ from rich.table import Table
 from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
 from tpsolve.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def exact(
     file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
@@ -17,7 +20,9 @@ def exact(
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
-    prefer: Annotated[str, typer.Option(help="Which optimal network: any, margin (widest) or units (fewest).")] = "any",
+    prefer: Annotated[
+        str, typer.Option(help="Which optimal network: any, or that of the best margin, units or weights.")
+    ] = "any",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
@@ -63,7 +68,11 @@ def exact(
     if "preferred" in result.stats:
         best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
         output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
-    network = problem.network(result.targets)
+    if "weights" in result.stats:
+        for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
+            words = _inequality(weight, bias, read.features)
+            output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
+    network = problem.network(result.targets, result.stats.get("weights"))
     if len(read.features) == 2:
         from tpsolve.archive import write_whole
         from tpsolve.pictures import draw_network
@@ -77,6 +86,14 @@ def exact(
         say(f"Saved: {save}")
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
+
+
+def _inequality(weight: "Tensor", bias: "Tensor", names: tuple[str, ...]) -> str:
+    """Whole weights in words, such as `2 x - y >= 3`."""
+    terms = [(round(w), name) for w, name in zip(weight.tolist(), names, strict=True) if w]
+    words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
+    words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
+    return f"{words or 0} >= {-round(bias.item())}"
 
 
 def _widths(text: str) -> list[int]:

@@ -160,32 +160,47 @@ class NetworkProblem(Problem):
         biases = [m.weight.new_zeros(len(m.weight)) if m.bias is None else m.bias.detach() for m in linear]
         return self.from_weights([(m.weight.detach(), bias) for m, bias in zip(linear, biases, strict=True)])
 
-    def network(self, targets: Tensor) -> nn.Sequential:
+    def network(self, targets: Tensor, weights: Sequence[tuple[Tensor, Tensor]] | None = None) -> nn.Sequential:
         """Linear layers in float64 and `HardThreshold`s that give exactly `targets (n_vars,)`, and so their errors.
 
-        Its outputs are in {-1, +1}; `predict` reads labels from them. The weights separate in exact
-        arithmetic, and the float64 outputs are compared with the targets.
+        Its outputs are in {-1, +1}; `predict` reads labels from them. The float64 outputs are compared with the
+        targets.
+
+        Args:
+            weights: `(weight (units, n), bias (units,))` of each layer, such as a result's `stats["weights"]`; by
+                default those of the oracle, which separate in exact arithmetic.
 
         Raises:
-            ArgumentError: a unit is not separable, or float64 holds no weights that give its targets.
+            ArgumentError: a unit is not separable, float64 holds no weights that give its targets, or `weights`
+                give others.
+            ShapeError: `weights` of another number of layers or units.
         """
         from tpsolve.nn import HardThreshold
 
+        self._check_targets(targets)
+        used = self._separating(targets) if weights is None else weights
+        if not torch.equal(self.from_weights(used), targets.reshape(self.n_vars).double()):
+            if weights is not None:
+                raise ArgumentError("weights", "weights that give other targets", "weights that give `targets`")
+            raise ArgumentError("targets", "margins below the rounding of float64", "targets that float64 weights give")
         modules: list[nn.Module] = []
+        for weight, bias in used:
+            units, features = weight.shape
+            linear = nn.Linear(features, units, device=self.device, dtype=torch.float64)
+            linear.load_state_dict({"weight": weight, "bias": bias})
+            modules += [linear, HardThreshold()]
+        return nn.Sequential(*modules)
+
+    def _separating(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        layers = []
         for number, certificate in enumerate(self.certificates(targets)):
             if not bool((certificate.status > 0).all()):
                 unit = int((certificate.status <= 0).nonzero()[0, 0])
                 raise ArgumentError(
                     "targets", f"unit {unit} of layer {number} not separable", "targets of finite objective"
                 )
-            units, features = certificate.weight.shape
-            linear = nn.Linear(features, units, device=self.device, dtype=torch.float64)
-            linear.load_state_dict({"weight": certificate.weight, "bias": certificate.bias})
-            modules += [linear, HardThreshold()]
-        network = nn.Sequential(*modules)
-        if not torch.equal(self.from_network(network), targets.reshape(self.n_vars).double()):
-            raise ArgumentError("targets", "margins below the rounding of float64", "targets that float64 weights give")
-        return network
+            layers.append((certificate.weight, certificate.bias))
+        return layers
 
     def predict(self, outputs: Tensor) -> list[Any]:
         """Labels of `outputs (K, outputs)` in {-1, +1}; None where they name no class."""

@@ -215,11 +215,12 @@ class CircuitSearch:
             master.add(self._cut(self.added[self._told :]))
             self._told = len(self.added)
             left = None if steps is None else steps - master.conflicts
-            answer = master.solve(self.upper, left, self._interrupted)
+            answer = master.solve(self.upper, left, self.interrupted)
             if not isinstance(answer, np.ndarray) or not self._separate(answer):
                 return answer
 
-    def _interrupted(self) -> bool:
+    def interrupted(self) -> bool:
+        """Whether time is up, or the callback has asked to stop; it is told of the search."""
         self.report.pulse()
         return self.report.asked or self.report.seconds_left <= 0
 

@@ -15,8 +15,8 @@ from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.search.circuit_search import CircuitSearch, Master
 from tpsolve.search.cp_sat_master import CpSatMaster
-from tpsolve.search.network_formula import common_measure
-from tpsolve.search.prefer import PREFERENCES, check_preference, fewest_units, widest
+from tpsolve.search.network_formula import MOST_COUNTED, common_measure, trivial_cost
+from tpsolve.search.prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
 from tpsolve.search.sat_master import SatMaster
 from tpsolve.spins import check_count
 
@@ -50,7 +50,8 @@ class Circuits(Solver):
 
     Args:
         engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat;
-            auto: glucose4 if python-sat is installed, else cp-sat.
+            auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
+            multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
         drawn: circuits drawn at random at the start.
         cuts: most circuits added for one column at a time.
@@ -58,9 +59,12 @@ class Circuits(Solver):
             It ends sooner if it has found nothing better for long.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
-            layer (margin); or those of the fewest units, the others being -1 at all points and without effect
-            (units). Decided once the optimum is proved, in the time that is left: `stats["preferred"]` is the
-            margin or the number of units, and `stats["preference_proved"]` says whether it is proved to be the best.
+            layer (margin); those of the fewest units, the others being -1 at all points and without effect
+            (units); or, where all inputs are whole numbers, those whose units of the first hidden layer have whole
+            weights of which the largest is least, biases aside (weights). Decided once the optimum is proved, in
+            the time that is left: `stats["preferred"]` is the margin, the number of units or the largest weight, and
+            `stats["preference_proved"]` says whether it is proved to be the best. `stats["weights"]` holds
+            the whole weights of all layers, for `NetworkProblem.network`.
     """
 
     engine: str = "auto"
@@ -118,6 +122,13 @@ class Circuits(Solver):
                 f"weights that are multiples of one number, at most {LARGEST_TOTAL} of them, for {self.name}",
                 "Round the weights, to three digits for example.",
             )
+        if self.engine in SAT_ENGINES and (cost := trivial_cost(problem)) > MOST_COUNTED:
+            raise TooLargeError(
+                "problem",
+                f"up to {cost} errors, or common measures of the weights, to count",
+                f"at most {MOST_COUNTED} for engine={self.engine}",
+                "Use engine=cp-sat, or round the weights to fewer digits.",
+            )
         if self.engine in SAT_ENGINES and not sat_installed():
             raise MissingLibraryError(f"engine={self.engine}", "python-sat", "python-sat")
 
@@ -125,7 +136,7 @@ class Circuits(Solver):
         assert isinstance(problem, NetworkProblem)
         engine = self.engine
         if engine == "auto":
-            engine = "glucose4" if sat_installed() else "cp-sat"
+            engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
         search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
         with ExitStack() as opened:
             cores = (os.cpu_count() or 1) if self.workers is None else self.workers
@@ -133,7 +144,7 @@ class Circuits(Solver):
             model = search.formula.count, list(search.clauses()), search.costs
             made: list[Master]
             if engine == "cp-sat":
-                made = [CpSatMaster(*model, workers) for workers in ([1] if one else [1, cores - 1])]
+                made = [CpSatMaster(*model, search.upper, workers) for workers in ([1] if one else [1, cores - 1])]
             else:
                 engines = [engine, "minisat22" if engine == "glucose4" else "glucose4"]
                 made = [SatMaster(name, *model, search.upper) for name in (engines[:1] if one else engines)]
@@ -144,10 +155,12 @@ class Circuits(Solver):
             if search.closed and self.solutions > 1:
                 report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
             if search.closed and self.prefer != "any":
-                decide = widest if self.prefer == "margin" else fewest_units
+                decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
                 preferred = decide(search, masters[0], budget.steps)
                 search.replace(preferred.targets)
                 report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
+                if preferred.weights is not None:
+                    report.stats["weights"] = preferred.weights
             report.steps = sum(master.conflicts for master in masters)
         report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
 

@@ -18,6 +18,8 @@ import numpy as np
 from tpsolve.problems import NetworkProblem
 
 Clause = list[int]
+MOST_COUNTED = 1000
+"""Costs up to which `totalizer` counts with fewer than a million clauses."""
 
 
 class NetworkFormula:
@@ -155,6 +157,12 @@ def common_measure(problem: NetworkProblem) -> Fraction:
     weights = {Fraction(value) for value in problem.counts.unique().tolist()}
     below = math.lcm(*(weight.denominator for weight in weights))
     return Fraction(math.gcd(*(int(weight * below) for weight in weights)) or below, below)
+
+
+def trivial_cost(problem: NetworkProblem) -> int:
+    """What the best constant network costs above what is always paid, in multiples of `common_measure`."""
+    extra = Fraction(problem.counts.amax(1).sum().item()) - Fraction(problem.counts.sum(0).max().item())
+    return round(extra / common_measure(problem))
 
 
 def asummable(inputs: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

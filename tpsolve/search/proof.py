@@ -61,7 +61,8 @@ class Proof:
         """
         if "circuits" not in result.stats:
             raise NotAcceptedError("result", f"a result of {result.stats.get('solver')}", "a result of circuits")
-        linear = [m for m in problem.network(result.targets) if isinstance(m, torch.nn.Linear)]
+        network = problem.network(result.targets, result.stats.get("weights"))
+        linear = [m for m in network if isinstance(m, torch.nn.Linear)]
         circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
         learned = (c for row in circuits.tolist() for c in formula.circuit(*_samples_and_signs(row)))
         labels = [problem.classes[k] for k in problem.index.tolist()]
