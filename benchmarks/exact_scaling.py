@@ -2,7 +2,8 @@
 
 `python -m benchmarks.exact_scaling suite`: 40-odd instances, every solver, 60 seconds each; hours.
 `python -m benchmarks.exact_scaling known`: the ten instances of the suite with values from elsewhere.
-`python -m benchmarks.exact_scaling open`: the open instances, 10 minutes each.
+`python -m benchmarks.exact_scaling open`: the open instances, 10 minutes each; proofs go to benchmarks/results/proofs.
+`python -m benchmarks.exact_scaling verify`: those proofs, checked whole, the bounds by another engine.
 `python -m benchmarks.exact_scaling adam`: ColumnSearch against 200 restarts of Adam with ten times the time.
 `python -m benchmarks.exact_scaling table`: what the rows say; writes docs/best-known.md.
 
@@ -29,8 +30,11 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
 from tpsolve.search import find_solver
+from tpsolve.search.proof import Proof, load_proof
+from tpsolve.search.verify_proof import verify_proof
 
 ROWS = RESULTS / "exact_scaling.jsonl"
+PROOFS = RESULTS / "proofs"
 PAGE = Path(__file__).parents[1] / "docs" / "best-known.md"
 SOLVERS = ("circuits", "dichotomies", "column-search", "weight-box:workers=2", "big-m")
 EXACT, BASELINES = ("circuits", "dichotomies"), ("weight-box:workers=2", "big-m")
@@ -108,11 +112,24 @@ def measure(table: str, units: int, name: str, seconds: float) -> dict[str, Any]
         result = solve(problem, find_solver(name), budget=Budget(seconds=seconds))
     except TpsolveError as error:
         return {**row, "failure": str(error), "seconds": time.perf_counter() - started}
+    if (table, units) in OPEN and result.optimal.all() and "circuits" in result.stats:
+        PROOFS.mkdir(parents=True, exist_ok=True)
+        Proof.of(problem, result, {"table": table}).save(PROOFS / f"{table}-h{units}.npz")
     note = result.stats["notes"].get(0, "")
     row |= {"objective": result.objective.item(), "bound": result.bound.item(), "status": result.status.value}
     # A baseline is done when its box is, whatever that proves.
     boxed = "(optimal)" in note or (name == "big-m" and result.stats["seconds"] < 0.98 * seconds)
     return {**row, "finished": bool(result.optimal) or boxed, "seconds": result.stats["seconds"], "note": note}
+
+
+def verify(seconds: float) -> None:
+    """Check every saved proof, its bound for at most so many seconds."""
+    for path in sorted(PROOFS.glob("*.npz")):
+        proof = load_proof(path)
+        started = time.perf_counter()
+        for finding in verify_proof(proof, *make_table(proof.about["table"]), seconds=seconds):
+            verdict = {True: "holds", False: "FAILS", None: "open"}[finding.holds]
+            print(f"{path.stem}: {finding.part} {verdict}: {finding.words} ({time.perf_counter() - started:.1f} s)")
 
 
 def adam(seconds: float) -> None:
@@ -169,7 +186,7 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("suite", "known", "open", "adam", "table"))
+    parser.add_argument("what", choices=("suite", "known", "open", "verify", "adam", "table"))
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--only", default="")
@@ -178,6 +195,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.what == "table":
         table(given.seconds or 60.0)
+    elif given.what == "verify":
+        verify(given.seconds or 3600.0)
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:

@@ -1,4 +1,4 @@
-"""The small rows of docs/best-known.md, proved again."""
+"""The small rows of docs/best-known.md, proved again; the saved proofs of large ones, but for their bounds."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,10 @@ import pytest
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.problems import make_table
 from tpsolve.search import Dichotomies
+from tpsolve.search.proof import load_proof
+from tpsolve.search.verify_proof import verify_proof
 
+PROOFS = sorted((Path(__file__).parents[1] / "benchmarks" / "results" / "proofs").glob("*.npz"))
 PAGE = Path(__file__).parents[1] / "docs" / "best-known.md"
 SMALL = ("parity-3", "random-2-16", "random-2-24", "random-2-32", "random-2-40")
 
@@ -26,3 +29,15 @@ def test_small_rows_are_proved_again():
     for table, units, errors, bound in rows():
         result = solve(NetworkProblem(*make_table(table), widths=[units]), Dichotomies(), budget=Budget(seconds=60))
         assert (result.objective.item(), result.bound.item()) == (errors, bound), f"{table}, {units} units"
+
+
+@pytest.mark.parametrize("path", PROOFS, ids=[path.stem for path in PROOFS])
+def test_weights_and_circuits_of_saved_proofs_hold(path: Path):
+    proof = load_proof(path)
+    findings = verify_proof(proof, *make_table(proof.about["table"]), seconds=0.1)
+    assert {finding.part: finding.holds for finding in findings[:-1]} == dict.fromkeys(
+        ("data", "weights", "circuits", "clauses"), True
+    )
+    assert findings[-1].part == "bound"
+    assert findings[-1].holds is not False, "refuted by nothing within so short a time, or proved"
+    assert proof.objective == proof.bound
