@@ -9,7 +9,7 @@
 
 Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
 `--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run. A row
-holds its limit; `table --seconds` counts rows of that limit, and those of other limits are other rows.
+holds its limit; `table --seconds` compares solvers on the rows of that limit, and those of other limits are other rows.
 About 15 minutes: `suite --seconds 10 --solvers circuits,dichotomies,weight-box:workers=2,big-m`, and then
 `table --seconds 10`.
 """
@@ -37,7 +37,7 @@ ROWS = RESULTS / "exact_scaling.jsonl"
 PROOFS = RESULTS / "proofs"
 PAGE = Path(__file__).parents[1] / "docs" / "best-known.md"
 SOLVERS = ("circuits", "dichotomies", "column-search", "weight-box:workers=2", "big-m")
-EXACT, BASELINES = ("circuits", "dichotomies"), ("weight-box:workers=2", "big-m")
+
 
 KNOWN_TABLE = (
     ("parity-4", 3),
@@ -143,29 +143,16 @@ def adam(seconds: float) -> None:
 
 
 def table(limit: float) -> None:
-    """Counts, PAR-2 geometric means, ratios to WeightBox row by row; the page of best known values."""
+    """Write docs/best-known.md from the rows: what is known, and how far each solver gets within the limit."""
     rows = [row for row in read() if "kind" not in row]
     if not rows:
         raise SystemExit(f"{ROWS}: no rows yet")
-    suite = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == limit and "objective" in r}
-    print(f"rows with a limit of {limit:g} s")
-    for name in dict.fromkeys(solver for _, _, solver in suite):
-        own = [suite.get((t, u, name)) for t, u in SUITE if any((t, u) == key[:2] for key in suite)]
-        par2 = [r["seconds"] if r and r["finished"] else 2 * limit for r in own]
-        proved = sum(r["status"] == "optimal" for r in own if r)
-        mean = math.exp(float(np.mean(np.log(np.maximum(par2, 1e-3)))))
-        print(f"{name:22} proved {proved} of {len(own)}, geometric mean with PAR-2 {mean:.3g} s")
-    for t, u in KNOWN_TABLE:
-        box = suite.get((t, u, "weight-box:workers=2"))
-        if box is None:
-            continue
-        for name in (*EXACT, "circuits:engine=cp-sat"):
-            if (row := suite.get((t, u, name))) and row["finished"]:
-                print(f"{t}/{u} {name}: {row['seconds']:.3g} s, {row['seconds'] / box['seconds']:.3g} of weight-box")
-    PAGE.write_text("\n".join(_page(rows)) + "\n")
+    text = "\n".join([*_known(rows), *_race(rows, limit), *_ratios(rows)]) + "\n"
+    PAGE.write_text(text)
+    print(text)
 
 
-def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
+def _known(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "# Best known values\n"
     yield "The fewest errors known of any real weights, the proved lower bound, who found each, and in what time."
     yield "Written from `benchmarks/results/exact_scaling.jsonl` by `python -m benchmarks.exact_scaling table`."
@@ -181,6 +168,67 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
                 f"| `{key[0]}` | {key[1]} | {best['objective']:g} | `{best['solver'].partition(':')[0]}` "
                 f"| {bound['bound']:g} | `{bound['solver'].partition(':')[0]}` | {bound['seconds']:.2g} |"
             )
+    saved = ", ".join(f"`{path.name}`" for path in sorted(PROOFS.glob("*.npz")))
+    if saved:
+        yield ""
+        yield f"Proofs of hard ones lie in `benchmarks/results/proofs`: {saved}."
+        yield "Another engine than the one that found them checks them: `python -m benchmarks.exact_scaling verify`."
+
+
+def _race(rows: list[dict[str, Any]], limit: float) -> Iterator[str]:
+    found = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == limit}
+    instances = [key for key in SUITE if any(key == row[:2] for row in found)]
+    if not instances:
+        return
+    yield "\n## How far each solver gets\n"
+    yield f"{len(instances)} instances of the suite, {limit:g} seconds and two workers each, one after the other."
+    yield "*Proved*: the optimum over all real weights. *Finished*: before the limit, whatever that proves; what is not"
+    yield "counts as twice the limit in the geometric mean (PAR-2)."
+    yield ""
+    yield "| solver | proved | finished | geometric mean, s | times the time of `circuits` where both finish |"
+    yield "|---|---:|---:|---:|---:|"
+    ours = {key: found.get((*key, "circuits")) for key in instances}
+    for name in dict.fromkeys(solver for _, _, solver in found):
+        own = {key: found.get((*key, name)) for key in instances}
+        done = {key: row for key, row in own.items() if row and row.get("finished")}
+        proved = sum(row.get("status") == "optimal" for row in own.values() if row)
+        seconds = [done[key]["seconds"] if key in done else 2 * limit for key in instances]
+        both = [
+            row["seconds"] / mine["seconds"] for key, row in done.items() if (mine := ours[key]) and mine["finished"]
+        ]
+        ratio = f"{_geometric(both):.3g}" if both and name != "circuits" else ""
+        yield f"| `{name}` | {proved} | {len(done)} | {_geometric(seconds):.3g} | {ratio} |"
+
+
+def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
+    columns = ("circuits", "circuits:engine=cp-sat", "dichotomies", "weight-box:workers=2")
+    here = {(r["table"], r["units"], r["solver"]): r for r in rows if r["limit"] == 60}
+    known = [key for key in KNOWN_TABLE if (*key, columns[-1]) in here]
+    if not known:
+        return
+    yield "\n## Against boxed weights, row by row\n"
+    yield "Seconds to the end within 60, and in brackets the same over those of `weight-box`, which proves less: no network"
+    yield "whose weights are whole numbers of at most 20 makes fewer errors. Two workers each."
+    yield ""
+    yield "| table | units | " + " | ".join(f"`{name.partition(':workers')[0]}`" for name in columns) + " |"
+    yield "|---|---:|" + "---:|" * len(columns)
+    for key in known:
+        cells = []
+        box = here[(*key, columns[-1])]["seconds"]
+        for name in columns:
+            row = here.get((*key, name))
+            if row is None or "objective" not in row:
+                cells.append("")
+            elif not row["finished"]:
+                cells.append("over 60")
+            else:
+                share = "" if name == columns[-1] else f" ({row['seconds'] / box:.2g})"
+                cells.append(f"{row['seconds']:.2g}{share}")
+        yield f"| `{key[0]}` | {key[1]} | " + " | ".join(cells) + " |"
+
+
+def _geometric(values: list[float]) -> float:
+    return math.exp(float(np.mean(np.log(np.maximum(values, 1e-3)))))
 
 
 def main() -> None:
