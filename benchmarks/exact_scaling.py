@@ -207,8 +207,8 @@ def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not known:
         return
     yield "\n## Against boxed weights, row by row\n"
-    yield "Seconds to the end within 60, and in brackets the same over those of `weight-box`, which proves less: no network"
-    yield "whose weights are whole numbers of at most 20 makes fewer errors. Two workers each."
+    yield "Seconds to the end within 60, and in brackets the same over those of `weight-box`, which proves less: no"
+    yield "network whose weights are whole numbers of at most 20 makes fewer errors. Two workers each."
     yield ""
     yield "| table | units | " + " | ".join(f"`{name.partition(':workers')[0]}`" for name in columns) + " |"
     yield "|---|---:|" + "---:|" * len(columns)
