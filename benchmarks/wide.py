@@ -179,7 +179,8 @@ def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
 
 def backward_of(setting: Setting) -> Callable[[nn.Module, Tensor, Tensor], float]:
     """What computes the gradients of one batch and returns its loss."""
-    loss_of = partial(cross_entropy, label_smoothing=setting.smooth)
+    # A search takes a loss that it knows: the cross-entropy itself.
+    loss_of = partial(cross_entropy, label_smoothing=setting.smooth) if setting.smooth else cross_entropy
 
     def closed_form(model: nn.Module, x: Tensor, y: Tensor) -> float:
         loss = loss_of(model(x), y)
