@@ -34,7 +34,11 @@ class CircuitPool:
         size = self._points.shape[1] + 2
         self.samples, self.signs = np.zeros((0, size), dtype=np.int32), np.zeros((0, size), dtype=np.int8)
         self._known: set[tuple[int, ...]] = set()
-        if size <= len(self._points):
+        self.draw(most)
+
+    def draw(self, most: int) -> None:
+        """Draw further circuits."""
+        if self.samples.shape[1] <= len(self._points):
             self._add(self._draw(np.arange(len(self._points)), most))
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from fractions import Fraction
 from itertools import permutations, product
@@ -26,6 +26,10 @@ from tpsolve.units import LeastSquares
 Master = SatMaster | CpSatMaster
 _LOCAL_STEPS = 200
 """Local search at the start of a budget in steps, where no clock may be read."""
+FIRST = 1000
+"""Circuits drawn at the start; easy problems need no more, and clauses take time to build."""
+EASY = 300
+"""Conflicts of a master after which all others are drawn."""
 _LEAST_PATIENCE = 0.5
 _PATIENCE = 4
 """Local search ends after so many seconds at least, and so many times those of its last gain."""
@@ -42,10 +46,11 @@ class CircuitSearch:
     def __init__(self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int):
         self.problem, self.report, self._cuts = problem, report, cuts
         self.formula = NetworkFormula(problem)
-        self.pool = CircuitPool(problem.inputs, drawn, generator)
+        self.pool = CircuitPool(problem.inputs, min(drawn, FIRST), generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
         self.lower, self.upper = 0, 0
+        self._left = max(0, drawn - FIRST)
         self.added = list(range(len(self.pool)))
         self._used, self._lock, self._ended, self._generator = set(self.added), threading.RLock(), False, generator
         self._told = 0
@@ -127,6 +132,11 @@ class CircuitSearch:
         known = len(self.added)
         while not self.closed and not ended():
             with self._lock:
+                if self._left and master.conflicts >= EASY:
+                    known_before = len(self.pool)
+                    self.pool.draw(self._left)
+                    self._use(range(known_before, len(self.pool)))
+                    self._left = 0
                 fresh, known = self.added[known:], len(self.added)
                 limit = self.lower if rising else self.upper - 1
             master.add(self._cut(fresh))
@@ -162,10 +172,14 @@ class CircuitSearch:
         found: list[int] = []
         for column in np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1).T:
             found += self.pool.violated(column, self._cuts)
-        fresh = [row for row in dict.fromkeys(found) if row not in self._used]
+        self._use(dict.fromkeys(found))
+        return found
+
+    def _use(self, rows: Iterable[int]) -> None:
+        """Add circuits that the masters don't have yet."""
+        fresh = [row for row in rows if row not in self._used]
         self._used.update(fresh)
         self.added += fresh
-        return found
 
     def _cut(self, rows: list[int]) -> Iterator[Clause]:
         for row in rows:

@@ -251,7 +251,8 @@ def improve_columns(
     All dichotomies are compared where they are few, else those on lines.
     """
     tables = output_tables(problem, "column search")
-    if hyperplanes(problem) <= FEW_HYPERPLANES:
+    # Each takes the longer the more points it goes through.
+    if hyperplanes(problem) <= FEW_HYPERPLANES / 2 ** max(0, problem.inputs.shape[1] - 4):
         hood: Neighbourhood = Listed(problem, tables, generator, dichotomies(problem.inputs))
     else:
         hood = Lines(problem, tables, generator)

@@ -13,11 +13,18 @@ from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
 from tpsolve.search.lines import best_on_lines
 from tpsolve.spins import check_count, sign
+from tpsolve.units import Logistic
 
 LINES = 12
 """Directions of one unit at a time, a third of each kind."""
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""
+FITTED = 0.25
+"""How often one direction of a unit of the first layer leads to the weights of a convex learner."""
+FIT = Budget(steps=15)
+"""Of that learner."""
+ANEW = 0.25
+"""How often a copy that stopped improving is drawn anew as a whole."""
 NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
 
@@ -30,7 +37,9 @@ class LineSearch(Solver):
     forward passes. Along a line through the unit's weights each point's output changes once, so one sort
     and one cumulative sum give the errors of *every* column on the line, and the best is taken. Directions
     are random, along the gradient of what the outputs are worth smoothed over a random width, or such
-    that the nearest points stay on their side. Copies of the network that stop improving have some units drawn anew.
+    that the nearest points stay on their side; in the first layer now and then one that leads to a logistic
+    unit, which learns what each output is worth: a convex problem. Copies of the network that stop improving
+    have some units drawn anew, or all.
 
     It starts from the network that another solver finds, by default a surrogate gradient: that is strong where
     features are many, this where each error counts. Any number of layers and classes. It proves nothing.
@@ -45,7 +54,7 @@ class LineSearch(Solver):
     """
 
     first: str = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
-    share: float = 0.4
+    share: float = 0.2
     first_steps: int = 300
     copies: int = 16
 
@@ -160,23 +169,36 @@ class _Search:
         below = below.expand(len(w), -1, -1)
         z = (below @ w[..., None])[..., 0]
         directions = self._directions(below, w, z, residual)
+        if d == 0 and self._random(1) < FITTED:
+            directions[:, 0] = self._fitted(residual) - w
         slope = directions @ below.mT
         noise = 0.5 * self._random(*slope.shape[:2], slope.shape[2] + 1)
         state[d][:, j] = best_on_lines(w, z, directions, slope, residual, noise)
 
+    def _fitted(self, residual: Tensor) -> Tensor:
+        """Weights `(R, n + 1)` of length 1 of logistic units that learn what is worth more at each point."""
+        worth = residual.abs() / residual.abs().amax(1, keepdim=True).clamp(min=1e-300)
+        l2 = 10.0 ** float(-2 - 5 * self._random(1))
+        inputs, targets = self.inputs[0, :, :-1], sign(residual.T)
+        fit = Logistic(l2=l2).fit(inputs, targets, worth.T, budget=FIT, generator=self.generator)
+        weights = torch.cat([fit.weight, fit.bias[:, None]], dim=1).double()
+        return weights / weights.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
     def kick(self, state: list[Tensor], best: list[Tensor], champion: int, where: Tensor) -> None:
-        """Networks `where (R,)` go back to the best network, or to their own best, and have some units drawn anew."""
+        """Networks `where (R,)` go back to the best, or to their own best, and have some or all units drawn anew."""
         shared = where & (self._random(len(where)) < 0.5)
+        anew = where & (self._random(len(where)) < ANEW)
         for d, weight in enumerate(state):
             weight[where] = best[d][where]
             weight[shared] = best[d][champion]
-            if d < len(state) - 1:
-                fresh = self._drawn(d, weight)
-                swap = where[:, None] & (self._random(*weight.shape[:2]) < 1.5 / len(self.units))
-                weight[:] = torch.where(swap[..., None], fresh, weight)
+            fresh = self._drawn(d, weight, torch.where(anew, 0.0, 0.5))
+            swap = where[:, None] & (self._random(*weight.shape[:2]) < 1.5 / len(self.units)) | anew[:, None]
+            if d == len(state) - 1:
+                swap &= anew[:, None]
+            weight[:] = torch.where(swap[..., None], fresh, weight)
 
-    def _drawn(self, d: int, weight: Tensor) -> Tensor:
-        """Hyperplanes between random points, or near what was there: `(R, units, n + 1)` of length 1."""
+    def _drawn(self, d: int, weight: Tensor, stay: Tensor) -> Tensor:
+        """Hyperplanes between random points, or with chance `stay (R,)` near what was there: `(R, units, n + 1)`."""
         normal = self._normal(*weight.shape)
         if d == 0:
             points = self.inputs[0]
@@ -184,7 +206,7 @@ class _Search:
             anchor = points[drawn.long()].mean(-2)
             normal[..., -1] = -(normal[..., :-1] * anchor[..., :-1]).sum(-1)
         near = weight + self._normal(*weight.shape) * 0.5 / math.sqrt(weight.shape[-1])
-        fresh = torch.where(self._random(*weight.shape[:2], 1) < 0.5, normal, near)
+        fresh = torch.where(self._random(*weight.shape[:2], 1) < stay[:, None, None], near, normal)
         return fresh / fresh.norm(dim=-1, keepdim=True)
 
     def _directions(self, below: Tensor, w: Tensor, z: Tensor, residual: Tensor) -> Tensor:
