@@ -17,6 +17,7 @@ from tpsolve import Budget, NetworkProblem, Progress, Status, solve
 from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
 from tpsolve.search import Circuits, circuits
 from tpsolve.search.circuit_pool import CircuitPool
+from tpsolve.search.circuit_search import local_searches
 from tpsolve.search.cp_sat_master import CpSatMaster
 from tpsolve.search.network_formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.units.null_vectors import exact_circuit, null_vectors
@@ -146,6 +147,28 @@ def test_equal_seeds_and_steps_give_equal_results(engine: str, units: int, steps
     assert runs[0].bound.item() < runs[0].objective.item(), "cut short, so that the steps matter"
 
 
+def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (300, 20)).astype(float)
+    y = np.where(x @ rng.normal(size=20) + 0.5 * rng.normal(size=300) > 0, 1, -1)
+    with_one = np.concatenate([x, np.ones((300, 1))], axis=1)
+    fit = with_one @ np.linalg.lstsq(with_one, y, rcond=None)[0]
+    errors = int((np.where(fit >= 0, 1, -1) != y).sum())
+    assert 0 < errors < 100
+    problem = NetworkProblem(x, y, [2])
+    for solver in ("column-search", Circuits()):
+        result = solve(problem, solver, budget=Budget(steps=1), generator=seed())
+        assert result.objective.item() <= errors
+
+
+def test_local_searches_by_shape():
+    x, y = random_table(9, 12)
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ["column-search"]
+    assert local_searches(NetworkProblem(x, y, [2])) == ["column-search", "line-search"]
+    assert local_searches(NetworkProblem(x, y, [2, 2])) == ["line-search"]
+    assert local_searches(NetworkProblem(x[:, :8], np.arange(12) % 3, [2])) == []
+
+
 def test_bound_rises_from_the_start_and_is_heard():
     heard: list[Progress] = []
     problem = NetworkProblem(*random_table(2, 40), [4])
@@ -169,7 +192,7 @@ def test_a_failure_in_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("from the second worker")
 
-    monkeypatch.setattr("tpsolve.search.circuit_search.improve_columns", fail)
+    monkeypatch.setattr("tpsolve.search.column_search.improve_columns", fail)
     with pytest.raises(RuntimeError, match="from the second worker"):
         solve(NetworkProblem(*random_table(2, 80), [4]), Circuits(workers=2), budget=Budget(seconds=30))
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tpsolve.errors import ContradictionError
 from tpsolve.problems import NetworkProblem
+from tpsolve.result import Budget
 from tpsolve.search.base import Report
 from tpsolve.search.circuit_pool import CircuitPool
-from tpsolve.search.columns import improve_columns
 from tpsolve.search.cp_sat_master import CpSatMaster
 from tpsolve.search.cp_sat_run import POLL_SECONDS
 from tpsolve.search.network_formula import Clause, NetworkFormula, common_measure
@@ -24,12 +24,14 @@ from tpsolve.spins import from_bits, sign
 from tpsolve.units import LeastSquares
 
 Master = SatMaster | CpSatMaster
-_LOCAL_STEPS = 200
-"""Local search at the start of a budget in steps, where no clock may be read."""
+MANY_FEATURES = 8
+"""With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 FIRST = 1000
 """Circuits drawn at the start; easy problems need no more, and clauses take time to build."""
 EASY = 300
 """Conflicts of a master after which all others are drawn."""
+_LOCAL_STEPS = 50
+"""Of each local search at the start of a budget in steps, where no clock may be read."""
 _LEAST_PATIENCE = 0.5
 _PATIENCE = 4
 """Local search ends after so many seconds at least, and so many times those of its last gain."""
@@ -46,6 +48,8 @@ class CircuitSearch:
     def __init__(self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int):
         self.problem, self.report, self._cuts = problem, report, cuts
         self.formula = NetworkFormula(problem)
+        # A circuit of many points forbids next to nothing, and takes long to work out.
+        drawn = 0 if has_many_features(problem) else drawn
         self.pool = CircuitPool(problem.inputs, min(drawn, FIRST), generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
@@ -92,7 +96,7 @@ class CircuitSearch:
         """
         first, *others = masters
         if steps is not None or not others:
-            self.improve(local / 4, _LOCAL_STEPS if steps is not None else None)
+            self.improve(local / 4, None if steps is None else _LOCAL_STEPS)
             self._work(first, True, steps, self._pulse)
             return
 
@@ -115,9 +119,14 @@ class CircuitSearch:
             future.result()
 
     def improve(self, seconds: float, steps: int | None) -> None:
-        """Local search over the columns of the one hidden layer: for so long, or so many steps, or until the end."""
-        if len(self.problem.layers) == 2 and self.problem.layers[1] == 1:
-            improve_columns(self.problem, _Relay(self, steps), self._generator, seconds=seconds)
+        """Local search for so long, or with `steps` for so many: `local_searches`, which share the seconds equally."""
+        from tpsolve.search.registry import find_solver
+
+        names = local_searches(self.problem)
+        for name in names:
+            if (seconds > 0 or steps is not None) and not self.halted():
+                budget = Budget(seconds / len(names)) if steps is None else Budget(steps=steps)
+                find_solver(name).run(self.problem, budget, self._generator, _Relay(self, budget))
 
     def halted(self) -> bool:
         """Whether the search is over: closed, out of time, or told to stop."""
@@ -133,10 +142,7 @@ class CircuitSearch:
         while not self.closed and not ended():
             with self._lock:
                 if self._left and master.conflicts >= EASY:
-                    known_before = len(self.pool)
-                    self.pool.draw(self._left)
-                    self._use(range(known_before, len(self.pool)))
-                    self._left = 0
+                    self._draw_rest()
                 fresh, known = self.added[known:], len(self.added)
                 limit = self.lower if rising else self.upper - 1
             master.add(self._cut(fresh))
@@ -174,6 +180,12 @@ class CircuitSearch:
             found += self.pool.violated(column, self._cuts)
         self._use(dict.fromkeys(found))
         return found
+
+    def _draw_rest(self) -> None:
+        before = len(self.pool)
+        self.pool.draw(self._left)
+        self._use(range(before, len(self.pool)))
+        self._left = 0
 
     def _use(self, rows: Iterable[int]) -> None:
         """Add circuits that the masters don't have yet."""
@@ -252,22 +264,33 @@ class CircuitSearch:
                 yield [-literal for column in literals for literal in column] + [-name for name in names]
 
 
+def local_searches(problem: NetworkProblem) -> list[str]:
+    """The solvers that look for a first network: column search where it applies, then line search of many features."""
+    first = ["column-search"] if problem.layers[1:] == (1,) else []
+    return [*first, "line-search"] if has_many_features(problem) else first
+
+
+def has_many_features(problem: NetworkProblem) -> bool:
+    """More than `MANY_FEATURES`."""
+    return problem.inputs.shape[1] > MANY_FEATURES
+
+
 class _Relay(Report):
     """The report that a local search beside other workers sees; it ends when a gain is long ago."""
 
-    def __init__(self, search: CircuitSearch, steps: int | None):
-        super().__init__(search.problem, search.report.budget, None)
-        self._search, self._left = search, math.inf if steps is None else steps
-        self._gained = 0.0
+    def __init__(self, search: CircuitSearch, budget: Budget):
+        super().__init__(search.problem, budget, None)
+        self._search = search
+        self._gained = math.inf
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
         before = self._search.upper
         self._search.offer(targets[0])
-        if self._search.upper < before:
+        if self._search.upper < before or math.isinf(self._gained):
             self._gained = self.seconds
 
     def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
-        self._left -= 1
         patience = max(_LEAST_PATIENCE, _PATIENCE * self._gained)
-        tired = math.isinf(self._left) and self.seconds > patience
-        return tired or self._left < 0 or self._search.halted()
+        tired = self.budget.steps is None and self.seconds > min(patience, self.budget.seconds or math.inf)
+        self.stopped = self.stopped or tired or self._search.halted()
+        return self.stopped

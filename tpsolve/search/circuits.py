@@ -13,7 +13,7 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.result import Budget
 from tpsolve.search.base import Report, Solver
-from tpsolve.search.circuit_search import CircuitSearch, Master
+from tpsolve.search.circuit_search import CircuitSearch, Master, local_searches
 from tpsolve.search.cp_sat_master import CpSatMaster
 from tpsolve.search.network_formula import MOST_COUNTED, common_measure, trivial_cost
 from tpsolve.search.prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
@@ -40,7 +40,8 @@ class Circuits(Solver):
     proved already: a refuted limit raises the bound, targets that the oracle accepts are optimal. A second
     worker looks for one error fewer than the best known.
 
-    Incumbents come from a local search over columns first. Weights of samples must be multiples of one
+    Incumbents come from local searches first: over columns, for two classes and one hidden layer, and with more than
+    8 features along lines from a surrogate gradient's network. Weights of samples must be multiples of one
     number, at most 2^20 of them in all. Truth tables limit the widths: 8 units in a hidden layer that one
     unit reads, 6 if several do.
 
@@ -53,7 +54,7 @@ class Circuits(Solver):
             auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
             multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: circuits drawn at random at the start.
+        drawn: circuits drawn at random at the start; none with more than 8 features, where they forbid too little.
         cuts: most circuits added for one column at a time.
         local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
             It ends sooner if it has found nothing better for long.
@@ -95,6 +96,8 @@ class Circuits(Solver):
             raise ArgumentError("prefer", self.prefer, "any, where several solutions are listed")
 
     def check(self, problem: Problem) -> None:
+        from tpsolve.search.registry import find_solver
+
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
         for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
@@ -106,6 +109,8 @@ class Circuits(Solver):
                     f"at most {most} where {units} read them, for {self.name}",
                     "Use ColumnSearch() for good networks without a proof.",
                 )
+        for name in local_searches(problem):
+            find_solver(name).check(problem)
         check_preference(problem, self.prefer)
         clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
         if clauses > MOST_CLAUSES:

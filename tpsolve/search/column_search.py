@@ -47,4 +47,4 @@ class ColumnSearch(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
-        improve_columns(problem, report, generator, restarts=self.restarts, counted=True)
+        improve_columns(problem, report, generator, restarts=self.restarts)

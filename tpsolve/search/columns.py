@@ -11,7 +11,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search.base import Report
 from tpsolve.search.lines import best_on_lines
 from tpsolve.search.tables import OutputTables, code_sums, codes, output_tables
-from tpsolve.units import dichotomies
+from tpsolve.units import LeastSquares, dichotomies
 from tpsolve.units.verification import separates
 
 FEW_HYPERPLANES = 100_000
@@ -169,6 +169,10 @@ class Lines(Neighbourhood):
 
     def start(self, restarts: int) -> Restarts:
         weights = self._through_points(restarts, self.units)
+        # In half of them one unit begins with a fit to the labels: random hyperplanes are far off if features are many.
+        labels, price = torch.where(self.gain > 0, 1.0, -1.0)[:, None], self.gain.abs()[:, None]
+        fitted = LeastSquares().fit(self.points[:, :-1], labels, price)
+        weights[::2, 0] = torch.cat([fitted.weight[0], fitted.bias]).double()
         state = Restarts(self._outputs(weights), weights, self.rows(1, restarts), self.draw(restarts))
         self.fit_tables(state)
         return state
@@ -236,16 +240,7 @@ class Lines(Neighbourhood):
         return drawn.to(self.device)
 
 
-def improve_columns(
-    problem: NetworkProblem,
-    report: Report,
-    generator: torch.Generator,
-    *,
-    restarts: int = 32,
-    seconds: float = math.inf,
-    steps: int | None = None,
-    counted: bool = False,
-) -> None:
+def improve_columns(problem: NetworkProblem, report: Report, generator: torch.Generator, *, restarts: int) -> None:
     """Search the columns of `problem`, two classes and one hidden layer of at most 10 units, as `search_columns`.
 
     All dichotomies are compared where they are few, else those on lines.
@@ -256,7 +251,7 @@ def improve_columns(
         hood: Neighbourhood = Listed(problem, tables, generator, dichotomies(problem.inputs))
     else:
         hood = Lines(problem, tables, generator)
-    search_columns(hood, report, restarts=restarts, seconds=seconds, steps=steps, counted=counted)
+    search_columns(hood, report, restarts=restarts, counted=True)
 
 
 def search_columns(
@@ -264,17 +259,15 @@ def search_columns(
     report: Report,
     *,
     restarts: int,
-    seconds: float = math.inf,
     steps: int | None = None,
     counted: bool = False,
 ) -> None:
     """Improve `restarts` networks side by side, and offer the best, until the report stops.
 
     Args:
-        seconds, steps: the most to spend.
+        steps: the most to spend; None: what the report allows.
         counted: whether each step is one of the report's budget.
     """
-    until = report.seconds + seconds
     state = hood.start(restarts)
     best, level = state.copy(), state.score.clone()
     stale, offered, turn = torch.zeros_like(state.table), -math.inf, 0
@@ -282,7 +275,7 @@ def search_columns(
         best.keep(state, state.score > best.score)
         offered = _offer(hood, best, offered, report)
         stopped = report.step() if counted else report.pulse()
-        if stopped or report.seconds >= until or turn == steps:
+        if stopped or turn == steps:
             return
         hood.step(state, turn % hood.units)
         turn += 1

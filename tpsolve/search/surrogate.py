@@ -1,5 +1,6 @@
 """Surrogate: small networks trained by a surrogate gradient, many restarts at once."""
 
+import importlib
 import math
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ class Surrogate(Solver):
             value = getattr(self, setting)
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ArgumentError(setting, value, "a positive number")
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        # The first optimizer of a process loads this, which takes a second: here it is not charged to the budget.
+        importlib.import_module("torch._dynamo")
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
