@@ -14,7 +14,7 @@ from tpsolve.compare.digits import load_digits
 from tpsolve.problems import Instance, NetworkProblem
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
-SECONDS = 10.0
+SECONDS = 5.0
 SEEDS = (0, 1)
 POINTS = 600
 SOLVERS = (
