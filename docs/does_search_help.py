@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean
-from tpsolve.compare.plots import COLOURS, save_all
+from tpsolve.compare.plots import COLOURS
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -156,7 +156,7 @@ def middle() -> str:
         axes.set_yscale("symlog", linthresh=1)
         axes.set_title(task)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    save_all({"middle": figure}, HERE / "images")
+    figure.savefig(HERE / "images/middle.svg")
     return "\n".join([*lines, "", "![Training errors against hidden units](images/middle.svg)"])
 
 
@@ -237,7 +237,7 @@ def _draw_narrow(rows: list[Row], least: dict[str, float], solvers: list[str]) -
     axes.set_xscale("log")
     axes.set_yscale("log")
     figure.legend(loc="outside lower center", frameon=False)
-    save_all({"narrow": figure}, HERE / "images")
+    figure.savefig(HERE / "images/narrow.svg")
 
 
 def _dress(axes: Axes, below: str, beside: str) -> None:

@@ -26,9 +26,9 @@ from tpsolve.units import LeastSquares
 Master = SatMaster | CpSatMaster
 MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
-FIRST = 1000
-"""Circuits drawn at the start; easy problems need no more, and clauses take time to build."""
-EASY = 300
+FIRST = 2
+"""Circuits drawn at the start, times the square of the points: easy problems of few points need no more."""
+EASY = 3000
 """Conflicts of a master after which all others are drawn."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
@@ -50,11 +50,12 @@ class CircuitSearch:
         self.formula = NetworkFormula(problem)
         # A circuit of many points forbids next to nothing, and takes long to work out.
         drawn = 0 if has_many_features(problem) else drawn
-        self.pool = CircuitPool(problem.inputs, min(drawn, FIRST), generator)
+        first = min(drawn, FIRST * len(problem.inputs) ** 2)
+        self.pool = CircuitPool(problem.inputs, first, generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
         self.lower, self.upper = 0, 0
-        self._left = max(0, drawn - FIRST)
+        self._left = drawn - first
         self.added = list(range(len(self.pool)))
         self._used, self._lock, self._ended, self._generator = set(self.added), threading.RLock(), False, generator
         self._told = 0
