@@ -3,6 +3,7 @@
     python -m benchmarks.narrow prove   # the optima, by the exact solvers
     python -m benchmarks.narrow tune    # every setting of the surrogate, one seed of its own
     python -m benchmarks.narrow run     # the best setting of each rule and the searches, seeds 0 to 4
+    python -m benchmarks.narrow check   # line search and the better rule again, on seeds 5 to 9
     python -m benchmarks.narrow save    # their rows into benchmarks/results, from which docs/does_search_help.py draws
 
 Each goes on where it was stopped. `--half 0` and `--half 1` share the instances between two processes.
@@ -27,6 +28,7 @@ from tpsolve.compare import SUITES, Comparison, run_comparison
 RUNS = Path("runs")
 SECONDS = 2.0
 SEEDS = (0, 1, 2, 3, 4)
+FRESH_SEEDS = (5, 6, 7, 8, 9)
 TUNING_SEED = 100
 PROOF_SECONDS = 20.0
 RULES = ("saturated-hinge", "soft-hinge")
@@ -112,7 +114,7 @@ def rows_of(phase: str) -> list[dict[str, Any]]:
 def save() -> None:
     """The rows of all phases in one file, without what can be computed from others."""
     lines = []
-    for phase in ("prove", "tune", "run"):
+    for phase in ("prove", "tune", "run", "check"):
         for row in rows_of(phase):
             lines.append(json.dumps({"phase": phase, **{key: row[key] for key in KEPT if key in row}}))
     (RESULTS / "narrow.jsonl").write_text("\n".join(lines) + "\n")
@@ -125,13 +127,15 @@ def phases(name: str, half: str) -> Iterator[Comparison]:
         yield comparison("prove", half, PROVERS, PROOF_SECONDS, (0,))
     elif name == "tune":
         yield comparison("tune", half, GRID, SECONDS, (TUNING_SEED,))
+    elif name == "check":
+        yield comparison("check", half, (best_settings()[1], SEARCHES[0]), SECONDS, FRESH_SEEDS)
     else:
         yield comparison("run", half, (*best_settings(), *SEARCHES), SECONDS, SEEDS)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=("prove", "tune", "run", "save"))
+    parser.add_argument("phase", choices=("prove", "tune", "run", "check", "save"))
     parser.add_argument("--half", choices=("all", "0", "1"), default="all")
     given = parser.parse_args()
     torch.set_num_threads(1)
