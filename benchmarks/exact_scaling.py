@@ -147,7 +147,8 @@ def table(limit: float) -> None:
     rows = [row for row in read() if "kind" not in row]
     if not rows:
         raise SystemExit(f"{ROWS}: no rows yet")
-    text = "\n".join([*_known(rows), *_race(rows, limit), *_ratios(rows)]) + "\n"
+    adams = [row for row in read() if row.get("kind") == "adam"]
+    text = "\n".join([*_known(rows), *_race(rows, limit), *_ratios(rows), *_adam(adams)]) + "\n"
     PAGE.write_text(text)
     print(text)
 
@@ -225,6 +226,19 @@ def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
                 share = "" if name == columns[-1] else f" ({row['seconds'] / box:.2g})"
                 cells.append(f"{row['seconds']:.2g}{share}")
         yield f"| `{key[0]}` | {key[1]} | " + " | ".join(cells) + " |"
+
+
+def _adam(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield "\n## Against many restarts of Adam\n"
+    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks side by side, drawn anew as"
+    yield "long as time lasts, which has ten times as much of it."
+    yield ""
+    yield "| table | solver | seconds | errors |"
+    yield "|---|---|---:|---:|"
+    for row in rows:
+        yield f"| `{row['table']}` | `{row['solver'].partition(':')[0]}` | {row['limit']:g} | {row['objective']:g} |"
 
 
 def _geometric(values: list[float]) -> float:

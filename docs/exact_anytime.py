@@ -17,11 +17,12 @@ def main() -> None:
     figure = Figure(figsize=(11, 2.1 * ((len(rows) + 4) // 5)), layout="constrained")
     panels = figure.subplots((len(rows) + 4) // 5, min(5, len(rows)), squeeze=False).ravel()
     for axes, row in zip(panels, rows, strict=False):
-        seconds, objective, bound = zip(*row["trace"], strict=True)
+        last = [row["seconds"], row["objective"], row["bound"]]
+        seconds, objective, bound = zip(*row["trace"], last, strict=True)
         axes.step(seconds, objective, where="post", color="#D55E00", label="errors found")
         axes.step(seconds, bound, where="post", color="#0072B2", label="proved bound")
         axes.set_xscale("log")
-        axes.set_xlim(0.1, max(10.0, row["limit"]))
+        axes.set_xlim(0.01, row["limit"])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(bottom=0)
         axes.set_title(row["instance"], fontsize=8)
