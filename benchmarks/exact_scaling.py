@@ -232,8 +232,8 @@ def _adam(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Against many restarts of Adam\n"
-    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks side by side, drawn anew as"
-    yield "long as time lasts, which has ten times as much of it."
+    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks trained side by side by"
+    yield "Adam, and again while time lasts, of which they have ten times as much."
     yield ""
     yield "| table | solver | seconds | errors |"
     yield "|---|---|---:|---:|"
