@@ -232,7 +232,7 @@ def _adam(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Against many restarts of Adam\n"
-    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks trained side by side by"
+    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks, trained together by"
     yield "Adam, and again while time lasts, of which they have ten times as much."
     yield ""
     yield "| table | solver | seconds | errors |"
