@@ -50,7 +50,7 @@ TABLES = {
         ("fashion-mnist-convnet4",),
         ("ste", "saturated-ste", "soft-hinge"),
         seeds=3,
-        settings=("images=10000", "epochs=6", "milestones=4,5"),
+        settings=("images=6000", "epochs=10", "milestones=7,9"),
     ),
     "cifar10": Table(("cifar10-convnet4", "cifar10-convnet8"), ("saturated-ste", "soft-hinge"), seeds=3),
 }
