@@ -173,8 +173,8 @@ def _known(rows: list[dict[str, Any]]) -> Iterator[str]:
     if saved:
         yield ""
         yield f"Proofs of hard ones lie in `benchmarks/results/proofs`: {saved}."
-        yield "Another engine than the one that found them checks them: `python -m benchmarks.exact_scaling verify`. Weights"
-        yield "and circuits take seconds; the bound, refuted from nothing, takes longer than it took to find."
+        yield "Another engine than the one that found them checks them: `python -m benchmarks.exact_scaling verify`."
+        yield "Weights and circuits take seconds; the bound, refuted from nothing, takes longer than it took to find."
 
 
 def _race(rows: list[dict[str, Any]], limit: float) -> Iterator[str]:
