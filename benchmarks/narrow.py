@@ -3,7 +3,7 @@
     python -m benchmarks.narrow prove   # the optima, by the exact solvers
     python -m benchmarks.narrow tune    # every setting of the surrogate, one seed of its own
     python -m benchmarks.narrow run     # the best setting of each rule and the searches, seeds 0 to 4
-    python -m benchmarks.narrow check   # line search and the better rule again, on seeds 5 to 9
+    python -m benchmarks.narrow check   # line search and the best soft hinge again, seeds 5 to 9
     python -m benchmarks.narrow save    # their rows into benchmarks/results, from which docs/does_search_help.py draws
 
 Each goes on where it was stopped. `--half 0` and `--half 1` share the instances between two processes.

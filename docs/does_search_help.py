@@ -83,7 +83,7 @@ def _wide_answer() -> str:
     plain, search = ([name for name in others if (name in searched) is kind] for kind in (False, True))
     return (
         "**Wide networks.** Points of test accuracy above the tuned soft hinge, with a search: "
-        f"{', '.join(map(gain, search))}; the best without one: {', '.join(map(gain, plain[:3]))}."
+        f"{'; '.join(map(gain, search))}. The best without one: {'; '.join(map(gain, plain[:3]))}."
     )
 
 
@@ -246,7 +246,7 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
         )
     seeds = max(len(of) for of in runs.values())
     failed = [f"{row['strategy']}, seed {row['seed']}: {row['failed']}" for row in rows if "failed" in row]
-    verdict = f"**Better than the baseline at p < 0.01: {', '.join(better) or 'nothing that was measured'}.**"
+    verdict = f"**Better than the baseline at p < 0.01: {'; '.join(better) or 'nothing that was measured'}.**"
     return [verdict, "", *lines, "", f"{seeds} seeds, failed runs: {len(failed)}.", *failed]
 
 

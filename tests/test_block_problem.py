@@ -22,6 +22,7 @@ from tpsolve.errors import (
     ValueSetError,
 )
 from tpsolve.problems import block_passes
+from tpsolve.problems.block import RANKINGS
 from tpsolve.spins import random_spins
 
 each_block = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -240,19 +241,20 @@ class Watched(nn.Module):
         return self.block(h)
 
 
-def test_passes_keep_to_the_memory_limit_and_give_the_same():
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_passes_keep_to_the_memory_limit_and_give_the_same(ranking: str):
     torch.manual_seed(0)
     block, start, labels = Watched(), random_spins((40, 6), seed()), torch.arange(40) % CLASSES
     results, most = [], []
     for limit in (4_000, 20_000, 2**28):
-        problem = BlockProblem(block, labels, start, memory_limit=limit)
+        problem = BlockProblem(block, labels, start, candidates=4, ranking=ranking, memory_limit=limit)
         SEEN.clear()
         results.append(solve(problem, "hill-climb", budget=Budget(steps=30)))
         most.append(max(SEEN))
     # The hidden layer is made twice, before and after its ReLU: 512 bytes a sample, and less than as much besides.
     assert 4_000 / 1024 <= most[0] <= 4_000 / 512
     assert 20_000 / 1024 <= most[1] <= 20_000 / 512
-    assert most[2] == 40 * 6
+    assert most[2] == 40 * 4
     for other in results[:2]:
         assert torch.equal(other.targets, results[2].targets)
         torch.testing.assert_close(other.objective, results[2].objective, rtol=1e-12, atol=1e-12)

@@ -37,9 +37,11 @@ class CircuitPool:
         self.draw(most)
 
     def draw(self, most: int) -> None:
-        """Draw further circuits."""
+        """Draw further circuits, none of them twice."""
         if self.samples.shape[1] <= len(self._points):
-            self._add(self._draw(np.arange(len(self._points)), most))
+            known = set(map(tuple, self.samples.tolist()))
+            drawn = self._draw(np.arange(len(self._points)), most)
+            self._add(drawn[np.array([tuple(row) not in known for row in drawn.tolist()], dtype=bool)])
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -18,8 +18,9 @@ class ColumnSearch(Solver):
 
     Given the other columns, the best column is the one whose codes a threshold function of the hidden units
     tells apart with the fewest errors. Where the dichotomies of the points are few they are all compared,
-    by one product of matrices; else those on lines through the unit's weights. Networks that stop improving
-    have some units drawn anew. It proves nothing beyond the problem's own bound.
+    by one product of matrices; else those on lines through the unit's weights, where half of the networks
+    begin with one unit fitted to the labels. Networks that stop improving have some units drawn anew. It
+    proves nothing beyond the problem's own bound.
 
     For two classes and one hidden layer of at most 10 units; with more than 5 the output unit is one of
     4,096 drawn threshold functions. Every column offered is separable, in exact arithmetic.

@@ -94,8 +94,10 @@ class CpSatMaster:
         domain = self._model.proto.variables[variable.index].domain
         before = list(domain)
         domain[0], domain[1] = value
-        yield
-        domain[0], domain[1] = before
+        try:
+            yield
+        finally:
+            domain[0], domain[1] = before
 
     def _literal(self, literal: int) -> Any:
         return self._true[literal] if literal > 0 else self._false[-literal]
