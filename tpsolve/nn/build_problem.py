@@ -11,7 +11,7 @@ from tpsolve.nn.frozen import widened
 from tpsolve.nn.layer_losses import MixedLoss, SampleLoss, loss_of, plain_cross_entropy
 from tpsolve.nn.recording import Call
 from tpsolve.nn.segments import OUTPUT, Segment
-from tpsolve.nn.surrogate import find_width, weighed
+from tpsolve.nn.surrogate import Threshold, find_width, weighed
 from tpsolve.problems import BlockProblem, LayerProblem
 
 
@@ -25,7 +25,7 @@ class Top:
 
 
 def build_problem(
-    h: Tensor,
+    call: Call,
     segment: Segment,
     calls: Mapping[str, Call],
     gradients: Mapping[str, Tensor],
@@ -33,12 +33,13 @@ def build_problem(
     layer_loss: str | None,
     rows: Tensor,
 ) -> LayerProblem | BlockProblem:
-    """The problem of the threshold with output `h (B, ...)`, for the samples `rows (R,)`.
+    """The problem of the threshold called in `call`, for the samples `rows (R,)`; its variables are its spins.
 
     Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
     what `gradients` has for its output; without an entry it wants nothing.
     """
-    start = widened(h.detach()[rows])
+    start = call.module.to_spins(widened(call.h.detach()[rows]))
+    linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
     heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
     reduction = plain_cross_entropy(top.loss_fn, top.output, top.labels)
     by_class = segment.sinks == (OUTPUT,) and reduction is not None
@@ -48,24 +49,24 @@ def build_problem(
     if by_class:
         wanted = top.labels[rows]
         unit_weight = 1 / len(top.labels) if reduction == "mean" else None
-        if segment.linear is not None:
-            weight, bias = segment.linear
+        if linear is not None:
+            weight, bias = linear
             return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1))
     elif one_loss is not None:
         wanted = torch.cat([head.targets for head in heads], 1)
         unit_weight = torch.cat([head.unit_weight for head in heads], 1)
-        if segment.linear is not None:
-            weight, bias = heads[0].apply_linear(*segment.linear)
+        if linear is not None:
+            weight, bias = heads[0].apply_linear(*linear)
             return LayerProblem(weight, wanted, bias, one_loss, unit_weight, start.flatten(1))
 
     context = tuple(part[rows] for part in segment.context)
     if by_class or one_loss is not None:
-        block = _Read(segment, heads, flat=not by_class)
+        block = _Read(segment, call.module, heads, flat=not by_class)
         loss = "cross-entropy" if by_class else one_loss
         assert loss is not None
         return BlockProblem(block, wanted, start, loss, unit_weight, context=context)
     loss, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows)
-    return BlockProblem(_Read(segment, heads, flat=True), wanted, start, loss, context=context)
+    return BlockProblem(_Read(segment, call.module, heads, flat=True), wanted, start, loss, context=context)
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,19 @@ class _Head:
     def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor) -> "_Head":
         module, z = call.module, widened(call.z)
         width, given, _, mode, importance = module.settings()
-        g = torch.zeros_like(z) if gradient is None else weighed(gradient.to(z.dtype), given, importance)
-        g = g.expand_as(z)[rows].flatten(1)
-        parts, weights = [], []
-        for gain, stretch, shift in module.parts():
+        gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
+        # A search has left a gradient for each of its thresholds.
+        each = gradient.dim() > z.dim()
+        parts, targets, weights = [], [], []
+        for at, (gain, stretch, shift) in enumerate(module.parts(each)):
+            g = weighed(gradient[at] if each else gradient, given, importance).expand_as(z)[rows].flatten(1)
             # The width in the weight makes the slope of the loss in z what the rule passes back.
             found = find_width(z * stretch - shift, width, mode)
             w = 1.0 if found is None else found.item()
+            targets.append(-g.sign())
             weights.append((gain * w / stretch) * g.abs())
             parts.append((stretch / w, shift / w))
-        return _Head(
-            parts,
-            loss_of(module, call.name, layer_loss),
-            torch.cat([-g.sign()] * len(parts), 1),
-            torch.cat(weights, 1),
-        )
+        return _Head(parts, loss_of(module, call.name, layer_loss), torch.cat(targets, 1), torch.cat(weights, 1))
 
     def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """What stands in the layer losses when z is V t + b, as a linear map itself."""
@@ -109,13 +108,14 @@ class _Head:
 class _Read(nn.Module):
     """What the layer losses see of a segment's outputs, in one tensor; `flat`: `(b, k)`."""
 
-    def __init__(self, segment: Segment, heads: list[_Head], flat: bool):
+    def __init__(self, segment: Segment, below: Threshold, heads: list[_Head], flat: bool):
         super().__init__()
         self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
+        self.from_spins = below.from_spins
         self.parts = [head.parts for head in heads]
 
     def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
-        outputs = dict(zip(self.sinks, self.block(targets, *context), strict=True))
+        outputs = dict(zip(self.sinks, self.block(self.from_spins(targets), *context), strict=True))
         own = outputs.pop(OUTPUT, None)
         if not self.flat:
             assert own is not None

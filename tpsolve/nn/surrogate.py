@@ -66,12 +66,26 @@ class Threshold(nn.Module):
     def activate(self, z: Tensor) -> Tensor:
         """The output for pre-activations `z`, without a gradient; a new tensor of the same strides."""
 
-    def parts(self) -> list[tuple[float, float, float]]:
+    def parts(self, each: bool = False) -> list[tuple[float, float, float]]:
         """(gain, stretch, shift) of every hard threshold of stretch * z - shift that this one is made of.
 
-        What is passed back is the sum over them of gain times the rule.
+        What is passed back is the sum over them of gain times the rule. `each`: those whose targets a
+        search sets one by one, though one threshold may stand for all in the closed form.
         """
         return [(1.0, 1.0, 0.0)]
+
+    def to_spins(self, h: Tensor) -> Tensor:
+        """The spins that a search sets, in {-1, +1}, where the output is `h (B, ...)`: `(B, ...)`, h itself."""
+        return h
+
+    @staticmethod
+    def from_spins(spins: Tensor) -> Tensor:
+        """The output `(B, ...)` of any `spins`, as `to_spins` has them."""
+        return spins
+
+    def from_spins_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """V and b of V h + b, with h `(n,)`, as a linear map of its flattened spins."""
+        return weight, bias
 
     def settings(self) -> tuple[Any, ...]:
         """What the autograd functions take after z: tensors or None, then what is no tensor."""

@@ -11,12 +11,13 @@ from tpsolve.losses import Loss, find_loss
 from tpsolve.nn.build_problem import Top
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
-from tpsolve.nn.recording import Call, record
-from tpsolve.nn.staircase import Staircase
+from tpsolve.nn.recording import record
+from tpsolve.nn.staircase import Staircase, is_own
 from tpsolve.nn.target_report import TargetReport
+from tpsolve.nn.target_search import TargetSearch
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.result import Budget
-from tpsolve.search import SignGradient, Solver, find_solver, solve
+from tpsolve.search import SignGradient, Solver, find_solver
 
 IMPORTANCES = ("gradient", "flip-delta")
 
@@ -41,6 +42,12 @@ def target_backward(
     residual branches included. Then the layer loss of its targets gives the gradient at its
     pre-activations, and so on downwards. Gradients are added to `.grad`, as `loss.backward()` adds them.
 
+    A `HardThreshold` has one target a unit, shaped as its output. A `Staircase` has k, one for each of its
+    thresholds: `(B, k, ...)`, which a `LayerProblem` flattens; the output that they stand for is the share
+    of +1. Those found are sorted, +1 first, which keeps that output and so the objective. What is passed
+    on is then the sum of the rule over the k thresholds and their own targets, also where `steps` is
+    "merged": one threshold for all would push a unit past any inner level.
+
     `SignGradient` is not searched: its targets are -sign(g), where g is the gradient that arrives, and
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout with the mask of this pass.
@@ -55,7 +62,8 @@ def target_backward(
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
         budget: of each search; needed unless all are `SignGradient`.
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
-        importance: how much a target counts once it is found. "gradient": |g| at the activations;
+        importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
+            each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
             "flip-delta": half the change of the objective if the target alone were negated.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
@@ -63,11 +71,12 @@ def target_backward(
         The `Result` of each threshold by name, in the order of their calls.
 
     A sample for which a search finds nothing, or whose numbers are not finite, keeps the closed-form
-    target in that layer; `TargetReport.fallbacks` counts them and `print(report)` says so.
+    target in that layer, at every threshold of a staircase; `TargetReport.fallbacks` counts them and
+    `print(report)` says so.
 
     Raises:
-        NotAcceptedError: a model without thresholds, a threshold used twice, or a solver that does not
-            take the problem of its threshold.
+        NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
+            take the problem of its threshold, or a searched staircase whose output a hook replaces.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes; what a
             solver raises in mid-search may leave the upper layers' gradients there.
     """
@@ -90,56 +99,14 @@ def target_backward(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     for name, call in recording.calls.items():
         if call.h.requires_grad:
-            search = _Search(report, call, searched.get(name), budget, importance, generator)
+            search = TargetSearch(report, call, searched.get(name), budget, importance, generator)
             call.h.register_hook(search)
+            if name in searched and isinstance(call.module, Staircase):
+                assert call.h.grad_fn is not None
+                call.h.grad_fn.register_hook(search.pass_on)
     loss.backward()
     report.close()
     return report
-
-
-class _Search:
-    """Called with the gradient at a threshold's output; returns the one that stands for its targets."""
-
-    def __init__(
-        self,
-        report: TargetReport,
-        call: Call,
-        solver: Solver | None,
-        budget: Budget | None,
-        importance: str,
-        generator: torch.Generator,
-    ):
-        self.report, self.call, self.solver = report, call, solver
-        self.budget, self.importance, self.generator = budget, importance, generator
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        if self.solver is not None:
-            # A search runs in the dtypes of its problem, whatever the region around the call.
-            with torch.autocast(gradient.device.type, enabled=False):
-                gradient = self._searched(self.solver, gradient)
-        self.report.gradients[self.call.name] = gradient
-        return gradient
-
-    def _searched(self, solver: Solver, g: Tensor) -> Tensor:
-        assert self.budget is not None
-        name, h = self.call.name, self.call.h.detach()
-        finite = torch.isfinite(g).flatten(1).all(1) & torch.isfinite(h).flatten(1).all(1)
-        rows = finite.nonzero()[:, 0]
-        if not len(rows):
-            self.report.fallbacks[name] = len(g)
-            return g
-        problem = self.report.problem(name, rows)
-        result = solve(problem, solver, budget=self.budget, generator=self.generator)
-        found = ~result.stats["missing"] & torch.isfinite(result.objective)
-        targets = result.targets.to(g.dtype)
-        size = g[rows].reshape(targets.shape).abs()
-        if self.importance == "flip-delta":
-            size = problem.flip_delta(result.targets).abs().to(g.dtype) / 2
-        changed = g.clone()
-        changed[rows[found]] = -(targets * size)[found].reshape(-1, *g.shape[1:])
-        self.report.fallbacks[name] = len(g) - int(found.sum())
-        self.report.keep(name, result, rows)
-        return changed
 
 
 def _check(model: nn.Module, x: Tensor, importance: str, layer_loss: str | None) -> None:
@@ -198,12 +165,12 @@ def _check_searches(
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
     calls = report.recording.calls
     for name, one in searched.items():
-        if isinstance(calls[name].module, Staircase):
+        if isinstance(calls[name].module, Staircase) and not is_own(calls[name].h):
             raise NotAcceptedError(
                 f"model.{name}",
-                f"{one.name} for a Staircase, whose units have several thresholds each",
-                "SignGradient()",
-                "Pass a mapping that names the HardThreshold modules alone.",
+                "a Staircase whose output a hook or a compiled block has replaced",
+                "the output as it is",
+                "Do without, or let SignGradient() set these targets.",
             )
         segment = report.segment(name)
         for sink in segment.sinks:

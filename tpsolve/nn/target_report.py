@@ -69,11 +69,13 @@ class TargetReport(Mapping[str, Result]):
 
     def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem:
         """The target problem of this threshold, for the samples `rows (R,)`, by default all."""
-        h = self.recording.calls[name].h
-        rows = torch.arange(len(h), device=h.device) if rows is None else rows
         calls = self.recording.calls
+        h = calls[name].h
+        rows = torch.arange(len(h), device=h.device) if rows is None else rows
         with torch.autocast(h.device.type, enabled=False):
-            return build_problem(h, self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows)
+            return build_problem(
+                calls[name], self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows
+            )
 
     def segment(self, name: str) -> Segment:
         """What lies above this threshold."""
@@ -100,11 +102,11 @@ class TargetReport(Mapping[str, Result]):
 
     def _closed_form(self, name: str) -> Result:
         with torch.autocast(self._x.device.type, enabled=False):
-            return self._judged(self.problem(name), self.gradients[name], name)
-
-    def _judged(self, problem: LayerProblem | BlockProblem, g: Tensor, name: str) -> Result:
-        h = self.recording.calls[name].h
-        targets = torch.where(g == 0, h, -g.sign().to(h.dtype)).reshape(*problem.batch_shape, *problem.target_shape)
-        objective = problem.objective(targets.to(problem.dtype))
-        bound = torch.minimum(problem.lower_bound(), objective)
-        return Result(targets.to(problem.dtype), objective, bound, stats={"solver": SignGradient.name, "steps": 1})
+            problem, g = self.problem(name), self.gradients[name]
+            assert problem.start is not None
+            # One gradient for the spins of a unit, which are one or, in a staircase, several.
+            spins, g = problem.start.reshape(len(g), -1, *g.shape[1:]), g[:, None]
+            targets = torch.where(g == 0, spins, -g.sign().to(spins.dtype)).reshape(problem.start.shape)
+            objective = problem.objective(targets)
+            bound = torch.minimum(problem.lower_bound(), objective)
+            return Result(targets, objective, bound, stats={"solver": SignGradient.name, "steps": 1})
