@@ -1,6 +1,7 @@
 """The figures of `diagnose`, each counted once more by hand on small networks."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -105,17 +106,51 @@ def test_a_unit_of_two_opposite_targets_for_one_input_is_not_separable():
     assert figures["4"].separable < 1
 
 
-def test_convolutions_and_staircases_have_the_figures_that_mean_something():
+@pytest.mark.parametrize("steps", ["merged", "each"])
+def test_figures_of_a_staircase_count_its_thresholds(steps: str):
+    torch.manual_seed(3)
+    staircase = Staircase(4, steps=steps, width=0.5)
+    model = nn.Sequential(nn.Linear(3, 5), staircase, nn.Linear(5, 4), HardThreshold(), nn.Linear(4, 3)).double()
+    x, y = batch()
+    figures = diagnose(model, x, y, cross_entropy, flips=10**6)["1"]
+    z = model[0](x).detach()
+    h = staircase(z)
+    outputs = h.clone().requires_grad_()
+    (g,) = torch.autograd.grad(cross_entropy(model[2:](outputs), y), outputs)
+    changed, helps, asked, quotients = [], [], [], []
+    with torch.no_grad():
+        for sample, unit in itertools.product(range(len(x)), range(5)):
+            level = round(3 * h[sample, unit].item())
+            # The thresholds below the level are up, and come down by a third; the others are down.
+            for threshold in range(3):
+                step = -1 / 3 if threshold < level else 1 / 3
+                moved = h.clone()
+                moved[sample, unit] = (level + 3 * step) / 3
+                change = (cross_entropy(model[2:](moved), y) - cross_entropy(model[2:](h), y)).item()
+                changed.append(step * g[sample, unit].item() < 0)
+                if changed[-1]:
+                    helps.append(change < -1e-12)
+                asked.append(g[sample, unit].item())
+                quotients.append(change / step)
+    assert figures.changed == pytest.approx(sum(changed) / len(changed))
+    assert figures.flip_quality == pytest.approx(sum(helps) / len(helps))
+    cosine = torch.cosine_similarity(torch.tensor(asked), torch.tensor(quotients), dim=0)
+    assert figures.cosine == pytest.approx(float(cosine), abs=1e-6)
+    certificate = Separability().fit(x, -g.sign())
+    assert figures.separable == pytest.approx(float((certificate.status == 1).double().mean()))
+    assert figures.dead == float((h == h[0]).all(0).double().mean())
+    distance = [(2 * z - 1).abs()] if steps == "merged" else [(4 * z - 2 * i).abs() for i in range(3)]
+    assert figures.saturated == pytest.approx(float((torch.stack(distance).amin(0) > 0.5).double().mean()))
+
+
+def test_convolutions_have_no_separability():
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 3), HardThreshold(), nn.Flatten(), nn.Linear(8, 6), Staircase(), nn.Linear(6, 3)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Staircase(), nn.Flatten(), nn.Linear(8, 6), Staircase(), nn.Linear(6, 3))
     figures = diagnose(model, torch.randn(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1]), cross_entropy)
     assert math.isnan(figures["1"].separable)
     assert 0 <= figures["1"].flip_quality <= 1
     assert -1 <= figures["1"].cosine <= 1
-    assert math.isnan(figures["4"].changed)
-    assert 0 <= figures["4"].saturated <= 1
+    assert 0 <= figures["4"].separable <= 1
 
 
 def test_what_makes_no_sense_is_refused():

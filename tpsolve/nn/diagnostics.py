@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tpsolve.nn.flips import Flips
 from tpsolve.nn.recording import Call, record, unwrap
-from tpsolve.nn.staircase import Staircase
 from tpsolve.nn.surrogate import find_width
 from tpsolve.result import Budget
 from tpsolve.spins import check_count
@@ -22,11 +21,13 @@ from tpsolve.units import Separability
 class Diagnosis:
     """Figures of one threshold on a batch; a unit is one output of a sample. NaN where a figure has no meaning.
 
+    A staircase of k thresholds has k activations and targets a unit; a flip moves its output by 1 / k.
+
     Args:
         changed: share of targets sign(-g) that differ from the activation.
         flip_quality: share of a sample of those flips that, each made alone, lower the network's loss.
-        cosine: between the gradients g at the outputs and the true differences (L(+1) - L(-1)) / 2 of the
-            network's loss, over a sample of units.
+        cosine: between the gradients g at the outputs and the true difference quotients of the network's
+            loss, (L(+1) - L(-1)) / 2 for a hard threshold, over a sample of flips.
         saturated: share of units outside of the rule's width.
         separable: share of units (of the layer, not of a sample) for which some weights and bias meet
             their targets of the whole batch, proved; where the layer is linear.
@@ -59,10 +60,10 @@ def diagnose(
 
     Args:
         x, y, loss_fn: as in `target_backward`.
-        flips: units to try in each layer, and as many of the flips that its targets propose.
+        flips: how many to try in each layer, and as many of those that its targets propose.
         separability: what `Separability` may spend on each layer; None: until all units are decided. Units
             left undecided don't count as separable.
-        generator: draws the units to try; None: one of seed 0.
+        generator: draws the flips to try; None: one of seed 0.
 
     Raises:
         NotAcceptedError: a model without thresholds, one that is used twice, or a loss that is neither
@@ -98,38 +99,39 @@ def _diagnose(
     generator: torch.Generator,
 ) -> Diagnosis:
     h, flat = call.h.detach().flatten(1), g.flatten(1)
-    dead = _share((h == h[:1]).all(0))
-    saturated = _saturated(call)
-    if isinstance(call.module, Staircase):
-        return Diagnosis(math.nan, math.nan, math.nan, saturated, math.nan, dead)
-    # Where h and g have one sign, the target sign(-g) is the other one.
-    proposed = flat * h > 0
-    samples, units = _draw(torch.ones_like(proposed), flips, generator)
-    # The change from h to -h is -2h times the difference quotient.
-    change = tried.change(call.name, samples, units).double()
-    difference = -change / (2 * h[samples, units].double())
+    spins = call.module.to_spins(h).reshape(len(h), -1, h.shape[1])
+    gain, stretch, _ = call.module.parts(each=True)[0]
+    # How far a flip moves the output; of a hard threshold from h to -h.
+    steps = -2 * (gain / stretch) * spins
+    # Where spin and g have one sign, the target sign(-g) is the other one.
+    proposed = flat[:, None] * spins > 0
+    drawn = _draw(torch.ones_like(proposed), flips, generator)
+    samples, _, units = drawn
+    difference = tried.change(call.name, samples, units, steps[drawn]).double() / steps[drawn].double()
     cosine = torch.cosine_similarity(flat[samples, units].double(), difference, dim=0)
     quality = math.nan
     if bool(proposed.any()):
-        quality = _share(tried.change(call.name, *_draw(proposed, flips, generator)) < 0)
+        drawn = _draw(proposed, flips, generator)
+        quality = _share(tried.change(call.name, drawn[0], drawn[2], steps[drawn]) < 0)
     separable = math.nan
     if inputs is not None and bool(torch.isfinite(flat).all()):
         targets = torch.where(flat == 0, 0.0, -flat.sign())
         certificate = Separability(bias=inputs[1]).fit(inputs[0], targets.to(inputs[0].dtype), budget=budget)
         separable = _share(certificate.status == 1)
     alike = float(cosine) if bool(difference.any()) and bool(flat.any()) else math.nan
-    return Diagnosis(_share(proposed), quality, alike, saturated, separable, dead)
+    dead = _share((h == h[:1]).all(0))
+    return Diagnosis(_share(proposed), quality, alike, _saturated(call), separable, dead)
 
 
 def _share(where: Tensor) -> float:
     return float(where.double().mean())
 
 
-def _draw(allowed: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """At most `count` of the places `(sample, unit)` that are allowed, without repetition."""
-    samples, units = allowed.nonzero(as_tuple=True)
-    picked = torch.randperm(len(samples), generator=generator, device=generator.device)[:count].to(samples.device)
-    return samples[picked], units[picked]
+def _draw(allowed: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """At most `count` of the places `(sample, threshold, unit)` that are allowed, without repetition."""
+    places = allowed.nonzero()
+    picked = torch.randperm(len(places), generator=generator, device=generator.device)[:count].to(places.device)
+    return places[picked].unbind(1)
 
 
 def _saturated(call: Call) -> float:

@@ -1,4 +1,4 @@
-"""The true change of a network's loss when single outputs of a threshold are negated."""
+"""The true change of a network's loss when single outputs of a threshold move."""
 
 from collections.abc import Callable
 
@@ -35,27 +35,22 @@ class Flips:
         self.recording, self.x, self.y = recording, x, y
         self.loss = SampleLoss(loss_fn, widened(output.detach()), y)
 
-    def change(self, name: str, samples: Tensor, units: Tensor) -> Tensor:
-        """By how much the loss changes `(K,)` if unit `units (K,)` of the threshold is negated for `samples (K,)`."""
-        return torch.cat(
-            [
-                self._loss(name, rows, part) - self._loss(name, rows, None)
-                for rows, part in zip(samples.split(ROWS_AT_ONCE), units.split(ROWS_AT_ONCE), strict=True)
-            ]
-        )
+    def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:
+        """By how much the loss changes `(K,)` if `steps (K,)` are added to units `(K,)` of the samples `(K,)`."""
+        runs = zip(*(each.split(ROWS_AT_ONCE) for each in (samples, units, steps)), strict=True)
+        return torch.cat([self._loss(name, s, u, by) - self._loss(name, s, u, 0 * by) for s, u, by in runs])
 
-    def _loss(self, name: str, rows: Tensor, units: Tensor | None) -> Tensor:
-        def negate(module: nn.Module, arguments: tuple[Tensor, ...], h: Tensor) -> Tensor:
+    def _loss(self, name: str, rows: Tensor, units: Tensor, steps: Tensor) -> Tensor:
+        def move(module: nn.Module, arguments: tuple[Tensor, ...], h: Tensor) -> Tensor:
             flat = h.flatten(1).clone()
-            if units is not None:
-                flat[torch.arange(len(rows), device=h.device), units] *= -1
+            flat[torch.arange(len(rows), device=h.device), units] += steps
             return flat.reshape(h.shape)
 
         for mask, value in self.masks.items():
             given = self.model.get_submodule(mask)
             assert isinstance(given, Given)
             given.value = value[rows]
-        hook = self.model.get_submodule(name).register_forward_hook(negate)
+        hook = self.model.get_submodule(name).register_forward_hook(move)
         try:
             with torch.no_grad():
                 return self.loss(self.model(self.x[rows]), self.y[rows])
