@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tpsolve import Budget, LayerProblem
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn import HardThreshold, Staircase, Threshold, target_backward
+from tpsolve.nn import HardThreshold, Staircase, Threshold, compact, target_backward
 from tpsolve.problems import BlockProblem
 from tpsolve.search import Enumerate, HillClimb, Report, Solver, Tabu
 
@@ -273,6 +274,16 @@ def test_search_through_a_mixed_network_improves_on_where_it_began(solver: str, 
         assert (result.objective <= problem.objective(problem.start) + 1e-6).all()
         assert (result.targets != problem.start).any()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_search_is_the_same_where_less_is_saved_and_equal_seeds_give_equal_gradients():
+    found = []
+    for settle in (nullcontext, compact):
+        model, (x, y) = mixed().double(), batch(1, 4, 4, samples=8)
+        with settle(model):
+            target_backward(model, x, y, cross_entropy, solver="random", budget=FEW)
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_training_by_searches_alone_learns_a_staircase_network():

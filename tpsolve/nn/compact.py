@@ -55,6 +55,10 @@ class Saver:
         # By address, which is not used again while the weak reference lives.
         self.outputs: dict[int, tuple[StorageWeakRef, Threshold, Tensor, int]] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Saver":
+        """Itself: a model that is copied inside brings its hooks along, and a copied weak reference is freed twice."""
+        return self
+
     def note(self, module: Threshold, arguments: tuple[Tensor, ...], h: Tensor) -> None:
         """Called after a threshold's forward pass."""
         z = arguments[0].detach()
