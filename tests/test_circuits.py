@@ -20,6 +20,7 @@ from tpsolve.search.circuit_pool import CircuitPool
 from tpsolve.search.circuit_search import local_searches
 from tpsolve.search.cp_sat_master import CpSatMaster
 from tpsolve.search.network_formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.units import Separability
 from tpsolve.units.null_vectors import exact_circuit, null_vectors
 from tpsolve.units.verification import CircuitChecker
 
@@ -285,13 +286,36 @@ def test_pool_holds_circuits_alone(shape: tuple[int, int], values: str):
     checker = CircuitChecker(torch.tensor(x, dtype=torch.float64), True)
     assert len(pool) >= min(20, math.comb(len(x), shape[1] + 2))
     assert all(checker.is_circuit(*pool.circuit(row)) for row in range(len(pool)))
-    column = rng.choice([-1, 1], len(x))
-    rows = pool.violated(column, 5)
+    columns = rng.choice([-1, 1], (len(x), 3))
+    assert_forbids(pool, columns, pool.violated(columns, 5))
+    separated = np.where(x @ rng.normal(size=shape[1]) > 0, 1, -1)[:, None]
+    assert pool.violated(separated, 5) == []
+
+
+def assert_forbids(pool: CircuitPool, columns: np.ndarray, rows: list[int]) -> None:
+    """Each circuit has the signs of one of the columns, or their negation."""
     for row in rows:
         samples, signs = pool.circuit(row)
-        assert abs((column[samples] * signs).sum()) == len(samples)
-    separated = np.where(x @ rng.normal(size=shape[1]) > 0, 1, -1)
-    assert pool.violated(separated, 5) == []
+        assert (abs((columns[samples] * np.array(signs)[:, None]).sum(axis=0)) == len(samples)).any()
+
+
+@pytest.mark.parametrize("shape", [(30, 1), (30, 2), (25, 4), (20, 7)])
+@pytest.mark.parametrize("values", ["grid", "real"])
+def test_empty_pool_finds_circuits_of_every_column(shape: tuple[int, int], values: str):
+    rng = np.random.default_rng(2)
+    x = np.unique(rng.integers(0, 3, shape) if values == "grid" else rng.normal(size=shape), axis=0)
+    pool = CircuitPool(torch.tensor(x, dtype=torch.float64), 0, seed())
+    checker = CircuitChecker(torch.tensor(x, dtype=torch.float64), True)
+    columns = rng.choice([-1, 1], (len(x), 3))
+    rows = pool.violated(columns, 50)
+    assert_forbids(pool, columns, rows)
+    certificate = Separability().fit(torch.tensor(x, dtype=torch.float64), torch.tensor(columns).double())
+    assert [bool(pool.violated(columns[:, [k]], 1)) for k in range(3)] == [
+        bool(len(certificate.circuit(k))) for k in range(3)
+    ]
+    assert all(checker.is_circuit(*pool.circuit(row)) for row in range(len(pool)))
+    # Other points take the place of one: many circuits of one certificate.
+    assert values == "grid" or len(rows) >= 20
 
 
 def test_null_vectors_are_proved_or_not_claimed():

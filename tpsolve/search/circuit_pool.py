@@ -12,7 +12,8 @@ from tpsolve.units.null_vectors import exact_circuit, null_vectors
 
 _MOST_EXACT = 3000
 """Draws that are worked out in exact arithmetic where floating point proves nothing; about 0.1 ms each."""
-_NEAR_DRAWS = 4000
+_NEAR_DRAWS = 1000
+_SECOND = 4
 
 
 class CircuitPool:
@@ -51,31 +52,56 @@ class CircuitPool:
         used = self.signs[row] != 0
         return self.samples[row, used].tolist(), self.signs[row, used].tolist()
 
-    def violated(self, column: np.ndarray, most: int) -> list[int]:
-        """Up to `most` circuits that forbid `column (M,)` in {-1, +1}, at random; none only if it is separable.
+    def violated(self, columns: np.ndarray, most: int) -> list[int]:
+        """For each of `columns (M, U)` in {-1, +1} up to `most` circuits that forbid it, at random.
 
-        If the pool holds none, `Separability` decides, and circuits like the one that it finds join the pool.
+        None only if all are separable. If the pool holds none, `Separability` decides, and circuits like those that
+        it finds join the pool.
         """
-        rows = self._matching(column, 0)
-        if not len(rows):
-            target = torch.from_numpy(column)[:, None].double()
-            support = Separability().fit(self.inputs, target).circuit(0).tolist()
-            if not support:
-                return []
-            before = len(self)
-            self._append([(tuple(support), tuple(column[support].tolist()))])
+        found = [self._matching(column, 0) for column in columns.T]
+        if not any(map(len, found)):
+            certificate = Separability().fit(self.inputs, torch.from_numpy(columns).double())
+            for unit, column in enumerate(columns.T):
+                if support := certificate.circuit(unit).tolist():
+                    found[unit] = self._around(np.array(support), column, most)
+        chosen = [rows if len(rows) <= most else self._random.choice(rows, most, replace=False) for rows in found]
+        return list(dict.fromkeys(np.concatenate(chosen).tolist()))
+
+    def _around(self, support: np.ndarray, column: np.ndarray, most: int) -> np.ndarray:
+        """Add the circuit `support` of points that `column` separates not, and some near it; their numbers."""
+        before = len(self)
+        self._append([(tuple(support.tolist()), tuple(column[support].tolist()))])
+        if len(support) < self.samples.shape[1]:
             self._add(self._draw(self._near(column, support), _NEAR_DRAWS), column)
-            rows = self._matching(column, before)
-        if len(rows) > most:
-            rows = self._random.choice(rows, most, replace=False)
-        return rows.tolist()
+        else:
+            self._add(self._exchanged(support, column), column)
+            second = [self._exchanged(row, column) for row in self.samples[before + 1 :][:_SECOND]]
+            if len(self) - before < most and second:
+                self._add(np.unique(np.concatenate(second), axis=0), column)
+        return self._matching(column, before)
+
+    def _exchanged(self, support: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """For each other point the `p + 2` points, in rising order, that are a circuit once it takes the place of one.
+
+        Signed by `column`, the points of a circuit have a positive combination that is 0, and so has each other
+        point with some of them (the ratio test of the simplex method).
+        """
+        signed = column[:, None] * np.concatenate([self._points, np.ones((len(column), 1))], axis=1)
+        others = np.setdiff1d(np.arange(len(column)), support)
+        basis, last = signed[support[:-1]], signed[support[-1:]]
+        weights = np.linalg.lstsq(basis.T, -np.concatenate([last, signed[others]]).T, rcond=None)[0].T
+        ratio = -weights[1:] / np.where(weights[0] > 0, weights[0], np.nan)
+        leaving = np.nan_to_num(np.concatenate([ratio, np.zeros((len(others), 1))], axis=1), nan=-np.inf).argmax(axis=1)
+        sets = np.repeat(support[None], len(others), axis=0)
+        sets[np.arange(len(others)), leaving] = others
+        return np.sort(sets, axis=1)
 
     def _matching(self, column: np.ndarray, first: int) -> np.ndarray:
         agreement = column.astype(np.int8)[self.samples[first:]] * self.signs[first:]
         forbids = np.logical_or((agreement >= 0).all(axis=1), (agreement <= 0).all(axis=1))
         return first + np.flatnonzero(forbids)
 
-    def _near(self, column: np.ndarray, support: list[int]) -> np.ndarray:
+    def _near(self, column: np.ndarray, support: np.ndarray) -> np.ndarray:
         """The points of a circuit and those nearest to the boundary of a least-squares fit."""
         x = np.concatenate([self._points, np.ones((len(column), 1))], axis=1)
         weights = np.linalg.lstsq(x, column.astype(float), rcond=None)[0]

@@ -26,14 +26,14 @@ from tpsolve.units import LeastSquares
 Master = SatMaster | CpSatMaster
 MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
-FIRST = 2
-"""Circuits drawn at the start, times the square of the points: easy problems of few points need no more."""
+SPRINT, SPRINT_SECONDS = 100, 0.03
+"""Conflicts or seconds of the first master before a second one and the local search begin: tiny problems end sooner."""
 EASY = 3000
-"""Conflicts of a master after which all others are drawn."""
+"""Conflicts of a master after which all circuits are drawn."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_LEAST_PATIENCE = 0.5
-_PATIENCE = 4
+_LEAST_PATIENCE = 0.15
+_PATIENCE = 2
 """Local search ends after so many seconds at least, and so many times those of its last gain."""
 
 
@@ -49,16 +49,18 @@ class CircuitSearch:
         self.problem, self.report, self._cuts = problem, report, cuts
         self.formula = NetworkFormula(problem)
         # A circuit of many points forbids next to nothing, and takes long to work out.
-        drawn = 0 if has_many_features(problem) else drawn
-        first = min(drawn, FIRST * len(problem.inputs) ** 2)
-        self.pool = CircuitPool(problem.inputs, first, generator)
+        drawn, points = 0 if has_many_features(problem) else drawn, len(problem.inputs)
+        # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
+        most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
+        self._draws = [(SPRINT, min(drawn, 2 * points**2)), (EASY, min(drawn, most))]
+        self.pool = CircuitPool(problem.inputs, min(drawn, 8 * points), generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
         self.lower, self.upper = 0, 0
-        self._left = drawn - first
+        self.masters: list[Master] = []
         self.added = list(range(len(self.pool)))
         self._used, self._lock, self._ended, self._generator = set(self.added), threading.RLock(), False, generator
-        self._told = 0
+        self._told: dict[Master, int] = {}
         self.offer(problem.start)
 
     @property
@@ -89,21 +91,30 @@ class CircuitSearch:
             raise ContradictionError("circuits: targets that are preferred are not optimal")
         self.report.targets[:] = targets
 
-    def race(self, masters: list[Master], local: float, steps: int | None) -> None:
-        """Let the masters work until the bounds meet.
+    def race(self, make: list[Callable[[], Master]], local: float, steps: int | None) -> None:
+        """Let masters work until the bounds meet.
 
         The first one rises from below. A second one, if any, comes down from the best network that `local`
         seconds of local search have found meanwhile. One alone waits for a short local search.
         """
-        first, *others = masters
-        if steps is not None or not others:
-            self.improve(local / 4, None if steps is None else _LOCAL_STEPS)
+        first = self._made(make[0])
+        if steps is not None:
+            self.improve(local / 4, _LOCAL_STEPS)
             self._work(first, True, steps, self._pulse)
+            return
+        self._work(first, True, SPRINT, lambda: self._pulse() or self.report.seconds > SPRINT_SECONDS)
+        if self.halted():
+            return
+        self._draw(SPRINT)
+        if len(make) == 1:
+            self.improve(local / 4, None)
+            self._work(first, True, None, self._pulse)
             return
 
         def descend() -> None:
             self.improve(local, None)
-            self._work(others[0], False, None, lambda: self._ended)
+            if not self.halted():
+                self._work(self._made(make[1]), False, None, lambda: self._ended)
 
         tasks = [lambda: self._work(first, True, None, lambda: self._ended), descend]
         with ThreadPoolExecutor(len(tasks)) as pool:
@@ -138,15 +149,30 @@ class CircuitSearch:
             self._ended = self.report.pulse() or self._ended
         return self._ended
 
+    def _made(self, make: Callable[[], Master]) -> Master:
+        """A new master, which knows all circuits so far."""
+        with self._lock:
+            master = make()
+            self.masters.append(master)
+            self._told[master] = len(self.added)
+        return master
+
+    def _tell(self, master: Master) -> None:
+        """Give a master the circuits that it does not know."""
+        with self._lock:
+            fresh, self._told[master] = self.added[self._told[master] :], len(self.added)
+        master.add(self._cut(fresh))
+
     def _work(self, master: Master, rising: bool, steps: int | None, ended: Callable[[], bool]) -> None:
-        known = len(self.added)
+        rise, best = 0, self.upper
         while not self.closed and not ended():
             with self._lock:
-                if self._left and master.conflicts >= EASY:
-                    self._draw_rest()
-                fresh, known = self.added[known:], len(self.added)
-                limit = self.lower if rising else self.upper - 1
-            master.add(self._cut(fresh))
+                self._draw(master.conflicts)
+                rise = rise if self.upper == best else 0
+                best = self.upper
+                # Each limit that is refuted doubles the next rise: the last refutation is the dearest.
+                limit = min(self.lower + rise, best - 1) if rising else best - 1
+            self._tell(master)
             left = None if steps is None else steps - master.conflicts
             answer = master.solve(limit, left, lambda limit=limit: ended() or not self.lower <= limit < self.upper)
             if steps is not None:
@@ -155,6 +181,7 @@ class CircuitSearch:
                 self._examine(answer)
             elif answer is False:
                 self._refuted(limit)
+                rise = 2 * rise + 1
             elif steps is not None and master.conflicts >= steps:
                 return
 
@@ -176,17 +203,17 @@ class CircuitSearch:
 
     def _separate(self, model: np.ndarray) -> list[int]:
         """New circuits that forbid the first layer's columns of `model`; none: all are separable."""
-        found: list[int] = []
-        for column in np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1).T:
-            found += self.pool.violated(column, self._cuts)
-        self._use(dict.fromkeys(found))
+        columns = np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1)
+        found = self.pool.violated(columns, self._cuts)
+        self._use(found)
         return found
 
-    def _draw_rest(self) -> None:
-        before = len(self.pool)
-        self.pool.draw(self._left)
-        self._use(range(before, len(self.pool)))
-        self._left = 0
+    def _draw(self, conflicts: int) -> None:
+        """Draw the circuits that are due after so many conflicts."""
+        while self._draws and conflicts >= self._draws[0][0]:
+            before, wanted = len(self.pool), self._draws.pop(0)[1]
+            self.pool.draw(wanted)
+            self._use(range(before, len(self.pool)))
 
     def _use(self, rows: Iterable[int]) -> None:
         """Add circuits that the masters don't have yet."""
@@ -195,8 +222,7 @@ class CircuitSearch:
         self.added += fresh
 
     def _cut(self, rows: list[int]) -> Iterator[Clause]:
-        for row in rows:
-            yield from self.formula.circuit(*self.pool.circuit(row))
+        yield from self.formula.circuits(self.pool.samples[rows], self.pool.signs[rows])
 
     def _cost(self, model: np.ndarray) -> int:
         return sum(cost for literal, cost in self.costs if model[abs(literal)] == (literal > 0))
@@ -239,8 +265,7 @@ class CircuitSearch:
             steps: the most conflicts of the master, from its first; None: no limit.
         """
         while True:
-            master.add(self._cut(self.added[self._told :]))
-            self._told = len(self.added)
+            self._tell(master)
             left = None if steps is None else steps - master.conflicts
             answer = master.solve(self.upper, left, self.interrupted)
             if not isinstance(answer, np.ndarray) or not self._separate(answer):

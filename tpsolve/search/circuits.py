@@ -5,6 +5,7 @@ import math
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -144,20 +145,21 @@ class Circuits(Solver):
         if engine == "auto":
             engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
         search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
+        cores = (os.cpu_count() or 1) if self.workers is None else self.workers
+        one = budget.steps is not None or cores == 1
         with ExitStack() as opened:
-            cores = (os.cpu_count() or 1) if self.workers is None else self.workers
-            one = budget.steps is not None or cores == 1
-            model = search.formula.count, list(search.clauses()), search.costs
-            made: list[Master]
-            if engine == "cp-sat":
-                made = [CpSatMaster(*model, search.upper, workers) for workers in ([1] if one else [1, cores - 1])]
-            else:
-                engines = [engine, "minisat22" if engine == "glucose4" else "glucose4"]
-                made = [SatMaster(name, *model, search.upper) for name in (engines[:1] if one else engines)]
-            masters = [opened.enter_context(master) for master in made]
+
+            def make(name: str, workers: int) -> Master:
+                model = search.formula.count, search.clauses(), search.costs, search.upper
+                master = CpSatMaster(*model, workers) if name == "cp-sat" else SatMaster(name, *model)
+                return opened.enter_context(master)
+
+            second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
+            planned = [partial(make, engine, 1)] + ([] if one else [partial(make, second, cores - 1)])
             seconds = budget.seconds or 0.0
             local = min(max(self.local, seconds / 20), seconds / 5)
-            search.race(masters, local, budget.steps)
+            search.race(planned, local, budget.steps)
+            masters = search.masters
             if search.closed and self.solutions > 1:
                 report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
             if search.closed and self.prefer != "any":

@@ -14,8 +14,8 @@ from tpsolve.search.tables import OutputTables, code_sums, codes, output_tables
 from tpsolve.units import LeastSquares, dichotomies
 from tpsolve.units.verification import separates
 
-FEW_HYPERPLANES = 100_000
-"""Up to so many, all dichotomies are listed: a second of work."""
+FEW_HYPERPLANES = 8_000
+"""Up to so many, all dichotomies are listed: 30 ms of work. Lines find as few errors sooner where they are more."""
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""
 _ELEMENTS = 2**24

@@ -117,10 +117,17 @@ class NetworkFormula:
 
     def circuit(self, samples: Iterable[int], signs: Iterable[int]) -> Iterator[Clause]:
         """No unit of the first layer gives all of `samples` these `signs`, nor the negated ones."""
-        for column in self.hidden[0].T:
-            literals = [int(sign * column[i]) for i, sign in zip(samples, signs, strict=True)]
-            yield literals
-            yield [-literal for literal in literals]
+        return self.circuits(np.array([list(samples)]), np.array([list(signs)]))
+
+    def circuits(self, samples: np.ndarray, signs: np.ndarray) -> Iterator[Clause]:
+        """As `circuit`, for each row of `samples` and `signs` `(C, k)`, filled up with sign 0."""
+        literals = (self.hidden[0][samples] * signs[..., None]).transpose(0, 2, 1).reshape(-1, samples.shape[1])
+        # In parts: many lists at once would set off the garbage collector, which takes longer than all of this.
+        for part in np.array_split(literals, len(literals) // 256 + 1):
+            for row in part.tolist():
+                clause = row if 0 not in row else [literal for literal in row if literal]
+                yield clause
+                yield [-literal for literal in clause]
 
     def _label(self, problem: NetworkProblem) -> tuple[np.ndarray, list[tuple[int, Fraction]], Fraction]:
         counts = [[Fraction(value) for value in row] for row in problem.counts.tolist()]
