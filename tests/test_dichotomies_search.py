@@ -1,5 +1,7 @@
 """The solver Dichotomies against brute force, known optima, and its own tree of patterns."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,9 +31,11 @@ def problems(draw: st.DrawFn) -> NetworkProblem:
 
 
 @settings(max_examples=25, deadline=None)
-@given(problems(), st.sampled_from([0, 100]))
-def test_optimum_is_that_of_brute_force(problem: NetworkProblem, hint_steps: int):
-    assert proved(problem, hint_steps=hint_steps) == pytest.approx(fewest_errors(problem), abs=1e-9)
+@given(problems(), st.sampled_from([0, 100]), st.booleans())
+def test_optimum_is_that_of_brute_force(problem: NetworkProblem, hint_steps: int, one_by_one: bool):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "_FEW", math.inf if one_by_one else -1)
+        assert proved(problem, hint_steps=hint_steps) == pytest.approx(fewest_errors(problem), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,7 @@ def test_known_optima_are_proved_and_the_networks_exist(table: tuple, units: int
 
 def test_the_search_needs_no_hint(monkeypatch: pytest.MonkeyPatch):
     # Small batches and hardly any room: the search also goes deep first.
+    monkeypatch.setattr(scan, "_FEW", -1)
     monkeypatch.setattr(scan, "_MOST_OPEN", 50)
     monkeypatch.setattr(scan, "_BATCH", 2**12)
     X, y = random_table(2, 24, seed=3)
@@ -68,6 +73,7 @@ def test_the_search_needs_no_hint(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_bound_rises_and_never_exceeds_the_optimum(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scan, "_FEW", -1)
     monkeypatch.setattr(scan, "_BATCH", 2**14)
     X, y = random_table(2, 40)
     problem, bounds = NetworkProblem(X, y, [2]), []

@@ -1,4 +1,4 @@
-"""Branch and bound over combinations of columns, each unit's choice a ball of sign patterns."""
+"""All combinations of columns: compared one by one if they are few, else branch and bound over balls of columns."""
 
 import math
 
@@ -13,6 +13,8 @@ from tpsolve.search.tables import OutputTables, code_sums, codes
 _BATCH = 2**22
 _MOST_OPEN = 2**22
 """Open combinations above which the search goes on with those nearest to a decision instead."""
+_FEW = 2**27
+"""Signs of the last column in all combinations, up to which they are compared one by one: a tenth of a second."""
 _CHEAP_TABLES = 200
 """Up to so many output tables, all are looked at for every combination; else for single columns alone."""
 
@@ -35,12 +37,44 @@ class Scan:
         # Sums of at most M terms, each rounded; whole numbers don't round.
         self.slack = 0.0 if self.whole else len(gain) * 2.0**-49 * self.total + float(problem.rounding().max())
         self.grain = 1.0 if self.whole else max(self.total / 256, 1e-300)
-        self.tree = build_tree(patterns, weight)
+        self.weight = weight
         # Combinations and their bounds, by the bound in units of `grain`.
         self.open: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def run(self) -> None:
         """Scan until nothing is open, or the report says stop."""
+        if (
+            math.comb(len(self.patterns) + self.units - 2, self.units - 1)
+            * 2 ** (self.units - 1)
+            * self.patterns.numel()
+            <= _FEW
+        ):
+            self._compare_all()
+        else:
+            self._branch()
+
+    def _compare_all(self) -> None:
+        """Columns of all units but the last, with every column of that one."""
+        every = torch.arange(len(self.patterns), device=self.patterns.device)
+        rest = every.new_zeros(1, 0)
+        if self.units > 1:
+            # The same one twice too: there may be fewer columns than units.
+            rest = torch.combinations(every, self.units - 1, with_replacement=True)
+        size = max(1, _BATCH // (2 ** (self.units - 1) * len(every)))
+        for part in rest.split(size):
+            free = self._free(self.patterns[part], self.patterns[None])
+            later = part[:, -1:] <= every if self.units > 1 else every[None] >= 0
+            low = self.least + (self.total - free.double()) / 2
+            row, last = (later & (low < self.goal)).nonzero(as_tuple=True)
+            combinations = torch.cat([part[row], last[:, None]], dim=1)
+            for some in combinations.split(max(1, _BATCH // self.patterns.shape[1])) if len(row) else ():
+                self._errors(self.patterns[some])
+            if self.report.step():
+                return
+        self.report.prove(float(self.report.objective.min()) - self.slack)
+
+    def _branch(self) -> None:
+        self.tree = build_tree(self.patterns, self.weight)
         root = torch.zeros(1, self.units, dtype=torch.int64, device=self.patterns.device)
         self._judge(root, torch.full((1,), -math.inf, dtype=self.gain.dtype, device=root.device))
         while self.open:
@@ -92,11 +126,7 @@ class Scan:
             valid &= tree.first[nodes[:, unit - 1], None] < tree.last[child]
         if unit + 1 < self.units:
             valid &= tree.first[child] < tree.last[nodes[:, unit + 1], None]
-        half = torch.arange(2 ** len(rest), device=nodes.device)
-        columns = self.patterns[tree.centre[nodes[:, rest]]]
-        split = torch.where(codes(columns)[:, None] == half[:, None], self.gain, 0.0)  # (T, half, M)
-        change = split @ self.patterns[tree.centre[child]].to(split.dtype).mT  # (T, half, BRANCHES)
-        free = torch.maximum(change.abs(), split.sum(-1, keepdim=True).abs()).sum(1)
+        free = self._free(self.patterns[tree.centre[nodes[:, rest]]], self.patterns[tree.centre[child]])
         radius = tree.radius[nodes[:, rest]].sum(1, keepdim=True) + tree.radius[child]
         low = self.least + (self.total - free.double()) / 2 - radius
         low = torch.maximum(low, bound[:, None].double())
@@ -105,21 +135,34 @@ class Scan:
         fresh[:, unit] = child[row, place]
         self._judge(fresh, low[row, place].to(self.gain.dtype))
 
+    def _free(self, rest: Tensor, last: Tensor) -> Tensor:
+        """`(T, K)`: the gain of columns `rest (T, h - 1, M)` with each of `last (T or 1, K, M)`, were the output any
+        function of them.
+        """
+        half = torch.arange(2 ** rest.shape[1], device=rest.device)
+        split = torch.where(codes(rest)[:, None] == half[:, None], self.gain, 0.0)  # (T, half, M)
+        change = split @ last.to(split.dtype).mT  # (T, half, K)
+        return torch.maximum(change.abs(), split.sum(-1, keepdim=True).abs()).sum(1)
+
+    def _errors(self, columns: Tensor) -> Tensor:
+        """The errors of networks of `columns (T, h, M)`, `(T,)`, each with its best output unit; the best is offered."""
+        code = codes(columns)
+        score, table = self.tables.best(code_sums(code, self.gain[None], 2**self.units))
+        errors = self.least + (self.total - score.double()) / 2
+        best = int(errors.argmin())
+        if float(errors[best]) < self.goal:
+            outputs = self.tables.signs[table[best]][code[best]]
+            targets = self.problem.pack(columns[best].T, outputs[:, None])
+            self.report.offer(targets.expand(len(self.report.objective), -1))
+        return errors
+
     def _judge(self, nodes: Tensor, bound: Tensor) -> None:
         """Try the centres as networks, and keep open what may still hold better ones."""
         radius = self.tree.radius[nodes].sum(1)
         looked = torch.ones_like(radius, dtype=torch.bool) if len(self.tables.signs) <= _CHEAP_TABLES else radius == 0
         rows = looked.nonzero()[:, 0]
         for part in rows.split(max(1, _BATCH // self.patterns.shape[1])) if len(rows) else ():
-            columns = self.patterns[self.tree.centre[nodes[part]]]
-            code = codes(columns)
-            score, table = self.tables.best(code_sums(code, self.gain[None], 2**self.units))
-            errors = self.least + (self.total - score.double()) / 2
-            best = int(errors.argmin())
-            if float(errors[best]) < self.goal:
-                outputs = self.tables.signs[table[best]][code[best]]
-                targets = self.problem.pack(columns[best].T, outputs[:, None])
-                self.report.offer(targets.expand(len(self.report.objective), -1))
+            errors = self._errors(self.patterns[self.tree.centre[nodes[part]]])
             bound[part] = torch.maximum(bound[part], (errors - radius[part]).to(bound.dtype))
         kept = (bound < self.goal) & (radius > 0)
         nodes, bound = nodes[kept], bound[kept]
