@@ -38,8 +38,9 @@ class Circuits(Solver):
     hyperplane gives, forbid columns of the first hidden layer that are not separable: some drawn at random at
     the start, thousands once a problem proves hard, further ones as the master meets them. Each forbids its
     signs to all units and both ways round, and is proved. Units above are truth tables. The limit on the
-    errors rises from what is proved already: a refuted limit raises the bound, targets that the oracle accepts
-    are optimal. A second worker looks for one error fewer than the best known.
+    errors rises from what is proved already, in steps that double until better targets are found: a refuted limit
+    raises the bound, targets that the oracle accepts are a network. Where a sprint of one worker does not end the
+    search, a second one looks for one error fewer than the best known.
 
     Incumbents come from local searches first: over columns, for two classes and one hidden layer, and with more than
     8 features along lines from a surrogate gradient's network. Weights of samples must be multiples of one
@@ -55,8 +56,9 @@ class Circuits(Solver):
             auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
             multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: circuits drawn at random, of which as many as twice the square of the points at the start, the others
-            after 3,000 conflicts; none with more than 8 features, where they forbid too little.
+        drawn: most circuits drawn at random: 8 a point at the start; twice the square of the points, once a short
+            sprint of one master has not ended the search; after 3,000 conflicts half that square times the square of
+            the features. None with more than 8 features, where they forbid too little.
         cuts: most circuits added for one column at a time.
         local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
             It ends sooner if it has found nothing better for long.

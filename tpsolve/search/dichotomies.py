@@ -23,8 +23,8 @@ class Dichotomies(Solver):
     """Exact targets by comparing all combinations of dichotomies, for points that have few of them.
 
     All separable columns of the points are listed, by the cells of their arrangement of hyperplanes. A few combinations
-    are compared one by one; else the columns are hung in a tree of balls under the Hamming distance. Negating one hidden
-    target changes the errors by one sample at most; so a combination of balls has at least the errors of their centres
+    are compared one by one; else the columns are hung in a tree of balls under the Hamming distance. Negating one
+    hidden target changes the errors by one sample at most; so a combination of balls has at least the errors of their centres
     less their radii, and what can't beat the incumbent is excluded at once. The rest is split, most promising first,
     until single columns are left, whose output unit is chosen from all threshold functions.
 

@@ -145,7 +145,7 @@ class Scan:
         return torch.maximum(change.abs(), split.sum(-1, keepdim=True).abs()).sum(1)
 
     def _errors(self, columns: Tensor) -> Tensor:
-        """The errors of networks of `columns (T, h, M)`, `(T,)`, each with its best output unit; the best is offered."""
+        """`(T,)` errors of networks of `columns (T, h, M)`, each with its best output unit; the best is offered."""
         code = codes(columns)
         score, table = self.tables.best(code_sums(code, self.gain[None], 2**self.units))
         errors = self.least + (self.total - score.double()) / 2
