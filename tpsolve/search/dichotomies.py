@@ -23,20 +23,20 @@ class Dichotomies(Solver):
     """Exact targets by comparing all combinations of dichotomies, for points that have few of them.
 
     All separable columns of the points are listed, by the cells of their arrangement of hyperplanes. A few combinations
-    are compared one by one; else the columns are hung in a tree of balls under the Hamming distance. Negating one
-    hidden target changes the errors by one sample at most; so a combination of balls has at least the errors of their centres
-    less their radii, and what can't beat the incumbent is excluded at once. The rest is split, most promising first,
-    until single columns are left, whose output unit is chosen from all threshold functions.
+    are compared one by one; else the columns are hung in a tree of balls under the Hamming distance. Negating one hidden
+    target changes the errors by one sample at most; so a combination of balls has at least the errors of their
+    centres less their radii, and what can't beat the incumbent is excluded at once. The rest is split, most
+    promising first, until single columns are left, whose output unit is chosen from all threshold functions.
 
     The list is exact, so a finished scan proves the optimum over real weights; the least bound of what
     is still open is proven at any time. For two classes and one hidden layer of at most 5 units. One step is
     one batch of combinations. A local search, not counted, gives the first incumbent.
 
     Args:
-        hint_steps: steps of the local search, four times as many where columns are many; 0 for none.
+        hint_steps: steps of the local search, 40 times as many where columns are many; 0 for none.
     """
 
-    hint_steps: int = 8
+    hint_steps: int = 10
 
     name = "dichotomies"
     accepts = (NetworkProblem,)
@@ -63,6 +63,6 @@ class Dichotomies(Solver):
         if self.hint_steps:
             few = len(patterns) <= FEW_COLUMNS
             hood = Listed(problem, tables, generator, patterns) if few else Lines(problem, tables, generator)
-            search_columns(hood, report, restarts=32, steps=self.hint_steps * (1 if few else 4))
+            search_columns(hood, report, restarts=32, steps=self.hint_steps * (1 if few else 40))
         if not report.stopped:
             Scan(problem, patterns, tables, report).run()
