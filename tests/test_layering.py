@@ -44,13 +44,13 @@ ALLOWED = {
     "ortools": (
         "search/cp_sat.py",
         "search/cp_sat_master.py",
-        "search/verify_proof.py",
+        "search/verify_bound.py",
         "search/weight_box.py",
         "search/whole_weights.py",
     ),
     "scipy.optimize": ("search/milp.py", "search/big_m.py", "units/separability.py", "units/elastic.py"),
     "dimod": ("problems/qubo.py",),
-    "pysat": ("search/sat_master.py", "search/verify_proof.py"),
+    "pysat": ("search/sat_master.py", "search/verify_bound.py"),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
     "sklearn": (*FLOOR_5, "units/*", "problems/instances/tables.py"),
     "matplotlib": FLOOR_5,

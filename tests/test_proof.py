@@ -16,7 +16,7 @@ from network_oracle import fewest_errors, parity_table, random_table
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Circuits, ColumnSearch
-from tpsolve.search import verify_proof as verify_module
+from tpsolve.search import verify_bound as bound_module
 from tpsolve.search.proof import Proof, clause_hash, load_proof
 from tpsolve.search.verify_proof import verify_proof
 
@@ -212,14 +212,14 @@ def test_a_limit_reached_is_not_checked(engine: str):
 
 
 def test_an_engine_that_does_not_end_is_ended(proof: Proof, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verify_module, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(bound_module, "_PROGRAM", "import time; time.sleep(600)")
     began = time.perf_counter()
     assert verify_proof(proof, X, Y, engine="cadical195", seconds=0.5)[-1].holds is None
     assert time.perf_counter() - began < 300
 
 
 def test_an_engine_that_fails_refutes_nothing(proof: Proof, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verify_module, "_PROGRAM", "raise SystemExit(3)")
+    monkeypatch.setattr(bound_module, "_PROGRAM", "raise SystemExit(3)")
     assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
 
 

@@ -85,8 +85,12 @@ class Proof:
         Raises:
             FolderError: the folder does not exist or can't be written.
         """
-        header = self._header()
-        write_archive(path, KIND, self._arrays(), {**header, "digest": _digest(header, self._arrays())})
+        write_archive(path, KIND, self._arrays(), {**self._header(), "digest": self.digest})
+
+    @property
+    def digest(self) -> str:
+        """A hash of all the proof holds."""
+        return _digest(self._header(), self._arrays())
 
     def _header(self) -> dict[str, Any]:
         return {

@@ -1,20 +1,11 @@
 """Checks a proof of an exact answer from the raw data; nothing here is shared with the search that found it.
 
 Weights and circuits are checked in exact arithmetic. That no network makes fewer errors than the bound is
-refuted anew, by another engine than the one that found it, from clauses built here from their definition:
-
-- x[i, j]: hidden unit j outputs +1 at distinct point i. No unit gives a circuit its signs, or their negation.
-- Each unit above is a truth table over the units below, tied to its output at each point. The first unit of a
-  layer rises in every input and no input is stronger than an earlier one, since the units below may be negated
-  and permuted. No table has patterns a + b = c + d with 1 at a and b and 0 at c and d.
-- A point costs the weight of its samples whose label its outputs don't name; costs sum up to less than the bound.
+refuted anew, by another engine than the one that found it: see `verify_bound`.
 """
 
 import importlib.util
 import itertools
-import json
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +17,7 @@ import numpy as np
 
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proof import Proof, clause_hash, data_hash
-
-ENGINES = ("cadical195", "cp-sat", "glucose4")
+from tpsolve.search.verify_bound import ENGINES, Formula, refutes
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,7 @@ def verify_proof(
         UnknownNameError: no such engine.
         ArgumentError: the engine that found the proof, or none is left.
     """
-    engine = _another(proof.engine, engine)
+    engine = another_engine(proof.engine, engine)
     samples = np.asarray(X, dtype=np.float64)
     labels = list(y.tolist() if hasattr(y, "tolist") else y)
     findings: list[Finding] = []
@@ -70,7 +60,13 @@ def verify_proof(
     return [*findings, _check_bound(proof, samples, labels, weight, engine, seconds)]
 
 
-def _another(found_by: str, wanted: str | None) -> str:
+def another_engine(found_by: str, wanted: str | None = None) -> str:
+    """The engine `wanted`, or else the first one installed that has not found the proof.
+
+    Raises:
+        UnknownNameError: no such engine.
+        ArgumentError: the engine that found the proof, or none is left.
+    """
     if wanted is not None and wanted not in ENGINES:
         raise UnknownNameError("engine", wanted, ENGINES)
     if wanted is not None and wanted == found_by:
@@ -189,9 +185,6 @@ def _sum_to_zero(vectors: list[list[Fraction]]) -> bool:
     return all(rows[k][k] * rows[k][size - 1] < 0 for k in range(size - 1))
 
 
-# --- fewer errors are impossible --------------------------------------------------------------------------------------
-
-
 def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
     if proof.bound > proof.objective:
         return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
@@ -200,131 +193,11 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     if proof.bound <= paid:
         return Finding("bound", True, f"{proof.bound}: contradictory labels alone cost {paid}")
     below = lcm(*(w.denominator for cost in costs for w in cost.values()))
-    model = _Model(proof, costs, below)
+    formula = Formula(proof.widths, proof.classes, costs, below, _learned(proof, len(costs)))
     # The most that is less than the bound.
     limit = ceil((proof.bound - paid) * below) - 1
-    refuted = (_cp_sat if engine == "cp-sat" else _sat)(model, limit, engine, seconds)
+    refuted = refutes(formula, limit, engine, seconds)
     if refuted is None:
         return Finding("bound", None, f"{proof.bound}: not checked, {engine} gave no answer within {seconds:g} s")
     words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{proof.bound}: {words}")
-
-
-class _Model:
-    """Clauses over variables from 1, and `costs`: literals and the whole numbers that they add if they are true."""
-
-    def __init__(self, proof: Proof, costs: list[dict[Any, Fraction]], below: int):
-        self.count = 0
-        self.clauses: list[list[int]] = []
-        self.costs: list[tuple[int, int]] = []
-        outputs = len(proof.classes) if len(proof.classes) > 2 else 1
-        columns = [[self._new(width) for _ in costs] for width in (*proof.widths, outputs)]
-        # The variables of the first layer are the first ones, point by point.
-        self.clauses += _learned(proof, len(costs))
-        for below_units, above_units in itertools.pairwise(columns):
-            for unit in range(len(above_units[0])):
-                gate = self._gate(len(below_units[0]), first=unit == 0)
-                for inputs, output in zip(below_units, (row[unit] for row in above_units), strict=True):
-                    for b, value in enumerate(gate):
-                        differs = [-x if b >> j & 1 else x for j, x in enumerate(inputs)]
-                        self.clauses += [[*differs, -output, value], [*differs, output, -value]]
-        for cost, row in zip(costs, columns[-1], strict=True):
-            self._charge({label: int(w * below) for label, w in cost.items()}, row, proof.classes)
-
-    def _new(self, count: int) -> list[int]:
-        self.count += count
-        return list(range(self.count - count + 1, self.count + 1))
-
-    def _gate(self, inputs: int, *, first: bool) -> list[int]:
-        gate = self._new(2**inputs)
-        sums = defaultdict(list)
-        for a, b in itertools.combinations(range(2**inputs), 2):
-            sums[tuple((a >> j & 1) + (b >> j & 1) for j in range(inputs))].append((a, b))
-        if first:
-            for b in range(2**inputs):
-                free = [j for j in range(inputs) if not b >> j & 1]
-                self.clauses += [[-gate[b], gate[b | 1 << j]] for j in free]
-                self.clauses += [[-gate[b], gate[b ^ 3 << j]] for j in free if j + 1 < inputs and b >> j + 1 & 1]
-        for pairs in sums.values() if not first or inputs > 5 else ():
-            for (a, b), (c, d) in itertools.permutations(pairs, 2):
-                self.clauses.append([-gate[a], -gate[b], gate[c], gate[d]])
-        return gate
-
-    def _charge(self, cost: dict[Any, int], row: list[int], classes: tuple[Any, ...]) -> None:
-        # Named by falling weight: not one of the first k costs what lies between number k and k + 1.
-        ranked = sorted((label for label in cost if cost[label]), key=lambda label: -cost[label])
-        names: list[int] = []
-        for k, label in enumerate(ranked):
-            (named,) = self._new(1)
-            names.append(named)
-            place = classes.index(label)
-            for unit, output in enumerate(row):
-                fires = place == (unit if len(row) > 1 else 1)
-                self.clauses.append([-named, output if fires else -output])
-            following = cost[ranked[k + 1]] if k + 1 < len(ranked) else 0
-            if len(row) == 1 and k == 1:
-                # One of the two classes is always named.
-                self.clauses.append(names)
-            elif cost[label] > following:
-                (none,) = self._new(1)
-                self.clauses.append([none, *names])
-                self.costs.append((none, cost[label] - following))
-
-
-def _cp_sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
-    from ortools.sat.python import cp_model
-
-    native = cp_model.CpModel()
-    variables: list[Any] = [None, *(native.new_bool_var("") for _ in range(model.count))]
-
-    def literal(number: int) -> Any:
-        return variables[number] if number > 0 else variables[-number].negated()
-
-    for clause in model.clauses:
-        native.add_bool_or([literal(number) for number in clause])
-    native.add(sum(cost * literal(number) for number, cost in model.costs) <= limit)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
-    answer = solver.solve(native)
-    return {cp_model.INFEASIBLE: True, cp_model.UNKNOWN: None}.get(answer, False)
-
-
-_PROGRAM = """
-import json, sys
-from pysat.solvers import Solver
-engine, clauses = json.load(sys.stdin)
-with Solver(name=engine, bootstrap_with=clauses) as solver:
-    print(json.dumps(solver.solve()))
-"""
-
-
-def _sat(model: _Model, limit: int, engine: str, seconds: float) -> bool | None:
-    # A process of its own: not every engine can be interrupted.
-    task = json.dumps([engine, [*model.clauses, *_at_most(model, limit)]])
-    try:
-        command = [sys.executable, "-c", _PROGRAM]
-        ran = subprocess.run(command, input=task, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    # An engine that crashed has refuted nothing.
-    return None if ran.returncode else not json.loads(ran.stdout)
-
-
-def _at_most(model: _Model, limit: int) -> Iterator[list[int]]:
-    """A sequential counter: row k holds a variable for each sum from 1 to `limit` that the first k costs may reach."""
-    before: list[int] = []
-    for literal, cost in model.costs:
-        if cost > limit:
-            yield [-literal]
-            continue
-        after = model._new(limit)
-        for value in range(1, limit + 1):
-            if before:
-                yield [-before[value - 1], after[value - 1]]
-            if value <= cost:
-                yield [-literal, after[value - 1]]
-            elif before:
-                yield [-literal, -before[value - cost - 1], after[value - 1]]
-        if before:
-            yield [-literal, -before[limit - cost]]
-        before = after
