@@ -183,9 +183,9 @@ def _proofs(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not paths:
         return
     yield "\n## Saved proofs\n"
-    yield "Proofs of hard ones lie in `benchmarks/results/proofs`. `python -m benchmarks.exact_scaling verify` checks them:"
-    yield "data, weights, circuits and clauses in exact arithmetic, and that fewer errors are impossible by another engine"
-    yield "than the one that found it, from clauses written anew. Seconds of the whole check, on one core."
+    yield "Proofs of hard ones lie in `benchmarks/results/proofs`; `python -m benchmarks.exact_scaling verify`"
+    yield "checks data, weights, circuits and clauses in exact arithmetic, and from clauses written anew that fewer"
+    yield "errors are impossible, by another engine than the one that found it. Seconds: the whole check, on one core."
     yield ""
     yield "| proof | bound | found by | checked by | verdict | seconds |"
     yield "|---|---:|---|---|---|---:|"

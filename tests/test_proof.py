@@ -1,6 +1,7 @@
 """Proofs: written, read, checked; and refused after any change."""
 
 import dataclasses
+import itertools
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from network_oracle import fewest_errors, parity_table, random_table
 
@@ -232,3 +233,71 @@ def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
             expected += [clause, [-v for v in clause]]
     assert clause_hash(expected[::-1]) == proof.clauses
     assert clause_hash(expected[1:]) != proof.clauses
+
+
+@pytest.mark.parametrize(("inputs", "count"), [(1, 3), (2, 5), (3, 10), (4, 27)])
+def test_the_cases_are_all_threshold_functions_up_to_symmetry(inputs: int, count: int):
+    # From falling whole weights; up to 4 inputs none above 3 is needed.
+    patterns = [[b >> j & 1 for j in range(inputs)] for b in range(2**inputs)]
+    falling = itertools.combinations_with_replacement(range(3, -1, -1), inputs)
+    expected = {
+        tuple(int(sum(w * bit for w, bit in zip(weights, bits, strict=True)) >= bias) for bits in patterns)
+        for weights in falling
+        for bias in range(sum(weights) + 2)
+    }
+    found = bound_module.tables(inputs)
+    assert set(found) == expected
+    assert len(found) == count
+
+
+@pytest.mark.parametrize(("widths", "count"), [((2,), 2), ((3,), 5), ((4,), 17), ((6,), 1), ((2, 1), 2), ((2, 2), 5)])
+def test_cases_need_every_unit_only_where_one_unit_reads_them(widths: tuple[int, ...], count: int):
+    formula = bound_module.Formula(widths, (0, 1), [{0: Fraction(1)}], 1, [])
+    assert len(formula.cases) == count
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_what_a_network_reaches_is_never_refuted(data: st.DataObject):
+    # Whatever the table: the labels are those of a network of whole weights, which makes no errors.
+    widths = data.draw(st.sampled_from([[1], [2], [4], [6], [2, 2], [3, 2], [2, 1]]))
+    classes = data.draw(st.sampled_from([2, 3]))
+    sizes = [2, *widths, 1 if classes == 2 else 3]
+    generator = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    x = generator.integers(-2, 3, (8, 2))
+    h = x
+    for inputs, units in itertools.pairwise(sizes):
+        h = np.where(h @ generator.integers(-3, 4, (inputs, units)) + generator.integers(-2, 3, units) >= 0, 1, -1)
+    # Points that name no class have none.
+    named = np.flatnonzero((h > 0).sum(1) == 1) if classes == 3 else np.arange(8)
+    assume(len(named))
+    y = h.argmax(1) if classes == 3 else (h[:, 0] > 0).astype(int)
+    costs = [{int(y[i]): Fraction(1)} for i in named]
+    labels = tuple(range(classes))
+    formula = bound_module.Formula(tuple(widths), labels, costs, 1, _all_circuits(x[named], widths[0]))
+    assert bound_module.refutes(formula, 0, "glucose4", 60.0) is False
+
+
+def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
+    """Clauses of the sets of up to 4 points, one a point, whose signs no hyperplane gives: found by linear programs."""
+    from scipy.optimize import linprog
+
+    rows = []
+    for size in range(2, 5):
+        for chosen in itertools.combinations(range(len(x)), size):
+            for signs in itertools.product((1, -1), repeat=size - 1):
+                s = np.array((1, *signs))
+                a = -s[:, None] * np.column_stack([x[list(chosen)], np.ones(size)])
+                if linprog(np.zeros(3), a, -np.ones(size), bounds=(None, None)).status == 2:
+                    rows.append([(i, v) for i, v in zip(chosen, s.tolist(), strict=True)])
+    return [[c * v * (1 + units * i + j) for i, v in row] for row in rows for j in range(units) for c in (1, -1)]
+
+
+def test_cases_are_refuted_one_by_one_and_one_model_is_enough():
+    # The labels of XOR: one unit whose column may be any but theirs makes one error, any column none.
+    labels = [{k: Fraction(1)} for k in (0, 1, 1, 0)]
+    xor = [[1, -2, -3, 4], [-1, 2, 3, -4]]
+    for engine in (*ENGINES, "glucose4"):
+        assert bound_module.refutes(bound_module.Formula((1,), (0, 1), labels, 1, xor), 0, engine, 60.0)
+        assert not bound_module.refutes(bound_module.Formula((1,), (0, 1), labels, 1, []), 0, engine, 60.0)
+        assert not bound_module.refutes(bound_module.Formula((1,), (0, 1), labels, 1, xor), 1, engine, 60.0)
