@@ -196,7 +196,7 @@ def _proofs(rows: list[dict[str, Any]]) -> Iterator[str]:
         for row in own.values():
             yield (
                 f"| `{path.name}` | {float(proof.bound):g} | `{proof.engine}` | `{row['engine']}` "
-                f"| {row['verdict']} | {row['seconds']:.2g} |"
+                f"| {row['verdict']} | {row['seconds']:.3g} |"
             )
         if not own:
             yield f"| `{path.name}` | {float(proof.bound):g} | `{proof.engine}` | | not checked | |"
