@@ -72,17 +72,24 @@ RATES = (1e-3, 3e-3)
 SOFT = [Setting(width=w, rate=r) for w in (0.25, 0.5, 1.0, 2.0) for r in RATES]
 FEWER = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in RATES]
 CURVATURE = [replace(s, solver="curvature-flip") for s in SOFT]
+BOTH = [replace(s, average=0.997, smooth=x) for s in FEWER for x in (0.1, 0.2)]
 STRATEGIES: dict[str, list[Setting]] = {
     "soft hinge": SOFT,
+    "soft hinge, 16 epochs": [replace(s, epochs=2 * EPOCHS) for s in SOFT],
     "soft hinge, longer": [replace(s, epochs=4 * EPOCHS) for s in SOFT],
     "saturated STE": [replace(s, rule="saturated-ste") for s in SOFT],
     "noise": [replace(s, noise=x) for s in FEWER for x in (0.2, 0.5)],
     "hardening": [replace(s, harden=x) for s in FEWER for x in (0.4, 0.8)],
     "smoothed labels": [replace(s, smooth=x) for s in FEWER for x in (0.1, 0.2)],
     "averaged weights": [replace(s, average=0.997) for s in SOFT],
-    "averaged weights, smoothed labels": [replace(s, average=0.997, smooth=x) for s in FEWER for x in (0.1, 0.2)],
+    "averaged weights, smoothed labels": BOTH,
+    "averaged weights, smoothed labels, 16 epochs": [replace(s, epochs=2 * EPOCHS) for s in BOTH],
     "curvature, last layer": CURVATURE,
     "curvature, averaged weights": [replace(s, average=0.997) for s in CURVATURE],
+    "curvature, averaged weights, smoothed labels": [replace(s, solver="curvature-flip") for s in BOTH],
+    "curvature, averaged weights, smoothed labels, 16 epochs": [
+        replace(s, solver="curvature-flip", epochs=2 * EPOCHS) for s in BOTH
+    ],
 }
 """Every strategy with the settings that it may choose from, equally many."""
 

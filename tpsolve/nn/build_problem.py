@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn.frozen import widened
-from tpsolve.nn.layer_losses import MixedLoss, SampleLoss, loss_of, plain_cross_entropy
+from tpsolve.nn.layer_losses import CrossEntropy, MixedLoss, SampleLoss, loss_of
 from tpsolve.nn.recording import Call
 from tpsolve.nn.segments import OUTPUT, Segment
 from tpsolve.nn.surrogate import Threshold, find_width, weighed
@@ -41,17 +41,17 @@ def build_problem(
     start = call.module.to_spins(widened(call.h.detach()[rows]))
     linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
     heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
-    reduction = plain_cross_entropy(top.loss_fn, top.output, top.labels)
-    by_class = segment.sinks == (OUTPUT,) and reduction is not None
+    known = CrossEntropy.of(top.loss_fn, top.output, top.labels) if segment.sinks == (OUTPUT,) else None
+    by_class = known is not None and (linear is not None or not known.smoothing)
     losses = {head.loss for head in heads}
     one_loss = losses.pop() if len(losses) == 1 and OUTPUT not in segment.sinks else None
 
     if by_class:
-        wanted = top.labels[rows]
-        unit_weight = 1 / len(top.labels) if reduction == "mean" else None
+        assert known is not None
+        wanted, unit_weight = top.labels[rows], known.scale
         if linear is not None:
-            weight, bias = linear
-            return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1))
+            (weight, bias), pull = linear, known.pull(linear[0], wanted)
+            return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)
     elif one_loss is not None:
         wanted = torch.cat([head.targets for head in heads], 1)
         unit_weight = torch.cat([head.unit_weight for head in heads], 1)

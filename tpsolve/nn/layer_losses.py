@@ -1,6 +1,8 @@
 """The layer losses whose slopes the closed-form rules are, and those of a network's output."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,15 +38,47 @@ def loss_of(threshold: Threshold, name: str, layer_loss: str | None) -> str:
     return loss
 
 
-def plain_cross_entropy(loss_fn: Any, output: Tensor, labels: Tensor) -> str | None:
-    """The reduction, where `loss_fn` is torch's cross-entropy with nothing set but that, on class labels."""
-    if output.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
-        return None
-    if loss_fn is functional.cross_entropy:
-        return "mean"
-    if type(loss_fn) is not nn.CrossEntropyLoss or loss_fn.weight is not None or loss_fn.label_smoothing:
-        return None
-    return loss_fn.reduction if loss_fn.reduction in ("mean", "sum") else None
+@dataclass(frozen=True)
+class CrossEntropy:
+    """torch's cross-entropy on class labels, its mean or sum over the batch.
+
+    Args:
+        scale: of the loss of one sample.
+        smoothing: share of a label that goes to all classes alike.
+    """
+
+    scale: float
+    smoothing: float
+
+    @staticmethod
+    def of(loss_fn: Any, output: Tensor, labels: Tensor) -> "CrossEntropy | None":
+        """What `loss_fn` is, where it is that with no other setting."""
+        if output.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
+            return None
+        if type(loss_fn) is nn.CrossEntropyLoss:
+            settings = {"weight": loss_fn.weight, "ignore_index": loss_fn.ignore_index}
+            settings |= {"reduction": loss_fn.reduction, "label_smoothing": loss_fn.label_smoothing}
+        elif isinstance(loss_fn, partial) and loss_fn.func is functional.cross_entropy and not loss_fn.args:
+            settings = dict(loss_fn.keywords)
+        elif loss_fn is functional.cross_entropy:
+            settings = {}
+        else:
+            return None
+        smoothing, reduction = settings.pop("label_smoothing", 0.0), settings.pop("reduction", "mean")
+        # Labels that are no class were refused before.
+        ignores = settings.pop("ignore_index", -100) >= 0
+        if ignores or reduction not in ("mean", "sum") or any(value is not None for value in settings.values()):
+            return None
+        return CrossEntropy(1 / len(labels) if reduction == "mean" else 1.0, smoothing)
+
+    def pull(self, weight: Tensor, labels: Tensor) -> Tensor | None:
+        """What smoothing adds to the problem of a last layer with `weight (m, n)`: `(R, n)`, or None.
+
+        To the cross-entropy it adds smoothing * (z_label - mean of z), which is linear in the targets.
+        """
+        if not self.smoothing:
+            return None
+        return 2 * self.scale * self.smoothing * (weight.mean(0) - weight[labels])
 
 
 class SampleLoss:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from tpsolve.nn.chain import Slice, chain_of
 from tpsolve.nn.frozen import Given
 from tpsolve.problems.cut import cut, dependents, trace
 
@@ -31,7 +32,7 @@ class Segment:
 
 
 class Segments:
-    """The segments of a frozen model: cut by torch.fx, or by running the whole model where tracing fails.
+    """The segments of a frozen model: slices of a chain; else cut by torch.fx, or the whole model where tracing fails.
 
     Args:
         frozen, given: from `freeze`.
@@ -42,6 +43,10 @@ class Segments:
     def __init__(self, frozen: nn.Module, given: dict[str, Tensor], inputs: Tensor, order: list[str]):
         self.frozen, self.given, self.inputs, self.order = frozen, given, inputs, order
         self.traced: fx.GraphModule | None = None
+        self._found: dict[str, Segment] = {}
+        self.chain = chain_of(frozen)
+        if self.chain is not None:
+            return
         try:
             self.traced = trace(frozen)
         except Exception as error:  # Tracing runs the user's code on proxies; whatever it raises, hooks do without.
@@ -55,7 +60,22 @@ class Segments:
 
     def of(self, name: str) -> Segment:
         """The segment above the threshold `name`."""
-        return self._rerun(name) if self.traced is None else self._cut(self.traced, name)
+        if name not in self._found:
+            if self.chain is not None:
+                self._found[name] = self._slice(self.chain, name)
+            else:
+                self._found[name] = self._rerun(name) if self.traced is None else self._cut(self.traced, name)
+        return self._found[name]
+
+    def _slice(self, chain: dict[str, nn.Module], name: str) -> Segment:
+        names = list(chain)
+        above = names[names.index(name) + 1 :]
+        sink = next((other for other in above if other in self.order), OUTPUT)
+        inside = above if sink == OUTPUT else above[: above.index(sink)]
+        steps = [chain[other] for other in inside]
+        masks = tuple(self.given[other] for other in inside if other in self.given)
+        linear = None if masks else _linear_map(steps, self.given[name].dim() == 2)
+        return Segment(Slice(steps), masks, (sink,), linear)
 
     def _rerun(self, name: str) -> Segment:
         later = self.order[self.order.index(name) + 1 :]
@@ -148,10 +168,7 @@ def _is_threshold(traced: fx.GraphModule, node: fx.Node) -> bool:
 def _linear(
     traced: fx.GraphModule, start: fx.Node, chain: list[fx.Node], sinks: list[fx.Node], flat: bool
 ) -> tuple[Tensor, Tensor] | None:
-    """V and b, where the way up is a flattening or none, an `nn.Linear`, and a batch norm or none.
-
-    `flat`: whether the targets are `(B, n)` already.
-    """
+    """As `_linear_map`, where one way leads up; `flat`: whether the targets are `(B, n)` already."""
     if len(sinks) != 1 or sinks[0].args[0] is not (chain[-1] if chain else start):
         return None
     last: fx.Node = start
@@ -162,6 +179,11 @@ def _linear(
     modules: list[Any] = [
         traced.get_submodule(str(node.target)) if node.op == "call_module" else node for node in chain
     ]
+    return _linear_map(modules, flat)
+
+
+def _linear_map(modules: list[Any], flat: bool) -> tuple[Tensor, Tensor] | None:
+    """V and b, where the way up is a flattening or none, an `nn.Linear`, and a batch norm or none."""
     if modules and _flattens(modules[0]):
         modules = modules[1:]
         flat = True

@@ -53,11 +53,13 @@ def target_backward(
     statistics of this batch held, and dropout with the mask of this pass.
 
     Args:
-        model: any module; called once. `torch.fx` cuts it; where tracing fails, each pass through a block
-            runs the whole model with the other thresholds held.
+        model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
+            fails, each pass through a block runs the whole model with the other thresholds held.
         x: inputs `(B, ...)`, floating-point.
         y: what `loss_fn` compares the output with, `(B, ...)`.
-        loss_fn: of (output, y), the sum or mean over the samples of a loss of each.
+        loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
+            known, also with smoothed labels: as a module, or a `functools.partial` of the function. Below a
+            linear layer searches have its exact flips; smoothing shifts their objective by a constant.
         solver: one for all thresholds; or a mapping from names of thresholds in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
         budget: of each search; needed unless all are `SignGradient`.

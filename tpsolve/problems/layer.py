@@ -41,6 +41,8 @@ class LayerProblem(FlipProblem):
         start: a, the current activations, broadcast to `(*batch, n)`, in {-1, +1}.
         stay: cost of leaving an activation, not negative; needs `start`.
         stay_weight: kappa, not negative, broadcast to `(*batch, n)`. By default 1.
+        pull: r `(*batch, n)` by broadcasting, by default 0: the last term becomes sum_j |p_j| [t_j p_j < 0] with
+            p_j = r_j + stay kappa_j a_j. So a linear term d . t enters as r = -2 d, up to the sum of |d_j|.
 
     All tensors lie on the device of `weight` and are converted to its dtype; lists are moved there.
 
@@ -59,6 +61,7 @@ class LayerProblem(FlipProblem):
         start: Any = None,
         stay: float = 0.0,
         stay_weight: Any = None,
+        pull: Any = None,
     ):
         self.loss = loss
         by_class = isinstance(find_loss(loss), ClassLoss)
@@ -93,6 +96,7 @@ class LayerProblem(FlipProblem):
             check_values("start", self.start, (-1, 1))
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
+        self.pull = check_broadcast("pull", pull, shape, *kind)
 
     @property
     def n_units(self) -> int:
@@ -121,6 +125,9 @@ class LayerProblem(FlipProblem):
             stay = self.stay * self.start.to(dtype).reshape(-1, self.n_vars)
             if self.stay_weight is not None:
                 stay = stay * self.stay_weight.to(dtype).reshape(-1, self.n_vars)
+        if self.pull is not None:
+            pull = self.pull.to(dtype).reshape(-1, self.n_vars)
+            stay = pull if stay is None else stay + pull
         given = None if self.unit_weight is None else self.unit_weight.to(dtype)
         if isinstance(loss, ClassLoss):
             c = weight.new_ones(self.batch_shape) if given is None else given
@@ -278,7 +285,7 @@ class LayerProblem(FlipProblem):
         return whole
 
 
-_BATCHED = ("targets", "unit_weight", "start", "stay_weight")
+_BATCHED = ("targets", "unit_weight", "start", "stay_weight", "pull")
 
 
 def read_layer_problem(path: str | PathLike[str]) -> LayerProblem:

@@ -18,7 +18,8 @@ class LayerEnergy:
         bias: b `(m,)`.
         targets: s `(B, m)` in {-1, +1}, where don't-cares read +1 and weigh nothing; or labels `(B,)` int64.
         unit_weight: c `(B, m)`, or `(1, m)` where all samples share it; with labels `(B, 1)`.
-        stay: stay kappa a `(B, n)`, or None without penalty; the penalty is (|stay| - stay t) / 2, summed.
+        stay: stay kappa a + r `(B, n)`, with r the pull, or None without either; the penalty is
+            (|stay| - stay t) / 2, summed.
     """
 
     loss: Loss | ClassLoss
