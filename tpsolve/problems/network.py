@@ -125,10 +125,10 @@ class NetworkProblem(Problem):
         layers = self.columns(targets.double())
         first = layers[0].movedim(-2, 0).reshape(len(self.inputs), -1)
         distinct, place = torch.unique(first, dim=1, return_inverse=True)
-        good = (Separability().fit(self.inputs, distinct).status > 0)[place].reshape(-1, self.layers[0]).all(1)
+        good = _separable(self.inputs, distinct)[place].reshape(-1, self.layers[0]).all(1)
         for below, above in itertools.pairwise(layers):
             for k in good.nonzero()[:, 0].tolist():
-                good[k] = bool((Separability().fit(below[k], above[k]).status > 0).all())
+                good[k] = bool(_separable(below[k], above[k]).all())
         return good
 
     def certificates(self, targets: Tensor) -> list[Certificate]:
@@ -275,6 +275,14 @@ class NetworkProblem(Problem):
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
         check_device("targets", targets, self.device)
         check_values("targets", targets, (-1, 1))
+
+
+def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
+    """Whether a hyperplane gives each of `columns (M, U)`, `(U,)`, to `inputs (M, n)`. A bias alone gives a constant."""
+    good = (columns == columns[0]).all(0)
+    if not bool(good.all()):
+        good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0
+    return good
 
 
 def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:

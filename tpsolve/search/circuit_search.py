@@ -52,8 +52,8 @@ class CircuitSearch:
         drawn, points = 0 if has_many_features(problem) else drawn, len(problem.inputs)
         # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
         most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
-        self._draws = [(SPRINT, min(drawn, 2 * points**2)), (EASY, min(drawn, most))]
-        self.pool = CircuitPool(problem.inputs, min(drawn, 8 * points), generator)
+        self._draws = [(SPRINT, min(drawn, 2 * points**2, 4000)), (EASY, min(drawn, most))]
+        self.pool = CircuitPool(problem.inputs, min(drawn, 16 * points), generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]
         self.lower, self.upper = 0, 0
@@ -212,8 +212,9 @@ class CircuitSearch:
         """Draw the circuits that are due after so many conflicts."""
         while self._draws and conflicts >= self._draws[0][0]:
             before, wanted = len(self.pool), self._draws.pop(0)[1]
-            self.pool.draw(wanted)
-            self._use(range(before, len(self.pool)))
+            if wanted > before:
+                self.pool.draw(wanted - before)
+                self._use(range(before, len(self.pool)))
 
     def _use(self, rows: Iterable[int]) -> None:
         """Add circuits that the masters don't have yet."""

