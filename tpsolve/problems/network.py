@@ -278,7 +278,7 @@ class NetworkProblem(Problem):
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
-    """Whether a hyperplane gives each of `columns (M, U)`, `(U,)`, to `inputs (M, n)`. A bias alone gives a constant."""
+    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias alone gives constants."""
     good = (columns == columns[0]).all(0)
     if not bool(good.all()):
         good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0

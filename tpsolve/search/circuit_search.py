@@ -52,7 +52,7 @@ class CircuitSearch:
         drawn, points = 0 if has_many_features(problem) else drawn, len(problem.inputs)
         # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
         most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
-        self._draws = [(SPRINT, min(drawn, 2 * points**2, 4000)), (EASY, min(drawn, most))]
+        self._draws = [(SPRINT, min(drawn, 2 * points**2)), (EASY, min(drawn, most))]
         self.pool = CircuitPool(problem.inputs, min(drawn, 16 * points), generator)
         self.measure = common_measure(problem)
         self.costs = [(literal, int(cost / self.measure)) for literal, cost in self.formula.costs]

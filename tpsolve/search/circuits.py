@@ -57,8 +57,8 @@ class Circuits(Solver):
             auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
             multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: most circuits drawn at random: 16 a point at the start; up to twice the square of the points, once a short
-            sprint of one master has not ended the search; after 3,000 conflicts half that square times the square of
+        drawn: most circuits drawn at random: 16 a point at the start; twice the square of the points where a short
+            sprint of one master does not end the search; after 3,000 conflicts half that square times the square of
             the features. None with more than 8 features, where they forbid too little.
         cuts: most circuits added for one column at a time.
         local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.

@@ -18,6 +18,7 @@ FEW_HYPERPLANES = 8_000
 """Up to so many, all dichotomies are listed: 30 ms of work. Lines find as few errors sooner where they are more."""
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""
+_OFFERS = 16
 _ELEMENTS = 2**24
 
 
@@ -273,9 +274,12 @@ def search_columns(
     stale, offered, turn = torch.zeros_like(state.table), -math.inf, 0
     while True:
         best.keep(state, state.score > best.score)
-        offered = _offer(hood, best, offered, report)
+        # A short search offers what it ends with: judging takes longer than a step.
+        if counted or turn % _OFFERS == _OFFERS - 1:
+            offered = _offer(hood, best, offered, report)
         stopped = report.step() if counted else report.pulse()
         if stopped or turn == steps:
+            _offer(hood, best, offered, report)
             return
         hood.step(state, turn % hood.units)
         turn += 1

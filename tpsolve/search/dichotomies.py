@@ -33,10 +33,10 @@ class Dichotomies(Solver):
     one batch of combinations. A local search, not counted, gives the first incumbent.
 
     Args:
-        hint_steps: steps of the local search, 40 times as many where columns are many; 0 for none.
+        hint_steps: steps of the local search, 80 times as many where columns are many; 0 for none.
     """
 
-    hint_steps: int = 10
+    hint_steps: int = 5
 
     name = "dichotomies"
     accepts = (NetworkProblem,)
@@ -63,6 +63,6 @@ class Dichotomies(Solver):
         if self.hint_steps:
             few = len(patterns) <= FEW_COLUMNS
             hood = Listed(problem, tables, generator, patterns) if few else Lines(problem, tables, generator)
-            search_columns(hood, report, restarts=32, steps=self.hint_steps * (1 if few else 40))
+            search_columns(hood, report, restarts=32, steps=self.hint_steps * (1 if few else 80))
         if not report.stopped:
             Scan(problem, patterns, tables, report).run()

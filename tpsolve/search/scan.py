@@ -64,8 +64,9 @@ class Scan:
         for part in rest.split(size):
             free = self._free(self.patterns[part], self.patterns[None])
             later = part[:, -1:] <= every if self.units > 1 else every[None] >= 0
-            low = self.least + (self.total - free.double()) / 2
-            row, last = (later & (low < self.goal)).nonzero(as_tuple=True)
+            # Fewer errors than the goal: least + (total - gain) / 2.
+            enough = self.total - 2 * (self.goal - self.least)
+            row, last = (later & (free > enough)).nonzero(as_tuple=True)
             combinations = torch.cat([part[row], last[:, None]], dim=1)
             for some in combinations.split(max(1, _BATCH // self.patterns.shape[1])) if len(row) else ():
                 self._errors(self.patterns[some])
