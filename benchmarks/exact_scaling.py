@@ -218,6 +218,8 @@ def _race(rows: list[dict[str, Any]], limit: float) -> Iterator[str]:
     ours = {key: found.get((*key, "circuits")) for key in instances}
     for name in dict.fromkeys(solver for _, _, solver in found):
         own = {key: found.get((*key, name)) for key in instances}
+        if not all(own.values()):
+            continue
         done = {key: row for key, row in own.items() if row and row.get("finished")}
         proved = sum(row.get("status") == "optimal" for row in own.values() if row)
         seconds = [done[key]["seconds"] if key in done else 2 * limit for key in instances]
