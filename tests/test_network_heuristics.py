@@ -55,7 +55,7 @@ ALL_MET = {
 
 
 @pytest.mark.parametrize("name", ALL_MET)
-@pytest.mark.parametrize("solver", [Ftprop(), Surrogate(restarts=100)], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("solver", [Ftprop(patience=200), Surrogate(restarts=100)], ids=lambda solver: solver.name)
 def test_all_targets_are_met(name: str, solver: Solver):
     problem = ALL_MET[name]()
     result = run(problem, solver)

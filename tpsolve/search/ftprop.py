@@ -44,7 +44,7 @@ class Ftprop(Solver):
         learner: of the weights of single units, a name of `tpsolve.units.LEARNERS`.
         moving: at most so many units of a layer change at a time; how many is drawn.
         tries: proposals for each layer but the uppermost, each time that targets arrive for the layer above.
-        patience: proposals without fewer errors after which a network is drawn anew.
+        patience: proposals without fewer errors after which a network is drawn anew; hard tables want 200.
     """
 
     proposals: str = "hill-climb"
