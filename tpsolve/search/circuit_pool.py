@@ -14,6 +14,7 @@ _MOST_EXACT = 3000
 """Draws that are worked out in exact arithmetic where floating point proves nothing; about 0.1 ms each."""
 _NEAR_DRAWS = 1000
 _SECOND = 4
+"""Circuits from a first exchange of points that are exchanged again where these are too few."""
 
 
 class CircuitPool:

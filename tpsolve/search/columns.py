@@ -19,6 +19,7 @@ FEW_HYPERPLANES = 8_000
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""
 _OFFERS = 16
+"""Steps between two offers of a search whose steps aren't counted."""
 _ELEMENTS = 2**24
 
 

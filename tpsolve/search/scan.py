@@ -43,12 +43,8 @@ class Scan:
 
     def run(self) -> None:
         """Scan until nothing is open, or the report says stop."""
-        if (
-            math.comb(len(self.patterns) + self.units - 2, self.units - 1)
-            * 2 ** (self.units - 1)
-            * self.patterns.numel()
-            <= _FEW
-        ):
+        others = math.comb(len(self.patterns) + self.units - 2, self.units - 1)
+        if others * 2 ** (self.units - 1) * self.patterns.numel() <= _FEW:
             self._compare_all()
         else:
             self._branch()
