@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from benchmarks.record import RESULTS
 from tpsolve import Budget
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
+from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
 from tpsolve.train.data.idx import load_fashion_mnist
 from tpsolve.train.models.convnet4 import convnet4
 from tpsolve.train.models.mlp import mlp
@@ -47,8 +47,8 @@ class Setting:
     Args:
         rule, width: of its thresholds.
         rate: Adam's at the start; it falls to 0 along half a cosine, unless weights are averaged.
-        average: decay of an exponential average of the weights, whose batch norm is estimated anew from
-            the training images; 0: none. The rate then stays as it is.
+        average: share of the run that an average of the weights is mostly of, whose batch norm is estimated
+            anew from the training images; 0: none. The rate then stays as it is.
         smooth: share of the label's probability that goes to all classes alike, in the loss of the training.
         noise: scale of Gaussian noise before the thresholds in training.
         harden: share of the training during which thresholds are a mixture with tanh(z / width).
@@ -70,21 +70,18 @@ class Setting:
     epochs: int = EPOCHS
 
 
-GRIDS: dict[str, tuple[tuple[float, float], float]] = {
-    "mlp": ((1e-3, 3e-3), 0.997),
-    "convnet4": ((1e-3, 2e-3), 0.98),
-}
-"""For each network the learning rates to try, and the decay where weights are averaged: over about a tenth of the
-steps of 8 epochs."""
+RATES = {"mlp": (1e-3, 3e-3), "convnet4": (1e-3, 2e-3)}
+"""The learning rates that every strategy may choose from."""
+AVERAGE = 0.1
 
 
 def strategies(model: str) -> dict[str, list[Setting]]:
     """Every strategy with the settings that it may choose from, equally many."""
-    rates, average = GRIDS[model]
+    rates = RATES[model]
     soft = [Setting(width=w, rate=r) for w in (0.25, 0.5, 1.0, 2.0) for r in rates]
     fewer = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in rates]
     curvature = [replace(s, solver="curvature-flip") for s in soft]
-    both = [replace(s, average=average, smooth=x) for s in fewer for x in (0.1, 0.2)]
+    both = [replace(s, average=AVERAGE, smooth=x) for s in fewer for x in (0.1, 0.2)]
     return {
         "soft hinge": soft,
         "soft hinge, 16 epochs": [replace(s, epochs=2 * EPOCHS) for s in soft],
@@ -93,11 +90,11 @@ def strategies(model: str) -> dict[str, list[Setting]]:
         "noise": [replace(s, noise=x) for s in fewer for x in (0.2, 0.5)],
         "hardening": [replace(s, harden=x) for s in fewer for x in (0.4, 0.8)],
         "smoothed labels": [replace(s, smooth=x) for s in fewer for x in (0.1, 0.2)],
-        "averaged weights": [replace(s, average=average) for s in soft],
+        "averaged weights": [replace(s, average=AVERAGE) for s in soft],
         "averaged weights, smoothed labels": both,
         "averaged weights, smoothed labels, 16 epochs": [replace(s, epochs=2 * EPOCHS) for s in both],
         "curvature, last layer": curvature,
-        "curvature, averaged weights": [replace(s, average=average) for s in curvature],
+        "curvature, averaged weights": [replace(s, average=AVERAGE) for s in curvature],
         "curvature, averaged weights, smoothed labels": [replace(s, solver="curvature-flip") for s in both],
         "curvature, averaged weights, smoothed labels, 16 epochs": [
             replace(s, solver="curvature-flip", epochs=2 * EPOCHS) for s in both
@@ -165,9 +162,7 @@ def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     mixture = [0.0]
     model = build(model_name, setting, mixture)
-    averaged = None
-    if setting.average:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(setting.average))
+    averaged = averaged_weights(model, setting.average) if setting.average else None
     optimizer = torch.optim.Adam(model.parameters(), lr=setting.rate, fused=True)
     x, y = data["train"]
     steps, curve = len(x) // BATCH * setting.epochs, []
@@ -194,7 +189,7 @@ def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
     judged = model
     if averaged is not None:
         started = time.process_time()
-        update_bn(x.split(1000), averaged)
+        estimate_batch_norm(averaged, x.split(BATCH))
         judged, seconds = averaged, seconds + time.process_time() - started
     parts = {name: accuracy(judged, *data[name]) for name in ("train", "validation", "test")}
     return {**parts, "curve": curve, "seconds": seconds}
