@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,15 @@ from tpsolve.errors import (
     UnknownNameError,
 )
 from tpsolve.nn import HardThreshold
-from tpsolve.train import Moment, Recipe, build_model, load_recipe, load_weights, train
+from tpsolve.train import Moment, Recipe, build_model, ftprop_mb, load_recipe, load_weights, train
+from tpsolve.train.averaging import averaged_weights
 from tpsolve.train.checkpoint import load_checkpoint
 from tpsolve.train.data import Resident, load_digits
 from tpsolve.train.run import epoch_seed
 
 # Dropout, batch norm, augmentation and a schedule of rate and width: all that a checkpoint must bring back.
 SMALL = {"epochs": 3, "batch": 128, "widths": (16,), "crop": 1, "flip": True, "width_end": 0.5, "milestones": (2,)}
+AVERAGED = {"average": 0.3, "smooth": 0.1}
 CURVES = b"\x89PNG"
 
 
@@ -38,7 +41,8 @@ def small(**changes) -> Recipe:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    content = torch.load(folder / "checkpoint.pt", weights_only=True)
+    return content["model"] | (content["averaged"] or {})
 
 
 def same(a: Path, b: Path) -> bool:
@@ -91,12 +95,60 @@ def test_tpsolve_train_digits_mlp_reaches_its_bar(tmp_path: Path):
     assert "holds a run already" in again.stderr
 
 
-def test_measured_accuracy_is_that_of_the_saved_weights(whole: Path):
+@pytest.mark.parametrize("changes", [{}, AVERAGED], ids=["", "averaged"])
+def test_measured_accuracy_is_that_of_the_saved_weights(tmp_path: Path, changes: dict):
+    train(small(**changes), tmp_path)
     model = build_model(small(), (1, 8, 8), 10)
-    load_weights(whole / "checkpoint.pt", model)
+    load_weights(tmp_path / "checkpoint.pt", model)
     model.eval()
     hits = [(model(x).argmax(1) == y).float().mean() for x, y in Resident(load_digits(), torch.device("cpu"), 9).test()]
-    assert float(hits[0]) == pytest.approx(measured(whole)[-1]["test_accuracy"])
+    assert float(hits[0]) == pytest.approx(measured(tmp_path)[-1]["test_accuracy"])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+def test_an_average_weighs_the_last_share_of_the_updates_most(share: float):
+    count = 200
+    model = nn.Linear(count, 1, bias=False, dtype=torch.float64)
+    averaged = averaged_weights(model, share)
+    for k in range(count):
+        # The k-th update is the k-th unit vector, so entry k of the average is what that update counts there.
+        model.weight.data = torch.eye(count, dtype=torch.float64)[k : k + 1]
+        averaged.update_parameters(model)
+    found = next(averaged.parameters())[0].detach()
+    age = torch.arange(count - 1, -1, -1, dtype=torch.float64) / count
+    expected = (1 - age) ** (1 / share - 1)
+    assert found.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(found[20:], (expected / expected.sum())[20:], rtol=0.3, atol=1e-4)
+
+
+def test_the_batch_norm_of_averaged_weights_has_seen_their_own_images(tmp_path: Path):
+    recipe = small(**AVERAGED, crop=0, flip=False)
+    train(recipe, tmp_path)
+    model = build_model(recipe, (1, 8, 8), 10)
+    load_weights(tmp_path / "checkpoint.pt", model)
+    assert isinstance(model, nn.Sequential)
+    data = Resident(load_digits(), torch.device("cpu"), recipe.batch)
+    inputs = torch.cat([x for x, _ in data.train(epoch_seed(recipe.seed, recipe.epochs - 1))])
+    place = next(i for i, layer in enumerate(model) if isinstance(layer, nn.BatchNorm1d))
+    norm = model[place]
+    torch.testing.assert_close(norm.running_mean, model[:place](inputs).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_weights_and_smoothed_labels_go_on_bit_for_bit(tmp_path: Path):
+    recipe = small(**AVERAGED)
+    train(recipe, tmp_path / "a")
+    for batches in (1, 10, 12):
+        train(recipe, tmp_path / "b", stop=stop_after(batches), resume=True)
+    train(recipe, tmp_path / "b", resume=True)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert measured(tmp_path / "a") == measured(tmp_path / "b")
+
+
+def test_smoothed_labels_raise_the_loss_of_training_alone(whole: Path, tmp_path: Path):
+    plain, smooth = measured(whole), train(small(smooth=0.3), tmp_path)
+    # The entropy of labels that are right with 0.73 and each other class with 0.03.
+    assert all(row["train_loss"] > 1.17 for row in smooth)
+    assert smooth[-1]["train_accuracy"] == pytest.approx(plain[-1]["train_accuracy"], abs=0.1)
 
 
 def test_equal_recipes_make_equal_runs_and_seeds_make_others(whole: Path, tmp_path: Path):
@@ -150,9 +202,23 @@ def test_a_solver_of_targets_trains_and_goes_on_bit_for_bit(tmp_path: Path):
 
 
 def test_the_sign_of_the_gradient_is_the_closed_form(tmp_path: Path):
-    closed = train(small(epochs=2, precision="float32"), tmp_path / "closed")
-    searched = train(small(epochs=2, solver="sign-gradient"), tmp_path / "searched")
+    closed = train(small(epochs=2, smooth=0.1), tmp_path / "closed")
+    searched = train(small(epochs=2, smooth=0.1, solver="sign-gradient"), tmp_path / "searched")
     assert [row["train_loss"] for row in searched] == pytest.approx([row["train_loss"] for row in closed], rel=1e-4)
+
+
+def test_a_solver_of_the_last_targets_leaves_the_others_their_closed_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    monkeypatch.setattr("tpsolve.train.run.ftprop_mb", lambda *a, **k: asked.append(k["solver"]) or ftprop_mb(*a, **k))
+    recipe = small(epochs=1, widths=(16, 16), solver="curvature-flip", solver_steps=1)
+    train(recipe, tmp_path / "all")
+    train(replace(recipe, solver_layers="last"), tmp_path / "last")
+    train(replace(recipe, solver=""), tmp_path / "closed")
+    assert asked == ["curvature-flip", {-1: "curvature-flip"}, None]
+    for one, other in (("all", "last"), ("last", "closed")):
+        assert not same(tmp_path / one, tmp_path / other)
 
 
 def test_more_epochs_may_follow(whole: Path, tmp_path: Path):
@@ -234,9 +300,9 @@ def in_two_processes(command: list[str]) -> list[str]:
 
 def test_two_processes_agree_with_one(tmp_path: Path):
     """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
-    words = ["--set", "batch_norm=false", "--epochs", "2"]
+    words = ["--set", "batch_norm=false", "--set", "average=0.3", "--epochs", "2"]
     assert in_two_processes(command(tmp_path / "two", *words))[1] == "", "only the first process prints"
-    train(small(batch_norm=False, epochs=2), tmp_path / "one")
+    train(small(batch_norm=False, average=0.3, epochs=2), tmp_path / "one")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=2e-4, atol=2e-5)
@@ -280,7 +346,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
     model = build_model(small(), (1, 8, 8), 10)
     optimizer = torch.optim.Adam(model.parameters())
     found = [
-        load_checkpoint(tmp_path / "checkpoint.pt", small(), model, optimizer, rank, world).tally
+        load_checkpoint(tmp_path / "checkpoint.pt", small(), model, None, optimizer, rank, world).tally
         for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3), (2, 3))
     ]
     both = [a + b for a, b in zip(tally, (1, 2, 3), strict=True)]

@@ -36,6 +36,9 @@ class WidthSchedule:
         check_count("steps", steps, 1)
         self.thresholds = list(find_thresholds(model).values())
         self.start, self.end, self.steps, self.shape = check_width(start), check_width(end), steps, shape
+        # A width of 1 is no buffer until it changes; copies of the model made from now on should have the same buffers.
+        for threshold in self.thresholds:
+            threshold.width = self.end
         self.load_state_dict({"step": 0})
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from itertools import islice
 
-import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tpsolve.archive import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.train.recipe import Recipe
 
-FORMAT, VERSION = "tpsolve-checkpoint", 2
+FORMAT, VERSION = "tpsolve-checkpoint", 3
+AVERAGED = "module."
+"""What `AveragedModel` puts before the names of the network that it averages."""
 FREE = ("epochs",)
 """Settings that a run may go on with changed, if its rate follows steps."""
 
@@ -41,6 +44,7 @@ def save_checkpoint(
     path: Path,
     recipe: Recipe,
     model: nn.Module,
+    averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     position: Position,
     states: list[dict[str, Any]],
@@ -55,6 +59,7 @@ def save_checkpoint(
         "version": VERSION,
         "recipe": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(recipe).items()},
         "model": model.state_dict(),
+        "averaged": averaged and averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
         "processes": states,
@@ -72,9 +77,15 @@ def process_state(device: torch.device, position: Position) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int, world: int
+    path: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    rank: int,
+    world: int,
 ) -> Position:
-    """Put the run at `path` back into `model`, `optimizer` and torch's random generators.
+    """Put the run at `path` back into `model`, `averaged`, `optimizer` and torch's random generators.
 
     Where there were more or fewer processes before, the first one goes on with the tally of all.
 
@@ -87,6 +98,8 @@ def load_checkpoint(
     _check_recipe(content["recipe"], recipe)
     try:
         model.load_state_dict(content["model"])
+        if averaged is not None:
+            averaged.load_state_dict(content["averaged"])
         optimizer.load_state_dict(content["optimizer"])
         position = Position(**content["position"])
         states = content["processes"]
@@ -106,11 +119,16 @@ def load_checkpoint(
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of the run at `path` into `model`, for use.
 
+    They are the averaged ones if the recipe averages, with the statistics of batch norm that were measured with.
+
     Raises:
         FileFormatError: no checkpoint, or of another network.
     """
+    content = _read(path)
     try:
-        model.load_state_dict(_read(path)["model"])
+        averaged = (content["averaged"] or {}).items()
+        average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
+        model.load_state_dict(average or content["model"])
     except RuntimeError as error:
         raise FileFormatError(f"{path}: the checkpoint of another network ({error}).") from error
 

@@ -1,6 +1,6 @@
 """FTPROP-MB: feasible target propagation on mini-batches, Algorithm 2 of Friesen and Domingos (2018)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,7 +19,7 @@ def ftprop_mb(
     loss_function: LossFunction,
     optimizer: torch.optim.Optimizer,
     *,
-    solver: Solver | str | None = None,
+    solver: Solver | str | Mapping[str | int, Solver | str] | None = None,
     budget: Budget | None = None,
     arithmetic: AbstractContextManager | None = None,
     before_step: Callable[[], None] | None = None,
@@ -36,7 +36,7 @@ def ftprop_mb(
     global generator.
 
     Args:
-        solver: of targets; None: the closed form.
+        solver: of targets, one for all thresholds or one for each of some; None: the closed form.
         budget: of each search.
         arithmetic: the forward pass runs in it, such as in `torch.autocast`.
         before_step: called between the two, such as to average gradients over processes.

@@ -42,9 +42,13 @@ class Recipe:
         weight_decay: the L2 penalty, in the gradient.
         schedule: "steps": the rate is multiplied by `decay` at each of the epochs `milestones`;
             "cosine": it falls to 0 along half a cosine, epoch by epoch.
+        smooth: share of each label's probability that goes to all classes alike, in the loss of training.
+        average: share of the run, counted from its end, whose weights are averaged; the average is what is
+            measured and loaded, the weights are what is trained; 0: none. Goes with a rate that does not fall.
         crop: random crops out of the images with so many pixels of border; 0: none.
         flip: mirror images left to right at random.
         solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule.
+        solver_layers: "last": it sets those of the last threshold alone, the closed form the others.
         solver_steps: its budget for each threshold and batch.
         images: of the training set to use, drawn by the seed; 0: all.
         validation: share of the training set held out; the curves then show its accuracy too.
@@ -75,9 +79,12 @@ class Recipe:
     schedule: Literal["steps", "cosine"] = "steps"
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
+    smooth: float = 0.0
+    average: float = 0.0
     crop: int = 0
     flip: bool = False
     solver: str = ""
+    solver_layers: Literal["all", "last"] = "all"
     solver_steps: int = 20
     images: int = 0
     validation: float = 0.0
@@ -91,7 +98,7 @@ class Recipe:
             _check_kind(name, getattr(self, name), kind)
         for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():
             check_count(name, getattr(self, name), least)
-        for name in ("dropout", "validation"):
+        for name in ("dropout", "validation", "smooth", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve.errors import FolderError, NotFiniteError
 from tpsolve.nn import WidthSchedule
 from tpsolve.result import Budget
+from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
 from tpsolve.train.checkpoint import Position, load_checkpoint, process_state, save_checkpoint
 from tpsolve.train.data.load import load_data
 from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
@@ -99,8 +101,10 @@ class _Run:
         model = build_model(recipe, self.source.shape, self.source.classes)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.loss = partial(cross_entropy, label_smoothing=recipe.smooth) if recipe.smooth else cross_entropy
         self.optimizer = _optimizer(recipe, self.model)
         self.widths = _width_schedule(recipe, self.model)
+        self.averaged = averaged_weights(self.model, recipe.average) if recipe.average else None
         self.position = Position()
 
     def to_its_end(
@@ -116,6 +120,7 @@ class _Run:
                 self.folder / CHECKPOINT,
                 self.recipe,
                 self.model,
+                self.averaged,
                 self.optimizer,
                 self.processes.rank,
                 self.processes.world,
@@ -163,14 +168,16 @@ class _Run:
         passes = ftprop_mb(
             self.model,
             source.train(seed, position.step),
-            cross_entropy,
+            self.loss,
             self.optimizer,
-            solver=recipe.solver or None,
+            solver={-1: recipe.solver} if recipe.solver and recipe.solver_layers == "last" else recipe.solver or None,
             budget=Budget(steps=recipe.solver_steps),
             arithmetic=autocast(recipe, self.device),
             before_step=self.processes.before_step(self.model),
         )
         for loss, outputs, labels in passes:
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model)
             tally += _counted(loss, outputs, labels)
             position.step += 1
             if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
@@ -199,10 +206,21 @@ class _Run:
             )
         row: dict[str, Any] = {"epoch": position.epoch + 1, "rate": recipe.rate_at(position.epoch)}
         row |= {"train_loss": total / samples, "train_accuracy": hits / samples}
+        judged = self._averaged() or self.model
         for name, batches in (("validation", source.validation()), ("test", source.test())):
             if batches is not None:
-                row |= self._measured(name, batches)
+                row |= self._measured(judged, name, batches)
         return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
+
+    def _averaged(self) -> nn.Module | None:
+        """The network of averaged weights, whose batch norm has seen the epoch's first batches."""
+        if self.averaged is None:
+            return None
+        with autocast(self.recipe, self.device):
+            epoch = self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))
+            estimate_batch_norm(self.averaged, (inputs for inputs, _ in epoch))
+        self.processes.same_state(self.averaged.module)
+        return self.averaged
 
     def _diagnosed(self) -> list[dict[str, Any]]:
         """Figures of every threshold on the batch that the next epoch begins with, in the first process."""
@@ -212,13 +230,13 @@ class _Run:
         self.model.train()
         return diagnostic_rows(self.model, inputs, labels, self.position.epoch)
 
-    def _measured(self, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        self.model.eval()
+    def _measured(self, model: nn.Module, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        model.eval()
         tally = torch.zeros(3, dtype=torch.float64, device=self.device)
         with torch.no_grad():
             for inputs, labels in batches:
                 with autocast(self.recipe, self.device):
-                    outputs = self.model(inputs)
+                    outputs = model(inputs)
                 tally += _counted(cross_entropy(outputs.float(), labels), outputs, labels)
         total, hits, samples = self._summed(tally)
         return {f"{name}_loss": total / samples, f"{name}_accuracy": hits / samples}
@@ -229,7 +247,15 @@ class _Run:
     def _save(self) -> None:
         states = self.processes.gather(process_state(self.device, self.position))
         if self.processes.rank == 0:
-            save_checkpoint(self.folder / CHECKPOINT, self.recipe, self.model, self.optimizer, self.position, states)
+            save_checkpoint(
+                self.folder / CHECKPOINT,
+                self.recipe,
+                self.model,
+                self.averaged,
+                self.optimizer,
+                self.position,
+                states,
+            )
 
     def _sample(self) -> Tensor:
         """A batch of the shape that training has, for the recording of a graph."""
