@@ -15,8 +15,7 @@ def averaged_weights(model: nn.Module, share: float) -> AveragedModel:
 
     After the n-th update, weights of k updates ago count in proportion to about (1 - k / n)^(1 / share - 1):
     most of the average is of the last `share` of the run, however long it is. This is the polynomial-decay
-    averaging of Shamir and Zhang (2013), their eta being 1 / share - 1. A network of thresholds gains from it, as
-    its gradient does not vanish near a minimum: the average stands still where the weights go on to move.
+    averaging of Shamir and Zhang (2013), their eta being 1 / share - 1. Buffers are those of `model`.
 
     Args:
         share: more than 0 and at most 1, which is the plain mean.
