@@ -4,19 +4,23 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from tpsolve.compare.rows import RowLog
 from tpsolve.errors import FolderError
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.result import Budget
 from tpsolve.train import ftprop_mb
+from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
 from tpsolve.train.data.digits import load_digits
 from tpsolve.train.data.resident import Resident
+from tpsolve.train.ftprop_mb import LossFunction
 from tpsolve.train.models.mlp import mlp
 
 WIDTHS = (64, 64)
@@ -35,6 +39,7 @@ class Strategy:
             backward pass takes the closed form everywhere.
         steps: budget of each search.
         importance: how much a searched target counts; see `target_backward`.
+        average, smooth: averaged weights, along a rate that does not fall, and smoothed labels, as in a `Recipe`.
     """
 
     rule: str = "soft-hinge"
@@ -42,6 +47,14 @@ class Strategy:
     solver: str = ""
     steps: int = 8
     importance: str = "flip-delta"
+    average: float = 0.0
+    smooth: float = 0.0
+
+    @property
+    def loss(self) -> LossFunction:
+        """Of the training."""
+        # Searches know the cross-entropy itself, and one with smoothed labels by its name and keywords.
+        return partial(cross_entropy, label_smoothing=self.smooth) if self.smooth else cross_entropy
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -50,8 +63,12 @@ STRATEGIES: dict[str, Strategy] = {
     "soft-hinge, width 0.5": Strategy(width=0.5),
     "one flip": Strategy(solver="hill-climb", steps=1),
     "hill-climb": Strategy(solver="hill-climb"),
+    "averaged, smoothed": Strategy(width=0.5, average=0.1, smooth=0.1),
+    "curvature, averaged, smoothed": Strategy(
+        width=0.5, solver="curvature-flip", steps=1, importance="gradient", average=0.1, smooth=0.1
+    ),
 }
-"""Closed-form rules, and searches for the targets of the last hidden layer."""
+"""Closed-form rules, searches for the targets of the last hidden layer, and what gains most in wide networks."""
 
 
 def run_training(
@@ -116,7 +133,8 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
         torch.manual_seed(seed)
         model = mlp(data.shape, data.classes, new_threshold, WIDTHS, True)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    averaged = averaged_weights(model, strategy.average) if strategy.average else None
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=RATE if averaged else 0.0)
     generator = torch.Generator().manual_seed(seed)
     curves: dict[str, Any] = {"seconds": [], "loss": [], "train_accuracy": [], "test_accuracy": [], "fallbacks": 0}
     seconds = 0.0
@@ -126,6 +144,8 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
             losses, right, seen = [], 0, 0
             batches = data.train(seed * epochs + epoch)
             for loss, outputs, labels, fallbacks in _pass(strategy, model, batches, optimizer, generator):
+                if averaged is not None:
+                    averaged.update_parameters(model)
                 losses.append(float(loss))
                 curves["fallbacks"] += fallbacks
                 right, seen = right + int((outputs.argmax(1) == labels).sum()), seen + len(labels)
@@ -134,12 +154,14 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
                 if stop():
                     return curves
             schedule.step()
+            if averaged is not None:
+                estimate_batch_norm(averaged, (inputs for inputs, _ in data.train(seed * epochs + epoch)))
             seconds += time.perf_counter() - started
             for name, value in (
                 ("seconds", seconds),
                 ("loss", sum(losses) / len(losses)),
                 ("train_accuracy", right / seen),
-                ("test_accuracy", _accuracy(model, data)),
+                ("test_accuracy", _accuracy(averaged or model, data)),
             ):
                 curves[name].append(value)
     except Exception as error:  # A strategy that fails is a row with its reason, not the end of the comparison.
@@ -156,7 +178,7 @@ def _pass(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
     """One epoch: loss, outputs, labels and samples that fell back to the closed form, of each step."""
     if not strategy.solver:
-        for loss, outputs, labels in ftprop_mb(model, batches, nn.functional.cross_entropy, optimizer):
+        for loss, outputs, labels in ftprop_mb(model, batches, strategy.loss, optimizer):
             yield loss, outputs, labels, 0
         return
     model.train()
@@ -166,7 +188,7 @@ def _pass(
             model,
             inputs,
             labels,
-            nn.functional.cross_entropy,
+            strategy.loss,
             solver={-1: strategy.solver},
             budget=Budget(steps=strategy.steps),
             importance=strategy.importance,
