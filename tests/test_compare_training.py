@@ -60,7 +60,8 @@ def test_runs_that_fail_are_rows_with_their_reason(tmp_path: Path, monkeypatch: 
     outputs, labels = torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64)
     # Infinite from the second step on.
     steps = [(torch.tensor(value), outputs, labels) for value in (1.0, math.inf)]
-    monkeypatch.setattr(training, "ftprop_mb", lambda *_: iter(steps))
+    loop = training.ftprop_mb
+    monkeypatch.setattr(training, "ftprop_mb", lambda *a, **k: loop(*a, **k) if k["solver"] else iter(steps))
     broken = {"diverges": Strategy(), "no such solver": Strategy(solver="climb")}
     rows = run_training(tmp_path, seeds=(0,), epochs=2, strategies=broken)
     assert rows[0]["error"].startswith("diverged: loss inf in epoch 1")

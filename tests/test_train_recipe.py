@@ -65,6 +65,7 @@ def test_settings_as_text():
         (["dropout=1.0"], ArgumentError, "dropout"),
         (["smooth=1.0"], ArgumentError, "smooth: got 1.0, expected a share"),
         (["average=-0.1"], ArgumentError, "average"),
+        (["average=1.1"], ArgumentError, "average"),
         (["solver_layers=first"], UnknownNameError, "'all'|'last'|all, last"),
         (["widths=8,x"], ArgumentError, "widths"),
         (["widths=0,"], ArgumentError, "at least 1"),
@@ -90,4 +91,13 @@ def test_recipes_that_make_no_sense(tmp_path: Path):
         load_recipe(str(path))
     path.write_text("epocs = 3")
     with pytest.raises(UnknownNameError, match="'epochs'"):
+        load_recipe(str(path))
+    path.write_text("with = 3")
+    with pytest.raises(FileFormatError, match=r"such as \[with\.relu\]"):
+        load_recipe(str(path))
+    path.write_text("[with.sing]\nrate = 1.0")
+    with pytest.raises(UnknownNameError, match="'sign'"):
+        load_recipe(str(path))
+    path.write_text('activation = ["sign"]')
+    with pytest.raises(UnknownNameError, match="activation"):
         load_recipe(str(path))

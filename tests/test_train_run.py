@@ -1,7 +1,9 @@
 """Training runs: they learn, go on bit for bit after any interruption, and agree across processes."""
 
+import copy
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -13,19 +15,31 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from tpsolve.cli import app
 from tpsolve.errors import (
     ArgumentError,
     DeviceError,
     FileFormatError,
     FolderError,
+    NotAcceptedError,
     NotFiniteError,
     TpsolveError,
     UnknownNameError,
 )
 from tpsolve.nn import HardThreshold
-from tpsolve.train import Moment, Recipe, build_model, ftprop_mb, load_recipe, load_weights, train
-from tpsolve.train.averaging import averaged_weights
+from tpsolve.train import (
+    Moment,
+    Recipe,
+    averaged_weights,
+    build_model,
+    estimate_batch_norm,
+    ftprop_mb,
+    load_recipe,
+    load_weights,
+    train,
+)
 from tpsolve.train.checkpoint import load_checkpoint
 from tpsolve.train.data import Resident, load_digits
 from tpsolve.train.run import epoch_seed
@@ -134,6 +148,39 @@ def test_the_batch_norm_of_averaged_weights_has_seen_their_own_images(tmp_path: 
     torch.testing.assert_close(norm.running_mean, model[:place](inputs).mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_averaged_weights_of_a_run_stopped_in_mid_epoch_have_their_own_batch_norm(tmp_path: Path):
+    recipe = small(**AVERAGED, crop=0, flip=False)
+    train(recipe, tmp_path, stop=stop_after(16))
+    found, expected = (build_model(recipe, (1, 8, 8), 10) for _ in range(2))
+    for model in (found, expected):
+        load_weights(tmp_path / "checkpoint.pt", model)
+    data = Resident(load_digits(), torch.device("cpu"), recipe.batch)
+    estimate_batch_norm(expected, (x for x, _ in data.train(epoch_seed(recipe.seed, 1))))
+    for name, buffer in found.named_buffers():
+        torch.testing.assert_close(buffer, dict(expected.named_buffers())[name])
+
+
+def test_an_average_goes_on_by_itself_in_copies_and_pickles():
+    model = nn.Linear(1, 1, bias=False)
+    first = averaged_weights(model, 0.5)
+    for _ in range(5):
+        first.update_parameters(model)
+    second, third = copy.deepcopy(first), pickle.loads(pickle.dumps(first))
+    for _ in range(100):
+        first.update_parameters(model)
+    before = model.weight.item()
+    model.weight.data += 7
+    for one in (second, third):
+        one.update_parameters(model)
+        assert next(one.parameters()).item() == pytest.approx(before + 7 * 2 / 7)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_that_makes_no_sense_is_refused(share: float):
+    with pytest.raises(ArgumentError, match="share"):
+        averaged_weights(nn.Linear(1, 1), share)
+
+
 def test_averaged_weights_and_smoothed_labels_go_on_bit_for_bit(tmp_path: Path):
     recipe = small(**AVERAGED)
     train(recipe, tmp_path / "a")
@@ -201,6 +248,15 @@ def test_a_solver_of_targets_trains_and_goes_on_bit_for_bit(tmp_path: Path):
     assert not same(tmp_path / "a", tmp_path / "closed")
 
 
+def test_samples_whose_search_failed_are_counted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpsolve.search.HillClimb.run", lambda self, problem, budget, generator, report: None)
+    words = ["train", "digits-mlp", "--runs", str(tmp_path), "--name", "run", "--solver", "hill-climb"]
+    settings = [word for text in ("epochs=2", "batch=128", "widths=16,") for word in ("--set", text)]
+    done = CliRunner().invoke(app, [*words, *settings])
+    assert [row["fallbacks"] for row in measured(tmp_path / "run")] == [11 * 128] * 2
+    assert f"{2 * 11 * 128} targets of a threshold and sample" in done.output
+
+
 def test_the_sign_of_the_gradient_is_the_closed_form(tmp_path: Path):
     closed = train(small(epochs=2, smooth=0.1), tmp_path / "closed")
     searched = train(small(epochs=2, smooth=0.1, solver="sign-gradient"), tmp_path / "searched")
@@ -227,6 +283,32 @@ def test_more_epochs_may_follow(whole: Path, tmp_path: Path):
     train(small(width_end=0.0, epochs=2), tmp_path / "b")
     train(recipe, tmp_path / "b", resume=True)
     assert same(tmp_path / "a", tmp_path / "b")
+
+
+def test_epochs_that_a_width_is_spread_over_are_not_free(whole: Path, tmp_path: Path):
+    train(small(epochs=2), tmp_path)
+    with pytest.raises(ArgumentError, match="epochs 2 there and 3 here"):
+        train(small(), tmp_path, resume=True)
+
+
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(tmp_path: Path):
+    train(small(width_end=0.0, epochs=2), tmp_path)
+    with pytest.raises(ArgumentError, match="epochs 2 there and 1 here"):
+        train(small(width_end=0.0, epochs=1), tmp_path, resume=True)
+
+
+def test_fresh_deletes_a_run_once_the_new_one_can_begin(whole: Path, tmp_path: Path):
+    train(small(epochs=1), tmp_path / "run")
+    with pytest.raises(DeviceError):
+        train(small(), tmp_path / "run", fresh=True, device="abacus")
+    assert len(measured(tmp_path / "run")) == 1
+    train(small(), str(tmp_path / "run"), fresh=True)
+    assert same(tmp_path / "run", whole)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(FolderError, match="not the folder of a run"):
+        train(small(), tmp_path / "mine", fresh=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
 def test_rows_that_a_checkpoint_does_not_know_are_dropped(whole: Path, tmp_path: Path):
@@ -341,7 +423,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     tally = content["processes"][0]["tally"]
     assert tally[2] == 5 * 128
-    content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0]})
+    content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0, 4.0]})
     torch.save(content, tmp_path / "checkpoint.pt")
     model = build_model(small(), (1, 8, 8), 10)
     optimizer = torch.optim.Adam(model.parameters())
@@ -349,8 +431,8 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
         load_checkpoint(tmp_path / "checkpoint.pt", small(), model, None, optimizer, rank, world).tally
         for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3), (2, 3))
     ]
-    both = [a + b for a, b in zip(tally, (1, 2, 3), strict=True)]
-    assert found == [both, tally, [1.0, 2.0, 3.0], both, [0.0, 0.0, 0.0]]
+    both = [a + b for a, b in zip(tally, (1, 2, 3, 4), strict=True)]
+    assert found == [both, tally, [1.0, 2.0, 3.0, 4.0], both, [0.0] * 4]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
@@ -488,6 +570,10 @@ def test_the_processes_must_share_a_batch_evenly(tmp_path: Path, monkeypatch: py
         ({"activation": "relu"}, {}, TpsolveError, "threshold"),
         ({"activation": "relu", "width_end": 0.0, "solver": "hill-climb"}, {}, ArgumentError, "no targets"),
         ({"solver": "hill-climbing"}, {}, UnknownNameError, "'hill-climb'"),
+        ({"solver": "ftprop"}, {}, NotAcceptedError, "LayerProblem"),
+        ({"solver": "hill-climb", "rule": "ste", "widths": (8, 8)}, {}, NotAcceptedError, "no layer loss"),
+        ({"solver_layers": "last"}, {}, ArgumentError, "where there is no solver"),
+        ({"batch": 1}, {}, ArgumentError, "at least 2"),
         ({"solver": "hill-climb", "precision": "bf16"}, {}, ArgumentError, "float32, with a solver"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
@@ -498,6 +584,12 @@ def test_what_makes_no_sense_is_refused_before_training(
     with pytest.raises(error, match=words):
         train(small(**changes), tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_test_loss_diverges_says_so(tmp_path: Path):
+    changes = {"batch": 1437, "activation": "relu", "width_end": 0.0, "batch_norm": False, "optimizer": "sgd"}
+    with pytest.raises(NotFiniteError, match="test_loss"):
+        train(small(**changes, rate=1e38), tmp_path)
 
 
 def test_a_run_that_diverges_says_so_and_keeps_its_epochs(tmp_path: Path):

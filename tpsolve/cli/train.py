@@ -1,7 +1,6 @@
 """`tpsolve train`: carry out a recipe."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from tpsolve.cli.terminal import INTERRUPTED, Interrupt, notes, output, say
-from tpsolve.errors import ArgumentError
 
 SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "rate")
 """Settings with an option of their own."""
@@ -64,8 +62,6 @@ def train(
     chosen = {**parse_settings(setting or []), **given}
     resolved = load_recipe(recipe, chosen)
     folder = runs / (name or _run_name(recipe, {**chosen, "seed": resolved.seed}))
-    if fresh and folder.exists():
-        _delete_run(folder)
     first = os.environ.get("RANK", "0") == "0"
     with Interrupt() as interrupt, _bar(first) as bar:
         # A cluster that takes the machine back asks as politely.
@@ -85,6 +81,7 @@ def train(
                 data_root=data_root,
                 device=device,
                 resume=resume,
+                fresh=fresh,
                 tensorboard=tensorboard,
                 diagnose=diagnose,
                 progress=show,
@@ -114,6 +111,9 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
                 f"{row['test_accuracy']:.2%}",
             )
         output.print(table)
+        fallbacks = sum(row.get("fallbacks", 0) for row in rows)
+        if fallbacks:
+            say(f"Searches that failed: {fallbacks} targets of a threshold and sample kept the closed form.")
         say(f"Curves: {folder / 'curves.png'}")
         if (folder / "diagnostics.png").exists():
             say(f"Diagnostics: {folder / 'diagnostics.png'}")
@@ -148,9 +148,3 @@ def _bar(first: bool) -> Progress:
         transient=True,
         disable=not (notes.is_terminal and first),
     )
-
-
-def _delete_run(folder: Path) -> None:
-    if not (folder / "recipe.toml").exists():
-        raise ArgumentError("--fresh", folder, "the folder of a run", "Choose another --name.")
-    shutil.rmtree(folder)

@@ -2,22 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve.compare.rows import RowLog
 from tpsolve.errors import FolderError
-from tpsolve.nn import HardThreshold, target_backward
+from tpsolve.nn import HardThreshold, TargetReport
 from tpsolve.result import Budget
-from tpsolve.train import ftprop_mb
-from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
+from tpsolve.train import averaged_weights, estimate_batch_norm, ftprop_mb
 from tpsolve.train.data.digits import load_digits
 from tpsolve.train.data.resident import Resident
 from tpsolve.train.ftprop_mb import LossFunction
@@ -138,16 +137,29 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
     generator = torch.Generator().manual_seed(seed)
     curves: dict[str, Any] = {"seconds": [], "loss": [], "train_accuracy": [], "test_accuracy": [], "fallbacks": 0}
     seconds = 0.0
+
+    def count_fallbacks(report: TargetReport) -> None:
+        curves["fallbacks"] += sum(report.fallbacks.values())
+
     try:
         for epoch in range(epochs):
             started = time.perf_counter()
             losses, right, seen = [], 0, 0
-            batches = data.train(seed * epochs + epoch)
-            for loss, outputs, labels, fallbacks in _pass(strategy, model, batches, optimizer, generator):
+            passes = ftprop_mb(
+                model,
+                data.train(seed * epochs + epoch),
+                strategy.loss,
+                optimizer,
+                solver={-1: strategy.solver} if strategy.solver else None,
+                budget=Budget(steps=strategy.steps),
+                importance=strategy.importance,
+                generator=generator,
+                told=count_fallbacks,
+            )
+            for loss, outputs, labels in passes:
                 if averaged is not None:
                     averaged.update_parameters(model)
                 losses.append(float(loss))
-                curves["fallbacks"] += fallbacks
                 right, seen = right + int((outputs.argmax(1) == labels).sum()), seen + len(labels)
                 if not math.isfinite(losses[-1]):
                     return {**curves, "error": f"diverged: loss {losses[-1]} in epoch {epoch + 1}"}
@@ -167,35 +179,6 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
     except Exception as error:  # A strategy that fails is a row with its reason, not the end of the comparison.
         return {**curves, "error": f"{type(error).__name__}: {error}"}
     return curves
-
-
-def _pass(
-    strategy: Strategy,
-    model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """One epoch: loss, outputs, labels and samples that fell back to the closed form, of each step."""
-    if not strategy.solver:
-        for loss, outputs, labels in ftprop_mb(model, batches, strategy.loss, optimizer):
-            yield loss, outputs, labels, 0
-        return
-    model.train()
-    for inputs, labels in batches:
-        optimizer.zero_grad()
-        report = target_backward(
-            model,
-            inputs,
-            labels,
-            strategy.loss,
-            solver={-1: strategy.solver},
-            budget=Budget(steps=strategy.steps),
-            importance=strategy.importance,
-            generator=generator,
-        )
-        optimizer.step()
-        yield report.loss, report.output, labels, sum(report.fallbacks.values())
 
 
 @torch.no_grad()

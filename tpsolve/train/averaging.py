@@ -1,35 +1,39 @@
 """Averages of the weights along a training run, which a run measures in their place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from tpsolve.errors import ArgumentError
 
 STATISTICS_BATCHES = 200
 """So many batches give the means and variances of batch norm, each with the same weight."""
 
 
 def averaged_weights(model: nn.Module, share: float) -> AveragedModel:
-    """A copy of `model` whose `update_parameters` moves it to an average of all weights so far, the last ones foremost.
+    """A copy of `model` whose `update_parameters(model)` moves it to an average of all weights so far.
 
-    After the n-th update, weights of k updates ago count in proportion to about (1 - k / n)^(1 / share - 1):
-    most of the average is of the last `share` of the run, however long it is. This is the polynomial-decay
-    averaging of Shamir and Zhang (2013), their eta being 1 / share - 1. Buffers are those of `model`.
+    After the n-th update, weights of k updates ago count in proportion to about (1 - k / n)^(1 / share - 1): two
+    thirds of the average are of the last `share` of the run, however long it is. This is the polynomial-decay
+    averaging of Shamir and Zhang (2013), their eta being 1 / share - 1. Buffers are those of `model`; before the
+    copy is used, `estimate_batch_norm` gives it the statistics of its own.
 
     Args:
         share: more than 0 and at most 1, which is the plain mean.
     """
+    if not 0 < share <= 1:
+        raise ArgumentError("share", share, "more than 0 and at most 1")
+    return AveragedModel(model, multi_avg_fn=partial(_blend, share))
 
-    def blend(averages: tuple[Tensor, ...] | list[Tensor], weights: tuple[Tensor, ...] | list[Tensor], _: object):
-        eta = 1 / share - 1
-        newest = (eta + 1) / (int(averaged.n_averaged) + 1 + eta)
-        get_ema_multi_avg_fn(1 - newest)(averages, weights, _)
 
-    averaged = AveragedModel(model, multi_avg_fn=blend)
-    return averaged
+def _blend(share: float, averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+    newest = 1 / (share * int(updates) + 1)
+    get_ema_multi_avg_fn(1 - newest)(list(averages), list(weights), updates)
 
 
 def estimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch norm the means and variances that the first 200 `batches` have in `network`."""
+    """Give batch norm the means and variances that the first 200 `batches`, each `(B, ...)`, have in `network`."""
     update_bn(islice(batches, STATISTICS_BATCHES), network)

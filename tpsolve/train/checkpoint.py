@@ -13,10 +13,10 @@ from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.train.recipe import Recipe
 
 FORMAT, VERSION = "tpsolve-checkpoint", 3
+READABLE = (2, 3)
+"""Versions whose weights can be loaded; a run goes on from its own alone."""
 AVERAGED = "module."
 """What `AveragedModel` puts before the names of the network that it averages."""
-FREE = ("epochs",)
-"""Settings that a run may go on with changed, if its rate follows steps."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Position:
     Args:
         epoch: the one to go on in, from 0.
         step: batches of it that are done.
-        tally: loss, hits and samples summed over these.
+        tally: loss, hits, samples and fallbacks of searches, summed over these.
         seconds: spent in it so far.
         rows: what `metrics.jsonl` holds, one row a finished epoch.
         diagnostics: what `diagnostics.jsonl` holds.
@@ -34,7 +34,7 @@ class Position:
 
     epoch: int = 0
     step: int = 0
-    tally: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    tally: list[float] = field(default_factory=lambda: [0.0] * 4)
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
@@ -94,7 +94,7 @@ def load_checkpoint(
         ArgumentError: of another recipe; the message names the settings that differ.
     """
     device = next(model.parameters()).device
-    content = _read(path)
+    content = _read(path, (VERSION,))
     _check_recipe(content["recipe"], recipe)
     try:
         model.load_state_dict(content["model"])
@@ -119,43 +119,45 @@ def load_checkpoint(
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of the run at `path` into `model`, for use.
 
-    They are the averaged ones if the recipe averages, with the statistics of batch norm that were measured with.
+    They are the averaged ones if the recipe averages, with statistics of batch norm that were estimated for them.
 
     Raises:
-        FileFormatError: no checkpoint, or of another network.
+        FileFormatError: no checkpoint, or that of another network.
     """
-    content = _read(path)
+    content = _read(path, READABLE)
+    averaged = (content.get("averaged") or {}).items()
+    average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
     try:
-        averaged = (content["averaged"] or {}).items()
-        average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
         model.load_state_dict(average or content["model"])
-    except RuntimeError as error:
-        raise FileFormatError(f"{path}: the checkpoint of another network ({error}).") from error
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise FileFormatError(f"{path}: the checkpoint of another network ({reason}).") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, versions: tuple[int, ...]) -> dict[str, Any]:
     try:
         # On the CPU: random states live there, and everything else is copied to where it belongs.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise FileFormatError(f"{path}: no checkpoint. Begin the run without --resume.") from error
+        raise FileFormatError(f"{path}: there is no such file.") from error
     except Exception as error:  # torch.load raises a dozen kinds on foreign bytes.
         raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f"{path}: not a checkpoint of tpsolve. Begin the run anew.")
-    if content.get("version") != VERSION:
+    if content.get("version") not in versions:
         raise FileFormatError(
-            f"{path}: a checkpoint of version {content.get('version')}, this tpsolve reads version {VERSION}. "
-            "Begin the run anew."
+            f"{path}: a checkpoint of version {content.get('version')}, this tpsolve reads "
+            f"{' and '.join(map(str, versions))} here. Begin the run anew."
         )
     return content
 
 
 def _check_recipe(saved: dict[str, Any], recipe: Recipe) -> None:
     now = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(recipe).items()}
-    free = FREE if recipe.schedule == "steps" else ()
-    changed = [name for name in {**saved, **now} if saved.get(name) != now.get(name) and name not in free]
-    if changed:
+    # Epochs are free where nothing is spread over them.
+    longer = recipe.schedule == "steps" and not recipe.width_end and now["epochs"] > saved.get("epochs", 0)
+    changed = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
+    if changed and not (longer and changed == ["epochs"]):
         differ = ", ".join(f"{name} {saved.get(name)!r} there and {now.get(name)!r} here" for name in changed)
         raise ArgumentError(
             "recipe", f"another one than the checkpoint's ({differ})", "the same", "Give the run another name."

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from tpsolve.nn import target_backward
+from tpsolve.nn import TargetReport, target_backward
 from tpsolve.result import Budget
 from tpsolve.search import Solver
 
@@ -21,8 +21,11 @@ def ftprop_mb(
     *,
     solver: Solver | str | Mapping[str | int, Solver | str] | None = None,
     budget: Budget | None = None,
-    arithmetic: AbstractContextManager | None = None,
+    importance: str = "gradient",
+    generator: torch.Generator | None = None,
+    arithmetic: Callable[[], AbstractContextManager] = nullcontext,
     before_step: Callable[[], None] | None = None,
+    told: Callable[[TargetReport], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One pass over `batches`; gives loss, outputs and labels of each, after its step.
 
@@ -32,29 +35,41 @@ def ftprop_mb(
     of all layers and leaves the gradients of all layer losses in `.grad`; the optimizer takes one step.
 
     With a `solver` the targets are searched instead, layer by layer from the top down, and the gradients are
-    those of the layer losses of what it found: see `tpsolve.nn.target_backward`. Its seed comes from torch's
-    global generator.
+    those of the layer losses of what it found: see `tpsolve.nn.target_backward`.
 
     Args:
         solver: of targets, one for all thresholds or one for each of some; None: the closed form.
         budget: of each search.
-        arithmetic: the forward pass runs in it, such as in `torch.autocast`.
-        before_step: called between the two, such as to average gradients over processes.
+        importance: of the targets that it finds.
+        generator: that it draws from; None: one whose seed comes from torch's global generator.
+        arithmetic: makes the context that each forward pass and search runs in, such as `torch.autocast`.
+        before_step: called between gradients and step, such as to average gradients over processes.
+        told: gets the report of each search, which says how many samples kept the closed form.
     """
     model.train()
     for inputs, labels in batches:
         optimizer.zero_grad()
         if solver is None:
-            with arithmetic or nullcontext():
+            with arithmetic():
                 outputs = model(inputs)
             loss = loss_function(outputs.float(), labels)
             loss.backward()
         else:
-            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            report = target_backward(
-                model, inputs, labels, loss_function, solver=solver, budget=budget, generator=generator
-            )
+            draws = generator or torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+            with arithmetic():
+                report = target_backward(
+                    model,
+                    inputs,
+                    labels,
+                    loss_function,
+                    solver=solver,
+                    budget=budget,
+                    importance=importance,
+                    generator=draws,
+                )
             loss, outputs = report.loss, report.output
+            if told is not None:
+                told(report)
         if before_step is not None:
             before_step()
         optimizer.step()

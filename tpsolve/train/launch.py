@@ -14,8 +14,12 @@ WARM_UP = 3
 """Steps before a CUDA graph is recorded, in which libraries choose their kernels."""
 
 
-def check_launch(recipe: Recipe, device: torch.device) -> None:
+def check_launch(recipe: Recipe, device: torch.device, processes: int) -> None:
     """Raise ArgumentError if the recipe asks for what this device, or its solver, does not allow."""
+    if recipe.model == "mlp" and recipe.batch_norm and recipe.batch == processes:
+        raise ArgumentError("batch", recipe.batch, f"at least {2 * processes}, as batch norm compares samples")
+    if recipe.solver_layers == "last" and not recipe.solver:
+        raise ArgumentError("solver_layers", "last", "all, where there is no solver")
     if recipe.launch == "graphs" and device.type != "cuda":
         raise ArgumentError("launch", "graphs", "a CUDA device", "Take launch=eager.")
     if recipe.solver:

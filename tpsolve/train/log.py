@@ -13,6 +13,7 @@ from tpsolve.train.curves import save_curves
 from tpsolve.train.diagnostics import FIGURES, save_diagnostics
 from tpsolve.train.recipe import Recipe
 
+RECIPE = "recipe.toml"
 DIAGNOSTICS = "diagnostics.jsonl"
 DRAW_SECONDS = 10
 """Between two drawings of the pictures during a run."""
@@ -36,7 +37,7 @@ class Log:
         self._drawn = time.monotonic()
         self._folder, self._rows, self._diagnostics = folder, list(position.rows), list(position.diagnostics)
         self._title = f"{recipe.model} on {recipe.data}, {recipe.activation}"
-        write_whole(folder / "recipe.toml", lambda stream: stream.write(recipe.to_toml().encode()))
+        write_whole(folder / RECIPE, lambda stream: stream.write(recipe.to_toml().encode()))
         _write_rows(folder / "metrics.jsonl", self._rows)
         if self._diagnostics or (folder / DIAGNOSTICS).exists():
             _write_rows(folder / DIAGNOSTICS, self._diagnostics)

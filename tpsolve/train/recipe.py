@@ -43,8 +43,8 @@ class Recipe:
         schedule: "steps": the rate is multiplied by `decay` at each of the epochs `milestones`;
             "cosine": it falls to 0 along half a cosine, epoch by epoch.
         smooth: share of each label's probability that goes to all classes alike, in the loss of training.
-        average: share of the run, counted from its end, whose weights are averaged; the average is what is
-            measured and loaded, the weights are what is trained; 0: none. Goes with a rate that does not fall.
+        average: the weights that are measured and loaded are an average of those of all steps, most of it of the
+            last share `average` of the steps so far; 0: none. Made for a rate that does not fall.
         crop: random crops out of the images with so many pixels of border; 0: none.
         flip: mirror images left to right at random.
         solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule.
@@ -98,9 +98,11 @@ class Recipe:
             _check_kind(name, getattr(self, name), kind)
         for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():
             check_count(name, getattr(self, name), least)
-        for name in ("dropout", "validation", "smooth", "average"):
+        for name in ("dropout", "validation", "smooth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
+        if not 0 <= self.average <= 1:
+            raise ArgumentError("average", self.average, "a share from 0 to 1")
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
@@ -141,8 +143,12 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileFormatError(f"{path}: not a recipe that can be read ({error}).") from error
     by_activation = read.pop(BY_ACTIVATION, {})
+    if not (isinstance(by_activation, dict) and all(isinstance(table, dict) for table in by_activation.values())):
+        raise FileFormatError(f"{path}: {BY_ACTIVATION!r} must hold tables, such as [{BY_ACTIVATION}.relu].")
+    for activation in by_activation:
+        _check_kind(BY_ACTIVATION, activation, KINDS["activation"])
     merged = {**read, **(settings or {})}
-    chosen = by_activation.get(merged.get("activation", Recipe.activation), {})
+    chosen = by_activation.get(str(merged.get("activation", Recipe.activation)), {})
     merged = {**read, **chosen, **(settings or {})}
     for key in merged:
         if key not in KINDS:

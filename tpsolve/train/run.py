@@ -1,8 +1,10 @@
 """A training run: a recipe carried out, with everything it leaves in its folder."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve.errors import FolderError, NotFiniteError
-from tpsolve.nn import WidthSchedule
+from tpsolve.nn import TargetReport, WidthSchedule, target_backward
 from tpsolve.result import Budget
+from tpsolve.search import Solver
 from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
 from tpsolve.train.checkpoint import Position, load_checkpoint, process_state, save_checkpoint
 from tpsolve.train.data.load import load_data
 from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
 from tpsolve.train.ftprop_mb import ftprop_mb
 from tpsolve.train.launch import arithmetic, autocast, check_launch, prepare
-from tpsolve.train.log import Log, make_folder
+from tpsolve.train.log import RECIPE, Log, make_folder
 from tpsolve.train.models.build import build_model
 from tpsolve.train.processes import Processes, joined
 from tpsolve.train.recipe import Recipe
@@ -53,11 +56,12 @@ class Moment:
 
 def train(
     recipe: Recipe,
-    folder: Path,
+    folder: Path | str,
     *,
     data_root: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
+    fresh: bool = False,
     tensorboard: bool = False,
     diagnose: int = 0,
     progress: Callable[[Moment], None] | None = None,
@@ -73,21 +77,27 @@ def train(
     Args:
         data_root: folder with the files of the data set; digits need none.
         resume: go on from the checkpoint in `folder`, or begin if there is none.
+        fresh: delete the run that `folder` holds and begin anew.
         diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
             `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit.
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
-        FolderError: `folder` holds a run already and `resume` is False.
+        FolderError: `folder` holds a run already, and neither `resume` nor `fresh` is True; or `fresh` is, and it
+            holds something else.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
     """
+    folder = Path(folder)
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
-        check_launch(recipe, place)
+        check_launch(recipe, place, processes.world)
         check_diagnose(diagnose, recipe)
-        if (folder / CHECKPOINT).exists() and not resume:
+        if (folder / CHECKPOINT).exists() and not (resume or fresh):
             raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
         with arithmetic(recipe, place):
             run = _Run(recipe, folder, data_root, place, processes)
+            run.try_search()
+            if fresh:
+                run.delete()
             return run.to_its_end(resume, tensorboard, diagnose, progress, stop)
 
 
@@ -102,10 +112,28 @@ class _Run:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.loss = partial(cross_entropy, label_smoothing=recipe.smooth) if recipe.smooth else cross_entropy
+        self.solver: str | dict[str | int, Solver | str] | None = recipe.solver or None
+        if recipe.solver_layers == "last":
+            self.solver = {-1: recipe.solver}
         self.optimizer = _optimizer(recipe, self.model)
         self.widths = _width_schedule(recipe, self.model)
         self.averaged = averaged_weights(self.model, recipe.average) if recipe.average else None
         self.position = Position()
+
+    def try_search(self) -> None:
+        """Raise what a search of this network's targets would raise, before there is any file of the run."""
+        if self.solver is None:
+            return
+        inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, 0))))
+        target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
+
+    def delete(self) -> None:
+        """Delete the run that the folder holds."""
+        if self.processes.rank == 0 and self.folder.exists():
+            if not (self.folder / RECIPE).exists():
+                raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
+            shutil.rmtree(self.folder)
+        self.processes.total(torch.zeros(1, device=self.device))  # All wait until it is gone.
 
     def to_its_end(
         self,
@@ -139,7 +167,7 @@ class _Run:
                 break
             row = self._row()
             position.rows.append(row)
-            position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 3, 0.0
+            position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 4, 0.0
             figures = self._diagnosed() if diagnose and position.epoch % diagnose == 0 else []
             position.diagnostics += figures
             self._save()
@@ -165,15 +193,20 @@ class _Run:
             group["lr"] = rate
         started = told = time.perf_counter() - position.seconds
         tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
+
+        def count_fallbacks(report: TargetReport) -> None:
+            tally[3] += sum(report.fallbacks.values())
+
         passes = ftprop_mb(
             self.model,
             source.train(seed, position.step),
             self.loss,
             self.optimizer,
-            solver={-1: recipe.solver} if recipe.solver and recipe.solver_layers == "last" else recipe.solver or None,
+            solver=self.solver,
             budget=Budget(steps=recipe.solver_steps),
-            arithmetic=autocast(recipe, self.device),
+            arithmetic=partial(autocast, recipe, self.device),
             before_step=self.processes.before_step(self.model),
+            told=count_fallbacks,
         )
         for loss, outputs, labels in passes:
             if self.averaged is not None:
@@ -182,7 +215,7 @@ class _Run:
             position.step += 1
             if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
                 told = time.perf_counter()
-                total, hits, samples = tally.tolist()
+                total, hits, samples, _ = tally.tolist()
                 progress(Moment(position.epoch, position.step, source.steps, total / samples, hits / samples, rate))
             if position.step < source.steps and self._told_to_stop(stop):
                 break
@@ -199,17 +232,20 @@ class _Run:
         """What is measured at the end of an epoch."""
         recipe, position, source = self.recipe, self.position, self.source
         self.processes.same_state(self.model)
-        total, hits, samples = self._summed(torch.tensor(position.tally, dtype=torch.float64, device=self.device))
-        if not math.isfinite(total):
-            raise NotFiniteError(
-                "loss", f"{total} in epoch {position.epoch + 1}", "a finite number", "A lower rate may help."
-            )
+        tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
+        total, hits, samples, fallbacks = self._summed(tally)
         row: dict[str, Any] = {"epoch": position.epoch + 1, "rate": recipe.rate_at(position.epoch)}
         row |= {"train_loss": total / samples, "train_accuracy": hits / samples}
         judged = self._averaged() or self.model
         for name, batches in (("validation", source.validation()), ("test", source.test())):
             if batches is not None:
                 row |= self._measured(judged, name, batches)
+        for name, value in row.items():
+            if not math.isfinite(value):
+                where = f"{value} in epoch {position.epoch + 1}"
+                raise NotFiniteError(name, where, "a finite number", "A lower rate may help.")
+        if self.solver is not None:
+            row["fallbacks"] = int(fallbacks)
         return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
 
     def _averaged(self) -> nn.Module | None:
@@ -232,13 +268,13 @@ class _Run:
 
     def _measured(self, model: nn.Module, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         model.eval()
-        tally = torch.zeros(3, dtype=torch.float64, device=self.device)
+        tally = torch.zeros(4, dtype=torch.float64, device=self.device)
         with torch.no_grad():
             for inputs, labels in batches:
                 with autocast(self.recipe, self.device):
                     outputs = model(inputs)
                 tally += _counted(cross_entropy(outputs.float(), labels), outputs, labels)
-        total, hits, samples = self._summed(tally)
+        total, hits, samples, _ = self._summed(tally)
         return {f"{name}_loss": total / samples, f"{name}_accuracy": hits / samples}
 
     def _summed(self, tally: Tensor) -> list[float]:
@@ -246,6 +282,13 @@ class _Run:
 
     def _save(self) -> None:
         states = self.processes.gather(process_state(self.device, self.position))
+        self._write(states)
+        if self.position.step and self.averaged is not None:
+            # In mid-epoch its batch norm is that of the weights in training. It takes a while, hence after the first.
+            self._averaged()
+            self._write(states)
+
+    def _write(self, states: list[dict[str, Any]]) -> None:
         if self.processes.rank == 0:
             save_checkpoint(
                 self.folder / CHECKPOINT,
@@ -270,10 +313,10 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _counted(loss: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Summed loss, hits and samples of a batch: `(3,)` float64, without waiting for the device."""
+    """Summed loss, hits, samples and a 0 of a batch: `(4,)` float64, without waiting for the device."""
     hits = (outputs.argmax(1) == labels).sum()
     samples = torch.full_like(loss, len(labels))
-    return torch.stack([loss.double() * samples, hits.double(), samples.double()])
+    return torch.stack([loss.double() * samples, hits.double(), samples.double(), torch.zeros_like(loss).double()])
 
 
 def _width_schedule(recipe: Recipe, model: nn.Module) -> WidthSchedule | None:
