@@ -8,7 +8,6 @@ run in results/wide_tune.jsonl and results/wide.jsonl; both commands go on where
 """
 
 import argparse
-import json
 import math
 import os
 import time
@@ -24,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.record import RESULTS
 from tpsolve import Budget
+from tpsolve.compare.rows import RowLog
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
 from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
@@ -31,6 +31,7 @@ from tpsolve.train.data.idx import load_fashion_mnist
 from tpsolve.train.models.convnet4 import convnet4
 from tpsolve.train.models.mlp import mlp
 
+TUNING, FINAL = RowLog(RESULTS / "wide_tune.jsonl"), RowLog(RESULTS / "wide.jsonl")
 TUNE_SEEDS = (100, 101)
 """Seeds of the tuning; those of the runs are 0, 1, 2, ..."""
 BATCH = 64
@@ -45,7 +46,7 @@ class Setting:
     """How a network is trained.
 
     Args:
-        rule, width: of its thresholds.
+        rule, width, width_mode: of its thresholds.
         rate: Adam's at the start; it falls to 0 along half a cosine, unless weights are averaged.
         average: share of the run that an average of the weights is mostly of, whose batch norm is estimated
             anew from the training images; 0: none. The rate then stays as it is.
@@ -68,6 +69,7 @@ class Setting:
     solver: str = ""
     importance: str = "gradient"
     epochs: int = EPOCHS
+    width_mode: str = "fixed"
 
 
 RATES = {"mlp": (1e-3, 3e-3), "convnet4": (1e-3, 2e-3)}
@@ -82,7 +84,13 @@ def strategies(model: str) -> dict[str, list[Setting]]:
     fewer = [Setting(width=w, rate=r) for w in (0.5, 1.0) for r in rates]
     curvature = [replace(s, solver="curvature-flip") for s in soft]
     both = [replace(s, average=AVERAGE, smooth=x) for s in fewer for x in (0.1, 0.2)]
-    return {
+    relative = [replace(s, width_mode="relative") for s in soft]
+    # Batch norm makes the spread of z the same everywhere.
+    without_batch_norm = {
+        "relative width": relative,
+        "relative width, averaged weights, smoothed labels": [replace(s, width_mode="relative") for s in both],
+    }
+    return (without_batch_norm if model == "convnet4" else {}) | {
         "soft hinge": soft,
         "soft hinge, 16 epochs": [replace(s, epochs=2 * EPOCHS) for s in soft],
         "soft hinge, longer": [replace(s, epochs=4 * EPOCHS) for s in soft],
@@ -106,24 +114,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("tune", "run"))
     parser.add_argument("--model", choices=tuple(IMAGES), default="mlp")
-    parser.add_argument("--strategy", action="append", choices=tuple(strategies("mlp")), help="default: all")
+    parser.add_argument("--strategy", action="append", choices=tuple(strategies("convnet4")), help="default: all")
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
     torch.set_num_threads(1)
     chosen = given.strategy or list(strategies(given.model))
     jobs = tuning(given.model, chosen) if given.command == "tune" else final(given.model, chosen, given.seeds)
-    path = RESULTS / ("wide_tune.jsonl" if given.command == "tune" else "wide.jsonl")
-    done = {key(row) for row in read(path)}
+    log = TUNING if given.command == "tune" else FINAL
+    done = {key(row) for row in log.read()}
     for strategy, setting, seed in jobs:
         row = {"model": given.model, "strategy": strategy, "seed": seed, **asdict(setting)}
         if key(row) in done:
             continue
-        row |= train(given.model, setting, seed)
-        print(
-            {k: row.get(k) for k in ("strategy", "seed", "width", "rate", "validation", "test", "seconds")}, flush=True
-        )
-        with path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        try:
+            row |= train(given.model, setting, seed)
+        except Exception as error:  # A run that fails is a row with its reason, not the end of the benchmark.
+            row["failed"] = f"{type(error).__name__}: {error}"
+        print({k: v for k, v in row.items() if k != "curve"}, flush=True)
+        log.append(row)
 
 
 def tuning(model: str, chosen: list[str]) -> Iterator[tuple[str, Setting, int]]:
@@ -142,14 +150,14 @@ def final(model: str, chosen: list[str], seeds: int) -> Iterator[tuple[str, Sett
 
 def best(model: str, strategy: str) -> Setting:
     """The setting of `strategy` with the highest mean validation accuracy in the tuning."""
-    rows = [row for row in read(RESULTS / "wide_tune.jsonl") if (row["model"], row["strategy"]) == (model, strategy)]
-    scores: dict[Setting, list[float]] = {}
-    for row in rows:
+    scores: dict[Setting, list[float]] = {setting: [] for setting in strategies(model)[strategy]}
+    for row in TUNING.read():
         setting = Setting(**{name: value for name, value in row.items() if name in asdict(Setting())})
-        scores.setdefault(setting, []).append(row.get("validation", -math.inf))
-    missing = [s for s in strategies(model)[strategy] if len(scores.get(s, [])) < len(TUNE_SEEDS)]
+        if (row["model"], row["strategy"]) == (model, strategy) and setting in scores:
+            scores[setting].append(row.get("validation", -math.inf))
+    missing = sum(len(of) < len(TUNE_SEEDS) for of in scores.values())
     if missing:
-        raise SystemExit(f"{strategy}: {len(missing)} settings are not tuned yet; run the command tune first.")
+        raise SystemExit(f"{strategy}: {missing} settings are not tuned yet; run the command tune first.")
     return max(scores, key=lambda setting: sum(scores[setting]) / len(scores[setting]))
 
 
@@ -216,7 +224,7 @@ def backward_of(setting: Setting) -> Callable[[nn.Module, Tensor, Tensor], float
 
 def build(name: str, setting: Setting, mixture: list[float]) -> nn.Module:
     def activation() -> nn.Module:
-        threshold = HardThreshold(setting.rule, width=setting.width)
+        threshold = HardThreshold(setting.rule, width=setting.width, width_mode=setting.width_mode)
         if setting.noise or setting.harden:
             return Disturbed(threshold, setting.noise, setting.width, mixture)
         return threshold
@@ -265,10 +273,6 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     model.eval()
     hits = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
     return 100 * hits / len(y)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
