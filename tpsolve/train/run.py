@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve.errors import FolderError, NotFiniteError
-from tpsolve.nn import TargetReport, WidthSchedule, target_backward
+from tpsolve.nn import TargetReport, target_backward
 from tpsolve.result import Budget
 from tpsolve.search import Solver
 from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
@@ -25,7 +25,9 @@ from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
 from tpsolve.train.ftprop_mb import ftprop_mb
 from tpsolve.train.launch import arithmetic, autocast, check_launch, prepare
 from tpsolve.train.log import RECIPE, Log, make_folder
+from tpsolve.train.measure import counted, measured
 from tpsolve.train.models.build import build_model
+from tpsolve.train.optimizer import new_optimizer, width_schedule
 from tpsolve.train.processes import Processes, joined
 from tpsolve.train.recipe import Recipe
 
@@ -111,12 +113,13 @@ class _Run:
         model = build_model(recipe, self.source.shape, self.source.classes)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.arithmetic = partial(autocast, recipe, device)
         self.loss = partial(cross_entropy, label_smoothing=recipe.smooth) if recipe.smooth else cross_entropy
         self.solver: str | dict[str | int, Solver | str] | None = recipe.solver or None
         if recipe.solver_layers == "last":
             self.solver = {-1: recipe.solver}
-        self.optimizer = _optimizer(recipe, self.model)
-        self.widths = _width_schedule(recipe, self.model)
+        self.optimizer = new_optimizer(recipe, self.model)
+        self.widths = width_schedule(recipe, self.model)
         self.averaged = averaged_weights(self.model, recipe.average) if recipe.average else None
         self.position = Position()
 
@@ -128,12 +131,14 @@ class _Run:
         target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
 
     def delete(self) -> None:
-        """Delete the run that the folder holds."""
-        if self.processes.rank == 0 and self.folder.exists():
-            if not (self.folder / RECIPE).exists():
-                raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
+        """Delete the run that the folder holds, in the first process, for which the others wait."""
+        first = self.processes.rank == 0
+        foreign = self.folder.exists() and not (self.folder / RECIPE).exists()
+        if self.processes.any(first and foreign, self.device):
+            raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
+        if first and self.folder.exists():
             shutil.rmtree(self.folder)
-        self.processes.total(torch.zeros(1, device=self.device))  # All wait until it is gone.
+        self.processes.any(False, self.device)
 
     def to_its_end(
         self,
@@ -204,14 +209,14 @@ class _Run:
             self.optimizer,
             solver=self.solver,
             budget=Budget(steps=recipe.solver_steps),
-            arithmetic=partial(autocast, recipe, self.device),
+            arithmetic=self.arithmetic,
             before_step=self.processes.before_step(self.model),
             told=count_fallbacks,
         )
         for loss, outputs, labels in passes:
             if self.averaged is not None:
                 self.averaged.update_parameters(self.model)
-            tally += _counted(loss, outputs, labels)
+            tally += counted(loss, outputs, labels)
             position.step += 1
             if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
                 told = time.perf_counter()
@@ -239,7 +244,8 @@ class _Run:
         judged = self._averaged() or self.model
         for name, batches in (("validation", source.validation()), ("test", source.test())):
             if batches is not None:
-                row |= self._measured(judged, name, batches)
+                total, hits, of, _ = self._summed(measured(judged, batches, self.arithmetic))
+                row |= {f"{name}_loss": total / of, f"{name}_accuracy": hits / of}
         for name, value in row.items():
             if not math.isfinite(value):
                 where = f"{value} in epoch {position.epoch + 1}"
@@ -252,7 +258,7 @@ class _Run:
         """The network of averaged weights, whose batch norm has seen the epoch's first batches."""
         if self.averaged is None:
             return None
-        with autocast(self.recipe, self.device):
+        with self.arithmetic():
             epoch = self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))
             estimate_batch_norm(self.averaged, (inputs for inputs, _ in epoch))
         self.processes.same_state(self.averaged.module)
@@ -265,17 +271,6 @@ class _Run:
         inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))))
         self.model.train()
         return diagnostic_rows(self.model, inputs, labels, self.position.epoch)
-
-    def _measured(self, model: nn.Module, name: str, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        model.eval()
-        tally = torch.zeros(4, dtype=torch.float64, device=self.device)
-        with torch.no_grad():
-            for inputs, labels in batches:
-                with autocast(self.recipe, self.device):
-                    outputs = model(inputs)
-                tally += _counted(cross_entropy(outputs.float(), labels), outputs, labels)
-        total, hits, samples, _ = self._summed(tally)
-        return {f"{name}_loss": total / samples, f"{name}_accuracy": hits / samples}
 
     def _summed(self, tally: Tensor) -> list[float]:
         return self.processes.total(tally).tolist()
@@ -310,25 +305,3 @@ class _Run:
 def epoch_seed(seed: int, epoch: int) -> int:
     """The seed of everything that is drawn for one epoch of a run."""
     return (seed << 20) + epoch
-
-
-def _counted(loss: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Summed loss, hits, samples and a 0 of a batch: `(4,)` float64, without waiting for the device."""
-    hits = (outputs.argmax(1) == labels).sum()
-    samples = torch.full_like(loss, len(labels))
-    return torch.stack([loss.double() * samples, hits.double(), samples.double(), torch.zeros_like(loss).double()])
-
-
-def _width_schedule(recipe: Recipe, model: nn.Module) -> WidthSchedule | None:
-    if not recipe.width_end:
-        return None
-    return WidthSchedule(model, recipe.width, recipe.width_end, max(1, recipe.epochs - 1), shape="geometric")
-
-
-def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    # Fused: one kernel for all weights, which on convnet4 takes a twelfth of the time of the default.
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.SGD(
-        model.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-    )
