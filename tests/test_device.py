@@ -1,6 +1,7 @@
 """On a GPU: results stay there, and equal those of the CPU where nothing is drawn or raced."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tpsolve import SOLVERS, Budget, solve
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import make_instance
 from tpsolve.search import Solver
+from tpsolve.train import load_recipe, train
 from tpsolve.units import LEARNERS, Certificate, UnitFit, circuits
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -87,3 +89,14 @@ def test_thresholds_and_target_backward_give_the_gradients_of_the_cpu():
         assert two.grad is not None
         torch.testing.assert_close(two.grad.cpu(), one.grad, rtol=1e-6, atol=1e-9)
     assert diagnose(there, x.to("cuda"), y.to("cuda"), loss).keys() == diagnose(here, x, y, loss).keys()
+
+
+@pytest.mark.parametrize("launch", ["eager", "graphs"])
+def test_a_run_goes_on_bit_for_bit_with_averaged_weights(launch: str, tmp_path: Path):
+    recipe = load_recipe("digits-mlp", {"epochs": 2, "widths": (16,), "launch": launch, "average": 0.3, "smooth": 0.1})
+    straight = train(recipe, tmp_path / "a", device="cuda")
+    asked = iter(range(100))
+    train(recipe, tmp_path / "b", device="cuda", stop=lambda: next(asked) == 8)
+    resumed = train(recipe, tmp_path / "b", device="cuda", resume=True)
+    kept = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    assert [[row[name] for name in kept] for row in resumed] == [[row[name] for name in kept] for row in straight]
