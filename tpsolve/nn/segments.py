@@ -187,11 +187,11 @@ def _linear_map(modules: list[Any], flat: bool) -> tuple[Tensor, Tensor] | None:
     if modules and _flattens(modules[0]):
         modules = modules[1:]
         flat = True
-    if not modules or not flat or not isinstance(modules[0], nn.Linear):
+    if not modules or not flat or not _is_plain(modules[0], nn.Linear):
         return None
     weight, bias = modules[0].weight, modules[0].bias
     bias = torch.zeros_like(weight[:, 0]) if bias is None else bias
-    if len(modules) == 2 and isinstance(modules[1], nn.BatchNorm1d):
+    if len(modules) == 2 and _is_plain(modules[1], nn.BatchNorm1d):
         norm = modules[1]
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -202,8 +202,14 @@ def _linear_map(modules: list[Any], flat: bool) -> tuple[Tensor, Tensor] | None:
     return (weight, bias) if len(modules) == 1 else None
 
 
+def _is_plain(module: Any, kind: type[nn.Module]) -> bool:
+    """Whether a module of this kind does what the kind does: with its own forward, and no hooks that change it."""
+    own = isinstance(module, kind) and getattr(module.forward, "__func__", None) is kind.forward
+    return own and not module._forward_hooks and not module._forward_pre_hooks
+
+
 def _flattens(step: Any) -> bool:
-    if isinstance(step, nn.Flatten):
+    if _is_plain(step, nn.Flatten):
         return step.start_dim == 1 and step.end_dim == -1
     if not isinstance(step, fx.Node) or step.kwargs:
         return False
