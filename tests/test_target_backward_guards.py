@@ -10,7 +10,8 @@ from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
 from tpsolve import Budget
-from tpsolve.nn import HardThreshold, target_backward
+from tpsolve.errors import NotAcceptedError
+from tpsolve.nn import HardThreshold, Staircase, diagnose, target_backward
 from tpsolve.problems import BlockProblem
 
 F64 = torch.float64
@@ -85,4 +86,128 @@ def test_a_parametrised_linear_layer_is_a_linear_map(container: type[nn.Sequenti
     problem = target_backward(model, *batch(5), cross_entropy).problem("1")
     assert not isinstance(problem, BlockProblem)
     report = target_backward(model, *batch(5), cross_entropy, solver="hill-climb", budget=FEW)
-    torch.testing.assert_close(problem.objective(problem.start.flatten(1)).sum(), report.loss)
+    assert problem.start is not None
+    torch.testing.assert_close(problem.objective(problem.start).sum(), report.loss)
+
+
+class Between(nn.Module):
+    """A function between two linear layers, after the threshold; `first` is what comes before it."""
+
+    def __init__(self, function: Callable[["Between", Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.first, self.threshold, self.top = nn.Linear(5, 5), HardThreshold(), nn.Linear(5, 3)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.function(self, self.threshold(self.first(x)), x))
+
+
+def add_in_place(model: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+    h += x
+    return h
+
+
+def noise(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (arguments[0] + torch.randn_like(arguments[0]),)
+
+
+def noisy(model: nn.Sequential) -> nn.Module:
+    model[3].register_forward_pre_hook(noise)
+    return model
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "functional dropout": (
+        lambda: Between(lambda model, h, x: functional.dropout(h, 0.5, model.training)),
+        "threshold: got modules between it and the output .* nn.Dropout",
+    ),
+    "dropout in eval mode too": (lambda: Between(lambda model, h, x: functional.dropout(h)), "threshold: got modules"),
+    "alpha dropout": (
+        lambda: nn.Sequential(nn.Linear(5, 4), HardThreshold(), nn.AlphaDropout(0.5), nn.Linear(4, 3)),
+        "1: got modules between it and the output",
+    ),
+    "instance norm with statistics": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 4),
+            HardThreshold(),
+            nn.Unflatten(1, (2, 2)),
+            nn.InstanceNorm1d(2, track_running_stats=True),
+            nn.Flatten(),
+            HardThreshold(),
+            nn.Linear(4, 3),
+        ),
+        "1: got modules between it and model.5",
+    ),
+    "noise before the next threshold": (
+        lambda: noisy(nn.Sequential(nn.Linear(5, 4), HardThreshold(), nn.Linear(4, 4), HardThreshold())),
+        "1: got modules between it and model.3",
+    ),
+    "hook on the model": (lambda: hooked(Between(lambda model, h, x: h)), "threshold: got modules"),
+    "hook on the threshold": (
+        lambda: nn.Sequential(nn.Linear(5, 4), hooked(HardThreshold()), nn.Linear(4, 3)),
+        "1: got a HardThreshold whose output a hook",
+    ),
+    "addition in place": (lambda: Between(add_in_place), r"threshold: got an output that was changed.* out = out \+ x"),
+    "relu in place": (
+        lambda: nn.Sequential(nn.Linear(5, 4), HardThreshold(), nn.ReLU(inplace=True), nn.Linear(4, 3)),
+        "1: got an output that was changed.* inplace=False",
+    ),
+    "staircase in place": (
+        lambda: nn.Sequential(nn.Linear(5, 4), Staircase(), nn.ReLU(inplace=True), nn.Linear(4, 3)),
+        "1: got an output that was changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_search_of_another_network_than_ran_is_refused_before_gradients_change(case: str):
+    torch.manual_seed(0)
+    make, message = REFUSED[case]
+    model, (x, y) = make().double(), batch(5)
+    with pytest.raises(NotAcceptedError, match=f"model.{message}"):
+        target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=FEW)
+    assert all(p.grad is None for p in model.parameters())
+    torch.manual_seed(1)
+    report = target_backward(model, x, y, cross_entropy)
+    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    torch.manual_seed(1)
+    cross_entropy(model(x), y).backward()
+    for one, p in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(one, p.grad, rtol=0, atol=0)
+    if case != "hook on the threshold":
+        with pytest.raises(NotAcceptedError, match=f"model.{message}"):
+            report[next(iter(report))]
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout, nn.Dropout1d])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, F64])
+def test_dropout_modules_are_held_at_their_mask(dropout: type[nn.Module], dtype: torch.dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), HardThreshold(), nn.Unflatten(1, (4, 2)), dropout(0.5), nn.Flatten())
+    model = nn.Sequential(model, nn.Linear(8, 3)).to(dtype)
+    x, y = batch(5)
+    report = target_backward(model, x.to(dtype), y, cross_entropy, solver="hill-climb", budget=FEW)
+    problem = report.problem("0.1")
+    assert problem.start is not None
+    torch.testing.assert_close(problem.objective(problem.start).sum(), report.loss.double(), rtol=1e-2, atol=1e-2)
+
+
+def test_a_threshold_left_to_the_closed_form_may_have_functional_dropout_above():
+    class Two(Between):
+        def __init__(self) -> None:
+            super().__init__(lambda model, h, x: functional.dropout(h))
+            self.second, self.last = HardThreshold(), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.second(super().forward(x)))
+
+    report = target_backward(Two().double(), *batch(5), cross_entropy, solver={-1: "hill-climb"}, budget=FEW)
+    assert report["second"].stats["solver"] == "hill-climb"
+
+
+@pytest.mark.parametrize("case", ["addition in place", "relu in place"])
+def test_diagnose_refuses_outputs_that_are_changed_in_place(case: str):
+    make, message = REFUSED[case]
+    with pytest.raises(NotAcceptedError, match=f"model.{message}"):
+        diagnose(make().double(), *batch(5), cross_entropy)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.recording import Recording, unwrap
 
 
@@ -37,10 +38,23 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
     """The copy, and what its `Given` modules are given `(B, ...)`, by name.
 
     Batch norm keeps the statistics of the recorded batch, dropout its mask, and with `hold` each
-    threshold its output.
+    threshold its output. What is narrower than float32 is widened.
+
+    Raises:
+        NotAcceptedError: the output of a threshold was changed in place.
     """
+    for name, call in recording.calls.items():
+        if call.h._version != call.version:
+            raise NotAcceptedError(
+                f"model.{name}",
+                "an output that was changed in place after the call",
+                "one that stays as it was",
+                "Write out = out + x for out += x, and inplace=False in the module above.",
+            )
     inner = unwrap(model)
     frozen = copy.deepcopy(inner).eval().requires_grad_(False)
+    if any(value.is_floating_point() and widened(value) is not value for value in frozen.parameters()):
+        frozen.float()
     for name, x in recording.norms.items():
         norm = frozen.get_submodule(name)
         assert isinstance(norm, _BatchNorm)

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.surrogate import Threshold
+
+MULTIPLYING = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
+"""The dropouts that multiply with a mask."""
 
 
 @dataclass
@@ -24,12 +26,14 @@ class Call:
         name: of the module in the model.
         z: pre-activations `(B, ...)`, detached.
         h: its output, part of the graph.
+        version: of h, which grows where something changes h in place.
     """
 
     name: str
     module: Threshold
     z: Tensor
     h: Tensor
+    version: int
 
 
 @dataclass
@@ -61,7 +65,7 @@ def record(model: nn.Module) -> Iterator[Recording]:
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             hooks.append(module.register_forward_pre_hook(_note_norm(recording, name)))
-        elif isinstance(module, _DropoutNd) and module.training and module.p > 0:
+        elif isinstance(module, MULTIPLYING) and module.training and module.p > 0:
             hooks.append(module.register_forward_pre_hook(_note_dropout(recording, name)))
     try:
         yield recording
@@ -89,7 +93,7 @@ def _note_threshold(recording: Recording, name: str) -> Any:
                 "a module of its own for each place",
                 "Targets belong to places. Write a further HardThreshold(), or let convert() put them in.",
             )
-        recording.calls[name] = Call(name, module, arguments[0].detach(), output)
+        recording.calls[name] = Call(name, module, arguments[0].detach(), output, output._version)
 
     return note
 

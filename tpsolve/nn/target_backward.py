@@ -11,7 +11,7 @@ from tpsolve.losses import Loss, find_loss
 from tpsolve.nn.build_problem import Top
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
-from tpsolve.nn.recording import record
+from tpsolve.nn.recording import Call, record
 from tpsolve.nn.staircase import Staircase, is_own
 from tpsolve.nn.target_report import TargetReport
 from tpsolve.nn.target_search import TargetSearch
@@ -78,7 +78,9 @@ def target_backward(
 
     Raises:
         NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
-            take the problem of its threshold, or a searched staircase whose output a hook replaces.
+            take the problem of its threshold, or a searched threshold whose output a hook replaces or an
+            operation changes in place, or above which a copy does not do once more what this pass did, as
+            with `functional.dropout`.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes; what a
             solver raises in mid-search may leave the upper layers' gradients there.
     """
@@ -167,14 +169,14 @@ def _check_searches(
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
     calls = report.recording.calls
     for name, one in searched.items():
-        if isinstance(calls[name].module, Staircase) and not is_own(calls[name].h):
+        segment = report.segment(name)
+        if _is_replaced(calls[name]):
             raise NotAcceptedError(
                 f"model.{name}",
-                "a Staircase whose output a hook or a compiled block has replaced",
+                f"a {type(calls[name].module).__name__} whose output a hook or a compiled block has replaced",
                 "the output as it is",
                 "Do without, or let SignGradient() set these targets.",
             )
-        segment = report.segment(name)
         for sink in segment.sinks:
             if sink in calls:
                 loss_of(calls[sink].module, sink, layer_loss)
@@ -183,3 +185,11 @@ def _check_searches(
             raise NotAcceptedError(
                 f"model.{name}", f"{one.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
             )
+
+
+def _is_replaced(call: Call) -> bool:
+    """Whether the output is not what the threshold returned."""
+    h = call.h.detach()
+    if isinstance(call.module, Staircase):
+        return not is_own(call.h)
+    return bool(call.module._forward_hooks) and not bool(((h.abs() == 1) | h.isnan()).all())

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.build_problem import Top, build_problem
-from tpsolve.nn.frozen import freeze
+from tpsolve.nn.frozen import freeze, widened
 from tpsolve.nn.recording import Recording
+from tpsolve.nn.replay import check_replay
 from tpsolve.nn.segments import Segment, Segments
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.result import Result
@@ -43,6 +44,7 @@ class TargetReport(Mapping[str, Result]):
         self.gradients: dict[str, Tensor] = {}
         self._model, self._x, self._top, self._layer_loss = model, x, top, layer_loss
         self._results: dict[str, Result] = {}
+        self._replayed: set[str] = set()
         self._versions = [value._version for value in model.parameters()]
 
     def __getitem__(self, name: str) -> Result:
@@ -78,8 +80,17 @@ class TargetReport(Mapping[str, Result]):
             )
 
     def segment(self, name: str) -> Segment:
-        """What lies above this threshold."""
-        return self._segments.of(name)
+        """What lies above this threshold.
+
+        Raises:
+            NotAcceptedError: a copy of it does not do once more what it did in this pass.
+        """
+        segment = self._segments.of(name)
+        if name not in self._replayed:
+            with torch.autocast(self._x.device.type, enabled=False):
+                check_replay(name, segment, self._model, self.recording.calls, self._top.output)
+            self._replayed.add(name)
+        return segment
 
     def keep(self, name: str, result: Result, rows: Tensor) -> None:
         """Note the result of a search."""
@@ -98,7 +109,7 @@ class TargetReport(Mapping[str, Result]):
             )
         with torch.autocast(self._x.device.type, enabled=False):
             frozen, given = freeze(self._model, self.recording)
-            return Segments(frozen, given, self._x, list(self.recording.calls))
+            return Segments(frozen, given, widened(self._x), list(self.recording.calls))
 
     def _closed_form(self, name: str) -> Result:
         with torch.autocast(self._x.device.type, enabled=False):
