@@ -103,6 +103,27 @@ def test_objective_is_the_module_s_own(name: str, dtype: torch.dtype):
 
 
 @each_block
+def test_smoothed_labels_are_those_of_torch(name: str):
+    weight = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+    problem, plain = (make_block_problem(name, smoothing=s, unit_weight=weight) for s in (0.3, 0.0))
+    block, h = make_block(name), problem.start.clone().requires_grad_()
+
+    def lose(h: Tensor) -> Tensor:
+        each = functional.cross_entropy(block(h), problem.targets, reduction="none", label_smoothing=0.3)
+        return weight * each
+
+    targets = random_spins(problem.start.shape, seed(2), dtype=torch.float64)
+    torch.testing.assert_close(problem.objective(targets), lose(targets).detach(), rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(lose(h).sum(), h)
+    torch.testing.assert_close(problem.gradient(), gradient, rtol=1e-10, atol=1e-12)
+    change = problem.predicted_change() + 2 * problem.start * problem.gradient()
+    wanted = plain.predicted_change() + 2 * plain.start * plain.gradient()
+    torch.testing.assert_close(change, wanted, rtol=1e-9, atol=1e-12)
+    assert problem.fingerprint != plain.fingerprint
+    assert (problem.lower_bound() <= problem.objective(targets)).all()
+
+
+@each_block
 def test_flip_delta_is_the_difference_of_two_objectives(name: str):
     problem = make_block_problem(name, stay=0.125)
     targets = random_spins(problem.start.shape, seed(3), dtype=torch.float64)
@@ -383,6 +404,12 @@ def test_module_that_knows_float32_alone_is_judged_in_float32():
         ({"loss": lambda out, y: out.sum()}, ArgumentError, r"loss: got ValueError \(the loss of 1 samples has the"),
         ({"loss": lambda out, y: out.sum(1), "unit_weight": 2}, ArgumentError, r"unit_weight: .*loss of your own"),
         ({"unit_weight": -1.0}, ValueSetError, r"unit_weight: got -1, expected no negative weights"),
+        ({"smoothing": 1.5}, ArgumentError, r"smoothing: got 1.5, expected a number from 0 to 1"),
+        (
+            {"smoothing": 0.1, "loss": "hinge", "targets": [[1, -1, 0]] * 2},
+            ArgumentError,
+            r"smoothing: got 0.1, expected 0 with the loss 'hinge'",
+        ),
         ({"stay": -1}, ArgumentError, r"stay: got -1, expected a finite number of at least 0"),
         ({"stay_weight": torch.ones(3)}, ShapeError, r"stay_weight: got shape \(3,\)"),
         ({"ranking": "curvatur"}, UnknownNameError, r"ranking.*Did you mean 'curvature'"),

@@ -1,6 +1,8 @@
 """`target_backward` searches the network that ran, or refuses before `.grad` changes and says what to write instead."""
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -211,3 +213,29 @@ def test_diagnose_refuses_outputs_that_are_changed_in_place(case: str):
     make, message = REFUSED[case]
     with pytest.raises(NotAcceptedError, match=f"model.{message}"):
         diagnose(make().double(), *batch(5), cross_entropy)
+
+
+SMOOTHED = partial(cross_entropy, label_smoothing=0.2)
+
+
+def test_curvature_flips_below_a_block_with_smoothed_labels():
+    torch.manual_seed(0)
+    top = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    model, (x, y) = nn.Sequential(nn.Linear(5, 4), HardThreshold(), top).double(), batch(5)
+    report = target_backward(model, x, y, SMOOTHED, solver="curvature-flip", budget=FEW)
+    problem, h = report.problem("1"), report.recording.calls["1"].h
+    assert isinstance(problem, BlockProblem)
+    torch.testing.assert_close(problem.objective(h).sum(), report.loss)
+    delta = problem.flip_delta(h)
+    for b, j in itertools.product(range(len(h)), range(4)):
+        flipped = h.clone()
+        flipped[b, j] *= -1
+        assert delta[b, j].item() == pytest.approx((SMOOTHED(top(flipped), y) - report.loss).item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["curvature-flip", "milp"])
+def test_solvers_that_need_a_known_loss_are_refused_before_gradients_change(solver: str):
+    model, (x, y) = nn.Sequential(nn.Linear(5, 4), HardThreshold(), nn.Linear(4, 3)).double(), batch(5)
+    with pytest.raises(NotAcceptedError, match=rf"model.1: got {solver}"):
+        target_backward(model, x, y, lambda o, t: cross_entropy(o, t), solver=solver, budget=FEW)
+    assert all(p.grad is None for p in model.parameters())

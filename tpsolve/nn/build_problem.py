@@ -41,32 +41,39 @@ def build_problem(
     start = call.module.to_spins(widened(call.h.detach()[rows]))
     linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
     heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
-    known = CrossEntropy.of(top.loss_fn, top.output, top.labels) if segment.sinks == (OUTPUT,) else None
-    by_class = known is not None and (linear is not None or not known.smoothing)
-    losses = {head.loss for head in heads}
-    one_loss = losses.pop() if len(losses) == 1 and OUTPUT not in segment.sinks else None
+    loss, smoothing = loss_above(segment, calls, top, layer_loss), 0.0
 
-    if by_class:
-        assert known is not None
-        wanted, unit_weight = top.labels[rows], known.scale
+    if isinstance(loss, CrossEntropy):
+        wanted, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
         if linear is not None:
-            (weight, bias), pull = linear, known.pull(linear[0], wanted)
+            (weight, bias), pull = linear, loss.pull(linear[0], wanted)
             return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)
-    elif one_loss is not None:
+    elif loss is not None:
         wanted = torch.cat([head.targets for head in heads], 1)
         unit_weight = torch.cat([head.unit_weight for head in heads], 1)
         if linear is not None:
             weight, bias = heads[0].apply_linear(*linear)
-            return LayerProblem(weight, wanted, bias, one_loss, unit_weight, start.flatten(1))
+            return LayerProblem(weight, wanted, bias, loss, unit_weight, start.flatten(1))
 
     context = tuple(part[rows] for part in segment.context)
-    if by_class or one_loss is not None:
-        block = _Read(segment, call.module, heads, flat=not by_class)
-        loss = "cross-entropy" if by_class else one_loss
-        assert loss is not None
-        return BlockProblem(block, wanted, start, loss, unit_weight, context=context)
-    loss, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows)
-    return BlockProblem(_Read(segment, call.module, heads, flat=True), wanted, start, loss, context=context)
+    block = _Read(segment, call.module, heads, flat=not isinstance(loss, CrossEntropy))
+    if loss is None:
+        mixed, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows)
+        return BlockProblem(block, wanted, start, mixed, context=context)
+    name = "cross-entropy" if isinstance(loss, CrossEntropy) else loss
+    return BlockProblem(block, wanted, start, name, unit_weight, smoothing=smoothing, context=context)
+
+
+def loss_above(
+    segment: Segment, calls: Mapping[str, Call], top: Top, layer_loss: str | None
+) -> CrossEntropy | str | None:
+    """The one loss that all readers of a segment have, of which its curvature is known; None for any other."""
+    if segment.sinks == (OUTPUT,):
+        return CrossEntropy.of(top.loss_fn, top.output, top.labels)
+    if OUTPUT in segment.sinks:
+        return None
+    losses = {loss_of(calls[name].module, name, layer_loss) for name in segment.sinks}
+    return losses.pop() if len(losses) == 1 else None
 
 
 @dataclass(frozen=True)

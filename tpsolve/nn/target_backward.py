@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError, ValueSetError
 from tpsolve.losses import Loss, find_loss
-from tpsolve.nn.build_problem import Top
+from tpsolve.nn.build_problem import Top, loss_above
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
 from tpsolve.nn.recording import Call, record
@@ -17,7 +17,7 @@ from tpsolve.nn.target_report import TargetReport
 from tpsolve.nn.target_search import TargetSearch
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.result import Budget
-from tpsolve.search import SignGradient, Solver, find_solver
+from tpsolve.search import CurvatureFlip, SignGradient, Solver, find_solver
 
 IMPORTANCES = ("gradient", "flip-delta")
 
@@ -58,8 +58,8 @@ def target_backward(
         x: inputs `(B, ...)`, floating-point.
         y: what `loss_fn` compares the output with, `(B, ...)`.
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
-            known, also with smoothed labels: as a module, or a `functools.partial` of the function. Below a
-            linear layer searches have its exact flips; smoothing shifts their objective by a constant.
+            known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
+            have its exact flips; below a linear layer smoothing shifts their objective by a constant.
         solver: one for all thresholds; or a mapping from names of thresholds in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
         budget: of each search; needed unless all are `SignGradient`.
@@ -180,10 +180,18 @@ def _check_searches(
         for sink in segment.sinks:
             if sink in calls:
                 loss_of(calls[sink].module, sink, layer_loss)
-        kind = LayerProblem if segment.linear is not None else BlockProblem
+        loss = loss_above(segment, calls, report.top, layer_loss)
+        kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
         if not issubclass(kind, one.accepts):
             raise NotAcceptedError(
                 f"model.{name}", f"{one.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
+            )
+        if isinstance(one, CurvatureFlip) and loss is None:
+            raise NotAcceptedError(
+                f"model.{name}",
+                f"{one.name} below losses whose curvature is not known",
+                "torch's cross-entropy, or one layer loss for all thresholds that read it",
+                "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
             )
 
 

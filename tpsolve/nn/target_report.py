@@ -40,9 +40,9 @@ class TargetReport(Mapping[str, Result]):
         self.loss, self.output = loss, top.output
         self.fallbacks: dict[str, int] = {}
         self.rows: dict[str, Tensor] = {}
-        self.recording = recording
+        self.recording, self.top = recording, top
         self.gradients: dict[str, Tensor] = {}
-        self._model, self._x, self._top, self._layer_loss = model, x, top, layer_loss
+        self._model, self._x, self._layer_loss = model, x, layer_loss
         self._results: dict[str, Result] = {}
         self._replayed: set[str] = set()
         self._versions = [value._version for value in model.parameters()]
@@ -76,7 +76,7 @@ class TargetReport(Mapping[str, Result]):
         rows = torch.arange(len(h), device=h.device) if rows is None else rows
         with torch.autocast(h.device.type, enabled=False):
             return build_problem(
-                calls[name], self.segment(name), calls, self.gradients, self._top, self._layer_loss, rows
+                calls[name], self.segment(name), calls, self.gradients, self.top, self._layer_loss, rows
             )
 
     def segment(self, name: str) -> Segment:
@@ -88,7 +88,7 @@ class TargetReport(Mapping[str, Result]):
         segment = self._segments.of(name)
         if name not in self._replayed:
             with torch.autocast(self._x.device.type, enabled=False):
-                check_replay(name, segment, self._model, self.recording.calls, self._top.output)
+                check_replay(name, segment, self._model, self.recording.calls, self.top.output)
             self._replayed.add(name)
         return segment
 

@@ -49,6 +49,8 @@ class BlockProblem(FlipProblem):
             cross-entropy. By default 1. A loss of your own has its weights in itself.
         stay: cost of leaving an activation, not negative.
         stay_weight: kappa, not negative, broadcast to `(B, *shape)`. By default 1.
+        smoothing: share of a class label that goes to all classes alike, as torch's `label_smoothing`, in [0, 1];
+            for the cross-entropy.
         context: further inputs of the block that do not depend on t, `(B, ...)` each, passed after it.
         candidates: how many flips of a sample a search tries by forward passes at each step; where n is at
             most this, all.
@@ -80,6 +82,7 @@ class BlockProblem(FlipProblem):
         stay: float = 0.0,
         stay_weight: Any = None,
         *,
+        smoothing: float = 0.0,
         context: Sequence[Tensor] = (),
         candidates: int = 32,
         ranking: str = "gradient",
@@ -96,6 +99,7 @@ class BlockProblem(FlipProblem):
             raise UnknownNameError("ranking", str(ranking), RANKINGS)
         if ranking == "curvature" and callable(loss):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
+        self.smoothing = _smoothing(smoothing, loss)
         self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
         start = check_tensor("start", start)
         check_values("start", start, (-1, 1))
@@ -251,13 +255,14 @@ class BlockProblem(FlipProblem):
         tensors |= {f"context[{i}]": part for i, part in enumerate(self.context)}
         tensors |= self._copies[self.dtype].state_dict()
         named = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-        return digest([loss, self.stay, repr(self._copies[self.dtype])], named)
+        smoothing = [self.smoothing] if self.smoothing else []
+        return digest([loss, self.stay, repr(self._copies[self.dtype]), *smoothing], named)
 
     def __repr__(self) -> str:
         return (
             f"BlockProblem({type(self._copies[self.dtype]).__name__}, batch_shape={self.batch_shape}, "
-            f"shape={self.shape}, loss={self.loss!r}, stay={self.stay}, candidates={self.candidates}, "
-            f"ranking={self.ranking!r}, "
+            f"shape={self.shape}, loss={self.loss!r}, smoothing={self.smoothing}, stay={self.stay}, "
+            f"candidates={self.candidates}, ranking={self.ranking!r}, "
             f"dtype={self.dtype}, judge_dtype={self.judge_dtype}, device={str(self.device)!r})"
         )
 
@@ -282,6 +287,7 @@ class BlockProblem(FlipProblem):
             tuple(map(cast, self.context)),
             stay,
             self._chunks[dtype],
+            self.smoothing,
         )
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -367,6 +373,14 @@ class BlockProblem(FlipProblem):
 
 RANKINGS = ("gradient", "curvature")
 _BATCHED = ("start", "targets", "unit_weight", "stay_weight")
+
+
+def _smoothing(smoothing: object, loss: str | BlockLoss) -> float:
+    if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 <= smoothing <= 1:
+        raise ArgumentError("smoothing", smoothing, "a number from 0 to 1")
+    if smoothing and loss != "cross-entropy":
+        raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "It is of class labels alone.")
+    return float(smoothing)
 
 
 def _dtype(block: nn.Module, start: Tensor) -> torch.dtype:

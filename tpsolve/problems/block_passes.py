@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -31,6 +32,7 @@ class Passes:
         context: further inputs of the block, `(B, ...)` each.
         stay: stay kappa a `(B, n)`, or None without penalty; the penalty is (|stay| - stay t) / 2, summed.
         chunk: most samples of one forward pass.
+        smoothing: share of a class label that goes to all classes alike.
     """
 
     block: nn.Module
@@ -42,6 +44,7 @@ class Passes:
     context: tuple[Tensor, ...]
     stay: Tensor | None
     chunk: int = 1
+    smoothing: float = 0.0
 
     @property
     def n_samples(self) -> int:
@@ -166,7 +169,11 @@ class Passes:
         """The loss part of the objective, `(b,)`."""
         targets, c = self.targets[rows], self._weight(rows)
         if isinstance(self.loss, ClassLoss):
-            return c * self.loss.value(output, targets)
+            value = self.loss.value(output, targets)
+            if self.smoothing:
+                # Linear in the output, so that the curvature is that of the loss itself.
+                value = value + self.smoothing * (output.gather(1, targets[:, None])[:, 0] - output.mean(1))
+            return c * value
         if isinstance(self.loss, Loss):
             losses = c * self.loss.value(output, torch.where(targets == 0, 1.0, targets))
             return torch.where(targets == 0, 0.0, losses).reshape(len(rows), -1).sum(1)
@@ -179,7 +186,11 @@ class Passes:
         """Derivative of the loss part in the output, for a loss that knows its slope."""
         targets, c, output = self.targets[rows], self._weight(rows), output.detach()
         if isinstance(self.loss, ClassLoss):
-            return (c[:, None] if isinstance(c, Tensor) else c) * self.loss.slope(output, targets)
+            slope = self.loss.slope(output, targets)
+            if self.smoothing:
+                one_hot = functional.one_hot(targets, output.shape[1]).to(output.dtype)
+                slope = slope + self.smoothing * (one_hot - 1 / output.shape[1])
+            return (c[:, None] if isinstance(c, Tensor) else c) * slope
         assert isinstance(self.loss, Loss)
         return torch.where(targets == 0, 0.0, c * self.loss.slope(output, torch.where(targets == 0, 1.0, targets)))
 
