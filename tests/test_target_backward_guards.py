@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from tpsolve import Budget
 from tpsolve.errors import NotAcceptedError
@@ -239,3 +240,49 @@ def test_solvers_that_need_a_known_loss_are_refused_before_gradients_change(solv
     with pytest.raises(NotAcceptedError, match=rf"model.1: got {solver}"):
         target_backward(model, x, y, lambda o, t: cross_entropy(o, t), solver=solver, budget=FEW)
     assert all(p.grad is None for p in model.parameters())
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool):
+        super().__init__()
+        self.first, self.top, self.reentrant = nn.Linear(5, 4), nn.Linear(4, 3), reentrant
+        self.part = nn.Sequential(HardThreshold(), nn.Linear(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(checkpoint(self.part, self.first(x), use_reentrant=self.reentrant))
+
+
+def test_a_search_that_a_reentrant_checkpoint_would_drop_is_refused():
+    model, (x, y) = Checkpointed(reentrant=True).double(), batch(5)
+    with pytest.raises(NotAcceptedError, match=r"model.part.0: got a call without autograd.* use_reentrant=False"):
+        target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=FEW)
+    assert all(p.grad is None for p in model.parameters())
+    target_backward(model, x, y, cross_entropy)
+    target_backward(model.requires_grad_(False), x.requires_grad_(), y, cross_entropy, solver="keep", budget=FEW)
+    report = target_backward(Checkpointed(False).double(), x, y, cross_entropy, solver="hill-climb", budget=FEW)
+    assert report["part.0"].stats["solver"] == "hill-climb"
+
+
+def test_frozen_layers_are_passed_over():
+    class Tuned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(5, 4), HardThreshold()).requires_grad_(False)
+            self.top = nn.Sequential(nn.Linear(4, 4), HardThreshold(), nn.Linear(4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                h = functional.dropout(self.body(x))
+            return self.top(h)
+
+    report = target_backward(Tuned().double(), *batch(5), cross_entropy, solver="hill-climb", budget=FEW)
+    assert list(report) == ["top.1"]
+
+
+def test_a_report_of_searches_that_found_nothing_says_so():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), HardThreshold(), nn.Linear(4, 3)).double()
+    x, y = batch(5)
+    x[0, 0] = torch.nan
+    report = target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=FEW)
+    assert str(report).splitlines() == ["loss nan", "2: sign-gradient, 6 of 6 samples keep the closed form"]

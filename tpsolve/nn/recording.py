@@ -27,6 +27,7 @@ class Call:
         z: pre-activations `(B, ...)`, detached.
         h: its output, part of the graph.
         version: of h, which grows where something changes h in place.
+        graph: whether autograd was on.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Call:
     z: Tensor
     h: Tensor
     version: int
+    graph: bool
 
 
 @dataclass
@@ -93,7 +95,8 @@ def _note_threshold(recording: Recording, name: str) -> Any:
                 "a module of its own for each place",
                 "Targets belong to places. Write a further HardThreshold(), or let convert() put them in.",
             )
-        recording.calls[name] = Call(name, module, arguments[0].detach(), output, output._version)
+        z, graph = arguments[0].detach(), torch.is_grad_enabled()
+        recording.calls[name] = Call(name, module, z, output, output._version, graph)
 
     return note
 

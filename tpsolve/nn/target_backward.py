@@ -11,7 +11,7 @@ from tpsolve.losses import Loss, find_loss
 from tpsolve.nn.build_problem import Top, loss_above
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
-from tpsolve.nn.recording import Call, record
+from tpsolve.nn.recording import Call, record, unwrap
 from tpsolve.nn.staircase import Staircase, is_own
 from tpsolve.nn.target_report import TargetReport
 from tpsolve.nn.target_search import TargetSearch
@@ -79,8 +79,8 @@ def target_backward(
     Raises:
         NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
             take the problem of its threshold, or a searched threshold whose output a hook replaces or an
-            operation changes in place, or above which a copy does not do once more what this pass did, as
-            with `functional.dropout`.
+            operation changes in place, which a reentrant checkpoint runs without autograd, or above which
+            a copy does not do once more what this pass did, as with `functional.dropout`.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes; what a
             solver raises in mid-search may leave the upper layers' gradients there.
     """
@@ -169,6 +169,15 @@ def _check_searches(
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
     calls = report.recording.calls
     for name, one in searched.items():
+        if not calls[name].h.requires_grad:
+            if calls[name].graph or not _learns_around(name, unwrap(report.model)):
+                continue
+            raise NotAcceptedError(
+                f"model.{name}",
+                "a call without autograd, as in torch.no_grad() or a reentrant checkpoint",
+                "one with it",
+                "Pass use_reentrant=False to checkpoint, or let SignGradient() set these targets.",
+            )
         segment = report.segment(name)
         if _is_replaced(calls[name]):
             raise NotAcceptedError(
@@ -193,6 +202,15 @@ def _check_searches(
                 "torch's cross-entropy, or one layer loss for all thresholds that read it",
                 "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
             )
+
+
+def _learns_around(name: str, model: nn.Module) -> bool:
+    """Whether parameters are trained in the smallest module around the threshold `name` that has any."""
+    while name:
+        name = name.rpartition(".")[0]
+        if parameters := list(model.get_submodule(name).parameters()):
+            return any(value.requires_grad for value in parameters)
+    return False
 
 
 def _is_replaced(call: Call) -> bool:

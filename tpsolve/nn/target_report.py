@@ -40,9 +40,9 @@ class TargetReport(Mapping[str, Result]):
         self.loss, self.output = loss, top.output
         self.fallbacks: dict[str, int] = {}
         self.rows: dict[str, Tensor] = {}
-        self.recording, self.top = recording, top
+        self.model, self.recording, self.top = model, recording, top
         self.gradients: dict[str, Tensor] = {}
-        self._model, self._x, self._layer_loss = model, x, layer_loss
+        self._x, self._layer_loss = x, layer_loss
         self._results: dict[str, Result] = {}
         self._replayed: set[str] = set()
         self._versions = [value._version for value in model.parameters()]
@@ -63,7 +63,8 @@ class TargetReport(Mapping[str, Result]):
     def __repr__(self) -> str:
         lines = [f"loss {self.loss.item():.4g}"]
         for name in self:
-            solver = self._results[name].stats["solver"] if name in self.fallbacks else SignGradient.name
+            # A search of which all samples fell back left no result.
+            solver = self._results[name].stats["solver"] if name in self.rows else SignGradient.name
             fallback = self.fallbacks.get(name, 0)
             rest = f", {fallback} of {len(self.output)} samples keep the closed form" if fallback else ""
             lines.append(f"{name}: {solver}{rest}")
@@ -88,7 +89,7 @@ class TargetReport(Mapping[str, Result]):
         segment = self._segments.of(name)
         if name not in self._replayed:
             with torch.autocast(self._x.device.type, enabled=False):
-                check_replay(name, segment, self._model, self.recording.calls, self.top.output)
+                check_replay(name, segment, self.model, self.recording.calls, self.top.output)
             self._replayed.add(name)
         return segment
 
@@ -103,12 +104,12 @@ class TargetReport(Mapping[str, Result]):
 
     @cached_property
     def _segments(self) -> Segments:
-        if self._versions != [value._version for value in self._model.parameters()]:
+        if self._versions != [value._version for value in self.model.parameters()]:
             raise NotAcceptedError(
                 "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
             )
         with torch.autocast(self._x.device.type, enabled=False):
-            frozen, given = freeze(self._model, self.recording)
+            frozen, given = freeze(self.model, self.recording)
             return Segments(frozen, given, widened(self._x), list(self.recording.calls))
 
     def _closed_form(self, name: str) -> Result:
