@@ -14,8 +14,19 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from tpsolve.errors import NotAcceptedError, NotFiniteError
-from tpsolve.nn import HardThreshold, Staircase, Threshold, check_nan, convert, find_thresholds
+from tpsolve import Budget
+from tpsolve.errors import ArgumentError, NotAcceptedError, NotFiniteError, ShapeError
+from tpsolve.nn import (
+    HardThreshold,
+    Staircase,
+    Threshold,
+    check_nan,
+    compact,
+    convert,
+    diagnose,
+    find_thresholds,
+    target_backward,
+)
 
 
 def bump(u: Tensor, t: Tensor) -> Tensor:
@@ -183,6 +194,81 @@ def test_models_without_activations_or_thresholds_are_refused():
         convert(nn.Linear(2, 2), nn.ReLU)
     with pytest.raises(NotAcceptedError, match=r"model: got no HardThreshold or Staircase.*convert"):
         find_thresholds(nn.Linear(2, 2))
+
+
+def test_convert_takes_what_makes_modules_and_no_modules():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.ReLU())
+    with pytest.raises(ArgumentError, match=r"threshold: got one Staircase for all places.* lambda: Staircase\(...\)"):
+        convert(model, nn.ReLU, Staircase(3))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ArgumentError, match="activation: got one ReLU, expected a class"):
+        convert(model, nn.ReLU())  # pyright: ignore[reportArgumentType]
+    assert type(model[1]) is nn.ReLU
+
+
+@pytest.mark.parametrize("kind", [HardThreshold, Staircase])
+def test_importance_weights_are_checked(kind: type[Threshold]):
+    with pytest.raises(NotFiniteError, match=r"importance: got 1 NaN .* first at \[1\]"):
+        kind(importance=torch.tensor([1.0, math.nan]))
+    z = torch.ones(5, 4, requires_grad=True)
+    for shape in ((3,), (2, 5, 4), (4, 1)):
+        with pytest.raises(ShapeError, match=r"importance: got shape .* broadcasts to \(5, 4\)"):
+            kind(importance=torch.ones(shape))(z)
+    for shape in ((), (1,), (4,), (1, 4), (5, 1), (5, 4)):
+        kind(importance=torch.ones(shape))(z).sum().backward()
+
+
+class ByName(nn.Module):
+    """Calls its parts by keyword, or by position."""
+
+    def __init__(self, named: bool):
+        super().__init__()
+        self.named, self.first, self.top = named, nn.Linear(4, 4), nn.Linear(4, 3)
+        self.norm, self.threshold, self.drop = nn.BatchNorm1d(4), HardThreshold(), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.named:
+            return self.top(input=self.drop(input=self.threshold(z=self.norm(input=self.first(input=x)))))
+        return self.top(self.drop(self.threshold(self.norm(self.first(x)))))
+
+
+def test_calls_by_keyword_are_calls():
+    generator = torch.Generator().manual_seed(0)
+    x, y, models = torch.randn(6, 4, generator=generator), torch.arange(6) % 3, (ByName(True), ByName(False))
+    models[1].load_state_dict(models[0].state_dict())
+    found = []
+    for model in models:
+        torch.manual_seed(0)
+        target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=Budget(steps=3))
+        with check_nan(model), compact(model) as saver:
+            loss = cross_entropy(model(x), y)
+            assert saver.outputs
+        loss.backward()
+        found.append([p.grad for p in model.parameters()] + [diagnose(model, x, y, cross_entropy, flips=4)])
+    torch.testing.assert_close(*(each[:-1] for each in found), rtol=0, atol=0)
+    assert str(found[0][-1]) == str(found[1][-1])
+    with check_nan(models[0]), pytest.raises(NotFiniteError, match="pre-activations of threshold"):
+        models[0](x * math.nan)
+
+
+def test_compiled_parts_are_named():
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 4), HardThreshold()), nn.Linear(4, 3))
+    model.add_module("0", torch.compile(model[0], backend="eager"))  # pyright: ignore[reportArgumentType]
+    x, y = torch.ones(6, 4), torch.arange(6) % 3
+    for work in (target_backward, diagnose):
+        with pytest.raises(NotAcceptedError, match=r"model.0: got a compiled module with thresholds.* compile\(\)"):
+            work(model, x, y, cross_entropy)
+
+
+def test_models_that_cannot_be_copied_are_refused():
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        layer = nn.utils.weight_norm(nn.Linear(4, 3))  # pyright: ignore[reportDeprecated]
+    model = nn.Sequential(nn.Linear(4, 4), HardThreshold(), layer)
+    x, y = torch.ones(6, 4), torch.arange(6) % 3
+    model(x)
+    search: dict[str, Any] = {"solver": "hill-climb", "budget": Budget(steps=3)}
+    for work, rest in ((target_backward, search), (diagnose, {})):
+        with pytest.raises(NotAcceptedError, match=r"model: got RuntimeError .* when copied.*parametrizations"):
+            work(model, x, y, cross_entropy, **rest)
 
 
 def test_nan_is_named_where_it_reaches_a_threshold_first():

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tpsolve.nn.convert import find_thresholds
+from tpsolve.nn.surrogate import first_input
 from tpsolve.spins import check_finite
 
 
@@ -24,7 +25,7 @@ def check_nan(model: nn.Module) -> Iterator[None]:
     """
     hooks = []
     for name, module in find_thresholds(model).items():
-        hooks.append(module.register_forward_pre_hook(_forward(name)))
+        hooks.append(module.register_forward_pre_hook(_forward(name), with_kwargs=True))
         hooks.append(module.register_forward_hook(_backward(name)))
     try:
         yield
@@ -34,8 +35,8 @@ def check_nan(model: nn.Module) -> Iterator[None]:
 
 
 def _forward(name: str) -> Callable[..., None]:
-    def check(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        check_finite(f"pre-activations of {name}", arguments[0])
+    def check(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        check_finite(f"pre-activations of {name}", first_input(arguments, keywords))
 
     return check
 

@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.convert import find_thresholds
-from tpsolve.nn.surrogate import Threshold
+from tpsolve.nn.surrogate import Threshold, first_input
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def compact(model: nn.Module) -> Iterator["Saver"]:
         NotAcceptedError: the model has no thresholds.
     """
     saver = Saver()
-    hooks = [module.register_forward_hook(saver.note) for module in find_thresholds(model).values()]
+    hooks = [module.register_forward_hook(saver.note, with_kwargs=True) for module in find_thresholds(model).values()]
     try:
         with saved_tensors_hooks(saver.pack, saver.unpack):
             yield saver
@@ -59,9 +59,9 @@ class Saver:
         """Itself: a model that is copied inside brings its hooks along, and a copied weak reference is freed twice."""
         return self
 
-    def note(self, module: Threshold, arguments: tuple[Tensor, ...], h: Tensor) -> None:
+    def note(self, module: Threshold, arguments: tuple[Tensor, ...], keywords: dict[str, Any], h: Tensor) -> None:
         """Called after a threshold's forward pass."""
-        z = arguments[0].detach()
+        z = first_input(arguments, keywords).detach()
         if z.stride() == h.stride() and z.numel() == h.untyped_storage().size() // max(1, h.itemsize):
             reference = StorageWeakRef(h.untyped_storage())
             self.outputs[reference.cdata] = (reference, module, z, h._version)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from tpsolve.errors import NotAcceptedError
+from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.nn.surrogate import Threshold
 from tpsolve.nn.threshold import HardThreshold
 
@@ -22,8 +22,18 @@ def convert(
         threshold: a function without arguments, such as `lambda: Staircase(4)`.
 
     Raises:
+        ArgumentError: a module is given in place of what makes one.
         NotAcceptedError: the model has no such module.
     """
+    if isinstance(activation, nn.Module):
+        raise ArgumentError("activation", f"one {type(activation).__name__}", "a class of modules", "Pass nn.ReLU.")
+    if isinstance(threshold, nn.Module):
+        raise ArgumentError(
+            "threshold",
+            f"one {type(threshold).__name__} for all places",
+            "a function that makes one for each",
+            f"Pass lambda: {type(threshold).__name__}(...).",
+        )
     if isinstance(model, activation):
         return threshold().train(model.training)
     places = [

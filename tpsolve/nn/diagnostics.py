@@ -1,6 +1,5 @@
 """How well a network's thresholds learn: figures for each of them, on one batch."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.nn.flips import Flips
+from tpsolve.nn.frozen import copied
 from tpsolve.nn.recording import Call, record, unwrap
-from tpsolve.nn.surrogate import find_width
+from tpsolve.nn.surrogate import find_width, first_input
 from tpsolve.result import Budget
 from tpsolve.spins import check_count
 from tpsolve.units import Separability
@@ -72,7 +72,7 @@ def diagnose(
     """
     check_count("flips", flips, 1)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    own = copy.deepcopy(unwrap(model))
+    own = copied(unwrap(model))
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.enable_grad():
         reader = _LinearInputs(own)
         with record(own) as recording, reader:
@@ -153,7 +153,7 @@ class _LinearInputs:
 
     def __enter__(self) -> None:
         self.hooks = [
-            module.register_forward_hook(self._note)
+            module.register_forward_hook(self._note, with_kwargs=True)
             for module in self.model.modules()
             if isinstance(module, nn.Linear | nn.BatchNorm1d)
         ]
@@ -167,8 +167,8 @@ class _LinearInputs:
         found = self.seen.get(z.untyped_storage()._cdata)
         return found[1:] if found is not None and z.dim() == 2 else None
 
-    def _note(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        x = arguments[0].detach()
+    def _note(self, module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor) -> None:
+        x = first_input(arguments, keywords).detach()
         # The output is kept, so that its storage is not used again.
         if isinstance(module, nn.Linear):
             if x.dim() == 2:

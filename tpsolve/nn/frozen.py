@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.recording import Recording, unwrap
+from tpsolve.nn.surrogate import first_input
 
 
 class Given(nn.Module):
@@ -22,9 +23,9 @@ class Given(nn.Module):
         self.value: Tensor | None = None
         self.seen: Tensor | None = None
 
-    def forward(self, z: Tensor) -> Tensor:
-        """`value`, or `z` times `value`."""
-        self.seen = z
+    def forward(self, *arguments: Tensor, **keywords: Tensor) -> Tensor:
+        """`value`, or the input z times `value`."""
+        self.seen = z = first_input(arguments, keywords)
         assert self.value is not None
         value = self.value.to(z.dtype) if self.multiplies else self.value
         return z * value if self.multiplies else value
@@ -41,7 +42,7 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
     threshold its output. What is narrower than float32 is widened.
 
     Raises:
-        NotAcceptedError: the output of a threshold was changed in place.
+        NotAcceptedError: the output of a threshold was changed in place, or the model can't be copied.
     """
     for name, call in recording.calls.items():
         if call.h._version != call.version:
@@ -52,7 +53,7 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
                 "Write out = out + x for out += x, and inplace=False in the module above.",
             )
     inner = unwrap(model)
-    frozen = copy.deepcopy(inner).eval().requires_grad_(False)
+    frozen = copied(inner).eval().requires_grad_(False)
     if any(value.is_floating_point() and widened(value) is not value for value in frozen.parameters()):
         frozen.float()
     for name, x in recording.norms.items():
@@ -68,6 +69,23 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
         parent, _, leaf = name.rpartition(".")
         setattr(frozen.get_submodule(parent), leaf, Given(multiplies=name in masks))
     return frozen, given | masks
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of `model`.
+
+    Raises:
+        NotAcceptedError: it can't be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
+        raise NotAcceptedError(
+            "model",
+            f"{type(error).__name__} ({error}) when copied",
+            "a model that copy.deepcopy copies",
+            "Use nn.utils.parametrizations.weight_norm or spectral_norm in place of those of nn.utils.",
+        ) from error
 
 
 def _mask(dropout: nn.Module, x: Tensor, state: Tensor) -> Tensor:

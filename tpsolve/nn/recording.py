@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.convert import find_thresholds
-from tpsolve.nn.surrogate import Threshold
+from tpsolve.nn.surrogate import Threshold, first_input
 
 MULTIPLYING = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
 """The dropouts that multiply with a mask."""
@@ -57,18 +57,28 @@ def record(model: nn.Module) -> Iterator[Recording]:
     """Record the forward pass made inside.
 
     Raises:
-        NotAcceptedError: no thresholds, or one is called twice.
+        NotAcceptedError: no thresholds, one is called twice, or one is in a module that torch.compile returned.
     """
     recording, model = Recording(), unwrap(model)
+    thresholds = find_thresholds(model)
+    for name in thresholds:
+        compiled, inside, _ = name.partition("_orig_mod")
+        if inside:
+            raise NotAcceptedError(
+                f"model.{compiled}".rstrip("."),
+                "a compiled module with thresholds",
+                "the module itself",
+                "Put in what torch.compile was given; its method compile() works in place and may be called.",
+            )
     hooks = [
-        module.register_forward_hook(_note_threshold(recording, name))
-        for name, module in find_thresholds(model).items()
+        module.register_forward_hook(_note_threshold(recording, name), with_kwargs=True)
+        for name, module in thresholds.items()
     ]
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-            hooks.append(module.register_forward_pre_hook(_note_norm(recording, name)))
+            hooks.append(module.register_forward_pre_hook(_note_norm(recording, name), with_kwargs=True))
         elif isinstance(module, MULTIPLYING) and module.training and module.p > 0:
-            hooks.append(module.register_forward_pre_hook(_note_dropout(recording, name)))
+            hooks.append(module.register_forward_pre_hook(_note_dropout(recording, name), with_kwargs=True))
     try:
         yield recording
     finally:
@@ -87,7 +97,7 @@ def random_state(device: torch.device) -> Tensor:
 
 
 def _note_threshold(recording: Recording, name: str) -> Any:
-    def note(module: Threshold, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(module: Threshold, arguments: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor) -> None:
         if name in recording.calls:
             raise NotAcceptedError(
                 f"model.{name}",
@@ -95,21 +105,22 @@ def _note_threshold(recording: Recording, name: str) -> Any:
                 "a module of its own for each place",
                 "Targets belong to places. Write a further HardThreshold(), or let convert() put them in.",
             )
-        z, graph = arguments[0].detach(), torch.is_grad_enabled()
+        z, graph = first_input(arguments, keywords).detach(), torch.is_grad_enabled()
         recording.calls[name] = Call(name, module, z, output, output._version, graph)
 
     return note
 
 
 def _note_norm(recording: Recording, name: str) -> Any:
-    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        recording.norms[name] = arguments[0].detach()
+    def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
+        recording.norms[name] = first_input(arguments, keywords).detach()
 
     return note
 
 
 def _note_dropout(recording: Recording, name: str) -> Any:
-    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        recording.dropouts[name] = (arguments[0].detach(), random_state(arguments[0].device))
+    def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
+        x = first_input(arguments, keywords)
+        recording.dropouts[name] = (x.detach(), random_state(x.device))
 
     return note

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from tpsolve.nn.chain import Slice, chain_of
 from tpsolve.nn.frozen import Given
+from tpsolve.nn.surrogate import first_input
 from tpsolve.problems.cut import cut, dependents, trace
 
 OUTPUT = ""
@@ -88,7 +89,7 @@ class Segments:
         reached = dependents(start, [node for node in traced.graph.nodes if _is_threshold(traced, node)])
         sinks = [node for node in reached if node.op == "output" or _is_threshold(traced, node)]
         inside = [node for node in reached if node not in sinks]
-        outputs = [sink.args[0] for sink in sinks]
+        outputs = [first_input(sink.args, sink.kwargs) for sink in sinks]
         ends = [output for output in outputs if isinstance(output, fx.Node)]
         graph, context = cut(traced, start, ends, inside, self.values)
         masks = [str(node.target) for node in inside if _is_given(traced, node)]
@@ -109,7 +110,7 @@ class _Values(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(target)
         if isinstance(module, Given):
-            return args[0] * self.given[target] if module.multiplies else self.given[target]
+            return first_input(args, kwargs) * self.given[target] if module.multiplies else self.given[target]
         return super().call_module(target, args, kwargs)
 
 
@@ -169,7 +170,7 @@ def _linear(
     traced: fx.GraphModule, start: fx.Node, chain: list[fx.Node], sinks: list[fx.Node], flat: bool
 ) -> tuple[Tensor, Tensor] | None:
     """As `_linear_map`, where one way leads up; `flat`: whether the targets are `(B, n)` already."""
-    if len(sinks) != 1 or sinks[0].args[0] is not (chain[-1] if chain else start):
+    if len(sinks) != 1 or first_input(sinks[0].args, sinks[0].kwargs) is not (chain[-1] if chain else start):
         return None
     last: fx.Node = start
     for node in chain:

@@ -44,8 +44,9 @@ class Staircase(Threshold):
 
         Raises:
             ArgumentError: z holds whole numbers.
+            ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z)
+        check_input(z, self.unit_weight)
         return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
 
     def activate(self, z: Tensor) -> Tensor:

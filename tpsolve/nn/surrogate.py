@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.nn.rules import Slope, check_rule, pass_back
+from tpsolve.spins import check_finite
 
 WIDTH_MODES = ("fixed", "learned", "relative")
 IMPORTANCES = ("gradient", "none")
@@ -16,6 +18,8 @@ IMPORTANCES = ("gradient", "none")
 
 class Threshold(nn.Module):
     """A module with a closed-form rule in place of a gradient; see `HardThreshold` for the settings."""
+
+    unit_weight: Tensor | None
 
     def __init__(
         self,
@@ -40,6 +44,8 @@ class Threshold(nn.Module):
         else:
             self.width = width
         given = isinstance(importance, Tensor)
+        if given:
+            check_finite("importance", importance)
         self.importance = "given" if given else importance
         self.register_buffer("unit_weight", importance if given else None, persistent=False)
 
@@ -112,10 +118,20 @@ def check_width(width: object) -> float:
     return float(width)
 
 
-def check_input(z: Tensor) -> None:
-    """Raise ArgumentError unless `z` holds real numbers."""
+def check_input(z: Tensor, given: Tensor | None) -> None:
+    """Raise ArgumentError unless `z` holds real numbers, and ShapeError unless the weights `given` broadcast to it."""
     if not z.is_floating_point():
         raise ArgumentError("input", z.dtype, "floating-point pre-activations", "Convert it with .float().")
+    if given is None:
+        return
+    fits = all(own in (1, size) for own, size in zip(given.shape[::-1], z.shape[::-1], strict=False))
+    if given.dim() > z.dim() or not fits:
+        raise ShapeError("importance", f"shape {tuple(given.shape)}", f"one that broadcasts to {tuple(z.shape)}")
+
+
+def first_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """What a module of one input is called with, by place or by name."""
+    return arguments[0] if arguments else next(iter(keywords.values()))
 
 
 def passed_back(g: Tensor, z: Tensor, width: Tensor | None, given: Tensor | None, *settings: Any) -> Tensor:

@@ -35,7 +35,7 @@ class HardThreshold(Threshold):
     Double backward raises: the rule is the slope of a layer loss, not the derivative of the output.
 
     Raises:
-        UnknownNameError, ArgumentError: a setting makes no sense.
+        UnknownNameError, ArgumentError: a setting makes no sense; NotFiniteError: NaN among the weights.
     """
 
     def forward(self, z: Tensor) -> Tensor:
@@ -43,8 +43,9 @@ class HardThreshold(Threshold):
 
         Raises:
             ArgumentError: z holds whole numbers.
+            ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z)
+        check_input(z, self.unit_weight)
         return _Sign.apply(z, *self.settings())
 
     def activate(self, z: Tensor) -> Tensor:
