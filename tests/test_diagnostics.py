@@ -3,13 +3,15 @@
 import copy
 import itertools
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.errors import ArgumentError, NotAcceptedError, NotFiniteError, ShapeError, ValueSetError
 from tpsolve.nn import HardThreshold, Staircase, diagnose
 from tpsolve.units import Separability
 
@@ -161,3 +163,37 @@ def test_what_makes_no_sense_is_refused():
         diagnose(nn.Linear(3, 3), x, y, cross_entropy)
     with pytest.raises(NotAcceptedError, match=r"loss_fn: got .* the sum or the mean"):
         diagnose(network(), x, y, lambda output, y: cross_entropy(output, y) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": batch()[0] * math.nan}, NotFiniteError, r"x: got \d+ NaN"),
+        ({"x": torch.ones(9, 3, dtype=torch.int64)}, ArgumentError, r"x: got torch.int64.*\.float\(\)"),
+        ({"x": [1.0]}, ArgumentError, "x: got list"),
+        ({"y": torch.full((9,), 7)}, ValueSetError, "y: got 7, expected class labels from 0 to 2"),
+        ({"y": torch.zeros(2)}, ShapeError, r"y: got shape \(2,\), expected \(9, ...\)"),
+        ({"loss_fn": partial(cross_entropy, reduction="none")}, ShapeError, r"loss_fn: got shape \(9,\), expected one"),
+    ],
+)
+def test_a_batch_that_makes_no_sense_is_refused(change: dict[str, Any], error: type[Exception], message: str):
+    x, y = batch()
+    arguments: dict[str, Any] = {"model": network(), "x": x, "y": y, "loss_fn": cross_entropy} | change
+    with pytest.raises(error, match=message):
+        diagnose(**arguments)
+
+
+def test_weights_that_are_not_finite_are_told_by_the_output():
+    model = network()
+    with torch.no_grad():
+        list(model.parameters())[-1][0] = math.nan
+    with pytest.raises(NotFiniteError, match="output of the model: got 9 NaN"):
+        diagnose(model, *batch(), cross_entropy)
+
+
+def test_whole_numbers_are_taken_where_the_model_takes_them():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 4), HardThreshold(), nn.Linear(4, 3))
+    x = torch.randint(5, (9, 2))
+    whole = diagnose(model, x, batch()[1], cross_entropy)["3"]
+    assert whole == diagnose(model[1:], model[0](x).detach(), batch()[1], cross_entropy)["3"]

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve.errors import ArgumentError
+from tpsolve.nn.arguments import check_called, check_input_type, check_labels, check_loss
 from tpsolve.nn.flips import Flips
 from tpsolve.nn.frozen import copied
 from tpsolve.nn.recording import Call, record, unwrap
 from tpsolve.nn.surrogate import find_width, first_input
 from tpsolve.result import Budget
-from tpsolve.spins import check_count
+from tpsolve.spins import check_count, check_finite
 from tpsolve.units import Separability
 
 
@@ -59,34 +61,49 @@ def diagnose(
     passes each way for each threshold.
 
     Args:
-        x, y, loss_fn: as in `target_backward`.
+        x, y, loss_fn: as in `target_backward`; x may hold whole numbers where the model takes them.
         flips: how many to try in each layer, and as many of those that its targets propose.
         separability: what `Separability` may spend on each layer; None: until all units are decided. Units
             left undecided don't count as separable.
         generator: draws the flips to try; None: one of seed 0.
 
     Raises:
-        NotAcceptedError: a model without thresholds, one that is used twice, or a loss that is neither
-            sum nor mean over the samples.
-        ArgumentError: `flips` is no positive whole number.
+        NotAcceptedError: a model without thresholds, one that is used twice or whose output is changed in
+            place, or a loss that is neither sum nor mean over the samples.
+        NotFiniteError: NaN or infinity in x or in the output.
+        ArgumentError: another argument makes no sense.
     """
     check_count("flips", flips, 1)
+    check_input_type(x, whole=True)
+    check_finite("x", x)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     own = copied(unwrap(model))
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.enable_grad():
         reader = _LinearInputs(own)
         with record(own) as recording, reader:
             # So that gradients begin at the first threshold even below frozen layers.
-            output = own(x.detach().clone().requires_grad_(x.is_floating_point()))
+            output = _run(own, x.detach().clone().requires_grad_(x.is_floating_point()))
+        check_called(recording.calls)
+        check_labels(output, y, getattr(loss_fn, "ignore_index", -100))
+        check_finite("output of the model", output)
+        loss = loss_fn(output, y)
+        check_loss(loss)
         calls = [call for call in recording.calls.values() if call.h.requires_grad]
-        gradients = torch.autograd.grad(
-            loss_fn(output, y), [call.h for call in calls], allow_unused=True, materialize_grads=True
-        )
+        gradients = torch.autograd.grad(loss, [call.h for call in calls], allow_unused=True, materialize_grads=True)
     tried = Flips(own, recording, x, y, output, loss_fn)
     return {
         call.name: _diagnose(call, g, tried, flips, reader.of(call.z), separability, generator)
         for call, g in zip(calls, gradients, strict=True)
     }
+
+
+def _run(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return model(x)
+    except RuntimeError as error:
+        if x.is_floating_point():
+            raise
+        raise ArgumentError("x", x.dtype, "what the model takes", "Convert whole numbers with .float().") from error
 
 
 def _diagnose(

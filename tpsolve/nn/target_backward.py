@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError, ValueSetError
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
+from tpsolve.nn.arguments import check_called, check_input_type, check_labels, check_loss
 from tpsolve.nn.build_problem import Top, loss_above
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
@@ -87,16 +88,13 @@ def target_backward(
     _check(model, x, importance, layer_loss)
     with record(model) as recording:
         output = model(x)
-    if not recording.calls:
-        raise NotAcceptedError("model", "thresholds that its forward pass never calls", "at least one that it calls")
+    check_called(recording.calls)
     chosen = _choose(solver, list(recording.calls))
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
     # A sample without a label has no target problem.
-    _check_labels(output, y, None if searched else getattr(loss_fn, "ignore_index", -100))
+    check_labels(output, y, None if searched else getattr(loss_fn, "ignore_index", -100))
     loss = loss_fn(output, y)
-    if loss.dim() or not loss.requires_grad:
-        got = f"shape {tuple(loss.shape)}" if loss.dim() else "a number without gradient"
-        raise ShapeError("loss_fn", got, "one number that depends on the output")
+    check_loss(loss)
     report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
     if searched:
         _check_searches(searched, budget, report, layer_loss)
@@ -117,31 +115,11 @@ def _check(model: nn.Module, x: Tensor, importance: str, layer_loss: str | None)
     if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
         raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
     find_thresholds(model)
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ArgumentError("x", got, "a floating-point tensor", "Convert whole numbers with .float().")
+    check_input_type(x)
     if importance not in IMPORTANCES:
         raise UnknownNameError("importance", str(importance), IMPORTANCES)
     if layer_loss is not None and not isinstance(find_loss(layer_loss), Loss):
         raise ArgumentError("layer_loss", repr(layer_loss), "a loss of single units")
-
-
-def _check_labels(output: Any, y: Tensor, ignored: int | None) -> None:
-    if not isinstance(output, Tensor):
-        raise NotAcceptedError("model", f"an output of {type(output).__name__}", "a tensor", "Wrap it in a module.")
-    if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != len(output):
-        got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise ShapeError("y", got, f"({len(output)}, ...), one entry for each sample")
-    if y.is_floating_point() or y.dim() != 1 or output.dim() != 2:
-        return
-    wrong = (y < 0) | (y >= output.shape[1])
-    if ignored is not None:
-        wrong &= y != ignored
-    if bool(wrong.any()):
-        bad = y[wrong][0].item()
-        raise ValueSetError(
-            "y", bad, f"class labels from 0 to {output.shape[1] - 1}", "Or give the model more outputs."
-        )
 
 
 def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
