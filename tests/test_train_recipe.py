@@ -80,24 +80,25 @@ def test_settings_that_make_no_sense(settings: list[str], error: type[Exception]
         load_recipe("digits-mlp", parse_settings(settings))
 
 
-def test_recipes_that_make_no_sense(tmp_path: Path):
+def test_recipes_that_are_not_there(tmp_path: Path):
     with pytest.raises(UnknownNameError, match="'digits-mlp'"):
         load_recipe("digit-mlp")
+    with pytest.raises(FileFormatError, match=r"mine\.toml"):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("epochs = ", FileFormatError, r"mine\.toml"),
+        ("epocs = 3", UnknownNameError, "'epochs'"),
+        ("with = 3", FileFormatError, r"such as \[with\.relu\]"),
+        ("[with.sing]\nrate = 1.0", UnknownNameError, "'sign'"),
+        ('activation = ["sign"]', UnknownNameError, "activation"),
+    ],
+)
+def test_recipes_that_make_no_sense(tmp_path: Path, text: str, error: type[Exception], words: str):
     path = tmp_path / "mine.toml"
-    with pytest.raises(FileFormatError, match=r"mine\.toml"):
-        load_recipe(str(path))
-    path.write_text("epochs = ")
-    with pytest.raises(FileFormatError, match=r"mine\.toml"):
-        load_recipe(str(path))
-    path.write_text("epocs = 3")
-    with pytest.raises(UnknownNameError, match="'epochs'"):
-        load_recipe(str(path))
-    path.write_text("with = 3")
-    with pytest.raises(FileFormatError, match=r"such as \[with\.relu\]"):
-        load_recipe(str(path))
-    path.write_text("[with.sing]\nrate = 1.0")
-    with pytest.raises(UnknownNameError, match="'sign'"):
-        load_recipe(str(path))
-    path.write_text('activation = ["sign"]')
-    with pytest.raises(UnknownNameError, match="activation"):
+    path.write_text(text)
+    with pytest.raises(error, match=words):
         load_recipe(str(path))

@@ -67,7 +67,7 @@ STRATEGIES: dict[str, Strategy] = {
         width=0.5, solver="curvature-flip", steps=1, importance="gradient", average=0.1, smooth=0.1
     ),
 }
-"""Closed-form rules, searches for the targets of the last hidden layer, and what gains most in wide networks."""
+"""Closed-form rules, searches for the targets of the last hidden layer, and both with averaged weights."""
 
 
 def run_training(

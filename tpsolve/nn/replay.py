@@ -31,7 +31,7 @@ def check_replay(name: str, segment: Segment, model: nn.Module, calls: Mapping[s
     try:
         with torch.no_grad():
             again = segment.block(widened(calls[name].h.detach()).clone(), *segment.context)
-    except Exception:  # Whatever the user's modules raise.
+    except Exception:  # The user's modules may raise anything, and the search itself finds the samples to blame.
         return
     for sink, found in zip(segment.sinks, again, strict=True):
         recorded = output if sink == OUTPUT else calls[sink].z
