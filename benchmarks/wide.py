@@ -51,6 +51,7 @@ class Setting:
         average: share of the run that an average of the weights is mostly of, whose batch norm is estimated
             anew from the training images; 0: none. The rate then stays as it is.
         smooth: share of the label's probability that goes to all classes alike, in the loss of the training.
+        weight_decay: Adam's, the L2 penalty in the gradient.
         noise: scale of Gaussian noise before the thresholds in training.
         harden: share of the training during which thresholds are a mixture with tanh(z / width).
         solver: text of the solver that sets the targets of the last hidden layer, one step a batch; empty:
@@ -64,6 +65,7 @@ class Setting:
     rate: float = 1e-3
     average: float = 0.0
     smooth: float = 0.0
+    weight_decay: float = 0.0
     noise: float = 0.0
     harden: float = 0.0
     solver: str = ""
@@ -171,7 +173,7 @@ def train(model_name: str, setting: Setting, seed: int) -> dict[str, Any]:
     mixture = [0.0]
     model = build(model_name, setting, mixture)
     averaged = averaged_weights(model, setting.average) if setting.average else None
-    optimizer = torch.optim.Adam(model.parameters(), lr=setting.rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=setting.rate, weight_decay=setting.weight_decay, fused=True)
     x, y = data["train"]
     steps, curve = len(x) // BATCH * setting.epochs, []
     backward = backward_of(setting)

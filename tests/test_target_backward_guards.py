@@ -234,10 +234,18 @@ def test_curvature_flips_below_a_block_with_smoothed_labels():
         assert delta[b, j].item() == pytest.approx((SMOOTHED(top(flipped), y) - report.loss).item(), abs=1e-9)
 
 
-@pytest.mark.parametrize("solver", ["curvature-flip", "milp"])
-def test_solvers_that_need_a_known_loss_are_refused_before_gradients_change(solver: str):
+@pytest.mark.parametrize(
+    ("solver", "named"),
+    [
+        ("curvature-flip", "curvature-flip"),
+        ("milp", "milp"),
+        ("portfolio(keep, polish(curvature-flip, hill-climb))", "curvature-flip"),
+        ("polish(milp, hill-climb)", "milp"),
+    ],
+)
+def test_solvers_that_need_a_known_loss_are_refused_before_gradients_change(solver: str, named: str):
     model, (x, y) = nn.Sequential(nn.Linear(5, 4), HardThreshold(), nn.Linear(4, 3)).double(), batch(5)
-    with pytest.raises(NotAcceptedError, match=rf"model.1: got {solver}"):
+    with pytest.raises(NotAcceptedError, match=rf"model.1: got {named}"):
         target_backward(model, x, y, lambda o, t: cross_entropy(o, t), solver=solver, budget=FEW)
     assert all(p.grad is None for p in model.parameters())
 

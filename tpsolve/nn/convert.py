@@ -22,11 +22,18 @@ def convert(
         threshold: a function without arguments, such as `lambda: Staircase(4)`.
 
     Raises:
-        ArgumentError: a module is given in place of what makes one.
+        ArgumentError: a module is given in place of what makes one, or a function in place of a class.
         NotAcceptedError: the model has no such module.
     """
     if isinstance(activation, nn.Module):
         raise ArgumentError("activation", f"one {type(activation).__name__}", "a class of modules", "Pass nn.ReLU.")
+    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+        raise ArgumentError(
+            "activation",
+            repr(activation),
+            "a class of modules, such as nn.ReLU",
+            "Where the model calls a function, such as torch.relu, write a HardThreshold() module in its place.",
+        )
     if isinstance(threshold, nn.Module):
         raise ArgumentError(
             "threshold",

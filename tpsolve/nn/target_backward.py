@@ -19,6 +19,7 @@ from tpsolve.nn.target_search import TargetSearch
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.result import Budget
 from tpsolve.search import CurvatureFlip, SignGradient, Solver, find_solver
+from tpsolve.search.compose import with_parts
 
 IMPORTANCES = ("gradient", "flip-delta")
 
@@ -169,17 +170,18 @@ def _check_searches(
                 loss_of(calls[sink].module, sink, layer_loss)
         loss = loss_above(segment, calls, report.top, layer_loss)
         kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
-        if not issubclass(kind, one.accepts):
-            raise NotAcceptedError(
-                f"model.{name}", f"{one.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
-            )
-        if isinstance(one, CurvatureFlip) and loss is None:
-            raise NotAcceptedError(
-                f"model.{name}",
-                f"{one.name} below losses whose curvature is not known",
-                "torch's cross-entropy, or one layer loss for all thresholds that read it",
-                "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
-            )
+        for part in with_parts(one):
+            if not issubclass(kind, part.accepts):
+                raise NotAcceptedError(
+                    f"model.{name}", f"{part.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
+                )
+            if isinstance(part, CurvatureFlip) and loss is None:
+                raise NotAcceptedError(
+                    f"model.{name}",
+                    f"{part.name} below losses whose curvature is not known",
+                    "torch's cross-entropy, or one layer loss for all thresholds that read it",
+                    "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
+                )
 
 
 def _learns_around(name: str, model: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """What solvers made of other solvers share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -47,6 +47,14 @@ class Composite(Solver):
         super().check(problem)
         for solver in self.solvers:
             solver.check(problem)
+
+
+def with_parts(solver: Solver) -> Iterator[Solver]:
+    """`solver`, then all that it is made of."""
+    yield solver
+    if isinstance(solver, Composite):
+        for part in solver.solvers:
+            yield from with_parts(part)
 
 
 def check_proposals(text: str) -> None:
