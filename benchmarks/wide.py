@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,20 @@ def strategies(model: str) -> dict[str, list[Setting]]:
     curvature = [replace(s, solver="curvature-flip") for s in soft]
     both = [replace(s, average=AVERAGE, smooth=x) for s in fewer for x in (0.1, 0.2)]
     relative = [replace(s, width_mode="relative") for s in soft]
+    decay = (1e-3, 3e-3)
+    all_four = [
+        Setting(width=0.5, width_mode="relative", rate=r, average=a, smooth=0.2, weight_decay=d)
+        for r, a, d in product(rates, (AVERAGE, 2 * AVERAGE), decay)
+    ]
     # Batch norm makes the spread of z the same everywhere.
     without_batch_norm = {
         "relative width": relative,
         "relative width, averaged weights, smoothed labels": [replace(s, width_mode="relative") for s in both],
+        "soft hinge, weight decay": [replace(s, weight_decay=d) for s in fewer for d in decay],
+        "relative width, averaged weights, smoothed labels, weight decay": all_four,
+        "curvature, relative width, averaged weights, smoothed labels, weight decay": [
+            replace(s, solver="curvature-flip") for s in all_four
+        ],
     }
     return (without_batch_norm if model == "convnet4" else {}) | {
         "soft hinge": soft,
