@@ -3,8 +3,9 @@
 Fashion-MNIST, 20,000 training images, 10,000 others of the training set for validation, the test set of
 10,000. Every strategy trains the same network with Adam and batches of 64 for the same epochs, tries the
 same number of settings on validation accuracy (`python -m benchmarks.wide tune`), and then runs its best
-one on fresh seeds (`python -m benchmarks.wide run`). The files come from the folder TPSOLVE_DATA. One row a
-run in results/wide_tune.jsonl and results/wide.jsonl; both commands go on where they were stopped.
+one on fresh seeds (`python -m benchmarks.wide run`). `python -m benchmarks.wide time` trains each once more, all on
+one machine, for the seconds. The files come from the folder TPSOLVE_DATA. One row a run in results/wide_tune.jsonl,
+wide.jsonl and wide_seconds.jsonl; the commands go on where they were stopped.
 """
 
 import argparse
@@ -32,7 +33,8 @@ from tpsolve.train.data.idx import load_fashion_mnist
 from tpsolve.train.models.convnet4 import convnet4
 from tpsolve.train.models.mlp import mlp
 
-TUNING, FINAL = RowLog(RESULTS / "wide_tune.jsonl"), RowLog(RESULTS / "wide.jsonl")
+TUNING = RowLog(RESULTS / "wide_tune.jsonl")
+LOGS = {"tune": TUNING, "run": RowLog(RESULTS / "wide.jsonl"), "time": RowLog(RESULTS / "wide_seconds.jsonl")}
 TUNE_SEEDS = (100, 101)
 """Seeds of the tuning; those of the runs are 0, 1, 2, ..."""
 BATCH = 64
@@ -125,15 +127,16 @@ def strategies(model: str) -> dict[str, list[Setting]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("tune", "run"))
+    parser.add_argument("command", choices=tuple(LOGS))
     parser.add_argument("--model", choices=tuple(IMAGES), default="mlp")
     parser.add_argument("--strategy", action="append", choices=tuple(strategies("convnet4")), help="default: all")
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
     torch.set_num_threads(1)
     chosen = given.strategy or list(strategies(given.model))
-    jobs = tuning(given.model, chosen) if given.command == "tune" else final(given.model, chosen, given.seeds)
-    log = TUNING if given.command == "tune" else FINAL
+    seeds = 1 if given.command == "time" else given.seeds
+    jobs = tuning(given.model, chosen) if given.command == "tune" else final(given.model, chosen, seeds)
+    log = LOGS[given.command]
     done = {key(row) for row in log.read()}
     for strategy, setting, seed in jobs:
         row = {"model": given.model, "strategy": strategy, "seed": seed, **asdict(setting)}

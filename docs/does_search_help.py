@@ -65,7 +65,7 @@ MODELS = {
     "mlp": "the network 784-128-128-128-10 on 20,000 images of Fashion-MNIST",
     "convnet4": "convnet4 on 4,000 images",
 }
-BASELINES = ("soft hinge", "saturated STE", "soft hinge, 16 epochs", "soft hinge, longer")
+BASELINES = ("soft hinge", "saturated STE", "soft hinge, weight decay", "soft hinge, 16 epochs", "soft hinge, longer")
 """Surrogate gradients and nothing else; a strategy is compared with those of as many epochs, and with the longest."""
 
 
@@ -263,6 +263,7 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
     ]
     better = []
     longest = _longest(runs)
+    seconds = {row["strategy"]: row["seconds"] for row in read("wide_seconds") if row["model"] == model}
     for strategy in sorted(runs, key=lambda name: -_mean(runs[name], "test")):
         of, baseline = runs[strategy], _baseline(runs, strategy)
         gains = {other: _gain(of, runs[other]) for other in (baseline, longest) if other != strategy}
@@ -277,7 +278,7 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
             f"{_mean(of, 'test'):.2f} ± {np.std([row.get('test', np.nan) for row in of.values()], ddof=1):.2f}",
             f"{np.mean(best):.2f}" if best else "",
             f"{_mean(of, 'train'):.1f}",
-            f"{np.median([row['seconds'] for row in of.values()]):.0f}",
+            f"{seconds[strategy]:.0f}" if strategy in seconds else "",
         ]
         for other in (baseline, longest):
             cells += [f"{gains[other][0]:+.2f}", f"{gains[other][1]:.2g}"] if other in gains else ["", ""]
@@ -291,7 +292,11 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
 def _setting(row: Row) -> str:
     relative = "relative " if row.get("width_mode") == "relative" else ""
     parts = [f"{relative}width {row['width']:g}", f"rate {row['rate']:g}"]
-    parts += [f"{name} {row[name]:g}" for name in ("noise", "harden", "average", "smooth") if row.get(name)]
+    parts += [
+        f"{name.replace('_', ' ')} {row[name]:g}"
+        for name in ("noise", "harden", "average", "smooth", "weight_decay")
+        if row.get(name)
+    ]
     return ", ".join(parts + ([f"`{row['solver']}`"] if row["solver"] else []))
 
 

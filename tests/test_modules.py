@@ -202,7 +202,7 @@ def test_convert_takes_what_makes_modules_and_no_modules():
         convert(model, nn.ReLU, Staircase(3))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="activation: got one ReLU, expected a class"):
         convert(model, nn.ReLU())  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ArgumentError, match="activation: got .*relu.*, expected a class.* HardThreshold"):
+    with pytest.raises(ArgumentError, match=r"activation: got .*relu.*, expected a class.* HardThreshold"):
         convert(model, torch.relu)  # pyright: ignore[reportArgumentType]
     assert type(model[1]) is nn.ReLU
 
