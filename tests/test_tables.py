@@ -115,3 +115,9 @@ def test_tables_of_the_data_folder():
     inputs, labels = make_table("data/banknote")
     assert inputs.shape == (1372, 4)
     assert len(labels) == 1372
+
+
+@pytest.mark.parametrize("name", ["parity-40", "random-1000000-1000000", "checkerboard-100000", "xor-blobs-10000000"])
+def test_tables_that_would_fill_the_memory_are_refused(name: str):
+    with pytest.raises(ArgumentError, match=r"name: got a table of .* points, expected at most 10,000,000 numbers"):
+        make_table(name)

@@ -15,12 +15,16 @@ from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownN
 VERSION = 1
 """Raised if a name ever stands for other numbers than before."""
 
+MOST_NUMBERS = 10_000_000
+"""The most numbers of a table that is made, 80 MB: a slip such as parity-40 would fill the memory."""
+
 Table = tuple[np.ndarray, np.ndarray]
 """Inputs `(N, p)` float64 and labels `(N,)`."""
 
 
 def random(p: int, n: int, seed: int = 0) -> Table:
     """Uniform points on a grid of 0.01 in [-1, 1]^p with labels by coin flips: the worst case."""
+    _check_size(p, n)
     rng = np.random.default_rng(seed)
     inputs = np.round(rng.uniform(-1, 1, (n, p)), 2)
     return inputs, rng.choice([-1, 1], n)
@@ -28,12 +32,14 @@ def random(p: int, n: int, seed: int = 0) -> Table:
 
 def parity(k: int) -> Table:
     """All vectors of {-1, +1}^k, labelled by their product."""
+    _check_size(k, 2 ** min(k, 64))
     inputs = np.array(list(itertools.product([-1.0, 1.0], repeat=k)))
     return inputs, inputs.prod(1).astype(int)
 
 
 def xor_blobs(n: int, seed: int = 0) -> Table:
     """N points in four normal blobs at the corners of a square, opposite ones of one label."""
+    _check_size(2, n)
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, 2, (n, 2)) * 2 - 1
     return np.round(corner + rng.normal(0, 0.4, (n, 2)), 2), corner.prod(1)
@@ -41,6 +47,7 @@ def xor_blobs(n: int, seed: int = 0) -> Table:
 
 def checkerboard(k: int) -> Table:
     """The points of a k x k grid, labelled as the fields of a chess board: XOR for k = 2."""
+    _check_size(2, k**2)
     inputs = np.array(list(itertools.product(range(k), repeat=2)), dtype=float)
     return inputs, inputs.sum(1).astype(int) % 2
 
@@ -125,7 +132,7 @@ def make_table(name: str, data: str | os.PathLike[str] | None = None) -> Table:
 
     Raises:
         UnknownNameError: no table has this name.
-        ArgumentError: a number below 1.
+        ArgumentError: a number below 1, or a table of more than `MOST_NUMBERS` inputs.
         FolderError, FileFormatError: the data folder is not given, or has no such numeric table.
     """
     if name.startswith("data/"):
@@ -140,6 +147,12 @@ def make_table(name: str, data: str | os.PathLike[str] | None = None) -> Table:
                 raise ArgumentError("name", repr(name), "numbers of at least 1")
             return make(*values)
     raise UnknownNameError("name", name, TABLES)
+
+
+def _check_size(features: int, points: int) -> None:
+    if features * points > MOST_NUMBERS:
+        expected = f"at most {MOST_NUMBERS:,} numbers"
+        raise ArgumentError("name", f"a table of {features:,} features and {points:,} points", expected)
 
 
 def _sklearn(name: str) -> Table:
