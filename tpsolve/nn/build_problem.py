@@ -1,7 +1,7 @@
 """The target problem of one threshold in a network: a layer problem below a linear map, else a block problem."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,14 @@ class Top:
     labels: Tensor
     loss_fn: Callable[[Tensor, Tensor], Tensor]
 
+    def of_samples(self) -> SampleLoss:
+        """The loss of each sample.
+
+        Raises:
+            NotAcceptedError: there is none.
+        """
+        return SampleLoss(self.loss_fn, widened(self.output), self.labels)
+
 
 def build_problem(
     call: Call,
@@ -32,18 +40,22 @@ def build_problem(
     top: Top,
     layer_loss: str | None,
     rows: Tensor,
+    scale: float = 1.0,
 ) -> LayerProblem | BlockProblem:
     """The problem of the threshold called in `call`, for the samples `rows (R,)`; its variables are its spins.
 
     Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
-    what `gradients` has for its output; without an entry it wants nothing.
+    what `gradients` has for its output; without an entry it wants nothing. The objective is `scale` times
+    what these losses are.
     """
     start = call.module.to_spins(widened(call.h.detach()[rows]))
     linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
-    heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows) for name in segment.sinks if name != OUTPUT]
+    inner = [name for name in segment.sinks if name != OUTPUT]
+    heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows, scale) for name in inner]
     loss, smoothing = loss_above(segment, calls, top, layer_loss), 0.0
 
     if isinstance(loss, CrossEntropy):
+        loss = replace(loss, scale=scale * loss.scale)
         wanted, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
         if linear is not None:
             (weight, bias), pull = linear, loss.pull(linear[0], wanted)
@@ -58,7 +70,7 @@ def build_problem(
     context = tuple(part[rows] for part in segment.context)
     block = _Read(segment, call.module, heads, flat=not isinstance(loss, CrossEntropy))
     if loss is None:
-        mixed, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows)
+        mixed, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows, scale)
         return BlockProblem(block, wanted, start, mixed, context=context)
     name = "cross-entropy" if isinstance(loss, CrossEntropy) else loss
     return BlockProblem(block, wanted, start, name, unit_weight, smoothing=smoothing, context=context)
@@ -89,7 +101,7 @@ class _Head:
     unit_weight: Tensor
 
     @staticmethod
-    def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor) -> "_Head":
+    def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor, scale: float) -> "_Head":
         module, z = call.module, widened(call.z)
         width, given, _, mode, importance = module.settings()
         gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
@@ -102,7 +114,7 @@ class _Head:
             found = find_width(z * stretch - shift, width, mode)
             w = 1.0 if found is None else found.item()
             targets.append(-g.sign())
-            weights.append((gain * w / stretch) * g.abs())
+            weights.append((scale * gain * w / stretch) * g.abs())
             parts.append((stretch / w, shift / w))
         return _Head(parts, loss_of(module, call.name, layer_loss), torch.cat(targets, 1), torch.cat(weights, 1))
 
@@ -135,7 +147,7 @@ class _Read(nn.Module):
         return torch.cat(seen if own is None else [*seen, own.flatten(1)], 1)
 
 
-def _mixed(heads: list[_Head], top: Top | None, rows: Tensor) -> tuple[MixedLoss, Tensor]:
+def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> tuple[MixedLoss, Tensor]:
     parts, at = [], 0
     for head in heads:
         loss = find_loss(head.loss)
@@ -145,12 +157,12 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor) -> tuple[MixedLoss
     wanted = [head.targets for head in heads] + [head.unit_weight for head in heads]
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(wanted, 1)
-    each, labels = SampleLoss(top.loss_fn, widened(top.output), top.labels), top.labels
+    each, labels = top.of_samples(), top.labels
     whole, shape = not labels.is_floating_point(), labels.shape[1:]
 
     def lose(output: Tensor, wanted: Tensor) -> Tensor:
         told = wanted.reshape(-1, *shape)
-        return each(output, told.to(labels.dtype) if whole else told)
+        return scale * each(output, told.to(labels.dtype) if whole else told)
 
     numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
     return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*wanted, numbers], 1)

@@ -46,7 +46,7 @@ def convert(
     places = [
         (parent, name, child)
         for parent in model.modules()
-        for name, child in parent.named_children()
+        for name, child in parent._modules.items()
         if isinstance(child, activation)
     ]
     if not places:
@@ -58,6 +58,9 @@ def convert(
         )
     for parent, name, child in places:
         setattr(parent, name, threshold().train(child.training))
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            # Else its fast path for evaluation goes on with the activation that it was made with.
+            parent.activation_relu_or_gelu = 0
     return model
 
 

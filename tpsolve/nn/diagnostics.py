@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tpsolve.errors import ArgumentError
-from tpsolve.nn.arguments import check_called, check_input_type, check_labels, check_loss
+from tpsolve.nn.arguments import (
+    check_batch,
+    check_batch_axis,
+    check_called,
+    check_labels,
+    find_loss_value,
+    run_model,
+)
 from tpsolve.nn.flips import Flips
 from tpsolve.nn.frozen import copied
 from tpsolve.nn.recording import Call, record, unwrap
+from tpsolve.nn.replay import check_whole
 from tpsolve.nn.surrogate import find_width, first_input
 from tpsolve.result import Budget
 from tpsolve.spins import check_count, check_finite
@@ -68,13 +75,14 @@ def diagnose(
         generator: draws the flips to try; None: one of seed 0.
 
     Raises:
-        NotAcceptedError: a model without thresholds, one that is used twice or whose output is changed in
-            place, or a loss that is neither sum nor mean over the samples.
+        NotAcceptedError: a model without thresholds, one that is used twice, whose output is changed in place or
+            whose first axis is not the batch; a model of which a copy does not do once more what this pass did,
+            as with `functional.dropout`; or a loss that is neither sum nor mean over the samples.
         NotFiniteError: NaN or infinity in x or in the output.
         ArgumentError: another argument makes no sense.
     """
     check_count("flips", flips, 1)
-    check_input_type(x, whole=True)
+    check_batch(x, loss_fn)
     check_finite("x", x)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     own = copied(unwrap(model))
@@ -82,28 +90,21 @@ def diagnose(
         reader = _LinearInputs(own)
         with record(own) as recording, reader:
             # So that gradients begin at the first threshold even below frozen layers.
-            output = _run(own, x.detach().clone().requires_grad_(x.is_floating_point()))
+            output = run_model(own, x.detach().clone().requires_grad_(x.is_floating_point()))
         check_called(recording.calls)
-        check_labels(output, y, getattr(loss_fn, "ignore_index", -100))
+        check_labels(output, y)
         check_finite("output of the model", output)
-        loss = loss_fn(output, y)
-        check_loss(loss)
+        loss = find_loss_value(loss_fn, output, y, ignoring=True)
+        for call in recording.calls.values():
+            check_batch_axis(call, output)
         calls = [call for call in recording.calls.values() if call.h.requires_grad]
         gradients = torch.autograd.grad(loss, [call.h for call in calls], allow_unused=True, materialize_grads=True)
+        check_whole(own, recording, x, output)
     tried = Flips(own, recording, x, y, output, loss_fn)
     return {
         call.name: _diagnose(call, g, tried, flips, reader.of(call.z), separability, generator)
         for call, g in zip(calls, gradients, strict=True)
     }
-
-
-def _run(model: nn.Module, x: Tensor) -> Tensor:
-    try:
-        return model(x)
-    except RuntimeError as error:
-        if x.is_floating_point():
-            raise
-        raise ArgumentError("x", x.dtype, "what the model takes", "Convert whole numbers with .float().") from error
 
 
 def _diagnose(

@@ -32,7 +32,7 @@ class Flips:
         loss_fn: Callable[[Tensor, Tensor], Tensor],
     ):
         self.model, self.masks = freeze(model, recording, hold=False)
-        self.recording, self.x, self.y = recording, widened(x) if x.is_floating_point() else x, y
+        self.recording, self.x, self.y = recording, widened(x), y
         self.loss = SampleLoss(loss_fn, widened(output.detach()), y)
 
     def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:

@@ -42,8 +42,16 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
     threshold its output. What is narrower than float32 is widened.
 
     Raises:
-        NotAcceptedError: the output of a threshold was changed in place, or the model can't be copied.
+        NotAcceptedError: the output of a threshold was changed in place, a batch norm in training or a dropout
+            was called twice, or the model can't be copied.
     """
+    for name, module in recording.twice.items():
+        raise NotAcceptedError(
+            f"model.{name}",
+            f"one {type(module).__name__} that is used twice in a forward pass",
+            "a module of its own for each place",
+            f"Write a further {type(module).__name__}.",
+        )
     for name, call in recording.calls.items():
         if call.h._version != call.version:
             raise NotAcceptedError(
@@ -54,7 +62,7 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> tuple[n
             )
     inner = unwrap(model)
     frozen = copied(inner).eval().requires_grad_(False)
-    if any(value.is_floating_point() and widened(value) is not value for value in frozen.parameters()):
+    if any(widened(value) is not value for value in frozen.parameters()):
         frozen.float()
     for name, x in recording.norms.items():
         norm = frozen.get_submodule(name)
@@ -84,7 +92,8 @@ def copied(model: nn.Module) -> nn.Module:
             "model",
             f"{type(error).__name__} ({error}) when copied",
             "a model that copy.deepcopy copies",
-            "Use nn.utils.parametrizations.weight_norm or spectral_norm in place of those of nn.utils.",
+            "Use nn.utils.parametrizations.weight_norm or spectral_norm in place of those of nn.utils, "
+            "and after pruning nn.utils.prune.remove.",
         ) from error
 
 
@@ -99,5 +108,7 @@ def _mask(dropout: nn.Module, x: Tensor, state: Tensor) -> Tensor:
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """As float32 where it is narrower: a frozen copy runs without autocast."""
+    """As float32 where it is a narrower floating-point one: a frozen copy runs without autocast."""
+    if not tensor.is_floating_point():
+        return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -85,15 +85,17 @@ class SampleLoss:
     """A loss of each sample `(b,)`, from one that takes a batch and returns the sum or mean over it.
 
     Raises:
-        NotAcceptedError: the loss of the batch is neither.
+        NotAcceptedError: the loss of the batch is neither, or can't be computed for single samples.
     """
 
     def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor):
         self.loss_fn, self.scale = loss_fn, 1.0
-        with torch.no_grad():
-            total, each = loss_fn(output, labels).double(), self(output, labels).double()
+        total, each = self._both(output, labels)
+        if not bool(each.any()):
+            # A loss of nothing at all is sum and mean alike; other outputs may have one.
+            total, each = self._both(-1 - output, labels)
         for value, scale in ((each.sum(), 1.0), (each.mean(), 1 / len(each))):
-            if torch.allclose(total, value, rtol=1e-4, atol=1e-6):
+            if torch.allclose(total, value, rtol=1e-4, atol=0):
                 self.scale = scale
                 return
         raise NotAcceptedError(
@@ -102,6 +104,20 @@ class SampleLoss:
             "the sum or the mean of a loss of each sample",
             "A search works on each sample by itself. Let SignGradient() set the topmost targets.",
         )
+
+    def _both(self, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of the batch, and of each sample `(B,)`."""
+        try:
+            with torch.no_grad():
+                return self.loss_fn(output, labels).double(), self(output, labels).double()
+        except Exception as error:  # The user's own function; a search can't do without this, whatever it raises.
+            first = (str(error) or type(error).__name__).partition("\n")[0]
+            raise NotAcceptedError(
+                "loss_fn",
+                f"one that torch.func.vmap can't run sample by sample ({first})",
+                "one without .item(), and without shapes or branches that depend on numbers",
+                "Let SignGradient() set the topmost targets.",
+            ) from error
 
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         """`output (b, ...)`, `labels (b, ...)` to `(b,)`."""

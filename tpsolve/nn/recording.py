@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.convert import find_thresholds
@@ -45,11 +45,13 @@ class Recording:
     Args:
         norms: inputs of the batch norms that used the statistics of the batch, by name.
         dropouts: inputs of the dropouts that dropped, and torch's random state before, by name.
+        twice: those of them that were called again: what each call did can't be told apart.
     """
 
     calls: dict[str, Call] = field(default_factory=dict)
     norms: dict[str, Tensor] = field(default_factory=dict)
     dropouts: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    twice: dict[str, nn.Module] = field(default_factory=dict)
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def record(model: nn.Module) -> Iterator[Recording]:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The module that a data-parallel one wraps; any other itself."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    return model.module if isinstance(model, DataParallel | DistributedDataParallel) else model
 
 
 def random_state(device: torch.device) -> Tensor:
@@ -113,6 +115,8 @@ def _note_threshold(recording: Recording, name: str) -> Any:
 
 def _note_norm(recording: Recording, name: str) -> Any:
     def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
+        if name in recording.norms:
+            recording.twice[name] = module
         recording.norms[name] = first_input(arguments, keywords).detach()
 
     return note
@@ -120,6 +124,8 @@ def _note_norm(recording: Recording, name: str) -> Any:
 
 def _note_dropout(recording: Recording, name: str) -> Any:
     def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
+        if name in recording.dropouts:
+            recording.twice[name] = module
         x = first_input(arguments, keywords)
         recording.dropouts[name] = (x.detach(), random_state(x.device))
 

@@ -49,7 +49,7 @@ class Segments:
         if self.chain is not None:
             return
         try:
-            self.traced = trace(frozen)
+            self.traced = trace(frozen, apart=Given)
         except Exception as error:  # Tracing runs the user's code on proxies; whatever it raises, hooks do without.
             self.why_not = f"{type(error).__name__}: {error}"
             return

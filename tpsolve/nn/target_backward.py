@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
-from tpsolve.nn.arguments import check_called, check_input_type, check_labels, check_loss
+from tpsolve.nn.arguments import check_batch, check_called, check_labels, find_loss_value, run_model
 from tpsolve.nn.build_problem import Top, loss_above
 from tpsolve.nn.convert import find_thresholds
 from tpsolve.nn.layer_losses import loss_of
 from tpsolve.nn.recording import Call, record, unwrap
+from tpsolve.nn.segments import OUTPUT
 from tpsolve.nn.staircase import Staircase, is_own
 from tpsolve.nn.target_report import TargetReport
 from tpsolve.nn.target_search import TargetSearch
@@ -57,7 +58,7 @@ def target_backward(
     Args:
         model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
             fails, each pass through a block runs the whole model with the other thresholds held.
-        x: inputs `(B, ...)`, floating-point.
+        x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does.
         y: what `loss_fn` compares the output with, `(B, ...)`.
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
             known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
@@ -81,21 +82,22 @@ def target_backward(
     Raises:
         NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
             take the problem of its threshold, or a searched threshold whose output a hook replaces or an
-            operation changes in place, which a reentrant checkpoint runs without autograd, or above which
-            a copy does not do once more what this pass did, as with `functional.dropout`.
-        ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes; what a
-            solver raises in mid-search may leave the upper layers' gradients there.
+            operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
+            without autograd, or above which a copy does not do once more what this pass did, as with
+            `functional.dropout`; a loss that a search can't take sample by sample.
+        ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
+        BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
+            in mid-search, may leave the upper layers' gradients there.
     """
-    _check(model, x, importance, layer_loss)
+    _check(model, x, loss_fn, importance, layer_loss, generator)
     with record(model) as recording:
-        output = model(x)
+        output = run_model(model, x)
     check_called(recording.calls)
     chosen = _choose(solver, list(recording.calls))
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
+    check_labels(output, y)
     # A sample without a label has no target problem.
-    check_labels(output, y, None if searched else getattr(loss_fn, "ignore_index", -100))
-    loss = loss_fn(output, y)
-    check_loss(loss)
+    loss = find_loss_value(loss_fn, output, y, ignoring=not searched)
     report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
     if searched:
         _check_searches(searched, budget, report, layer_loss)
@@ -112,11 +114,13 @@ def target_backward(
     return report
 
 
-def _check(model: nn.Module, x: Tensor, importance: str, layer_loss: str | None) -> None:
+def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
     if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
         raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
     find_thresholds(model)
-    check_input_type(x)
+    check_batch(x, loss_fn)
+    if not isinstance(generator, torch.Generator | None):
+        raise ArgumentError("generator", repr(generator), "a torch.Generator", "torch.Generator().manual_seed(0).")
     if importance not in IMPORTANCES:
         raise UnknownNameError("importance", str(importance), IMPORTANCES)
     if layer_loss is not None and not isinstance(find_loss(layer_loss), Loss):
@@ -169,6 +173,8 @@ def _check_searches(
             if sink in calls:
                 loss_of(calls[sink].module, sink, layer_loss)
         loss = loss_above(segment, calls, report.top, layer_loss)
+        if loss is None and OUTPUT in segment.sinks:
+            report.top.of_samples()
         kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
         for part in with_parts(one):
             if not issubclass(kind, part.accepts):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError
+from tpsolve.nn.arguments import check_batch_axis
 from tpsolve.nn.build_problem import Top, build_problem
 from tpsolve.nn.frozen import freeze, widened
 from tpsolve.nn.recording import Recording
@@ -70,22 +71,27 @@ class TargetReport(Mapping[str, Result]):
             lines.append(f"{name}: {solver}{rest}")
         return "\n".join(lines)
 
-    def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem:
-        """The target problem of this threshold, for the samples `rows (R,)`, by default all."""
+    def problem(self, name: str, rows: Tensor | None = None, scale: float = 1.0) -> LayerProblem | BlockProblem:
+        """The target problem of this threshold, of `scale` times its losses.
+
+        `rows (R,)`: the samples, by default all.
+        """
         calls = self.recording.calls
         h = calls[name].h
         rows = torch.arange(len(h), device=h.device) if rows is None else rows
         with torch.autocast(h.device.type, enabled=False):
             return build_problem(
-                calls[name], self.segment(name), calls, self.gradients, self.top, self._layer_loss, rows
+                calls[name], self.segment(name), calls, self.gradients, self.top, self._layer_loss, rows, scale
             )
 
     def segment(self, name: str) -> Segment:
         """What lies above this threshold.
 
         Raises:
-            NotAcceptedError: a copy of it does not do once more what it did in this pass.
+            NotAcceptedError: a copy of it does not do once more what it did in this pass, or its first axis is
+                not the batch.
         """
+        check_batch_axis(self.recording.calls[name], self.output)
         segment = self._segments.of(name)
         if name not in self._replayed:
             with torch.autocast(self._x.device.type, enabled=False):

@@ -1,5 +1,6 @@
 """The search for one threshold's targets, in the middle of a backward pass."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -61,7 +62,8 @@ class TargetSearch:
         if not len(rows):
             self.report.fallbacks[name] = len(g)
             return g[None]
-        problem = self.report.problem(name, rows)
+        scale = _scale_of(g[rows])
+        problem = self.report.problem(name, rows, scale)
         shape = (len(rows), -1, *g.shape[1:])
         result = _in_order(problem, solve(problem, solver, budget=self.budget, generator=self.generator), shape)
         found = ~result.stats["missing"] & torch.isfinite(result.objective)
@@ -69,12 +71,28 @@ class TargetSearch:
         if self.importance == "flip-delta":
             gain, stretch, _ = self.call.module.parts(each=True)[0]
             # How far the output moves with one of its spins is gain / stretch.
-            size = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape) / 2 * (stretch / gain)
+            size = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape) / 2 * (stretch / gain) / scale
         each = g.repeat(targets.shape[1], *[1] * g.dim())
         each[:, rows[found]] = -(targets * size)[found].transpose(0, 1)
         self.report.fallbacks[name] = len(g) - int(found.sum())
-        self.report.keep(name, result, rows)
+        self.report.keep(name, _divided(result, scale), rows)
         return each
+
+
+def _scale_of(g: Tensor) -> float:
+    """A power of two that brings the gradients `(R, ...)` of a sample, all together, near 1.
+
+    The tolerances of a search are made for objectives of about that size, and the loss of a sample in a large
+    batch, or a loss that is small itself, is far below.
+    """
+    size = g.abs().flatten(1).sum(1).double().mean().item()
+    return 2.0 ** max(-64, min(64, -round(math.log2(size)))) if size > 0 else 1.0
+
+
+def _divided(result: Result, scale: float) -> Result:
+    """The result in the units of the unscaled problem; powers of two divide without rounding."""
+    trace = [replace(p, objective=p.objective / scale, bound=p.bound / scale) for p in result.trace]
+    return replace(result, objective=result.objective / scale, bound=result.bound / scale, trace=tuple(trace))
 
 
 def _in_order(problem: LayerProblem | BlockProblem, result: Result, shape: tuple[int, ...]) -> Result:

@@ -6,13 +6,16 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of `model`, in which modules without parts are single nodes.
+def trace(model: nn.Module, apart: type[nn.Module] | None = None) -> fx.GraphModule:
+    """The graph of `model`, in which modules without parts, and torch's own, are single nodes.
+
+    Args:
+        apart: modules of this class are nodes of their own, also inside one of torch's.
 
     Raises:
         Exception: of any kind, as tracing runs the model's own code on proxies.
     """
-    return fx.GraphModule(model, _Tracer().trace(model))
+    return fx.GraphModule(model, _Tracer(apart).trace(model))
 
 
 def dependents(start: fx.Node, stops: Collection[fx.Node] = ()) -> dict[fx.Node, None]:
@@ -63,5 +66,11 @@ def cut(
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self, apart: type[nn.Module] | None):
+        super().__init__()
+        self.apart = apart
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if self.apart is not None and any(isinstance(part, self.apart) for part in m.modules() if part is not m):
+            return False
         return super().is_leaf_module(m, module_qualified_name) or not list(m.children())

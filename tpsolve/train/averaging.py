@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from tpsolve.errors import ArgumentError
+from tpsolve.nn.frozen import copied
+from tpsolve.nn.surrogate import Threshold
 
 STATISTICS_BATCHES = 200
 """So many batches give the means and variances of batch norm, each with the same weight."""
@@ -23,10 +25,27 @@ def averaged_weights(model: nn.Module, share: float) -> AveragedModel:
 
     Args:
         share: more than 0 and at most 1, which is the plain mean.
+
+    Raises:
+        ArgumentError: another share.
+        NotAcceptedError: a model that can't be copied.
     """
-    if not 0 < share <= 1:
+    if not (isinstance(share, int | float) and 0 < share <= 1):
         raise ArgumentError("share", share, "more than 0 and at most 1")
-    return AveragedModel(model, multi_avg_fn=partial(_blend, share))
+    return _Averaged(copied(model), multi_avg_fn=partial(_blend, share))
+
+
+class _Averaged(AveragedModel):
+    def update_parameters(self, model: nn.Module) -> None:
+        # A width of 1 is no buffer until it changes, and buffers are copied one by one.
+        for own, other in zip(_thresholds(self.module), _thresholds(model), strict=True):
+            if own._width is None and other._width is not None:
+                own._width = other._width.clone()
+        super().update_parameters(model)
+
+
+def _thresholds(model: nn.Module) -> list[Threshold]:
+    return [module for module in model.modules() if isinstance(module, Threshold)]
 
 
 def _blend(share: float, averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
@@ -35,5 +54,13 @@ def _blend(share: float, averages: Sequence[Tensor], weights: Sequence[Tensor], 
 
 
 def estimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch norm the means and variances that the first 200 `batches`, each `(B, ...)`, have in `network`."""
-    update_bn(islice(batches, STATISTICS_BATCHES), network)
+    """Give batch norm the means and variances that the first 200 `batches`, each `(B, ...)`, have in `network`.
+
+    Raises:
+        ArgumentError: there is no batch.
+    """
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise ArgumentError("batches", "none", "at least one", "An iterator that has ended gives no more.")
+    update_bn(islice(chain([first], rest), STATISTICS_BATCHES), network)

@@ -6,7 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.nn import TargetReport, target_backward
+from tpsolve.nn.frozen import widened
+from tpsolve.nn.target_backward import IMPORTANCES
 from tpsolve.result import Budget
 from tpsolve.search import Solver
 
@@ -45,14 +48,28 @@ def ftprop_mb(
         arithmetic: makes the context that each forward pass and search runs in, such as `torch.autocast`.
         before_step: called between gradients and step, such as to average gradients over processes.
         told: gets the report of each search, which says how many samples kept the closed form.
+
+    The whole model goes into training mode at the start; put a part that is to stay in evaluation back after the
+    first batch, or let its `train` do nothing.
+
+    Raises:
+        ArgumentError: an optimizer whose step needs a closure, or an unknown importance.
+        NotAcceptedError: a model whose output is no tensor. All before the first step.
     """
+    if importance not in IMPORTANCES:
+        raise UnknownNameError("importance", str(importance), IMPORTANCES)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ArgumentError("optimizer", "LBFGS, which asks for many losses a step", "one that takes a step from .grad")
     model.train()
     for inputs, labels in batches:
         optimizer.zero_grad()
         if solver is None:
             with arithmetic():
                 outputs = model(inputs)
-            loss = loss_function(outputs.float(), labels)
+            if not isinstance(outputs, Tensor):
+                got = f"an output of {type(outputs).__name__}"
+                raise NotAcceptedError("model", got, "a tensor", "Wrap it in a module that returns one.")
+            loss = loss_function(widened(outputs), labels)
             loss.backward()
         else:
             draws = generator or torch.Generator().manual_seed(int(torch.randint(2**62, ())))

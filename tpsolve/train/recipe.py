@@ -127,7 +127,7 @@ RECIPES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.tom
 """The recipes that come with tpsolve."""
 
 
-def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(name: str | Path, settings: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of this name, or in this .toml file, with `settings` in place of its own.
 
     Raises:
@@ -135,6 +135,7 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
         FileFormatError: the file is missing or is not TOML.
         ArgumentError: a value that makes no sense.
     """
+    name = str(name)
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if path.parent == FOLDER and name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)

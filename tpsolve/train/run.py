@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve.errors import FolderError, NotFiniteError
+from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
 from tpsolve.nn import TargetReport, target_backward
 from tpsolve.result import Budget
 from tpsolve.search import Solver
@@ -60,7 +60,7 @@ def train(
     recipe: Recipe,
     folder: Path | str,
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: str = "cpu",
     resume: bool = False,
     fresh: bool = False,
@@ -89,14 +89,18 @@ def train(
             holds something else.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
     """
-    folder = Path(folder)
+    if not isinstance(recipe, Recipe):
+        raise ArgumentError("recipe", repr(recipe), "a Recipe", "Pass load_recipe(name).")
+    if resume and fresh:
+        raise ArgumentError("fresh", "True, and resume too", "one of the two", "resume goes on, fresh begins anew.")
+    folder, root = Path(folder), None if data_root is None else Path(data_root)
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
         check_launch(recipe, place, processes.world)
         check_diagnose(diagnose, recipe)
         if (folder / CHECKPOINT).exists() and not (resume or fresh):
             raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
         with arithmetic(recipe, place):
-            run = _Run(recipe, folder, data_root, place, processes)
+            run = _Run(recipe, folder, root, place, processes)
             run.try_search()
             if fresh:
                 run.delete()
