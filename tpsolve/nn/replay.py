@@ -10,6 +10,10 @@ from tpsolve.nn.frozen import Given, freeze, widened
 from tpsolve.nn.recording import Call, Recording, unwrap
 from tpsolve.nn.segments import OUTPUT, Segment
 
+OTHERWISE = "whose copy in eval mode does not give what they gave in this pass"
+ALLOWED = "only batch norm and nn.Dropout to act on this pass alone"
+MEND = "Write dropout as nn.Dropout modules and draw nothing else at random"
+
 
 def check_replay(name: str, segment: Segment, model: nn.Module, calls: Mapping[str, Call], output: Tensor) -> None:
     """Run the segment above the threshold `name` at its recorded activations, against what was recorded above it.
@@ -77,11 +81,6 @@ def check_whole(model: nn.Module, recording: Recording, x: Tensor, output: Tenso
                 )
             mixing = f"modules below {name} that do something else with half of the batch"
             raise NotAcceptedError("model", mixing, "samples that don't meet, along the first axis of every tensor")
-
-
-OTHERWISE = "whose copy in eval mode does not give what they gave in this pass"
-ALLOWED = "only batch norm and nn.Dropout to act on this pass alone"
-MEND = "Write dropout as nn.Dropout modules and draw nothing else at random"
 
 
 def _agree(found: Tensor, recorded: Tensor) -> bool:
