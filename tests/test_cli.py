@@ -197,6 +197,18 @@ def test_list_cuts_no_word_in_a_pipe(tmp_path: Path):
             assert field.name in ended.out
 
 
+@pytest.mark.parametrize("line", ["solve p.npz --solver keep", "verify p.npz r.npz", "instances", "train"])
+def test_narrow_terminal_folds_figures_and_words_and_cuts_none(
+    call: Call, problem: LayerProblem, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    solve(problem, "keep", budget=Budget(steps=1)).save("r.npz", fingerprint=problem.fingerprint)
+    monkeypatch.setattr(terminal.output, "width", 40)
+    ended = call(*line.split())
+    assert (ended.status, ended.err) == (0, "")
+    assert "…" not in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 40
+
+
 def test_instances_lists_every_generator(call: Call):
     ended = call("instances")
     assert (ended.status, ended.err) == (0, "")
@@ -492,6 +504,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --out file/x.npz", ["file/x.npz"]),
     ("instances random --out missing/x.npz", ["missing/x.npz"]),
     ("instances random --out folder", ["folder"]),
+    ("solve p.npz --save .", ["--save: got .,", "folder"]),
     ("solve p.npz --save missing/r.npz", ["--save", "missing/r.npz"]),
     ("solve p.npz --save file/r.npz", ["--save", "file/r.npz"]),
     # solvers that refuse

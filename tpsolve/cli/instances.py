@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tpsolve.cli.files import check_output
 from tpsolve.cli.terminal import LARGEST_SEED, output, say
 from tpsolve.errors import ArgumentError, UnknownNameError
 
@@ -26,11 +27,14 @@ def instances(
 
     if name is None:
         for kind, makers in (("generator", GENERATORS), ("table", TABLES)):
-            table = Table(kind, "what it makes")
+            table = Table()
+            for heading in (kind, "what it makes"):
+                table.add_column(heading, overflow="fold")
             for known, maker in makers.items():
                 table.add_row(known, (maker.__doc__ or "").split("\n\n")[0].replace("\n", " "))
             output.print(table)
         return
+    check_output("--out", out)
     if name not in GENERATORS:
         try:
             inputs, labels = make_table(name)

@@ -100,7 +100,7 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
     if rows:
         table = Table()
         for heading in ("", "epoch", "train loss", "train accuracy", "test loss", "test accuracy"):
-            table.add_column(heading, justify="right" if heading else "left")
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for label, row in (("best", max(rows, key=lambda row: row["test_accuracy"])), ("last", rows[-1])):
             table.add_row(
                 label,
@@ -125,7 +125,7 @@ def _list_recipes() -> None:
 
     table = Table()
     for heading in ("recipe", "data", "model", "epochs", "batch", "optimizer"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for name in RECIPES:
         made = load_recipe(name)
         table.add_row(name, made.data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")

@@ -46,7 +46,7 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
     read = read_table(data, proof.about["target"])
     table = Table()
     for heading in ("part", "holds", "what was found"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
     for finding in findings:
         word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
@@ -69,7 +69,7 @@ def _verify_result(file: Path, result: Path, largest: int) -> bool:
         raise ArgumentError("RESULT", result, f"a result of {file}", "It was saved for another problem.")
     table = Table()
     for heading in ("sample", "objective", "bound", "status"):
-        table.add_column(heading, justify="left" if heading == "status" else "right")
+        table.add_column(heading, justify="left" if heading == "status" else "right", overflow="fold")
     checks = verify_result(problem, claimed, largest)
     for number, check in enumerate(checks):
         table.add_row(str(number), check.objective, check.bound, check.status)
