@@ -25,6 +25,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_re
 from tpsolve import cli as cli_module
 from tpsolve.cli import terminal
 from tpsolve.compare import SUITES
+from tpsolve.compare.runner import delete_comparison
 from tpsolve.problems import GENERATORS, Instance, make_instance
 
 ESCAPE = "\x1b"
@@ -592,6 +593,12 @@ def test_fresh_deletes_the_runs_rows_and_no_other_folder(call: Call, tmp_path: P
     again = [json.loads(line) for line in (tmp_path / "mine" / "rows.jsonl").read_text().splitlines()]
     assert [row["budget"]["seconds"] for row in again] == [0.3] * len(GENERATORS)
 
+    (tmp_path / "mine" / "instances" / "notes.txt").write_text("beside the problems")
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    delete_comparison(tmp_path / "mine")
+    left = [path.relative_to(tmp_path / "mine") for path in sorted((tmp_path / "mine").rglob("*")) if path.is_file()]
+    assert left == [Path("instances/notes.txt"), Path("thesis.txt")]
+
     assert_refused(call(*arguments, "--name", "other", "--fresh"), "--fresh", "other")
     assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
     assert call(*arguments, "--name", "new", "--fresh").status == 0, "nothing to delete is no error"
@@ -631,12 +638,39 @@ def test_compare_prints_a_line_a_solver_the_advice_and_where_the_report_is(
     assert rows[0]["fingerprint"] == make_instance("random", n=5, m=4, samples=2, seed=3).problem.fingerprint
 
 
-def test_compare_whose_solvers_accept_no_instance_says_so(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setitem(SUITES, "large", lambda samples, seed: [make_instance("random", n=30, samples=samples)])
-    ended = call("compare", "--suite", "large", "--solver", "enumerate", "--samples", 1)
-    assert "No solver finished a row" in ended.out
-    assert ended.err == ""
+def test_compare_refuses_a_named_solver_that_takes_no_instance_and_touches_nothing(call: Call, tmp_path: Path):
+    arguments = ("compare", "--suite", "generated-12", "--samples", 1, "--seconds", 0.02, "--name", "mine")
+    assert_refused(
+        call(*arguments, "--solver", "keep", "--solver", "ftprop"), "LayerProblem", "NetworkProblem for ftprop"
+    )
+    assert not (tmp_path / "runs").exists()
+    assert call(*arguments, "--solver", "keep").status == 0
+    before = (tmp_path / "runs" / "mine" / "rows.jsonl").read_bytes()
+    assert_refused(call(*arguments, "--solver", "ftprop", "--fresh"), "NetworkProblem for ftprop")
+    assert (tmp_path / "runs" / "mine" / "rows.jsonl").read_bytes() == before
+
+
+def test_compare_tells_of_a_named_solver_that_takes_only_some_instances(call: Call, monkeypatch: pytest.MonkeyPatch):
+    made = [make_instance("random", n=n, samples=1) for n in (5, 30)]
+    suite = [Instance(name, one.problem) for name, one in zip(("small", "large"), made, strict=True)]
+    monkeypatch.setitem(SUITES, "both", lambda samples, seed: suite)
+    ended = call("compare", "--suite", "both", "--solver", "enumerate", "--samples", 1)
     assert ended.status == 0
+    assert ended.err.startswith("enumerate: left out on large. problem: got 30 targets, expected at most 24")
+    assert ended.err.count("\n") == 1
+    assert [row["solver"] for row in ended.rows] == ["enumerate"]
+
+
+def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
+    rows = []
+    for part in ("narrow", "wide"):
+        folder = tmp_path / "runs" / "training" / part
+        folder.mkdir(parents=True)
+        (folder / "comparison.json").write_text("{}")
+        rows.append(folder / "rows.jsonl")
+        rows[-1].write_text("a row\n")
+    assert_refused(call("compare", "--training", "--fresh", "--seconds", 0), "budget.seconds: got 0.0")
+    assert [path.read_text() for path in rows] == ["a row\n"] * 2
 
 
 # --- pipes and terminals ----------------------------------------------------------------------------------------------

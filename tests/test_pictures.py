@@ -23,11 +23,11 @@ def lines_of(points: list[list[float]], weight: list[float], bias: float) -> lis
 def test_line_of_a_unit_crosses_the_whole_picture_where_the_unit_is_zero(scale: float):
     shift = 1.7e12
     (line,) = lines_of([[shift, 0], [shift + 4, 1]], [scale, -4 * scale], -scale * (shift + 1))
-    x, y = line.get_data()
+    x, y = map(np.asarray, line.get_data())
     # x - shift - 1 = 4 y, to the 2e-4 that numbers of this size are apart.
-    assert np.asarray(x) - shift - 1 == pytest.approx(4 * np.asarray(y), abs=1e-3)
-    assert min(y) < -0.06
-    assert max(y) > 0.81
+    assert x - shift - 1 == pytest.approx(4 * y, abs=1e-3)
+    assert y.min() < -0.06
+    assert y.max() > 0.81
 
 
 @pytest.mark.parametrize(("weight", "bias"), [([0.0, 0.0], 1.0), ([1e-16, 2e-16], 1.0), ([1.0, 0.0], 9.0)])

@@ -1,6 +1,5 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
     suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier rows and begin anew.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Compare who sets the targets in training, narrow networks and wide.")
     ] = False,
@@ -56,12 +55,13 @@ def compare(
         suite_seed=suite_seed,
         device=device,
     )
-    if fresh and comparison.folder.exists():
-        _delete_run(comparison.folder)
+    told: list[str] = []
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
+            fresh=fresh,
+            note=told.append,
             progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
             stop=lambda: interrupt.asked,
         )
@@ -70,6 +70,8 @@ def compare(
     summaries = summarise(rows)
     output.print(as_table(summaries, caption(rows)))
     output.print(advice(summaries), highlight=False, markup=False)
+    for line in told:
+        notes.print(line, highlight=False, markup=False, soft_wrap=True)
     say(f"Report: {report}")
     if interrupt.asked:
         notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
@@ -86,14 +88,4 @@ def _training(
         given = f"--suite {suite}" if not solver else f"--solver {solver[0]}"
         raise ArgumentError("--training", given, "neither --suite nor --solver", "Its instances and solvers are fixed.")
     check_count("--seeds", seeds, 1)
-    folder = runs / (name or "training")
-    if fresh and folder.exists():
-        _delete_run(folder / "narrow")
-        shutil.rmtree(folder / "wide", ignore_errors=True)
-    compare_training(folder, seconds, tuple(range(seeds)), epochs)
-
-
-def _delete_run(folder: Path) -> None:
-    if not (folder / "comparison.json").exists():
-        raise ArgumentError("--fresh", folder, "the folder of a comparison", "Choose another --name.")
-    shutil.rmtree(folder)
+    compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)

@@ -38,7 +38,9 @@ def train(
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, if it has one.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's files and begin anew.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the run's files, and no others, and begin anew.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")] = False,
     diagnose: Annotated[
         int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
