@@ -32,7 +32,7 @@ def separate(
     for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
         table.add_column(heading, justify="left" if heading[0] == "c" else "right", overflow="fold")
     for row in rows:
-        circuit = ", ".join(f"{i + 2}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
+        circuit = ", ".join(f"{read.lines[i]}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
         table.add_row(
             escape(row.label),
             str(row.samples),
