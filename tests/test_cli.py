@@ -148,6 +148,11 @@ def test_help_names_every_command(call: Call, flag: str):
         assert re.search(rf"^\W*{name}\s", ended.out, flags=re.MULTILINE)
 
 
+def test_help_of_compare_names_every_suite(call: Call):
+    text = " ".join(call("compare", "--help").out.replace("│", " ").split())
+    assert f"Which instances: {', '.join(sorted(SUITES))}." in text
+
+
 def test_call_without_a_command_shows_the_help(call: Call):
     ended = call()
     assert ended.status in (0, 2)
@@ -825,6 +830,33 @@ def test_killed_comparison_loses_at_most_the_row_under_way(
     assert (resumed.status, resumed.err) == (0, "")
     assert path.read_bytes().startswith(whole)
     assert path.read_bytes().count(b"\n") == 2 * len(GENERATORS)
+
+
+def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Path):
+    # A library that makes an error of its own of an interrupt.
+    slow = [
+        "import os, time",
+        "os.write(1, b'loading')",
+        "try: time.sleep(60)",
+        "except BaseException: raise ImportError",
+    ]
+    (tmp_path / "torch.py").write_text("\n".join(slow))
+    paths = [str(tmp_path), str(Path(tpsolve.__file__).parents[1])]
+    process = subprocess.Popen(
+        command("compare"),
+        env=environment() | {"PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(7) == b"loading"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (130, b"tpsolve: interrupted.\n")
 
 
 def test_interrupt_before_the_first_row_ends_without_a_traceback(

@@ -11,7 +11,7 @@ from tpsolve.errors import ArgumentError
 
 def compare(
     suite: Annotated[
-        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks.")
+        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
