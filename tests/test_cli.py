@@ -374,6 +374,17 @@ def test_verify_rejects_a_tampered_result_and_says_where(
     assert [row["status"] == "refuted" for row in ended.rows] == [False, True, False]
 
 
+def test_verify_recomputes_the_errors_of_a_network(call: Call):
+    assert call("instances", "parity-3", "--widths", 1, "--out", "n.npz").status == 0
+    assert_refused(call("solve", "n.npz"), "NetworkProblem", "For a NetworkProblem take circuits.")
+    assert call("solve", "n.npz", "--solver", "circuits", "--save", "net.npz").status == 0
+    ended = call("verify", "n.npz", "net.npz")
+    assert (ended.status, ended.err) == (0, "")
+    assert [row["objective"] for row in ended.rows] == ["2 recomputed"]
+    assert "if the bound holds (tpsolve exact --save" in ended.rows[0]["status"]
+    assert_refused(call("verify", "n.npz", "net.npz", "--largest", 10), "--largest: got 10", "for a network")
+
+
 def large_problem() -> LayerProblem:
     made = make_instance("random", n=26, m=4, samples=1).problem
     made.save("p.npz")
@@ -486,6 +497,13 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --n 0", ["n: got 0"]),
     ("instances random --m -1", ["m: got -1"]),
     ("instances random --samples 0", ["samples: got 0"]),
+    # options that would be ignored
+    ("instances random-2-40 --n 5", ["--n: got 5", "no --n for a table"]),
+    ("instances iris --seed 3", ["--seed: got 3", "no --seed for a table"]),
+    ("instances random --widths 3", ["--widths: got 3", "no --widths for a generator"]),
+    ("instances --samples 8", ["--samples: got 8", "without a name"]),
+    ("compare --suite generated-12 --epochs 20", ["--epochs: got 20", "without --training"]),
+    ("verify p.npz r.npz --seconds 5", ["--seconds: got 5.0", "only for a proof"]),
     # files
     ("solve missing.npz", ["missing.npz", "No such file"]),
     ("solve half.npz", ["half.npz", "truncated"]),

@@ -114,9 +114,12 @@ def test_command_runs_both_regimes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*")] == ["wide", "wide/thesis.txt"]
 
 
-@pytest.mark.parametrize("extra", [["--suite", "networks"], ["--solver", "keep"]])
-def test_command_refuses_what_training_fixes(extra: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "extra", ["--suite networks", "--solver keep", "--samples 4", "--suite-seed 0", "--device cpu"]
+)
+def test_command_refuses_what_training_fixes(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["compare", "--training", *extra])
-    assert "neither --suite nor --solver" in str(result.exception)
+    result = CliRunner().invoke(cli.app, ["compare", "--training", *extra.split()])
+    option = extra.split()[0]
+    assert f"expected no {option} with --training, whose instances and solvers are fixed" in str(result.exception)
     assert not (tmp_path / "runs").exists()

@@ -100,6 +100,8 @@ def test_unknown_names_and_missing_folders_are_refused(tmp_path: Path, monkeypat
         make_table("parity-0")
     with pytest.raises(ArgumentError, match="monks-4"):
         make_table("monks-4")
+    with pytest.raises(ArgumentError, match=r"breast-cancer-pc31'.* at most 30 components"):
+        make_table("breast-cancer-pc31")
     with pytest.raises(FolderError, match="TPSOLVE_DATA"):
         make_table("data/banknote")
     with pytest.raises(FolderError, match="no table 'nothing'"):

@@ -5,11 +5,22 @@ from typing import Annotated
 
 import typer
 
-from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, notes, output, progress_bar, say
-from tpsolve.errors import ArgumentError
+from tpsolve.cli.terminal import (
+    INTERRUPTED,
+    LARGEST_SEED,
+    Interrupt,
+    notes,
+    output,
+    progress_bar,
+    refuse_given,
+    say,
+)
+
+FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 
 
 def compare(
+    context: typer.Context,
     suite: Annotated[
         str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
     ] = "digits",
@@ -39,8 +50,10 @@ def compare(
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
     if training:
-        _training(suite, name, runs, solver, seconds, seeds, epochs, fresh)
+        refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")
+        _training(name, runs, seconds, seeds, epochs, fresh)
         return
+    refuse_given(context, ("epochs",), "without --training")
     from tpsolve.compare import Comparison, run_comparison, summarise, write_report
     from tpsolve.compare.report import as_table, caption
     from tpsolve.compare.summary import advice
@@ -78,14 +91,9 @@ def compare(
         raise typer.Exit(INTERRUPTED)
 
 
-def _training(
-    suite: str, name: str, runs: Path, solver: list[str] | None, seconds: float, seeds: int, epochs: int, fresh: bool
-) -> None:
+def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
     from tpsolve.cli.compare_training import compare_training
     from tpsolve.spins import check_count
 
-    if suite != "digits" or solver:
-        given = f"--suite {suite}" if not solver else f"--solver {solver[0]}"
-        raise ArgumentError("--training", given, "neither --suite nor --solver", "Its instances and solvers are fixed.")
     check_count("--seeds", seeds, 1)
     compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)

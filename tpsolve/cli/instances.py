@@ -7,11 +7,14 @@ import typer
 from rich.table import Table
 
 from tpsolve.cli.files import check_output
-from tpsolve.cli.terminal import LARGEST_SEED, output, say
+from tpsolve.cli.terminal import LARGEST_SEED, output, refuse_given, say
 from tpsolve.errors import ArgumentError, UnknownNameError
+
+GENERATOR_OPTIONS = ("n", "m", "samples", "seed")
 
 
 def instances(
+    context: typer.Context,
     name: Annotated[
         str | None, typer.Argument(help="Generator or table to write a problem of; none: list them.")
     ] = None,
@@ -26,6 +29,7 @@ def instances(
     from tpsolve.problems import GENERATORS, TABLES, NetworkProblem, make_instance, make_table
 
     if name is None:
+        refuse_given(context, (*GENERATOR_OPTIONS, "widths", "out"), "without a name")
         for kind, makers in (("generator", GENERATORS), ("table", TABLES)):
             table = Table()
             for heading in (kind, "what it makes"):
@@ -40,11 +44,13 @@ def instances(
             inputs, labels = make_table(name)
         except UnknownNameError as error:
             raise UnknownNameError("name", name, [*GENERATORS, *TABLES]) from error
+        refuse_given(context, GENERATOR_OPTIONS, "for a table, which its name describes")
         problem = NetworkProblem(inputs, labels, _widths(widths))
         path = out or Path(f"{name.replace('/', '-')}.npz")
         problem.save(path)
         say(f"Saved: {path}: {problem}")
         return
+    refuse_given(context, ("widths",), "for a generator of layer problems")
     made = make_instance(name, n=n, m=m, samples=samples, seed=seed)
     path = out or Path(f"{name}.npz")
     made.problem.save(path)

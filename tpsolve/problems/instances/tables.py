@@ -101,6 +101,11 @@ def breast_cancer(components: int | None = None) -> Table:
     inputs, labels = _sklearn("breast_cancer")
     if components is None:
         return inputs, labels
+    if components > inputs.shape[1]:
+        most = inputs.shape[1]
+        raise ArgumentError(
+            "name", f"'breast-cancer-pc{components}'", f"at most {most} components, as of {most} features"
+        )
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
     axes = np.linalg.svd(scaled, full_matrices=False)[2][:components]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
