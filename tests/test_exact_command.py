@@ -154,6 +154,7 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --plot .", ArgumentError, "--plot: got .,"),
         ("exact xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
         ("separate xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
+        ("separate xor.csv --target class --plot p.pgf", ArgumentError, "--plot: got p.pgf"),
         ("separate xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
         ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
         ("exact ids.csv --target class", TooLargeError, "100 classes"),

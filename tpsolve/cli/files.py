@@ -35,7 +35,8 @@ def check_plot(path: Path | None, features: int) -> None:
         raise ArgumentError("--plot", f"a table of {features} features", "two", "Leave --plot away.")
     from matplotlib.backend_bases import FigureCanvasBase
 
-    known = FigureCanvasBase.get_supported_filetypes()
+    # pgf needs a TeX, which only shows once it writes.
+    known = FigureCanvasBase.get_supported_filetypes().keys() - {"pgf"}
     if _kind(path) not in known:
         raise ArgumentError("--plot", path, f"a picture, named .{', .'.join(sorted(known))}")
     check_output("--plot", path)
