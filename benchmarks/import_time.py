@@ -1,4 +1,4 @@
-"""What does `import tpsolve` cost beyond `import torch`? Whole processes in turns."""
+"""What does `from tpsolve import solve` cost beyond `import torch`? Whole processes in turns."""
 
 import statistics
 import subprocess
@@ -6,14 +6,16 @@ import sys
 
 from benchmarks.record import in_turns, median_ratio, save
 
+IMPORTS = {"tpsolve": "from tpsolve import solve", "torch": "import torch"}
 
-def start(module: str) -> None:
-    """A process that imports `module` and ends."""
-    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+
+def start(imports: str) -> None:
+    """A process that imports this and ends."""
+    subprocess.run([sys.executable, "-c", imports], check=True)
 
 
 if __name__ == "__main__":
-    seconds = in_turns({name: lambda name=name: start(name) for name in ("tpsolve", "torch")}, repeats=15)
+    seconds = in_turns({name: lambda text=text: start(text) for name, text in IMPORTS.items()}, repeats=15)
     save(
         "import_time",
         [

@@ -25,6 +25,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_re
 from tpsolve import cli as cli_module
 from tpsolve.cli import terminal
 from tpsolve.compare import SUITES
+from tpsolve.compare.runner import delete_comparison
 from tpsolve.problems import GENERATORS, Instance, make_instance
 
 ESCAPE = "\x1b"
@@ -147,6 +148,11 @@ def test_help_names_every_command(call: Call, flag: str):
         assert re.search(rf"^\W*{name}\s", ended.out, flags=re.MULTILINE)
 
 
+def test_help_of_compare_names_every_suite(call: Call):
+    text = " ".join(call("compare", "--help").out.replace("│", " ").split())
+    assert f"Which instances: {', '.join(sorted(SUITES))}." in text
+
+
 def test_call_without_a_command_shows_the_help(call: Call):
     ended = call()
     assert ended.status in (0, 2)
@@ -195,6 +201,18 @@ def test_list_cuts_no_word_in_a_pipe(tmp_path: Path):
     for kind in SOLVERS.values():
         for field in dataclasses.fields(kind):
             assert field.name in ended.out
+
+
+@pytest.mark.parametrize("line", ["solve p.npz --solver keep", "verify p.npz r.npz", "instances", "train"])
+def test_narrow_terminal_folds_figures_and_words_and_cuts_none(
+    call: Call, problem: LayerProblem, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    solve(problem, "keep", budget=Budget(steps=1)).save("r.npz", fingerprint=problem.fingerprint)
+    monkeypatch.setattr(terminal.output, "width", 40)
+    ended = call(*line.split())
+    assert (ended.status, ended.err) == (0, "")
+    assert "…" not in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 40
 
 
 def test_instances_lists_every_generator(call: Call):
@@ -356,6 +374,17 @@ def test_verify_rejects_a_tampered_result_and_says_where(
     assert [row["status"] == "refuted" for row in ended.rows] == [False, True, False]
 
 
+def test_verify_recomputes_the_errors_of_a_network(call: Call):
+    assert call("instances", "parity-3", "--widths", 1, "--out", "n.npz").status == 0
+    assert_refused(call("solve", "n.npz"), "NetworkProblem", "For a NetworkProblem take circuits.")
+    assert call("solve", "n.npz", "--solver", "circuits", "--save", "net.npz").status == 0
+    ended = call("verify", "n.npz", "net.npz")
+    assert (ended.status, ended.err) == (0, "")
+    assert [row["objective"] for row in ended.rows] == ["2 recomputed"]
+    assert "if the bound holds (tpsolve exact --save" in ended.rows[0]["status"]
+    assert_refused(call("verify", "n.npz", "net.npz", "--largest", 10), "--largest: got 10", "for a network")
+
+
 def large_problem() -> LayerProblem:
     made = make_instance("random", n=26, m=4, samples=1).problem
     made.save("p.npz")
@@ -468,6 +497,13 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --n 0", ["n: got 0"]),
     ("instances random --m -1", ["m: got -1"]),
     ("instances random --samples 0", ["samples: got 0"]),
+    # options that would be ignored
+    ("instances random-2-40 --n 5", ["--n: got 5", "no --n for a table"]),
+    ("instances iris --seed 3", ["--seed: got 3", "no --seed for a table"]),
+    ("instances random --widths 3", ["--widths: got 3", "no --widths for a generator"]),
+    ("instances --samples 8", ["--samples: got 8", "without a name"]),
+    ("compare --suite generated-12 --epochs 20", ["--epochs: got 20", "without --training"]),
+    ("verify p.npz r.npz --seconds 5", ["--seconds: got 5.0", "only for a proof"]),
     # files
     ("solve missing.npz", ["missing.npz", "No such file"]),
     ("solve half.npz", ["half.npz", "truncated"]),
@@ -492,6 +528,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --out file/x.npz", ["file/x.npz"]),
     ("instances random --out missing/x.npz", ["missing/x.npz"]),
     ("instances random --out folder", ["folder"]),
+    ("solve p.npz --save .", ["--save: got .,", "folder"]),
     ("solve p.npz --save missing/r.npz", ["--save", "missing/r.npz"]),
     ("solve p.npz --save file/r.npz", ["--save", "file/r.npz"]),
     # solvers that refuse
@@ -579,6 +616,12 @@ def test_fresh_deletes_the_runs_rows_and_no_other_folder(call: Call, tmp_path: P
     again = [json.loads(line) for line in (tmp_path / "mine" / "rows.jsonl").read_text().splitlines()]
     assert [row["budget"]["seconds"] for row in again] == [0.3] * len(GENERATORS)
 
+    (tmp_path / "mine" / "instances" / "notes.txt").write_text("beside the problems")
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    delete_comparison(tmp_path / "mine")
+    left = [path.relative_to(tmp_path / "mine") for path in sorted((tmp_path / "mine").rglob("*")) if path.is_file()]
+    assert left == [Path("instances/notes.txt"), Path("thesis.txt")]
+
     assert_refused(call(*arguments, "--name", "other", "--fresh"), "--fresh", "other")
     assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
     assert call(*arguments, "--name", "new", "--fresh").status == 0, "nothing to delete is no error"
@@ -618,12 +661,39 @@ def test_compare_prints_a_line_a_solver_the_advice_and_where_the_report_is(
     assert rows[0]["fingerprint"] == make_instance("random", n=5, m=4, samples=2, seed=3).problem.fingerprint
 
 
-def test_compare_whose_solvers_accept_no_instance_says_so(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setitem(SUITES, "large", lambda samples, seed: [make_instance("random", n=30, samples=samples)])
-    ended = call("compare", "--suite", "large", "--solver", "enumerate", "--samples", 1)
-    assert "No solver finished a row" in ended.out
-    assert ended.err == ""
+def test_compare_refuses_a_named_solver_that_takes_no_instance_and_touches_nothing(call: Call, tmp_path: Path):
+    arguments = ("compare", "--suite", "generated-12", "--samples", 1, "--seconds", 0.02, "--name", "mine")
+    assert_refused(
+        call(*arguments, "--solver", "keep", "--solver", "ftprop"), "LayerProblem", "NetworkProblem for ftprop"
+    )
+    assert not (tmp_path / "runs").exists()
+    assert call(*arguments, "--solver", "keep").status == 0
+    before = (tmp_path / "runs" / "mine" / "rows.jsonl").read_bytes()
+    assert_refused(call(*arguments, "--solver", "ftprop", "--fresh"), "NetworkProblem for ftprop")
+    assert (tmp_path / "runs" / "mine" / "rows.jsonl").read_bytes() == before
+
+
+def test_compare_tells_of_a_named_solver_that_takes_only_some_instances(call: Call, monkeypatch: pytest.MonkeyPatch):
+    made = [make_instance("random", n=n, samples=1) for n in (5, 30)]
+    suite = [Instance(name, one.problem) for name, one in zip(("small", "large"), made, strict=True)]
+    monkeypatch.setitem(SUITES, "both", lambda samples, seed: suite)
+    ended = call("compare", "--suite", "both", "--solver", "enumerate", "--samples", 1)
     assert ended.status == 0
+    assert ended.err.startswith("enumerate: left out on large. problem: got 30 targets, expected at most 24")
+    assert ended.err.count("\n") == 1
+    assert [row["solver"] for row in ended.rows] == ["enumerate"]
+
+
+def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
+    rows = []
+    for part in ("narrow", "wide"):
+        folder = tmp_path / "runs" / "training" / part
+        folder.mkdir(parents=True)
+        (folder / "comparison.json").write_text("{}")
+        rows.append(folder / "rows.jsonl")
+        rows[-1].write_text("a row\n")
+    assert_refused(call("compare", "--training", "--fresh", "--seconds", 0), "budget.seconds: got 0.0")
+    assert [path.read_text() for path in rows] == ["a row\n"] * 2
 
 
 # --- pipes and terminals ----------------------------------------------------------------------------------------------
@@ -778,6 +848,33 @@ def test_killed_comparison_loses_at_most_the_row_under_way(
     assert (resumed.status, resumed.err) == (0, "")
     assert path.read_bytes().startswith(whole)
     assert path.read_bytes().count(b"\n") == 2 * len(GENERATORS)
+
+
+def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Path):
+    # A library that makes an error of its own of an interrupt.
+    slow = [
+        "import os, time",
+        "os.write(1, b'loading')",
+        "try: time.sleep(60)",
+        "except BaseException: raise ImportError",
+    ]
+    (tmp_path / "torch.py").write_text("\n".join(slow))
+    paths = [str(tmp_path), str(Path(tpsolve.__file__).parents[1])]
+    process = subprocess.Popen(
+        command("compare"),
+        env=environment() | {"PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(7) == b"loading"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err) == (130, b"tpsolve: interrupted.\n")
 
 
 def test_interrupt_before_the_first_row_ends_without_a_traceback(

@@ -406,6 +406,41 @@ def test_another_comparison_in_the_same_folder_is_refused_naming_what_differs(
     assert (small.folder / "rows.jsonl").read_bytes() == before
 
 
+def test_row_of_another_problem_is_not_taken_for_this_one(small: Comparison):
+    run_comparison(small)
+    instances = small.folder / "instances"
+    shutil.copy(instances / "01.npz", instances / "00.npz")
+    before = (small.folder / "rows.jsonl").read_bytes()
+    with pytest.raises(FolderError, match=r"holds a row of keep on small for another problem .*--name.*--fresh"):
+        run_comparison(dataclasses.replace(small, solvers=("keep",)))
+    assert (small.folder / "rows.jsonl").read_bytes() == before
+
+
+def test_row_of_another_budget_is_not_taken_for_this_one(small: Comparison):
+    run_comparison(small)
+    settings = small.folder / "comparison.json"
+    settings.write_text(settings.read_text().replace('"seconds": 0.05', '"seconds": 0.5'))
+    with pytest.raises(FolderError, match=r"another budget, \{'seconds': 0.05, 'steps': None\}, .*--name.*--fresh"):
+        run_comparison(dataclasses.replace(small, seconds=0.5))
+
+
+def test_row_that_lacks_what_a_summary_needs_is_an_error_that_names_its_line(small: Comparison):
+    run_comparison(small)
+    path = small.folder / "rows.jsonl"
+    first, *rest = read(small.folder)
+    for lacks in ("budget", "exact", "objective"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rest, {k: first[k] for k in first if k != lacks}]))
+        with pytest.raises(FileFormatError, match=re.escape(f"{path}:{len(rest) + 1}: ")):
+            run_comparison(small)
+
+
+def test_fresh_leaves_no_file_of_the_earlier_comparison(copied: Comparison):
+    (copied.folder / "thesis.txt").write_text("years of work")
+    run_comparison(copied, fresh=True, stop=lambda: True)
+    left = {path.name for path in copied.folder.iterdir()}
+    assert left == {"thesis.txt", "comparison.json", "instances"}
+
+
 def test_folder_that_cannot_be_made_is_an_error_that_names_it(small: Comparison, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     for folder in (tmp_path / "file" / "run", tmp_path / "file"):

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from tpsolve import cli
 from tpsolve.compare import STRATEGIES, Strategy, run_training, training
+from tpsolve.compare.runner import delete_comparison
+from tpsolve.compare.training import delete_training
 from tpsolve.compare.training_report import failures, save_training_plot, summarise_training, training_table
 
 SOFT = {"soft-hinge": STRATEGIES["soft-hinge"]}
@@ -106,11 +108,18 @@ def test_command_runs_both_regimes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = (folder / "wide" / "rows.jsonl").read_text()
     assert CliRunner().invoke(cli.app, words).exit_code == 0
     assert (folder / "wide" / "rows.jsonl").read_text() == before
+    (folder / "wide" / "thesis.txt").write_text("years of work")
+    delete_training(folder / "wide")
+    delete_comparison(folder / "narrow")
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*")] == ["wide", "wide/thesis.txt"]
 
 
-@pytest.mark.parametrize("extra", [["--suite", "networks"], ["--solver", "keep"]])
-def test_command_refuses_what_training_fixes(extra: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "extra", ["--suite networks", "--solver keep", "--samples 4", "--suite-seed 0", "--device cpu"]
+)
+def test_command_refuses_what_training_fixes(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["compare", "--training", *extra])
-    assert "neither --suite nor --solver" in str(result.exception)
+    result = CliRunner().invoke(cli.app, ["compare", "--training", *extra.split()])
+    option = extra.split()[0]
+    assert f"expected no {option} with --training, whose instances and solvers are fixed" in str(result.exception)
     assert not (tmp_path / "runs").exists()

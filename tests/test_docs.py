@@ -129,7 +129,8 @@ def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: 
     for command in commands(page):
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
-            words += [word for name, value in QUICK.items() if name not in words for word in (name, value)]
+            quick = QUICK if "--training" not in words else {k: v for k, v in QUICK.items() if k != "--samples"}
+            words += [word for name, value in quick.items() if name not in words for word in (name, value)]
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))

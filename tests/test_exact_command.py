@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from tpsolve import cli
 from tpsolve.errors import (
     ArgumentError,
+    BudgetError,
     FileFormatError,
     NotAcceptedError,
     NotFiniteError,
@@ -78,14 +79,63 @@ def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
     assert "not the data of the proof" in done.output
 
 
-def test_time_that_runs_out_prints_what_is_known(call, tmp_path: Path):
+def test_time_that_runs_out_prints_what_is_known_in_80_columns(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     x, y = random_table(2, 80)
     lines = [f"{a},{b},{'p' if c > 0 else 'm'}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
     (tmp_path / "r.csv").write_text("\n".join(["x,y,class", *lines]))
+    monkeypatch.setattr(cli.output, "_width", 80)
     done = call("exact r.csv --target class --widths 5 --seconds 0.05 --save p.npz")
     assert done.exit_code == 0
-    assert "feasible" in done.output
+    assert "│ feasible │" in done.output
     assert call("verify p.npz r.csv").exit_code == 0
+
+
+def test_proof_is_saved_though_the_picture_can_t_be_written(call, tmp_path: Path):
+    # The name of the picture, which nobody asked for, has more than the 255 letters that a folder takes.
+    name = 247 * "x"
+    (tmp_path / f"{name}.csv").write_text(TABLE)
+    done = call(f"exact {name}.csv --target class --widths 2 --save proof.npz")
+    assert done.exit_code == 0, done.output
+    assert f"No picture: {name}-exact.png: can't be written (File name too long)" in done.output
+    assert call(f"verify proof.npz {name}.csv").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "0,0,a 1,1,a",
+        "1700000000000,0,a 1700000000001,1,b 1700000086400,2,a 1700000086401,0,b",
+        "10000000000000000,5,a 10000000000000002,5,a",
+        "1e-310,0,a 2e-310,1,b 3e-310,0,a",
+        "1e99,0,a -1e99,1,b 0,0.5,a",
+    ],
+)
+def test_picture_of_any_scale_is_drawn(call, tmp_path: Path, rows: str):
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,class", *rows.split()]))
+    for command, picture in (("exact", "t-exact.png"), ("separate", "t-separate.png")):
+        if command == "separate" and "b" not in rows:
+            continue
+        done = call(f"{command} t.csv --target class")
+        assert done.exit_code == 0, done.output
+        assert f"Picture: {picture}" in done.output
+        assert (tmp_path / picture).stat().st_size > 5000
+
+
+def test_answer_whose_weights_no_float64_holds_is_told_without_its_picture(call, tmp_path: Path):
+    rows = "10000000000000000,5,a\n10000000000000002,5,b\n10000000000000004,5,a\n"
+    (tmp_path / "t.csv").write_text(f"x,y,class\n{rows}")
+    done = call("exact t.csv --target class")
+    assert done.exit_code == 0, done.output
+    assert "No picture: targets: got margins below the rounding of float64" in done.output
+
+
+def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path):
+    (tmp_path / "t.csv").write_text("x,y,class\n1e308,0,a\n-1e308,1,b\n0,0,a\n")
+    for command in ("exact", "separate"):
+        done = call(f"{command} t.csv --target class")
+        assert done.exit_code == 0, done.output
+        assert "No picture: x: got numbers up to 1e+308" in done.output
+    assert list(tmp_path.glob("*.png")) == []
 
 
 @pytest.mark.parametrize(
@@ -98,21 +148,37 @@ def test_time_that_runs_out_prints_what_is_known(call, tmp_path: Path):
         ("exact xor.csv --target class --widths 12", TooLargeError, "12 units.*ColumnSearch"),
         ("exact xor.csv --target class --seconds 0", ArgumentError, "budget.seconds"),
         ("exact xor.csv --target class --engine chaff", UnknownNameError, "chaff"),
-        ("exact xor.csv --target class --save none/p.npz", ArgumentError, "--save"),
+        ("exact xor.csv --target class --save none/p.npz", ArgumentError, "--save: got none/p.npz"),
+        ("exact xor.csv --target class --save .", ArgumentError, "--save: got ., expected the path of a file"),
+        ("exact xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
+        ("exact xor.csv --target class --plot .", ArgumentError, "--plot: got .,"),
+        ("exact xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
+        ("separate xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
+        ("separate xor.csv --target class --plot p.pgf", ArgumentError, "--plot: got p.pgf"),
+        ("separate xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
         ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
         ("exact ids.csv --target class", TooLargeError, "100 classes"),
         ("exact wide.csv --target class --plot p.png", ArgumentError, "--plot"),
         ("verify xor.csv xor.csv", FileFormatError, "xor.csv"),
         ("verify proof.npz none.csv", FileFormatError, "none.csv"),
+        *(
+            (f"verify proof.npz xor.csv --seconds {seconds}", BudgetError, f"budget.seconds: got {seconds}")
+            for seconds in ("nan", "-5.0", "0.0", "inf")
+        ),
         ("verify proof.npz xor.csv --engine z3", UnknownNameError, "z3"),
     ],
 )
-def test_what_the_user_can_mend_is_named(call, tmp_path: Path, line: str, error: type[TpsolveError], words: str):
+def test_what_the_user_can_mend_is_named_before_any_work(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, error: type[TpsolveError], words: str
+):
     (tmp_path / "nan.csv").write_text(TABLE.replace("0,1,b", "0,nan,b"))
     (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n")
     (tmp_path / "ids.csv").write_text("x,class\n" + "\n".join(f"{k},{k}" for k in range(100)))
     if "proof" in line:
         call("exact xor.csv --target class --widths 2 --save proof.npz")
+    monkeypatch.setattr("tpsolve.search.circuits.Circuits.run", lambda *_: pytest.fail("refused before any work"))
+    before = sorted(tmp_path.iterdir())
     done = call(line)
+    assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(error, match=words):
         raise done.exception or AssertionError(done.output)

@@ -154,3 +154,10 @@ def test_unknown_generator_is_refused_with_the_nearest_name():
 def test_size_below_one_is_refused_by_name(argument: str, size: int):
     with pytest.raises(ArgumentError, match=f"^{argument}: got {size}, expected a whole number of at least 1"):
         make_instance("random", **{argument: size})
+
+
+@pytest.mark.parametrize("sizes", [(10**8, 10**5, 8), (10**4, 10**4, 1), (1, 1, 10**8)])
+def test_problem_that_would_fill_the_memory_is_refused(sizes: tuple[int, int, int]):
+    n, m, samples = sizes
+    with pytest.raises(ArgumentError, match=f"got {n:,} targets below {m:,} units.* at most 100,000,000 numbers"):
+        make_instance("random", n=n, m=m, samples=samples)

@@ -210,6 +210,13 @@ def test_importing_the_package_loads_no_heavy_library(module: str):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_importing_the_package_alone_loads_nothing_and_every_public_name_is_there():
+    code = "import sys, tpsolve; print('torch' in sys.modules, sorted(dir(tpsolve)) == sorted(tpsolve.__all__)); "
+    code += "print([name for name in tpsolve.__all__ if getattr(tpsolve, name) is None])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert done.stdout.split("\n")[:2] == ["False True", "[]"], done.stderr
+
+
 # --- the readers themselves -------------------------------------------------------------------------------------------
 
 

@@ -100,6 +100,8 @@ def test_unknown_names_and_missing_folders_are_refused(tmp_path: Path, monkeypat
         make_table("parity-0")
     with pytest.raises(ArgumentError, match="monks-4"):
         make_table("monks-4")
+    with pytest.raises(ArgumentError, match=r"breast-cancer-pc31'.* at most 30 components"):
+        make_table("breast-cancer-pc31")
     with pytest.raises(FolderError, match="TPSOLVE_DATA"):
         make_table("data/banknote")
     with pytest.raises(FolderError, match="no table 'nothing'"):
@@ -108,6 +110,40 @@ def test_unknown_names_and_missing_folders_are_refused(tmp_path: Path, monkeypat
     (tmp_path / "tabular" / "words.csv").write_text("a:c,target\nred,1\n")
     with pytest.raises(FileFormatError, match="numbers alone"):
         make_table("data/words", tmp_path)
+
+
+TABLE = "a,target,b,split\n1.5,no,2,train\n-3,yes,4,test\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_table_of_a_folder_is_its_numbers_and_targets(tmp_path: Path, packed: bool):
+    (tmp_path / "tabular").mkdir()
+    if packed:
+        (tmp_path / "tabular" / "t.csv.xz").write_bytes(lzma.compress(TABLE.encode()))
+    else:
+        (tmp_path / "tabular" / "t.csv").write_text(TABLE)
+    inputs, labels = make_table("data/t", tmp_path)
+    assert inputs.tolist() == [[1.5, 2], [-3, 4]]
+    assert labels.tolist() == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv.xz", lzma.compress(TABLE.encode())[:-20], "can't be read .*ended before"),
+        ("t.csv.xz", TABLE.encode(), "can't be read .*Input format not supported"),
+        ("t.csv", b"", "it is empty"),
+        ("t.csv", b"a,target\n", "no rows below the header"),
+        ("t.csv", b"a,b\n1,2\n", "has the columns a, b, expected target and features"),
+        ("t.csv", b"target,split\n1,test\n", "has the columns target, split, expected target and features"),
+        ("t.csv", b"a,target\n1,2\n1\n", ":3: 1 values, expected 2"),
+    ],
+)
+def test_damaged_table_of_a_folder_is_refused_by_its_path(tmp_path: Path, name: str, content: bytes, words: str):
+    (tmp_path / "tabular").mkdir()
+    (tmp_path / "tabular" / name).write_bytes(content)
+    with pytest.raises(FileFormatError, match=f"{name}.*{words}"):
+        make_table("data/t", tmp_path)
 
 
 @pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="needs the data folder, TPSOLVE_DATA")

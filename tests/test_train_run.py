@@ -311,6 +311,30 @@ def test_fresh_deletes_a_run_once_the_new_one_can_begin(whole: Path, tmp_path: P
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
+def test_fresh_deletes_all_that_a_run_wrote_and_nothing_else(tmp_path: Path):
+    folder = tmp_path / "run"
+    train(small(epochs=1), folder, diagnose=1)
+    mine = [folder / "thesis.tex", folder / "tensorboard" / "notes.txt"]
+    (folder / "tensorboard").mkdir()
+    for path in [*mine, folder / "tensorboard" / "events.out.tfevents.1", folder / ".checkpoint.pt.k1ll3d_x"]:
+        path.write_text("years of work")
+    train(small(epochs=1), folder, fresh=True, stop=lambda: True)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert left == {"thesis.tex", "tensorboard/notes.txt", "recipe.toml", "metrics.jsonl", "checkpoint.pt"}
+    assert (folder / "metrics.jsonl").read_text() == ""
+    assert [path.read_text() for path in mine] == ["years of work"] * 2
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_rows_without_a_checkpoint_are_a_run_that_is_not_replaced(tmp_path: Path, resume: bool):
+    train(small(epochs=1), tmp_path)
+    (tmp_path / "checkpoint.pt").unlink()
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(FolderError, match="no checkpoint to go on from" if resume else "holds a run already"):
+        train(small(epochs=1), tmp_path, resume=resume)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
 def test_rows_that_a_checkpoint_does_not_know_are_dropped(whole: Path, tmp_path: Path):
     # As if a kill had come between the row and the checkpoint of an epoch, in the middle of a line.
     train(small(), tmp_path, stop=stop_after(12))

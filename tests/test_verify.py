@@ -1,12 +1,15 @@
 """`verify_result`: an honest result holds, and a changed objective, target or bound is refuted."""
 
 import dataclasses
+import itertools
 
 import pytest
 from zoo import ALL_LOSSES, make_problem, with_start, zoo
 
-from tpsolve import Budget, LayerProblem, Result, solve
-from tpsolve.errors import ShapeError
+from tpsolve import Budget, LayerProblem, NetworkProblem, Result, solve
+from tpsolve.errors import NotAcceptedError, ShapeError
+from tpsolve.search.base import USUAL
+from tpsolve.search.registry import SOLVERS
 from tpsolve.search.verify import verify_result
 
 
@@ -68,3 +71,49 @@ def test_a_result_of_another_problem_is_refused():
     _, result = problem_and_result()
     with pytest.raises(ShapeError, match=r"result.targets: got shape \(3, 6\)"):
         verify_result(make_problem(1, n=5, m=3, batch=(3,)), result)
+
+
+PARITY = list(itertools.product((-1, 1), repeat=3))
+
+
+def network_and_result(widths: tuple[int, ...], solver: str = "circuits") -> tuple[NetworkProblem, Result]:
+    problem = NetworkProblem(PARITY, [a * b * c for a, b, c in PARITY], widths)
+    return problem, solve(problem, solver, budget=Budget(seconds=20))
+
+
+def test_a_network_without_errors_is_optimal_by_the_problem_s_own_bound():
+    problem, result = network_and_result((3,))
+    (check,) = verify_result(problem, result)
+    assert check.holds
+    assert (check.objective, check.bound) == ("0 recomputed", "0 not above the objective")
+    assert check.status == "optimal, by the problem's own bound"
+
+
+def test_bound_of_a_network_with_errors_is_said_to_be_unchecked():
+    problem, result = network_and_result((1,))
+    (check,) = verify_result(problem, result)
+    assert check.holds
+    assert check.objective == "2 recomputed"
+    assert check.status == "optimal, if the bound holds (tpsolve exact --save writes proofs that can be checked)"
+
+
+def test_targets_of_a_network_that_no_weights_give_are_refuted():
+    problem, result = network_and_result((3,))
+    columns = problem.columns(result.targets)
+    columns[0] = columns[0].clone()
+    columns[0][:, 0] = problem.inputs.prod(1)  # parity: no hyperplane
+    changed = dataclasses.replace(result, targets=problem.pack(*columns))
+    (check,) = verify_result(problem, changed)
+    assert not check.holds
+    assert check.objective == "inf recomputed, not 0 as claimed"
+
+
+@pytest.mark.parametrize("kind", USUAL)
+def test_solvers_that_messages_offer_take_the_kind_of_problem(kind: str):
+    assert kind in [accepted.__name__ for accepted in SOLVERS[USUAL[kind]].accepts]
+
+
+def test_solver_of_layers_names_one_for_networks():
+    problem, _ = network_and_result((1,))
+    with pytest.raises(NotAcceptedError, match=r"for cp-sat\. For a NetworkProblem take circuits\."):
+        solve(problem, "cp-sat", budget=Budget(steps=1))

@@ -5,17 +5,15 @@ Optimization Problem", ICLR 2018.
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tpsolve import errors, losses, problems, search, spins
-from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, load_problem
-from tpsolve.result import Budget, Progress, Result, Status, load_result
-from tpsolve.search import SOLVERS, solve
 from tpsolve.version import __version__
 
 if TYPE_CHECKING:
-    from tpsolve import nn, units
+    from tpsolve import errors, losses, nn, problems, search, spins, units
+    from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, load_problem
+    from tpsolve.result import Budget, Progress, Result, Status, load_result
+    from tpsolve.search import SOLVERS, solve
 
 __all__ = [
     "SOLVERS",
@@ -40,8 +38,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Floors that most programs do without are loaded when they are first asked for."""
-    if name in ("nn", "units"):
+_MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "units")
+_HOMES = {
+    "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "load_problem"),
+    "result": ("Budget", "Progress", "Result", "Status", "load_result"),
+    "search": ("SOLVERS", "solve"),
+}
+"""The modules of the names that are theirs."""
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded when they are first asked for: torch takes a second."""
+    if name in _MODULES:
         return importlib.import_module(f"tpsolve.{name}")
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"tpsolve.{module}"), name)
     raise AttributeError(f"module 'tpsolve' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

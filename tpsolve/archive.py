@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -46,6 +46,31 @@ def write_whole(path: str | PathLike[str], write: Any) -> None:
         raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def delete_written(folder: Path, patterns: Iterable[str]) -> None:
+    """Delete the files of `folder` that were written under these names, and folders that are empty then; no others.
+
+    Args:
+        patterns: paths below `folder`, whose names may have the wildcards of `Path.glob`; in the order of deletion.
+
+    Raises:
+        FolderError: a file can't be deleted.
+    """
+    places = {folder}
+    try:
+        for pattern in map(Path, patterns):
+            place = folder / pattern.parent
+            places.add(place)
+            # Its temporary files too, which a kill leaves: see `write_whole`.
+            for name in (pattern.name, f".{pattern.name}.????????"):
+                for path in list(place.glob(name)):
+                    path.unlink()
+        for place in sorted(places, reverse=True):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+    except OSError as error:
+        raise FolderError(f"{error.filename}: can't be deleted ({error.strerror}).") from error
 
 
 def write_archive(

@@ -1,18 +1,28 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, notes, output, progress_bar, say
-from tpsolve.errors import ArgumentError
+from tpsolve.cli.terminal import (
+    INTERRUPTED,
+    LARGEST_SEED,
+    Interrupt,
+    notes,
+    output,
+    progress_bar,
+    refuse_given,
+    say,
+)
+
+FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 
 
 def compare(
+    context: typer.Context,
     suite: Annotated[
-        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks.")
+        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
@@ -24,7 +34,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
     suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier rows and begin anew.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Compare who sets the targets in training, narrow networks and wide.")
     ] = False,
@@ -40,8 +50,10 @@ def compare(
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
     if training:
-        _training(suite, name, runs, solver, seconds, seeds, epochs, fresh)
+        refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")
+        _training(name, runs, seconds, seeds, epochs, fresh)
         return
+    refuse_given(context, ("epochs",), "without --training")
     from tpsolve.compare import Comparison, run_comparison, summarise, write_report
     from tpsolve.compare.report import as_table, caption
     from tpsolve.compare.summary import advice
@@ -56,12 +68,13 @@ def compare(
         suite_seed=suite_seed,
         device=device,
     )
-    if fresh and comparison.folder.exists():
-        _delete_run(comparison.folder)
+    told: list[str] = []
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
+            fresh=fresh,
+            note=told.append,
             progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
             stop=lambda: interrupt.asked,
         )
@@ -70,30 +83,17 @@ def compare(
     summaries = summarise(rows)
     output.print(as_table(summaries, caption(rows)))
     output.print(advice(summaries), highlight=False, markup=False)
+    for line in told:
+        notes.print(line, highlight=False, markup=False, soft_wrap=True)
     say(f"Report: {report}")
     if interrupt.asked:
         notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
         raise typer.Exit(INTERRUPTED)
 
 
-def _training(
-    suite: str, name: str, runs: Path, solver: list[str] | None, seconds: float, seeds: int, epochs: int, fresh: bool
-) -> None:
+def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
     from tpsolve.cli.compare_training import compare_training
     from tpsolve.spins import check_count
 
-    if suite != "digits" or solver:
-        given = f"--suite {suite}" if not solver else f"--solver {solver[0]}"
-        raise ArgumentError("--training", given, "neither --suite nor --solver", "Its instances and solvers are fixed.")
     check_count("--seeds", seeds, 1)
-    folder = runs / (name or "training")
-    if fresh and folder.exists():
-        _delete_run(folder / "narrow")
-        shutil.rmtree(folder / "wide", ignore_errors=True)
-    compare_training(folder, seconds, tuple(range(seeds)), epochs)
-
-
-def _delete_run(folder: Path) -> None:
-    if not (folder / "comparison.json").exists():
-        raise ArgumentError("--fresh", folder, "the folder of a comparison", "Choose another --name.")
-    shutil.rmtree(folder)
+    compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)

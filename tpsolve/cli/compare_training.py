@@ -11,13 +11,18 @@ NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ft
 """Surrogate gradients with a width that suits narrow networks, and searches."""
 
 
-def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epochs: int) -> None:
+def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epochs: int, fresh: bool) -> None:
     """Both regimes, each with its own rows under `folder`; a narrow network has the budget of two samples."""
     from tpsolve.compare import Comparison, run_comparison, run_training, summarise, write_report
     from tpsolve.compare.report import as_table, caption
+    from tpsolve.compare.runner import delete_comparison
+    from tpsolve.compare.training import delete_training
     from tpsolve.compare.training_report import failures, save_training_plot, training_table
 
     narrow = Comparison(folder / "narrow", "networks", NARROW, samples=2, seconds=seconds, seeds=seeds)
+    if fresh:
+        delete_comparison(narrow.folder)
+        delete_training(folder / "wide")
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
 

@@ -7,10 +7,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tpsolve.cli.files import check_output, check_plot, save_picture
 from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -42,11 +44,9 @@ def exact(
     from tpsolve.tables import read_table
 
     budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
+    check_output("--save", save)
     read = read_table(file, target)
-    if plot is not None and len(read.features) != 2:
-        raise ArgumentError("--plot", f"a table of {len(read.features)} features", "two", "Leave --plot away.")
-    if save is not None and not save.resolve().parent.is_dir():
-        raise ArgumentError("--save", save, "a path in a folder that exists")
+    check_plot(plot, len(read.features))
     problem = NetworkProblem(read.inputs, read.labels, layers)
     with Interrupt() as interrupt, progress_bar(seconds) as bar:
         task = bar.add_task("", total=seconds)
@@ -60,8 +60,8 @@ def exact(
         result = solve(problem, solver, budget=budget, generator=generator, callback=show)
     errors, bound = round(result.objective.item()), round(result.bound.item())
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
-    for heading in ("samples", "points", "features", "classes", "widths", "errors", "at least", "status"):
-        table.add_column(heading, justify="right")
+    for heading in ("samples", "points", "features", "classes", "widths", "errors", "bound", "status"):
+        table.add_column(heading, justify="right", overflow="fold")
     counts = (len(read.labels), len(problem.inputs), len(read.features), len(problem.classes))
     table.add_row(*map(str, counts), escape(widths), str(errors), str(bound), result.status.value)
     output.print(table)
@@ -72,18 +72,16 @@ def exact(
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
             words = _inequality(weight, bias, read.features)
             output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
-    network = problem.network(result.targets, result.stats.get("weights"))
-    if len(read.features) == 2:
-        from tpsolve.archive import write_whole
-        from tpsolve.pictures import draw_network
-
-        path = plot or Path(f"{file.stem}-exact.png")
-        figure = draw_network(problem, network, read.features)
-        write_whole(path, lambda stream: figure.savefig(stream, format=path.suffix[1:] or "png", dpi=150))
-        say(f"Picture: {path}")
     if save is not None:
         Proof.of(problem, result, {"target": target}).save(save)
         say(f"Saved: {save}")
+    if len(read.features) == 2:
+        from tpsolve.pictures import draw_network
+
+        def draw() -> "Figure":
+            return draw_network(problem, problem.network(result.targets, result.stats.get("weights")), read.features)
+
+        save_picture(plot, f"{file.stem}-exact.png", draw)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
 

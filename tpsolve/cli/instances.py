@@ -6,11 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tpsolve.cli.terminal import LARGEST_SEED, output, say
+from tpsolve.cli.files import check_output
+from tpsolve.cli.terminal import LARGEST_SEED, output, refuse_given, say
 from tpsolve.errors import ArgumentError, UnknownNameError
+
+GENERATOR_OPTIONS = ("n", "m", "samples", "seed")
 
 
 def instances(
+    context: typer.Context,
     name: Annotated[
         str | None, typer.Argument(help="Generator or table to write a problem of; none: list them.")
     ] = None,
@@ -25,22 +29,28 @@ def instances(
     from tpsolve.problems import GENERATORS, TABLES, NetworkProblem, make_instance, make_table
 
     if name is None:
+        refuse_given(context, (*GENERATOR_OPTIONS, "widths", "out"), "without a name")
         for kind, makers in (("generator", GENERATORS), ("table", TABLES)):
-            table = Table(kind, "what it makes")
+            table = Table()
+            for heading in (kind, "what it makes"):
+                table.add_column(heading, overflow="fold")
             for known, maker in makers.items():
                 table.add_row(known, (maker.__doc__ or "").split("\n\n")[0].replace("\n", " "))
             output.print(table)
         return
+    check_output("--out", out)
     if name not in GENERATORS:
         try:
             inputs, labels = make_table(name)
         except UnknownNameError as error:
             raise UnknownNameError("name", name, [*GENERATORS, *TABLES]) from error
+        refuse_given(context, GENERATOR_OPTIONS, "for a table, which its name describes")
         problem = NetworkProblem(inputs, labels, _widths(widths))
         path = out or Path(f"{name.replace('/', '-')}.npz")
         problem.save(path)
         say(f"Saved: {path}: {problem}")
         return
+    refuse_given(context, ("widths",), "for a generator of layer problems")
     made = make_instance(name, n=n, m=m, samples=samples, seed=seed)
     path = out or Path(f"{name}.npz")
     made.problem.save(path)

@@ -7,8 +7,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tpsolve.cli.terminal import output, say
-from tpsolve.errors import ArgumentError
+from tpsolve.cli.files import check_plot, save_picture
+from tpsolve.cli.terminal import output
 
 
 def separate(
@@ -26,14 +26,13 @@ def separate(
     from tpsolve.units.report import class_rows
 
     read = read_table(file, target)
-    if plot is not None and len(read.features) != 2:
-        raise ArgumentError("--plot", f"a table of {len(read.features)} features", "two", "Leave --plot away.")
+    check_plot(plot, len(read.features))
     rows, certificate = class_rows(read.inputs, read.labels)
     table = Table(caption=f"{len(read.labels)} samples, {len(read.features)} features", caption_justify="left")
     for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
         table.add_column(heading, justify="left" if heading[0] == "c" else "right", overflow="fold")
     for row in rows:
-        circuit = ", ".join(f"{i + 2}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
+        circuit = ", ".join(f"{read.lines[i]}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
         table.add_row(
             escape(row.label),
             str(row.samples),
@@ -43,10 +42,10 @@ def separate(
         )
     output.print(table)
     if len(read.features) == 2:
-        from tpsolve.archive import write_whole
         from tpsolve.pictures import draw_separation
 
-        path = plot or Path(f"{file.stem}-separate.png")
-        figure = draw_separation(read.inputs, read.labels, read.features, rows, certificate)
-        write_whole(path, lambda stream: figure.savefig(stream, format=path.suffix[1:] or "png", dpi=150))
-        say(f"Picture: {path}")
+        save_picture(
+            plot,
+            f"{file.stem}-separate.png",
+            lambda: draw_separation(read.inputs, read.labels, read.features, rows, certificate),
+        )

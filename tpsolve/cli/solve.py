@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tpsolve.cli.files import check_output
 from tpsolve.cli.terminal import INTERRUPTED, LARGEST_SEED, Interrupt, notes, output, progress_bar, say
-from tpsolve.errors import ArgumentError
 
 
 def solve(
@@ -31,9 +31,8 @@ def solve(
     if seconds is None and steps is None:
         seconds = 10.0
     budget, chosen = Budget(seconds=seconds, steps=steps), find_solver(solver)
+    check_output("--save", save)
     problem = load_problem(file).to(find_device(device))
-    if save is not None and not save.resolve().parent.is_dir():
-        raise ArgumentError("--save", save, "a path in a folder that exists")
     generator = torch.Generator().manual_seed(seed)
     with Interrupt() as interrupt, progress_bar(seconds) as bar:
         task = bar.add_task(chosen.name, total=seconds)
@@ -48,7 +47,7 @@ def solve(
     statuses = [status.value for status in _flat(result.status)]
     table = Table(caption=f"{chosen.name}: {result.stats['seconds']:.3g} s, {result.stats['steps']} steps")
     for heading in ("sample", "objective", "bound", "gap", "status"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for number, (value, least, status) in enumerate(zip(objective, bound, statuses, strict=True)):
         table.add_row(str(number), f"{value:.6g}", f"{least:.6g}", f"{max(0.0, value - least):.3g}", status)
     output.print(table)

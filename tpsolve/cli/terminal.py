@@ -1,10 +1,14 @@
 """What the commands share: consoles, progress bars, and Ctrl-C."""
 
 import signal
+from collections.abc import Iterable
 from types import FrameType
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tpsolve.errors import ArgumentError
 
 # What a command is asked for goes to standard output, what it says on the way to standard error.
 output, notes = Console(), Console(stderr=True)
@@ -35,6 +39,16 @@ class Interrupt:
 def say(text: str) -> None:
     """Print a line as it is: paths hold brackets and may be long."""
     output.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def refuse_given(context: typer.Context, options: Iterable[str], where: str) -> None:
+    """Raise ArgumentError if one of these options, named as parameters, was given where it means nothing."""
+    for name in options:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            value = context.params[name]
+            option = f"--{name.replace('_', '-')}"
+            raise ArgumentError(option, value, f"no {option} {where}", "It would be ignored.")
 
 
 def progress_bar(seconds: float | None = None) -> Progress:

@@ -38,7 +38,9 @@ def train(
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, if it has one.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's files and begin anew.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the run's files, and no others, and begin anew.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")] = False,
     diagnose: Annotated[
         int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
@@ -100,7 +102,7 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
     if rows:
         table = Table()
         for heading in ("", "epoch", "train loss", "train accuracy", "test loss", "test accuracy"):
-            table.add_column(heading, justify="right" if heading else "left")
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for label, row in (("best", max(rows, key=lambda row: row["test_accuracy"])), ("last", rows[-1])):
             table.add_row(
                 label,
@@ -125,7 +127,7 @@ def _list_recipes() -> None:
 
     table = Table()
     for heading in ("recipe", "data", "model", "epochs", "batch", "optimizer"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for name in RECIPES:
         made = load_recipe(name)
         table.add_row(name, made.data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")

@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 
 from tpsolve.archive import read_kind
-from tpsolve.cli.terminal import notes, output
+from tpsolve.cli.terminal import notes, output, refuse_given
 from tpsolve.errors import ArgumentError
 
 
 def verify(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
     result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
     largest: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
@@ -20,6 +21,8 @@ def verify(
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
+    Of a network: its separability and errors; its bound only where contradictory labels alone give it.
+
     Of a proof: its weights, circuits and clauses in exact arithmetic, and its bound by another engine than found it.
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
@@ -27,9 +30,11 @@ def verify(
     from tpsolve.search.proof import KIND
 
     if read_kind(file) == KIND:
+        refuse_given(context, ("largest",), "for a proof")
         holds = _verify_proof(file, result, engine or None, seconds)
     else:
-        holds = _verify_result(file, result, largest)
+        refuse_given(context, ("engine", "seconds"), "for a result, only for a proof")
+        holds = _verify_result(context, file, result, largest)
     if not holds:
         notes.print("A claim is false.", highlight=False)
         raise typer.Exit(1)
@@ -46,7 +51,7 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
     read = read_table(data, proof.about["target"])
     table = Table()
     for heading in ("part", "holds", "what was found"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
     for finding in findings:
         word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
@@ -58,18 +63,20 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
     return all(finding.holds for finding in findings)
 
 
-def _verify_result(file: Path, result: Path, largest: int) -> bool:
-    from tpsolve.problems import load_problem
+def _verify_result(context: typer.Context, file: Path, result: Path, largest: int) -> bool:
+    from tpsolve.problems import NetworkProblem, load_problem
     from tpsolve.result import load_result
     from tpsolve.search.verify import verify_result
 
     problem = load_problem(file)
+    if isinstance(problem, NetworkProblem):
+        refuse_given(context, ("largest",), "for a network, whose targets are not enumerated")
     claimed, fingerprint = load_result(result)
     if fingerprint != problem.fingerprint:
         raise ArgumentError("RESULT", result, f"a result of {file}", "It was saved for another problem.")
     table = Table()
     for heading in ("sample", "objective", "bound", "status"):
-        table.add_column(heading, justify="left" if heading == "status" else "right")
+        table.add_column(heading, justify="left" if heading == "status" else "right", overflow="fold")
     checks = verify_result(problem, claimed, largest)
     for number, check in enumerate(checks):
         table.add_row(str(number), check.objective, check.bound, check.status)

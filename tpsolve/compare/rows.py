@@ -14,10 +14,11 @@ class RowLog:
     Args:
         path: need not exist yet; its folder must.
         fields: what every row holds.
+        outcome: what a row without an "error" holds besides.
     """
 
-    def __init__(self, path: Path, fields: tuple[str, ...] = ()):
-        self.path, self.fields = path, fields
+    def __init__(self, path: Path, fields: tuple[str, ...] = (), outcome: tuple[str, ...] = ()):
+        self.path, self.fields, self.outcome = path, fields, outcome
 
     def read(self) -> list[dict[str, Any]]:
         """All whole rows. A last line torn by a kill or a full disk is cut off the file.
@@ -38,10 +39,14 @@ class RowLog:
                 row = json.loads(line)
             except ValueError as error:
                 raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.") from error
-            if not isinstance(row, dict) or any(field not in row for field in self.fields):
+            if not isinstance(row, dict) or not self._is_whole(row):
                 raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.")
             rows.append(row)
         return rows
+
+    def _is_whole(self, row: dict[str, Any]) -> bool:
+        fields = self.fields if "error" in row else self.fields + self.outcome
+        return all(field in row for field in fields)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row through to the disk.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tpsolve.archive import write_whole
+from tpsolve.archive import delete_written, write_whole
 from tpsolve.compare.rows import RowLog
 from tpsolve.compare.suites import SUITES
 from tpsolve.errors import (
@@ -32,6 +32,12 @@ from tpsolve.spins import check_count, find_device
 from tpsolve.version import __version__
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
+ANOTHER = "Choose another --name, or --fresh to begin anew."
+SETTINGS = "comparison.json"
+FIELDS = ("instance", "solver", "seed", "budget", "fingerprint", "exact", "loss", "n_vars", "n_units", "start")
+"""What every row holds that is read again."""
+OUTCOME = ("objective", "bound", "flips", "seconds", "found_at", "proved_at", "trace")
+"""And one of a solve that ended without an error."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Comparison:
     @property
     def log(self) -> RowLog:
         """Its rows."""
-        return RowLog(self.folder / "rows.jsonl", ("instance", "solver", "seed"))
+        return RowLog(self.folder / "rows.jsonl", FIELDS, OUTCOME)
 
 
 @dataclass(frozen=True)
@@ -101,23 +107,34 @@ class Task:
 def run_comparison(
     comparison: Comparison,
     *,
+    fresh: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Solve what has no row yet, and return the rows of all finished tasks.
 
     Args:
+        fresh: delete the comparison that the folder holds, once this one can begin.
         progress: called with (rows finished, rows in all, what is solved now).
         stop: asked many times a second; True ends cleanly, dropping only the solve under way.
+        note: told of each solver named in `comparison.solvers` that does not take all instances.
 
     Raises:
-        FolderError: the folder can't be written, or holds another comparison.
+        NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
+        FolderError: the folder can't be written, or holds another comparison or rows of other problems.
         FileFormatError: its files are damaged.
     """
+    _check_folder(comparison, fresh)
+    saved = None if fresh else _saved_instances(comparison)
+    instances = _made_instances(comparison) if saved is None else saved
+    tasks = list({task.key: task for task in _tasks(comparison, instances, note)}.values())
+    if fresh:
+        delete_comparison(comparison.folder)
     _claim_folder(comparison)
-    instances = _instances(comparison)
-    finished = {_row_key(row): row for row in comparison.log.read()}
-    tasks = list({task.key: task for task in _tasks(comparison, instances)}.values())
+    if saved is None:
+        _save_instances(comparison, instances)
+    finished = _finished(comparison, tasks)
     done = [finished[task.key] for task in tasks if task.key in finished]
     waiting = [task for task in tasks if task.key not in finished]
     for task in waiting:
@@ -133,16 +150,45 @@ def run_comparison(
     return done
 
 
-def _tasks(comparison: Comparison, instances: list[Instance[Problem]]) -> Iterator[Task]:
+def delete_comparison(folder: Path) -> None:
+    """Delete what `run_comparison` and `write_report` have written into `folder`, if it is there, and no other files.
+
+    Raises:
+        FolderError: it is not the folder of a comparison, or a file can't be deleted.
+    """
+    _check_deletable(folder)
+    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "wins") for kind in ("png", "svg")]
+    instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
+    # What marks the folder comes last: a deletion that was cut short can be asked for again.
+    delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
+
+
+def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> Iterator[Task]:
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
+    solvers = {text: find_solver(text) for text in chosen}
+    refusals = {text: _refusals(solver, instances) for text, solver in solvers.items()}
+    for text in comparison.solvers:
+        refused = refusals[text]
+        if len(refused) == len(instances):
+            raise next(iter(refused.values()))
+        if refused:
+            note(f"{text}: left out on {', '.join(refused)}. {next(iter(refused.values()))}")
     for instance, text in itertools.product(instances, chosen):
-        solver = find_solver(text)
+        if instance.name not in refusals[text]:
+            solver = solvers[text]
+            for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
+                yield Task(instance, solver, seed)
+
+
+def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, ArgumentError]:
+    """Why the solver does not take an instance, by the names of those."""
+    found: dict[str, ArgumentError] = {}
+    for instance in instances:
         try:
             solver.check(instance.problem)
-        except (NotAcceptedError, TooLargeError):
-            continue
-        for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
-            yield Task(instance, solver, seed)
+        except (NotAcceptedError, TooLargeError) as error:
+            found[instance.name] = error
+    return found
 
 
 def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) -> dict[str, Any]:
@@ -207,8 +253,19 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _row_key(row: dict[str, Any]) -> tuple[str, str, int]:
-    return row["instance"], row["solver"], row["seed"]
+def _finished(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The rows of those tasks that have one, each of the task's own problem and budget."""
+    known = {(row["instance"], row["solver"], row["seed"]): row for row in comparison.log.read()}
+    found = {task.key: (task, known[task.key]) for task in tasks if task.key in known}
+    budget = asdict(comparison.budget)
+    for task, row in found.values():
+        if row["fingerprint"] != task.instance.problem.fingerprint or row["budget"] != budget:
+            what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
+            raise FolderError(
+                f"{comparison.folder}: holds a row of {solver_text(task.solver)} on {task.instance.name} "
+                f"for another {what} than this comparison. {ANOTHER}"
+            )
+    return {key: row for key, (_, row) in found.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -226,38 +283,64 @@ def _device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
 
 
+def _check_deletable(folder: Path) -> None:
+    if folder.exists() and not (folder / SETTINGS).exists():
+        raise FolderError(
+            f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
+        )
+
+
+def _check_folder(comparison: Comparison, fresh: bool) -> None:
+    """Hold, before any work, that the folder can be made, and that it keeps one comparison: equal instances, budget."""
+    folder = comparison.folder
+    if fresh:
+        _check_deletable(folder)
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise FolderError(f"{folder}: can't be made ({above} is a file). Choose another --runs.")
+    if not fresh and (folder / SETTINGS).exists():
+        settings, known = _settings(comparison), _read_json(folder / SETTINGS, dict)
+        changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
+        if changed:
+            raise FolderError(f"{folder}: holds a comparison with {', '.join(changed)}. {ANOTHER}")
+
+
 def _claim_folder(comparison: Comparison) -> None:
-    """Make the folder, and hold that it keeps one comparison: equal instances and budget."""
-    settings = {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
-    path = comparison.folder / "comparison.json"
     try:
         comparison.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{comparison.folder}: can't be made ({error.strerror}). Choose another --runs.") from error
-    if not path.exists():
-        write_whole(path, lambda stream: stream.write(json.dumps(settings, indent=2).encode()))
-        return
-    known = _read_json(path, dict)
-    changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
-    if changed:
-        raise FolderError(
-            f"{comparison.folder}: holds a comparison with {', '.join(changed)}. "
-            "Choose another --name, or --fresh to begin anew."
-        )
+    settings = json.dumps(_settings(comparison), indent=2).encode()
+    write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def _instances(comparison: Comparison) -> list[Instance[Problem]]:
-    """The suite's instances, made once and then read from the run's folder, so that a resumed run has the same."""
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    """What all rows of a folder share."""
+    return {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+
+
+def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
+    device = find_device(comparison.device)
+    made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
+    return [Instance(instance.name, instance.problem.to(device)) for instance in made]
+
+
+def _save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> None:
+    """Once, so that a resumed run has the same."""
     folder = comparison.folder / "instances"
-    index = folder / "index.json"
-    if not index.exists():
-        folder.mkdir(exist_ok=True)
-        made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
-        for number, instance in enumerate(made):
-            instance.problem.save(folder / f"{number:02d}.npz")
-        names = json.dumps([instance.name for instance in made], indent=2).encode()
-        write_whole(index, lambda stream: stream.write(names))
-    names = _read_json(index, list)
+    folder.mkdir(exist_ok=True)
+    for number, instance in enumerate(instances):
+        instance.problem.save(folder / f"{number:02d}.npz")
+    names = json.dumps([instance.name for instance in instances], indent=2).encode()
+    write_whole(folder / "index.json", lambda stream: stream.write(names))
+
+
+def _saved_instances(comparison: Comparison) -> list[Instance[Problem]] | None:
+    """Those in the run's folder; None: there are none yet."""
+    folder = comparison.folder / "instances"
+    if not (folder / "index.json").exists():
+        return None
+    names = _read_json(folder / "index.json", list)
     device = find_device(comparison.device)
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
 
@@ -266,7 +349,7 @@ def _read_json(path: Path, kind: type) -> Any:
     try:
         value = json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.") from error
+        raise FileFormatError(f"{path}: damaged. {ANOTHER}") from error
     if not isinstance(value, kind):
-        raise FileFormatError(f"{path}: damaged. Choose another --name, or --fresh to begin anew.")
+        raise FileFormatError(f"{path}: damaged. {ANOTHER}")
     return value

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from tpsolve.archive import delete_written
 from tpsolve.compare.rows import RowLog
 from tpsolve.errors import FolderError
 from tpsolve.nn import HardThreshold, TargetReport
@@ -24,6 +25,8 @@ from tpsolve.train.models.mlp import mlp
 
 WIDTHS = (64, 64)
 EPOCHS = 20
+CURVES = ("seconds", "loss", "train_accuracy", "test_accuracy")
+"""What a row holds of each epoch."""
 BATCH = 64
 RATE = 3e-3
 
@@ -95,7 +98,7 @@ def run_training(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose another --runs.") from error
-    log = RowLog(folder / "rows.jsonl", ("strategy", "settings", "seed", "epochs"))
+    log = RowLog(folder / "rows.jsonl", ("strategy", "settings", "seed", "epochs"), CURVES)
     finished = {_key(row): row for row in log.read()}
     wanted = [(name, seed) for seed in seeds for name in strategies]
     rows = []
@@ -112,6 +115,15 @@ def run_training(
         log.append(row)
         rows.append(row)
     return rows
+
+
+def delete_training(folder: Path) -> None:
+    """Delete what `run_training` and its picture have written into `folder`, and no other files.
+
+    Raises:
+        FolderError: a file can't be deleted.
+    """
+    delete_written(folder, ("rows.jsonl", "accuracy.png", "accuracy.svg"))
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -135,7 +147,7 @@ def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool])
     averaged = averaged_weights(model, strategy.average) if strategy.average else None
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=RATE if averaged else 0.0)
     generator = torch.Generator().manual_seed(seed)
-    curves: dict[str, Any] = {"seconds": [], "loss": [], "train_accuracy": [], "test_accuracy": [], "fallbacks": 0}
+    curves: dict[str, Any] = {**{name: [] for name in CURVES}, "fallbacks": 0}
     seconds = 0.0
 
     def count_fallbacks(report: TargetReport) -> None:

@@ -20,6 +20,9 @@ from tpsolve.result import Budget, Progress, is_closed
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True stops the search, which then returns what it has."""
 
+USUAL = {"LayerProblem": "cp-sat", "BlockProblem": "hill-climb", "NetworkProblem": "circuits"}
+"""A solver for each kind of problem, for messages of those that don't take it."""
+
 
 @dataclass(frozen=True)
 class Solver(ABC):
@@ -57,7 +60,9 @@ class Solver(ABC):
         """
         if not isinstance(problem, self.accepts):
             expected = " or ".join(kind.__name__ for kind in self.accepts)
-            raise NotAcceptedError("problem", type(problem).__name__, f"{expected} for {self.name}")
+            name = type(problem).__name__
+            mend = f"For a {name} take {USUAL[name]}." if name in USUAL else ""
+            raise NotAcceptedError("problem", name, f"{expected} for {self.name}", mend)
         if self.needs_start and problem.start is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
         if self.module is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.result import Budget
 from tpsolve.search.proof import Proof, clause_hash, data_hash
 from tpsolve.search.verify_bound import ENGINES, Formula, refutes
 
@@ -46,9 +47,11 @@ def verify_proof(
         seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
 
     Raises:
+        BudgetError: `seconds` is not positive and finite.
         UnknownNameError: no such engine.
         ArgumentError: the engine that found the proof, or none is left.
     """
+    Budget(seconds=seconds)
     engine = another_engine(proof.engine, engine)
     samples = np.asarray(X, dtype=np.float64)
     labels = list(y.tolist() if hasattr(y, "tolist") else y)

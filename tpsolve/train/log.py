@@ -14,7 +14,11 @@ from tpsolve.train.diagnostics import FIGURES, save_diagnostics
 from tpsolve.train.recipe import Recipe
 
 RECIPE = "recipe.toml"
+METRICS = "metrics.jsonl"
 DIAGNOSTICS = "diagnostics.jsonl"
+BOARD = "tensorboard"
+WRITTEN = (METRICS, DIAGNOSTICS, "curves.png", "diagnostics.png", f"{BOARD}/events.out.tfevents.*", RECIPE)
+"""All that a `Log` writes; the recipe marks the folder of a run."""
 DRAW_SECONDS = 10
 """Between two drawings of the pictures during a run."""
 
@@ -32,13 +36,13 @@ class Log:
     """
 
     def __init__(self, folder: Path, recipe: Recipe, position: Position, tensorboard: bool):
-        self._board = _board(folder / "tensorboard", len(position.rows)) if tensorboard else None
+        self._board = _board(folder / BOARD, len(position.rows)) if tensorboard else None
         make_folder(folder)
         self._drawn = time.monotonic()
         self._folder, self._rows, self._diagnostics = folder, list(position.rows), list(position.diagnostics)
         self._title = f"{recipe.model} on {recipe.data}, {recipe.activation}"
         write_whole(folder / RECIPE, lambda stream: stream.write(recipe.to_toml().encode()))
-        _write_rows(folder / "metrics.jsonl", self._rows)
+        _write_rows(folder / METRICS, self._rows)
         if self._diagnostics or (folder / DIAGNOSTICS).exists():
             _write_rows(folder / DIAGNOSTICS, self._diagnostics)
 
@@ -46,7 +50,7 @@ class Log:
         """Add the row of an epoch and those of its thresholds; the pictures are drawn anew if they are old."""
         self._rows.append(row)
         self._diagnostics += diagnostics
-        RowLog(self._folder / "metrics.jsonl").append(row)
+        RowLog(self._folder / METRICS).append(row)
         for one in diagnostics:
             RowLog(self._folder / DIAGNOSTICS).append(one)
         if time.monotonic() - self._drawn > DRAW_SECONDS:
@@ -71,6 +75,12 @@ class Log:
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_whole(path, lambda stream: stream.write(lines.encode()))
+
+
+def has_rows(folder: Path) -> bool:
+    """Whether `folder` holds rows of a run."""
+    path = folder / METRICS
+    return path.exists() and path.stat().st_size > 0
 
 
 def make_folder(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """A training run: a recipe carried out, with everything it leaves in its folder."""
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tpsolve.archive import delete_written
 from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
 from tpsolve.nn import TargetReport, target_backward
 from tpsolve.result import Budget
@@ -24,7 +24,7 @@ from tpsolve.train.data.load import load_data
 from tpsolve.train.diagnostics import check_diagnose, diagnostic_rows
 from tpsolve.train.ftprop_mb import ftprop_mb
 from tpsolve.train.launch import arithmetic, autocast, check_launch, prepare
-from tpsolve.train.log import RECIPE, Log, make_folder
+from tpsolve.train.log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.measure import counted, measured
 from tpsolve.train.models.build import build_model
 from tpsolve.train.optimizer import new_optimizer, width_schedule
@@ -78,15 +78,15 @@ def train(
 
     Args:
         data_root: folder with the files of the data set; digits need none.
-        resume: go on from the checkpoint in `folder`, or begin if there is none.
-        fresh: delete the run that `folder` holds and begin anew.
+        resume: go on from the checkpoint in `folder`, or begin if there is no run yet.
+        fresh: delete the files of the run that `folder` holds, and no others, and begin anew.
         diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
             `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit.
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
-        FolderError: `folder` holds a run already, and neither `resume` nor `fresh` is True; or `fresh` is, and it
-            holds something else.
+        FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
+            `resume` is, and it holds rows alone; or `fresh` is, and it is not the folder of a run.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
     """
     if not isinstance(recipe, Recipe):
@@ -97,8 +97,11 @@ def train(
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
         check_launch(recipe, place, processes.world)
         check_diagnose(diagnose, recipe)
-        if (folder / CHECKPOINT).exists() and not (resume or fresh):
+        saved = (folder / CHECKPOINT).exists()
+        if (saved or has_rows(folder)) and not (resume or fresh):
             raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
+        if resume and has_rows(folder) and not saved:
+            raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. Choose another name.")
         with arithmetic(recipe, place):
             run = _Run(recipe, folder, root, place, processes)
             run.try_search()
@@ -135,13 +138,13 @@ class _Run:
         target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
 
     def delete(self) -> None:
-        """Delete the run that the folder holds, in the first process, for which the others wait."""
+        """Delete the files of the run that the folder holds, in the first process, for which the others wait."""
         first = self.processes.rank == 0
         foreign = self.folder.exists() and not (self.folder / RECIPE).exists()
         if self.processes.any(first and foreign, self.device):
             raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
-        if first and self.folder.exists():
-            shutil.rmtree(self.folder)
+        if first:
+            delete_written(self.folder, (CHECKPOINT, *WRITTEN))
         self.processes.any(False, self.device)
 
     def to_its_end(

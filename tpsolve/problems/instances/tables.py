@@ -1,8 +1,6 @@
 """Named tables for small networks: points, labels, and nothing that ever changes under one name."""
 
-import csv
 import itertools
-import lzma
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.tables import read_rows
 
 VERSION = 1
 """Raised if a name ever stands for other numbers than before."""
@@ -102,6 +101,11 @@ def breast_cancer(components: int | None = None) -> Table:
     inputs, labels = _sklearn("breast_cancer")
     if components is None:
         return inputs, labels
+    if components > inputs.shape[1]:
+        most = inputs.shape[1]
+        raise ArgumentError(
+            "name", f"'breast-cancer-pc{components}'", f"at most {most} components, as of {most} features"
+        )
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
     axes = np.linalg.svd(scaled, full_matrices=False)[2][:components]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
@@ -169,11 +173,15 @@ def _read(name: str, data: str | os.PathLike[str] | None) -> Table:
     packed = plain.with_suffix(".csv.xz")
     if not re.fullmatch(r"\w+", name) or not (plain.exists() or packed.exists()):
         raise FolderError(f"data: there is no table {name!r} in {Path(folder) / 'tabular'}.")
-    with plain.open(newline="") if plain.exists() else lzma.open(packed, "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    features = [column for column in rows[0] if column not in ("target", "split")]
+    path = plain if plain.exists() else packed
+    header, rows, _ = read_rows(path)
+    if "target" not in header or len(header) == header.count("target") + header.count("split"):
+        raise FileFormatError(f"{path}: has the columns {', '.join(header)}, expected target and features.")
+    table = dict(zip(header, zip(*rows, strict=True), strict=True))
     try:
-        inputs = np.array([[float(row[column]) for column in features] for row in rows])
+        inputs = np.array(
+            [[float(value) for value in table[name]] for name in header if name not in ("target", "split")]
+        )
     except ValueError as error:
-        raise FileFormatError(f"{name}: not a table of numbers alone ({error}).") from error
-    return inputs, np.array([row["target"] for row in rows])
+        raise FileFormatError(f"{path}: not a table of numbers alone ({error}).") from error
+    return np.ascontiguousarray(inputs.T), np.array(table["target"])
