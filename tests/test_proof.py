@@ -88,6 +88,15 @@ def test_several_classes_and_layers_verify(y: list[int], widths: list[int]):
         assert verdict(proof, x, y, engine=engine)
 
 
+def test_points_without_weight_verify():
+    x, y, weight = np.arange(6.0)[:, None], ["a", "b", "c", "a", "b", "c"], [1, 1, 1, 1, 1, 0]
+    _, proof = prove(x, y, [1], weight)
+    # One cut of the line: the first a, then both b among b, c, a, b.
+    assert proof.objective == proof.bound == 2
+    for engine in ENGINES:
+        assert verdict(proof, x, y, weight=weight, engine=engine)
+
+
 def test_another_engine_than_found_it_checks_it(proof: Proof):
     assert "cadical195" in verify_proof(proof, X, Y)[-1].words
     other = dataclasses.replace(proof, engine="cadical195")
