@@ -18,7 +18,7 @@ from tpsolve.units.newton import Point, Problem, start_at
 LEAST_COST = 1e-3
 """Where the objective is smaller, certified gaps are relative to this part of what zero weights cost."""
 ROUNDED_TOLERANCE = 1e-4
-"""Certified gaps up to this have converged in float32 whatever the tolerance: the best rounded weights may have as much."""
+"""Certified gaps up to this have converged in float32 whatever the tolerance: rounded weights can have as much."""
 
 
 @dataclass(frozen=True)
