@@ -72,18 +72,19 @@ def exact(
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
             words = _inequality(weight, bias, read.features)
             output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
-    network = problem.network(result.targets, result.stats.get("weights"))
+    if save is not None:
+        # First: float64 may give no network for a picture.
+        Proof.of(problem, result, {"target": target}).save(save)
+        say(f"Saved: {save}")
     if len(read.features) == 2:
         from tpsolve.archive import write_whole
         from tpsolve.pictures import draw_network
 
         path = plot or Path(f"{file.stem}-exact.png")
+        network = problem.network(result.targets, result.stats.get("weights"))
         figure = draw_network(problem, network, read.features)
         write_whole(path, lambda stream: figure.savefig(stream, format=path.suffix[1:] or "png", dpi=150))
         say(f"Picture: {path}")
-    if save is not None:
-        Proof.of(problem, result, {"target": target}).save(save)
-        say(f"Saved: {save}")
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
 
