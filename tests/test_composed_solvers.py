@@ -51,6 +51,18 @@ def test_the_second_goes_on_where_the_first_ended():
     assert (problem.flip_delta(both.targets) >= -1e-9).all()
 
 
+def test_restarts_end_with_the_budget():
+    problem = make_problem(6, 12, 24, "hinge", (5,), started=True)
+    assert (problem.lower_bound() < solve(problem, "tabu", budget=Budget(steps=200)).objective - 0.1).any()
+    many = solve(problem, "restarts(hill-climb, 100000)", budget=Budget(seconds=0.1))
+    assert many.stats["seconds"] < 2
+    one = solve(problem, "hill-climb", budget=Budget(steps=1))
+    few = solve(problem, "restarts(hill-climb, 100000)", budget=Budget(steps=3))
+    assert few.stats["steps"] == 3
+    assert few.stats["seconds"] < 2
+    assert (few.objective <= one.objective).all(), "the first begins at the start"
+
+
 def test_portfolio_is_as_good_as_each_member():
     problem = make_problem(6, 20, 12, "hinge", (5,))
     members = [solve(problem, m, budget=Budget(steps=10)).objective for m in ("hill-climb", "sign-gradient")]

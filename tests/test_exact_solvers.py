@@ -2,10 +2,12 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
+from scipy.optimize import milp
 from zoo import (
     ALL_LOSSES,
     EXACT_SOLVERS,
@@ -21,7 +23,7 @@ from zoo import (
 
 from tpsolve import Budget, LayerProblem, Status, solve
 from tpsolve.errors import TooLargeError
-from tpsolve.search import Enumerate, Solver
+from tpsolve.search import Enumerate, Milp, Solver
 
 EXAMPLES = 66
 """Random problems of each loss; every exact solver takes all of them."""
@@ -105,6 +107,64 @@ def test_unit_weights_of_unlike_size_are_solved(kind: type[Solver]):
         weights = 1000.0 if loss == "cross-entropy" else [1e-3, 1.0, 1e3]
         problem = LayerProblem(base.weight, base.targets, base.bias, loss, weights)
         assert_optimal(problem, one_worker(kind), optima(problem))
+
+
+LARGE_NUMBERS = {
+    "squared": LayerProblem(
+        torch.tensor([[4509.1, -5852.0, 3970.25, -9876.65, -4729.0]], dtype=torch.float64), [1], loss="squared"
+    ),
+    "squared, a batch": LayerProblem([[-60.0, 820, -910, -860, -70]], [[0], [-1], [1]], loss="squared"),
+    "hinge": LayerProblem(
+        [[-1e6, -1e6, 1e6, 1e6, 1e6, -2e6], [1e6, 0, 1e6, 0, -2e6, 2e6], [-1e6, 0, 0, 2e6, -1e6, -2e6]], [1, -1, -1]
+    ),
+    "perceptron, weighted": LayerProblem([[-1.0, -1], [2, 1], [1, 2]], [1, 1, 1], None, "perceptron", 1e7),
+    "soft hinge, weighted": LayerProblem([[-1.0, -1], [2, 1], [1, 2]], [1, 1, 1], None, "soft-hinge", 1e6),
+}
+
+
+@each_exact
+@pytest.mark.parametrize("name", LARGE_NUMBERS)
+def test_large_numbers_cost_no_optimum(kind: type[Solver], name: str):
+    assert_optimal(LARGE_NUMBERS[name], one_worker(kind), optima(LARGE_NUMBERS[name]))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e4, 1e5])
+def test_squared_losses_of_large_weights_are_proved_by_milp(size: float):
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(8):
+        weight = size * torch.randn(3, 5, generator=generator, dtype=torch.float64)
+        targets = 2 * torch.randint(0, 2, (3,), generator=generator) - 1
+        problem = LayerProblem(weight, targets, loss="squared")
+        assert_optimal(problem, Milp(), optima(problem))
+
+
+def test_margins_of_1e12_are_no_proof_that_all_targets_are_excluded():
+    weight = [[-1127770357760.0, -434940968960.0, 2449831362560.0], [455080968192.0, 748665896960.0, 1020915744768.0]]
+    problem = LayerProblem(weight, [1, -1], loss="soft-hinge")
+    result = solve(problem, "milp", budget=BUDGET)
+    # t = (-1, -1, 1) gives both units what they want, by more than 1e11.
+    assert (result.objective.item(), result.bound.item(), result.status) == (0.0, 0.0, Status.OPTIMAL)
+
+
+def test_a_bound_of_highs_above_known_targets_is_dropped_with_a_note(monkeypatch: pytest.MonkeyPatch):
+    calls: list[float] = []
+
+    # HiGHS is made to err in the second of three samples.
+    def erring(*given: Any, **settings: Any) -> Any:
+        answer = milp(*given, **settings)
+        calls.append(answer.mip_dual_bound)
+        if len(calls) == 2:
+            answer.mip_dual_bound = 2 * answer.mip_dual_bound + 1e6
+        return answer
+
+    monkeypatch.setattr("scipy.optimize.milp", erring)
+    problem = make_problem(12, n=9, m=5, batch=(3,))
+    result = solve(problem, "milp", budget=BUDGET)
+    assert_valid(problem, result, optima(problem))
+    assert result.status == [Status.OPTIMAL, Status.FEASIBLE, Status.OPTIMAL]
+    assert result.bound[1] == problem.lower_bound()[1]
+    assert list(result.stats["notes"]) == [1]
+    assert result.stats["notes"][1].startswith("HiGHS is wrong here: it claims the bound ")
 
 
 @each_exact

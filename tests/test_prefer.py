@@ -82,7 +82,9 @@ def test_units_are_the_fewest_that_reach_the_optimum(data: st.DataObject):
     engine = data.draw(st.sampled_from(["glucose4", "cp-sat"]))
     result = solve(problem, Circuits(prefer="units", engine=engine, drawn=50), budget=QUICK)
     optimum = fewest_errors(problem)
-    fewest = next(h for h in (1, 2, 3) if fewest_errors(NetworkProblem(x, y, [h])) == optimum)
+    constant = int(problem.counts.sum() - problem.counts.sum(0).max())
+    errors = [constant, *(fewest_errors(NetworkProblem(x, y, [h])) for h in (1, 2, 3))]
+    fewest = errors.index(optimum)
     assert (result.stats["preferred"], result.stats["preference_proved"]) == (fewest, True)
     assert result.objective.item() == optimum
     if fewest < 3:
@@ -98,6 +100,19 @@ def test_preferences_with_several_classes_and_layers():
     assert (result.objective.item(), result.stats["preferred"], result.stats["preference_proved"]) == (0, 2, True)
     result = solve(NetworkProblem(x, [0, 1, 0, 0], [2, 2]), Circuits(prefer="margin"), budget=QUICK)
     assert (result.objective.item(), result.stats["preferred"], result.stats["preference_proved"]) == (0, 0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "errors"),
+    [([[2.0], [2], [-2]], [1, 0, 1], 1), ([[1.0], [1], [1], [1]], [2, 0, 2, 1], 2), ([[0.0], [1]], [1, 1], 0)],
+)
+def test_a_constant_answer_needs_no_unit(x: list[list[float]], y: list[int], errors: int):
+    problem = NetworkProblem(x, y, [2])
+    result = solve(problem, Circuits(prefer="units"), budget=QUICK)
+    assert (result.objective.item(), result.stats["preferred"], result.stats["preference_proved"]) == (errors, 0, True)
+    hidden, outputs = problem.columns(result.targets)
+    assert (hidden == -1).all()
+    assert (outputs == outputs[0]).all()
 
 
 def test_parity_s_margin():

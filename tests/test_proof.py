@@ -88,6 +88,40 @@ def test_several_classes_and_layers_verify(y: list[int], widths: list[int]):
         assert verdict(proof, x, y, engine=engine)
 
 
+def test_points_without_weight_verify():
+    x, y, weight = np.arange(6.0)[:, None], ["a", "b", "c", "a", "b", "c"], [1, 1, 1, 1, 1, 0]
+    _, proof = prove(x, y, [1], weight)
+    # One cut of the line: the first a, then both b among b, c, a, b.
+    assert proof.objective == proof.bound == 2
+    for engine in ENGINES:
+        assert verdict(proof, x, y, weight=weight, engine=engine)
+
+
+def test_a_proof_needs_no_sums_that_float64_holds():
+    # Points a few units of the last place apart: exact sums are above 0 where float64 rounds them to below.
+    ulp = 2.0**-52
+    x, y = 1 + ulp * np.array([[2, 3], [0, 3], [2, 1]]), [1, 0, 0]
+    problem = NetworkProblem(x, y, [1])
+    result = solve(problem, "circuits", budget=Budget(seconds=60))
+    result = dataclasses.replace(result, targets=problem.pack(-problem.wanted, problem.wanted))
+    with pytest.raises(
+        ArgumentError, match=r"margins so narrow that the oracle's weights give other targets in float64"
+    ):
+        problem.network(result.targets)
+    proof = Proof.of(problem, result)
+    for engine in ENGINES:
+        assert [finding.holds for finding in verify_proof(proof, x, y, engine=engine)] == [True] * 5
+
+
+def test_weights_that_float64_can_t_hold_make_no_proof():
+    ulp = 2.0**-52
+    problem = NetworkProblem(1 + ulp * np.array([[3, 2], [2, 0], [2, 1]]), ["u", "u", "v"], [1])
+    targets = problem.pack(torch.tensor([[-1.0], [-1.0], [1.0]]), problem.wanted)
+    assert problem.separable(targets[None]).item()
+    with pytest.raises(ArgumentError, match="unit 0 of layer 0, for which the oracle has no float64 weights"):
+        problem.weights(targets)
+
+
 def test_another_engine_than_found_it_checks_it(proof: Proof):
     assert "cadical195" in verify_proof(proof, X, Y)[-1].words
     other = dataclasses.replace(proof, engine="cadical195")

@@ -1,6 +1,7 @@
 """The pull of a layer problem, against its written-out sum; through it the searches know smoothed labels."""
 
 import itertools
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,19 @@ def test_a_qubo_of_a_pull_has_the_energy_of_the_objective():
     for row, (b, model) in itertools.product(EVERY[::7], enumerate(to_bqm(pulled))):
         energy = model.energy(dict(enumerate(row.tolist())))
         assert energy == pytest.approx(pulled.objective(row.expand(*BATCH, N))[b].item())
+
+
+def test_rounding_covers_a_pull_and_a_stay_that_cancel():
+    kappa, pull = 8151246745395.185, -815124674539.5184
+    # 0.1 kappa + pull is 7.0e-5 exactly, and 1.2e-4 in float64.
+    weight = torch.tensor([[10.0]], dtype=torch.float64)
+    problem = LayerProblem(weight, [-1], start=[1.0], stay=0.1, stay_weight=[kappa], pull=[pull])
+    p = Fraction(pull) + Fraction(0.1) * Fraction(kappa)
+    values = problem.objective(torch.tensor([[-1.0], [1.0]]))
+    exact = [Fraction(0) + max(p, Fraction(0)), Fraction(11) + max(-p, Fraction(0))]
+    error = max(abs(Fraction(value) - e) for value, e in zip(values.tolist(), exact, strict=True))
+    assert Fraction(1, 10**5) < error <= Fraction(problem.rounding().item())
+    assert problem.rounding().item() < 1e-3
+    for solver in ("enumerate", "cp-sat", "milp"):
+        assert Fraction(solve(problem, solver, budget=Budget(seconds=10)).bound.item()) <= min(exact)
+    assert problem.select(torch.tensor([0])).rounding() == problem.rounding()

@@ -125,6 +125,27 @@ def test_the_duality_gap_of_the_hinge_bounds_the_distance_to_the_optimum():
         assert bool((fit.objective - best <= fit.gap * fit.objective + 1e-9).all())
 
 
+@pytest.mark.parametrize(("offset", "converged"), [(0.0, True), (1e3, False), (1e5, False)])
+def test_the_gap_of_the_hinge_is_that_of_the_rounded_weights(offset: float, converged: bool):
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + offset
+    t = torch.where(x[:, :1] > offset, 1.0, -1.0)
+    fit, exact = Hinge().fit(x, t), Hinge(tolerance=1e-8).fit(x.double(), t.double())
+    value = costs(Hinge, x.double(), t.double(), fit.weight.double(), fit.bias.double(), 1e-4)
+    torch.testing.assert_close(fit.objective, value, rtol=1e-9, atol=0)
+    assert value.item() - exact.objective.item() <= 1.000001 * fit.gap.item() * value.item()
+    assert fit.converged.item() is converged
+    assert (fit.gap.item() <= 1e-4) is converged
+
+
+@pytest.mark.parametrize("kind", PENALISED)
+def test_inputs_of_zeros_without_a_bias_give_zero_weights(kind):
+    fit = kind(bias=False).fit(torch.zeros(2, 1), torch.ones(2, 1))
+    assert fit.weight.item() == fit.bias.item() == 0
+    torch.testing.assert_close(
+        fit.objective, costs(kind, torch.zeros(1, 1), torch.ones(1, 1), fit.weight, 0, 0).double()
+    )
+
+
 @pytest.mark.parametrize("kind", WEIGHTED)
 def test_whole_weights_count_as_repeated_samples(kind):
     x, t = example(rows=30)

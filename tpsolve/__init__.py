@@ -53,7 +53,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"tpsolve.{name}")
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"tpsolve.{module}"), name)
+            found = globals()[name] = getattr(importlib.import_module(f"tpsolve.{module}"), name)
+            return found
     raise AttributeError(f"module 'tpsolve' has no attribute {name!r}")
 
 

@@ -73,6 +73,7 @@ def exact(
             words = _inequality(weight, bias, read.features)
             output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
     if save is not None:
+        # First: float64 may give no network for a picture.
         Proof.of(problem, result, {"target": target}).save(save)
         say(f"Saved: {save}")
     if len(read.features) == 2:

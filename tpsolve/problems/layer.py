@@ -120,24 +120,25 @@ class LayerProblem(FlipProblem):
 
     def _energy(self, dtype: torch.dtype) -> LayerEnergy:
         loss, weight, bias = find_loss(self.loss), self.weight.to(dtype), self.bias.to(dtype)
-        stay = None
+        stay, parts = None, None
         if self.stay and self.start is not None:
             stay = self.stay * self.start.to(dtype).reshape(-1, self.n_vars)
             if self.stay_weight is not None:
                 stay = stay * self.stay_weight.to(dtype).reshape(-1, self.n_vars)
         if self.pull is not None:
             pull = self.pull.to(dtype).reshape(-1, self.n_vars)
+            parts = None if stay is None else stay.abs() + pull.abs()
             stay = pull if stay is None else stay + pull
         given = None if self.unit_weight is None else self.unit_weight.to(dtype)
         if isinstance(loss, ClassLoss):
             c = weight.new_ones(self.batch_shape) if given is None else given
-            return LayerEnergy(loss, weight, bias, self.targets.reshape(-1), c.reshape(-1, 1), stay)
+            return LayerEnergy(loss, weight, bias, self.targets.reshape(-1), c.reshape(-1, 1), stay, parts)
         s = self.targets.to(dtype).reshape(-1, self.n_units)
         c = torch.ones_like(s[:1]) if given is None else given.reshape(-1, self.n_units)
         # One row where it serves for all: the squared loss then shares one Gram matrix.
         c = c[:1] if bool((c == c[:1]).all()) else c
         c = c if bool((s != 0).all()) else c * (s != 0)
-        return LayerEnergy(loss, weight, bias, torch.where(s == 0, 1.0, s), c, stay)
+        return LayerEnergy(loss, weight, bias, torch.where(s == 0, 1.0, s), c, stay, parts)
 
     def objective(self, targets: Tensor) -> Tensor:
         """E, `(..., *batch)` float64, of `targets (..., *batch, n)` in {-1, +1}; computed in float64.

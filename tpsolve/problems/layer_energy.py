@@ -20,6 +20,7 @@ class LayerEnergy:
         unit_weight: c `(B, m)`, or `(1, m)` where all samples share it; with labels `(B, 1)`.
         stay: stay kappa a + r `(B, n)`, with r the pull, or None without either; the penalty is
             (|stay| - stay t) / 2, summed.
+        stay_parts: stay kappa + |r| `(B, n)`, whose rounding `stay` bears even where the two cancel; None without both.
     """
 
     loss: Loss | ClassLoss
@@ -28,6 +29,7 @@ class LayerEnergy:
     targets: Tensor
     unit_weight: Tensor
     stay: Tensor | None
+    stay_parts: Tensor | None = None
 
     @property
     def n_samples(self) -> int:
@@ -102,7 +104,10 @@ class LayerEnergy:
         if self.stay is not None:
             magnitude = magnitude + self.stay.abs().sum(1)
         terms = sum(self.weight.shape) + 8
-        return (4 * terms * 2.0**-53 * magnitude).expand(self.n_samples)
+        error = 4 * terms * 2.0**-53 * magnitude
+        if self.stay_parts is not None:
+            error = error + 2.0**-52 * self.stay_parts.sum(1)
+        return error.expand(self.n_samples)
 
     def blur(self) -> Tensor:
         """How far a float64 pre-activation may be from exact arithmetic, `(m,)`; 0 where the sum is exact.
@@ -125,4 +130,5 @@ class LayerEnergy:
             targets=self.targets[keep],
             unit_weight=self.unit_weight if shared else self.unit_weight[keep],
             stay=None if self.stay is None else self.stay[keep],
+            stay_parts=None if self.stay_parts is None else self.stay_parts[keep],
         )

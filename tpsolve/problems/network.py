@@ -171,8 +171,8 @@ class NetworkProblem(Problem):
                 default those of the oracle, which separate in exact arithmetic.
 
         Raises:
-            ArgumentError: a unit is not separable, float64 holds no weights that give its targets, or `weights`
-                give others.
+            ArgumentError: a unit is not separable, or the weights give other targets, since float64 rounds those of
+                the oracle or the sums that they make.
             ShapeError: `weights` of another number of layers or units.
         """
         from tpsolve.nn import HardThreshold
@@ -182,7 +182,12 @@ class NetworkProblem(Problem):
         if not torch.equal(self.from_weights(used), targets.reshape(self.n_vars).double()):
             if weights is not None:
                 raise ArgumentError("weights", "weights that give other targets", "weights that give `targets`")
-            raise ArgumentError("targets", "margins below the rounding of float64", "targets that float64 weights give")
+            raise ArgumentError(
+                "targets",
+                "margins so narrow that the oracle's weights give other targets in float64",
+                "targets with wider margins",
+                "Give weights of your own, if you have any.",
+            )
         modules: list[nn.Module] = []
         for weight, bias in used:
             units, features = weight.shape
@@ -190,6 +195,22 @@ class NetworkProblem(Problem):
             linear.load_state_dict({"weight": weight, "bias": bias})
             modules += [linear, HardThreshold()]
         return nn.Sequential(*modules)
+
+    def weights(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The oracle's `(weight (units, n), bias (units,))` float64 of each layer, which give `targets (n_vars,)`.
+
+        In exact arithmetic: where margins are narrow, float64 may round the sums that they make to other outputs.
+
+        Raises:
+            ArgumentError: a unit is not separable, or the oracle has no weights for it that float64 holds.
+        """
+        self._check_targets(targets)
+        found = self._separating(targets)
+        for number, certificate in enumerate(self.certificates(targets)):
+            for unit in certificate.rationals:
+                got = f"unit {unit} of layer {number}, for which the oracle has no float64 weights"
+                raise ArgumentError("targets", got, "targets with wider margins")
+        return found
 
     def _separating(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
         layers = []

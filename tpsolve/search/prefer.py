@@ -71,13 +71,13 @@ def fewest_units(search: CircuitSearch, master: Master, steps: int | None) -> Pr
     """
     hidden, gates = search.formula.hidden[0], search.formula.gates[0]
     targets = search.report.targets[0]
-    for unit in reversed(range(1, hidden.shape[1])):
+    for unit in reversed(range(hidden.shape[1])):
         master.add(_idle(hidden, gates, unit))
         model = search.separable_model(master, steps)
         if not isinstance(model, np.ndarray):
             return Preferred(targets, unit + 1, model is False)
         targets = search.targets_of(model)
-    return Preferred(targets, 1, True)
+    return Preferred(targets, 0, True)
 
 
 def _idle(hidden: np.ndarray, gates: np.ndarray, unit: int) -> Iterator[Clause]:

@@ -57,12 +57,12 @@ class Proof:
 
         Raises:
             NotAcceptedError: a result of another solver.
-            ArgumentError: float64 holds no weights that give the result's targets.
+            ArgumentError: the oracle has no weights for the result's targets that float64 holds.
         """
         if "circuits" not in result.stats:
             raise NotAcceptedError("result", f"a result of {result.stats.get('solver')}", "a result of circuits")
-        network = problem.network(result.targets, result.stats.get("weights"))
-        linear = [m for m in network if isinstance(m, torch.nn.Linear)]
+        # Checked in exact arithmetic, so that sums may be too close to 0 for float64.
+        weights = result.stats.get("weights") or problem.weights(result.targets)
         circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
         learned = (c for row in circuits.tolist() for c in formula.circuit(*_samples_and_signs(row)))
         labels = [problem.classes[k] for k in problem.index.tolist()]
@@ -73,7 +73,7 @@ class Proof:
             objective=Fraction(result.objective.item()),
             bound=Fraction(result.bound.item()),
             engine=result.stats["engine"],
-            weights=[(m.weight.detach().cpu(), m.bias.detach().cpu()) for m in linear],
+            weights=[(weight.cpu(), bias.cpu()) for weight, bias in weights],
             circuits=circuits,
             clauses=clause_hash(learned),
             about=about or {},

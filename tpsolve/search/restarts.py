@@ -17,7 +17,8 @@ class Restarts(Composite):
 
     The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a
     local solver runs them side by side, which is quicker. Random targets are the same for all samples,
-    so that no result depends on the batch. Steps are those of the solver.
+    so that no result depends on the batch. There are fewer runs where the budget ends, or has fewer steps than `k`.
+    Steps are those of the solver.
 
     Args:
         solver: a solver or its text.
@@ -39,9 +40,13 @@ class Restarts(Composite):
         return (as_solver("solver", self.solver),)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        for number in range(self.k):
+        # A run takes a step at least.
+        k = self.k if budget.steps is None else min(self.k, max(1, budget.steps))
+        for number in range(k):
+            if report.stopped:
+                return
             start = None
             if number:
                 drawn = random_spins((problem.n_vars,), generator, device=problem.device, dtype=problem.dtype)
                 start = drawn.repeat(*problem.batch_shape, 1)
-            report.run(self.solvers[0], generator, share=1 / (self.k - number), start=start)
+            report.run(self.solvers[0], generator, share=1 / (k - number), start=start)

@@ -108,6 +108,9 @@ def sample_model(energy: LayerEnergy, touch: Touch) -> SampleModel:
     c = energy.unit_weight[0].cpu().numpy()
     stay = np.zeros(weight.shape[1]) if energy.stay is None else energy.stay[0].cpu().numpy()
     model = SampleModel(n=weight.shape[1], spins=-0.5 * stay, constant=0.5 * float(np.abs(stay).sum()))
+    if energy.stay_parts is not None:
+        # `stay` is a rounded sum.
+        model.constant -= 2.0**-52 * float(energy.stay_parts.sum())
     if isinstance(energy.loss, ClassLoss):
         if c[0] > 0:
             # The one cost variable is paid for once: what it counts for moves to the factor.

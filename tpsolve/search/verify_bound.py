@@ -138,10 +138,12 @@ class Formula:
 
     def _charge(self, cost: dict[Any, int], row: list[int], classes: tuple[Any, ...]) -> None:
         ranked = sorted((label for label in cost if cost[label]), key=lambda label: -cost[label])
+        if not ranked:
+            return
         following = [*(cost[label] for label in ranked[1:]), 0]
         if len(row) == 1:
             # One of the two classes is always named.
-            if ranked and cost[ranked[0]] > following[0]:
+            if cost[ranked[0]] > following[0]:
                 output = row[0] if classes.index(ranked[0]) == 1 else -row[0]
                 self.costs.append((-output, cost[ranked[0]] - following[0]))
             return

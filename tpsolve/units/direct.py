@@ -36,6 +36,8 @@ def direction(
     own = curvature.new_zeros(len(counts), width)
     own[rows[:, 0], place] = curvature.T[rows[:, 0], rows[:, 1]]
     step = torch.zeros_like(gradient), torch.zeros_like(gradient_bias)
+    if not features + basis.bias:
+        return step
     at_once = max(1, WORKING_ELEMENTS // (2 * (width + features) * (features + 1)))
     for units in torch.arange(len(counts), device=rows.device).split(at_once):
         points = basis.inputs[samples[units]]

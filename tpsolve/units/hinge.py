@@ -12,7 +12,7 @@ from tpsolve.units.base import Meter
 from tpsolve.units.direct import is_direct
 from tpsolve.units.margin_loss import HINGE, MarginLoss, smooth_hinge
 from tpsolve.units.newton import Point, Problem, minimise, newton_direction
-from tpsolve.units.penalised import Penalised
+from tpsolve.units.penalised import LEAST_COST, Penalised
 
 # Wide enough that samples curve the smoothing at zero weights, where every margin is 0.
 _FIRST_WIDTH, _LAST_WIDTH, _NARROWER = 2.0, 1e-8, 0.3
@@ -26,8 +26,9 @@ class Hinge(Penalised):
     samples that curve the last one put its minimum.
 
     `gap` is the duality gap, relative to the objective or, where that is smaller, to a thousandth of what
-    zero weights cost: a proof that no weights are better by more. l2 must be positive: without it
-    the dual bound is vacuous. Source: Chapelle, "Training a support vector machine in the primal" (2007).
+    zero weights cost: a proof that no weights are better than those returned by more. float32 rounds these, so
+    there a gap of up to 1e-4 counts as converged. l2 must be positive: without it the dual bound is vacuous.
+    Source: Chapelle, "Training a support vector machine in the primal" (2007).
     """
 
     tolerance: float = 1e-6
@@ -35,6 +36,7 @@ class Hinge(Penalised):
     name: ClassVar[str] = "hinge"
     loss: ClassVar[MarginLoss] = HINGE
     needs_double: ClassVar[bool] = True
+    certified: ClassVar[bool] = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -98,5 +100,5 @@ def duality_gap(problem: Problem, loss: MarginLoss, point: Point) -> Tensor:
     pull = problem.basis.inputs.T @ (t * multipliers)
     bound = multipliers.sum(dim=0, dtype=torch.float64) - pull.double().square().sum(dim=0) / (2 * problem.l2)
     value = problem.objective(HINGE, point.weight, point.z)
-    gap = (value - bound.clamp(min=0)) / value.clamp(min=1e-3)
+    gap = (value - bound.clamp(min=0)) / value.clamp(min=LEAST_COST)
     return gap.nan_to_num(nan=math.inf).to(point.gap.dtype)

@@ -15,6 +15,11 @@ from tpsolve.units.data import Samples, measure, merge_duplicates
 from tpsolve.units.margin_loss import MarginLoss
 from tpsolve.units.newton import Point, Problem, start_at
 
+LEAST_COST = 1e-3
+"""Where the objective is smaller, certified gaps are relative to this part of what zero weights cost."""
+ROUNDED_TOLERANCE = 1e-4
+"""Certified gaps up to this have converged in float32 whatever the tolerance: rounded weights can have as much."""
+
 
 @dataclass(frozen=True)
 class Penalised(UnitLearner[UnitFit]):
@@ -44,6 +49,8 @@ class Penalised(UnitLearner[UnitFit]):
     """What it minimises the mean of."""
     needs_double: ClassVar[bool] = False
     """Whether float32 is too coarse for its tolerance; it then computes in float64 and returns float32."""
+    certified: ClassVar[bool] = False
+    """Whether `gap` bounds how much better other weights can be: then it is that of the weights as returned."""
 
     @abstractmethod
     def solve(self, problem: Problem, point: Point, meter: Meter) -> None:
@@ -51,7 +58,8 @@ class Penalised(UnitLearner[UnitFit]):
 
     def learn(self, task: Task) -> UnitFit:
         given, meter = task.samples, task.meter
-        samples = merge_duplicates(_cared_for(_in_double(given) if self.needs_double else given))
+        wide = _in_double(given) if self.needs_double and given.inputs.dtype != torch.float64 else given
+        samples = merge_duplicates(_cared_for(wide))
         basis = make_basis(samples.inputs, self.bias)
         l2, parts = self.l2 / basis.scale / basis.scale, []
         for units in samples.chunks(self.chunk):
@@ -59,12 +67,16 @@ class Penalised(UnitLearner[UnitFit]):
             point = start_at(problem, *((None, None) if task.start is None else basis.from_raw(task.start, units)))
             if not meter.stopped:
                 self.solve(problem, point, meter)
-            parts.append((*basis.to_raw(point.weight, point.bias), point.gap, point.converged, point.steps))
-        raw, bias, gap, converged, steps = (torch.cat(column) for column in zip(*parts, strict=True))
-        raw, bias, gap = (v.to(given.inputs.dtype) for v in (raw, bias, gap))
+            found = problem.objective(self.loss, point.weight, point.z)
+            parts.append((*basis.to_raw(point.weight, point.bias), point.gap, point.converged, point.steps, found))
+        raw, bias, gap, converged, steps, found = (torch.cat(column) for column in zip(*parts, strict=True))
+        raw, bias = raw.to(given.inputs.dtype), bias.to(given.inputs.dtype)
         errors, margin = measure(given, raw, bias)
-        value = objective(given, Units(raw, bias), self.loss, self.l2)
-        return UnitFit(raw, bias, errors, margin, value, gap, converged, steps, meter.seconds)
+        value = objective(wide, Units(raw.to(wide.inputs), bias.to(wide.inputs)), self.loss, self.l2)
+        if self.certified:
+            gap = (gap * found.clamp(min=LEAST_COST) + value - found) / value.clamp(min=LEAST_COST)
+            converged = gap <= max(self.tolerance, 0.0 if given is wide else ROUNDED_TOLERANCE)
+        return UnitFit(raw, bias, errors, margin, value, gap.to(given.inputs.dtype), converged, steps, meter.seconds)
 
 
 def objective(samples: Samples, units: Units, loss: MarginLoss, l2: float) -> Tensor:

@@ -24,6 +24,7 @@ class SaturatedHinge(Hinge):
 
     name: ClassVar[str] = "saturated-hinge"
     convex: ClassVar[bool] = False
+    certified: ClassVar[bool] = False
     loss: ClassVar[MarginLoss] = SATURATED_HINGE
 
     def solve(self, problem: Problem, point: Point, meter: Meter) -> None:

@@ -21,6 +21,7 @@ class SoftHinge(Hinge):
 
     name: ClassVar[str] = "soft-hinge"
     convex: ClassVar[bool] = False
+    certified: ClassVar[bool] = False
     loss: ClassVar[MarginLoss] = SOFT_HINGE
 
     def solve(self, problem: Problem, point: Point, meter: Meter) -> None:
