@@ -122,11 +122,13 @@ def test_picture_of_any_scale_is_drawn(call, tmp_path: Path, rows: str):
 
 
 def test_answer_whose_weights_no_float64_holds_is_told_without_its_picture(call, tmp_path: Path):
-    rows = "10000000000000000,5,a\n10000000000000002,5,b\n10000000000000004,5,a\n"
+    step = 2.0**-52
+    points = [(1 + 3 * step, 1 + 2 * step, "a"), (1 + 2 * step, 1.0, "a"), (1 + 2 * step, 1 + step, "b")]
+    rows = "".join(f"{x!r},{y!r},{label}\n" for x, y, label in points)
     (tmp_path / "t.csv").write_text(f"x,y,class\n{rows}")
-    done = call("exact t.csv --target class")
+    done = call("exact t.csv --target class --widths 2")
     assert done.exit_code == 0, done.output
-    assert "No picture: targets: got margins below the rounding of float64" in done.output
+    assert "No picture: targets: got margins so narrow" in done.output
 
 
 def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path):
