@@ -118,15 +118,15 @@ def _wide_answer(model: str) -> str:
         return f"{points:+.2f} (p = {p:.2g}) in *{name}*"
 
     pairs = [name for name in others if name in searched and name.replace("curvature, ", "") in runs]
-    gains = [_gain(runs[name], runs[name.replace("curvature, ", "")]) for name in pairs]
-    shown = any(points > 0 and p < 0.01 for points, p in gains)
+    points, p = _gain(runs[pairs[0]], runs[pairs[0].replace("curvature, ", "")])
+    shown = points > 0 and p < 0.01
     search, plain = ([name for name in others if (name in searched) is kind] for kind in (True, False))
     epochs = next(iter(runs[longest].values()))["epochs"]
     return (
         f"**Wide networks: {MODELS[model]}.** Points of test accuracy above the tuned surrogate gradient of as many "
         f"epochs, and above that of {epochs} epochs, with a search: {'; '.join(map(told, search[:2]))}. The best "
         f"without one: {'; '.join(map(told, plain[:2]))}. What the search adds to the same recipe without it: "
-        f"{'; '.join(map(added, pairs))}: {'a gain' if shown else 'no gain is shown'}."
+        f"{'; '.join(map(added, pairs))}: in the best of these {'a gain' if shown else 'no gain is shown'}."
     ) + _without_decay(runs)
 
 
