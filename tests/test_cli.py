@@ -529,6 +529,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --out missing/x.npz", ["missing/x.npz"]),
     ("instances random --out folder", ["folder"]),
     ("solve p.npz --save .", ["--save: got .,", "folder"]),
+    ("solve p.npz --save p.npz", ["--save: got p.npz", "overwritten"]),
     ("solve p.npz --save missing/r.npz", ["--save", "missing/r.npz"]),
     ("solve p.npz --save file/r.npz", ["--save", "file/r.npz"]),
     # solvers that refuse

@@ -151,6 +151,7 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --seconds 0", ArgumentError, "budget.seconds"),
         ("exact xor.csv --target class --engine chaff", UnknownNameError, "chaff"),
         ("exact xor.csv --target class --save none/p.npz", ArgumentError, "--save: got none/p.npz"),
+        ("exact xor.csv --target class --save ./xor.csv", ArgumentError, "another file than the one that is read"),
         ("exact xor.csv --target class --save .", ArgumentError, "--save: got ., expected the path of a file"),
         ("exact xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
         ("exact xor.csv --target class --plot .", ArgumentError, "--plot: got .,"),

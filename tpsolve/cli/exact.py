@@ -44,7 +44,7 @@ def exact(
     from tpsolve.tables import read_table
 
     budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
-    check_output("--save", save)
+    check_output("--save", save, file)
     read = read_table(file, target)
     check_plot(plot, len(read.features))
     problem = NetworkProblem(read.inputs, read.labels, layers)

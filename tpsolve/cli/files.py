@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def check_output(option: str, path: Path | None) -> None:
-    """Raise ArgumentError unless the file that `option` names can be written, or is None."""
+def check_output(option: str, path: Path | None, read: Path | None = None) -> None:
+    """Raise ArgumentError unless the file that `option` names can be written and is not `read`, or is None."""
     if path is None:
         return
+    if read is not None and path.resolve() == read.resolve():
+        raise ArgumentError(option, path, "another file than the one that is read", "It would be overwritten.")
     if path.is_dir():
         raise ArgumentError(option, path, "the path of a file", "It is a folder.")
     try:

@@ -31,7 +31,7 @@ def solve(
     if seconds is None and steps is None:
         seconds = 10.0
     budget, chosen = Budget(seconds=seconds, steps=steps), find_solver(solver)
-    check_output("--save", save)
+    check_output("--save", save, file)
     problem = load_problem(file).to(find_device(device))
     generator = torch.Generator().manual_seed(seed)
     with Interrupt() as interrupt, progress_bar(seconds) as bar:
