@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from tpsolve.archive import write_whole
-from tpsolve.compare.rows import RowLog
+from tpsolve._archive import write_whole
+from tpsolve._row_log import RowLog
 
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
 RULE = (

@@ -9,8 +9,8 @@ from benchmarks.record import save
 from tpsolve import Budget, solve
 from tpsolve.problems import make_instance
 from tpsolve.search import CpSat
-from tpsolve.search.cp_sat import IntegerModel
-from tpsolve.search.sample_model import first_touch, sample_model
+from tpsolve.search.exact._cp_sat import IntegerModel
+from tpsolve.search.exact._sample_model import first_touch, sample_model
 
 SIZES = ((64, 10, 21), (32, 32, 11), (64, 64, 9))
 """(n targets, m units above, problems)."""

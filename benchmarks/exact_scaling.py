@@ -28,9 +28,8 @@ from benchmarks.record import RESULTS
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
-from tpsolve.search import find_solver
-from tpsolve.search.proof import Proof, load_proof
-from tpsolve.search.verify_proof import another_engine, verify_proof
+from tpsolve.search import find_solver, load_proof, make_proof, verify_proof
+from tpsolve.search.proofs._check_proof import another_engine
 
 ROWS = RESULTS / "exact_scaling.jsonl"
 PROOFS = RESULTS / "proofs"
@@ -114,7 +113,7 @@ def measure(table: str, units: int, name: str, seconds: float) -> dict[str, Any]
         return {**row, "failure": str(error), "seconds": time.perf_counter() - started}
     if (table, units) in OPEN and result.optimal.all() and "circuits" in result.stats:
         PROOFS.mkdir(parents=True, exist_ok=True)
-        Proof.of(problem, result, {"table": table}).save(PROOFS / f"{table}-h{units}.npz")
+        make_proof(problem, result, {"table": table}).save(PROOFS / f"{table}-h{units}.npz")
     note = result.stats["notes"].get(0, "")
     row |= {"objective": result.objective.item(), "bound": result.bound.item(), "status": result.status.value}
     # A baseline is done when its box is, whatever that proves.

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from record import RESULTS
 
-from tpsolve.compare.rows import RowLog
+from tpsolve._row_log import RowLog
 from tpsolve.errors import NotFiniteError
 from tpsolve.nn import RULES
 from tpsolve.train import Recipe, load_recipe, train
-from tpsolve.train.recipe import parse_settings
+from tpsolve.train._recipe import parse_settings
 
 WITHOUT_RULE = ("relu", "saturated-relu")
 

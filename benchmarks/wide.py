@@ -25,13 +25,13 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.record import RESULTS
 from tpsolve import Budget
-from tpsolve.compare.rows import RowLog
+from tpsolve._row_log import RowLog
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
-from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
-from tpsolve.train.data.idx import load_fashion_mnist
-from tpsolve.train.models.convnet4 import convnet4
-from tpsolve.train.models.mlp import mlp
+from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
+from tpsolve.train.data._idx import load_fashion_mnist
+from tpsolve.train.models._convnet4 import convnet4
+from tpsolve.train.models._mlp import mlp
 
 TUNING = RowLog(RESULTS / "wide_tune.jsonl")
 LOGS = {"tune": TUNING, "run": RowLog(RESULTS / "wide.jsonl"), "time": RowLog(RESULTS / "wide_seconds.jsonl")}

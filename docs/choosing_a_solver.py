@@ -8,11 +8,11 @@ import re
 import sys
 from pathlib import Path
 
+from tpsolve._row_log import RowLog
 from tpsolve.compare import summarise
-from tpsolve.compare.report import COLUMNS, caption
-from tpsolve.compare.rows import RowLog
-from tpsolve.compare.summary import advice
-from tpsolve.search.auto import table
+from tpsolve.compare._report import COLUMNS, caption
+from tpsolve.compare._summary import advice
+from tpsolve.search.combined._auto import table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 

@@ -7,7 +7,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from tpsolve import SOLVERS
-from tpsolve.version import __version__
+from tpsolve._version import __version__
 
 project = "tpsolve"
 author = "the tpsolve developers"

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from tpsolve.compare import Comparison, summarise
-from tpsolve.compare.plots import gap_against_seconds
-from tpsolve.compare.report import as_table, caption
-from tpsolve.compare.summary import advice
+from tpsolve.compare._plots import gap_against_seconds
+from tpsolve.compare._report import as_table, caption
+from tpsolve.compare._summary import advice
 
 IMAGES = Path(__file__).parent / "images"
 

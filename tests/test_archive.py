@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.zoo import ALL_LOSSES, make_problem, zoo
 from torch import Tensor
-from zoo import ALL_LOSSES, make_problem, zoo
 
 from tpsolve import Budget, LayerProblem, Progress, Result, Status, load_problem, load_result, solve
-from tpsolve.archive import VERSION, write_archive, write_whole
+from tpsolve._archive import VERSION, write_archive, write_whole
 from tpsolve.errors import FileFormatError, FolderError, TpsolveError
 
 FIELDS = ("weight", "targets", "bias", "unit_weight", "start", "stay_weight")

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 import torch
+from support.zoo import UNIT_LOSSES, class_loss, unit_loss
 from torch import Tensor
-from zoo import UNIT_LOSSES, class_loss, unit_loss
 
 from tpsolve.errors import UnknownNameError
 from tpsolve.losses import LOSSES, ClassLoss, Loss, find_loss

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tpsolve import Budget, Progress, Result, Status
+from tpsolve._result import OPTIMALITY_TOLERANCE
 from tpsolve.errors import BudgetError, TpsolveError
-from tpsolve.result import OPTIMALITY_TOLERANCE
 
 INF = math.inf
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from zoo import ALL_LOSSES, Instance, Judge, as_fractions, class_loss, optima, unit_loss, zoo
+from support.zoo import ALL_LOSSES, Instance, Judge, as_fractions, class_loss, optima, unit_loss, zoo
 
 
 @pytest.mark.parametrize("instance", zoo(), ids=str)

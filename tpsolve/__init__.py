@@ -7,12 +7,12 @@ Optimization Problem", ICLR 2018.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tpsolve.version import __version__
+from tpsolve._version import __version__
 
 if TYPE_CHECKING:
     from tpsolve import errors, losses, nn, problems, search, spins, units
+    from tpsolve._result import Budget, Progress, Result, Status, load_result
     from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, load_problem
-    from tpsolve.result import Budget, Progress, Result, Status, load_result
     from tpsolve.search import SOLVERS, solve
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 _MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "units")
 _HOMES = {
     "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "load_problem"),
-    "result": ("Budget", "Progress", "Result", "Status", "load_result"),
+    "_result": ("Budget", "Progress", "Result", "Status", "load_result"),
     "search": ("SOLVERS", "solve"),
 }
 """The modules of the names that are theirs."""

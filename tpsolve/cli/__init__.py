@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
-from tpsolve.cli import compare, exact, instances, list_solvers, separate, solve, train, verify
-from tpsolve.cli.terminal import INTERRUPTED, notes, output
+from tpsolve._version import __version__
+from tpsolve.cli._compare import compare
+from tpsolve.cli._exact import exact
+from tpsolve.cli._instances import instances
+from tpsolve.cli._list_solvers import list_solvers
+from tpsolve.cli._separate import separate
+from tpsolve.cli._solve import solve
+from tpsolve.cli._terminal import INTERRUPTED, notes, output
+from tpsolve.cli._train import train
+from tpsolve.cli._verify import verify
 from tpsolve.errors import TpsolveError
-from tpsolve.version import __version__
 
 app = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
@@ -20,14 +27,14 @@ app = typer.Typer(
 )
 
 COMMANDS = {
-    "compare": compare.compare,
-    "list": list_solvers.list_solvers,
-    "solve": solve.solve,
-    "verify": verify.verify,
-    "exact": exact.exact,
-    "instances": instances.instances,
-    "separate": separate.separate,
-    "train": train.train,
+    "compare": compare,
+    "list": list_solvers,
+    "solve": solve,
+    "verify": verify,
+    "exact": exact,
+    "instances": instances,
+    "separate": separate,
+    "train": train,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -1,16 +1,19 @@
-"""Floor 4: hard-threshold modules for PyTorch models."""
+"""Target propagation through PyTorch models, and the thresholds that it needs."""
 
-from tpsolve.nn.check_nan import check_nan
-from tpsolve.nn.compact import compact
-from tpsolve.nn.convert import convert, find_thresholds
-from tpsolve.nn.diagnostics import Diagnosis, diagnose
-from tpsolve.nn.rules import RULES
-from tpsolve.nn.staircase import Staircase
-from tpsolve.nn.surrogate import Threshold
-from tpsolve.nn.target_backward import target_backward
-from tpsolve.nn.target_report import TargetReport
-from tpsolve.nn.threshold import HardThreshold
-from tpsolve.nn.width_schedule import WidthSchedule
+from tpsolve.nn._diagnosis import Diagnosis, diagnose
+from tpsolve.nn._target_backward import target_backward
+from tpsolve.nn._target_report import TargetReport
+from tpsolve.thresholds import (
+    RULES,
+    HardThreshold,
+    Staircase,
+    Threshold,
+    WidthSchedule,
+    check_nan,
+    compact,
+    convert,
+    find_thresholds,
+)
 
 __all__ = [
     "RULES",

@@ -1,14 +1,14 @@
 """Floor 2: target problems, the judges of every search; where they come from and are kept."""
 
-from tpsolve.problems.base import FlipProblem, Problem, State
-from tpsolve.problems.block import BlockProblem
-from tpsolve.problems.harvest import harvest
-from tpsolve.problems.harvest_blocks import harvest_blocks
+from tpsolve.problems._base import FlipProblem, Problem, State
+from tpsolve.problems._load_problem import load_problem
+from tpsolve.problems.block._block_problem import BlockProblem
+from tpsolve.problems.harvesting._harvest import harvest
+from tpsolve.problems.harvesting._harvest_blocks import harvest_blocks
 from tpsolve.problems.instances import GENERATORS, TABLES, Instance, make_instance, make_table
-from tpsolve.problems.layer import LayerProblem
-from tpsolve.problems.load import load_problem
-from tpsolve.problems.network import NetworkProblem
-from tpsolve.problems.qubo import from_bqm, to_bqm
+from tpsolve.problems.layer._layer_problem import LayerProblem
+from tpsolve.problems.layer._qubo import from_bqm, to_bqm
+from tpsolve.problems.network._network_problem import NetworkProblem
 
 __all__ = [
     "GENERATORS",

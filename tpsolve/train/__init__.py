@@ -1,11 +1,11 @@
 """Floor 5: training runs of hard-threshold networks: recipes, data, networks, checkpoints."""
 
-from tpsolve.train.averaging import averaged_weights, estimate_batch_norm
-from tpsolve.train.checkpoint import load_weights
-from tpsolve.train.ftprop_mb import ftprop_mb
-from tpsolve.train.models.build import build_model
-from tpsolve.train.recipe import RECIPES, Recipe, load_recipe
-from tpsolve.train.run import Moment, train
+from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
+from tpsolve.train._checkpoint import load_weights
+from tpsolve.train._ftprop_mb import ftprop_mb
+from tpsolve.train._recipe import RECIPES, Recipe, load_recipe
+from tpsolve.train._run import Moment, train
+from tpsolve.train.models._build import build_model
 
 __all__ = [
     "RECIPES",

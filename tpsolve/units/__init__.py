@@ -1,18 +1,24 @@
 """Per-unit learners, batched over units, and certificates of what can be learned."""
 
-from tpsolve.units.base import UnitFit, UnitLearner, Units
-from tpsolve.units.certificate import Certificate
-from tpsolve.units.circuits import Circuit, circuits
-from tpsolve.units.dichotomies import dichotomies, dichotomy_count
-from tpsolve.units.hinge import Hinge
-from tpsolve.units.least_squares import LeastSquares
-from tpsolve.units.logistic import Logistic
-from tpsolve.units.perceptron import Perceptron
-from tpsolve.units.registry import LEARNERS, find_learner
-from tpsolve.units.saturated_hinge import SaturatedHinge
-from tpsolve.units.separability import Separability
-from tpsolve.units.soft_hinge import SoftHinge
-from tpsolve.units.squared_hinge import SquaredHinge
+from typing import TYPE_CHECKING, Any
+
+from tpsolve.units._base import UnitFit, UnitLearner, Units
+from tpsolve.units._learner_registry import LEARNERS, find_learner
+from tpsolve.units.checking._certificate import Certificate
+from tpsolve.units.learners._hinge import Hinge
+from tpsolve.units.learners._least_squares import LeastSquares
+from tpsolve.units.learners._logistic import Logistic
+from tpsolve.units.learners._perceptron import Perceptron
+from tpsolve.units.learners._saturated_hinge import SaturatedHinge
+from tpsolve.units.learners._soft_hinge import SoftHinge
+from tpsolve.units.learners._squared_hinge import SquaredHinge
+from tpsolve.units.patterns._all_dichotomies import dichotomies, dichotomy_count
+from tpsolve.units.separability._conflicts import Circuit, circuits
+from tpsolve.units.separability._separability import Separability
+from tpsolve.units.separability._widest import widest_margin
+
+if TYPE_CHECKING:
+    from tpsolve.units._unit_classifier import UnitClassifier
 
 __all__ = [
     "LEARNERS",
@@ -26,6 +32,7 @@ __all__ = [
     "Separability",
     "SoftHinge",
     "SquaredHinge",
+    "UnitClassifier",
     "UnitFit",
     "UnitLearner",
     "Units",
@@ -33,4 +40,14 @@ __all__ = [
     "dichotomies",
     "dichotomy_count",
     "find_learner",
+    "widest_margin",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimator is loaded when it is asked for: scikit-learn takes a second."""
+    if name == "UnitClassifier":
+        from tpsolve.units._unit_classifier import UnitClassifier
+
+        return UnitClassifier
+    raise AttributeError(f"module 'tpsolve.units' has no attribute {name!r}")

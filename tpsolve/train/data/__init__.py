@@ -1,10 +1,10 @@
 """Data sets of the training runs: readers, and batches on the device. Nothing is ever downloaded."""
 
-from tpsolve.train.data.cifar10 import load_cifar10
-from tpsolve.train.data.digits import load_digits
-from tpsolve.train.data.folders import Folders
-from tpsolve.train.data.idx import load_fashion_mnist, load_mnist
-from tpsolve.train.data.images import Images
-from tpsolve.train.data.resident import Resident
+from tpsolve.train.data._cifar10 import load_cifar10
+from tpsolve.train.data._digits import load_digits
+from tpsolve.train.data._folders import Folders
+from tpsolve.train.data._idx import load_fashion_mnist, load_mnist
+from tpsolve.train.data._images import Images
+from tpsolve.train.data._resident import Resident
 
 __all__ = ["Folders", "Images", "Resident", "load_cifar10", "load_digits", "load_fashion_mnist", "load_mnist"]

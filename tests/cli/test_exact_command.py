@@ -1,0 +1,189 @@
+"""`tpsolve exact` and `tpsolve verify` of its proofs, as a user types them."""
+
+from pathlib import Path
+
+import pytest
+from support.network_oracle import random_table
+from typer.testing import CliRunner
+
+from tpsolve import cli
+from tpsolve.errors import (
+    ArgumentError,
+    BudgetError,
+    FileFormatError,
+    NotAcceptedError,
+    NotFiniteError,
+    TooLargeError,
+    TpsolveError,
+    UnknownNameError,
+)
+
+TABLE = "x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n"
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.output, "_width", 100)
+    (tmp_path / "xor.csv").write_text(TABLE)
+
+    def run(line: str):
+        return CliRunner().invoke(cli.app, line.split(), prog_name="tpsolve")
+
+    return run
+
+
+def test_fewest_units_are_told(call):
+    done = call("exact xor.csv --target class --widths 3 --prefer units")
+    assert done.exit_code == 0, done.output
+    assert "units: 2, none better" in done.output
+    assert isinstance(call("exact xor.csv --target class --prefer best").exception, UnknownNameError)
+
+
+def test_smallest_weights_are_told_as_inequalities(call, tmp_path: Path):
+    rows = ["x,long name,class", *(f"{a},{b},{'no' if a + 2 * b < 5 else 'yes'}" for a in range(3) for b in range(4))]
+    (tmp_path / "line.csv").write_text("\n".join(rows))
+    done = call("exact line.csv --target class --widths 1 --prefer weights")
+    assert done.exit_code == 0, done.output
+    assert "weights: 2, none better" in done.output
+    assert any(f"unit 1: +1 where {unit}" in done.output for unit in ("x + 2 long name >= 5", "-x - 2 long name >= -4"))
+    (tmp_path / "line.csv").write_text("\n".join([*rows, "0.5,1,no"]))
+    assert isinstance(call("exact line.csv --target class --prefer weights").exception, NotAcceptedError)
+
+
+def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):
+    done = call("exact xor.csv --target class --widths 2 --save proof.npz")
+    assert done.exit_code == 0, done.output
+    row = next(line for line in done.output.splitlines() if "optimal" in line)
+    assert row.replace("│", " ").split() == ["4", "4", "2", "2", "2", "0", "0", "optimal"]
+    assert (tmp_path / "xor-exact.png").stat().st_size > 5000
+    checked = call("verify proof.npz xor.csv")
+    assert checked.exit_code == 0, checked.output
+    assert checked.output.count("yes") == 5
+
+
+def test_one_unit_can_t_and_more_features_are_not_drawn(call, tmp_path: Path):
+    (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n1,0,1,b\n1,1,1,a\n")
+    done = call("exact wide.csv --target class --widths 1 --save p.npz")
+    assert " 1 " in done.output
+    assert "Picture" not in done.output
+    for engine in ("cadical195", "cp-sat"):
+        assert engine in call(f"verify p.npz wide.csv --engine {engine}").output
+
+
+def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
+    call("exact xor.csv --target class --widths 2 --save proof.npz")
+    (tmp_path / "other.csv").write_text(TABLE.replace("1,1,a", "1,1,b"))
+    done = call("verify proof.npz other.csv")
+    assert done.exit_code == 1
+    assert "not the data of the proof" in done.output
+
+
+def test_time_that_runs_out_prints_what_is_known_in_80_columns(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    x, y = random_table(2, 80)
+    lines = [f"{a},{b},{'p' if c > 0 else 'm'}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
+    (tmp_path / "r.csv").write_text("\n".join(["x,y,class", *lines]))
+    monkeypatch.setattr(cli.output, "_width", 80)
+    done = call("exact r.csv --target class --widths 5 --seconds 0.05 --save p.npz")
+    assert done.exit_code == 0
+    assert "│ feasible │" in done.output
+    assert call("verify p.npz r.csv").exit_code == 0
+
+
+def test_proof_is_saved_though_the_picture_can_t_be_written(call, tmp_path: Path):
+    # The name of the picture, which nobody asked for, has more than the 255 letters that a folder takes.
+    name = 247 * "x"
+    (tmp_path / f"{name}.csv").write_text(TABLE)
+    done = call(f"exact {name}.csv --target class --widths 2 --save proof.npz")
+    assert done.exit_code == 0, done.output
+    assert f"No picture: {name}-exact.png: can't be written (File name too long)" in done.output
+    assert call(f"verify proof.npz {name}.csv").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "0,0,a 1,1,a",
+        "1700000000000,0,a 1700000000001,1,b 1700000086400,2,a 1700000086401,0,b",
+        "10000000000000000,5,a 10000000000000002,5,a",
+        "1e-310,0,a 2e-310,1,b 3e-310,0,a",
+        "1e99,0,a -1e99,1,b 0,0.5,a",
+    ],
+)
+def test_picture_of_any_scale_is_drawn(call, tmp_path: Path, rows: str):
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,class", *rows.split()]))
+    for command, picture in (("exact", "t-exact.png"), ("separate", "t-separate.png")):
+        if command == "separate" and "b" not in rows:
+            continue
+        done = call(f"{command} t.csv --target class")
+        assert done.exit_code == 0, done.output
+        assert f"Picture: {picture}" in done.output
+        assert (tmp_path / picture).stat().st_size > 5000
+
+
+def test_answer_whose_weights_no_float64_holds_is_told_without_its_picture(call, tmp_path: Path):
+    step = 2.0**-52
+    points = [(1 + 3 * step, 1 + 2 * step, "a"), (1 + 2 * step, 1.0, "a"), (1 + 2 * step, 1 + step, "b")]
+    rows = "".join(f"{x!r},{y!r},{label}\n" for x, y, label in points)
+    (tmp_path / "t.csv").write_text(f"x,y,class\n{rows}")
+    done = call("exact t.csv --target class --widths 2")
+    assert done.exit_code == 0, done.output
+    assert "No picture: targets: got margins so narrow" in done.output
+
+
+def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path):
+    (tmp_path / "t.csv").write_text("x,y,class\n1e308,0,a\n-1e308,1,b\n0,0,a\n")
+    for command in ("exact", "separate"):
+        done = call(f"{command} t.csv --target class")
+        assert done.exit_code == 0, done.output
+        assert "No picture: x: got numbers up to 1e+308" in done.output
+    assert list(tmp_path.glob("*.png")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("exact xor.csv --target klass", UnknownNameError, "klass"),
+        ("exact none.csv --target class", FileFormatError, "none.csv"),
+        ("exact xor.csv --target class --widths 0", ArgumentError, "widths: got 0"),
+        ("exact xor.csv --target class --widths two", ArgumentError, "--widths: got 'two'"),
+        ("exact xor.csv --target class --widths 12", TooLargeError, "12 units.*ColumnSearch"),
+        ("exact xor.csv --target class --seconds 0", ArgumentError, "budget.seconds"),
+        ("exact xor.csv --target class --engine chaff", UnknownNameError, "chaff"),
+        ("exact xor.csv --target class --save none/p.npz", ArgumentError, "--save: got none/p.npz"),
+        ("exact xor.csv --target class --save ./xor.csv", ArgumentError, "another file than the one that is read"),
+        ("exact xor.csv --target class --save .", ArgumentError, "--save: got ., expected the path of a file"),
+        ("exact xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
+        ("exact xor.csv --target class --plot .", ArgumentError, "--plot: got .,"),
+        ("exact xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
+        ("separate xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
+        ("separate xor.csv --target class --plot p.pgf", ArgumentError, "--plot: got p.pgf"),
+        ("separate xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
+        ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
+        ("exact ids.csv --target class", TooLargeError, "100 classes"),
+        ("exact wide.csv --target class --plot p.png", ArgumentError, "--plot"),
+        ("verify xor.csv xor.csv", FileFormatError, "xor.csv"),
+        ("verify proof.npz none.csv", FileFormatError, "none.csv"),
+        *(
+            (f"verify proof.npz xor.csv --seconds {seconds}", BudgetError, f"budget.seconds: got {seconds}")
+            for seconds in ("nan", "-5.0", "0.0", "inf")
+        ),
+        ("verify proof.npz xor.csv --engine z3", UnknownNameError, "z3"),
+    ],
+)
+def test_what_the_user_can_mend_is_named_before_any_work(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, error: type[TpsolveError], words: str
+):
+    (tmp_path / "nan.csv").write_text(TABLE.replace("0,1,b", "0,nan,b"))
+    (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n")
+    (tmp_path / "ids.csv").write_text("x,class\n" + "\n".join(f"{k},{k}" for k in range(100)))
+    if "proof" in line:
+        call("exact xor.csv --target class --widths 2 --save proof.npz")
+    monkeypatch.setattr(
+        "tpsolve.search.network.circuits._circuits.Circuits.run", lambda *_: pytest.fail("refused before any work")
+    )
+    before = sorted(tmp_path.iterdir())
+    done = call(line)
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(error, match=words):
+        raise done.exception or AssertionError(done.output)

@@ -1,0 +1,133 @@
+"""What every registered solver of block problems promises, against brute force through the module itself."""
+
+import math
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from support.blocks import ARCHITECTURES, make_block, make_block_problem
+from support.zoo import flat, one_worker, status_of
+from torch import Tensor, nn
+
+from tpsolve import SOLVERS, BlockProblem, Budget, Progress, Result, Status, solve
+from tpsolve.search import LocalSolver, Solver
+from tpsolve.spins import random_spins
+
+BLOCK_SOLVERS = tuple(kind for kind in SOLVERS.values() if issubclass(BlockProblem, kind.accepts))
+SEED = 3
+SMALL = tuple(name for name, (shape, _) in ARCHITECTURES.items() if math.prod(shape) <= 12)
+"""Blocks whose optimum brute force finds."""
+
+each_solver = pytest.mark.parametrize("kind", BLOCK_SOLVERS, ids=lambda kind: kind.name)
+
+
+@cache
+def problem_of(name: str, dtype: torch.dtype = torch.float64) -> BlockProblem:
+    return make_block_problem(name, samples=4, dtype=dtype, seed=SEED)
+
+
+@cache
+def optimum(name: str) -> Tensor:
+    """The least cross-entropy over all targets, from the module itself."""
+    shape = ARCHITECTURES[name][0]
+    every = 2.0 * torch.cartesian_prod(*[torch.arange(2)] * math.prod(shape)).double() - 1
+    z = make_block(name, seed=SEED)(every.reshape(-1, *shape)).detach()
+    return (z.logsumexp(1)[:, None] - z[:, problem_of(name).targets]).amin(0)
+
+
+def assert_valid(problem: BlockProblem, result: Result, least: Tensor | None = None) -> None:
+    assert result.targets.shape == problem.start.shape
+    assert result.targets.dtype == problem.dtype
+    assert set(result.targets.flatten().tolist()) <= {-1.0, 1.0}
+    assert torch.equal(result.objective, problem.objective(result.targets))
+    assert (result.bound <= result.objective).all()
+    statuses = [status_of(v, b) for v, b in zip(result.objective.tolist(), result.bound.tolist(), strict=True)]
+    assert flat(result.status) == statuses
+    if least is not None:
+        assert (result.bound <= least + 1e-12).all(), "a bound never exceeds the optimum"
+        assert (result.objective >= least - 1e-9).all()
+
+
+@each_solver
+@pytest.mark.parametrize("name", SMALL)
+def test_result_is_valid(kind: type[Solver], name: str):
+    problem = problem_of(name)
+    result = solve(problem, one_worker(kind), budget=Budget(steps=300))
+    assert_valid(problem, result, optimum(name))
+    if kind.exact:
+        torch.testing.assert_close(result.objective, optimum(name))
+        assert result.status == [Status.OPTIMAL] * 4
+    if issubclass(kind, LocalSolver):
+        assert (result.objective <= problem.objective(problem.start) + 1e-12).all()
+
+
+@each_solver
+@pytest.mark.parametrize("name", ["pooling", "frozen-norm"])
+def test_float32_and_few_candidates(kind: type[Solver], name: str):
+    problem = make_block_problem(name, dtype=torch.float32, candidates=3, stay=0.125)
+    try:
+        kind().check(problem)
+    except ValueError:  # 32 targets are too many to enumerate
+        assert kind.exact
+        return
+    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=10)))
+
+
+@each_solver
+def test_equal_seeds_and_steps_give_equal_results(kind: type[Solver]):
+    runs = [
+        solve(
+            problem_of("layers"), one_worker(kind), budget=Budget(steps=20), generator=torch.Generator().manual_seed(5)
+        )
+        for _ in range(2)
+    ]
+    assert torch.equal(runs[0].targets, runs[1].targets)
+    assert torch.equal(runs[0].bound, runs[1].bound)
+
+
+@each_solver
+def test_callback_stops_the_search_and_budgets_are_kept(kind: type[Solver]):
+    heard: list[Progress] = []
+    problem = problem_of("convolution")
+    try:
+        kind().check(problem)
+    except ValueError:
+        assert kind.exact
+        return
+
+    def stop(progress: Progress) -> bool:
+        heard.append(progress)
+        return True
+
+    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(seconds=30), callback=stop))
+    assert 1 <= len(heard) <= 3
+    assert solve(problem, one_worker(kind), budget=Budget(steps=2)).stats["steps"] <= 2
+
+
+class Fragile(nn.Module):
+    """A linear layer that raises for marked samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, h: Tensor, mark: Tensor) -> Tensor:
+        if bool(mark.any()):
+            raise FloatingPointError("off")
+        return self.linear(h)
+
+
+@each_solver
+def test_failing_sample_is_unknown_and_the_others_are_searched(kind: type[Solver]):
+    torch.manual_seed(2)
+    block, start = Fragile().double(), random_spins((3, 5), torch.Generator().manual_seed(1), dtype=torch.float64)
+    marks: Any = torch.tensor([False, True, False])
+    problem = BlockProblem(block, [0, 1, 2], start, context=(marks,))
+    result = solve(problem, one_worker(kind), budget=Budget(steps=40))
+    assert [status is Status.UNKNOWN for status in result.status] == [False, True, False]
+    assert "off" in result.stats["notes"][1]
+    assert torch.isfinite(result.objective[[0, 2]]).all()
+    assert torch.equal(result.targets[1], start[1])
+    if kind.exact:
+        assert [result.status[0], result.status[2]] == [Status.OPTIMAL] * 2

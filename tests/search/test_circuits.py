@@ -1,0 +1,404 @@
+"""Circuits: proofs against brute force, known optima, symmetries, engines, limits."""
+
+import itertools
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.network_oracle import fewest_errors, output_functions, parity_table, random_table, separable_columns
+from torch import Tensor
+
+from tpsolve import Budget, NetworkProblem, Progress, Status, solve
+from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
+from tpsolve.search import Circuits
+from tpsolve.search.network.circuits import _circuits as circuits
+from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
+from tpsolve.search.network.circuits._formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.search.network.circuits._pool import CircuitPool
+from tpsolve.search.network.circuits._race import local_searches
+from tpsolve.units import Separability
+from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
+from tpsolve.units.checking._verification import CircuitChecker
+
+ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono", "cp-sat")
+QUICK = Budget(seconds=60)
+
+
+def seed(number: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+@st.composite
+def problems(draw: st.DrawFn, classes: int = 2, widths: list[list[int]] | None = None) -> NetworkProblem:
+    """Small grids with duplicates, points on lines, parallel features, contradictions and weights."""
+    count, p = draw(st.integers(2, 6)), draw(st.integers(1, 2))
+    X = draw(st.lists(st.lists(st.integers(0, 2), min_size=p, max_size=p), min_size=count, max_size=count))
+    if draw(st.booleans()):
+        X = [[*row, 2 * row[0] + 1] for row in X]
+    y = draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
+    weight = draw(st.none() | st.lists(st.sampled_from([0, 0.5, 1, 3]), min_size=count, max_size=count))
+    return NetworkProblem(X, y, draw(st.sampled_from(widths or [[1], [2], [3]])), weight)
+
+
+@settings(max_examples=25, deadline=None)
+@given(problems(), st.sampled_from(["glucose4", "cp-sat"]), st.integers(0, 40), st.integers(1, 2))
+def test_optimum_is_that_of_brute_force(problem: NetworkProblem, engine: str, drawn: int, workers: int):
+    result = solve(problem, Circuits(engine=engine, drawn=drawn, workers=workers), budget=QUICK)
+    assert result.status is Status.OPTIMAL
+    assert result.objective.item() == fewest_errors(problem)
+
+
+def class_errors(problem: NetworkProblem, codes: list[Any], functions: set[tuple[int, ...]]) -> float:
+    """The fewest errors of output units, one a class or one for two, over points with these codes."""
+    numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=len(codes[0])))}
+    places = [numbers[code] for code in codes]
+    columns = {tuple(f[k] for k in places) for f in functions}
+    chosen = itertools.product(columns, repeat=problem.layers[-1])
+    return min(problem.errors(torch.tensor(outputs).T).item() for outputs in chosen)
+
+
+@settings(max_examples=10, deadline=None)
+@given(problems(classes=3, widths=[[1], [2]]))
+def test_optimum_with_several_classes_is_that_of_brute_force(problem: NetworkProblem):
+    (units,) = problem.widths
+    columns = separable_columns(problem.inputs).long().tolist()
+    best = min(
+        class_errors(problem, list(zip(*chosen, strict=True)), output_functions(units))
+        for chosen in itertools.combinations_with_replacement(columns, units)
+    )
+    assert solve(problem, Circuits(), budget=QUICK).objective.item() == best
+
+
+@settings(max_examples=10, deadline=None)
+@given(problems(widths=[[2, 1], [2, 2]]))
+def test_optimum_with_two_hidden_layers_is_that_of_brute_force(problem: NetworkProblem):
+    functions, best = output_functions(2), float("inf")
+    numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=2))}
+    columns = separable_columns(problem.inputs).long().tolist()
+    for chosen in itertools.combinations_with_replacement(columns, 2):
+        places = [numbers[code] for code in zip(*chosen, strict=True)]
+        second = {tuple(f[k] for k in places) for f in functions}
+        for pair in itertools.combinations_with_replacement(second, problem.widths[1]):
+            best = min(best, class_errors(problem, list(zip(*pair, strict=True)), output_functions(problem.widths[1])))
+    result = solve(problem, Circuits(), budget=QUICK)
+    assert result.status is Status.OPTIMAL
+    assert result.objective.item() == best
+
+
+@pytest.mark.parametrize(
+    ("table", "units", "optimum"),
+    [
+        (parity_table(4), 3, 1),
+        (parity_table(4), 4, 0),
+        (random_table(2, 40), 2, 8),
+        (random_table(2, 40), 3, 5),
+        (random_table(4, 40), 2, 5),
+    ],
+)
+def test_known_optima(table: tuple[np.ndarray, np.ndarray], units: int, optimum: int):
+    problem = NetworkProblem(*table, [units])
+    result = solve(problem, Circuits(), budget=QUICK)
+    assert (result.objective.item(), result.bound.item()) == (optimum, optimum)
+    wrong = (problem.network(result.targets)(problem.inputs) != problem.wanted).sum()
+    assert wrong == optimum
+    assert result.stats["engine"] == "glucose4"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_proves_the_same(engine: str):
+    problem = NetworkProblem(*random_table(2, 20), [2])
+    result = solve(problem, Circuits(engine=engine, drawn=500), budget=QUICK)
+    assert (result.objective.item(), result.status) == (3, Status.OPTIMAL)
+
+
+SYMMETRIES: dict[str, Any] = {
+    "samples permuted": lambda x, y: (x[::-1].copy(), y[::-1].copy()),
+    "labels negated": lambda x, y: (x, -y),
+    "features permuted": lambda x, y: (x[:, ::-1].copy(), y),
+    "affine map": lambda x, y: (x @ np.array([[3, 1], [-1, 2]]) + 7, y),
+    "a copy of a feature": lambda x, y: (np.concatenate([x, x[:, :1]], axis=1), y),
+    "a constant feature": lambda x, y: (np.concatenate([x, np.ones_like(x[:, :1])], axis=1), y),
+    "every sample twice": lambda x, y: (np.concatenate([x, x]), np.concatenate([y, y])),
+}
+
+
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_optimum_survives_symmetries(name: str):
+    x, y = random_table(2, 24, seed=3)
+    x = np.round(100 * x)
+    before = solve(NetworkProblem(x, y, [2]), Circuits(), budget=QUICK)
+    moved_x, moved_y = SYMMETRIES[name](x, y)
+    after = solve(NetworkProblem(moved_x, moved_y, [2]), Circuits(), budget=QUICK)
+    assert before.status is after.status is Status.OPTIMAL
+    assert after.objective.item() == before.objective.item() * (2 if "twice" in name else 1)
+
+
+@pytest.mark.parametrize(("engine", "units", "steps"), [("glucose4", 3, 1500), ("cp-sat", 2, 60)])
+def test_equal_seeds_and_steps_give_equal_results(engine: str, units: int, steps: int):
+    problem = NetworkProblem(*random_table(2, 40), [units])
+    settings_ = Circuits(engine=engine, drawn=2000)
+    runs = [solve(problem, settings_, budget=Budget(steps=steps), generator=seed(4)) for _ in range(2)]
+    assert torch.equal(runs[0].targets, runs[1].targets)
+    assert torch.equal(runs[0].bound, runs[1].bound)
+    assert runs[0].stats["steps"] == runs[1].stats["steps"]
+    assert runs[0].bound.item() < runs[0].objective.item(), "cut short, so that the steps matter"
+
+
+def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (300, 20)).astype(float)
+    y = np.where(x @ rng.normal(size=20) + 0.5 * rng.normal(size=300) > 0, 1, -1)
+    with_one = np.concatenate([x, np.ones((300, 1))], axis=1)
+    fit = with_one @ np.linalg.lstsq(with_one, y, rcond=None)[0]
+    errors = int((np.where(fit >= 0, 1, -1) != y).sum())
+    assert 0 < errors < 100
+    problem = NetworkProblem(x, y, [2])
+    for solver in ("column-search", Circuits()):
+        result = solve(problem, solver, budget=Budget(steps=1), generator=seed())
+        assert result.objective.item() <= errors
+
+
+def test_local_searches_by_shape():
+    x, y = random_table(9, 12)
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ["column-search"]
+    assert local_searches(NetworkProblem(x, y, [2])) == ["column-search", "line-search"]
+    assert local_searches(NetworkProblem(x, y, [2, 2])) == ["line-search"]
+    assert local_searches(NetworkProblem(x[:, :8], np.arange(12) % 3, [2])) == []
+
+
+def test_bound_rises_from_the_start_and_is_heard():
+    heard: list[Progress] = []
+    problem = NetworkProblem(*random_table(2, 40), [4])
+
+    def listen(progress: Progress) -> bool:
+        heard.append(progress)
+        return progress.bound >= 2
+
+    solve(problem, Circuits(workers=1), budget=Budget(seconds=30), callback=listen)
+    assert 2 <= heard[-1].bound < heard[-1].objective
+
+
+def test_callback_stops_both_workers():
+    problem = NetworkProblem(*random_table(2, 80), [5])
+    result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.5)
+    assert result.stats["seconds"] < 30
+    assert result.status is Status.FEASIBLE
+
+
+def test_a_failure_in_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("from the second worker")
+
+    monkeypatch.setattr("tpsolve.search.network.columns._column_search.improve_columns", fail)
+    with pytest.raises(RuntimeError, match="from the second worker"):
+        solve(NetworkProblem(*random_table(2, 80), [4]), Circuits(workers=2), budget=Budget(seconds=30))
+
+
+def test_almost_no_budget_is_a_result():
+    problem = NetworkProblem(*random_table(2, 40), [3])
+    for budget in (Budget(seconds=1e-6), Budget(steps=1)):
+        result = solve(problem, Circuits(), budget=budget)
+        assert result.objective.item() <= problem.objective(problem.start).item()
+        assert result.bound.item() < result.objective.item()
+
+
+def test_all_optima_are_listed_up_to_symmetry():
+    # Three points on a line, the middle one different: one unit gets two of them right.
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1])
+    result = solve(problem, Circuits(solutions=50), budget=QUICK)
+    found: Tensor = result.stats["solutions"]
+    assert result.stats["all_solutions"]
+    assert (problem.objective(found) == 1).all()
+    names = {tuple(problem.columns(row)[-1][:, 0].tolist()) for row in found}
+    # Either side of the middle joins it, or all are called 0.
+    assert names == {(1, 1, -1), (-1, 1, 1), (-1, -1, -1)}
+    keys = [
+        frozenset([t := tuple(row.tolist()), tuple(-v for v in t)])
+        for c in found
+        for row in [problem.columns(c)[0][:, 0]]
+    ]
+    outputs = [tuple(problem.columns(row)[-1][:, 0].tolist()) for row in found]
+    assert len(set(zip(keys, outputs, strict=True))) == len(found)
+
+
+def test_fewer_optima_than_there_are():
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1])
+    result = solve(problem, Circuits(solutions=2), budget=QUICK)
+    assert len(result.stats["solutions"]) == 2
+    assert not result.stats["all_solutions"]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_it_can_t_take_is_refused():
+    x, y = random_table(2, 20)
+    budget = Budget(steps=1)
+    with pytest.raises(TooLargeError, match=r"9 units in hidden layer 1.*at most 8.*ColumnSearch"):
+        solve(NetworkProblem(x, y, [9]), Circuits(), budget=budget)
+    with pytest.raises(TooLargeError, match=r"7 units in hidden layer 1.*at most 6"):
+        solve(NetworkProblem(x, y, [7, 2]), Circuits(), budget=budget)
+    with pytest.raises(TooLargeError, match="clauses"):
+        solve(
+            NetworkProblem(np.random.default_rng(0).normal(size=(20_000, 2)), np.arange(20_000) % 2, [8]),
+            Circuits(),
+            budget=budget,
+        )
+    with pytest.raises(NotAcceptedError, match="Round the weights"):
+        solve(NetworkProblem(x, y, [2], weight=np.random.default_rng(0).random(20)), Circuits(), budget=budget)
+    with pytest.raises(TooLargeError, match=r"to count.*at most 1000.*engine=cp-sat"):
+        solve(NetworkProblem(x, y, [2], weight=np.arange(20) + 1000), Circuits(engine="glucose4"), budget=budget)
+    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"engine": "glucose"}, UnknownNameError),
+        ({"drawn": -1}, ArgumentError),
+        ({"cuts": 0}, ArgumentError),
+        ({"solutions": 0}, ArgumentError),
+        ({"workers": 0}, ArgumentError),
+        ({"local": -1.0}, ArgumentError),
+    ]
+    for settings_, error in wrong:
+        with pytest.raises(error):
+            Circuits(**settings_)
+
+
+def test_without_python_sat_cp_sat_does_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(circuits, "sat_installed", lambda: False)
+    problem = NetworkProblem(*parity_table(3), [2])
+    result = solve(problem, Circuits(), budget=QUICK)
+    assert (result.stats["engine"], result.status) == ("cp-sat", Status.OPTIMAL)
+    with pytest.raises(MissingLibraryError, match="pip install python-sat"):
+        solve(problem, Circuits(engine="glucose4"), budget=QUICK)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(30, 1), (30, 2), (25, 4), (20, 7)])
+@pytest.mark.parametrize("values", ["grid", "real"])
+def test_pool_holds_circuits_alone(shape: tuple[int, int], values: str):
+    rng = np.random.default_rng(1)
+    x = np.unique(rng.integers(0, 3, shape) if values == "grid" else 1e3 + 1e-3 * rng.normal(size=shape), axis=0)
+    pool = CircuitPool(torch.tensor(x, dtype=torch.float64), 200, seed())
+    checker = CircuitChecker(torch.tensor(x, dtype=torch.float64), True)
+    assert len(pool) >= min(20, math.comb(len(x), shape[1] + 2))
+    assert all(checker.is_circuit(*pool.circuit(row)) for row in range(len(pool)))
+    columns = rng.choice([-1, 1], (len(x), 3))
+    assert_forbids(pool, columns, pool.violated(columns, 5))
+    separated = np.where(x @ rng.normal(size=shape[1]) > 0, 1, -1)[:, None]
+    assert pool.violated(separated, 5) == []
+
+
+def assert_forbids(pool: CircuitPool, columns: np.ndarray, rows: list[int]) -> None:
+    """Each circuit has the signs of one of the columns, or their negation."""
+    for row in rows:
+        samples, signs = pool.circuit(row)
+        assert (abs((columns[samples] * np.array(signs)[:, None]).sum(axis=0)) == len(samples)).any()
+
+
+@pytest.mark.parametrize("shape", [(30, 1), (30, 2), (25, 4), (20, 7)])
+@pytest.mark.parametrize("values", ["grid", "real"])
+def test_empty_pool_finds_circuits_of_every_column(shape: tuple[int, int], values: str):
+    rng = np.random.default_rng(2)
+    x = np.unique(rng.integers(0, 3, shape) if values == "grid" else rng.normal(size=shape), axis=0)
+    pool = CircuitPool(torch.tensor(x, dtype=torch.float64), 0, seed())
+    checker = CircuitChecker(torch.tensor(x, dtype=torch.float64), True)
+    columns = rng.choice([-1, 1], (len(x), 3))
+    rows = pool.violated(columns, 50)
+    assert_forbids(pool, columns, rows)
+    certificate = Separability().fit(torch.tensor(x, dtype=torch.float64), torch.tensor(columns).double())
+    assert [bool(pool.violated(columns[:, [k]], 1)) for k in range(3)] == [
+        bool(len(certificate.circuit(k))) for k in range(3)
+    ]
+    assert all(checker.is_circuit(*pool.circuit(row)) for row in range(len(pool)))
+    # Other points take the place of one: many circuits of one certificate.
+    assert values == "grid" or len(rows) >= 20
+
+
+def test_null_vectors_are_proved_or_not_claimed():
+    x = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+    line = np.array([[0.0, 0], [1, 1], [2, 2], [0.3, 0.7]])
+    mu, proved = null_vectors(np.stack([x, line]))
+    assert proved.tolist() == [True, False]
+    assert np.sign(mu[0]).tolist() == [1, -1, -1, 1]
+    assert exact_circuit(line) == ([0, 1, 2], [1, -1, 1])
+    assert exact_circuit(np.array([[0.0, 0], [1, 0], [0, 1]])) is None
+
+
+@pytest.mark.parametrize("inputs", [2, 3, 4])
+def test_truth_tables_of_the_clauses_are_the_threshold_functions(inputs: int):
+    from pysat.solvers import Solver as Sat
+
+    formula = NetworkFormula(NetworkProblem([[0.0]], [0], [1]))
+    for kind, expected in (("threshold", {2: 14, 3: 104, 4: 1882}), ("monotone", {2: 5, 3: 10, 4: 27})):
+        formula.clauses, formula.count = [], 0
+        gate = formula.new(2**inputs)
+        getattr(formula, kind)(gate, inputs)
+        with Sat(bootstrap_with=formula.clauses) as sat:
+            # A variable in no clause is in no model: each enters here.
+            sat.append_formula([[int(v), -int(v)] for v in gate])
+            tables = {tuple(v > 0 for v in model if abs(v) in gate) for model in sat.enum_models() or ()}
+        assert len(tables) == expected[inputs]
+
+
+def test_asummable_pairs_have_equal_sums():
+    for (a, b), (c, d) in asummable(3):
+        assert sum((a >> j & 1) + (b >> j & 1) - (c >> j & 1) - (d >> j & 1) == 0 for j in range(3)) == 3
+        assert {a, b} != {c, d}
+    assert len(list(asummable(3))) == 3 * 2 + 6
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 12))
+@settings(max_examples=30, deadline=None)
+def test_totalizer_limits_the_sum(weights: list[int], limit: int):
+    from pysat.solvers import Solver as Sat
+
+    clauses, reached, _ = totalizer(len(weights), [(k + 1, w) for k, w in enumerate(weights)], limit)
+    above = [v for value, v in reached.items() if value > limit]
+    with Sat(bootstrap_with=clauses) as sat:
+        for bits in itertools.product((0, 1), repeat=len(weights)):
+            chosen = [k + 1 if bit else -k - 1 for k, bit in enumerate(bits)]
+            total = sum(w for w, bit in zip(weights, bits, strict=True) if bit)
+            assert sat.solve(assumptions=chosen + [-v for v in above]) == (total <= limit)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 30))
+@settings(max_examples=20, deadline=None)
+def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
+    # Variable 1, the negation of 2, and so on cost; of three neighbours one must be paid.
+    costs = [((-1) ** k * (k + 1), w) for k, w in enumerate(weights)]
+    literals = [literal for literal, _ in costs]
+    clauses = [literals[k : k + 3] for k in range(len(literals))]
+    values = itertools.product((0, 1), repeat=len(weights))
+    least = min(
+        sum(w for bit, w in zip(bits, weights, strict=True) if bit)
+        for bits in values
+        if all(any(bits[k : k + 3]) for k in range(len(bits)))
+    )
+    for most in (sum(weights), MOST_COUNTED + 1):  # counted by clauses, and by a linear constraint
+        master = CpSatMaster(len(weights), clauses, costs, most, 1)
+        for asked in (limit, 0, limit):
+            model = master.solve(min(asked, most), None, lambda: False)
+            assert isinstance(model, np.ndarray) == (asked >= least)
+            if isinstance(model, np.ndarray):
+                assert sum(w for literal, w in costs if model[abs(literal)] == (literal > 0)) <= asked
+
+
+def test_many_errors_to_count_are_left_to_cp_sat():
+    x, y = random_table(2, 20)
+    # 1,000 and 1,001 have no common measure but 1: thousands to count, and the order of sums stays.
+    light, heavy = np.arange(20) % 2 + 1, 1000 * (np.arange(20) % 2 + 1) + np.arange(20) % 2
+    results = [solve(NetworkProblem(x, y, [1], weight=weight), Circuits(), budget=QUICK) for weight in (light, heavy)]
+    assert [result.stats["engine"] for result in results] == ["glucose4", "cp-sat"]
+    assert [result.status for result in results] == [Status.OPTIMAL] * 2
+    assert results[1].objective.item() // 1000 == results[0].objective.item()
+
+
+def test_common_measure_of_weights():
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1], weight=[0.5, 1.25, 0])
+    assert common_measure(problem) == Fraction(1, 4)
+    assert common_measure(NetworkProblem([[0.0]], [0], [1], weight=[0])) == 1

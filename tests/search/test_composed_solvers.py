@@ -1,0 +1,131 @@
+"""Solvers made of others, rules that look at curvature and confidence, and the solver that chooses."""
+
+import pytest
+import torch
+from support.zoo import make_problem
+
+from tpsolve import Budget, LayerProblem, solve
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.problems import make_instance
+from tpsolve.search import Auto, Beam, MinimumDisturbance, Polish, SignGradient, Tabu, find_solver, solver_text
+from tpsolve.search.combined._auto import table
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "polish(sign-gradient, tabu:tenure=5)",
+        "polish(sign-gradient, tabu:tenure=5,patience=9)",
+        "restarts(polish(anneal:sweeps=3, tabu), 2)",
+        "portfolio(tabu, anneal, hill-climb:restarts=3)",
+        "warm-start(anneal, cp-sat:workers=1)",
+    ],
+)
+def test_text_of_a_composed_solver_reads_back(text: str):
+    solver = find_solver(text)
+    assert solver_text(solver) == text
+    assert find_solver(solver_text(solver)) == solver
+
+
+def test_parts_are_those_of_the_text():
+    assert find_solver("polish(sign-gradient, tabu:tenure=5,patience=9)") == Polish(
+        SignGradient(), Tabu(tenure=5, patience=9)
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["polish(tabu", "polish(tabu)", "polish(a)b)", "tabu(anneal)", "polish:then=tabu", "warm-start(tabu, tabu)"]
+)
+def test_texts_that_make_no_sense_are_refused(text: str):
+    with pytest.raises(ArgumentError):
+        find_solver(text)
+    with pytest.raises(UnknownNameError, match="Did you mean 'tabu'"):
+        find_solver("polish(tabo, anneal)")
+
+
+def test_the_second_goes_on_where_the_first_ended():
+    problem = make_problem(6, 20, 12, "hinge", (5,), weighted=True)
+    first = solve(problem, "sign-gradient", budget=Budget(steps=1)).objective
+    both = solve(problem, "polish(sign-gradient, hill-climb)", budget=Budget(steps=500))
+    assert (both.objective <= first).all()
+    assert (problem.flip_delta(both.targets) >= -1e-9).all()
+
+
+def test_restarts_end_with_the_budget():
+    problem = make_problem(6, 12, 24, "hinge", (5,), started=True)
+    assert (problem.lower_bound() < solve(problem, "tabu", budget=Budget(steps=200)).objective - 0.1).any()
+    many = solve(problem, "restarts(hill-climb, 100000)", budget=Budget(seconds=0.1))
+    assert many.stats["seconds"] < 2
+    one = solve(problem, "hill-climb", budget=Budget(steps=1))
+    few = solve(problem, "restarts(hill-climb, 100000)", budget=Budget(steps=3))
+    assert few.stats["steps"] == 3
+    assert few.stats["seconds"] < 2
+    assert (few.objective <= one.objective).all(), "the first begins at the start"
+
+
+def test_portfolio_is_as_good_as_each_member():
+    problem = make_problem(6, 20, 12, "hinge", (5,))
+    members = [solve(problem, m, budget=Budget(steps=10)).objective for m in ("hill-climb", "sign-gradient")]
+    best = solve(problem, "portfolio(sign-gradient, hill-climb)", budget=Budget(steps=20)).objective
+    assert (best <= torch.minimum(*members) + 1e-9).all()
+
+
+def test_predicted_change_is_exact_for_the_squared_loss():
+    problem = make_problem(6, 9, 7, "squared", (5,), weighted=True, stay=0.25)
+    assert problem.start is not None
+    assert torch.allclose(problem.predicted_change(), problem.flip_delta(problem.start), atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["soft-hinge", "logistic", "cross-entropy"])
+def test_predicted_change_matches_automatic_differentiation(loss: str):
+    problem = make_problem(6, 6, 5, loss, (1,), weighted=True)
+    assert problem.start is not None
+    energy, h = problem.energy64, problem.start.double()
+    hessian = torch.autograd.functional.hessian(lambda x: energy.total(energy.pre(x), x).sum(), h)
+    assert isinstance(hessian, torch.Tensor)
+    expected = -2 * h * problem.gradient().double() + 2 * hessian.reshape(6, 6).diagonal()
+    assert torch.allclose(problem.predicted_change().double(), expected, atol=1e-9)
+
+
+def test_minimum_disturbance_flips_the_least_confident_unit_that_helps():
+    # Either of the first two targets alone makes the unit above fire; the second is the less confident.
+    problem = LayerProblem([[1.0, 1.0, 0.1]], [[1]], start=[-1, -1, 1], stay_weight=[2.0, 1.0, 9.0])
+    found = solve(problem, MinimumDisturbance(), budget=Budget(steps=50))
+    assert found.targets.tolist() == [[-1, 1, 1]]
+
+
+def test_beam_flips_the_least_confident_alone():
+    confident = make_problem(5, 8, 6, "hinge", (4,))
+    confidence = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(i)) for i in range(4)]).double()
+    problem = LayerProblem(
+        confident.weight, confident.targets, confident.bias, start=confident.start, stay_weight=confidence
+    )
+    assert problem.start is not None
+    flipped = solve(problem, Beam(least_confident=3), budget=Budget(steps=50)).targets != problem.start
+    assert flipped.any()
+    assert not flipped[confidence >= 3].any()
+    every = solve(problem, Beam(least_confident=8), budget=Budget(steps=50)).targets
+    assert torch.equal(every, solve(problem, Beam(), budget=Budget(steps=50)).targets)
+    with pytest.raises(NotAcceptedError, match="stay_weight"):
+        solve(confident, Beam(least_confident=3), budget=Budget(steps=1))
+
+
+def test_beam_of_full_width_is_exhaustive():
+    problem = make_problem(3, 5, 6, "hinge", (4,), weighted=True)
+    exact = solve(problem, "enumerate", budget=Budget(seconds=10)).objective
+    found = solve(problem, Beam(width=32, children=5, patience=9), budget=Budget(steps=50)).objective
+    assert torch.allclose(found, exact)
+
+
+def test_auto_takes_what_the_table_says():
+    rows = table()["rows"]
+    assert rows
+    for row in rows:
+        find_solver(row["solver"])
+    for row in rows:
+        by_class = row["loss"] == "cross-entropy"
+        targets = torch.zeros(2, dtype=torch.int64) if by_class else torch.ones(2, row["m"])
+        problem = LayerProblem(torch.ones(row["m"], row["n"]), targets, loss=row["loss"])
+        assert Auto().choose(problem, Budget(seconds=2 * row["seconds"])) == row["solver"]
+    problem = make_instance("qubo", n=30, m=20, samples=4).problem
+    assert Auto().choose(problem, Budget(seconds=1)) in {row["solver"] for row in rows}

@@ -1,0 +1,276 @@
+"""The mixed-integer models of one sample: for every choice of targets they have a solution that costs no more than E.
+
+The solution is written down exactly (each unit pays its own loss, the switch of its margin is on) and put
+into every row, in rational arithmetic. So a line that is raised by a hair anywhere shows.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from support.zoo import ALL_LOSSES, UNIT_LOSSES, Judge, class_loss, exp, layer_problems, make_problem, unit_loss
+
+from tpsolve import LayerProblem
+from tpsolve.losses import ClassLoss
+from tpsolve.problems.layer._layer_energy import LayerEnergy
+from tpsolve.search.exact._cp_sat import IntegerModel
+from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, first_touch, sample_model
+
+HAIR, ROOM = Fraction(1, 10**40), Fraction(1, 10**30)
+"""How finely exponentials are rounded here, and the room that leaves for it: nothing beside a float's 1e-16."""
+
+
+def samples(problem: LayerProblem) -> list[LayerProblem]:
+    """Each sample as a problem of its own."""
+    return [problem.select(torch.tensor([b])) for b in range(problem.n_samples)]
+
+
+def energy_of(sample: LayerProblem) -> LayerEnergy:
+    return sample.energy64
+
+
+def touches(energy: LayerEnergy) -> Iterable[Touch]:
+    """The first touch, and one that has met the loss at three choices of targets."""
+    yield first_touch(energy)
+    touch = first_touch(energy)
+    n = energy.weight.shape[1]
+    for spins in (torch.ones(1, n), -torch.ones(1, n), 2.0 * (torch.arange(n)[None] % 2) - 1):
+        touch.add(energy, spins.double())
+    yield touch
+
+
+def every_targets(n: int) -> list[tuple[int, ...]]:
+    return list(itertools.product((-1, 1), repeat=n))
+
+
+def true_costs(sample: LayerProblem, spins: Sequence[int]) -> list[Fraction]:
+    """What the cost variables of a model are for: c phi of each paid unit; or theta and the probabilities."""
+    z = Judge(sample).pre(spins)
+    if sample.loss == "cross-entropy":
+        if sample.unit_weight is not None and not sample.unit_weight[0]:
+            return []
+        label = int(sample.targets[0])
+        theta = class_loss(z, label) + ROOM
+        return [theta, *(exp(v - z[label] - theta) + HAIR for v in z)]
+    s = [int(v) for v in sample.targets[0].tolist()]
+    c = [Fraction(v) for v in ([1.0] * len(s) if sample.unit_weight is None else sample.unit_weight[0].tolist())]
+    return [c[k] * unit_loss(sample.loss, z[k], s[k]) for k in range(len(s)) if s[k] and c[k]]
+
+
+def dot(numbers: Iterable[float], spins: Iterable[int]) -> Fraction:
+    return sum((Fraction(float(v)) * t for v, t in zip(numbers, spins, strict=True)), Fraction(0))
+
+
+def holds(row: Row, spins: Sequence[int], cost: Sequence[Fraction], slack: Fraction = Fraction(0)) -> bool:
+    left = dot(row.spins, spins) + sum((cost[v] * k for v, k in row.cost.items()), Fraction(0))
+    right = Fraction(float(row.right))
+    return left + slack > right if row.strict and not slack else left + slack >= right
+
+
+def rounding(row: Row) -> Fraction:
+    """How far the products of a row may be from exact arithmetic."""
+    return Fraction(2) ** -49 * (sum(Fraction(abs(float(v))) for v in row.spins) + abs(Fraction(float(row.right))))
+
+
+def settles(model: SampleModel, rows: list[list[bool]], always: list[bool]) -> bool:
+    """Whether all rows can hold: those without switch, and in each group those of one switch."""
+    return all(always) and all(any(all(rows[switch]) for switch in group) for group in model.choices)
+
+
+def assert_below(sample: LayerProblem, model: SampleModel, exact_numbers: bool) -> None:
+    """Assert that every choice of targets has a solution in `model` that costs no more than E."""
+    judge = Judge(sample)
+    for spins in every_targets(sample.n_vars):
+        cost = true_costs(sample, spins)
+        # A cost variable ends where the greatest of its lines does, a hair below the loss.
+        cost = [min(v, Fraction(float(most))) for v, most in zip(cost, model.most, strict=True)]
+        by_switch: list[list[bool]] = [[] for _ in range(model.n_switches)]
+        always = []
+        for row in model.rows:
+            truth = holds(row, spins, cost, Fraction(0) if exact_numbers else rounding(row))
+            (always if row.switch is None else by_switch[row.switch]).append(truth)
+        assert settles(model, by_switch, always), f"targets {spins}: E itself is no solution"
+        paid = sum((cost[v] for v in model.objective), Fraction(0)) + dot(model.spins, spins)
+        total = Fraction(model.factor) * paid + Fraction(model.constant)
+        energy = judge.objective(0, spins)
+        assert total <= energy + Fraction(1, 10**14) * (1 + energy) + Fraction(model.factor) * ROOM
+
+
+def least_cost(model: SampleModel, spins: Sequence[int]) -> Fraction:
+    """The least that the units of a model pay at these targets, over all switch choices, one by one."""
+    least = [math.inf] * len(model.choices)
+    total = Fraction(0)
+    for v in model.objective:
+        rows = [row for row in model.rows if v in row.cost]
+        groups = [g for g, group in enumerate(model.choices) if any(row.switch in group for row in rows)]
+        options = model.choices[groups[0]] if groups else [None]
+        best = []
+        for switch in options:
+            ranged = [row for row in model.rows if not row.cost and row.switch == switch and switch is not None]
+            if all(holds(row, spins, []) for row in ranged):
+                need = [Fraction(float(r.right)) - dot(r.spins, spins) for r in rows if r.switch in (None, switch)]
+                best.append(max([Fraction(0), *need]))
+        assert best, "some switch can be on"
+        total += min(best)
+    assert len(least) == len(model.choices)
+    return total + dot(model.spins, spins)
+
+
+def integer_rows(built: Any) -> list[tuple[list[int], list[int], int, list[int]]]:
+    """(variables, coefficients, lower side, switches) of each linear row of a CP-SAT model."""
+    return [
+        (list(c.linear.vars), list(c.linear.coeffs), c.linear.domain[0], list(c.enforcement_literal))
+        for c in built.proto.constraints
+        if c.has_linear()
+    ]
+
+
+def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
+    """Assert that the integer model's optimum, turned into a bound, is no more than the least E; exactly."""
+    scaled = IntegerModel(model)
+    built, bits = scaled.build(torch.ones(sample.n_vars))
+    first_cost, first_switch = len(bits), len(bits) + len(model.most)
+    domains = [list(v.domain) for v in built.proto.variables]
+    rows = integer_rows(built)
+    judge = Judge(sample)
+    scale = Fraction(scaled.scale)
+    for spins in every_targets(sample.n_vars):
+        cost = [math.ceil(scale * v) for v in true_costs(sample, spins)]
+        cost = [min(v, high) for v, (_, high) in zip(cost, domains[first_cost:first_switch], strict=True)]
+        values = [int(t > 0) for t in spins] + cost
+        by_switch: list[list[bool]] = [[] for _ in range(model.n_switches)]
+        always = []
+        for variables, factors, lower, switches in rows:
+            left = sum(k * values[v] for v, k in zip(variables, factors, strict=True))
+            (by_switch[switches[0] - first_switch] if switches else always).append(left >= lower)
+        assert settles(model, by_switch, always), f"targets {spins}: E itself, rounded up, is no solution"
+        objective = built.proto.objective
+        value = sum(k * values[v] for v, k in zip(objective.vars, objective.coeffs, strict=True))
+        bound = scaled.bound(float(value + int(objective.offset)))
+        assert Fraction(bound) <= judge.objective(0, spins), f"targets {spins}: the bound is above E"
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
+    for seed in range(6):
+        problem = make_problem(seed, n=4, m=3, loss=loss, batch=(2,), weighted=True, stay=0.5, whole=True)
+        for sample in samples(problem):
+            for touch in touches(energy_of(sample)):
+                assert_below(sample, sample_model(energy_of(sample), touch), exact_numbers=True)
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
+    @settings(max_examples=25)
+    @given(layer_problems(loss, most_targets=4, most_units=4))
+    def check(problem: LayerProblem) -> None:
+        for sample in samples(problem):
+            for touch in touches(energy_of(sample)):
+                assert_below(sample, sample_model(energy_of(sample), touch), exact_numbers=False)
+
+    check()
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
+    @settings(max_examples=25)
+    @given(layer_problems(loss, most_targets=4, most_units=4))
+    def check(problem: LayerProblem) -> None:
+        for sample in samples(problem):
+            for touch in touches(energy_of(sample)):
+                assert_integers_below(sample, sample_model(energy_of(sample), touch))
+
+    check()
+
+
+@pytest.mark.parametrize("loss", UNIT_LOSSES)
+def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
+    for seed in range(4):
+        problem = make_problem(seed, n=3, m=3, loss=loss, weighted=True, stay=0.5, whole=True)
+        (sample,) = samples(problem)
+        energy, judge = energy_of(sample), Judge(sample)
+        touch = first_touch(energy)
+        for spins in every_targets(3):
+            touch.add(energy, torch.tensor([spins], dtype=torch.float64))
+        model = sample_model(energy, touch)
+        assert model.exact == (loss in ("perceptron", "hinge", "saturated-hinge", "zero-one"))
+        for spins in every_targets(3):
+            total = Fraction(model.factor) * least_cost(model, spins) + Fraction(model.constant)
+            assert abs(total - judge.objective(0, spins)) <= 1e-10
+
+
+@pytest.mark.parametrize("loss", ["perceptron", "hinge", "saturated-hinge", "zero-one"])
+def test_least_integer_cost_of_whole_numbers_is_e(loss: str):
+    # A unit weight of 3 must not cost the bound a whole unit of a coarse scale.
+    for seed in range(4):
+        (sample,) = samples(make_problem(seed, n=3, m=3, loss=loss, weighted=True, whole=True))
+        model = sample_model(energy_of(sample), first_touch(energy_of(sample)))
+        scaled, judge = IntegerModel(model), Judge(sample)
+        built, bits = scaled.build(torch.ones(3))
+        rows, first_switch = integer_rows(built), len(bits) + len(model.most)
+        for spins in every_targets(3):
+            values = [int(t > 0) for t in spins]
+            total = Fraction(0)
+            for v in range(len(model.most)):
+                needs: dict[int | None, int] = {}
+                for group in model.choices:
+                    for switch in group:
+                        ranges = [r for r in rows if r[3] == [first_switch + switch] and max(r[0], default=0) < 3]
+                        if all(sum(k * values[j] for j, k in zip(r[0], r[1], strict=True)) >= r[2] for r in ranges):
+                            needs.setdefault(switch, 0)
+                for variables, factors, lower, switches in rows:
+                    if 3 + v in variables:
+                        rest = sum(k * values[j] for j, k in zip(variables, factors, strict=True) if j < 3)
+                        switch = switches[0] - first_switch if switches else None
+                        if switch in needs or switch is None:
+                            needs[switch] = max(needs.get(switch, 0), lower - rest)
+                own = [
+                    g
+                    for g in model.choices
+                    if any(3 + v in r[0] and r[3] == [first_switch + s] for r in rows for s in g)
+                ]
+                always = needs.get(None, 0)
+                total += min(max(always, needs[s]) for s in own[0] if s in needs) if own else always
+            assert abs(total / Fraction(scaled.scale) - judge.objective(0, spins)) <= 1e-6
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_touching_twice_adds_nothing(loss: str):
+    energy = energy_of(make_problem(1, n=4, m=3, loss=loss, batch=(1,)))
+    touch, spins = first_touch(energy), torch.tensor([[1.0, -1.0, 1.0, 1.0]], dtype=torch.float64)
+    assert touch.add(energy, spins)
+    assert not touch.add(energy, spins)
+    assert touch.add(energy, -spins)
+    assert len(touch.points) == 3
+
+
+def test_cross_entropy_model_is_tight_where_it_was_touched():
+    # Every exponential's tangent is within 1/1024 of its slope, which costs a part in 2^21: well inside 1e-6.
+    from scipy.optimize import linprog
+
+    problem = make_problem(2, n=3, m=3, loss="cross-entropy", batch=(1,))
+    energy, judge = energy_of(problem), Judge(problem)
+    assert isinstance(energy.loss, ClassLoss)
+    for spins in every_targets(3):
+        touch = first_touch(energy)
+        targets = torch.tensor([spins], dtype=torch.float64)
+        touch.add(energy, targets)
+        model = sample_model(energy, touch)
+        left, right = [], []
+        for row in model.rows:
+            left.append([-float(row.cost.get(v, 0)) / max(row.cost.values()) for v in range(len(model.most))])
+            right.append((float(dot(row.spins, spins)) - row.right) / max(row.cost.values()))
+        # The row of probabilities has negative costs alone.
+        for i, row in enumerate(model.rows):
+            if max(row.cost.values()) <= 0:
+                left[i] = [-float(row.cost.get(v, 0)) for v in range(len(model.most))]
+                right[i] = float(dot(row.spins, spins)) - row.right
+        price = [1.0 if v in model.objective else 0.0 for v in range(len(model.most))]
+        least = linprog(price, A_ub=left, b_ub=right, bounds=[(0, float(m)) for m in model.most]).fun
+        energy_there = float(judge.objective(0, spins))
+        assert energy_there - 1e-6 <= least <= energy_there + 1e-9

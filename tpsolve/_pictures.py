@@ -1,0 +1,134 @@
+"""Pictures of what single units and small networks can tell apart, for samples in the plane."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.spatial import ConvexHull, QhullError
+from torch import Tensor, nn
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems import NetworkProblem
+from tpsolve.problems.network._labels import decode
+from tpsolve.units import Certificate
+from tpsolve.units.separability._class_rows import ClassRow
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LARGEST = 1e100
+"""The largest number of a picture: sums and products of larger ones may overflow."""
+
+
+def draw_separation(
+    inputs: Tensor, labels: Sequence[str], names: Sequence[str], rows: Sequence[ClassRow], certificate: Certificate
+) -> Figure:
+    """One panel a class: the line that tells it from the rest, or the circuit that forbids any line.
+
+    Args:
+        inputs: `(N, 2)`.
+        names: of the two features.
+        rows, certificate: of `class_rows(inputs, labels)`.
+
+    Raises:
+        ArgumentError: numbers beyond `LARGEST`.
+    """
+    x = inputs.double().numpy()
+    spans = tuple(_span(name, values) for name, values in zip(names, x.T, strict=True))
+    own_class = np.array(labels)
+    figure = Figure(figsize=(4.4 * len(rows), 4.2), layout="constrained")
+    for k, (axes, row) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(rows))), rows, strict=True)):
+        member = own_class == row.label
+        axes.scatter(*x[~member].T, s=22, color="#9aa5b1", label="the others", zorder=2)
+        axes.scatter(*x[member].T, s=26, color=COLOURS[k % len(COLOURS)], label=row.label, zorder=3)
+        axes.set_xlim(*spans[0])
+        axes.set_ylim(*spans[1])
+        if row.status > 0:
+            _draw_line(axes, certificate.weight[k].double().numpy(), float(certificate.bias[k]), spans)
+            axes.set_title(f"{row.label}: separable, margin {row.margin:.3g}")
+        elif row.status < 0:
+            circuit = list(row.circuit)
+            for side in (True, False):
+                _draw_hull(axes, x[[i for i in circuit if member[i] == side]])
+            axes.set_title(f"{row.label}: {len(circuit)} samples forbid it")
+        else:
+            axes.set_title(f"{row.label}: undecided")
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+        axes.legend(frameon=False, loc="best", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[str]) -> Figure:
+    """The plane of a network on two features: regions by class, lines of the first units, samples, rings on errors.
+
+    Args:
+        network: `problem.network(targets)`.
+        names: of the two features.
+
+    Raises:
+        ArgumentError: numbers beyond `LARGEST`.
+    """
+    x = problem.samples.double().cpu()
+    spans = tuple(_span(name, values) for name, values in zip(names, x.numpy().T, strict=True))
+    (left, right), (low, high) = spans
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    across, up = np.meshgrid(np.linspace(left, right, 400), np.linspace(low, high, 400))
+    with torch.no_grad():
+        plane = torch.from_numpy(np.stack([across.ravel(), up.ravel()], axis=1))
+        regions = decode(network(plane)).reshape(across.shape).numpy()
+        named = decode(network(x))
+    for k, label in enumerate(problem.classes):
+        colour = COLOURS[k % len(COLOURS)]
+        axes.contourf(across, up, (regions == k).astype(float), levels=[0.5, 1.5], colors=[colour], alpha=0.16)
+        axes.scatter(*x[problem.index == k].T, s=24, color=colour, label=str(label), zorder=3)
+    first = next(module for module in network.modules() if isinstance(module, nn.Linear))
+    for weight, bias in zip(first.weight.detach().numpy(), first.bias.detach().tolist(), strict=True):
+        _draw_line(axes, weight, bias, spans)
+    wrong = named != problem.index
+    if bool(wrong.any()):
+        rings = {"s": 110, "facecolors": "none", "edgecolors": "#1c2430", "linewidths": 1.3}
+        axes.scatter(*x[wrong].T, **rings, label="error", zorder=4)
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    errors = int(wrong.sum())
+    axes.set_title(f"{errors} {'error' if errors == 1 else 'errors'} on {len(x)} samples")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _span(name: str, values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > LARGEST:
+        raise ArgumentError(name, f"numbers up to {max(-low, high):.3g}", f"at most {LARGEST:g} to draw them")
+    room = 0.06 * (high - low) or max(1.0, 1e-6 * abs(high))
+    return low - room, high + room
+
+
+def _draw_line(axes: Axes, weight: np.ndarray, bias: float, spans: tuple[tuple[float, float], ...]) -> None:
+    """Where weight @ x + bias = 0 within the `spans` of the two axes; a line that passes by is left out."""
+    centre, size = np.mean(spans, axis=1), np.ptp(spans, axis=1)
+    # In the square of side 1 around the centre, so that neither units nor the length of the weights matter.
+    normal, offset = weight * size, bias + weight @ centre
+    length = np.hypot(*normal)
+    if abs(offset) >= length * np.sqrt(0.5):
+        return
+    normal, offset = normal / length, offset / length
+    ends = -offset * normal + np.outer([-1, 1], [-normal[1], normal[0]])
+    axes.plot(*(centre + ends * size).T, color="#1c2430", linewidth=1.4)
+
+
+def _draw_hull(axes: Axes, points: np.ndarray) -> None:
+    """Outline of one side of a circuit; the two sides meet."""
+    try:
+        points = points[ConvexHull(points).vertices]
+    except (QhullError, ValueError):
+        # Fewer than three points, or all on a line: drawn as they are.
+        points = points[np.lexsort(points.T)]
+    closed = np.vstack([points, points[:1]])
+    axes.plot(*closed.T, "-o", color="#D55E00", linewidth=2, markersize=9, markerfacecolor="none", zorder=4)

@@ -1,0 +1,164 @@
+"""What a search is allowed to spend, what it reports, and what it returns."""
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpsolve._archive import read_archive, write_archive
+from tpsolve.errors import BudgetError
+
+OPTIMALITY_TOLERANCE = 1e-6
+"""A gap of at most this times max(1, |objective|) counts as closed."""
+
+
+class Status(Enum):
+    """What is known of a sample; derived from its objective and bound, never asserted."""
+
+    UNKNOWN = "unknown"
+    """No targets were found, and none are ruled out."""
+    FEASIBLE = "feasible"
+    """Targets were found; better ones may exist."""
+    OPTIMAL = "optimal"
+    """The objective meets a proven lower bound, within `OPTIMALITY_TOLERANCE`."""
+    INFEASIBLE = "infeasible"
+    """It is proven that no targets satisfy the constraints."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most a search may spend; at least one of the two limits is set, the first reached ends it.
+
+    Args:
+        seconds: wall-clock time of the whole call, shared by the samples of a batch.
+        steps: steps of each sample; every solver's docstring says what one step is. Equal seeds
+            and a budget in steps give equal results on one device; seconds promise no such thing.
+
+    Raises:
+        BudgetError: no limit, or one that is not positive.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self):
+        if self.seconds is None and self.steps is None:
+            raise BudgetError("budget", "no limit at all", "seconds, steps or both", "For example Budget(seconds=10).")
+        if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):
+            raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if self.steps is not None and not (whole and self.steps > 0):
+            raise BudgetError("budget.steps", self.steps, "a positive whole number")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment of a search: means over the batch.
+
+    Args:
+        step: steps done so far.
+        seconds: wall-clock time since the call began.
+        objective: mean objective of the best targets so far; +inf while some sample has none.
+        bound: mean proven lower bound; -inf while there is none.
+    """
+
+    step: int
+    seconds: float
+    objective: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `solve()` returns, all tensors on the problem's device.
+
+    Args:
+        targets: `(*batch, *target_shape)` in {-1, +1}, in the problem's dtype.
+        objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
+        bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
+        trace: incumbents and bounds as they came.
+        stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which
+            the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
+            where the search found nothing and the start was taken, and `notes`: why a sample ended
+            early, by its index in the flat batch.
+    """
+
+    targets: Tensor
+    objective: Tensor
+    bound: Tensor
+    trace: tuple[Progress, ...] = ()
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> Tensor:
+        """`objective - bound`, `(*batch,)`, never below 0; 0 where proven infeasible."""
+        gap = (self.objective - self.bound).clamp(min=0)
+        return torch.where(self.bound == math.inf, 0.0, gap)
+
+    @property
+    def optimal(self) -> Tensor:
+        """Where the gap is closed: `(*batch,)` bool."""
+        return is_closed(self.objective, self.bound)
+
+    @property
+    def status(self) -> Any:
+        """The `Status` of the sample; for a batch, nested lists of them, shaped as the batch."""
+        return _nested_status(self.objective, self.bound)
+
+    def save(self, path: str | PathLike[str], *, fingerprint: str = "") -> None:
+        """Write the result to `path` (.npz, no pickle); `fingerprint` ties it to its problem."""
+        write_archive(
+            path,
+            "result",
+            {"targets": self.targets, "objective": self.objective, "bound": self.bound},
+            {"fingerprint": fingerprint, "stats": _plain(self.stats), "trace": [_row(p) for p in self.trace]},
+        )
+
+
+def is_closed(objective: Tensor, bound: Tensor) -> Tensor:
+    """Where `objective - bound` is within `OPTIMALITY_TOLERANCE` of nothing; False where either is infinite."""
+    tolerance = OPTIMALITY_TOLERANCE * objective.abs().clamp(min=1)
+    return torch.isfinite(objective) & torch.isfinite(bound) & (objective - bound <= tolerance)
+
+
+def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
+    """The result saved at `path`, on the CPU, and the fingerprint of its problem.
+
+    Raises:
+        FileFormatError: no tpsolve result, truncated, or of another version.
+    """
+    arrays, header = read_archive(path, "result", ("targets", "objective", "bound"), ("fingerprint", "stats", "trace"))
+    trace = tuple(Progress(int(s), *map(float, rest)) for s, *rest in header["trace"])
+    result = Result(arrays["targets"], arrays["objective"], arrays["bound"], trace, header["stats"])
+    return result, header["fingerprint"]
+
+
+def _nested_status(objective: Tensor, bound: Tensor) -> Any:
+    if objective.dim():
+        return [_nested_status(o, b) for o, b in zip(objective, bound, strict=True)]
+    if bound == math.inf:
+        return Status.INFEASIBLE
+    if objective == math.inf:
+        return Status.UNKNOWN
+    return Status.OPTIMAL if is_closed(objective, bound) else Status.FEASIBLE
+
+
+def _row(progress: Progress) -> list[Any]:
+    # JSON has no infinity: as text, which float() reads back.
+    return [progress.step, *(str(v) for v in (progress.seconds, progress.objective, progress.bound))]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

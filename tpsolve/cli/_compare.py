@@ -1,0 +1,99 @@
+"""`tpsolve compare`: every solver on the same problems under one budget."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpsolve.cli._terminal import (
+    INTERRUPTED,
+    LARGEST_SEED,
+    Interrupt,
+    notes,
+    output,
+    progress_bar,
+    refuse_given,
+    say,
+)
+
+FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
+
+
+def compare(
+    context: typer.Context,
+    suite: Annotated[
+        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
+    ] = "digits",
+    name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    solver: Annotated[
+        list[str] | None, typer.Option(help="A solver, such as hill-climb:restarts=8; may be repeated. Default: all.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples of each instance.")] = 4,
+    seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.4,
+    seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
+    suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare who sets the targets in training, narrow networks and wide.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="With --training: of each wide network.")] = 20,
+) -> None:
+    """Compare solvers on real layer problems under one equal budget.
+
+    Trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
+    to every solver, and prints one line a solver. Rows, plots and a report.html are kept under
+    runs/NAME. A second call with the same name goes on where the first one ended.
+
+    With --training the question is whether search helps to train: surrogate gradients against searches, on
+    narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
+    """
+    if training:
+        refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")
+        _training(name, runs, seconds, seeds, epochs, fresh)
+        return
+    refuse_given(context, ("epochs",), "without --training")
+    from tpsolve.compare import Comparison, run_comparison, summarise, write_report
+    from tpsolve.compare._report import as_table, caption
+    from tpsolve.compare._summary import advice
+
+    comparison = Comparison(
+        folder=runs / (name or suite),
+        suite=suite,
+        solvers=tuple(solver or ()),
+        samples=samples,
+        seconds=seconds,
+        seeds=tuple(range(seeds)),
+        suite_seed=suite_seed,
+        device=device,
+    )
+    told: list[str] = []
+    with Interrupt() as interrupt, progress_bar() as bar:
+        task = bar.add_task("making the instances", total=None)
+        rows = run_comparison(
+            comparison,
+            fresh=fresh,
+            note=told.append,
+            progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
+            stop=lambda: interrupt.asked,
+        )
+        bar.update(task, description="drawing")
+        report = write_report(comparison, rows)
+    summaries = summarise(rows)
+    output.print(as_table(summaries, caption(rows)))
+    output.print(advice(summaries), highlight=False, markup=False)
+    for line in told:
+        notes.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(f"Report: {report}")
+    if interrupt.asked:
+        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
+    from tpsolve.cli._compare_training import compare_training
+    from tpsolve.spins import check_count
+
+    check_count("--seeds", seeds, 1)
+    compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)

@@ -1,0 +1,52 @@
+"""`tpsolve compare --training`: does search help, in narrow networks and in wide ones?"""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say
+
+NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ftprop", "column-search", "line-search")
+"""Surrogate gradients with a width that suits narrow networks, and searches."""
+
+
+def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epochs: int, fresh: bool) -> None:
+    """Both regimes, each with its own rows under `folder`; a narrow network has the budget of two samples."""
+    from tpsolve.compare import Comparison, run_comparison, run_training, summarise, write_report
+    from tpsolve.compare._report import as_table, caption
+    from tpsolve.compare._runner import delete_comparison
+    from tpsolve.compare._training_report import failures, save_training_plot, training_table
+    from tpsolve.compare._training_runs import delete_training
+
+    narrow = Comparison(folder / "narrow", "networks", NARROW, samples=2, seconds=seconds, seeds=seeds)
+    if fresh:
+        delete_comparison(narrow.folder)
+        delete_training(folder / "wide")
+    with Interrupt() as interrupt, progress_bar() as bar:
+        task = bar.add_task("making the instances", total=None)
+
+        def progress(done: int, total: int, now: str) -> None:
+            bar.update(task, completed=done, total=total, description=now)
+
+        def stop() -> bool:
+            return interrupt.asked
+
+        found = run_comparison(narrow, progress=progress, stop=stop)
+        report = write_report(narrow, found)
+        trained: list[dict[str, Any]] = []
+        if not interrupt.asked:
+            trained = run_training(folder / "wide", seeds=seeds, epochs=epochs, progress=progress, stop=stop)
+            save_training_plot(trained, folder / "wide")
+    say("Narrow networks: training errors of all weights that a solver could find.")
+    output.print(as_table(summarise(found), caption(found)))
+    say(f"Report: {report}")
+    if trained:
+        say("A wide network, 64-64-64-10 on scikit-learn's digits: who sets the targets in each mini-batch.")
+        output.print(training_table(trained))
+        for line in failures(trained):
+            notes.print(line, highlight=False, markup=False)
+        say(f"Accuracy against seconds: {folder / 'wide' / 'accuracy.png'}")
+    if interrupt.asked:
+        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        raise typer.Exit(INTERRUPTED)

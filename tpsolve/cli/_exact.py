@@ -1,0 +1,101 @@
+"""`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tpsolve.cli._files import check_output, check_plot, save_picture
+from tpsolve.cli._terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
+from tpsolve.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+
+def exact(
+    file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
+    target: Annotated[str, typer.Option(help="The column that holds the classes.")],
+    widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
+    seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
+    engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
+    prefer: Annotated[
+        str, typer.Option(help="Which optimal network: any, or that of the best margin, units or weights.")
+    ] = "any",
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
+) -> None:
+    """Find the fewest training errors that any weights of a small hard-threshold network reach, and prove it.
+
+    Prints the errors of the best network found and a proven lower bound; where they meet, no network of these
+    widths does better. Columns of words become a column of 0 and 1 for each word. Tables of two number columns
+    are drawn: regions, hyperplanes and errors. `tpsolve verify PROOF FILE` checks a saved proof in exact arithmetic.
+    """
+    import torch
+
+    from tpsolve._csv_table import read_table
+    from tpsolve._result import Budget
+    from tpsolve.problems import NetworkProblem
+    from tpsolve.search import Circuits, make_proof, solve
+
+    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
+    check_output("--save", save, file)
+    read = read_table(file, target)
+    check_plot(plot, len(read.features))
+    problem = NetworkProblem(read.inputs, read.labels, layers)
+    with Interrupt() as interrupt, progress_bar(seconds) as bar:
+        task = bar.add_task("", total=seconds)
+
+        def show(progress) -> bool:
+            words = f"{progress.objective:g} errors, at least {max(0.0, progress.bound):g}"
+            bar.update(task, completed=progress.seconds, description=words)
+            return interrupt.asked
+
+        generator = torch.Generator().manual_seed(seed)
+        result = solve(problem, solver, budget=budget, generator=generator, callback=show)
+    errors, bound = round(result.objective.item()), round(result.bound.item())
+    table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
+    for heading in ("samples", "points", "features", "classes", "widths", "errors", "bound", "status"):
+        table.add_column(heading, justify="right", overflow="fold")
+    counts = (len(read.labels), len(problem.inputs), len(read.features), len(problem.classes))
+    table.add_row(*map(str, counts), escape(widths), str(errors), str(bound), result.status.value)
+    output.print(table)
+    if "preferred" in result.stats:
+        best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
+        output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
+    if "weights" in result.stats:
+        for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
+            words = _inequality(weight, bias, read.features)
+            output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
+    if save is not None:
+        # First: float64 may give no network for a picture.
+        make_proof(problem, result, {"target": target}).save(save)
+        say(f"Saved: {save}")
+    if len(read.features) == 2:
+        from tpsolve._pictures import draw_network
+
+        def draw() -> "Figure":
+            return draw_network(problem, problem.network(result.targets, result.stats.get("weights")), read.features)
+
+        save_picture(plot, f"{file.stem}-exact.png", draw)
+    if interrupt.asked:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _inequality(weight: "Tensor", bias: "Tensor", names: tuple[str, ...]) -> str:
+    """Whole weights in words, such as `2 x - y >= 3`."""
+    terms = [(round(w), name) for w, name in zip(weight.tolist(), names, strict=True) if w]
+    words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
+    words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
+    return f"{words or 0} >= {-round(bias.item())}"
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error

@@ -1,0 +1,66 @@
+"""Files that commands write: refused before any work where they can't be, and pictures beside an answer."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpsolve._archive import write_whole
+from tpsolve.cli._terminal import notes, say
+from tpsolve.errors import ArgumentError, FolderError, TpsolveError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def check_output(option: str, path: Path | None, read: Path | None = None) -> None:
+    """Raise ArgumentError unless the file that `option` names can be written and is not `read`, or is None."""
+    if path is None:
+        return
+    if read is not None and path.resolve() == read.resolve():
+        raise ArgumentError(option, path, "another file than the one that is read", "It would be overwritten.")
+    if path.is_dir():
+        raise ArgumentError(option, path, "the path of a file", "It is a folder.")
+    try:
+        # As the file will be written; permissions alone don't tell of a full or read-only disk.
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.").close()
+    except OSError as error:
+        expected = f"a path that can be written ({error.strerror})"
+        raise ArgumentError(option, path, expected, "Choose a folder that exists and that you may write to.") from error
+
+
+def check_plot(path: Path | None, features: int) -> None:
+    """Raise ArgumentError unless `--plot` is a picture that can be written, of a table with two features, or None."""
+    if path is None:
+        return
+    if features != 2:
+        raise ArgumentError("--plot", f"a table of {features} features", "two", "Leave --plot away.")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    # pgf needs a TeX, which only shows once it writes.
+    known = FigureCanvasBase.get_supported_filetypes().keys() - {"pgf"}
+    if _kind(path) not in known:
+        raise ArgumentError("--plot", path, f"a picture, named .{', .'.join(sorted(known))}")
+    check_output("--plot", path)
+
+
+def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) -> None:
+    """Draw into `asked`, or else `name`; an answer stands without its picture, so what can't be drawn is a note.
+
+    Raises:
+        FolderError: `asked` can't be written.
+    """
+    path = asked or Path(name)
+    try:
+        figure = draw()
+        write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
+    except TpsolveError as error:
+        if asked is not None and isinstance(error, FolderError):
+            raise
+        notes.print(f"No picture: {error}", highlight=False, markup=False, soft_wrap=True)
+        return
+    say(f"Picture: {path}")
+
+
+def _kind(path: Path) -> str:
+    return path.suffix[1:].lower() or "png"

@@ -1,0 +1,65 @@
+"""`tpsolve instances`: the built-in problems."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tpsolve.cli._files import check_output
+from tpsolve.cli._terminal import LARGEST_SEED, output, refuse_given, say
+from tpsolve.errors import ArgumentError, UnknownNameError
+
+GENERATOR_OPTIONS = ("n", "m", "samples", "seed")
+
+
+def instances(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Generator or table to write a problem of; none: list them.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Targets sought.")] = 16,
+    m: Annotated[int, typer.Option("--m", help="Units above that read them.")] = 10,
+    samples: Annotated[int, typer.Option(help="Samples of the batch.")] = 8,
+    widths: Annotated[str, typer.Option(help="Of a table: units of each hidden layer, such as 3 or 3,2.")] = "3",
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the generator.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; by default NAME.npz.")] = None,
+) -> None:
+    """List the built-in generators of problems and tables, or write one of their problems to a file."""
+    from tpsolve.problems import GENERATORS, TABLES, NetworkProblem, make_instance, make_table
+
+    if name is None:
+        refuse_given(context, (*GENERATOR_OPTIONS, "widths", "out"), "without a name")
+        for kind, makers in (("generator", GENERATORS), ("table", TABLES)):
+            table = Table()
+            for heading in (kind, "what it makes"):
+                table.add_column(heading, overflow="fold")
+            for known, maker in makers.items():
+                table.add_row(known, (maker.__doc__ or "").split("\n\n")[0].replace("\n", " "))
+            output.print(table)
+        return
+    check_output("--out", out)
+    if name not in GENERATORS:
+        try:
+            inputs, labels = make_table(name)
+        except UnknownNameError as error:
+            raise UnknownNameError("name", name, [*GENERATORS, *TABLES]) from error
+        refuse_given(context, GENERATOR_OPTIONS, "for a table, which its name describes")
+        problem = NetworkProblem(inputs, labels, _widths(widths))
+        path = out or Path(f"{name.replace('/', '-')}.npz")
+        problem.save(path)
+        say(f"Saved: {path}: {problem}")
+        return
+    refuse_given(context, ("widths",), "for a generator of layer problems")
+    made = make_instance(name, n=n, m=m, samples=samples, seed=seed)
+    path = out or Path(f"{name}.npz")
+    made.problem.save(path)
+    optimum = "" if made.optimum is None else f", mean optimum {made.optimum.mean():.6g} by construction"
+    say(f"Saved: {path}: {made.problem}{optimum}")
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError("widths", repr(text), "whole numbers with commas between them", "Such as 3,2.") from error

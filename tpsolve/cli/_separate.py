@@ -1,0 +1,51 @@
+"""`tpsolve separate`: which classes of a table a single unit can tell apart."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tpsolve.cli._files import check_plot, save_picture
+from tpsolve.cli._terminal import output
+
+
+def separate(
+    file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
+    target: Annotated[str, typer.Option(help="The column that holds the classes.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-separate.png.")] = None,
+) -> None:
+    """Tell which classes of a table a single unit can tell from the rest, each answer with its proof.
+
+    A class that can be told apart comes with the margin of the weights found; one that can't with a
+    circuit, a few samples that forbid any weights. Both are verified in exact arithmetic. Columns of
+    words become a column of 0 and 1 for each word. Tables of two number columns are drawn.
+    """
+    from tpsolve._csv_table import read_table
+    from tpsolve.units.separability._class_rows import class_rows
+
+    read = read_table(file, target)
+    check_plot(plot, len(read.features))
+    rows, certificate = class_rows(read.inputs, read.labels)
+    table = Table(caption=f"{len(read.labels)} samples, {len(read.features)} features", caption_justify="left")
+    for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
+        table.add_column(heading, justify="left" if heading[0] == "c" else "right", overflow="fold")
+    for row in rows:
+        circuit = ", ".join(f"{read.lines[i]}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
+        table.add_row(
+            escape(row.label),
+            str(row.samples),
+            {1: "yes, proved", -1: "no, proved", 0: "undecided"}[row.status],
+            "-" if row.margin is None else f"{row.margin:.4g}",
+            circuit or "-",
+        )
+    output.print(table)
+    if len(read.features) == 2:
+        from tpsolve._pictures import draw_separation
+
+        save_picture(
+            plot,
+            f"{file.stem}-separate.png",
+            lambda: draw_separation(read.inputs, read.labels, read.features, rows, certificate),
+        )

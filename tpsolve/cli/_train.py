@@ -1,0 +1,152 @@
+"""`tpsolve train`: carry out a recipe."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, say
+
+SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "rate")
+"""Settings with an option of their own."""
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .toml file; none: list them.")] = "",
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="TPSOLVE_DATA", help="Folder with the files of the data set.")
+    ] = None,
+    activation: Annotated[str | None, typer.Option(help="sign, staircase, relu or saturated-relu.")] = None,
+    rule: Annotated[str | None, typer.Option(help="What passes a gradient through a threshold.")] = None,
+    width: Annotated[float | None, typer.Option(help="Of the region around a threshold that still learns.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="Of the targets, such as hill-climb; default: the closed-form rule.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, batches and augmentation.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images of a step, over all processes.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the recipe; may be repeated."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run; by default made of what was chosen.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint, if it has one.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the run's files, and no others, and begin anew.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files as well.")] = False,
+    diagnose: Annotated[
+        int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
+    ] = 0,
+) -> None:
+    """Train a hard-threshold network by a recipe: `tpsolve train digits-mlp` takes a minute and needs no files.
+
+    The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png and a
+    checkpoint. Ctrl-C saves; the same command with --resume goes on. On several GPUs or cores:
+    torchrun --nproc-per-node 2 -m tpsolve train ...
+    """
+    from tpsolve.train import load_recipe
+    from tpsolve.train import train as carry_out
+    from tpsolve.train._recipe import parse_settings
+
+    if not recipe:
+        _list_recipes()
+        return
+    values = (activation, rule, width, solver, seed, epochs, batch, rate)
+    given = {key: value for key, value in zip(SHORT, values, strict=True) if value is not None}
+    chosen = {**parse_settings(setting or []), **given}
+    resolved = load_recipe(recipe, chosen)
+    folder = runs / (name or _run_name(recipe, {**chosen, "seed": resolved.seed}))
+    first = os.environ.get("RANK", "0") == "0"
+    with Interrupt() as interrupt, _bar(first) as bar:
+        # A cluster that takes the machine back asks as politely.
+        previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        task = bar.add_task("reading the data", total=None)
+
+        def show(moment: Any) -> None:
+            done, total = moment.epoch * moment.steps + moment.step, resolved.epochs * moment.steps
+            text = f"epoch {moment.epoch + 1}/{resolved.epochs}  loss {moment.loss:.3f}"
+            text += f"  accuracy {moment.accuracy:.1%}  rate {moment.rate:.2g}"
+            bar.update(task, completed=done, total=total, description=text)
+
+        try:
+            rows = carry_out(
+                resolved,
+                folder,
+                data_root=data_root,
+                device=device,
+                resume=resume,
+                fresh=fresh,
+                tensorboard=tensorboard,
+                diagnose=diagnose,
+                progress=show,
+                stop=lambda: interrupt.asked,
+            )
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+    if first:
+        _show_end(rows, folder)
+    if interrupt.asked and len(rows) < resolved.epochs:
+        notes.print("Stopped and saved. The same command with --resume goes on from here.", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
+    if rows:
+        table = Table()
+        for heading in ("", "epoch", "train loss", "train accuracy", "test loss", "test accuracy"):
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+        for label, row in (("best", max(rows, key=lambda row: row["test_accuracy"])), ("last", rows[-1])):
+            table.add_row(
+                label,
+                str(row["epoch"]),
+                f"{row['train_loss']:.4f}",
+                f"{row['train_accuracy']:.2%}",
+                f"{row['test_loss']:.4f}",
+                f"{row['test_accuracy']:.2%}",
+            )
+        output.print(table)
+        fallbacks = sum(row.get("fallbacks", 0) for row in rows)
+        if fallbacks:
+            say(f"Searches that failed: {fallbacks} targets of a threshold and sample kept the closed form.")
+        say(f"Curves: {folder / 'curves.png'}")
+        if (folder / "diagnostics.png").exists():
+            say(f"Diagnostics: {folder / 'diagnostics.png'}")
+    say(f"Run: {folder}")
+
+
+def _list_recipes() -> None:
+    from tpsolve.train import RECIPES, load_recipe
+
+    table = Table()
+    for heading in ("recipe", "data", "model", "epochs", "batch", "optimizer"):
+        table.add_column(heading, overflow="fold")
+    for name in RECIPES:
+        made = load_recipe(name)
+        table.add_row(name, made.data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")
+    output.print(table)
+
+
+def _run_name(recipe: str, chosen: dict[str, Any]) -> str:
+    """The recipe and what was changed of it, so that different runs have different folders."""
+    return "-".join([Path(recipe).stem, *(f"{key}-{chosen[key]}" for key in sorted(chosen))]).replace("/", "_")
+
+
+def _bar(first: bool) -> Progress:
+    return Progress(
+        BarColumn(24),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not (notes.is_terminal and first),
+    )

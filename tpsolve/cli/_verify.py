@@ -1,0 +1,83 @@
+"""`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tpsolve._archive import read_kind
+from tpsolve.cli._terminal import notes, output, refuse_given
+from tpsolve.errors import ArgumentError
+
+
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
+    result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
+    largest: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
+    engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
+    seconds: Annotated[float, typer.Option(help="For proofs: limit of the refutation.")] = 3600.0,
+) -> None:
+    """Recompute the objective of a result, and check its bound by enumeration where that is possible.
+
+    Of a network: its separability and errors; its bound only where contradictory labels alone give it.
+
+    Of a proof: its weights, circuits and clauses in exact arithmetic, and its bound by another engine than found it.
+
+    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
+    """
+    from tpsolve.search.proofs._proof import KIND
+
+    if read_kind(file) == KIND:
+        refuse_given(context, ("largest",), "for a proof")
+        holds = _verify_proof(file, result, engine or None, seconds)
+    else:
+        refuse_given(context, ("engine", "seconds"), "for a result, only for a proof")
+        holds = _verify_result(context, file, result, largest)
+    if not holds:
+        notes.print("A claim is false.", highlight=False)
+        raise typer.Exit(1)
+
+
+def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:
+    from tpsolve._csv_table import read_table
+    from tpsolve.search import load_proof, verify_proof
+
+    proof = load_proof(file)
+    if "target" not in proof.about:
+        raise ArgumentError("PROOF", file, "a proof saved by tpsolve exact", "Use verify_proof from Python.")
+    read = read_table(data, proof.about["target"])
+    table = Table()
+    for heading in ("part", "holds", "what was found"):
+        table.add_column(heading, overflow="fold")
+    findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
+    for finding in findings:
+        word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
+        table.add_row(finding.part, word, finding.words)
+    output.print(table)
+    if findings[-1].holds is None:
+        notes.print("Not checked: give it more --seconds, or another --engine.", highlight=False)
+        raise typer.Exit(1)
+    return all(finding.holds for finding in findings)
+
+
+def _verify_result(context: typer.Context, file: Path, result: Path, largest: int) -> bool:
+    from tpsolve._result import load_result
+    from tpsolve.problems import NetworkProblem, load_problem
+    from tpsolve.search import verify_result
+
+    problem = load_problem(file)
+    if isinstance(problem, NetworkProblem):
+        refuse_given(context, ("largest",), "for a network, whose targets are not enumerated")
+    claimed, fingerprint = load_result(result)
+    if fingerprint != problem.fingerprint:
+        raise ArgumentError("RESULT", result, f"a result of {file}", "It was saved for another problem.")
+    table = Table()
+    for heading in ("sample", "objective", "bound", "status"):
+        table.add_column(heading, justify="left" if heading == "status" else "right", overflow="fold")
+    checks = verify_result(problem, claimed, largest)
+    for number, check in enumerate(checks):
+        table.add_row(str(number), check.objective, check.bound, check.status)
+    output.print(table)
+    return all(check.holds for check in checks)

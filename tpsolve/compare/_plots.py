@@ -1,0 +1,156 @@
+"""The pictures of a comparison, drawn from its rows alone."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tpsolve._archive import write_whole
+from tpsolve.compare._summary import Known, Row, is_met, known_of, summarise, wins
+
+# Okabe and Ito's palette, told apart by the colour-blind too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# At the ends of the curves; with more solvers than colours, the next marker goes through the colours again.
+MARKERS = ("o", "s", "^", "D")
+LEAST_LEFT = 1e-4
+"""Below this share of the improvement left the curves are drawn as done."""
+
+
+def draw_all(rows: list[Row]) -> dict[str, Figure]:
+    """Figures by file name."""
+    return {"gap": gap_against_seconds(rows), "solved": solved_against_seconds(rows), "wins": who_beats_whom(rows)}
+
+
+def save_all(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as PNG and SVG.
+
+    Raises:
+        FolderError: the folder can't be written.
+    """
+    for name, figure in figures.items():
+        for kind in ("png", "svg"):
+            write_whole(
+                folder / f"{name}.{kind}", lambda stream, f=figure, k=kind: f.savefig(stream, format=k, dpi=150)
+            )
+
+
+def gap_against_seconds(rows: list[Row]) -> Figure:
+    """What is left of the attainable improvement, against the seconds of a call.
+
+    1: as bad as the activations; 0: the best objective that any solver found. Means over instances
+    and seeds of (mean objective - mean best) / (mean at the activations - mean best).
+    """
+    figure, axes = _new_figure("What is left of the attainable improvement", "left (1: none made, 0: all)")
+    known = known_of(rows)
+    for name, group, style in _by_solver(rows):
+        curves = [curve for row in group if (curve := _left_curve(row, known)) is not None]
+        if not curves:
+            continue
+        grid = np.unique(np.concatenate([seconds for seconds, _ in curves]))
+        values = [
+            np.concatenate([[1.0], left])[np.searchsorted(seconds, grid, side="right")] for seconds, left in curves
+        ]
+        mean = np.maximum(np.mean(values, axis=0), LEAST_LEFT)
+        axes.step(grid, mean, where="post", label=name, linewidth=2, **style)
+    axes.set_yscale("log")
+    axes.set_ylim(LEAST_LEFT * 0.8, 2)
+    _finish(axes)
+    return figure
+
+
+def solved_against_seconds(rows: list[Row]) -> Figure:
+    """Share of samples at their best known objective, and (dashed) proved optimal, against the seconds of a call."""
+    figure, axes = _new_figure("Samples solved", "share of samples")
+    known = known_of(rows)
+    for name, group, style in _by_solver(rows):
+        found, proved = [], []
+        for row in group:
+            best = is_met(np.array(row["objective"]), known[row["instance"]].objective)
+            found += [at if met and at is not None else np.inf for at, met in zip(row["found_at"], best, strict=True)]
+            proved += [np.inf if at is None else at for at in row["proved_at"]]
+        _share_curve(axes, found, label=name, linewidth=2, **style)
+        if np.isfinite(proved).any():
+            _share_curve(axes, proved, linestyle="--", label=f"{name}, proved", **style)
+    axes.set_ylim(-0.02, 1.02)
+    _finish(axes)
+    return figure
+
+
+def who_beats_whom(rows: list[Row]) -> Figure:
+    """Share of samples on which the solver of the row is strictly better than that of the column."""
+    names, table = wins(rows)
+    if not names:
+        return Figure(figsize=(4, 1))
+    figure = Figure(figsize=(2.2 + 0.75 * len(names), 1.6 + 0.6 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for (i, j), share in np.ndenumerate(table):
+        if np.isfinite(share):
+            axes.text(j, i, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.55 else "#222222")
+    axes.set_title("Share of samples on which the row beats the column")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(image, ax=axes, format=lambda share, _: f"{share:.0%}")
+    return figure
+
+
+def _new_figure(title: str, label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.set_xlabel("seconds of a call, all samples of an instance together")
+    axes.set_ylabel(label)
+    axes.set_xscale("log")
+    return figure, axes
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if entries := len(axes.get_legend_handles_labels()[0]):
+        # The legend stands beside the axes: a line each.
+        if isinstance(axes.figure, Figure):
+            axes.figure.set_size_inches(8, max(4.6, 0.26 * entries))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+
+
+def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    """Solvers with their rows and the style of their curves, the best first."""
+    grouped = defaultdict(list)
+    for row in rows:
+        if "error" not in row:
+            grouped[row["solver"]].append(row)
+    names = [summary.solver for summary in summarise(rows) if summary.solver in grouped]
+    return [(name, grouped[name], _style(i)) for i, name in enumerate(names)]
+
+
+def _style(number: int) -> dict[str, Any]:
+    again, colour = divmod(number, len(COLOURS))
+    return {"color": COLOURS[colour], "marker": MARKERS[again % len(MARKERS)], "markevery": [-1]}
+
+
+def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Seconds, and the share of the improvement left from each on (1 before); None where there is none to make."""
+    best = float(np.mean(known[row["instance"]].objective))
+    points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
+    if row["start"] is None or not points:
+        return None
+    attainable = float(np.mean(row["start"])) - best
+    if attainable <= 1e-9 * max(1.0, abs(best)):
+        return None
+    seconds, objective = np.array(points).T
+    return seconds, (np.minimum.accumulate(objective) - best) / attainable
+
+
+def _share_curve(axes: Axes, at: list[float], **style: Any) -> None:
+    times = np.sort(np.array(at))
+    share = np.arange(1, len(times) + 1) / len(times)
+    done = np.isfinite(times)
+    if not done.any():
+        return
+    axes.step([times[0], *times[done]], [0, *share[done]], where="post", **style)

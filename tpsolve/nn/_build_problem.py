@@ -1,0 +1,168 @@
+"""The target problem of one threshold in a network: a layer problem below a linear map, else a block problem."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.losses import Loss, find_loss
+from tpsolve.nn._layer_losses import CrossEntropy, MixedLoss, SampleLoss, loss_of
+from tpsolve.nn.passes._frozen import widened
+from tpsolve.nn.passes._recording import Call
+from tpsolve.nn.passes._segments import OUTPUT, Segment
+from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.thresholds._base import Threshold, find_width, weighed
+
+
+@dataclass(frozen=True)
+class Top:
+    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch."""
+
+    output: Tensor
+    labels: Tensor
+    loss_fn: Callable[[Tensor, Tensor], Tensor]
+
+    def of_samples(self) -> SampleLoss:
+        """The loss of each sample.
+
+        Raises:
+            NotAcceptedError: there is none.
+        """
+        return SampleLoss(self.loss_fn, widened(self.output), self.labels)
+
+
+def build_problem(
+    call: Call,
+    segment: Segment,
+    calls: Mapping[str, Call],
+    gradients: Mapping[str, Tensor],
+    top: Top,
+    layer_loss: str | None,
+    rows: Tensor,
+    scale: float = 1.0,
+) -> LayerProblem | BlockProblem:
+    """The problem of the threshold called in `call`, for the samples `rows (R,)`; its variables are its spins.
+
+    Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
+    what `gradients` has for its output; without an entry it wants nothing. The objective is `scale` times
+    what these losses are.
+    """
+    start = call.module.to_spins(widened(call.h.detach()[rows]))
+    linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
+    inner = [name for name in segment.sinks if name != OUTPUT]
+    heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows, scale) for name in inner]
+    loss, smoothing = loss_above(segment, calls, top, layer_loss), 0.0
+
+    if isinstance(loss, CrossEntropy):
+        loss = replace(loss, scale=scale * loss.scale)
+        wanted, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
+        if linear is not None:
+            (weight, bias), pull = linear, loss.pull(linear[0], wanted)
+            return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)
+    elif loss is not None:
+        wanted = torch.cat([head.targets for head in heads], 1)
+        unit_weight = torch.cat([head.unit_weight for head in heads], 1)
+        if linear is not None:
+            weight, bias = heads[0].apply_linear(*linear)
+            return LayerProblem(weight, wanted, bias, loss, unit_weight, start.flatten(1))
+
+    context = tuple(part[rows] for part in segment.context)
+    block = _Read(segment, call.module, heads, flat=not isinstance(loss, CrossEntropy))
+    if loss is None:
+        mixed, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows, scale)
+        return BlockProblem(block, wanted, start, mixed, context=context)
+    name = "cross-entropy" if isinstance(loss, CrossEntropy) else loss
+    return BlockProblem(block, wanted, start, name, unit_weight, smoothing=smoothing, context=context)
+
+
+def loss_above(
+    segment: Segment, calls: Mapping[str, Call], top: Top, layer_loss: str | None
+) -> CrossEntropy | str | None:
+    """The one loss that all readers of a segment have, of which its curvature is known; None for any other."""
+    if segment.sinks == (OUTPUT,):
+        return CrossEntropy.of(top.loss_fn, top.output, top.labels)
+    if OUTPUT in segment.sinks:
+        return None
+    losses = {loss_of(calls[name].module, name, layer_loss) for name in segment.sinks}
+    return losses.pop() if len(losses) == 1 else None
+
+
+@dataclass(frozen=True)
+class _Head:
+    """One threshold that reads a block's output z: what its hard thresholds of stretch z - shift want.
+
+    `parts`: (stretch, shift) of each, the width in them. `targets`, `unit_weight`: `(R, k)`, part after part.
+    """
+
+    parts: list[tuple[float, float]]
+    loss: str
+    targets: Tensor
+    unit_weight: Tensor
+
+    @staticmethod
+    def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor, scale: float) -> "_Head":
+        module, z = call.module, widened(call.z)
+        width, given, _, mode, importance = module.settings()
+        gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
+        # A search has left a gradient for each of its thresholds.
+        each = gradient.dim() > z.dim()
+        parts, targets, weights = [], [], []
+        for at, (gain, stretch, shift) in enumerate(module.parts(each)):
+            g = weighed(gradient[at] if each else gradient, given, importance).expand_as(z)[rows].flatten(1)
+            # The width in the weight makes the slope of the loss in z what the rule passes back.
+            found = find_width(z * stretch - shift, width, mode)
+            w = 1.0 if found is None else found.item()
+            targets.append(-g.sign())
+            weights.append((scale * gain * w / stretch) * g.abs())
+            parts.append((stretch / w, shift / w))
+        return _Head(parts, loss_of(module, call.name, layer_loss), torch.cat(targets, 1), torch.cat(weights, 1))
+
+    def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands in the layer losses when z is V t + b, as a linear map itself."""
+        rows = [weight * stretch for stretch, _ in self.parts]
+        return torch.cat(rows), torch.cat([bias * stretch - shift for stretch, shift in self.parts])
+
+
+class _Read(nn.Module):
+    """What the layer losses see of a segment's outputs, in one tensor; `flat`: `(b, k)`."""
+
+    def __init__(self, segment: Segment, below: Threshold, heads: list[_Head], flat: bool):
+        super().__init__()
+        self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
+        self.from_spins = below.from_spins
+        self.parts = [head.parts for head in heads]
+
+    def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
+        outputs = dict(zip(self.sinks, self.block(self.from_spins(targets), *context), strict=True))
+        own = outputs.pop(OUTPUT, None)
+        if not self.flat:
+            assert own is not None
+            return own
+        seen = [
+            (z * stretch - shift).flatten(1)
+            for z, parts in zip(outputs.values(), self.parts, strict=True)
+            for stretch, shift in parts
+        ]
+        return torch.cat(seen if own is None else [*seen, own.flatten(1)], 1)
+
+
+def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> tuple[MixedLoss, Tensor]:
+    parts, at = [], 0
+    for head in heads:
+        loss = find_loss(head.loss)
+        assert isinstance(loss, Loss)
+        parts.append((slice(at, at + head.targets.shape[1]), loss))
+        at += head.targets.shape[1]
+    wanted = [head.targets for head in heads] + [head.unit_weight for head in heads]
+    if top is None:
+        return MixedLoss(parts, None, None), torch.cat(wanted, 1)
+    each, labels = top.of_samples(), top.labels
+    whole, shape = not labels.is_floating_point(), labels.shape[1:]
+
+    def lose(output: Tensor, wanted: Tensor) -> Tensor:
+        told = wanted.reshape(-1, *shape)
+        return scale * each(output, told.to(labels.dtype) if whole else told)
+
+    numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
+    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*wanted, numbers], 1)

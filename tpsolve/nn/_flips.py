@@ -1,0 +1,58 @@
+"""The true change of a network's loss when single outputs of a threshold move."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.nn._layer_losses import SampleLoss
+from tpsolve.nn.passes._frozen import Given, freeze, widened
+from tpsolve.nn.passes._recording import Recording
+
+ROWS_AT_ONCE = 256
+"""Flips tried in one forward pass."""
+
+
+class Flips:
+    """Tries single flips by forward passes, in which the thresholds above answer as they do.
+
+    Args:
+        model, recording: a forward pass as `record` has it; batch norm and dropout are held as they were.
+        x, y, output: of that pass.
+        loss_fn: of (output, y), the sum or mean over the samples of a loss of each.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recording: Recording,
+        x: Tensor,
+        y: Tensor,
+        output: Tensor,
+        loss_fn: Callable[[Tensor, Tensor], Tensor],
+    ):
+        self.model, self.masks = freeze(model, recording, hold=False)
+        self.recording, self.x, self.y = recording, widened(x), y
+        self.loss = SampleLoss(loss_fn, widened(output.detach()), y)
+
+    def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:
+        """By how much the loss changes `(K,)` if `steps (K,)` are added to units `(K,)` of the samples `(K,)`."""
+        runs = zip(*(each.split(ROWS_AT_ONCE) for each in (samples, units, steps)), strict=True)
+        return torch.cat([self._loss(name, s, u, by) - self._loss(name, s, u, 0 * by) for s, u, by in runs])
+
+    def _loss(self, name: str, rows: Tensor, units: Tensor, steps: Tensor) -> Tensor:
+        def move(module: nn.Module, arguments: tuple[Tensor, ...], h: Tensor) -> Tensor:
+            flat = h.flatten(1).clone()
+            flat[torch.arange(len(rows), device=h.device), units] += steps
+            return flat.reshape(h.shape)
+
+        for mask, value in self.masks.items():
+            given = self.model.get_submodule(mask)
+            assert isinstance(given, Given)
+            given.value = value[rows]
+        hook = self.model.get_submodule(name).register_forward_hook(move)
+        try:
+            with torch.no_grad():
+                return self.loss(self.model(self.x[rows]), self.y[rows])
+        finally:
+            hook.remove()

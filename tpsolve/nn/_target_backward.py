@@ -1,0 +1,207 @@
+"""`target_backward`: a backward pass in which any solver sets the targets of each threshold."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.losses import Loss, find_loss
+from tpsolve.nn._batch_checks import check_batch, check_called, check_labels, find_loss_value, run_model
+from tpsolve.nn._build_problem import Top, loss_above
+from tpsolve.nn._layer_losses import loss_of
+from tpsolve.nn._target_report import TargetReport
+from tpsolve.nn._target_search import TargetSearch
+from tpsolve.nn.passes._recording import Call, record, unwrap
+from tpsolve.nn.passes._segments import OUTPUT
+from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.search import CurvatureFlip, SignGradient, Solver, find_solver
+from tpsolve.search._naming import with_parts
+from tpsolve.thresholds._convert import find_thresholds
+from tpsolve.thresholds._staircase import Staircase, is_own
+
+IMPORTANCES = ("gradient", "flip-delta")
+
+
+def target_backward(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    *,
+    solver: Solver | str | Mapping[str | int, Solver | str] = "sign-gradient",
+    budget: Budget | None = None,
+    layer_loss: str | None = None,
+    importance: str = "gradient",
+    generator: torch.Generator | None = None,
+) -> TargetReport:
+    """Forward, loss, and a backward pass in which `solver` sets the targets of every threshold.
+
+    The graph is cut at its thresholds. From the top down each threshold gets a target problem: a
+    `LayerProblem` where a linear layer, with or without a batch norm, leads to the one next threshold or
+    to the loss; else a `BlockProblem` of whatever lies between it and the thresholds that it reaches,
+    residual branches included. Then the layer loss of its targets gives the gradient at its
+    pre-activations, and so on downwards. Gradients are added to `.grad`, as `loss.backward()` adds them.
+
+    A `HardThreshold` has one target a unit, shaped as its output. A `Staircase` has k, one for each of its
+    thresholds: `(B, k, ...)`, which a `LayerProblem` flattens; the output that they stand for is the share
+    of +1. Those found are sorted, +1 first, which keeps that output and so the objective. What is passed
+    on is then the sum of the rule over the k thresholds and their own targets, also where `steps` is
+    "merged": one threshold for all would push a unit past any inner level.
+
+    `SignGradient` is not searched: its targets are -sign(g), where g is the gradient that arrives, and
+    the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
+    statistics of this batch held, and dropout with the mask of this pass.
+
+    Args:
+        model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
+            fails, each pass through a block runs the whole model with the other thresholds held.
+        x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does.
+        y: what `loss_fn` compares the output with, `(B, ...)`.
+        loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
+            known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
+            have its exact flips; below a linear layer smoothing shifts their objective by a constant.
+        solver: one for all thresholds; or a mapping from names of thresholds in the model, or from depths
+            (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
+        budget: of each search; needed unless all are `SignGradient`.
+        layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
+        importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
+            each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
+            "flip-delta": half the change of the objective if the target alone were negated.
+        generator: the source of all randomness of the searches; None: one of seed 0.
+
+    Returns:
+        The `Result` of each threshold by name, in the order of their calls.
+
+    A sample for which a search finds nothing, or whose numbers are not finite, keeps the closed-form
+    target in that layer, at every threshold of a staircase; `TargetReport.fallbacks` counts them and
+    `print(report)` says so.
+
+    Raises:
+        NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
+            take the problem of its threshold, or a searched threshold whose output a hook replaces or an
+            operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
+            without autograd, or above which a copy does not do once more what this pass did, as with
+            `functional.dropout`; a loss that a search can't take sample by sample.
+        ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
+        BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
+            in mid-search, may leave the upper layers' gradients there.
+    """
+    _check(model, x, loss_fn, importance, layer_loss, generator)
+    with record(model) as recording:
+        output = run_model(model, x)
+    check_called(recording.calls)
+    chosen = _choose(solver, list(recording.calls))
+    searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
+    check_labels(output, y)
+    # A sample without a label has no target problem.
+    loss = find_loss_value(loss_fn, output, y, ignoring=not searched)
+    report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
+    if searched:
+        _check_searches(searched, budget, report, layer_loss)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    for name, call in recording.calls.items():
+        if call.h.requires_grad:
+            search = TargetSearch(report, call, searched.get(name), budget, importance, generator)
+            call.h.register_hook(search)
+            if name in searched and isinstance(call.module, Staircase):
+                assert call.h.grad_fn is not None
+                call.h.grad_fn.register_hook(search.pass_on)
+    loss.backward()
+    report.close()
+    return report
+
+
+def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
+    if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
+        raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
+    find_thresholds(model)
+    check_batch(x, loss_fn)
+    if not isinstance(generator, torch.Generator | None):
+        raise ArgumentError("generator", repr(generator), "a torch.Generator", "torch.Generator().manual_seed(0).")
+    if importance not in IMPORTANCES:
+        raise UnknownNameError("importance", str(importance), IMPORTANCES)
+    if layer_loss is not None and not isinstance(find_loss(layer_loss), Loss):
+        raise ArgumentError("layer_loss", repr(layer_loss), "a loss of single units")
+
+
+def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
+    """The solver of each threshold, by name."""
+    if not isinstance(solver, Mapping):
+        return dict.fromkeys(order, find_solver(solver))
+    chosen: dict[str, Solver] = dict.fromkeys(order, SignGradient())
+    for key, one in solver.items():
+        if isinstance(key, int):
+            if not 1 <= abs(key) <= len(order):
+                raise ArgumentError("solver", f"depth {key}", f"a depth from 1 to {len(order)}, or -1 for the last")
+            chosen[order[key - 1 if key > 0 else key]] = find_solver(one)
+        elif key in chosen:
+            chosen[key] = find_solver(one)
+        else:
+            raise UnknownNameError("threshold of solver", str(key), order)
+    return chosen
+
+
+def _check_searches(
+    searched: dict[str, Solver], budget: Budget | None, report: TargetReport, layer_loss: str | None
+) -> None:
+    """Raise what can be known before the backward pass."""
+    if not isinstance(budget, Budget):
+        raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
+    calls = report.recording.calls
+    for name, one in searched.items():
+        if not calls[name].h.requires_grad:
+            if calls[name].graph or not _learns_around(name, unwrap(report.model)):
+                continue
+            raise NotAcceptedError(
+                f"model.{name}",
+                "a call without autograd, as in torch.no_grad() or a reentrant checkpoint",
+                "one with it",
+                "Pass use_reentrant=False to checkpoint, or let SignGradient() set these targets.",
+            )
+        segment = report.segment(name)
+        if _is_replaced(calls[name]):
+            raise NotAcceptedError(
+                f"model.{name}",
+                f"a {type(calls[name].module).__name__} whose output a hook or a compiled block has replaced",
+                "the output as it is",
+                "Do without, or let SignGradient() set these targets.",
+            )
+        for sink in segment.sinks:
+            if sink in calls:
+                loss_of(calls[sink].module, sink, layer_loss)
+        loss = loss_above(segment, calls, report.top, layer_loss)
+        if loss is None and OUTPUT in segment.sinks:
+            report.top.of_samples()
+        kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
+        for part in with_parts(one):
+            if not issubclass(kind, part.accepts):
+                raise NotAcceptedError(
+                    f"model.{name}", f"{part.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
+                )
+            if isinstance(part, CurvatureFlip) and loss is None:
+                raise NotAcceptedError(
+                    f"model.{name}",
+                    f"{part.name} below losses whose curvature is not known",
+                    "torch's cross-entropy, or one layer loss for all thresholds that read it",
+                    "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
+                )
+
+
+def _learns_around(name: str, model: nn.Module) -> bool:
+    """Whether parameters are trained in the smallest module around the threshold `name` that has any."""
+    while name:
+        name = name.rpartition(".")[0]
+        if parameters := list(model.get_submodule(name).parameters()):
+            return any(value.requires_grad for value in parameters)
+    return False
+
+
+def _is_replaced(call: Call) -> bool:
+    """Whether the output is not what the threshold returned."""
+    h = call.h.detach()
+    if isinstance(call.module, Staircase):
+        return not is_own(call.h)
+    return bool(call.module._forward_hooks) and not bool(((h.abs() == 1) | h.isnan()).all())

@@ -1,0 +1,104 @@
+"""The search for one threshold's targets, in the middle of a backward pass."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget, Result
+from tpsolve.nn._target_report import TargetReport
+from tpsolve.nn.passes._recording import Call
+from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.search import Solver, solve
+from tpsolve.thresholds._staircase import Staircase
+
+
+class TargetSearch:
+    """Called with the gradient at a threshold's output; returns the one that stands for its targets."""
+
+    def __init__(
+        self,
+        report: TargetReport,
+        call: Call,
+        solver: Solver | None,
+        budget: Budget | None,
+        importance: str,
+        generator: torch.Generator,
+    ):
+        self.report, self.call, self.solver = report, call, solver
+        self.budget, self.importance, self.generator = budget, importance, generator
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self.solver is not None:
+            # A search runs in the dtypes of its problem, whatever the region around the call.
+            with torch.autocast(gradient.device.type, enabled=False):
+                each = self._searched(self.solver, gradient)
+            if len(each) > 1:
+                # The output has room for one; `pass_on` passes them on.
+                self.report.gradients[self.call.name] = each
+                return gradient
+            gradient = each[0]
+        self.report.gradients[self.call.name] = gradient
+        return gradient
+
+    def pass_on(self, below: Sequence[Tensor | None], above: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Called with what a staircase has passed on to its inputs; returns what its thresholds' targets pass on."""
+        module, each = self.call.module, self.report.gradients[self.call.name]
+        assert isinstance(module, Staircase)
+        if each.dim() == self.call.z.dim():
+            return tuple(below)
+        found = module.pass_back(self.call.z, each)
+        return tuple(old if old is None or new is None else new for old, new in zip_longest(below, found))
+
+    def _searched(self, solver: Solver, g: Tensor) -> Tensor:
+        """Gradients `(k, B, ...)` at the output, one for each of the k thresholds of a unit."""
+        assert self.budget is not None
+        name, h = self.call.name, self.call.h.detach()
+        finite = torch.isfinite(g).flatten(1).all(1) & torch.isfinite(h).flatten(1).all(1)
+        rows = finite.nonzero()[:, 0]
+        if not len(rows):
+            self.report.fallbacks[name] = len(g)
+            return g[None]
+        scale = _scale_of(g[rows])
+        problem = self.report.problem(name, rows, scale)
+        shape = (len(rows), -1, *g.shape[1:])
+        result = _in_order(problem, solve(problem, solver, budget=self.budget, generator=self.generator), shape)
+        found = ~result.stats["missing"] & torch.isfinite(result.objective)
+        targets, size = result.targets.to(g.dtype).reshape(shape), g[rows][:, None].abs()
+        if self.importance == "flip-delta":
+            gain, stretch, _ = self.call.module.parts(each=True)[0]
+            # How far the output moves with one of its spins is gain / stretch.
+            size = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape) / 2 * (stretch / gain) / scale
+        each = g.repeat(targets.shape[1], *[1] * g.dim())
+        each[:, rows[found]] = -(targets * size)[found].transpose(0, 1)
+        self.report.fallbacks[name] = len(g) - int(found.sum())
+        self.report.keep(name, _divided(result, scale), rows)
+        return each
+
+
+def _scale_of(g: Tensor) -> float:
+    """A power of two that brings the gradients `(R, ...)` of a sample, all together, near 1.
+
+    The tolerances of a search are made for objectives of about that size, and the loss of a sample in a large
+    batch, or a loss that is small itself, is far below.
+    """
+    size = g.abs().flatten(1).sum(1).double().mean().item()
+    return 2.0 ** max(-64, min(64, -round(math.log2(size)))) if size > 0 else 1.0
+
+
+def _divided(result: Result, scale: float) -> Result:
+    """The result in the units of the unscaled problem; powers of two divide without rounding."""
+    trace = [replace(p, objective=p.objective / scale, bound=p.bound / scale) for p in result.trace]
+    return replace(result, objective=result.objective / scale, bound=result.bound / scale, trace=tuple(trace))
+
+
+def _in_order(problem: LayerProblem | BlockProblem, result: Result, shape: tuple[int, ...]) -> Result:
+    """The result with the spins of each unit, axis 1 of `shape`, sorted downwards: the output counts them alone."""
+    targets = result.targets.reshape(shape).sort(1, descending=True).values.reshape(result.targets.shape)
+    if torch.equal(targets, result.targets):
+        return result
+    objective = problem.objective(targets)
+    return replace(result, targets=targets, objective=objective, bound=torch.minimum(result.bound, objective))

@@ -1,0 +1,1 @@
+"""Forward passes of a model observed, cut and run again."""

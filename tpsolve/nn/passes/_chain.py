@@ -1,0 +1,37 @@
+"""Models that are nothing but `nn.Sequential`: their parts one after the other, without tracing."""
+
+from torch import Tensor, nn
+
+from tpsolve.nn.passes._frozen import Given
+
+
+def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
+    """The modules that `model` runs one after the other, by name; None where that is not all that it does.
+
+    That is known of `nn.Sequential`, nested or not, without hooks of its own, of modules without parts,
+    each used once.
+    """
+    if type(model) is not nn.Sequential or model._forward_hooks or model._forward_pre_hooks:
+        return None
+    found: dict[str, nn.Module] = {}
+    for name, part in model._modules.items():
+        assert part is not None
+        inner = chain_of(part, f"{prefix}{name}.") if any(True for _ in part.children()) else {prefix + name: part}
+        if inner is None:
+            return None
+        found |= inner
+    return found if len({id(part) for part in found.values()}) == len(found) else None
+
+
+class Slice(nn.Module):
+    """Runs a part of a chain; the inputs after the targets are what its dropouts multiply with."""
+
+    def __init__(self, steps: list[nn.Module]):
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, value: Tensor, *masks: Tensor) -> tuple[Tensor]:
+        left = iter(masks)
+        for step in self.steps:
+            value = value * next(left).to(value.dtype) if isinstance(step, Given) else step(value)
+        return (value,)

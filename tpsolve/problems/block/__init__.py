@@ -1,0 +1,1 @@
+"""Block target problems: any module above, by forward passes."""

@@ -1,0 +1,1 @@
+"""Target problems taken from trained models."""

@@ -1,0 +1,1 @@
+"""Layer target problems, and their states under flips."""

@@ -1,0 +1,160 @@
+"""Targets of a layer problem under single flips: all n flip deltas at once, one flip at a time, or a sweep."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tpsolve.losses import ClassLoss, Loss
+from tpsolve.problems._base import Limit, State
+from tpsolve.problems.layer._layer_energy import LayerEnergy
+
+CHUNK_BYTES = 2**22
+"""Largest temporary of a neighbourhood evaluation, of which a few live at a time; measured: what fits
+in a processor's cache takes half the time of what does not."""
+
+
+class LayerState(State):
+    """State of `targets (B, n)`; keeps the pre-activations `(B, m)`.
+
+    `flip_delta` costs O(B n m) time and a few `CHUNK_BYTES` of memory, `flip` O(B m), `sweep` O(B n m).
+    """
+
+    def __init__(self, energy: LayerEnergy, targets: Tensor):
+        self.energy = energy
+        self.targets = targets.clone()
+        self._buffer = targets.new_empty(0)
+        self._reach = 2 * energy.weight.abs().amax(1)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute everything from the targets, which ends the drift of floating point."""
+        self.pre = self.energy.pre(self.targets)
+        self.objective = self.energy.total(self.pre, self.targets)
+
+    def flip_delta(self) -> Tensor:
+        loss = self.energy.loss
+        if isinstance(loss, Loss) and loss.kinks:
+            return self._with_stay(self._kinked_delta(loss))
+        return self._with_stay(self._plain_delta())
+
+    def gradient(self) -> Tensor:
+        return self.energy.gradient(self.targets)
+
+    def met(self) -> Tensor:
+        """`(B,)` bool: whether every unit above gives the output that is wanted of it."""
+        return self.energy.met(self.energy.pre(self.targets))
+
+    def flip(self, units: Tensor, where: Tensor) -> None:
+        old = self.targets.gather(1, units[:, None])
+        self.targets.scatter_(1, units[:, None], torch.where(where[:, None], -old, old))
+        self.pre += torch.where(where[:, None], -2 * old, 0.0) * self.energy.weight.T[units]
+        self.objective = self.energy.total(self.pre, self.targets)
+
+    def sweep(self, most: Limit) -> None:
+        targets, stay = self.targets.T.contiguous(), self.energy.stay
+        loss = self.energy.layer_loss(self.pre)
+        for unit, column in enumerate(self.energy.weight.T.contiguous()):
+            limit = most(slice(unit, unit + 1))
+            if limit is None:
+                break
+            moved = torch.addcmul(self.pre, targets[unit, :, None], column, value=-2)
+            after = self.energy.layer_loss(moved)
+            delta = after - loss if stay is None else after - loss + stay[:, unit] * targets[unit]
+            flips = delta <= limit[0]
+            self.pre = torch.where(flips[:, None], moved, self.pre)
+            loss = torch.where(flips, after, loss)
+            targets[unit] = torch.where(flips, -targets[unit], targets[unit])
+        self.targets = targets.T
+        self.objective = loss + self.energy.penalty(self.targets)
+
+    def select(self, keep: Tensor) -> Self:
+        other = copy.copy(self)
+        other.energy = self.energy.select(keep)
+        for name in ("targets", "objective", *self._kept()):
+            setattr(other, name, getattr(self, name)[keep])
+        return other
+
+    def _kept(self) -> tuple[str, ...]:
+        """Names of further per-sample tensors that `select` picks from."""
+        return ("pre",)
+
+    def _with_stay(self, delta: Tensor) -> Tensor:
+        return delta if self.energy.stay is None else delta + self.energy.stay * self.targets
+
+    def _chunks(self, units: int) -> Iterator[slice]:
+        """Runs of samples whose (b, units, n) tensors take at most `CHUNK_BYTES`; a single sample may take more."""
+        rows = max(1, CHUNK_BYTES // max(1, units * self.targets.shape[1] * self.targets.element_size()))
+        for first in range(0, len(self.targets), rows):
+            yield slice(first, first + rows)
+
+    def _plain_delta(self) -> Tensor:
+        """The loss part of the flip deltas, from the loss after every flip."""
+        loss, weight, c = self.energy.loss, self.energy.weight, self.energy.unit_weight
+        delta = torch.empty_like(self.targets)
+        for chunk in self._chunks(len(weight)):
+            s, t, z = self.energy.targets[chunk], self.targets[chunk], self.pre[chunk]
+            if isinstance(loss, ClassLoss):
+                moved = torch.addcmul(z[:, None, :], t[:, :, None], weight.T, value=-2)  # (b, n, m)
+                after = loss.value(moved, s[:, None].expand(moved.shape[:2]))
+                delta[chunk] = c[chunk] * (after - loss.value(z, s)[:, None])
+            else:
+                factor = (c if len(c) == 1 else c[chunk]).expand_as(z)
+                moved = torch.addcmul(z[:, :, None], t[:, None, :], weight, value=-2)  # (b, m, n)
+                after = loss.value(moved, s[:, :, None])
+                delta[chunk] = torch.bmm(factor[:, None, :], after)[:, 0]
+                delta[chunk] -= (factor * loss.value(z, s)).sum(1, keepdim=True)
+        return delta
+
+    def _kinked_delta(self, loss: Loss) -> Tensor:
+        """The loss part of the flip deltas, by products for all units and a pass for those near a kink.
+
+        max(0, x) = (x + |x|) / 2 with x = o - s z, and |o - s z| = |s o - z|: a flip moves the latter
+        from |r| to |r + 2 t_j V_kj|. Where |r| is at least 2 max_j |V_kj|, no flip crosses the kink and
+        the change is sign(r) 2 t_j V_kj: linear, as the other half is everywhere.
+        """
+        energy = self.energy
+        linear = sum(factor for _, factor in loss.kinks) * energy.unit_weight * energy.targets
+        crossings = torch.zeros_like(self.targets)
+        for offset, factor in loss.kinks:
+            r, half = energy.targets * offset - self.pre, 0.5 * factor * energy.unit_weight
+            size = r.abs()
+            near = size < self._reach
+            near_half = half * near
+            linear = torch.addcmul(linear, half - near_half, r.sign(), value=2)
+            self._add_crossings(crossings, r, near_half, near)
+            crossings -= torch.linalg.vecdot(near_half, size)[:, None]
+        return torch.addcmul(crossings, self.targets, linear @ energy.weight)
+
+    def _add_crossings(self, delta: Tensor, r: Tensor, half: Tensor, near: Tensor) -> None:
+        """Add sum_k half_k |r_k + 2 t_j V_kj| over the units of each sample that are `near (B, m)`."""
+        pairs = near.flatten().nonzero()[:, 0]
+        rows = pairs // near.shape[1]
+        units = pairs - rows * near.shape[1]
+        r, half = r.flatten()[pairs], half.flatten()[pairs]
+        starts = torch.searchsorted(rows, torch.arange(len(near), device=rows.device))
+        numbers = torch.arange(len(pairs), device=rows.device)
+        for chunk in self._chunks(-(-len(pairs) // len(near))):
+            bags = starts[chunk]
+            first = int(bags[0])
+            last = int(starts[chunk.stop]) if chunk.stop < len(starts) else len(pairs)
+            if first == last:
+                continue
+            moved = self._workspace((last - first, delta.shape[1]))
+            torch.index_select(self.energy.weight, 0, units[first:last], out=moved)
+            signs = self.targets.index_select(0, rows[first:last])
+            torch.addcmul(r[first:last, None], signs, moved, value=2, out=moved).abs_()
+            # A weighted sum of the rows of each sample, in one pass.
+            delta[chunk] += functional.embedding_bag(
+                numbers[: last - first], moved, bags - first, mode="sum", per_sample_weights=half[first:last]
+            )
+
+    def _workspace(self, shape: tuple[int, ...]) -> Tensor:
+        """Memory of this shape, the same for all calls: fresh memory would cost as much as the arithmetic."""
+        if self._buffer.numel() < math.prod(shape):
+            self._buffer = self.targets.new_empty(math.prod(shape))
+        return self._buffer[: math.prod(shape)].view(shape)

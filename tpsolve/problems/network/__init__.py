@@ -1,0 +1,1 @@
+"""Network target problems: weights free, separability is the judge."""

@@ -1,0 +1,327 @@
+"""The network target problem: targets of every layer of a small network, its weights free."""
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve._archive import digest, read_archive, write_archive
+from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
+from tpsolve.problems._base import Problem
+from tpsolve.problems.network._labels import code, decode, merge_samples, read_labels
+from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values, sign
+from tpsolve.thresholds import HardThreshold
+from tpsolve.units import Certificate, Separability
+from tpsolve.units._data import read_numbers
+
+KIND = "network-problem"
+
+
+class NetworkProblem(Problem):
+    """Find targets of all units of a hard-threshold network that real weights can give, with the fewest errors.
+
+    The variables are what every unit outputs at every distinct input, the output units included:
+
+        minimise    sum_i sum_c counts[i, c] [the outputs at point i don't name class c]
+        such that   every unit's outputs are linearly separable over what it reads
+
+    Which weights do it is left to the convex oracle, `Separability`, whose verdicts are proved in exact
+    arithmetic. Equal inputs are merged into one point; labels that contradict each other there count as
+    errors that no network can avoid.
+
+    Two classes have one output unit, +1 for the second class in sorted order. More classes have one unit
+    each, one-versus-rest: a point is right where its own unit outputs +1 and all others -1.
+
+    Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
+
+    Args:
+        X: `(N, p)` real and finite. Kept in float64, which holds whole numbers up to 2^53 exactly.
+        y: N class labels: numbers or words.
+        widths: units of each hidden layer, the lowest first.
+        weight: `(N,)` >= 0, what an error at each sample counts; by default 1.
+
+    Attributes:
+        inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
+        counts: `(M, classes)` float64, the weight of the samples of each class at each point.
+        group: `(N,)` int64, each sample's point.
+        wanted: `(M, outputs)` float64 in {-1, +1}, the outputs with the fewest errors.
+        classes: the labels in sorted order.
+        layers: units of each layer, the output units last.
+
+    Raises:
+        ShapeError, NotFiniteError, ValueSetError, ArgumentError, TooLargeError, DeviceError: an argument makes
+            no sense; the message names it and the cure.
+    """
+
+    dtype = torch.float64
+
+    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None):
+        x = read_numbers("X", X)
+        if not hasattr(X, "dtype"):
+            # Python's numbers keep all their digits.
+            x = check_tensor("X", X, dtype=torch.float64)
+        if x.dim() != 2 or 0 in x.shape:
+            raise ShapeError("X", f"shape {tuple(x.shape)}", "(N, p): at least one sample and one feature")
+        self.samples, self.device = x.double(), x.device
+        labels = read_labels("y", y, len(x))
+        self.classes, self.index = labels.classes, labels.index.to(self.device)
+        self.widths = _check_widths(widths)
+        self.layers = (*self.widths, labels.outputs)
+        self.weight = None if weight is None else self._check_weight(weight)
+        each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
+        self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
+        self.wanted = code(self.counts.argmax(1), labels.outputs)
+        self.batch_shape: tuple[int, ...] = ()
+        self.n_vars = len(self.inputs) * sum(self.layers)
+
+    @property
+    def start(self) -> Tensor:
+        """The trivial network: all hidden targets +1, the outputs of the class that serves best alone."""
+        best = code(self.counts.sum(0).argmax()[None], self.layers[-1]).expand(len(self.inputs), -1)
+        hidden = [torch.ones_like(self.inputs[:, :1]).expand(-1, n) for n in self.widths]
+        return self.pack(*hidden, best).expand(*self.batch_shape, -1)
+
+    def pack(self, *columns: Tensor) -> Tensor:
+        """Flat targets `(..., n_vars)` from those of each layer, `(..., M, units)`, the outputs last.
+
+        Raises:
+            ShapeError: another number of layers, points or units.
+        """
+        expected = [(len(self.inputs), n) for n in self.layers]
+        if [tuple(c.shape[-2:]) for c in columns] != expected:
+            got = ", ".join(str(tuple(c.shape)) for c in columns)
+            raise ShapeError("columns", got, f"{expected}: (points, units) of each layer, the outputs last")
+        return torch.cat([c.to(self.samples).mT.flatten(-2) for c in columns], dim=-1)
+
+    def columns(self, targets: Tensor) -> list[Tensor]:
+        """The targets of each layer, `(..., M, units)`, from flat ones `(..., n_vars)`; the outputs last."""
+        points = len(self.inputs)
+        parts = targets.split([points * n for n in self.layers], dim=-1)
+        return [part.unflatten(-1, (n, points)).mT for part, n in zip(parts, self.layers, strict=True)]
+
+    def errors(self, outputs: Tensor) -> Tensor:
+        """Weight of the samples whose label `outputs (..., M, outputs)` don't name: `(...,)` float64."""
+        named = decode(outputs)
+        right = self.counts.expand(*named.shape, -1).gather(-1, named.clamp(min=0)[..., None])[..., 0]
+        return (self.counts.sum(1) - torch.where(named >= 0, right, 0.0)).sum(-1)
+
+    def objective(self, targets: Tensor) -> Tensor:
+        """`errors` of `targets (..., *batch, n_vars)`, `(..., *batch)`; +inf where some unit is not separable.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
+        flat = targets.reshape(-1, self.n_vars).double()
+        value = self.errors(self.columns(flat)[-1])
+        return torch.where(self.separable(flat), value, math.inf).reshape(targets.shape[:-1])
+
+    def separable(self, targets: Tensor) -> Tensor:
+        """Whether real weights give every unit its targets, `(K,)` bool of `targets (K, n_vars)`; proved."""
+        layers = self.columns(targets.double())
+        first = layers[0].movedim(-2, 0).reshape(len(self.inputs), -1)
+        distinct, place = torch.unique(first, dim=1, return_inverse=True)
+        good = _separable(self.inputs, distinct)[place].reshape(-1, self.layers[0]).all(1)
+        for below, above in itertools.pairwise(layers):
+            for k in good.nonzero()[:, 0].tolist():
+                good[k] = bool(_separable(below[k], above[k]).all())
+        return good
+
+    def certificates(self, targets: Tensor) -> list[Certificate]:
+        """For each layer what its units can learn of `targets (n_vars,)`: weights, or circuits that forbid them."""
+        self._check_targets(targets)
+        layers = self.columns(targets.reshape(self.n_vars).double())
+        return [Separability().fit(below, above) for below, above in zip([self.inputs, *layers], layers, strict=False)]
+
+    def from_weights(self, weights: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Targets `(n_vars,)` that a network with these `(weight (units, n), bias (units,))` of each layer gives.
+
+        Computed in float64, with output +1 where z >= 0.
+
+        Raises:
+            ShapeError: another number of layers or units.
+        """
+        shapes = list(zip(self.layers, (self.samples.shape[1], *self.widths), strict=True))
+        if [tuple(weight.shape) for weight, _ in weights] != shapes:
+            raise ShapeError("weights", str([tuple(w.shape) for w, _ in weights]), f"{shapes}, one for each layer")
+        h, columns = self.inputs, []
+        for weight, bias in weights:
+            h = sign(torch.addmm(bias.to(h), h, weight.to(h).T))
+            columns.append(h)
+        return self.pack(*columns)
+
+    def from_network(self, network: nn.Module) -> Tensor:
+        """Targets `(n_vars,)` of a network whose linear layers, in order, are this problem's; see `from_weights`."""
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        biases = [m.weight.new_zeros(len(m.weight)) if m.bias is None else m.bias.detach() for m in linear]
+        return self.from_weights([(m.weight.detach(), bias) for m, bias in zip(linear, biases, strict=True)])
+
+    def network(self, targets: Tensor, weights: Sequence[tuple[Tensor, Tensor]] | None = None) -> nn.Sequential:
+        """Linear layers in float64 and `HardThreshold`s that give exactly `targets (n_vars,)`, and so their errors.
+
+        Its outputs are in {-1, +1}; `predict` reads labels from them. The float64 outputs are compared with the
+        targets.
+
+        Args:
+            weights: `(weight (units, n), bias (units,))` of each layer, such as a result's `stats["weights"]`; by
+                default those of the oracle, which separate in exact arithmetic.
+
+        Raises:
+            ArgumentError: a unit is not separable, or the weights give other targets, since float64 rounds those of
+                the oracle or the sums that they make.
+            ShapeError: `weights` of another number of layers or units.
+        """
+        self._check_targets(targets)
+        used = self._separating(targets) if weights is None else weights
+        if not torch.equal(self.from_weights(used), targets.reshape(self.n_vars).double()):
+            if weights is not None:
+                raise ArgumentError("weights", "weights that give other targets", "weights that give `targets`")
+            raise ArgumentError(
+                "targets",
+                "margins so narrow that the oracle's weights give other targets in float64",
+                "targets with wider margins",
+                "Give weights of your own, if you have any.",
+            )
+        modules: list[nn.Module] = []
+        for weight, bias in used:
+            units, features = weight.shape
+            linear = nn.Linear(features, units, device=self.device, dtype=torch.float64)
+            linear.load_state_dict({"weight": weight, "bias": bias})
+            modules += [linear, HardThreshold()]
+        return nn.Sequential(*modules)
+
+    def weights(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The oracle's `(weight (units, n), bias (units,))` float64 of each layer, which give `targets (n_vars,)`.
+
+        In exact arithmetic: where margins are narrow, float64 may round the sums that they make to other outputs.
+
+        Raises:
+            ArgumentError: a unit is not separable, or the oracle has no weights for it that float64 holds.
+        """
+        self._check_targets(targets)
+        found = self._separating(targets)
+        for number, certificate in enumerate(self.certificates(targets)):
+            for unit in certificate.rationals:
+                got = f"unit {unit} of layer {number}, for which the oracle has no float64 weights"
+                raise ArgumentError("targets", got, "targets with wider margins")
+        return found
+
+    def _separating(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        layers = []
+        for number, certificate in enumerate(self.certificates(targets)):
+            if not bool((certificate.status > 0).all()):
+                unit = int((certificate.status <= 0).nonzero()[0, 0])
+                raise ArgumentError(
+                    "targets", f"unit {unit} of layer {number} not separable", "targets of finite objective"
+                )
+            layers.append((certificate.weight, certificate.bias))
+        return layers
+
+    def predict(self, outputs: Tensor) -> list[Any]:
+        """Labels of `outputs (K, outputs)` in {-1, +1}; None where they name no class."""
+        named = decode(outputs).tolist()
+        return [self.classes[k] if 0 <= k < len(self.classes) else None for k in named]
+
+    def lower_bound(self) -> Tensor:
+        """Errors that contradictory labels cost any network, less `rounding`: `(*batch,)` float64."""
+        least = (self.counts.sum(1) - self.counts.amax(1)).sum()
+        return (least.expand(self.batch_shape) - self.rounding()).clamp(min=0)
+
+    def rounding(self) -> Tensor:
+        """How far sums of the weights may be from exact arithmetic: `(*batch,)` float64; 0 for whole weights."""
+        total = self.counts.sum()
+        whole = bool((self.counts == self.counts.round()).all()) and float(total) < 2**53
+        slack = 0.0 if whole else float(total) * 2.0**-52 * len(self.samples)
+        return self.counts.new_full(self.batch_shape, slack)
+
+    def flatten(self) -> Self:
+        return self._rebatch((math.prod(self.batch_shape),))
+
+    def select(self, keep: Tensor) -> Self:
+        return self._rebatch((int(keep.sum()) if keep.dtype == torch.bool else len(keep),))
+
+    def to(self, device: torch.device | str) -> Self:
+        moved = copy.copy(self)
+        for name in ("samples", "index", "weight", "inputs", "counts", "group", "wanted"):
+            value = getattr(self, name)
+            setattr(moved, name, None if value is None else value.to(device))
+        moved.device = moved.samples.device
+        return moved
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the problem to `path` (.npz, no pickle).
+
+        Raises:
+            FolderError: the folder does not exist or can't be written.
+        """
+        write_archive(path, KIND, self._tensors(), {"widths": self.widths, "classes": self.classes})
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that defines the problem, the same on every device."""
+        return digest([self.widths, self.classes], self._tensors())
+
+    def __repr__(self) -> str:
+        samples, features = self.samples.shape
+        return (
+            f"NetworkProblem(samples={samples}, points={len(self.inputs)}, features={features}, "
+            f"classes={len(self.classes)}, widths={self.widths}, device={str(self.device)!r})"
+        )
+
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {"X": self.samples, "y": self.index, "weight": self.weight}
+
+    def _rebatch(self, batch_shape: tuple[int, ...]) -> Self:
+        # All samples of a batch are this one problem: solvers and reports want the axis.
+        other = copy.copy(self)
+        other.batch_shape = batch_shape
+        return other
+
+    def _check_weight(self, weight: Any) -> Tensor:
+        tensor = check_tensor("weight", weight, self.device, torch.float64)
+        check_shape("weight", tensor, (len(self.samples),), "(N,)")
+        if bool((tensor < 0).any()):
+            raise ValueSetError("weight", f"{tensor.min().item():g}", "no negative weights")
+        return tensor
+
+    def _check_targets(self, targets: Tensor) -> None:
+        tail = (*self.batch_shape, self.n_vars)
+        if tuple(targets.shape[targets.dim() - len(tail) :]) != tail:
+            raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
+        check_device("targets", targets, self.device)
+        check_values("targets", targets, (-1, 1))
+
+
+def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
+    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias alone gives constants."""
+    good = (columns == columns[0]).all(0)
+    if not bool(good.all()):
+        good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0
+    return good
+
+
+def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
+    """The network problem saved at `path`, on the CPU.
+
+    Raises:
+        FileFormatError: no network problem of tpsolve, truncated, or of another version.
+        ArgumentError: the file's contents make no sense together.
+    """
+    arrays, header = read_archive(path, KIND, ("X", "y"), ("widths", "classes"), ("weight",))
+    index, classes = arrays["y"].tolist(), header["classes"]
+    if not all(isinstance(k, int) and 0 <= k < len(classes) for k in index):
+        raise ValueSetError("y", "a class outside the list of classes", f"indices from 0 to {len(classes) - 1}")
+    return NetworkProblem(arrays["X"], [classes[k] for k in index], header["widths"], arrays.get("weight"))
+
+
+def _check_widths(widths: Any) -> tuple[int, ...]:
+    if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
+        raise ArgumentError("widths", repr(widths), "units of each hidden layer", "For example widths=[3].")
+    for width in widths:
+        check_count("widths", width, 1)
+    return tuple(widths)

@@ -1,0 +1,240 @@
+"""What a solver is, and the report through which it speaks while it runs."""
+
+import copy
+import importlib
+import importlib.util
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget, Progress, is_closed
+from tpsolve.errors import MissingLibraryError, NotAcceptedError
+from tpsolve.problems import LayerProblem, Problem
+
+Callback = Callable[[Progress], bool | None]
+"""Called with each `Progress`; True stops the search, which then returns what it has."""
+
+USUAL = {"LayerProblem": "cp-sat", "BlockProblem": "hill-climb", "NetworkProblem": "circuits"}
+"""A solver for each kind of problem, for messages of those that don't take it."""
+
+
+@dataclass(frozen=True)
+class Solver(ABC):
+    """Settings of a search; all its state lives inside the call, so one solver serves many problems."""
+
+    name: ClassVar[str]
+    """Its name in `SOLVERS` and on the command line."""
+    accepts: ClassVar[tuple[type[Problem], ...]]
+    """The kinds of problem that it takes."""
+    losses: ClassVar[tuple[str, ...] | None] = None
+    """The losses of layer problems that it takes; None: all."""
+    exact: ClassVar[bool] = False
+    """Whether it proves a bound that meets the optimum, given time."""
+    stochastic: ClassVar[bool] = False
+    """Whether its result depends on the seed."""
+    needs_start: ClassVar[bool] = False
+    """Whether it reads the activations, so that the problem must have `start`."""
+    compared: ClassVar[bool] = True
+    """Whether a comparison runs it if it is not told which solvers to run."""
+    module: ClassVar[str | None] = None
+    """A module that must be installed for it; its package is named like its first part."""
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether the library that it needs is there."""
+        return cls.module is None or importlib.util.find_spec(cls.module.partition(".")[0]) is not None
+
+    def check(self, problem: Problem) -> None:
+        """Raise if this solver can't take `problem`; called before any work.
+
+        Raises:
+            NotAcceptedError: another kind of problem, or it lacks something.
+            TooLargeError: more targets than the solver can take.
+            MissingLibraryError: its library is not installed.
+        """
+        if not isinstance(problem, self.accepts):
+            expected = " or ".join(kind.__name__ for kind in self.accepts)
+            name = type(problem).__name__
+            mend = f"For a {name} take {USUAL[name]}." if name in USUAL else ""
+            raise NotAcceptedError("problem", name, f"{expected} for {self.name}", mend)
+        if self.needs_start and problem.start is None:
+            raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
+        if self.module is not None:
+            if not self.installed():
+                package = self.module.partition(".")[0]
+                raise MissingLibraryError(f"the solver {self.name}", package, package)
+            # Loaded here, where it is not charged to the budget.
+            importlib.import_module(self.module)
+        if isinstance(problem, LayerProblem) and self.losses is not None and problem.loss not in self.losses:
+            expected = " or ".join(map(repr, self.losses))
+            raise NotAcceptedError("problem", f"the loss {problem.loss!r}", f"the loss {expected} for {self.name}")
+
+    @abstractmethod
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:
+        """Search a flat batch; tell `report` of targets, bounds and steps, and end when it says stop.
+
+        What is offered must not depend on the clock when the budget is in steps alone.
+        """
+
+
+class Report:
+    """Incumbents and bounds of B samples go in; whether to stop comes out.
+
+    Args:
+        problem: a flat batch; it judges every offer in float64.
+        budget: of the whole call.
+        callback: may be None.
+    """
+
+    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
+        self.problem, self.budget = problem, budget
+        self.start = problem.start
+        """Targets `(B, n)` where a search begins; None: wherever it likes."""
+        self._callback = callback
+        self._started = time.perf_counter()
+        self._ends = math.inf if budget.seconds is None else budget.seconds
+        self._steps_before = 0
+        shape = problem.batch_shape
+        self.targets = torch.ones(*shape, problem.n_vars, device=problem.device, dtype=problem.dtype)
+        self.objective = torch.full(shape, math.inf, device=problem.device, dtype=torch.float64)
+        self.bound = problem.lower_bound()
+        self.found_at, self.proved_at = self.objective.clone(), self.objective.clone()
+        self.steps = 0
+        self.stopped = False
+        self.asked = False
+        """Whether the callback has asked to stop."""
+        self.trace: list[Progress] = []
+        self.notes: dict[int, str] = {}
+        self.stats: dict[str, Any] = {}
+        """What a solver has to say besides; ends up in `Result.stats`."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the call began."""
+        return time.perf_counter() - self._started
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the budget ends; +inf if it has no limit in seconds."""
+        return max(0.0, self._ends - self.seconds)
+
+    @property
+    def incumbent(self) -> Tensor | None:
+        """The best targets `(B, n)`; of samples without any, where a search begins. None if that is unknown."""
+        found = torch.isfinite(self.objective)[:, None]
+        if self.start is None:
+            return self.targets.clone() if bool(found.all()) else None
+        return torch.where(found, self.targets, self.start)
+
+    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+        """Keep `targets (R, n)` of the samples `rows (R,)` (by default all) where they are the best so far.
+
+        `found_at (R,)`: when they were found, by default now.
+        """
+        rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
+        value = self.problem.select(rows).objective(targets)
+        better = value < self.objective[rows]
+        kept = rows[better]
+        self.targets[kept] = targets[better].to(self.targets.dtype)
+        self.objective[kept] = value[better]
+        self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
+        self._note_closed()
+
+    def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
+        """Raise the bound of the samples `rows` (by default all) to a proven `bound`."""
+        rows = torch.arange(len(self.bound), device=self.problem.device) if rows is None else rows
+        self.bound[rows] = torch.maximum(
+            self.bound[rows], torch.as_tensor(bound, dtype=torch.float64, device=rows.device)
+        )
+        self._note_closed()
+
+    def note(self, row: Tensor, reason: str) -> None:
+        """Say why the sample `row`, a tensor of one index, ended early; ends up in `Result.stats["notes"]`."""
+        self.notes[int(row)] = reason
+
+    def step(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        """Count a step of all samples, then as `pulse`; also ends when the budget's steps are spent."""
+        self.steps += 1
+        if self.budget.steps is not None and self.steps >= self.budget.steps:
+            self.stopped = True
+        return self.pulse(objective, bound)
+
+    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        """Trace and call back; True: end now, since time is up, the callback asked, or all gaps are closed.
+
+        `objective`, `bound (B,)`: what the solver knows and has not offered or proven yet.
+        """
+        best = self.objective if objective is None else torch.minimum(self.objective, objective.double())
+        proven = self.bound if bound is None else torch.maximum(self.bound, bound)
+        progress = Progress(self._steps_before + self.steps, self.seconds, float(best.mean()), float(proven.mean()))
+        self._record(progress)
+        if self._callback is not None and self._callback(progress):
+            self.stopped = self.asked = True
+        if self.seconds_left <= 0 or bool(is_closed(best, proven).all()):
+            self.stopped = True
+        return self.stopped
+
+    def run(self, solver: Solver, generator: torch.Generator, share: float = 1.0, start: Tensor | None = None) -> None:
+        """Let `solver` search the same samples for a share of the budget that is left; all it finds is kept.
+
+        `start (B, n)`: where it begins, by default where this report says.
+        """
+        left = None if self.budget.steps is None else int(share * (self.budget.steps - self.steps))
+        if self.stopped or left == 0 or self.seconds_left <= 0:
+            return
+        part = copy.copy(self)
+        seconds = share * self.seconds_left
+        part.budget = Budget(None if math.isinf(seconds) else seconds, left)
+        part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
+        part.start = self.start if start is None else start
+        solver.run(self.problem, part.budget, generator, part)
+        self.steps += part.steps
+        self.asked = part.asked
+        spent = self.budget.steps is not None and self.steps >= self.budget.steps
+        closed = bool(is_closed(self.objective, self.bound).all())
+        self.stopped = self.asked or spent or closed or self.seconds_left <= 0
+
+    def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
+        """For solvers that take one sample at a time: its row `(1,)` and its share of the budget.
+
+        Each open sample gets an equal share of the time that is left, and the budget's steps in full.
+        Time left over at the end goes to the samples that were cut short, once more in equal shares,
+        for as long as that gives them more than they had.
+        """
+        waiting, earlier = list(range(len(self.objective))), 0.0
+        while waiting and not self.stopped:
+            if self.seconds_left / len(waiting) <= earlier:
+                return
+            cut, count = [], len(waiting)
+            earlier = self.seconds_left / count
+            for position, row in enumerate(waiting):
+                if self.stopped:
+                    return
+                if bool(is_closed(self.objective[row], self.bound[row])):
+                    continue
+                share, began = self.seconds_left / (count - position), self.seconds
+                seconds = None if math.isinf(share) else max(1e-3, share)
+                yield torch.tensor([row], device=self.problem.device), Budget(seconds, self.budget.steps)
+                self.pulse()
+                if self.seconds - began >= 0.9 * share:
+                    cut.append(row)
+            waiting = cut
+
+    def _record(self, progress: Progress) -> None:
+        # Often enough to draw the curve, without a point for each of a million steps.
+        last = self.trace[-1] if self.trace else None
+        if last is not None:
+            changed = (last.objective, last.bound) != (progress.objective, progress.bound)
+            if not changed or progress.seconds < 1.005 * last.seconds:
+                return
+        self.trace.append(progress)
+
+    def _note_closed(self) -> None:
+        fresh = is_closed(self.objective, self.bound) & torch.isinf(self.proved_at)
+        self.proved_at[fresh] = self.seconds

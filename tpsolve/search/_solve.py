@@ -1,0 +1,94 @@
+"""`solve`: the one way to run a solver, and the judge of what it returns."""
+
+import torch
+
+from tpsolve._result import Budget, Result
+from tpsolve.errors import ArgumentError, ContradictionError
+from tpsolve.problems import Problem
+from tpsolve.search._base import Callback, Report, Solver
+from tpsolve.search._naming import find_solver
+
+
+def solve(
+    problem: Problem,
+    solver: Solver | str,
+    *,
+    budget: Budget,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Search `problem` for its best targets with `solver`, within `budget`.
+
+    The problem recomputes the objective of whatever the solver returns, in float64, and the status of
+    each sample follows from its objective and its proven bound. A budget that runs out is a result.
+    Samples for which nothing was found in time get the problem's `start`, or +1 without one; where even
+    that has no objective, it is +inf, the status unknown, and the reason in `stats["notes"]`.
+
+    Args:
+        solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8".
+        generator: the source of all randomness; None: one of seed 0.
+        callback: called with each `Progress`; True stops the search cleanly.
+
+    Raises:
+        TpsolveError: the solver can't take the problem, or an argument makes no sense; before any search.
+        ContradictionError: the solver's bound exceeds the objective of its own targets: a defect of it.
+    """
+    if not isinstance(problem, Problem):
+        raise ArgumentError("problem", type(problem).__name__, "a Problem such as LayerProblem")
+    if not isinstance(budget, Budget):
+        raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(seconds=10).")
+    solver = find_solver(solver)
+    solver.check(problem)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+
+    flat = problem.flatten()
+    report = Report(flat, budget, callback)
+    solver.run(flat, budget, generator, report)
+    missing = torch.isinf(report.objective)
+    _fill_missing(flat, report)
+    report.pulse()
+    _check_claims(solver, flat, report)
+
+    shape = problem.batch_shape
+    targets = report.targets.reshape((*shape, *problem.target_shape))
+    objective = problem.objective(targets)
+    return Result(
+        targets=targets,
+        objective=objective,
+        # What is above is rounding, as the check has shown.
+        bound=torch.minimum(report.bound.reshape(shape), objective),
+        trace=tuple(report.trace),
+        stats={
+            "solver": solver.name,
+            "steps": report.steps,
+            "seconds": report.seconds,
+            "found_at": report.found_at.reshape(shape),
+            "proved_at": report.proved_at.reshape(shape),
+            "missing": missing.reshape(shape),
+            "notes": report.notes,
+            **report.stats,
+        },
+    )
+
+
+def _fill_missing(problem: Problem, report: Report) -> None:
+    """Give samples without targets their start; those whose objective can't be computed stay unknown, with a note."""
+    rows = torch.isinf(report.objective).nonzero()[:, 0]
+    if not len(rows):
+        return
+    if problem.start is not None:
+        report.targets[rows] = problem.start[rows]
+    report.offer(report.targets[rows], rows)
+    for place, reason in problem.select(rows).failures(report.targets[rows]).items():
+        report.note(rows[place], reason)
+
+
+def _check_claims(solver: Solver, problem: Problem, report: Report) -> None:
+    # Twice: the objective and the bound are each rounded once.
+    excess = report.bound - report.objective - 2 * problem.rounding()
+    if bool((excess > 0).any()):
+        row = int(excess.argmax())
+        raise ContradictionError(
+            f"{solver.name} claims the bound {report.bound[row].item()!r} for sample {row}, but its own targets "
+            f"reach {report.objective[row].item()!r}. Please report this with the problem saved by problem.save()."
+        )

@@ -1,0 +1,1 @@
+"""Bridges to other libraries: models to export, samplers to import."""

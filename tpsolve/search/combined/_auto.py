@@ -1,0 +1,66 @@
+"""Auto: the solver that measurements found best for a problem of this kind, size and budget."""
+
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+
+from tpsolve._result import Budget
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.search._base import Report, Solver
+from tpsolve.search._naming import find_solver
+
+TABLE = "auto.json"
+UNKNOWN = "anneal"
+"""What serves where nothing was measured: blocks, and losses that are not in the table."""
+
+
+@dataclass(frozen=True)
+class Auto(Solver):
+    """The solver that did best on the measured problem most like this one, within the same time.
+
+    The table `auto.json` beside this file holds, for layers harvested from trained networks, the best
+    solver by loss, size, seconds a sample and kind of device; `benchmarks/auto.py` writes it, and says
+    there from which rows. The nearest entry of the same loss counts, sizes and seconds on logarithmic
+    scales; other losses take that of the hinge if they are sums over units. A budget in steps alone counts as
+    the longest time measured. Steps are those of the solver taken.
+    """
+
+    name = "auto"
+    accepts = (LayerProblem, BlockProblem)
+    stochastic = True
+    compared = False
+
+    def choose(self, problem: Problem, budget: Budget) -> str:
+        """The text of the solver that `run` would take, for a flat batch."""
+        if not isinstance(problem, LayerProblem):
+            return UNKNOWN
+        rows = table()["rows"]
+        losses = {row["loss"] for row in rows}
+        loss = problem.loss if problem.loss in losses else "hinge"
+        rows = [row for row in rows if row["loss"] == loss]
+        if not rows:
+            return UNKNOWN
+        seconds = max(row["seconds"] for row in rows)
+        if budget.seconds is not None:
+            seconds = budget.seconds / problem.n_samples
+        here = {"n": problem.n_vars, "m": problem.n_units, "seconds": seconds}
+
+        def distance(row: dict[str, Any]) -> tuple[bool, float]:
+            apart = sum(abs(math.log(here[name] / row[name])) for name in here)
+            return row["device"] != problem.device.type, apart
+
+        return min(rows, key=distance)["solver"]
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        solver = find_solver(self.choose(problem, budget))
+        solver.check(problem)
+        report.run(solver, generator)
+
+
+def table() -> dict[str, Any]:
+    """The measured table: `rows` of loss, n, m, seconds a sample, device, solver; the rest is their provenance."""
+    return json.loads(resources.files("tpsolve.search.combined").joinpath(TABLE).read_text())

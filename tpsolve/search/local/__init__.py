@@ -1,0 +1,1 @@
+"""Local searches: flips of targets, sample by sample side by side."""

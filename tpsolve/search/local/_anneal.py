@@ -1,0 +1,120 @@
+"""Anneal: sweeps of single flips that may go uphill, ever less so as the temperature falls."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems import FlipProblem, State
+from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
+from tpsolve.spins import check_count
+
+SCHEDULES = ("geometric", "linear", "tempering")
+
+
+@dataclass(frozen=True)
+class Anneal(LocalSolver):
+    """Sweeps over all targets that take a flip of delta d with probability min(1, exp(-d / T)); T falls.
+
+    The temperature T of a chain is a multiple of the mean size of the flip deltas at its start, those of
+    0 left out. It falls from `hot` to `cold` times that; the last sweep is at T = 0, where only flips that
+    improve are taken. If the time allowed is too short for the sweeps, T falls with the time spent
+    instead, and a sweep ends where the time does. One sweep of each chain a step. Sources: Kirkpatrick,
+    Gelatt and Vecchi (Science, 1983); for the exchanges between temperatures, Hukushima and Nemoto
+    (Journal of the Physical Society of Japan, 1996).
+
+    Args:
+        restarts: further searches of each sample from random targets.
+        sweeps: over all targets, at least 1.
+        schedule: "geometric" or "linear" in time; "tempering": the chains of a sample stand at fixed
+            temperatures, a geometric series, and those next to each other may exchange theirs.
+        hot: the first temperature, as a multiple of the mean flip delta.
+        cold: the last one, not above `hot`.
+    """
+
+    restarts: int = 7
+    sweeps: int = 64
+    schedule: str = "geometric"
+    hot: float = 0.3
+    cold: float = 0.03
+
+    name = "anneal"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count("sweeps", self.sweeps, 1)
+        if self.schedule not in SCHEDULES:
+            raise ArgumentError("schedule", repr(self.schedule), "one of " + ", ".join(map(repr, SCHEDULES)))
+        for name in ("hot", "cold"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ArgumentError(name, repr(value), "a finite number of at least 0")
+        if self.cold > self.hot:
+            raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
+
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        # Of a block, some flips are not on offer.
+        size = state.flip_delta().abs().nan_to_num(posinf=0.0)
+        scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)
+        if self.schedule != "tempering":
+            return {"scale": scale}
+        shared = scale.reshape(self.copies, -1).mean(0).repeat(self.copies)
+        return {
+            "scale": shared,
+            "level": torch.arange(self.copies, device=scale.device).repeat_interleave(chains.samples),
+        }
+
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        # Also where the time left is that of less than two sweeps.
+        last = chains.step + 1 >= self.sweeps or (chains.step > 0 and chains.spent() * (1 + 2 / chains.step) > 1)
+        gain = least_gain(state)[:, 0]
+        drawn = chains.draw(state.targets.shape[1]).neg_().log1p_().T.contiguous()
+        temperature = self._temperature(memory, chains, last)
+
+        def limit(units: slice) -> Tensor | None:
+            nonlocal temperature
+            if chains.spent() >= 1:
+                return None
+            if chains.spent() > 0:
+                temperature = self._temperature(memory, chains, last)
+            return chains.spread(drawn[units]).mul_(-temperature).sub_(gain)
+
+        state.sweep(limit)
+        if self.schedule == "tempering" and not last:
+            self._exchange(state, memory, chains, temperature)
+        return torch.full_like(chains.alive, not last)
+
+    def _temperature(self, memory: Memory, chains: Chains, last: bool) -> Tensor:
+        """Of each chain `(B,)`, by the sweeps done or the time spent, whichever is further."""
+        scale = memory["scale"]
+        if last:
+            return torch.zeros_like(scale)
+        if self.schedule == "tempering":
+            return scale * self._cooled(memory["level"] / max(1, self.copies - 1))
+        return scale * self._cooled(min(1.0, max(chains.step / max(1, self.sweeps - 1), chains.spent())))
+
+    def _cooled(self, share: Tensor | float) -> Tensor | float:
+        """The temperature after this share of the way from hot to cold, in units of the scale."""
+        if self.schedule == "linear" or self.cold == 0:
+            return self.hot + (self.cold - self.hot) * share
+        return self.hot * (self.cold / self.hot) ** share
+
+    def _exchange(self, state: State, memory: Memory, chains: Chains, temperature: Tensor) -> None:
+        """Let chains of a sample at neighbouring temperatures exchange them, as detailed balance allows.
+
+        The chains of a sample are all here or none, copy by copy.
+        """
+        level = memory["level"].reshape(self.copies, -1)
+        order = level.argsort(0)
+        energy, coldness = (x.reshape(self.copies, -1).gather(0, order) for x in (state.objective, 1 / temperature))
+        first = chains.step % 2
+        pairs = (self.copies - first) // 2
+        lower, upper = (slice(first + i, first + i + 2 * pairs, 2) for i in (0, 1))
+        gain = (coldness[lower] - coldness[upper]) * (energy[lower] - energy[upper])
+        swap = gain >= chains.draw(pairs)[:1].T.log()
+        a, b = order[lower], order[upper]
+        order[lower], order[upper] = torch.where(swap, b, a), torch.where(swap, a, b)
+        memory["level"] = order.argsort(0).reshape(-1)

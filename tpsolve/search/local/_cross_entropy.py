@@ -1,0 +1,64 @@
+"""CrossEntropy: a population of targets drawn from probabilities that move towards the best of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems import FlipProblem, State
+from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._loop import ChainSolver, Memory
+from tpsolve.spins import check_count
+
+CERTAIN = 0.02
+"""A sample ends when each target is drawn as -1 or as +1 with at most this probability."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy(ChainSolver):
+    """The cross-entropy method: targets drawn independently, their probabilities moved to the means of an elite.
+
+    It needs objectives alone, no flips and no gradient. It begins near the start: each activation is
+    drawn with probability 0.8. One population a step. Source: Rubinstein (Methodology and Computing in
+    Applied Probability, 1999). Not to be confused with the loss of the same name.
+
+    Args:
+        population: targets drawn of each sample, at least 2.
+        elite: share of the population that counts, above 0 and at most 0.5.
+        rate: how far the probabilities move, above 0 and at most 1.
+    """
+
+    population: int = 64
+    elite: float = 0.125
+    rate: float = 0.5
+
+    name = "cross-entropy-method"
+
+    def __post_init__(self):
+        check_count("population", self.population, 2)
+        for name, most in (("elite", 0.5), ("rate", 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+                raise ArgumentError(name, repr(value), f"a number above 0 and at most {most}")
+
+    @property
+    def copies(self) -> int:
+        return self.population
+
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        # The first copy of each sample stands at its start.
+        return {"chance": 0.5 + 0.3 * state.targets[: chains.samples].repeat(self.copies, 1)}
+
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        n, copies = state.targets.shape[1], self.copies
+        if chains.step:
+            count = max(1, round(self.elite * copies))
+            best = state.objective.reshape(copies, -1).topk(count, dim=0, largest=False).indices
+            targets = state.targets.reshape(copies, -1, n)
+            mean = targets.gather(0, best[:, :, None].expand(-1, -1, n)).mean(0)
+            chance = torch.lerp(memory["chance"], (0.5 * mean + 0.5).repeat(copies, 1), self.rate)
+            memory["chance"] = chance
+        state.move(torch.where(chains.uniform(n) < memory["chance"], 1.0, -1.0).to(state.targets.dtype))
+        doubt = 0.5 - (memory["chance"] - 0.5).abs()
+        return doubt.amax(1) > CERTAIN

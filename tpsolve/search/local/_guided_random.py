@@ -1,0 +1,48 @@
+"""GuidedRandom: many flips at once, drawn where the gradient asks for them, kept if the true loss falls."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.problems import State
+from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._loop import LocalSolver, Memory
+from tpsolve.spins import check_count
+
+
+@dataclass(frozen=True)
+class GuidedRandom(LocalSolver):
+    """Random sets of flips, biased by the gradient, each taken if the objective falls; one set a step.
+
+    Flip j is drawn with probability k softmax_j(t_j g_j / spread), g being the gradient at the current
+    targets and spread the standard deviation of t g; k, the number of flips expected, is drawn anew at
+    each step between 1 and n / 4, small numbers more often. Costs a gradient and two evaluations, and
+    no flip deltas. Source: the guided random search of targets in Nabergall, Deep learning with hard
+    thresholds (2018).
+
+    Args:
+        restarts: further searches of each sample from random targets.
+        patience: steps without a new best after which a chain ends.
+    """
+
+    patience: int = 100
+
+    name = "guided-random"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count("patience", self.patience, 1)
+
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        before, objective, n = state.targets.clone(), state.objective.clone(), state.targets.shape[1]
+        promise = before * state.gradient()
+        spread = promise.std(1, keepdim=True, correction=0).clamp(min=torch.finfo(promise.dtype).tiny)
+        expected = max(1.0, n / 4) ** chains.uniform(1)
+        chance = expected * (promise / spread).softmax(1)
+        candidate = torch.where(chains.uniform(n) < chance, -before, before)
+        state.move(candidate)
+        lower = state.objective < objective
+        if not bool(lower.all()):
+            state.move(torch.where(lower[:, None], candidate, before))
+        return chains.step + 1 - chains.improved_at < self.patience

@@ -1,0 +1,145 @@
+"""The one loop of all local solvers: B samples times their restarts advance together, one step at a time."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget, is_closed
+from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, State
+from tpsolve.search._base import Report, Solver
+from tpsolve.search.local._chains import Chains
+from tpsolve.spins import check_count
+
+REFRESH_STEPS = 512
+"""Steps after which a state is recomputed from its targets, which ends the drift of floating point."""
+
+Memory = dict[str, Tensor]
+"""What an algorithm remembers between steps: tensors of one row a chain."""
+
+
+@dataclass(frozen=True)
+class ChainSolver(Solver):
+    """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
+
+    Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished.
+    """
+
+    accepts = (LayerProblem, BlockProblem)
+    stochastic = True
+
+    @property
+    @abstractmethod
+    def copies(self) -> int:
+        """How many chains each sample has."""
+
+    def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
+        """Targets `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
+
+        Random ones are the same for all samples, for the reason that `Chains` gives.
+        """
+        (samples,), n = problem.batch_shape, problem.n_vars
+        fresh = self.copies if report.start is None else self.copies - 1
+        bits = torch.randint(0, 2, (fresh, n), generator=generator, device=generator.device)
+        spins = (2 * bits - 1).to(problem.device, problem.dtype).repeat_interleave(samples, 0)
+        return spins if report.start is None else torch.cat([report.start, spins])
+
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        """What the algorithm remembers between steps, by default nothing; `problem` has a sample a chain."""
+        return {}
+
+    @abstractmethod
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        """Advance every chain of `state` in place; `(B,)` bool: which may still improve."""
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, FlipProblem)
+        repeated = problem.repeat(self.copies)
+        state = repeated.state(self.begin(problem, report, generator))
+        began, seconds = report.seconds, report.seconds_left
+        chains = Chains(state, self.copies, generator, began, lambda: (report.seconds - began) / max(seconds, 1e-9))
+        memory, stopped = self.init(repeated, state, chains), False
+        chains.finish(is_closed(report.objective, report.bound))
+        while not stopped and len(chains):
+            unfinished = self.step(state, memory, chains)
+            if (chains.step + 1) % REFRESH_STEPS == 0:
+                state.refresh()
+            chains.advance(state, unfinished, report.seconds)
+            chains.finish(is_closed(chains.incumbent, report.bound))
+            stopped = report.step(chains.incumbent)
+            # Finished chains leave once they are half of those carried along.
+            if 2 * int(chains.alive.sum()) <= len(chains):
+                alive = chains.alive
+                state, memory = state.select(alive), {name: values[alive] for name, values in memory.items()}
+                chains.select(alive)
+        targets, found_at = chains.best()
+        report.offer(targets, found_at=found_at)
+
+
+@dataclass(frozen=True)
+class LocalSolver(ChainSolver):
+    """A local search whose chains know nothing of each other.
+
+    Args:
+        restarts: further searches of each sample from random targets, run beside the first, which
+            begins at the problem's `start` (random without one).
+    """
+
+    restarts: int = 0
+
+    def __post_init__(self):
+        check_count("restarts", self.restarts, 0)
+
+    @property
+    def copies(self) -> int:
+        return 1 + self.restarts
+
+
+def steepest_flip(state: State) -> Tensor:
+    """Flip the best target of every chain that a flip improves; `(B,)` bool: which these were."""
+    delta = state.flip_delta()
+    units = least_index(delta)
+    least = delta.gather(1, units[:, None])
+    return flip_downhill(state, units, (least < -least_gain(state))[:, 0])
+
+
+def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
+    """Flip `units (B,)` of the chains `where (B,)`, and back where that lowers nothing; which are lower now.
+
+    Pre-activations that cancel can make rounding look like a gain: without the second look a descent
+    could go round in circles.
+    """
+    before = state.objective.clone()
+    state.flip(units, where)
+    lower = where & (state.objective < before)
+    if bool((where & ~lower).any()):
+        state.flip(units, where & ~lower)
+    return lower
+
+
+def descend(problem: FlipProblem, report: Report) -> None:
+    """Offer the end of a steepest descent from the report's `start` (all +1 without one): a first incumbent."""
+    state = problem.state(report.targets if report.start is None else report.start)
+    while bool(steepest_flip(state).any()) and report.seconds_left > 0:
+        pass
+    report.offer(state.targets)
+
+
+def least_index(score: Tensor) -> Tensor:
+    """The first index of the least value of each row of `score (B, n)`: `(B,)` int64.
+
+    As `argmin`, which takes ten times as long as the least value itself: first the least of each run of
+    32, then within the run that holds it.
+    """
+    rows, n = score.shape
+    if n % 32 or n < 128:
+        return score.argmin(1)
+    runs = score.view(rows, n // 32, 32)
+    run = runs.amin(2).argmin(1)
+    return 32 * run + runs[torch.arange(rows, device=score.device), run].argmin(1)
+
+
+def least_gain(state: State) -> Tensor:
+    """By how much a flip must lower the objective to count, `(B, 1)`: what rounding alone can feign."""
+    return (8 * torch.finfo(state.objective.dtype).eps * (1 + state.objective.abs()))[:, None]

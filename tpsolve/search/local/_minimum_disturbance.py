@@ -1,0 +1,65 @@
+"""MinimumDisturbance: trial flips of the least confident units, until the layer above is right."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.problems import FlipProblem, LayerProblem, State
+from tpsolve.problems.layer._layer_state import LayerState
+from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._loop import ChainSolver, Memory
+from tpsolve.spins import check_count
+
+
+@dataclass(frozen=True)
+class MinimumDisturbance(ChainSolver):
+    """MADALINE rule II: flip the least confident units first, keep what lowers the objective, stop when met.
+
+    Confidence is the problem's `stay_weight`, which should be |z| of the units sought; where it is not
+    given all are equally confident, and are tried in their order. Single units are tried first, then
+    pairs that are neighbours in confidence, then threes, up to `group`. A sample ends as soon as every
+    unit above gives the output that is wanted of it, however much loss is left: the least disturbance,
+    not the least objective. One trial of each sample a step. Needs `start`.
+    Source: Winter and Widrow, MADALINE rule II (IEEE International Conference on Neural Networks, 1988).
+
+    Args:
+        group: the most units that are flipped together, at least 1.
+    """
+
+    group: int = 3
+
+    name = "minimum-disturbance"
+    accepts = (LayerProblem,)
+    stochastic = False
+    needs_start = True
+
+    def __post_init__(self):
+        check_count("group", self.group, 1)
+
+    @property
+    def copies(self) -> int:
+        return 1
+
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        assert isinstance(problem, LayerProblem)
+        weight = problem.stay_weight
+        confidence = torch.zeros_like(state.targets) if weight is None else weight
+        return {"order": torch.argsort(confidence, dim=1, stable=True)}
+
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        assert isinstance(state, LayerState)
+        wanting = chains.alive & ~state.met()
+        n = state.targets.shape[1]
+        first, size = chains.step, 1
+        while first > n - size and size < min(self.group, n):
+            first, size = first - (n - size + 1), size + 1
+        units = memory["order"][:, first : first + size].unbind(1)
+        before = state.objective.clone()
+        for flipped in units:
+            state.flip(flipped, wanting)
+        worse = wanting & ~(state.objective < before)
+        for flipped in units:
+            state.flip(flipped, worse)
+        tried = first + size >= n and size == min(self.group, n)
+        return wanting & (not tried)

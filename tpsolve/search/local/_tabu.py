@@ -1,0 +1,77 @@
+"""Tabu: the best flip at every step, uphill too, but none that was made a short while ago."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+from tpsolve.problems import FlipProblem, State
+from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._loop import LocalSolver, Memory, least_gain, least_index
+from tpsolve.spins import check_count
+
+
+@dataclass(frozen=True)
+class Tabu(LocalSolver):
+    """The flip of least flip delta at every step, uphill too; what was flipped stays so for the tenure.
+
+    Equal flip deltas are decided at random. The tenure of each flip is drawn from `tenure` to half as
+    much again, which breaks cycles. Source: Glover, Tabu search, Part I (ORSA Journal on Computing,
+    1989); the random tenure is Taillard's (Parallel Computing, 1991). One flip of each chain a step.
+
+    Args:
+        restarts: further searches of each sample from random targets.
+        tenure: steps for which a flipped target may not be flipped back; None: n / 4, at most 20.
+        aspiration: whether a flip that beats the best objective of its chain is allowed all the same.
+        patience: steps without a new best after which a chain ends; None: 10 n.
+    """
+
+    tenure: int | None = None
+    aspiration: bool = True
+    patience: int | None = None
+
+    name = "tabu"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tenure is not None:
+            check_count("tenure", self.tenure, 0)
+        if self.patience is not None:
+            check_count("patience", self.patience, 1)
+        if not isinstance(self.aspiration, bool):
+            raise ArgumentError("aspiration", repr(self.aspiration), "True or False")
+
+    def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        size = len(chains), max(1, self._tenures(state)[1])
+        return {
+            "flipped": torch.zeros(size, dtype=torch.int64, device=state.targets.device),
+            "free_at": torch.zeros(size, dtype=state.targets.dtype, device=state.targets.device),
+        }
+
+    def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
+        n, (shortest, longest) = state.targets.shape[1], self._tenures(state)
+        # What rounding can feign is a tie.
+        score = state.flip_delta().addcmul_(chains.uniform(n), least_gain(state))
+        if longest:
+            recent = score.gather(1, memory["flipped"])
+            tabu = memory["free_at"] > chains.step
+            if self.aspiration:
+                tabu &= recent >= (chains.value - state.objective)[:, None]
+            masked = recent.masked_fill_(tabu, torch.inf)
+            # A target may stand in the list twice; the greater one counts.
+            score.scatter_reduce_(1, memory["flipped"], masked, "amax")
+        units = least_index(score)
+        state.flip(units, torch.ones_like(chains.alive))
+        if longest:
+            slot = chains.step % longest
+            memory["flipped"][:, slot] = units
+            tenure = shortest + (chains.uniform(1)[:, 0] * (longest + 1 - shortest)).floor()
+            memory["free_at"][:, slot] = chains.step + 1 + tenure
+        return chains.step + 1 - chains.improved_at < (10 * n if self.patience is None else self.patience)
+
+    def _tenures(self, state: State) -> tuple[int, int]:
+        """The least tenure and the greatest; some target is always free."""
+        n = state.targets.shape[1]
+        tenure = min(20, n // 4) if self.tenure is None else min(self.tenure, n - 1)
+        return tenure, min(tenure + tenure // 2, n - 1)

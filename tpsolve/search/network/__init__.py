@@ -1,0 +1,1 @@
+"""Solvers of network problems, whose weights are free."""

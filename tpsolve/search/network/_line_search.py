@@ -1,0 +1,250 @@
+"""LineSearch: a surrogate gradient's network, then exact line searches over the weights of single units."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.problems.network._labels import decode
+from tpsolve.search._base import Report, Solver
+from tpsolve.search._naming import find_solver
+from tpsolve.search._solve import solve
+from tpsolve.search.network._lines import best_on_lines
+from tpsolve.spins import check_count, sign
+from tpsolve.units import Logistic
+
+LINES = 12
+"""Directions of one unit at a time, a third of each kind."""
+PATIENCE = 3
+"""Rounds over the units without a gain, after which some of them are drawn anew."""
+FITTED = 0.25
+"""How often one direction of a unit of the first layer leads to the weights of a convex learner."""
+FIT = Budget(steps=15)
+"""Of that learner."""
+ANEW = 0.25
+"""How often a copy that stopped improving is drawn anew as a whole."""
+NEAR = 0.2
+"""What a wrong output unit counts, beside an error, where several outputs name a class."""
+
+
+@dataclass(frozen=True)
+class LineSearch(Solver):
+    """Local search of small networks of any depth: one unit's weights after the other move along lines.
+
+    What an output +1 of one unit is worth at each point, with all other units held, is known from two
+    forward passes. Along a line through the unit's weights each point's output changes once, so one sort
+    and one cumulative sum give the errors of *every* column on the line, and the best is taken. Directions
+    are random, along the gradient of what the outputs are worth smoothed over a random width, or such
+    that the nearest points stay on their side; in the first layer now and then one that leads to a logistic
+    unit, which learns what each output is worth: a convex problem. Copies of the network that stop improving
+    have some units drawn anew, or all.
+
+    It starts from the network that another solver finds, by default a surrogate gradient: that is strong where
+    features are many, this where each error counts. Any number of layers and classes. It proves nothing.
+
+    One step moves one unit of every copy; the first solver's steps are not counted.
+
+    Args:
+        first: the solver of the first network, such as "surrogate"; it takes a `NetworkProblem`.
+        share: of the seconds that the first solver gets.
+        first_steps: of the first solver, where the budget has no seconds.
+        copies: networks searched side by side.
+    """
+
+    first: str = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
+    share: float = 0.2
+    first_steps: int = 300
+    copies: int = 16
+
+    name = "line-search"
+    accepts = (NetworkProblem,)
+    stochastic = True
+
+    def __post_init__(self):
+        check_count("copies", self.copies, 1)
+        check_count("first_steps", self.first_steps, 1)
+        if not (isinstance(self.share, int | float) and 0 < self.share < 1):
+            raise ArgumentError("share", self.share, "a share between 0 and 1")
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        first = find_solver(self.first)
+        if NetworkProblem not in first.accepts:
+            raise NotAcceptedError("first", self.first, "a solver that accepts a NetworkProblem")
+        first.check(problem)
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, NetworkProblem)
+        seconds = None if budget.seconds is None else self.share * budget.seconds
+        steps = self.first_steps if seconds is None else None
+        limit = Budget(seconds=seconds, steps=steps)
+        found = solve(problem, self.first, budget=limit, generator=generator, callback=lambda _: report.pulse())
+        report.offer(found.targets)
+        if report.pulse():
+            return
+        search = _Search(problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device)), generator)
+        state = search.copies(found.targets[:1], self.copies)
+        best, level = [w.clone() for w in state], search.cost(state)
+        lowest, stale = level.clone(), torch.zeros(self.copies, dtype=torch.int64, device=problem.device)
+        least, turns = float(report.objective[0]), 0
+        while not report.step():
+            search.move(state, *search.units[turns % len(search.units)])
+            turns += 1
+            cost = search.cost(state)
+            stale = torch.where(cost < level, 0, stale + 1)
+            level = torch.minimum(level, cost)
+            better = cost < lowest
+            if bool(better.any()):
+                lowest = torch.where(better, cost, lowest)
+                for kept, now in zip(best, state, strict=True):
+                    kept[better] = now[better]
+                errors = search.errors(state)
+                row = errors.argmin()
+                if float(errors[row]) < least:
+                    least = float(errors[row])
+                    targets = problem.from_weights(search.raw(state, int(row)))
+                    report.offer(targets.expand(len(report.objective), -1))
+            tired = stale >= PATIENCE * len(search.units)
+            if bool(tired.any()):
+                champion = int(lowest.argmin())
+                search.kick(state, best, champion, tired)
+                level, stale = torch.where(tired, search.cost(state), level), torch.where(tired, 0, stale)
+
+
+class _Search:
+    """Networks as one tensor `(R, units, n + 1)` a layer, the bias last, for standardised inputs."""
+
+    def __init__(self, problem: NetworkProblem, generator: torch.Generator):
+        self.problem, self.generator, self.device = problem, generator, problem.device
+        self.mean, spread = problem.inputs.mean(0), problem.inputs.std(0, unbiased=False)
+        self.scale = torch.where(spread > 0, spread, 1.0)
+        self.inputs = _with_one((problem.inputs - self.mean) / self.scale)[None]
+        self.total = problem.counts.sum(1)
+        self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
+
+    def copies(self, targets: Tensor, count: int) -> list[Tensor]:
+        """Weights that give `targets (1, n_vars)`, once for each copy; all but the first with some units drawn anew."""
+        state = []
+        for d, certificate in enumerate(self.problem.certificates(targets)):
+            weight, bias = certificate.weight.double(), certificate.bias.double()
+            if d == 0:
+                weight, bias = weight * self.scale, bias + weight @ self.mean
+            layer = torch.cat([weight, bias[:, None]], dim=1)
+            layer = layer / layer.norm(dim=1, keepdim=True).clamp(min=1e-300)
+            state.append(layer.expand(count, -1, -1).clone())
+        rest = torch.arange(count, device=self.device) > 0
+        self.kick(state, [w.clone() for w in state], 0, rest)
+        return state
+
+    def raw(self, state: list[Tensor], row: int) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer of one network, for the problem's own inputs."""
+        layers = [(w[row, :, :-1], w[row, :, -1]) for w in state]
+        weight = layers[0][0] / self.scale
+        return [(weight, layers[0][1] - weight @ self.mean), *layers[1:]]
+
+    def errors(self, state: list[Tensor]) -> Tensor:
+        return self.problem.errors(self._up(state, 0, self.inputs))
+
+    def cost(self, state: list[Tensor]) -> Tensor:
+        """Errors, and a little for each wrong output unit where there are several: `(R,)`."""
+        return self._costs(self._up(state, 0, self.inputs)).sum(1)
+
+    def move(self, state: list[Tensor], d: int, j: int) -> None:
+        """Move unit `j` of layer `d` of every network to the best point on its lines, in place."""
+        below = self.inputs
+        for weight in state[:d]:
+            below = _with_one(sign(below @ weight.mT))
+        outputs, w = sign(below @ state[d].mT), state[d][:, j]
+        worth = 0.0
+        for value in (-1.0, 1.0):
+            outputs[..., j] = value
+            worth = self._costs(self._up(state, d + 1, _with_one(outputs))) - worth
+        residual = -torch.as_tensor(worth)
+        below = below.expand(len(w), -1, -1)
+        z = (below @ w[..., None])[..., 0]
+        directions = self._directions(below, w, z, residual)
+        if d == 0 and self._random(1) < FITTED:
+            directions[:, 0] = self._fitted(residual) - w
+        slope = directions @ below.mT
+        noise = 0.5 * self._random(*slope.shape[:2], slope.shape[2] + 1)
+        state[d][:, j] = best_on_lines(w, z, directions, slope, residual, noise)
+
+    def _fitted(self, residual: Tensor) -> Tensor:
+        """Weights `(R, n + 1)` of length 1 of logistic units that learn what is worth more at each point."""
+        worth = residual.abs() / residual.abs().amax(1, keepdim=True).clamp(min=1e-300)
+        l2 = 10.0 ** float(-2 - 5 * self._random(1))
+        inputs, targets = self.inputs[0, :, :-1], sign(residual.T)
+        fit = Logistic(l2=l2).fit(inputs, targets, worth.T, budget=FIT, generator=self.generator)
+        weights = torch.cat([fit.weight, fit.bias[:, None]], dim=1).double()
+        return weights / weights.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+    def kick(self, state: list[Tensor], best: list[Tensor], champion: int, where: Tensor) -> None:
+        """Networks `where (R,)` go back to the best, or to their own best, and have some or all units drawn anew."""
+        shared = where & (self._random(len(where)) < 0.5)
+        anew = where & (self._random(len(where)) < ANEW)
+        for d, weight in enumerate(state):
+            weight[where] = best[d][where]
+            weight[shared] = best[d][champion]
+            fresh = self._drawn(d, weight, torch.where(anew, 0.0, 0.5))
+            swap = where[:, None] & (self._random(*weight.shape[:2]) < 1.5 / len(self.units)) | anew[:, None]
+            if d == len(state) - 1:
+                swap &= anew[:, None]
+            weight[:] = torch.where(swap[..., None], fresh, weight)
+
+    def _drawn(self, d: int, weight: Tensor, stay: Tensor) -> Tensor:
+        """Hyperplanes between random points, or with chance `stay (R,)` near what was there: `(R, units, n + 1)`."""
+        normal = self._normal(*weight.shape)
+        if d == 0:
+            points = self.inputs[0]
+            drawn = self._random(*weight.shape[:2], 2) * len(points)
+            anchor = points[drawn.long()].mean(-2)
+            normal[..., -1] = -(normal[..., :-1] * anchor[..., :-1]).sum(-1)
+        near = weight + self._normal(*weight.shape) * 0.5 / math.sqrt(weight.shape[-1])
+        fresh = torch.where(self._random(*weight.shape[:2], 1) < stay[:, None, None], near, normal)
+        return fresh / fresh.norm(dim=-1, keepdim=True)
+
+    def _directions(self, below: Tensor, w: Tensor, z: Tensor, residual: Tensor) -> Tensor:
+        count, size = w.shape
+        third = LINES // 3
+        noise = self._normal(count, LINES, size)
+        width = z.abs().mean(1)[:, None, None] * torch.exp2(-6 * self._random(count, third, 1))
+        pull = (residual[:, None] / torch.cosh((z[:, None] / width.clamp(min=1e-300)).clamp(-30, 30)).square()) @ below
+        noise[:, :third] = pull + 0.1 * pull.norm(dim=-1, keepdim=True) * noise[:, :third] / math.sqrt(size)
+        # The nearest points keep their pre-activation: d loses its part in their span.
+        jitter = z.abs()[:, None] * torch.exp(2 * self._normal(count, third, z.shape[1]))
+        held = jitter.topk(min(max(1, size - 2), z.shape[1]), dim=-1, largest=False).indices
+        rows = torch.arange(count, device=self.device)[:, None, None]
+        q = torch.linalg.qr(below[rows, held].mT)[0]
+        turn = noise[:, third : 2 * third]
+        noise[:, third : 2 * third] = turn - (q @ (q.mT @ turn[..., None]))[..., 0]
+        return noise
+
+    def _up(self, state: list[Tensor], d: int, below: Tensor) -> Tensor:
+        """Outputs `(R, M, outputs)`, from what layer `d` reads."""
+        for weight in state[d:]:
+            below = _with_one(sign(below @ weight.mT))
+        return below[..., :-1]
+
+    def _costs(self, outputs: Tensor) -> Tensor:
+        named = decode(outputs)
+        right = self.problem.counts.expand(*named.shape, -1).gather(-1, named.clamp(min=0)[..., None])[..., 0]
+        costs = self.total - torch.where(named >= 0, right, 0.0)
+        if outputs.shape[-1] > 1:
+            costs = costs + NEAR * self.total * (outputs != self.problem.wanted).double().mean(-1)
+        return costs
+
+    def _random(self, *shape: int) -> Tensor:
+        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device, dtype=torch.float64)
+        return drawn.to(self.device)
+
+    def _normal(self, *shape: int) -> Tensor:
+        drawn = torch.randn(shape, generator=self.generator, device=self.generator.device, dtype=torch.float64)
+        return drawn.to(self.device)
+
+
+def _with_one(inputs: Tensor) -> Tensor:
+    return torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)

@@ -1,0 +1,40 @@
+"""A network problem's inputs on one scale, and the way back: what solvers that learn weights share."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tpsolve.problems import NetworkProblem
+from tpsolve.search._base import Report
+
+
+class Standardised:
+    """Inputs of mean 0 and variance 1 by feature (constant ones are 0), and the best network so far.
+
+    Attributes:
+        inputs: `(M, p)` float64.
+    """
+
+    def __init__(self, problem: NetworkProblem, report: Report):
+        self._problem, self._report = problem, report
+        self._mean = problem.inputs.mean(0)
+        spread = problem.inputs.std(0, unbiased=False)
+        self._scale = torch.where(spread > 0, spread, 1.0)
+        self.inputs = (problem.inputs - self._mean) / self._scale
+        self._least = math.inf
+
+    def offer(self, errors: float, weights: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Offer what the network of these `(weight (units, n), bias (units,))` gives, if `errors` would be fewest yet.
+
+        The weights are those for `inputs`; the targets are what the raw data give, where a point on a
+        boundary may change sides. So the errors are counted anew.
+        """
+        if errors >= self._least:
+            return
+        (weight, bias), *rest = [(w.double(), b.double()) for w, b in weights]
+        weight = weight / self._scale
+        targets = self._problem.from_weights([(weight, bias - weight @ self._mean), *rest])
+        self._least = min(self._least, float(self._problem.errors(self._problem.columns(targets)[-1])))
+        self._report.offer(targets.expand(len(self._report.objective), -1))

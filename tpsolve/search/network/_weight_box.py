@@ -1,0 +1,133 @@
+"""WeightBox: the usual model of small networks, whole weights in a box, by CP-SAT: a baseline."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tpsolve._result import Budget
+from tpsolve.errors import TooLargeError
+from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.search._base import Report, Solver
+from tpsolve.search._cp_sat_run import run_cp_sat
+from tpsolve.spins import check_count
+
+_MOST_ROW = 2**29
+
+
+@dataclass(frozen=True)
+class WeightBox(Solver):
+    """Whole weights from -box to box on inputs times `scale`, rounded, in CP-SAT: the model people write first.
+
+    It solves another problem than the one posed: real weights can reach fewer errors, and where the inputs
+    times `scale` aren't whole, its units may not even be separable. So it proves nothing here; what CP-SAT proved
+    inside the box stands in `stats["notes"]`. Any number of layers and classes. One step is one conflict; a budget
+    in steps is spent by one worker.
+
+    Args:
+        box: largest absolute weight; biases may be as large as the weighted sums.
+        scale: what inputs are multiplied by before they are rounded.
+        workers: threads; None: one a core.
+    """
+
+    box: int = 20
+    scale: int = 100
+    workers: int | None = None
+
+    name = "weight-box"
+    accepts = (NetworkProblem,)
+    stochastic = True
+    module = "ortools.sat.python.cp_model"
+
+    def __post_init__(self):
+        check_count("box", self.box, 1)
+        check_count("scale", self.scale, 1)
+        if self.workers is not None:
+            check_count("workers", self.workers, 1)
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        assert isinstance(problem, NetworkProblem)
+        # CP-SAT 9.15 has given wrong answers to conditional rows with larger numbers (see `CpSat`).
+        largest = 2 * self.box * (float((problem.inputs * self.scale).abs().sum(1).max()) + 1)
+        if largest >= _MOST_ROW:
+            mend = "Standardise the features, or lower scale."
+            raise TooLargeError("problem", f"weighted sums up to {largest:.3g}", f"sums below {_MOST_ROW}", mend)
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        from ortools.sat.python import cp_model
+
+        assert isinstance(problem, NetworkProblem)
+        if report.pulse():
+            return
+        model, outputs = self._model(problem)
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1 if budget.steps else self.workers or os.cpu_count() or 1
+        solver.parameters.random_seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+        solver.parameters.catch_sigint_signal = False
+        if budget.seconds is not None:
+            solver.parameters.max_time_in_seconds = max(1e-3, report.seconds_left)
+        if budget.steps is not None:
+            solver.parameters.max_number_of_conflicts = budget.steps
+        answer = run_cp_sat(solver, model, lambda _: report.pulse())
+        report.steps = solver.num_conflicts
+        row = torch.zeros(1, dtype=torch.int64)
+        if answer not in ("OPTIMAL", "FEASIBLE"):
+            report.note(row, f"CP-SAT answered {answer} and found no weights in the box")
+            return
+        values = [[[1.0 if solver.boolean_value(h) else -1.0 for h in units] for units in layer] for layer in outputs]
+        targets = problem.pack(*(torch.tensor(layer, device=problem.device) for layer in values))
+        report.offer(targets.expand(len(report.objective), -1))
+        real = bool(torch.isfinite(problem.select(row).objective(targets[None])).all())
+        report.note(
+            row,
+            f"Whole weights up to {self.box} on inputs times {self.scale}, rounded: {solver.objective_value:g} errors, "
+            f"at least {solver.best_objective_bound:g} there ({answer.lower()}). "
+            + ("Real weights may do better." if real else "Rounding misled it: no weights give these targets."),
+        )
+
+    def _model(self, problem: NetworkProblem) -> tuple[Any, list[list[list[Any]]]]:
+        """The model, and the output of every unit: layers of points of units."""
+        from ortools.sat.python import cp_model
+
+        model, outputs = cp_model.CpModel(), []
+        below = (problem.inputs * self.scale).round().long().tolist()
+        reach = max(sum(map(abs, row)) for row in below)
+        for number, width in enumerate(problem.layers):
+            layer = [[model.new_bool_var("") for _ in range(width)] for _ in below]
+            for unit in range(width):
+                size = self.box * reach + 1
+                bias = model.new_int_var(-size, size, "")
+                weights = [model.new_int_var(-self.box, self.box, "") for _ in below[0]]
+                for row, point in zip(below, layer, strict=True):
+                    terms = weights if number == 0 else self._signed(model, weights, row)
+                    factors = row if number == 0 else [1] * len(row)
+                    z = cp_model.LinearExpr.weighted_sum(terms, factors) + bias
+                    model.add(z >= 1).only_enforce_if(point[unit])
+                    model.add(z <= -1).only_enforce_if(~point[unit])
+            outputs.append(layer)
+            below, reach = layer, width
+        right, worth = [], []
+        for point, counts in zip(outputs[-1], problem.counts.tolist(), strict=True):
+            for label, count in enumerate(counts):
+                if count:
+                    named = model.new_bool_var("")
+                    wanted = [k == label for k in range(len(point))] if len(point) > 1 else [label == 1]
+                    for output, on in zip(point, wanted, strict=True):
+                        model.add_implication(named, output if on else ~output)
+                    right.append(named)
+                    worth.append(count)
+        total = float(problem.counts.sum())
+        model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth))
+        return model, outputs
+
+    def _signed(self, model: Any, weights: list[Any], below: list[Any]) -> list[Any]:
+        """Each weight times the output +-1 that it meets."""
+        terms = []
+        for weight, output in zip(weights, below, strict=True):
+            term = model.new_int_var(-self.box, self.box, "")
+            model.add(term == weight).only_enforce_if(output)
+            model.add(term == -weight).only_enforce_if(~output)
+            terms.append(term)
+        return terms

@@ -1,0 +1,192 @@
+"""Which of all optimal networks: widest margin, fewest units or smallest whole weights; the master decides."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import NotAcceptedError, TooLargeError
+from tpsolve.problems import NetworkProblem
+from tpsolve.search.network.circuits._formula import Clause
+from tpsolve.search.network.circuits._race import CircuitSearch, Master
+from tpsolve.search.network.circuits._whole_weights import MOST_SUM, MOST_WEIGHT, WholeWeights, reach, smallest_weights
+from tpsolve.units.separability._widest import MOST_FEATURES, Widest, widest_margin
+
+PREFERENCES = ("any", "margin", "units", "weights")
+MOST_REACH = 2**20
+"""The largest sum of inputs of one point, each measured from its least, for which whole weights are sought."""
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """The best of the optimal targets that was found.
+
+    Args:
+        targets: `(n_vars,)`.
+        value: how good it is: the margin, the number of units that matter, or the largest whole weight.
+        proved: whether no optimal targets are better.
+        weights: whole ones that give the targets, `(weight (units, n), bias (units,))` float64 of each layer.
+    """
+
+    targets: Tensor
+    value: float
+    proved: bool
+    weights: list[tuple[Tensor, Tensor]] | None = None
+
+
+def check_preference(problem: NetworkProblem, prefer: str) -> None:
+    """Raise if `prefer` makes no sense for `problem`.
+
+    Raises:
+        NotAcceptedError: units of several hidden layers to compare; whole weights over inputs that aren't whole.
+        TooLargeError: too many features for exact margins; inputs too large for whole weights.
+    """
+    if prefer == "units" and len(problem.widths) > 1:
+        raise NotAcceptedError("problem", f"{len(problem.widths)} hidden layers", "one hidden layer for prefer=units")
+    if prefer == "margin" and problem.inputs.shape[1] > MOST_FEATURES:
+        raise TooLargeError(
+            "problem", f"{problem.inputs.shape[1]} features", f"at most {MOST_FEATURES} for prefer=margin"
+        )
+    if prefer == "weights":
+        rest = (problem.inputs != problem.inputs.round()).nonzero()
+        if len(rest):
+            value = f"{problem.inputs[tuple(rest[0])].item():g} in column {int(rest[0, 1])} of X"
+            mend = "Scale the inputs first, such as X = (10 * X).round()."
+            raise NotAcceptedError("problem", value, "whole numbers for prefer=weights", mend)
+        spread = problem.inputs - problem.inputs.amin(0)
+        if (sum_ := float(spread.sum(1).max())) > MOST_REACH:
+            expected = f"at most {MOST_REACH} for prefer=weights"
+            raise TooLargeError("problem", f"inputs that differ by {sum_:.3g} in all", expected, "Scale them down.")
+
+
+def fewest_units(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
+    """Optimal targets of which as many hidden units as possible are -1 at all points, with no effect on the output.
+
+    Units are ordered by their strength in the first output unit, and equally strong ones by their columns. So a
+    unit without effect can be taken as the last, and as constant.
+    """
+    hidden, gates = search.formula.hidden[0], search.formula.gates[0]
+    targets = search.report.targets[0]
+    for unit in reversed(range(hidden.shape[1])):
+        master.add(_idle(hidden, gates, unit))
+        model = search.separable_model(master, steps)
+        if not isinstance(model, np.ndarray):
+            return Preferred(targets, unit + 1, model is False)
+        targets = search.targets_of(model)
+    return Preferred(targets, 0, True)
+
+
+def _idle(hidden: np.ndarray, gates: np.ndarray, unit: int) -> Iterator[Clause]:
+    for variable in hidden[:, unit].tolist():
+        yield [-variable]
+    for gate in gates.tolist():
+        for b in range(len(gate)):
+            if not b >> unit & 1:
+                yield [-gate[b], gate[b | 1 << unit]]
+                yield [gate[b], -gate[b | 1 << unit]]
+
+
+def widest(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
+    """Optimal targets for which the least margin of a unit of the first hidden layer is largest.
+
+    Points that limit a margin to no more than that at hand forbid their signs to all units, as circuits do: to
+    begin with pairs of points that are too near to one another.
+    """
+    points = search.problem.inputs.cpu().numpy()
+    targets, best = search.report.targets[0], Fraction(0)
+    candidate = targets
+    known: dict[bytes, Widest | None] = {}
+    while True:
+        margins = []
+        columns = search.problem.columns(candidate)[0].cpu().numpy().astype(int)
+        for column in np.unique(columns, axis=1).T:
+            # A unit that tells no points apart has no margin.
+            if np.ptp(column):
+                key = column.tobytes()
+                if key not in known:
+                    known[key] = widest_margin(points, column)
+                if (margin := known[key]) is None:
+                    return Preferred(targets, float(best) ** 0.5, False)
+                margins.append(margin)
+        narrow = [margin for margin in margins if margin.squared <= best]
+        if not narrow:
+            targets = candidate
+            if not margins:
+                return Preferred(targets, math.inf, True)
+            before, best = best, min(margin.squared for margin in margins)
+            narrow = [margin for margin in margins if margin.squared == best]
+            master.add(_near_pairs(search, before, best))
+        for margin in narrow:
+            master.add(search.formula.circuit(margin.samples, margin.signs))
+        model = search.separable_model(master, steps)
+        if not isinstance(model, np.ndarray):
+            return Preferred(targets, float(best) ** 0.5, model is False)
+        candidate = search.targets_of(model)
+
+
+def _near_pairs(search: CircuitSearch, above: Fraction, most: Fraction) -> Iterator[Clause]:
+    """No unit tells two points apart whose half distance is no more than the margin at hand; squares of margins."""
+    points = search.problem.inputs.cpu().numpy()
+    square = np.square(points[:, None] - points).sum(-1) / 4
+    for i, j in zip(*np.nonzero(np.triu(square <= float(most) * (1 - 1e-9), 1)), strict=True):
+        if square[i, j] > float(above) * (1 - 1e-9):
+            yield from search.formula.circuit([int(i), int(j)], [1, -1])
+
+
+def smallest(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
+    """Optimal targets for which the largest absolute whole weight of the first hidden layer is least.
+
+    Points whose signs no smaller weights give forbid them to all units, as circuits do.
+    """
+    problem, points = search.problem, search.problem.inputs.cpu().long().numpy()
+    start = problem.start.reshape(-1, problem.n_vars)[0]
+    if problem.objective(start[None])[0] == search.report.objective[0]:
+        # No unit need tell points apart.
+        return Preferred(start, 0, True, _whole_network(problem, start, {}))
+    best, candidate = Preferred(search.report.targets[0], math.inf, False), search.report.targets[0]
+    limit = min(MOST_WEIGHT, MOST_SUM // max(1, reach(points)))
+    while True:
+        columns = np.unique(problem.columns(candidate)[0].cpu().numpy().astype(int), axis=1).T
+        found: dict[bytes, WholeWeights] = {}
+        forbidden: list[Clause] = []
+        for column in columns:
+            answer = smallest_weights(points, column, limit, search.interrupted)
+            if answer is None:
+                return best
+            if isinstance(answer, WholeWeights):
+                found[column.tobytes()] = answer
+            else:
+                forbidden += search.formula.circuit(answer, column[answer].tolist())
+        if not forbidden:
+            largest = max(weights.largest for weights in found.values())
+            best = Preferred(candidate, largest, largest == 1, _whole_network(problem, candidate, found))
+            if best.proved:
+                return best
+            limit = largest - 1
+            continue
+        master.add(forbidden)
+        model = search.separable_model(master, steps)
+        if not isinstance(model, np.ndarray):
+            return replace(best, proved=model is False and best.weights is not None)
+        candidate = search.targets_of(model)
+
+
+def _whole_network(
+    problem: NetworkProblem, targets: Tensor, hidden: dict[bytes, WholeWeights]
+) -> list[tuple[Tensor, Tensor]]:
+    """The smallest whole weights of every unit for `targets (n_vars,)`; of `hidden` columns they are known."""
+    below, layers = problem.inputs, []
+    for above in problem.columns(targets):
+        points, units = below.cpu().long().numpy(), []
+        for column in above.cpu().numpy().astype(int).T:
+            unit = hidden.get(column.tobytes()) or smallest_weights(points, column, MOST_WEIGHT, lambda: False)
+            assert isinstance(unit, WholeWeights)
+            units.append(unit)
+        weight, bias = [unit.weight for unit in units], [unit.bias for unit in units]
+        layers.append((torch.tensor(weight).to(problem.samples), torch.tensor(bias).to(problem.samples)))
+        below, hidden = above, {}
+    return layers

@@ -1,0 +1,1 @@
+"""Search over the columns of hidden targets: all dichotomies, or the best on lines."""

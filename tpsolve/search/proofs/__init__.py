@@ -1,0 +1,1 @@
+"""Proofs of exact answers, and checks that share nothing with the solvers."""

@@ -1,0 +1,206 @@
+"""Checks a proof of an exact answer from the raw data; nothing here is shared with the search that found it.
+
+Weights and circuits are checked in exact arithmetic. That no network makes fewer errors than the bound is
+refuted anew, by another engine than the one that found it: see `verify_bound`.
+"""
+
+import importlib.util
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, gcd, lcm
+from typing import Any
+
+import numpy as np
+
+from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
+from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part of a proof; `holds` None: not checked, since time ran out."""
+
+    part: str
+    holds: bool | None
+    words: str
+
+
+def verify_proof(
+    proof: Proof,
+    X: Any,
+    y: Any,
+    weight: Sequence[float] | None = None,
+    *,
+    engine: str | None = None,
+    seconds: float = 3600.0,
+) -> list[Finding]:
+    """One finding for data, weights, circuits, clauses and bound each; the first that fails ends the check.
+
+    Args:
+        X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
+        engine: what refutes fewer errors; None: another one than found the proof.
+        seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
+
+    Raises:
+        BudgetError: `seconds` is not positive and finite.
+        UnknownNameError: no such engine.
+        ArgumentError: the engine that found the proof, or none is left.
+    """
+    Budget(seconds=seconds)
+    engine = another_engine(proof.engine, engine)
+    samples = np.asarray(X, dtype=np.float64)
+    labels = list(y.tolist() if hasattr(y, "tolist") else y)
+    findings: list[Finding] = []
+    for check in (_check_data, _check_weights, _check_circuits, _check_clauses):
+        findings.append(check(proof, samples, labels, weight))
+        if not findings[-1].holds:
+            return findings
+    return [*findings, _check_bound(proof, samples, labels, weight, engine, seconds)]
+
+
+def another_engine(found_by: str, wanted: str | None = None) -> str:
+    """The engine `wanted`, or else the first one installed that has not found the proof.
+
+    Raises:
+        UnknownNameError: no such engine.
+        ArgumentError: the engine that found the proof, or none is left.
+    """
+    if wanted is not None and wanted not in ENGINES:
+        raise UnknownNameError("engine", wanted, ENGINES)
+    if wanted is not None and wanted == found_by:
+        raise ArgumentError("engine", wanted, "another engine than the one that found the proof")
+    sat = importlib.util.find_spec("pysat") is not None
+    left = [e for e in ENGINES if e != found_by and (sat or e == "cp-sat") and wanted in (None, e)]
+    if not left:
+        raise ArgumentError("engine", wanted, "an engine that is installed", "Run: pip install python-sat")
+    return left[0]
+
+
+# --- exact arithmetic -------------------------------------------------------------------------------------------------
+
+
+def _check_data(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    same = X.ndim == 2 and len(X) == len(y) and data_hash(X, y, weight) == proof.data
+    same = same and tuple(sorted(set(y))) == proof.classes
+    return Finding("data", same, f"{len(y)} samples, the proof's" if same else "not the data of the proof")
+
+
+def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    outputs = len(proof.classes) if len(proof.classes) > 2 else 1
+    sizes = [X.shape[1], *proof.widths, outputs]
+    shapes = [(tuple(w.shape), tuple(b.shape)) for w, b in proof.weights]
+    if shapes != [((n, m), (n,)) for m, n in itertools.pairwise(sizes)]:
+        return Finding("weights", False, f"shapes {shapes} are not those of the network")
+    layers = [
+        [
+            ([Fraction(v) for v in row], Fraction(b))
+            for row, b in zip(w.double().tolist(), bias.double().tolist(), strict=True)
+        ]
+        for w, bias in proof.weights
+    ]
+    costs = _costs(X, y, weight)
+    wrong = sum(
+        sum(c for label, c in cost.items() if label != _named(layers, point, proof.classes))
+        for point, cost in costs.items()
+    )
+    holds = wrong == proof.objective
+    return Finding("weights", holds, f"errors: {wrong}" + ("" if holds else f", not {proof.objective} as claimed"))
+
+
+def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:
+    """For each distinct point, in the order of first samples, the weight of each label there."""
+    each = [1] * len(y) if weight is None else [float(w) for w in weight]
+    costs: dict[tuple[float, ...], dict[Any, Fraction]] = {}
+    for row, label, w in zip((X + 0.0).tolist(), y, each, strict=True):
+        cost = costs.setdefault(tuple(row), defaultdict(Fraction))
+        cost[label] += Fraction(w)
+    return costs
+
+
+def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]) -> Any:
+    h = [Fraction(v) for v in point]
+    for layer in layers:
+        h = [Fraction(1 if sum((a * b for a, b in zip(w, h, strict=True)), bias) >= 0 else -1) for w, bias in layer]
+    if len(h) == 1:
+        return classes[h[0] > 0] if len(classes) == 2 or h[0] < 0 else None
+    fired = [k for k, v in enumerate(h) if v > 0]
+    return classes[fired[0]] if len(fired) == 1 else None
+
+
+def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    points = [[Fraction(v) for v in point] + [Fraction(1)] for point in _costs(X, y, weight)]
+    rows = proof.circuits.tolist()
+    for number, row in enumerate(rows):
+        used = [v for v in row if v]
+        if len({abs(v) for v in used}) < len(used) or not used or max(map(abs, used)) > len(points):
+            return Finding("circuits", False, f"circuit {number} names no points")
+        vectors = [[(1 if v > 0 else -1) * a for a in points[abs(v) - 1]] for v in used]
+        if not _sum_to_zero(vectors):
+            return Finding("circuits", False, f"circuit {number} is none: a hyperplane gives its signs")
+    return Finding("circuits", True, f"{len(rows)} circuits, each a conflict")
+
+
+def _check_clauses(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    learned = list(_learned(proof, len(_costs(X, y, weight))))
+    same = clause_hash(learned) == proof.clauses
+    words = f"{len(learned)} learned by the master" + (", the circuits'" if same else " are not those of the circuits")
+    return Finding("clauses", same, words)
+
+
+def _learned(proof: Proof, points: int) -> Iterator[list[int]]:
+    """No unit of the first layer outputs a circuit's signs, or their negation."""
+    width = proof.widths[0]
+    number = np.arange(1, points * width + 1).reshape(points, width).tolist()
+    for row in proof.circuits.tolist():
+        for unit in range(width):
+            literals = [number[abs(v) - 1][unit] * (1 if v > 0 else -1) for v in row if v]
+            yield literals
+            yield [-literal for literal in literals]
+
+
+def _sum_to_zero(vectors: list[list[Fraction]]) -> bool:
+    """Whether one combination of the vectors, and no other up to scale, is 0, and all its coefficients are positive."""
+    # Whole numbers: each coordinate times its common denominator.
+    scale = [lcm(*(v[k].denominator for v in vectors)) for k in range(len(vectors[0]))]
+    rows = [[int(v[k] * s) for v in vectors] for k, s in enumerate(scale)]
+    size, pivots = len(vectors), []
+    for column in range(size):
+        at = next((r for r in range(len(pivots), len(rows)) if rows[r][column]), None)
+        if at is None:
+            continue
+        here = len(pivots)
+        rows[here], rows[at] = rows[at], rows[here]
+        pivot = rows[here]
+        for r, row in enumerate(rows):
+            if r != here and row[column]:
+                mixed = [row[k] * pivot[column] - pivot[k] * row[column] for k in range(size)]
+                divisor = gcd(*mixed) or 1
+                rows[r] = [v // divisor for v in mixed]
+        pivots.append(column)
+    if pivots != list(range(size - 1)):
+        return False
+    # pivot * lambda_k + last * lambda_last = 0
+    return all(rows[k][k] * rows[k][size - 1] < 0 for k in range(size - 1))
+
+
+def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
+    if proof.bound > proof.objective:
+        return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
+    costs = list(_costs(X, y, weight).values())
+    paid = sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
+    if proof.bound <= paid:
+        return Finding("bound", True, f"{proof.bound}: contradictory labels alone cost {paid}")
+    below = lcm(*(w.denominator for cost in costs for w in cost.values()))
+    formula = Formula(proof.widths, proof.classes, costs, below, _learned(proof, len(costs)))
+    # The most that is less than the bound.
+    limit = ceil((proof.bound - paid) * below) - 1
+    refuted = refutes(formula, limit, engine, seconds)
+    if refuted is None:
+        return Finding("bound", None, f"{proof.bound}: not checked, {engine} gave no answer within {seconds:g} s")
+    words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
+    return Finding("bound", refuted, f"{proof.bound}: {words}")

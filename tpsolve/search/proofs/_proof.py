@@ -1,0 +1,131 @@
+"""Proofs of exact answers as files: everything that is needed to check one, and nothing that needs trust."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tpsolve._archive import read_archive, write_archive
+from tpsolve.errors import FileFormatError
+
+KIND = "exact-proof"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The claim that a network makes `objective` errors on some data and no weights make fewer than `bound`.
+
+    Args:
+        data: `data_hash` of the samples.
+        widths: units of the hidden layers.
+        classes: labels in sorted order.
+        objective, bound: exact.
+        engine: what refuted fewer errors than `bound`.
+        weights: `(weight (units, n), bias (units,))` float64 of each layer.
+        circuits: `(C, p + 2)` int32: of each, the numbers from 1 of distinct points, in the order of their first
+            samples, times the signs that no hyperplane gives them; filled up with 0.
+        clauses: `clause_hash` of what the master had learned in the end: the clauses of all circuits, for each unit of
+            the first hidden layer and both ways round. Variable 1 + units * i + j says that unit j outputs +1 at
+            distinct point i, both from 0.
+        about: where the data are: for a table the name of its column of classes.
+    """
+
+    data: str
+    widths: tuple[int, ...]
+    classes: tuple[Any, ...]
+    objective: Fraction
+    bound: Fraction
+    engine: str
+    weights: list[tuple[Tensor, Tensor]]
+    circuits: Tensor
+    clauses: str
+    about: dict[str, str] = field(default_factory=dict)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the proof to `path` (.npz, no pickle).
+
+        Raises:
+            FolderError: the folder does not exist or can't be written.
+        """
+        write_archive(path, KIND, self._arrays(), {**self._header(), "digest": self.digest})
+
+    @property
+    def digest(self) -> str:
+        """A hash of all the proof holds."""
+        return _digest(self._header(), self._arrays())
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "widths": list(self.widths),
+            "classes": list(self.classes),
+            "objective": str(self.objective),
+            "bound": str(self.bound),
+            "engine": self.engine,
+            "clauses": self.clauses,
+            "about": self.about,
+        }
+
+    def _arrays(self) -> dict[str, Tensor | None]:
+        arrays: dict[str, Tensor | None] = {"circuits": self.circuits}
+        for layer, (weight, bias) in enumerate(self.weights):
+            arrays |= {f"weight{layer}": weight, f"bias{layer}": bias}
+        return arrays
+
+
+def load_proof(path: str | PathLike[str]) -> Proof:
+    """The proof saved at `path`.
+
+    Raises:
+        FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
+    """
+    names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "digest")
+    layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
+    arrays, header = read_archive(path, KIND, ("circuits",), names, tuple(layers))
+    if header["digest"] != _digest({name: header[name] for name in names[:-1]}, arrays):
+        raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
+    try:
+        weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
+        return Proof(
+            header["data"],
+            tuple(header["widths"]),
+            tuple(header["classes"]),
+            Fraction(header["objective"]),
+            Fraction(header["bound"]),
+            header["engine"],
+            weights,
+            arrays["circuits"],
+            header["clauses"],
+            header["about"],
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error
+
+
+def data_hash(X: np.ndarray, y: list[Any], weight: Any = None) -> str:
+    """A hash of samples `(N, p)`, their labels and weights."""
+    digest = hashlib.sha256(json.dumps([list(X.shape), y]).encode())
+    digest.update((np.ascontiguousarray(X, dtype="<f8") + 0.0).tobytes())
+    digest.update(b"" if weight is None else np.ascontiguousarray(weight, dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def clause_hash(clauses: Iterable[list[int]]) -> str:
+    """A hash of a set of clauses, whatever their order and that of their literals."""
+    distinct = sorted({tuple(sorted(clause)) for clause in clauses})
+    return hashlib.sha256(json.dumps(distinct).encode()).hexdigest()
+
+
+def _digest(header: dict[str, Any], arrays: Mapping[str, Tensor | None]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(arrays.items()):
+        assert tensor is not None
+        array = tensor.contiguous().numpy()
+        digest.update(f"{name}{array.shape}{array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Closed-form targets: one pass, no search."""

@@ -1,0 +1,23 @@
+"""Keep: the activations as they are, the baseline that does nothing."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tpsolve._result import Budget
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.search._base import Report, Solver
+
+
+@dataclass(frozen=True)
+class Keep(Solver):
+    """The activations as they are: what no search at all costs. Needs `start`; one step."""
+
+    name = "keep"
+    accepts = (LayerProblem, BlockProblem)
+    needs_start = True
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert problem.start is not None
+        report.offer(problem.start)
+        report.step()

@@ -1,0 +1,35 @@
+"""Random: the best of some uniform draws, the baseline that knows nothing."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tpsolve._result import Budget
+from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.search._base import Report, Solver
+from tpsolve.spins import check_count, random_spins
+
+
+@dataclass(frozen=True)
+class Random(Solver):
+    """The best of `draws` uniform draws of all targets; one draw a step.
+
+    Args:
+        draws: at least 1.
+    """
+
+    draws: int = 1
+
+    name = "random"
+    accepts = (LayerProblem, BlockProblem)
+    stochastic = True
+
+    def __post_init__(self):
+        check_count("draws", self.draws, 1)
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        for _ in range(self.draws):
+            shape = (*problem.batch_shape, problem.n_vars)
+            report.offer(random_spins(shape, generator, device=problem.device, dtype=problem.dtype))
+            if report.step():
+                return

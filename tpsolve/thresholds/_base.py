@@ -1,0 +1,199 @@
+"""What all thresholds share: the settings of the rule that stands in for their gradient, and its backward pass."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
+from tpsolve.spins import check_finite
+from tpsolve.thresholds._rules import Slope, check_rule, pass_back
+
+WIDTH_MODES = ("fixed", "learned", "relative")
+IMPORTANCES = ("gradient", "none")
+
+
+class Threshold(nn.Module):
+    """A module with a closed-form rule in place of a gradient; see `HardThreshold` for the settings."""
+
+    unit_weight: Tensor | None
+
+    def __init__(
+        self,
+        rule: str | Slope = "soft-hinge",
+        *,
+        width: float = 1.0,
+        width_mode: str = "fixed",
+        importance: str | Tensor = "gradient",
+    ):
+        super().__init__()
+        check_rule(rule)
+        if width_mode not in WIDTH_MODES:
+            raise UnknownNameError("width_mode", str(width_mode), WIDTH_MODES)
+        if not isinstance(importance, Tensor) and importance not in IMPORTANCES:
+            raise UnknownNameError("importance", str(importance), IMPORTANCES)
+        self.rule = rule
+        self.width_mode = width_mode
+        # A tensor, so that a compiled model need not be compiled anew at each step of a schedule.
+        self.register_buffer("_width", None, persistent=False)
+        if width_mode == "learned":
+            self.log_width = nn.Parameter(torch.tensor(math.log(check_width(width))))
+        else:
+            self.width = width
+        given = isinstance(importance, Tensor)
+        if given:
+            check_finite("importance", importance)
+        self.importance = "given" if given else importance
+        self.register_buffer("unit_weight", importance if given else None, persistent=False)
+
+    @property
+    def width(self) -> float:
+        """The width now; set it to change it, between steps of a training."""
+        if self.width_mode == "learned":
+            return self.log_width.exp().item()
+        return 1.0 if self._width is None else self._width.item()
+
+    @width.setter
+    def width(self, value: float) -> None:
+        check_width(value)
+        if self.width_mode == "learned":
+            with torch.no_grad():
+                self.log_width.fill_(math.log(value))
+        elif self._width is not None:
+            self._width.fill_(value)
+        elif value != 1:
+            # As wide as float32: float64 would promote nothing, since it has no dimension.
+            self._width = torch.tensor(float(value), dtype=torch.float64)
+
+    @abstractmethod
+    def activate(self, z: Tensor) -> Tensor:
+        """The output for pre-activations `z`, without a gradient; a new tensor of the same strides."""
+
+    def parts(self, each: bool = False) -> list[tuple[float, float, float]]:
+        """(gain, stretch, shift) of every hard threshold of stretch * z - shift that this one is made of.
+
+        What is passed back is the sum over them of gain times the rule. `each`: those whose targets a
+        search sets one by one, though one threshold may stand for all in the closed form.
+        """
+        return [(1.0, 1.0, 0.0)]
+
+    def to_spins(self, h: Tensor) -> Tensor:
+        """The spins that a search sets, in {-1, +1}, where the output is `h (B, ...)`: `(B, ...)`, h itself."""
+        return h
+
+    @staticmethod
+    def from_spins(spins: Tensor) -> Tensor:
+        """The output `(B, ...)` of any `spins`, as `to_spins` has them."""
+        return spins
+
+    def from_spins_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """V and b of V h + b, with h `(n,)`, as a linear map of its flattened spins."""
+        return weight, bias
+
+    def settings(self) -> tuple[Any, ...]:
+        """What the autograd functions take after z: tensors or None, then what is no tensor."""
+        width = self.log_width.exp() if self.width_mode == "learned" else self._width
+        return (width, self.unit_weight, self.rule, self.width_mode, self.importance)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows: the rule, and what differs from the defaults."""
+        rule = self.rule if isinstance(self.rule, str) else getattr(self.rule, "__name__", self.rule)
+        parts = [f"rule={rule!r}"]
+        if self.width != 1:
+            parts.append(f"width={self.width:.4g}")
+        if self.width_mode != "fixed":
+            parts.append(f"width_mode={self.width_mode!r}")
+        if self.importance != "gradient":
+            parts.append(f"importance={self.importance!r}")
+        return ", ".join(parts)
+
+
+def check_width(width: object) -> float:
+    """`width` itself; raise ArgumentError unless it is a positive, finite number."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+        raise ArgumentError("width", width, "a positive, finite number")
+    return float(width)
+
+
+def check_input(z: Tensor, given: Tensor | None) -> None:
+    """Raise ArgumentError unless `z` holds real numbers, and ShapeError unless the weights `given` broadcast to it."""
+    if not z.is_floating_point():
+        raise ArgumentError("input", z.dtype, "floating-point pre-activations", "Convert it with .float().")
+    if given is None:
+        return
+    fits = all(own in (1, size) for own, size in zip(given.shape[::-1], z.shape[::-1], strict=False))
+    if given.dim() > z.dim() or not fits:
+        raise ShapeError("importance", f"shape {tuple(given.shape)}", f"one that broadcasts to {tuple(z.shape)}")
+
+
+def first_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """What a module of one input is called with, by place or by name."""
+    return arguments[0] if arguments else next(iter(keywords.values()))
+
+
+def passed_back(g: Tensor, z: Tensor, width: Tensor | None, given: Tensor | None, *settings: Any) -> Tensor:
+    """The gradient at z `(...)` from `g` at the output `(...)`, by a rule.
+
+    `width, given, *settings`: as `Threshold.settings` returns them. Its own derivative is refused.
+    """
+    # Without a graph of the backward pass nobody can ask, and the rule alone costs less.
+    run = Surrogate.apply if torch.is_grad_enabled() else Surrogate.forward
+    return run(g, z, width, given, *settings)
+
+
+class Surrogate(torch.autograd.Function):
+    """`passed_back`, with a second derivative that says why there is none."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        g: Tensor,
+        z: Tensor,
+        width: Tensor | None,
+        given: Tensor | None,
+        rule: str | Slope,
+        width_mode: str,
+        importance: str,
+    ) -> Tensor:
+        """As `passed_back`."""
+        width = find_width(z, width, width_mode)
+        return pass_back(rule, weighed(g, given, importance).expand_as(z), z if width is None else z / width)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NotAcceptedError(
+            "a hard threshold",
+            "a second derivative",
+            "first derivatives alone",
+            "The rule that it passes back is the slope of a layer loss, not the derivative of its output.",
+        )
+
+
+def weighed(g: Tensor, given: Tensor | None, importance: str) -> Tensor:
+    """The gradient at the output with its size replaced by the importance weight; its sign asks for -target."""
+    if importance == "gradient":
+        return g
+    # Every unit counts alike, and the whole still grows with the loss.
+    g = g.sign() * g.abs().mean()
+    return g if given is None else g * given
+
+
+def find_width(z: Tensor, width: Tensor | None, mode: str) -> Tensor | None:
+    """What a rule divides z by, None for 1; a relative width is in standard deviations of z over this call."""
+    if mode != "relative":
+        return width
+    spread = z.std(correction=0).clamp(min=torch.finfo(z.dtype).tiny)
+    return spread if width is None else width * spread
+
+
+def width_gradient(slope: Tensor, z: Tensor, width: Tensor) -> Tensor:
+    """The gradient at `width ()` if z's is `slope`, as of a smooth activation of z / width whose slope is the rule."""
+    return -(slope * (z / width)).sum().to(width.dtype) / width

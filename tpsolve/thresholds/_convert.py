@@ -1,0 +1,81 @@
+"""Put thresholds in place of a model's activations, and find those that it has."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.thresholds._base import Threshold
+from tpsolve.thresholds._hard_threshold import HardThreshold
+
+
+def convert(
+    model: nn.Module, activation: type[nn.Module], threshold: Callable[[], nn.Module] = HardThreshold
+) -> nn.Module:
+    """`model` with every module of the class `activation` replaced by a new `threshold()`; changed in place.
+
+    Each place gets a threshold of its own, even where one activation served several. Activations that
+    the model calls as functions, such as `torch.relu`, are no modules and stay.
+
+    Args:
+        activation: such as `nn.ReLU`; subclasses count.
+        threshold: a function without arguments, such as `lambda: Staircase(4)`.
+
+    Raises:
+        ArgumentError: a module is given in place of what makes one, or a function in place of a class.
+        NotAcceptedError: the model has no such module.
+    """
+    if isinstance(activation, nn.Module):
+        raise ArgumentError("activation", f"one {type(activation).__name__}", "a class of modules", "Pass nn.ReLU.")
+    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+        raise ArgumentError(
+            "activation",
+            repr(activation),
+            "a class of modules, such as nn.ReLU",
+            "Where the model calls a function, such as torch.relu, write a HardThreshold() module in its place.",
+        )
+    if isinstance(threshold, nn.Module):
+        raise ArgumentError(
+            "threshold",
+            f"one {type(threshold).__name__} for all places",
+            "a function that makes one for each",
+            f"Pass lambda: {type(threshold).__name__}(...).",
+        )
+    if isinstance(model, activation):
+        return threshold().train(model.training)
+    places = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent._modules.items()
+        if isinstance(child, activation)
+    ]
+    if not places:
+        raise NotAcceptedError(
+            "model",
+            f"no {activation.__name__} module",
+            "at least one to convert",
+            "Where it is called as a function, such as torch.relu, write a HardThreshold() module instead.",
+        )
+    for parent, name, child in places:
+        setattr(parent, name, threshold().train(child.training))
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            # Else its fast path for evaluation goes on with the activation that it was made with.
+            parent.activation_relu_or_gelu = 0
+    return model
+
+
+def find_thresholds(model: nn.Module) -> dict[str, Threshold]:
+    """The thresholds of `model` by name, in the order of its modules.
+
+    Raises:
+        NotAcceptedError: it has none.
+    """
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Threshold)}
+    if not found:
+        raise NotAcceptedError(
+            "model",
+            "no HardThreshold or Staircase",
+            "a model with thresholds",
+            "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.",
+        )
+    return found

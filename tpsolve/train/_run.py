@@ -1,0 +1,314 @@
+"""A training run: a recipe carried out, with everything it leaves in its folder."""
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tpsolve._archive import delete_written
+from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
+from tpsolve.nn import TargetReport, target_backward
+from tpsolve.search import Solver
+from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
+from tpsolve.train._checkpoint import Position, load_checkpoint, process_state, save_checkpoint
+from tpsolve.train._diagnosis_log import check_diagnose, diagnostic_rows
+from tpsolve.train._ftprop_mb import ftprop_mb
+from tpsolve.train._launch import arithmetic, autocast, check_launch, prepare
+from tpsolve.train._measure import counted, measured
+from tpsolve.train._optimizer import new_optimizer, width_schedule
+from tpsolve.train._processes import Processes, joined
+from tpsolve.train._recipe import Recipe
+from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
+from tpsolve.train.data._load_data import load_data
+from tpsolve.train.models._build import build_model
+
+CHECKPOINT = "checkpoint.pt"
+REPORT_SECONDS = 0.2
+"""Between two reports of progress; each waits for the device."""
+TALK_STEPS = 25
+"""Batches after which several processes ask each other whether to stop."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How a run stands, in the middle of an epoch.
+
+    Args:
+        epoch, step: counted from 0; `steps` make an epoch.
+        loss, accuracy: means over this epoch's batches so far, in training.
+        rate: the learning rate.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    rate: float
+
+
+def train(
+    recipe: Recipe,
+    folder: Path | str,
+    *,
+    data_root: Path | str | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    fresh: bool = False,
+    tensorboard: bool = False,
+    diagnose: int = 0,
+    progress: Callable[[Moment], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Train the recipe's network and return one row an epoch; files go to `folder` as the run proceeds.
+
+    The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`. A checkpoint is
+    written after every epoch, and when `stop` says True, which is asked after every batch. A run that
+    goes on from one on the same device ends with the same bits as one that was never interrupted.
+    Under torchrun each process takes its part of every batch; the first writes the files.
+
+    Args:
+        data_root: folder with the files of the data set; digits need none.
+        resume: go on from the checkpoint in `folder`, or begin if there is no run yet.
+        fresh: delete the files of the run that `folder` holds, and no others, and begin anew.
+        diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
+            `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit.
+
+    Raises:
+        TpsolveError: a setting, file or device makes no sense; before any training.
+        FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
+            `resume` is, and it holds rows alone; or `fresh` is, and it is not the folder of a run.
+        NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
+    """
+    if not isinstance(recipe, Recipe):
+        raise ArgumentError("recipe", repr(recipe), "a Recipe", "Pass load_recipe(name).")
+    if resume and fresh:
+        raise ArgumentError("fresh", "True, and resume too", "one of the two", "resume goes on, fresh begins anew.")
+    folder, root = Path(folder), None if data_root is None else Path(data_root)
+    with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
+        check_launch(recipe, place, processes.world)
+        check_diagnose(diagnose, recipe)
+        saved = (folder / CHECKPOINT).exists()
+        if (saved or has_rows(folder)) and not (resume or fresh):
+            raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
+        if resume and has_rows(folder) and not saved:
+            raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. Choose another name.")
+        with arithmetic(recipe, place):
+            run = _Run(recipe, folder, root, place, processes)
+            run.try_search()
+            if fresh:
+                run.delete()
+            return run.to_its_end(resume, tensorboard, diagnose, progress, stop)
+
+
+class _Run:
+    """The parts of a run that lives in this process."""
+
+    def __init__(self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes):
+        self.recipe, self.folder, self.device, self.processes = recipe, folder, device, processes
+        self.source = load_data(recipe, root, device, processes.rank, processes.world)
+        torch.manual_seed(recipe.seed)
+        model = build_model(recipe, self.source.shape, self.source.classes)
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.arithmetic = partial(autocast, recipe, device)
+        self.loss = partial(cross_entropy, label_smoothing=recipe.smooth) if recipe.smooth else cross_entropy
+        self.solver: str | dict[str | int, Solver | str] | None = recipe.solver or None
+        if recipe.solver_layers == "last":
+            self.solver = {-1: recipe.solver}
+        self.optimizer = new_optimizer(recipe, self.model)
+        self.widths = width_schedule(recipe, self.model)
+        self.averaged = averaged_weights(self.model, recipe.average) if recipe.average else None
+        self.position = Position()
+
+    def try_search(self) -> None:
+        """Raise what a search of this network's targets would raise, before there is any file of the run."""
+        if self.solver is None:
+            return
+        inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, 0))))
+        target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
+
+    def delete(self) -> None:
+        """Delete the files of the run that the folder holds, in the first process, for which the others wait."""
+        first = self.processes.rank == 0
+        foreign = self.folder.exists() and not (self.folder / RECIPE).exists()
+        if self.processes.any(first and foreign, self.device):
+            raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
+        if first:
+            delete_written(self.folder, (CHECKPOINT, *WRITTEN))
+        self.processes.any(False, self.device)
+
+    def to_its_end(
+        self,
+        resume: bool,
+        tensorboard: bool,
+        diagnose: int,
+        progress: Callable[[Moment], None] | None,
+        stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        if resume and (self.folder / CHECKPOINT).exists():
+            self.position = load_checkpoint(
+                self.folder / CHECKPOINT,
+                self.recipe,
+                self.model,
+                self.averaged,
+                self.optimizer,
+                self.processes.rank,
+                self.processes.world,
+            )
+        position = self.position
+        log = None
+        if self.processes.rank == 0:
+            make_folder(self.folder)
+            log = Log(self.folder, self.recipe, position, tensorboard)
+        random = torch.get_rng_state()
+        prepare(self.model, self.recipe, self._sample(), self.device)
+        torch.set_rng_state(random)
+        while position.epoch < self.recipe.epochs:
+            if not self._epoch(progress, stop):
+                self._save()
+                break
+            row = self._row()
+            position.rows.append(row)
+            position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 4, 0.0
+            figures = self._diagnosed() if diagnose and position.epoch % diagnose == 0 else []
+            position.diagnostics += figures
+            self._save()
+            if log is not None:
+                log.append(row, figures)
+            if self._told_to_stop(stop):
+                break
+        if log is not None and position.rows:
+            log.draw()
+        return position.rows
+
+    def _epoch(self, progress: Callable[[Moment], None] | None, stop: Callable[[], bool]) -> bool:
+        """Train to the end of the epoch; False: stopped before."""
+        recipe, position, source = self.recipe, self.position, self.source
+        seed = epoch_seed(recipe.seed, position.epoch)
+        if not position.step:
+            # Processes drop different units, as they see different samples.
+            torch.manual_seed((seed << 10) + self.processes.rank)
+        if self.widths is not None:
+            self.widths.load_state_dict({"step": position.epoch})
+        rate = recipe.rate_at(position.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        started = told = time.perf_counter() - position.seconds
+        tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
+
+        def count_fallbacks(report: TargetReport) -> None:
+            tally[3] += sum(report.fallbacks.values())
+
+        passes = ftprop_mb(
+            self.model,
+            source.train(seed, position.step),
+            self.loss,
+            self.optimizer,
+            solver=self.solver,
+            budget=Budget(steps=recipe.solver_steps),
+            arithmetic=self.arithmetic,
+            before_step=self.processes.before_step(self.model),
+            told=count_fallbacks,
+        )
+        for loss, outputs, labels in passes:
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model)
+            tally += counted(loss, outputs, labels)
+            position.step += 1
+            if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
+                told = time.perf_counter()
+                total, hits, samples, _ = tally.tolist()
+                progress(Moment(position.epoch, position.step, source.steps, total / samples, hits / samples, rate))
+            if position.step < source.steps and self._told_to_stop(stop):
+                break
+        position.tally, position.seconds = tally.tolist(), time.perf_counter() - started
+        return position.step == source.steps
+
+    def _told_to_stop(self, stop: Callable[[], bool]) -> bool:
+        if self.processes.world == 1:
+            return stop()
+        # All must leave the loop after the same batch, and asking costs a message.
+        return self.position.step % TALK_STEPS == 0 and self.processes.any(stop(), self.device)
+
+    def _row(self) -> dict[str, Any]:
+        """What is measured at the end of an epoch."""
+        recipe, position, source = self.recipe, self.position, self.source
+        self.processes.same_state(self.model)
+        tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
+        total, hits, samples, fallbacks = self._summed(tally)
+        row: dict[str, Any] = {"epoch": position.epoch + 1, "rate": recipe.rate_at(position.epoch)}
+        row |= {"train_loss": total / samples, "train_accuracy": hits / samples}
+        judged = self._averaged() or self.model
+        for name, batches in (("validation", source.validation()), ("test", source.test())):
+            if batches is not None:
+                total, hits, of, _ = self._summed(measured(judged, batches, self.arithmetic))
+                row |= {f"{name}_loss": total / of, f"{name}_accuracy": hits / of}
+        for name, value in row.items():
+            if not math.isfinite(value):
+                where = f"{value} in epoch {position.epoch + 1}"
+                raise NotFiniteError(name, where, "a finite number", "A lower rate may help.")
+        if self.solver is not None:
+            row["fallbacks"] = int(fallbacks)
+        return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
+
+    def _averaged(self) -> nn.Module | None:
+        """The network of averaged weights, whose batch norm has seen the epoch's first batches."""
+        if self.averaged is None:
+            return None
+        with self.arithmetic():
+            epoch = self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))
+            estimate_batch_norm(self.averaged, (inputs for inputs, _ in epoch))
+        self.processes.same_state(self.averaged.module)
+        return self.averaged
+
+    def _diagnosed(self) -> list[dict[str, Any]]:
+        """Figures of every threshold on the batch that the next epoch begins with, in the first process."""
+        if self.processes.rank:
+            return []
+        inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, self.position.epoch))))
+        self.model.train()
+        return diagnostic_rows(self.model, inputs, labels, self.position.epoch)
+
+    def _summed(self, tally: Tensor) -> list[float]:
+        return self.processes.total(tally).tolist()
+
+    def _save(self) -> None:
+        states = self.processes.gather(process_state(self.device, self.position))
+        self._write(states)
+        if self.position.step and self.averaged is not None:
+            # In mid-epoch its batch norm is that of the weights in training. It takes a while, hence after the first.
+            self._averaged()
+            self._write(states)
+
+    def _write(self, states: list[dict[str, Any]]) -> None:
+        if self.processes.rank == 0:
+            save_checkpoint(
+                self.folder / CHECKPOINT,
+                self.recipe,
+                self.model,
+                self.averaged,
+                self.optimizer,
+                self.position,
+                states,
+            )
+
+    def _sample(self) -> Tensor:
+        """A batch of the shape that training has, for the recording of a graph."""
+        shape = (self.recipe.batch // self.processes.world, *self.source.shape)
+        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        return torch.zeros(shape, device=self.device).contiguous(memory_format=layout)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything that is drawn for one epoch of a run."""
+    return (seed << 20) + epoch

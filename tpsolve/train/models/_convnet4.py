@@ -1,0 +1,33 @@
+"""The four-layer convolutional network of Friesen and Domingos (2018), section 4."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from tpsolve.errors import ArgumentError
+from tpsolve.train.models._activations import NewActivation
+
+
+def convnet4(shape: Sequence[int], classes: int, activation: NewActivation) -> nn.Sequential:
+    """Two convolutions of 5 x 5 with 32 and 64 channels, each pooled before the activation; 1024 units; output.
+
+    The paper gives the parameters for 10 classes of (3, 32, 32) images, 4,259,274; these layers have them.
+
+    Args:
+        shape: of one image, (channels, height, width), both sides multiples of 4.
+    """
+    channels, height, width = shape
+    if height % 4 or width % 4:
+        raise ArgumentError("model", f"convnet4 for images of {height} x {width}", "sides that are multiples of 4")
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.MaxPool2d(2),
+        activation(),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.MaxPool2d(2),
+        activation(),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (width // 4), 1024),
+        activation(),
+        nn.Linear(1024, classes),
+    )

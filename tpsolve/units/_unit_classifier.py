@@ -1,0 +1,81 @@
+"""Unit learners with scikit-learn's manners: one unit for two classes, one versus the rest for more."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from tpsolve.errors import ArgumentError
+from tpsolve.units._base import UnitFit
+from tpsolve.units._learner_registry import find_learner
+from tpsolve.units.separability._separability import Separability
+
+
+class UnitClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier made of threshold units, all fitted at once.
+
+    Args:
+        learner: a name in `LEARNERS`, other than "separability".
+        l2: the penalty, for learners that have one.
+        bias: whether the units have a bias.
+        random_state: seed of learners that draw: an int, a numpy RandomState, or None for 0.
+
+    After `fit`: `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_`, `fit_` (the `UnitFit`).
+    """
+
+    def __init__(
+        self, learner: str = "squared-hinge", *, l2: float = 1e-4, bias: bool = True, random_state: Any = None
+    ):
+        self.learner = learner
+        self.l2 = l2
+        self.bias = bias
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "UnitClassifier":
+        """Fit to `X (samples, features)` and labels `y (samples,)`."""
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]}.")
+        chosen = [1] if len(self.classes_) == 2 else range(len(self.classes_))
+        targets = np.where(codes[:, None] == np.array(list(chosen))[None], 1.0, -1.0)
+        weight = None
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            weight = torch.as_tensor(np.broadcast_to(sample_weight[:, None], targets.shape).copy())
+        fit = self._learner().fit(torch.tensor(X), torch.as_tensor(targets), weight, generator=self._generator())
+        assert isinstance(fit, UnitFit)
+        self.fit_ = fit
+        self.coef_, self.intercept_ = fit.weight.numpy(), fit.bias.numpy()
+        self.n_iter_ = max(1, int(fit.steps.max()))
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Pre-activations: `(samples,)` for two classes, else `(samples, classes)`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        z = X @ self.coef_.T + self.intercept_
+        return z[:, 0] if len(self.classes_) == 2 else z
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels `(samples,)`: of the unit with the largest pre-activation."""
+        z = self.decision_function(X)
+        return self.classes_[(z >= 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)]
+
+    def _learner(self) -> Any:
+        kind = find_learner(self.learner)
+        if kind is Separability:
+            raise ArgumentError("learner", repr(self.learner), "a learner whose units predict, such as 'hinge'")
+        takes = inspect.signature(kind).parameters
+        settings: dict[str, Any] = {"l2": self.l2} if "l2" in takes else {}
+        return kind(bias=self.bias, **settings)
+
+    def _generator(self) -> torch.Generator:
+        state = 0 if self.random_state is None else self.random_state
+        seed = int(state.randint(2**31)) if isinstance(state, np.random.RandomState) else int(state)
+        return torch.Generator().manual_seed(seed)

@@ -1,0 +1,1 @@
+"""Certificates and their checks in exact arithmetic; nothing here trusts a learner."""

@@ -1,0 +1,1 @@
+"""Learners of single units, one a file, and the optimisers that they share."""

@@ -1,0 +1,1 @@
+"""Which sign patterns single units can make: of points, and as gates."""

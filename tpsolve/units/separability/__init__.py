@@ -1,0 +1,1 @@
+"""Separability of columns of targets: stages that decide, and what they prove."""

@@ -1,0 +1,76 @@
+"""Which classes of a labelled table a single unit can tell from the rest: the rows of `tpsolve separate`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError, ShapeError
+from tpsolve.units.checking._certificate import Certificate
+from tpsolve.units.separability._separability import Separability
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """What is proved of one class against the others.
+
+    Args:
+        label: the class.
+        samples: how many samples it has.
+        status: +1 separable, -1 not, 0 undecided (the budget ended).
+        margin: smallest distance of a sample from the boundary that was found; None unless separable.
+            Not the largest possible one.
+        circuit: samples that forbid the class; empty unless it is not separable.
+        weights: the multipliers of the circuit as percentages, which sum to 100.
+    """
+
+    label: str
+    samples: int
+    status: int
+    margin: float | None
+    circuit: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
+    """The classes in rising order and targets `(N, m)` float64: +1 where a sample is of the class, else -1.
+
+    Two classes give one column, that of the second: the other is its negation.
+
+    Raises:
+        ArgumentError: fewer than two classes.
+    """
+    names = sorted({str(label) for label in labels})
+    if len(names) < 2:
+        raise ArgumentError("labels", f"the classes {names}", "at least two classes")
+    shown = names[1:] if len(names) == 2 else names
+    return shown, torch.tensor([[1.0 if str(v) == c else -1.0 for c in shown] for v in labels], dtype=torch.float64)
+
+
+def class_rows(inputs: Tensor, labels: Sequence[object]) -> tuple[list[ClassRow], Certificate]:
+    """A row for each class, and the certificate behind them, which has been verified.
+
+    Raises:
+        ArgumentError: as `class_targets` and `UnitLearner.fit`.
+    """
+    if len(labels) != len(inputs):
+        raise ShapeError("labels", f"{len(labels)} labels", f"{len(inputs)}, one for each sample")
+    names, targets = class_targets(labels)
+    certificate = Separability().fit(inputs, targets)
+    proven = certificate.verify(inputs, targets)
+    x, rows = torch.as_tensor(inputs).double(), []
+    for k, name in enumerate(names):
+        status = int(proven[k])
+        circuit = tuple(certificate.circuit(k).tolist()) if status < 0 else ()
+        weights = certificate.multipliers(inputs, targets, k) if circuit else []
+        margin = None
+        if status > 0:
+            distance = (x @ certificate.weight[k] + certificate.bias[k]).abs() / certificate.weight[k].norm()
+            margin = float(distance.min())
+        rows.append(
+            ClassRow(
+                name, int((targets[:, k] > 0).sum()), status, margin, circuit, tuple(100 * float(w) for w in weights)
+            )
+        )
+    return rows, certificate
