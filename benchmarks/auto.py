@@ -18,9 +18,9 @@ from tpsolve.compare.rows import RowLog
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
 RULE = (
     "For each instance and budget, the table names the solver of the lowest mean objective over samples and seeds. "
-    "A solver counts if its time for a sample was at most twice the budget. If none kept that limit, the limit is twice "
-    "the time of the quickest solver. The rows are those of tpsolve compare on layers of trained networks, with {samples} "
-    "samples a batch."
+    "A solver counts if its time for a sample was at most twice the budget. If none kept that limit, the limit is "
+    "twice the time of the quickest solver. The rows are those of tpsolve compare on layers of trained networks, with "
+    "{samples} samples a batch."
 )
 
 
