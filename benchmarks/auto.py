@@ -17,9 +17,10 @@ from tpsolve._row_log import RowLog
 
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
 RULE = (
-    "By instance and budget, the solver of least mean objective over samples and seeds, among those whose time a "
-    "sample was at most twice the budget, or twice that of the quickest where none kept it. "
-    "From tpsolve compare on layers of trained networks, {samples} samples a batch."
+    "For each instance and budget, the table names the solver of the lowest mean objective over samples and seeds. "
+    "A solver counts if its time for a sample was at most twice the budget. If none kept that limit, the limit is "
+    "twice the time of the quickest solver. The rows are those of tpsolve compare on layers of trained networks, with "
+    "{samples} samples a batch."
 )
 
 

@@ -161,8 +161,13 @@ def table(limit: float) -> None:
 
 def _known(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "# Best known values\n"
-    yield "The fewest errors known of any real weights, the proved lower bound, who found each, and in what time."
-    yield "Written from `benchmarks/results/exact_scaling.jsonl` by `python -m benchmarks.exact_scaling table`."
+    yield "How few training errors can a small network make? This page lists, for each table and number of hidden"
+    yield "units, the minimum number of errors known for any real weights, and the proved lower bound. The answer"
+    yield "is proved where the two are equal. The page also says which solver found each of them, and in how many"
+    yield "seconds."
+    yield ""
+    yield "`python -m benchmarks.exact_scaling table` writes this page from"
+    yield "`benchmarks/results/exact_scaling.jsonl`."
     yield ""
     yield "| table | units | errors | found by | proved bound | by | seconds |"
     yield "|---|---:|---:|---|---:|---|---:|"
@@ -182,9 +187,10 @@ def _proofs(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not paths:
         return
     yield "\n## Saved proofs\n"
-    yield "Proofs of hard ones lie in `benchmarks/results/proofs`; `python -m benchmarks.exact_scaling verify`"
-    yield "checks data, weights, circuits and clauses in exact arithmetic, and from clauses written anew that fewer"
-    yield "errors are impossible, by another engine than the one that found it. Seconds: the whole check, on one core."
+    yield "Proofs of hard instances are in `benchmarks/results/proofs`. `python -m benchmarks.exact_scaling verify`"
+    yield "checks them. It checks data, weights, circuits and clauses in exact arithmetic. It then writes the"
+    yield "clauses again, and an engine shows from them that fewer errors are impossible. This engine is not the"
+    yield "one that found the proof. *Seconds* are those of the whole check, on one core."
     yield ""
     yield "| proof | bound | found by | checked by | verdict | seconds |"
     yield "|---|---:|---|---|---|---:|"
@@ -207,10 +213,12 @@ def _race(rows: list[dict[str, Any]], limit: float) -> Iterator[str]:
     if not instances:
         return
     yield "\n## How far each solver gets\n"
-    yield f"{len(instances)} instances of the suite, {limit:g} seconds each, one after the other; two workers, but one"
-    yield "for `dichotomies` and `big-m`."
-    yield "*Proved*: the optimum over all real weights. *Finished*: before the limit, whatever that proves; what is not"
-    yield "counts as twice the limit in the geometric mean (PAR-2)."
+    yield f"The solvers ran on {len(instances)} instances of the suite, one after the other, with {limit:g} seconds for"
+    yield "each. `dichotomies` and `big-m` have one worker, and the others have two."
+    yield ""
+    yield "*Proved* counts the instances whose optimum over all real weights was proved. *Finished* counts those"
+    yield "that ended before the limit, whatever that proves. An instance that did not end counts as twice the"
+    yield "limit in the geometric mean (PAR-2)."
     yield ""
     yield "| solver | proved | finished | geometric mean, s | times the time of `circuits` where both finish |"
     yield "|---|---:|---:|---:|---:|"
@@ -236,8 +244,9 @@ def _race(rows: list[dict[str, Any]], limit: float) -> Iterator[str]:
     ]
     if better:
         yield ""
-        yield f"Where `circuits` and a baseline finish, {len(better)} instances, the one that is quicker there takes"
-        yield f"{_geometric(better):.3g} times the time of `circuits`, from {min(better):.2g} to {max(better):.3g}."
+        yield f"`circuits` and at least one baseline finish on {len(better)} instances. The quicker baseline takes"
+        yield f"{_geometric(better):.3g} times the time of `circuits` there, as a geometric mean. The range is from"
+        yield f"{min(better):.2g} to {max(better):.3g}."
 
 
 def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -247,8 +256,9 @@ def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not known:
         return
     yield "\n## Against boxed weights, row by row\n"
-    yield "Seconds to the end within 60, and in brackets the same over those of `weight-box`, which proves less: no"
-    yield "network whose weights are whole numbers of at most 20 makes fewer errors. Two workers each."
+    yield "The table shows the seconds to the end, within a limit of 60. The number in brackets is the ratio to the"
+    yield "seconds of `weight-box`. `weight-box` proves less: it shows that no network whose weights are whole"
+    yield "numbers of at most 20 makes fewer errors. Each solver has two workers."
     yield ""
     yield "| table | units | " + " | ".join(f"`{name.partition(':workers')[0]}`" for name in columns) + " |"
     yield "|---|---:|" + "---:|" * len(columns)
@@ -271,8 +281,9 @@ def _adam(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Against many restarts of Adam\n"
-    yield "A thousand samples, four hidden units: `column-search` against 200 surrogate networks, trained together by"
-    yield "Adam, and again while time lasts, of which they have ten times as much."
+    yield "The networks have four hidden units and learn a thousand samples. `column-search` is compared with 200"
+    yield "surrogate networks that Adam trains together. They start again as long as time lasts. They have ten"
+    yield "times as much time."
     yield ""
     yield "| table | solver | seconds | errors |"
     yield "|---|---|---:|---:|"

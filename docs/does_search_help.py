@@ -6,6 +6,7 @@ A part whose rows are missing stays as it is.
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,6 @@ class Narrow:
         return [self.means[solver][name] for name in shared], [self.means[self.baseline][name] for name in shared]
 
 
-def answer() -> str:
-    """The plain answers, with their numbers."""
-    return "\n\n".join([_narrow_answer(), *map(_wide_answer, MODELS)])
-
-
-MODELS = {
-    "mlp": "the network 784-128-128-128-10 on 20,000 images of Fashion-MNIST",
-    "convnet4": "convnet4 on 4,000 images",
-}
 DECAY = "soft hinge, weight decay"
 BASELINES = ("soft hinge", "saturated STE", DECAY, "soft hinge, 16 epochs", "soft hinge, longer")
 """Surrogate gradients and nothing else; a strategy is compared with those of as many epochs, and with the longest."""
@@ -103,61 +95,74 @@ def _longest(runs: dict[str, dict[int, Row]]) -> str:
     return [name for name in BASELINES if name in runs][-1]
 
 
-def _wide_answer(model: str) -> str:
-    runs = _by_strategy([row for row in read("wide") if row["model"] == model and "test" in row])
+def _wide_answer(runs: dict[str, dict[int, Row]]) -> list[str]:
+    """What a search adds to the same recipe without it, then what the best recipes gain over the baselines."""
     others = sorted((name for name in runs if name not in BASELINES), key=lambda name: -_mean(runs[name], "test"))
-    searched = {name for name in others if next(iter(runs[name].values()))["solver"]}
+    searched = [name for name in others if next(iter(runs[name].values()))["solver"]]
+    plain = [name for name in others if name not in searched]
     longest = _longest(runs)
+    epochs = next(iter(runs[longest].values()))["epochs"]
+    pairs = [(name, without) for name in searched if (without := name.replace("curvature, ", "")) in runs]
+    points, p = _gain(*(runs[name] for name in pairs[0]))
+    shown = "A search gains accuracy" if points > 0 and p < 0.01 else "No gain from search is shown"
 
     def told(name: str) -> str:
         (same, p), (more, q) = (_gain(runs[name], runs[other]) for other in (_baseline(runs, name), longest))
-        return f"*{name}* {same:+.2f} (p = {p:.2g}) and {more:+.2f} (p = {q:.2g})"
+        return (
+            f"*{name}*. It gains {same:+.2f} points (p = {p:.2g}) over the tuned surrogate gradient of as many epochs, "
+            f"and {more:+.2f} points (p = {q:.2g}) over that of {epochs} epochs."
+        )
 
-    def added(name: str) -> str:
-        points, p = _gain(runs[name], runs[name.replace("curvature, ", "")])
-        return f"{points:+.2f} (p = {p:.2g}) in *{name}*"
+    lines = [
+        f"**{shown}: in the best recipe with a search, the search adds {points:+.2f} points of test accuracy "
+        f"(p = {p:.2g}).**",
+        "",
+        "| recipe with a search | what the search adds to the same recipe without it, points | p |",
+        "|---|---:|---:|",
+    ]
+    for name, without in pairs:
+        points, p = _gain(runs[name], runs[without])
+        lines.append(f"| {name} | {points:+.2f} | {p:.2g} |")
+    return [
+        *lines,
+        "",
+        f"The best recipe with a search is {told(searched[0])}",
+        "",
+        f"The best recipe without a search is {told(plain[0])}",
+        *_without_decay(runs),
+    ]
 
-    pairs = [name for name in others if name in searched and name.replace("curvature, ", "") in runs]
-    points, p = _gain(runs[pairs[0]], runs[pairs[0].replace("curvature, ", "")])
-    shown = points > 0 and p < 0.01
-    search, plain = ([name for name in others if (name in searched) is kind] for kind in (True, False))
-    epochs = next(iter(runs[longest].values()))["epochs"]
-    return (
-        f"**Wide networks: {MODELS[model]}.** Points of test accuracy above the tuned surrogate gradient of as many "
-        f"epochs, and above that of {epochs} epochs, with a search: {'; '.join(map(told, search[:2]))}. The best "
-        f"without one: {'; '.join(map(told, plain[:2]))}. What the search adds to the same recipe without it: "
-        f"{'; '.join(map(added, pairs))}: in the best of these {'a gain' if shown else 'no gain is shown'}."
-    ) + _without_decay(runs)
 
-
-def _without_decay(runs: dict[str, dict[int, Row]]) -> str:
-    """What the best strategy of 8 epochs, and weight decay alone, gain where the baseline has its width tuned alone."""
+def _without_decay(runs: dict[str, dict[int, Row]]) -> list[str]:
+    """What the best strategy of 8 epochs, and weight decay, gain over the baseline of tuned width and rate only."""
     if DECAY not in runs:
-        return ""
+        return []
     shorter = [name for name, of in runs.items() if next(iter(of.values())).get("epochs", 8) == 8]
     best = max((name for name in shorter if name not in BASELINES), key=lambda name: _mean(runs[name], "test"))
     (ours, p), (decay, q) = (_gain(runs[name], runs["soft hinge"]) for name in (best, DECAY))
-    return (
-        f" Above the surrogate gradient whose width and rate alone are tuned, in as many epochs: *{best}* {ours:+.2f} "
-        f"(p = {p:.2g}), and weight decay alone {decay:+.2f} (p = {q:.2g})."
-    )
+    return [
+        "",
+        "A second baseline is the surrogate gradient of which only the width and the rate are tuned. In as many "
+        f"epochs, *{best}* gains {ours:+.2f} points (p = {p:.2g}) over it. Weight decay by itself gains {decay:+.2f} "
+        f"points (p = {q:.2g}) over it.",
+    ]
 
 
-def _narrow_answer() -> str:
-    found = Narrow()
-
+def _narrow_answer(found: Narrow) -> str:
     def ratio(solver: str) -> float:
         ours, theirs = map(shifted_mean, found.pairs(solver))
         return ours / max(theirs, 1e-9)
 
     best = min((solver for solver in found.solvers if not solver.startswith("surrogate")), key=ratio)
     ours, theirs = found.pairs(best)
+    p = paired_p(ours, theirs)
+    shown = "Search helps" if shifted_mean(ours) < shifted_mean(theirs) and p < 0.01 else "No gain from search is shown"
     return (
-        f"**Narrow networks.** The best search, `{best}`, reaches the proved optimum in {found.reached(best):.0%} "
-        f"of its runs and ends {shifted_mean(ours):.2f} errors above the best known, on the {len(ours)} instances "
-        f"that it takes. The best-tuned surrogate gradient, `{found.baseline}`, reaches the optimum in "
-        f"{found.reached(found.baseline):.0%} of all its runs and ends {shifted_mean(theirs):.2f} above on the same "
-        f"instances with equal seconds (p = {paired_p(ours, theirs):.2g})."
+        f"**{shown}: the best search, `{best}`, ends {shifted_mean(ours):.2f} errors above the best known, and the "
+        f"best-tuned surrogate gradient ends {shifted_mean(theirs):.2f} errors above it (p = {p:.2g}).** Both take the "
+        f"same {len(ours)} instances with equal seconds. The search reaches the proved optimum in "
+        f"{found.reached(best):.0%} of its runs. The surrogate gradient, `{found.baseline}`, reaches it in "
+        f"{found.reached(found.baseline):.0%} of all its runs."
     ) + _check(best, found.baseline)
 
 
@@ -167,19 +172,22 @@ def _check(best: str, baseline: str) -> str:
     if fresh is None or not {best, baseline} <= set(fresh.solvers):
         return ""
     return (
-        f" Again, on {len({row['seed'] for row in fresh.final})} seeds that nothing was developed on: "
-        f"{fresh.reached(best):.0%} and {fresh.level(best):.2f} errors above, against "
-        f"{fresh.reached(baseline):.0%} and {fresh.level(baseline):.2f}."
+        f"\n\nBoth ran again on {len({row['seed'] for row in fresh.final})} seeds that nothing was developed on. The "
+        f"search reached the optimum in {fresh.reached(best):.0%} of its runs and ended {fresh.level(best):.2f} errors "
+        f"above the best known. The surrogate gradient reached it in {fresh.reached(baseline):.0%} and ended "
+        f"{fresh.level(baseline):.2f} errors above."
     )
 
 
 def narrow() -> str:
-    """One line a solver, against the baseline on the instances that both take."""
+    """The answer, then one line a solver, against the baseline on the instances that both take."""
     found = Narrow()
     known, final, solvers, baseline = found.known, found.final, found.solvers, found.baseline
     lines = [
-        "| solver | instances | optimum reached, of the runs where it is proved | errors above the best known | "
-        "the same of the baseline | better / worse | p |",
+        _narrow_answer(found),
+        "",
+        "| solver | instances | runs that reach the optimum, where it is proved | errors above the best known | "
+        "errors of the baseline above the best known | instances better / worse | p |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for solver in sorted(solvers, key=found.level):
@@ -196,8 +204,9 @@ def narrow() -> str:
     seconds, seeds = final[0]["budget"]["seconds"], len({row["seed"] for row in final})
     lines += [
         "",
-        f"{len(known)} instances, {proved} with a proven optimum; {seconds:g} seconds a run, {seeds} seeds, "
-        f"{sum('error' in row for row in final)} runs failed. Measured on {final[0]['device']}.",
+        f"There are {len(known)} instances, {proved} of them with a proven optimum. Each run has {seconds:g} seconds. "
+        f"Each instance has {seeds} seeds. {sum('error' in row for row in final)} runs failed. "
+        f"Measured on {final[0]['device']}.",
         "",
         "![Errors above the best known against seconds](images/narrow.svg)",
     ]
@@ -206,7 +215,7 @@ def narrow() -> str:
 
 
 def instances() -> str:
-    """One line an instance: the least errors and who proved them, and each solver's mean."""
+    """One line an instance: the minimum of errors known, whether it is proved, and each solver's mean."""
     rows = read("narrow")
     known = best_known(rows)
     final = [row for row in rows if row["phase"] == "run" and "error" not in row]
@@ -258,14 +267,11 @@ def middle() -> str:
     return "\n".join([*lines, "", "![Training errors against hidden units](images/middle.svg)"])
 
 
-def wide() -> str:
-    """One line a strategy, against the surrogate gradient of higher validation accuracy, seed by seed."""
-    rows = read("wide")
-    lines = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        of = [row for row in rows if row["model"] == model]
-        lines += ["", *_wide_table(model, of)]
-    return "\n".join(lines[1:])
+def wide(model: str) -> str:
+    """The answer, then one line a strategy, against the surrogate gradient of higher validation accuracy."""
+    rows = [row for row in read("wide") if row["model"] == model]
+    finished = _by_strategy([row for row in rows if "test" in row])
+    return "\n".join([*_wide_answer(finished), "", *_wide_table(model, rows)])
 
 
 def _wide_table(model: str, rows: list[Row]) -> list[str]:
@@ -299,8 +305,8 @@ def _wide_table(model: str, rows: list[Row]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     seeds = max(len(of) for of in runs.values())
     failed = [f"{row['strategy']}, seed {row['seed']}: {row['failed']}" for row in rows if "failed" in row]
-    verdict = f"**Better than the baseline at p < 0.01: {'; '.join(better) or 'nothing that was measured'}.**"
-    return [verdict, "", *lines, "", f"{seeds} seeds, failed runs: {len(failed)}.", *failed]
+    verdict = f"Better than the baseline at p < 0.01: {'; '.join(better) or 'nothing that was measured'}."
+    return [verdict, "", *lines, "", f"Each strategy has {seeds} seeds. {len(failed)} runs failed.", *failed]
 
 
 def _setting(row: Row) -> str:
@@ -348,11 +354,11 @@ def _dress(axes: Axes, below: str, beside: str) -> None:
 
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
-    "answer": ("narrow", answer),
     "narrow": ("narrow", narrow),
     "instances": ("narrow", instances),
     "middle": ("middle", middle),
-    "wide": ("wide", wide),
+    "mlp": ("wide", partial(wide, "mlp")),
+    "convnet4": ("wide", partial(wide, "convnet4")),
 }
 """For each marked part of the page: the rows that it needs, and what writes it."""
 
