@@ -13,7 +13,7 @@ the proof needs a second engine: `pip install 'tpsolve[sat]'`.
 import tpsolve
 from tpsolve.pictures import draw_network
 from tpsolve.problems import make_table
-from tpsolve.search import Circuits, Proof, load_proof, verify_proof
+from tpsolve.search import Circuits, load_proof, make_proof, verify_proof
 
 # %% [markdown]
 # ## The table
@@ -73,7 +73,7 @@ assert len(wrong) == 2
 # conflict in whole numbers, and has another engine refute that any weights make fewer errors.
 
 # %%
-Proof.of(problem, result).save("iris-proof.npz")
+make_proof(problem, result).save("iris-proof.npz")
 findings = verify_proof(load_proof("iris-proof.npz"), X, y)
 for finding in findings:
     print(f"{finding.part:9} {'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.words}")
