@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from torch import nn
 
 from tpsolve import NetworkProblem
-from tpsolve._pictures import draw_network
+from tpsolve.pictures import draw_network
 
 
 def lines_of(points: list[list[float]], weight: list[float], bias: float) -> list[Line2D]:

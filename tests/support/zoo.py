@@ -336,7 +336,7 @@ def layer_problems(draw: st.DrawFn, loss: str, most_targets: int = 6, most_units
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
 
     # Whole multiples of one number tie often; normal numbers never. Sums of tenths are not exact, which the
-    # zero-one loss would notice at z = 0: test_zero_one.py has those.
+    # zero-one loss would notice at z = 0.
     grid = draw(st.sampled_from([1.0, 0.25, None] if loss == "zero-one" else [1.0, 0.25, 0.1, 37.5, None]))
     if grid is None:
         g = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
@@ -404,7 +404,7 @@ def flat(values: Any) -> list[Any]:
 
 
 def status_of(objective: float, bound: float) -> Status:
-    """The status that DESIGN.md derives from an objective and a bound."""
+    """The status that follows from an objective and a bound."""
     if bound == math.inf:
         return Status.INFEASIBLE
     if objective == math.inf:

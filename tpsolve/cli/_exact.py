@@ -76,7 +76,7 @@ def exact(
         make_proof(problem, result, {"target": target}).save(save)
         say(f"Saved: {save}")
     if len(read.features) == 2:
-        from tpsolve._pictures import draw_network
+        from tpsolve.pictures import draw_network
 
         def draw() -> "Figure":
             return draw_network(problem, problem.network(result.targets, result.stats.get("weights")), read.features)

@@ -42,7 +42,7 @@ def separate(
         )
     output.print(table)
     if len(read.features) == 2:
-        from tpsolve._pictures import draw_separation
+        from tpsolve.pictures import draw_separation
 
         save_picture(
             plot,
