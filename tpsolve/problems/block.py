@@ -64,6 +64,9 @@ class BlockProblem(FlipProblem):
     float64, in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose
     forward pass raises, or gives NaN, has the objective +inf; the other samples are not affected.
 
+    The problem can be pickled if its block can and its loss has a name or is a function of a module. For a
+    lambda take cloudpickle.
+
     Raises:
         BlockError: the block is in training mode, keeps state, is random, mixes samples, changes shape
             with the batch, can't be copied, or fails on every sample.
@@ -258,6 +261,10 @@ class BlockProblem(FlipProblem):
         smoothing = [self.smoothing] if self.smoothing else []
         return digest([loss, self.stay, repr(self._copies[self.dtype]), *smoothing], named)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is computed from the rest is computed anew in every copy.
+        return {name: value for name, value in vars(self).items() if name not in ("passes", "judge", "_at_start")}
+
     def __repr__(self) -> str:
         return (
             f"BlockProblem({type(self._copies[self.dtype]).__name__}, batch_shape={self.batch_shape}, "
@@ -293,8 +300,6 @@ class BlockProblem(FlipProblem):
     def _change(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The flat problem whose tensors are those of this one, changed along the batch."""
         other = copy.copy(self)
-        for name in ("passes", "judge", "_at_start"):
-            vars(other).pop(name, None)
         for name in _BATCHED:
             value = getattr(self, name)
             setattr(other, name, None if value is None else change(value))
