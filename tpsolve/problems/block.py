@@ -104,8 +104,8 @@ class BlockProblem(FlipProblem):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
         self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
-        start = check_tensor("start", start)
-        check_values("start", start, (-1, 1))
+        given, start = start, check_tensor("start", start)
+        check_values("start", start, (-1, 1), given=given)
         if start.dim() < 2 or 0 in start.shape:
             raise ShapeError("start", f"shape {tuple(start.shape)}", "(samples, ...), with at least one target each")
         self.device, self.shape = start.device, tuple(start.shape[1:])
@@ -330,7 +330,7 @@ class BlockProblem(FlipProblem):
             return self._per_sample("targets", targets)
         if not isinstance(find_loss(self.loss), ClassLoss):
             values = self._per_sample("targets", check_tensor("targets", targets, self.device, self.dtype))
-            check_values("targets", values, (-1, 0, 1), "Use 0 for don't care.")
+            check_values("targets", values, (-1, 0, 1), "Use 0 for don't care.", given=targets)
             return values
         labels = self._per_sample("targets", check_tensor("targets", targets, self.device))
         check_shape("targets", labels, self.batch_shape, "one class label a sample")

@@ -77,7 +77,7 @@ class LayerProblem(FlipProblem):
             weight_shape = self.batch_shape
         else:
             self.targets = self._convert("targets", targets)
-            check_values("targets", self.targets, (-1, 0, 1), "Use 0 for don't care.")
+            check_values("targets", self.targets, (-1, 0, 1), "Use 0 for don't care.", given=targets)
             if self.targets.dim() == 0 or self.targets.shape[-1] != m:
                 raise ShapeError("targets", f"shape {tuple(self.targets.shape)}", f"(*batch, {m}): m = {m} units above")
             self.batch_shape = tuple(self.targets.shape[:-1])
@@ -93,7 +93,7 @@ class LayerProblem(FlipProblem):
         self.unit_weight = check_weight("unit_weight", unit_weight, weight_shape, *kind)
         self.start = check_broadcast("start", start, shape, *kind)
         if self.start is not None:
-            check_values("start", self.start, (-1, 1))
+            check_values("start", self.start, (-1, 1), given=start)
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
         self.pull = check_broadcast("pull", pull, shape, *kind)
