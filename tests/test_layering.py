@@ -238,7 +238,7 @@ def test_importing_the_package_alone_loads_nothing_and_every_public_name_is_ther
         ("search/cp_sat.py", "class A:\n    import ortools", too_early),
         ("search/cp_sat.py", "try:\n    import ortools\nexcept ImportError:\n    pass", too_early),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", given),
 )
 def test_readers_see_what_is_wrong(file: str, source: str, check: object):
     assert callable(check)
