@@ -31,12 +31,16 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The most a search may spend; at least one of the two limits is set, the first reached ends it.
+    """What a search may spend at most; at least one of the limits is set, and the first reached ends it.
 
     Args:
         seconds: wall-clock time of the whole call, shared by the samples of a batch.
         steps: steps of each sample; every solver's docstring says what one step is. Equal seeds
             and a budget in steps give equal results on one device; seconds promise no such thing.
+
+        calls: of a program problem: assignments of each sample whose answer is asked for. Remembered answers
+            count too, so that equal seeds give equal results whatever is remembered; the program itself is called for
+            the others alone. Other problems have no calls.
 
     Raises:
         BudgetError: no limit, or one that is not positive.
@@ -44,15 +48,18 @@ class Budget:
 
     seconds: float | None = None
     steps: int | None = None
+    calls: int | None = None
 
     def __post_init__(self):
-        if self.seconds is None and self.steps is None:
-            raise BudgetError("budget", "no limit at all", "seconds, steps or both", "For example Budget(seconds=10).")
+        if self.seconds is None and self.steps is None and self.calls is None:
+            raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):
             raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        if self.steps is not None and not (whole and self.steps > 0):
-            raise BudgetError("budget.steps", self.steps, "a positive whole number")
+        for name in ("steps", "calls"):
+            limit = getattr(self, name)
+            whole = isinstance(limit, int) and not isinstance(limit, bool)
+            if limit is not None and not (whole and limit > 0):
+                raise BudgetError(f"budget.{name}", limit, "a positive whole number")
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,26 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class TargetSet:
+    """Several target sets of each sample, as weighted draws and marginals give them.
+
+    Args:
+        targets: `(B, K, n)`, as those of a `Result`.
+        weights: `(B, K)` float64, at least 0; they sum to 1 over the sets of a sample, or are all 0 where there is
+            none.
+    """
+
+    targets: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Result:
     """What `solve()` returns, all tensors on the problem's device.
 
     Args:
-        targets: `(*batch, *target_shape)` in {-1, +1}, in the problem's dtype.
+        targets: `(*batch, *target_shape)`, in the problem's dtype: spins in {-1, +1}; of a program problem int64, of
+            choice units their classes.
         objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
@@ -85,6 +107,7 @@ class Result:
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
             early, by its index in the flat batch.
+        target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
     """
 
     targets: Tensor
@@ -92,6 +115,7 @@ class Result:
     bound: Tensor
     trace: tuple[Progress, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
+    target_set: TargetSet | None = None
 
     @property
     def gap(self) -> Tensor:

@@ -66,6 +66,11 @@ from tpsolve.search.network._big_m import BigM as BigM
 
 # Samplers of other libraries.
 from tpsolve.search.bridges._dimod_sampler import DimodSampler as DimodSampler
+
+# Of program problems.
+from tpsolve.search.programs._k_best import KBest as KBest
+from tpsolve.search.programs._weighted_draws import WeightedDraws as WeightedDraws
+from tpsolve.search.programs._marginal import Marginal as Marginal
 # isort: on
 
 register_all(vars())
