@@ -37,7 +37,8 @@ class ProgramReport:
         lines = [
             f"consistent symbols for {self.consistent} of {self.samples} samples",
             f"mean disturbance {self.disturbance:.3g}",
-            f"{self.counts.calls} calls, {self.counts.failed} of them failed; {self.counts.remembered} answers remembered",
+            f"{self.counts.calls} calls, of which {self.counts.failed} failed",
+            f"{self.counts.remembered} answers remembered",
         ]
         if self.counts.failed:
             lines.append(f"the first failure: {self.counts.first_failure}")

@@ -70,6 +70,7 @@ from tpsolve.search.bridges._dimod_sampler import DimodSampler as DimodSampler
 # Of program problems.
 from tpsolve.search.programs._k_best import KBest as KBest
 from tpsolve.search.programs._weighted_draws import WeightedDraws as WeightedDraws
+from tpsolve.search.programs._posterior_draw import PosteriorDraw as PosteriorDraw
 from tpsolve.search.programs._marginal import Marginal as Marginal
 # isort: on
 

@@ -8,7 +8,7 @@ from tpsolve._result import Budget
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.programs._orders import k_best
-from tpsolve.search.programs._weighted_draws import weighted_set
+from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
 from tpsolve.spins import check_count
 
 
@@ -35,16 +35,14 @@ class Marginal(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, ProgramProblem)
-        values, cost = k_best(problem.cost, (budget.calls or self.max_assignments) + 1)
         limit = budget.calls or self.max_assignments
+        values, cost = k_best(problem.cost, limit + 1)
         following = cost[:, limit] if cost.shape[1] > limit else torch.full_like(cost[:, 0], torch.inf)
         values, cost = values[:, :limit], cost[:, :limit]
         targets = problem.symbols_of(torch.where(torch.isfinite(cost)[..., None], values, values[:, :1])).transpose(
             0, 1
         )
-        value = problem.objective(targets).masked_fill(torch.isinf(cost.T), torch.inf)
-        best, place = value.min(0)
-        report.offer(targets[place, torch.arange(len(best), device=place.device)])
+        value = offer_cheapest(report, targets).masked_fill(torch.isinf(cost.T), torch.inf)
         bound = torch.where(torch.isinf(following), torch.inf, problem.stay * following - problem.rounding())
         report.prove(torch.minimum(bound, report.objective))
         log_p = problem.log_probability(targets).masked_fill(torch.isinf(value), -torch.inf)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve._result import Budget, TargetSet
+from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
 from tpsolve.spins import check_count
 
 
@@ -45,9 +46,7 @@ class WeightedDraws(Solver):
         count = budget.calls or 64
         count = count if self.draws is None else min(self.draws, budget.calls or self.draws)
         targets, log_weight = self.draw(problem, count, generator)
-        value = problem.objective(targets)
-        best, place = value.min(0)
-        report.offer(targets[place, torch.arange(len(best), device=place.device)])
+        value = offer_cheapest(report, targets)
         report.target_set = weighted_set(targets, log_weight.masked_fill(torch.isinf(value), -torch.inf))
         report.step()
 
@@ -65,22 +64,3 @@ class WeightedDraws(Solver):
         ratio = (log_p - q.log()).masked_fill(~possible, -torch.inf)
         log_weight = ratio.expand(len(values), *ratio.shape).gather(-1, values[..., None])[..., 0].sum(-1)
         return problem.symbols_of(values), log_weight
-
-
-def weighted_set(targets: Tensor, log_weight: Tensor) -> TargetSet:
-    """The set of `targets (C, B, n)` with weights proportional to exp of `log_weight (C, B)`; -inf: not in it.
-
-    Targets that were drawn several times stand in it once, with their weights summed.
-    """
-    count, samples, n = targets.shape
-    weights = torch.softmax(log_weight, 0).nan_to_num(0.0)
-    code = torch.unique(targets.reshape(-1, n), dim=0, return_inverse=True)[1].reshape(count, samples)
-    code, order = torch.sort(code, dim=0)
-    fresh = torch.ones_like(code, dtype=torch.bool)
-    fresh[1:] = code[1:] != code[:-1]
-    group = fresh.cumsum(0) - 1
-    summed = torch.zeros_like(weights).scatter_add_(0, group, weights.gather(0, order))
-    first = torch.zeros_like(order).scatter_(0, group, order)
-    kept = int(group.amax()) + 1
-    picked = targets.gather(0, first[:kept, :, None].expand(-1, -1, n))
-    return TargetSet(picked.transpose(0, 1), summed[:kept].T)
