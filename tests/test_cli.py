@@ -702,7 +702,7 @@ def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
 
 def test_pipes_get_no_bar_and_no_escape_codes(tmp_path: Path, problem: LayerProblem):
     compared = piped(tmp_path, "compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1)
-    solved = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 1)
+    solved = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 0.2)
     for ended in (compared, solved):
         assert ended.status == 0
         assert ended.err == "", "where the bar would be"
@@ -805,7 +805,7 @@ def test_interrupted_comparison_keeps_its_rows_and_goes_on_from_there(
     # Only restarts that fill their whole budget, so that the signal falls into a solve.
     solver = "random:draws=100000000"
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--solver", solver)
-    arguments += ("--samples", 1, "--seeds", 2, "--seconds", 0.3)
+    arguments += ("--samples", 1, "--seeds", 2, "--seconds", 0.1)
     path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
     process = running(*arguments)
     wait_for_rows(path, 3, process)
@@ -837,7 +837,7 @@ def test_killed_comparison_loses_at_most_the_row_under_way(
     tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
 ):
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--solver", "random:draws=100000000")
-    arguments += ("--samples", 1, "--seeds", 1, "--seconds", 0.2)
+    arguments += ("--samples", 1, "--seeds", 1, "--seconds", 0.1)
     path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
     process = running(*arguments)
     wait_for_rows(path, 3, process)

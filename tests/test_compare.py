@@ -8,7 +8,6 @@ import math
 import random
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib import metadata
@@ -84,15 +83,6 @@ def read(folder: Path) -> list[Row]:
 
 def never(*_: object, **__: object) -> None:
     pytest.fail("nothing was left to solve")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of torch that wait for a busy core cost seconds; these problems are tiny."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # --- a whole run, made once -------------------------------------------------------------------------------------------
