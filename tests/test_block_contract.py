@@ -14,6 +14,8 @@ from tpsolve import SOLVERS, BlockProblem, Budget, Progress, Result, Status, sol
 from tpsolve.search import LocalSolver, Solver
 from tpsolve.spins import random_spins
 
+pytestmark = pytest.mark.rounding
+
 BLOCK_SOLVERS = tuple(kind for kind in SOLVERS.values() if issubclass(BlockProblem, kind.accepts))
 SEED = 3
 SMALL = tuple(name for name, (shape, _) in ARCHITECTURES.items() if math.prod(shape) <= 12)

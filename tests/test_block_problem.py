@@ -25,6 +25,8 @@ from tpsolve.problems import block_passes
 from tpsolve.problems.block import RANKINGS
 from tpsolve.spins import random_spins
 
+pytestmark = pytest.mark.rounding
+
 each_block = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

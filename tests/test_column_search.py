@@ -15,6 +15,8 @@ from tpsolve.search import ColumnSearch, columns
 from tpsolve.units import dichotomies
 from tpsolve.units.gates import gates
 
+pytestmark = pytest.mark.rounding
+
 KNOWN = [
     (parity_table(4), 3, 1),
     (random_table(2, 40), 2, 8),
@@ -86,7 +88,6 @@ def test_known_optima_are_reached_by_networks_that_exist(kind: str, table: tuple
     assert sum(a != b for a, b in zip(named, y.tolist(), strict=True)) == optimum
 
 
-@pytest.mark.rounding
 def test_many_points_and_features():
     # A network of two units made the labels, of which some are then turned; one unit alone makes 49 errors.
     generator = torch.Generator().manual_seed(0)

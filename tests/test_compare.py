@@ -509,6 +509,7 @@ def test_solver_that_raises_becomes_a_row_with_its_reason(failing: Comparison):
     assert all(lie.startswith(f"{ContradictionError.__name__}: liar claims the bound") for lie in lies)
 
 
+@pytest.mark.slow
 def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
     failing: Comparison, monkeypatch: pytest.MonkeyPatch
 ):
@@ -900,6 +901,7 @@ def test_folder_holds_the_documented_files_and_no_leftovers(finished: Comparison
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.slow
 def test_report_can_be_drawn_from_rows_alone(tmp_path: Path, seed: int):
     write_report(Comparison(tmp_path), synthetic(seed))
     assert imread(tmp_path / "gap.png").ndim == 3

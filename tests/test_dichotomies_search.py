@@ -13,6 +13,8 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.search import Dichotomies, pattern_tree, scan
 from tpsolve.search.pattern_tree import build_tree
 
+pytestmark = pytest.mark.rounding
+
 
 def proved(problem: NetworkProblem, **hints: int) -> float:
     result = solve(problem, Dichotomies(**hints), budget=Budget(seconds=120))

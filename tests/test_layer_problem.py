@@ -25,6 +25,8 @@ from tpsolve.errors import (
     ValueSetError,
 )
 
+pytestmark = pytest.mark.rounding
+
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
 
 

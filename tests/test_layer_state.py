@@ -13,6 +13,8 @@ from tpsolve.problems.class_state import ClassState
 from tpsolve.problems.layer_state import LayerState
 from tpsolve.problems.squared_state import SquaredState
 
+pytestmark = pytest.mark.rounding
+
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 

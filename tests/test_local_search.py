@@ -14,6 +14,8 @@ from tpsolve.search import Anneal, HillClimb, LocalSolver, Tabu, find_solver
 from tpsolve.search.chains import Chains
 from tpsolve.search.local import ChainSolver, least_index
 
+pytestmark = pytest.mark.rounding
+
 LOCAL_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if issubclass(kind, ChainSolver))
 each_local = pytest.mark.parametrize("kind", LOCAL_SOLVERS, ids=lambda kind: kind.name)
 

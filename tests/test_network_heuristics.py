@@ -14,6 +14,8 @@ from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
 from tpsolve.search.ftprop_mini_batch import draw
 from tpsolve.tables import read_table
 
+pytestmark = pytest.mark.rounding
+
 
 def parity(inputs: int, *widths: int) -> NetworkProblem:
     X = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=inputs)))
@@ -54,7 +56,9 @@ ALL_MET = {
 }
 
 
-@pytest.mark.parametrize("name", ALL_MET)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.data) if name.startswith("monks") else name for name in ALL_MET]
+)
 @pytest.mark.parametrize("solver", [Ftprop(patience=200), Surrogate(restarts=100)], ids=lambda solver: solver.name)
 def test_all_targets_are_met(name: str, solver: Solver):
     problem = ALL_MET[name]()

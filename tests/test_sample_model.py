@@ -21,6 +21,8 @@ from tpsolve.problems.layer_energy import LayerEnergy
 from tpsolve.search.cp_sat import IntegerModel
 from tpsolve.search.sample_model import Row, SampleModel, Touch, first_touch, sample_model
 
+pytestmark = pytest.mark.rounding
+
 HAIR, ROOM = Fraction(1, 10**40), Fraction(1, 10**30)
 """How finely exponentials are rounded here, and the room that leaves for it: nothing beside a float's 1e-16."""
 

@@ -11,6 +11,8 @@ from zoo import ALL_LOSSES, UNIT_LOSSES, layer_problems, make_problem, with_star
 
 from tpsolve import Budget, LayerProblem, solve
 
+pytestmark = pytest.mark.rounding
+
 
 def slope(loss: str, z: float, s: float) -> float:
     """Derivative of a unit's loss in z, away from kinks, from its textbook formula."""

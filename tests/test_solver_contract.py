@@ -28,6 +28,8 @@ from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import Problem, State
 from tpsolve.search import Solver
 
+pytestmark = pytest.mark.rounding
+
 each_solver = pytest.mark.parametrize("kind", LAYER_SOLVERS, ids=lambda kind: kind.name)
 
 

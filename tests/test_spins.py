@@ -44,7 +44,9 @@ def test_numbers_of_any_kind_become_tensors():
     assert check_tensor("x", torch.ones(2).half()).dtype == torch.float32
 
 
-@pytest.mark.parametrize("value", ["abc", None, {"a": 1}, [[1.0], [1.0, 2.0]], object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", ["abc", None, {"a": 1}, [[1.0], [1.0, 2.0]], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_tensor_is_named(value: object):
     with pytest.raises(
         ArgumentError, match=rf"x: got {type(value).__name__}, expected a tensor, array or list of numbers"

@@ -17,6 +17,8 @@ from tpsolve.search.proof import Proof
 from tpsolve.search.verify_proof import verify_proof
 from tpsolve.search.whole_weights import WholeWeights, reach, smallest_weights
 
+pytestmark = pytest.mark.rounding
+
 QUICK = Budget(seconds=60)
 
 
