@@ -317,7 +317,7 @@ def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
 
     Of points on the grid of 5 by 5, whole weights up to 8 give all signs that lines give: the weights of a pattern
     form an open cone whose edges are at right angles to differences of points, which are at most 4, and the cone holds
-    the sum of its edges.
+    the sum of its edges. If it is a half-plane, it holds a difference.
     """
     weight = np.array(list(itertools.product(range(-8, 9), repeat=2)))
     bias = np.arange(-33, 33) + 0.5
