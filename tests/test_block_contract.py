@@ -121,6 +121,7 @@ class Fragile(nn.Module):
 
 
 @each_solver
+@pytest.mark.slow
 def test_failing_sample_is_unknown_and_the_others_are_searched(kind: type[Solver]):
     torch.manual_seed(2)
     block, start = Fragile().double(), random_spins((3, 5), torch.Generator().manual_seed(1), dtype=torch.float64)

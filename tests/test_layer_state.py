@@ -47,6 +47,7 @@ def squared(shared: bool, dtype: torch.dtype = torch.float64, samples: int = 4) 
 
 @each_dtype
 @each_loss
+@pytest.mark.slow
 def test_thousands_of_flips_drift_no_further_than_rounding_and_refresh_ends_it(loss: str, dtype: torch.dtype):
     count, samples, n, m = 3000, 3, 9, 6
     problem = make_problem(2, n, m, loss, (samples,), dtype, weighted=True, stay=0.25)

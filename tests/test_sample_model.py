@@ -167,6 +167,7 @@ def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
     @settings(max_examples=25)
     @given(layer_problems(loss, most_targets=4, most_units=4))

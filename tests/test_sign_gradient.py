@@ -68,6 +68,7 @@ def coefficients(problem: LayerProblem) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_targets_minimise_the_linearised_objective(loss: str):
     seen = []
 
