@@ -556,6 +556,7 @@ def test_solver_whose_library_is_missing_is_left_out_unless_it_is_asked_for(
 
 
 @pytest.mark.parametrize("missing", ["ortools", "tpsolve"])
+@pytest.mark.slow
 def test_library_that_is_not_installed_has_no_version_and_stops_nothing(
     small: Comparison, monkeypatch: pytest.MonkeyPatch, missing: str
 ):

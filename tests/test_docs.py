@@ -110,6 +110,7 @@ def assert_shown(shown: list[str], real: str, where: str) -> None:
 
 @each_page
 @pytest.mark.rounding
+@pytest.mark.slow
 def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": f"page_{page.stem}"}

@@ -35,6 +35,7 @@ def whole(loss: str, samples: int = 7, n: int = 12, m: int = 8) -> LayerProblem:
 
 @each_local
 @pytest.mark.parametrize("loss", ["hinge", "squared", "zero-one"])
+@pytest.mark.slow
 def test_a_sample_ends_the_same_in_any_company(kind: type[ChainSolver], loss: str):
     problem, solver = whole(loss), kind()
     together = run(problem, solver)

@@ -158,6 +158,7 @@ def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
     for seed in range(6):
         problem = make_problem(seed, n=4, m=3, loss=loss, batch=(2,), weighted=True, stay=0.5, whole=True)
@@ -180,6 +181,7 @@ def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
     @settings(max_examples=25)
     @given(layer_problems(loss, most_targets=4, most_units=4))
