@@ -304,12 +304,14 @@ def test_no_folder_is_a_corridor():
 
 
 @pytest.mark.parametrize("module", ["tpsolve", "tpsolve.search", "tpsolve.problems"])
+@pytest.mark.slow
 def test_importing_the_package_loads_no_heavy_library(module: str):
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_importing_the_package_alone_loads_nothing_and_every_public_name_is_there():
     code = "import sys, tpsolve; print('torch' in sys.modules, sorted(dir(tpsolve)) == sorted(tpsolve.__all__)); "
     code += "print([name for name in tpsolve.__all__ if getattr(tpsolve, name) is None])"
