@@ -96,7 +96,7 @@ def room_arrows() -> list[tuple[str, str]]:
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """In pixels, of text whose letters are `size` pixels high."""
     # A little more than the letters: what draws them rounds each to whole pixels.
-    return 1.03 * TextPath((0, 0), text, size, prop=_font(bold)).get_extents().width if text.strip() else 0.0
+    return 1.03 * TextPath((0, 0), text, size, prop=_font(bold)).vertices[:, 0].max() if text.strip() else 0.0
 
 
 def _font(bold: bool) -> FontProperties:
