@@ -100,7 +100,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 
 
 def _font(bold: bool) -> FontProperties:
-    return FontProperties("sans-serif", weight="bold" if bold else "normal")
+    return FontProperties(family="sans-serif", weight="bold" if bold else "normal")
 
 
 class Canvas:
