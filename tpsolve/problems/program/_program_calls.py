@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -147,11 +147,14 @@ class ProgramCalls:
             else:
                 unknown.append(key)
         self.counts.remembered += len(found) * (not self.frozen)
-        for key, answer in zip(unknown, self._run(unknown), strict=True):
-            found[key] = answer
-            self._keep(key, answer)
-        if self._disk is not None and unknown:
-            self._disk.save()
+        try:
+            # One by one: what is answered before the program is interrupted is kept.
+            for key, answer in zip(unknown, self._run(unknown), strict=True):
+                found[key] = answer
+                self._keep(key, answer)
+        finally:
+            if self._disk is not None and unknown:
+                self._disk.save()
         return [found[key] for key in keys]
 
     def state(self) -> list[tuple[Key, Any]]:
@@ -172,21 +175,28 @@ class ProgramCalls:
         if self._disk is not None:
             self._disk.put(key, answer)
 
-    def _run(self, keys: list[Key]) -> list[Any]:
+    @torch.no_grad()
+    def _run(self, keys: list[Key]) -> Iterator[Any]:
+        """The answers in order, each as soon as it is there."""
         if not keys:
-            return []
-        self.counts.calls += len(keys)
-        with torch.no_grad():
-            if self.batched:
-                return self._run_batch(keys)
-            if inspect.iscoroutinefunction(self.function):
-                # In a thread of its own: notebooks have a loop that runs already.
-                with ThreadPoolExecutor(1) as pool:
-                    return pool.submit(asyncio.run, self._gather(keys)).result()
-            if self.executor is not None:
-                futures = [self.executor.submit(self.function, *key) for key in keys]
-                return [self._settled(future.result) for future in futures]
-            return [self._settled(lambda key=key: self.function(*key)) for key in keys]
+            return
+        if self.batched or inspect.iscoroutinefunction(self.function):
+            self.counts.calls += len(keys)
+            yield from self._run_batch(keys) if self.batched else self._run_async(keys)
+        elif self.executor is not None:
+            futures = [self.executor.submit(self.function, *key) for key in keys]
+            self.counts.calls += len(keys)
+            for future in futures:
+                yield self._settled(future.result)
+        else:
+            for key in keys:
+                self.counts.calls += 1
+                yield self._settled(lambda key=key: self.function(*key))
+
+    def _run_async(self, keys: list[Key]) -> list[Any]:
+        # In a thread of its own: notebooks have a loop that runs already.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, self._gather(keys)).result()
 
     async def _gather(self, keys: list[Key]) -> list[Any]:
         gate = asyncio.Semaphore(self.max_concurrent)

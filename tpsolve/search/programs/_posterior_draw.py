@@ -17,8 +17,8 @@ class PosteriorDraw(Solver):
     """Different assignments in the order of log p plus Gumbel noise; the first consistent one is the target set.
 
     The noise of different assignments is independent. So the first of them that is consistent is an exact draw from p
-    given the label, wherever the budget reaches one; no assignment is called twice. The cheapest consistent one of those
-    listed is the result's targets. All calls are one step.
+    given the label, wherever the budget reaches one; no assignment is called twice. The cheapest consistent one of
+    those listed is the result's targets. All calls are one step.
     Source: Kool, van Hoof and Welling, Stochastic beams and where to find them (ICML 2019).
 
     Args:
