@@ -1,6 +1,7 @@
 """Solvers of program problems against exhaustive enumeration, sorting and closed forms."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tpsolve import SOLVERS, Budget, ProgramProblem, Status, solve
-from tpsolve.errors import NotAcceptedError
+from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search.programs._orders import k_best, perturbed_best
 
 OWN = ("k-best", "weighted-draws", "posterior-draw", "marginal")
@@ -88,6 +89,7 @@ def test_exact_solvers_prove_the_optimum_or_that_there_is_none(solver: str, stay
 def test_bounds_hold_and_calls_are_kept_at_every_budget(solver: str, calls: int):
     problem = random_problem(3, samples=30, units=3, classes=3)
     asked: list[int] = []
+    assert problem.program is not None
     plain, answers = problem.program, problem.program.answers
     plain.answers = lambda keys: asked.append(len(keys)) or answers(keys)
     result = solve(problem, solver, budget=Budget(calls=calls))
@@ -107,6 +109,7 @@ def test_k_best_calls_none_after_the_first_consistent_one_but_those_of_its_batch
     order = k_best(problem.cost, 16)[0][0].tolist()
     rank = next((i for i, s in enumerate(order) if sum(s) == problem.labels[0]), None)
     solve(problem, "k-best", budget=Budget(calls=calls))
+    assert problem.program is not None
     # Batches of 1, 2, 4, ...: at most twice the calls that are needed, and one.
     assert problem.program.counts.calls <= min(calls, 16 if rank is None else 2 * rank + 1)
 
@@ -117,7 +120,7 @@ def test_the_marginal_is_the_posterior_of_brute_force():
     assert result.target_set is not None
     log_p = torch.log_softmax(problem.logits, 2)
     for b, consistent in enumerate(brute_force(problem)):
-        p = {s: float(torch.exp(sum(log_p[b, j, v] for j, v in enumerate(s)))) for s in consistent}
+        p = {s: math.exp(sum(float(log_p[b, j, v]) for j, v in enumerate(s))) for s in consistent}
         weights = result.target_set.weights[b].tolist()
         found = {tuple(s): w for s, w in zip(result.target_set.targets[b].tolist(), weights, strict=True) if w}
         assert found == pytest.approx({s: value / sum(p.values()) for s, value in p.items()})
@@ -164,3 +167,99 @@ def test_solvers_of_other_problems_name_one_that_fits():
     with pytest.raises(NotAcceptedError, match="For a ProgramProblem take k-best"):
         solve(random_problem(0, 2, 2, 3), "cp-sat", budget=Budget(calls=3))
     assert all(ProgramProblem in SOLVERS[name].accepts for name in OWN)
+
+
+# --- declared constraints ---------------------------------------------------------------------------------------------
+
+
+def sum_is(model: Any, symbols: list[Any], label: int) -> None:
+    model.add(sum(symbols) == label)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_declared_constraints_prove_what_k_best_proves(seed: int):
+    called = random_problem(seed, samples=10, units=3, classes=3)
+    problem = ProgramProblem(None, called.labels, called.logits, symbols=3, constraints=sum_is)
+    result = solve(problem, "declared", budget=Budget(steps=50))
+    expected = solve(called, "k-best", budget=Budget(calls=27))
+    assert torch.allclose(result.objective, expected.objective)
+    assert result.status == expected.status
+    assert set(result.status) == {Status.OPTIMAL, Status.INFEASIBLE} or seed
+
+
+def test_declared_solutions_are_the_best_in_order_weighted_by_their_probability():
+    called = random_problem(1, samples=8, units=3, classes=3)
+    problem = ProgramProblem(None, called.labels, called.logits, symbols=3, constraints=sum_is)
+    found = solve(problem, "declared:solutions=3", budget=Budget(steps=50)).target_set
+    assert found is not None
+    for b, consistent in enumerate(brute_force(called)):
+        kept = found.weights[b] > 0
+        best = sorted(consistent, key=lambda s: consistent[s])[:3]
+        assert {tuple(s) for s in found.targets[b][kept].tolist()} == set(best)
+        p = torch.softmax(-torch.tensor([consistent[s] for s in best]), 0) if best else torch.zeros(0)
+        order = [best.index(tuple(s)) for s in found.targets[b][kept].tolist()]
+        assert torch.allclose(found.weights[b][kept].float(), p[order], atol=1e-5)
+
+
+def test_spins_masks_and_known_symbols_reach_the_constraints():
+    z = torch.tensor([[0.3, -2.0, 0.5], [1.0, 1.0, 1.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    problem = ProgramProblem(
+        None, [-1, 0], z, symbols="sign", constraints=sum_is, mask=mask, known=[[0, 0, 1], [0, 1, 0]]
+    )
+    result = solve(problem, "declared", budget=Budget(steps=20))
+    assert result.targets.tolist() == [[-1, -1, 1], [-1, 1, -1]]
+    assert result.objective.tolist() == pytest.approx([0.3, 1.0])
+    assert result.optimal.all()
+
+
+def test_a_program_beside_constraints_has_the_last_word_and_is_not_called_where_they_fail():
+    called: list[Any] = []
+    logits = torch.tensor([[[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]])
+    problem = ProgramProblem(
+        lambda a, b: called.append((a, b)) or (a < b, a + b),
+        [(True, 2)],
+        logits,
+        symbols=3,
+        constraints=lambda m, s, y: m.add(s[0] + s[1] == y[1]),
+    )
+    result = solve(problem, "declared", budget=Budget(steps=20))
+    assert result.targets.tolist() == [[0, 2]]
+    assert result.optimal.all()
+    assert all(a + b == 2 for a, b in called)
+
+
+def test_noise_draws_consistent_targets_and_proves_nothing():
+    called = random_problem(2, samples=10, units=3, classes=3)
+    problem = ProgramProblem(None, called.labels, called.logits, symbols=3, constraints=sum_is)
+    results = [
+        solve(problem, "declared:noise=3.0", budget=Budget(steps=5), generator=torch.Generator().manual_seed(s))
+        for s in range(4)
+    ]
+    drawn = [r.target_set.targets[:, 0] for r in results if r.target_set is not None]
+    assert len({str(t.tolist()) for t in drawn}) > 1
+    for b, consistent in enumerate(brute_force(called)):
+        assert all(tuple(t[b].tolist()) in consistent for t in drawn if consistent)
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        (lambda model, symbols, label: model.add(symbols[9] == label), "IndexError"),
+        (lambda model: None, "called with (model, symbols, label)"),
+        (3, "constraints: got int"),
+    ],
+)
+def test_constraints_that_make_no_sense_are_named(declare: Any, words: str):
+    with pytest.raises(ArgumentError) as raised:
+        solve(
+            ProgramProblem(None, [1], torch.zeros(1, 2, 3), symbols=3, constraints=declare),
+            "declared",
+            budget=Budget(steps=1),
+        )
+    assert words in str(raised.value)
+
+
+def test_declared_needs_constraints():
+    with pytest.raises(NotAcceptedError, match="Or take k-best"):
+        solve(random_problem(0, 2, 2, 3), "declared", budget=Budget(steps=1))

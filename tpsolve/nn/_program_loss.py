@@ -1,5 +1,6 @@
 """`ProgramLoss`: a loss for networks whose symbols are read by a program that has no gradient."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from torch.nn import functional
 
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
-from tpsolve.problems import CallCounts, ProgramCalls, ProgramProblem
+from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
+from tpsolve.problems.program._declared_constraints import Declaration
 from tpsolve.search import Solver, find_solver, solve
 
 
@@ -57,7 +59,8 @@ class ProgramLoss(nn.Module):
         program: as `ProgramCalls` takes it: called with n symbols, whole numbers from 0 to K - 1 or spins in {-1, +1}.
         symbols: classes K of each unit, or "sign", or a list of these, one a unit.
         count: how many units; None: as many as the logits have.
-        solver: a solver of program problems.
+        constraints: as `DeclaredConstraints` takes them, instead of a program, or beside it.
+        solver: a solver of program problems; None: "weighted-draws", with constraints "declared".
         loss: "equal", or a function (answer, label) -> number of at least 0.
         budget: of the search of each batch.
         stay: weight of the cost of leaving the present symbols, where the loss is not "equal".
@@ -75,11 +78,12 @@ class ProgramLoss(nn.Module):
 
     def __init__(
         self,
-        program: Callable[..., Any] | ProgramCalls,
+        program: Callable[..., Any] | ProgramCalls | None = None,
         symbols: int | str | Sequence[int | str] = 10,
         count: int | None = None,
         *,
-        solver: Solver | str = "weighted-draws",
+        constraints: Declaration | DeclaredConstraints | None = None,
+        solver: Solver | str | None = None,
         loss: str | Callable[[Any, Any], float] = "equal",
         budget: Budget | None = None,
         stay: float = 1.0,
@@ -92,9 +96,15 @@ class ProgramLoss(nn.Module):
             raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
-        self.program = program if isinstance(program, ProgramCalls) else ProgramCalls(program, **options)
+        if program is None and constraints is None:
+            raise ArgumentError(
+                "program", None, "a function of the symbols, or constraints=", "Give one of them, or both."
+            )
+        self.program = program if isinstance(program, ProgramCalls | None) else ProgramCalls(program, **options)
+        self.constraints = DeclaredConstraints.of(constraints)
         self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
-        self.solver = find_solver(solver)
+        usual = "weighted-draws" if constraints is None else "declared"
+        self.solver = find_solver(usual if solver is None else solver)
         if not any(issubclass(ProgramProblem, kind) for kind in self.solver.accepts):
             raise NotAcceptedError("solver", self.solver.name, "a solver that accepts a ProgramProblem", "Take k-best.")
         self.budget = Budget(calls=64) if budget is None else budget
@@ -107,7 +117,15 @@ class ProgramLoss(nn.Module):
             raise ArgumentError("logits", f"{logits.shape[1]} units", f"{self.count}, as count= says")
         z = logits.detach().float().cpu()
         return ProgramProblem(
-            self.program, labels, z, symbols=self.symbols, mask=mask, known=known, stay=self.stay, loss=self.loss
+            self.program,
+            labels,
+            z,
+            symbols=self.symbols,
+            mask=mask,
+            known=known,
+            stay=self.stay,
+            loss=self.loss,
+            constraints=self.constraints,
         )
 
     def forward(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> Tensor:
@@ -118,12 +136,13 @@ class ProgramLoss(nn.Module):
                 not.
         """
         problem = self.problem(logits, labels, mask=mask, known=known)
-        before = CallCounts(**vars(self.program.counts))
-        self.program.frozen = not self.training
+        calls = ProgramCalls(_no_program) if self.program is None else self.program
+        before = dataclasses.replace(calls.counts)
+        calls.frozen = not self.training
         try:
             result = solve(problem, self.solver, budget=self.budget, generator=self.generator)
         finally:
-            self.program.frozen = False
+            calls.frozen = False
         found = torch.isfinite(result.objective)
         targets = result.target_set
         if targets is None:
@@ -132,7 +151,7 @@ class ProgramLoss(nn.Module):
         self.report = ProgramReport(
             len(found),
             int(found.sum()),
-            self.program.counts - before,
+            calls.counts - before,
             float(cost.mean()) if len(cost) else float("nan"),
             result,
         )
@@ -155,12 +174,18 @@ class ProgramLoss(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What is remembered, and the state of the generator."""
-        return {"answers": self.program.state(), "generator": self.generator.get_state()}
+        answers = [] if self.program is None else self.program.state()
+        return {"answers": answers, "generator": self.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with what `get_extra_state` gave."""
-        self.program.load_state(state["answers"])
+        if self.program is not None:
+            self.program.load_state(state["answers"])
         self.generator.set_state(state["generator"])
+
+
+def _no_program(*symbols: int) -> None:
+    """What is counted where there are only constraints: nothing."""
 
 
 def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tpsolve._archive import digest
 from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
+from tpsolve.problems.program._declared_constraints import Declaration, DeclaredConstraints
 from tpsolve.problems.program._program_calls import FAILED, ProgramCalls, plain
 from tpsolve.spins import check_finite
 
@@ -45,6 +46,8 @@ class ProgramProblem(Problem):
         known: `(B, n)` int64: classes, or spins, that are given; -1 for a choice and 0 for a spin where none is. The
             others are searched.
         stay: weight of the costs, at least 0.
+        constraints: what the label demands of the symbols, as `DeclaredConstraints` takes it: instead of a program, or
+            beside it, where symbols that break them are inconsistent and not called.
         loss: "equal", or a function (answer, label) -> number of at least 0; +inf and NaN make the symbols
             inconsistent.
 
@@ -56,7 +59,7 @@ class ProgramProblem(Problem):
 
     def __init__(
         self,
-        program: ProgramFunction | ProgramCalls,
+        program: ProgramFunction | ProgramCalls | None,
         labels: Any,
         logits: Tensor,
         *,
@@ -65,6 +68,7 @@ class ProgramProblem(Problem):
         known: Any = None,
         stay: float = 1.0,
         loss: AnswerLoss = "equal",
+        constraints: Declaration | DeclaredConstraints | None = None,
     ):
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
@@ -72,7 +76,15 @@ class ProgramProblem(Problem):
             raise ArgumentError("stay", stay, "a finite number of at least 0")
         if loss != "equal" and not callable(loss):
             raise ArgumentError("loss", repr(loss), "'equal', or a function of (answer, label)")
-        self.program, self.stay, self.loss = ProgramCalls.of(program), float(stay), loss
+        if program is None and constraints is None:
+            raise ArgumentError(
+                "program", None, "a function of the symbols, or constraints=", "Give one of them, or both."
+            )
+        if program is None and loss != "equal":
+            raise ArgumentError("loss", repr(loss), "'equal' where there are only constraints")
+        self.program = None if program is None else ProgramCalls.of(program)
+        self.constraints = DeclaredConstraints.of(constraints)
+        self.stay, self.loss = float(stay), loss
         self.device, self.dtype = logits.device, torch.int64
         z = logits.detach()
         self.sizes, self.is_spin = _read_symbols(symbols, z)
@@ -97,7 +109,7 @@ class ProgramProblem(Problem):
             self.logits = self.logits.masked_fill(other, -torch.inf)
             self.cost = torch.where(other, torch.inf, torch.where(given[..., None] == UNKNOWN, self.cost, 0.0))
         self.start = self.symbols_of(self.cost.argmin(2))
-        if self.mask is None:
+        if self.mask is None and self.program is not None:
             self.program.check_arguments(self.n_vars)
 
     @property
@@ -138,7 +150,13 @@ class ProgramProblem(Problem):
         shape = targets.shape[:-1]
         rows = np.broadcast_to(np.arange(self.batch_shape[0]), tuple(shape)).reshape(-1)
         keys = self._keys(targets, rows)
-        answers = self.program.answers(keys)
+        allowed = self._allowed(keys, rows)
+        # What the constraints forbid is not called.
+        kept = [i for i, good in enumerate(allowed) if good]
+        answers: list[Any] = [FAILED] * len(keys)
+        given = [None] * len(kept) if self.program is None else self.program.answers([keys[i] for i in kept])
+        for i, answer in zip(kept, given, strict=True):
+            answers[i] = answer
         judged: dict[tuple[int, int], float] = {}
         losses = np.empty(len(keys))
         labels = [self.labels[row] for row in rows]
@@ -151,7 +169,13 @@ class ProgramProblem(Problem):
         return torch.from_numpy(losses).to(self.device).reshape(shape)
 
     def answers(self, targets: Tensor) -> list[Any]:
-        """What the program makes of targets `(B, n)`: B values."""
+        """What the program makes of targets `(B, n)`: B values.
+
+        Raises:
+            NotAcceptedError: there are only constraints.
+        """
+        if self.program is None:
+            raise NotAcceptedError("problem", "constraints without a program", "a program, which gives answers")
         return self.program.answers(self._keys(targets, np.arange(self.batch_shape[0])))
 
     def consistent(self, targets: Tensor) -> Tensor:
@@ -211,18 +235,38 @@ class ProgramProblem(Problem):
     @property
     def fingerprint(self) -> str:
         """A hash of costs and labels and of the program's name; its code is not in it."""
-        name = getattr(self.program.function, "__qualname__", type(self.program.function).__name__)
+        name = self._name()
         loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__qualname__", type(self.loss).__name__)
         tensors = {"cost": self.cost, "sizes": self.sizes, "is_spin": self.is_spin}
         return digest([name, loss, self.stay, repr(self.labels)], tensors)
 
     def __repr__(self) -> str:
-        name = getattr(self.program.function, "__name__", type(self.program.function).__name__)
-        return f"ProgramProblem({name}, samples={self.batch_shape[0]}, sizes={self.sizes.tolist()}, stay={self.stay})"
+        sizes = self.sizes.tolist()
+        return f"ProgramProblem({self._name()}, samples={self.batch_shape[0]}, sizes={sizes}, stay={self.stay})"
+
+    def kinds(self, row: int) -> tuple[int, ...]:
+        """What each symbol is that sample `row` has, in order: its number of classes, or 0 for a spin."""
+        kinds = torch.where(self.is_spin, 0, self.sizes)
+        return tuple((kinds if self.mask is None else kinds[self.mask[row]]).tolist())
+
+    def _allowed(self, keys: list[tuple[int, ...]], rows: np.ndarray) -> list[bool]:
+        if self.constraints is None:
+            return [True] * len(keys)
+        kinds = [self.kinds(row) for row in range(self.batch_shape[0])]
+        return [
+            self.constraints.holds(key, kinds[i], self.labels[i]) for key, i in zip(keys, rows.tolist(), strict=True)
+        ]
+
+    def _name(self) -> str:
+        function = self.constraints.declare if self.program is None and self.constraints else self.program
+        function = function.function if isinstance(function, ProgramCalls) else function
+        return getattr(function, "__qualname__", type(function).__name__)
 
     def _judge(self, answer: Any, label: Any) -> float:
         if answer is FAILED:
             return float("inf")
+        if self.program is None:
+            return 0.0
         if self.loss == "equal":
             return 0.0 if answer == label else float("inf")
         assert callable(self.loss)
