@@ -25,7 +25,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_re
 from tpsolve import cli as cli_module
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
-from tpsolve.compare._runner import delete_comparison
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.problems import GENERATORS, Instance, make_instance
 
 ESCAPE = "\x1b"
