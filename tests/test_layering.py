@@ -349,7 +349,7 @@ def judged(file: str, source: str) -> list[str]:
         ("units/checking/_certificate.py", "from tpsolve.units.learners._hinge import Hinge"),
         ("losses.py", "import tpsolve.losses, tpsolve.nn"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", given),
 )
 def test_readers_see_an_arrow_upward_or_a_circle(file: str, source: str):
     assert judged(file, source)
