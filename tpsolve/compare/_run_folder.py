@@ -50,7 +50,7 @@ class Comparison:
     suite_seed: int = 0
     device: str = "cpu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.suite not in SUITES:
             raise UnknownNameError("suite", self.suite, SUITES)
         for solver in self.solvers:

@@ -34,7 +34,7 @@ class TargetPass:
         rows: by name, the samples `(R,)` of a search's result.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, recording: Recording, top: Top, layer_loss: str | None):
+    def __init__(self, model: nn.Module, x: Tensor, recording: Recording, top: Top, layer_loss: str | None) -> None:
         self.model, self.recording, self.top = model, recording, top
         self.gradients: dict[str, Tensor] = {}
         self.fallbacks: dict[str, int] = {}

@@ -27,7 +27,7 @@ class TargetSearch:
         budget: Budget | None,
         importance: str,
         generator: torch.Generator,
-    ):
+    ) -> None:
         self.target_pass, self.call, self.solver = target_pass, call, solver
         self.budget, self.importance, self.generator = budget, importance, generator
 

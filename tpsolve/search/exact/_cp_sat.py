@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,12 +51,12 @@ class CpSat(Solver):
     workers: int | None = None
 
     name = "cp-sat"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
     exact = True
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.workers is not None:
             check_count("workers", self.workers, 1)
 
@@ -142,7 +142,7 @@ class IntegerModel:
     by the sum of their errors, and by 1 for each unit of a cost that rounding up could hurt.
     """
 
-    def __init__(self, model: SampleModel):
+    def __init__(self, model: SampleModel) -> None:
         self.model = model
         paid = sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum()
         objective_bits, row_bits = (SWITCH_BITS, SWITCH_BITS) if model.n_switches else (OBJECTIVE_BITS, ROW_BITS)

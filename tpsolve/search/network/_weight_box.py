@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -36,11 +36,11 @@ class WeightBox(Solver):
     workers: int | None = None
 
     name = "weight-box"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("box", self.box, 1)
         check_count("scale", self.scale, 1)
         if self.workers is not None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 
@@ -85,11 +86,11 @@ class Circuits(Solver):
     prefer: str = "any"
 
     name = "circuits"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     exact = True
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for argument, least in (("drawn", 0), ("cuts", 1), ("solutions", 1)):
             check_count(argument, getattr(self, argument), least)
         if self.workers is not None:

@@ -28,7 +28,9 @@ class Optima:
         exhausted: whether the last `next` has proved that there are no further ones.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report, state: SearchState, master: Master, steps: int | None):
+    def __init__(
+        self, problem: NetworkProblem, report: Report, state: SearchState, master: Master, steps: int | None
+    ) -> None:
         self.problem, self.formula = problem, state.formula
         self.best, self.objective = report.targets[0], report.objective[0]
         self.exhausted = False

@@ -41,7 +41,7 @@ class Race:
         masters: those that were made, the first one first.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report, state: SearchState, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, report: Report, state: SearchState, generator: torch.Generator) -> None:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
         self.masters: list[Master] = []
 
@@ -155,7 +155,7 @@ def has_many_features(problem: NetworkProblem) -> bool:
 class _Relay(Report):
     """The report that a local search beside other workers sees; it ends when a gain is long ago."""
 
-    def __init__(self, problem: NetworkProblem, budget: Budget, state: SearchState):
+    def __init__(self, problem: NetworkProblem, budget: Budget, state: SearchState) -> None:
         super().__init__(problem, budget, None)
         self._state = state
         self._gained = math.inf

@@ -43,7 +43,9 @@ class SearchState:
         upper: the best network found costs this.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int):
+    def __init__(
+        self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int
+    ) -> None:
         self._problem, self._report, self._cuts = problem, report, cuts
         self._lock, self._ended = threading.RLock(), False
         self.formula = NetworkFormula(problem)

@@ -55,7 +55,7 @@ class Networks:
 class Neighbourhood(ABC):
     """How one unit of every restart is chosen again."""
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator) -> None:
         self.problem, self.tables, self.generator = problem, tables, generator
         self.units, self.device = problem.widths[0], problem.device
         self.gain = (problem.counts[:, 1] - problem.counts[:, 0]).float()
@@ -102,7 +102,9 @@ class Listed(Neighbourhood):
         columns: `(K, M)` int8 in {-1, +1}, separable.
     """
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator, columns: Tensor):
+    def __init__(
+        self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator, columns: Tensor
+    ) -> None:
         super().__init__(problem, tables, generator)
         self.list = columns.float()
 
@@ -160,7 +162,7 @@ class Lines(Neighbourhood):
 
     lines = 12
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator) -> None:
         super().__init__(problem, tables, generator)
         x = problem.inputs
         scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.double())
