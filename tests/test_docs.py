@@ -30,14 +30,19 @@ from tpsolve.compare import SUITES
 from tpsolve.losses import LOSSES
 from tpsolve.problems import GENERATORS
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 QUICK = {"--seconds": "0.01", "--seeds": "1", "--samples": "1"}
-"""Options that `tpsolve compare` gets here unless the page gives them: minutes become seconds."""
+"""Options that `tpsolve compare` gets here, also where the page gives them: minutes become seconds."""
 COLUMNS = 80
 """Width of the terminal on the pages, unless a command begins with COLUMNS=."""
+
+LONG = ("command-line.md", "quickstart.md", "training.md")
+"""Pages whose commands compare and train for seconds."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -105,6 +110,8 @@ def assert_shown(shown: list[str], real: str, where: str) -> None:
 
 
 @each_page
+@pytest.mark.rounding
+@pytest.mark.slow
 def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": f"page_{page.stem}"}
@@ -121,7 +128,12 @@ def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: 
             assert_shown(below.text.splitlines(), printed.getvalue(), f"{page.name}:{block.line}")
 
 
-@each_page
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES],
+    ids=lambda page: page.name,
+)
+@pytest.mark.rounding
 def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
@@ -131,7 +143,8 @@ def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: 
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
             quick = QUICK if "--training" not in words else {k: v for k, v in QUICK.items() if k != "--samples"}
-            words += [word for name, value in quick.items() if name not in words for word in (name, value)]
+            # The last one counts.
+            words += [word for pair in quick.items() for word in pair]
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))
@@ -214,16 +227,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
+@pytest.mark.slow
 def test_sphinx_builds_every_page_without_a_warning(site: Path):
     assert {path.stem for path in DOCS.glob("*.md")} <= {path.stem for path in site.glob("*.html")}
 
 
+@pytest.mark.slow
 def test_built_pages_load_nothing_from_elsewhere(site: Path):
     for page in site.glob("*.html"):
         loaded = re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
         assert loaded == [], page.name
 
 
+@pytest.mark.slow
 def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
     table = (site / "choosing-a-solver.html").read_text()
     assert [name for name in SOLVERS if f'<span class="pre">{name}</span>' not in table] == []
@@ -241,6 +257,7 @@ def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
         "tpsolve.compare",
     ],
 )
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(module: str, site: Path):
     reference = (site / "api.html").read_text()
     public = exported(module)

@@ -20,6 +20,8 @@ from tpsolve.nn import HardThreshold, Staircase, target_backward
 from tpsolve.problems import BlockProblem
 from tpsolve.search import Enumerate, HillClimb, Keep, Report, SignGradient, Solver
 
+pytestmark = pytest.mark.rounding
+
 CLASSES = 3
 FEW = Budget(steps=6)
 

@@ -17,6 +17,8 @@ from tpsolve.nn import HardThreshold, Staircase, Threshold, compact, target_back
 from tpsolve.problems import BlockProblem
 from tpsolve.search import Enumerate, HillClimb, Report, Solver, Tabu
 
+pytestmark = pytest.mark.rounding
+
 CLASSES = 3
 FEW = Budget(steps=6)
 ALL = Budget(seconds=60)

@@ -18,6 +18,8 @@ from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.problems import BlockProblem, load_problem, to_bqm
 from tpsolve.search import CurvatureFlip, HillClimb
 
+pytestmark = pytest.mark.rounding
+
 N, BATCH = 6, (4,)
 EVERY = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=N)), dtype=torch.float64)
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)

@@ -25,6 +25,8 @@ from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
 
+pytestmark = pytest.mark.rounding
+
 ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono", "cp-sat")
 QUICK = Budget(seconds=60)
 

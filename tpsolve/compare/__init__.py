@@ -1,4 +1,4 @@
-"""Floor 5: solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
+"""Solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
 
 from tpsolve.compare._report import write_report
 from tpsolve.compare._run_folder import Comparison

@@ -81,8 +81,8 @@ class CpSat(Solver):
             built, bits = model.build(report.targets[row[0]], excluded, best)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
             solver.parameters.absolute_gap_limit = model.close_enough
-            pulse = partial(self._pulse, report, row, model, least)
-            answer = run_cp_sat(solver, built, pulse)
+            pulse = partial(self._pulse, report, row, model, least - rounding)
+            answer, told = run_cp_sat(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
             if answer == "INFEASIBLE" and excluded:
@@ -93,6 +93,7 @@ class CpSat(Solver):
                 report.note(row, f"CP-SAT answered {answer} to a model that has solutions. {built.validate()}".strip())
                 return
             if answer == "UNKNOWN":
+                report.prove(min(model.bound(told), least - rounding), row)
                 return
             found = torch.tensor([[1.0 if solver.boolean_value(bit) else -1.0 for bit in bits]], dtype=torch.float64)
             found = found.to(energy.weight.device)

@@ -70,7 +70,7 @@ class WeightBox(Solver):
             solver.parameters.max_time_in_seconds = max(1e-3, report.seconds_left)
         if budget.steps is not None:
             solver.parameters.max_number_of_conflicts = budget.steps
-        answer = run_cp_sat(solver, model, lambda _: report.pulse())
+        answer, _ = run_cp_sat(solver, model, lambda _: report.pulse())
         report.steps = solver.num_conflicts
         row = torch.zeros(1, dtype=torch.int64)
         if answer not in ("OPTIMAL", "FEASIBLE"):
