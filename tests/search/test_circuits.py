@@ -55,7 +55,7 @@ def test_optimum_is_that_of_brute_force(problem: NetworkProblem, engine: str, dr
     assert result.objective.item() == fewest_errors(problem)
 
 
-def class_errors(problem: NetworkProblem, codes: list[Any], functions: set[tuple[int, ...]]) -> float:
+def class_errors(problem: NetworkProblem, codes: list[Any], functions: frozenset[tuple[int, ...]]) -> float:
     """The fewest errors of output units, one a class or one for two, over points with these codes."""
     numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=len(codes[0])))}
     places = [numbers[code] for code in codes]
