@@ -41,7 +41,7 @@ class Loss:
     monotone: bool = True
     curve: Callable[[Tensor, Tensor], Tensor] = _flat
 
-    def least(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
+    def minimum(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
         """The smallest loss over z in [low, high]."""
         best = torch.where(s > 0, high, low) if self.monotone else s.clamp(low, high)
         return self.value(best, s)
@@ -56,7 +56,7 @@ class ClassLoss:
     slope: Callable[[Tensor, Tensor], Tensor]
     convex: bool = True
 
-    def least(self, low: Tensor, label: Tensor) -> Tensor:
+    def minimum(self, low: Tensor, label: Tensor) -> Tensor:
         """A lower bound where every difference z - z[label] is at least `low (..., m)`."""
         is_label = functional.one_hot(label, low.shape[-1]).bool()
         return torch.logsumexp(low.masked_fill(is_label, 0.0), dim=-1)

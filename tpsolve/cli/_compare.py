@@ -7,7 +7,7 @@ import typer
 
 from tpsolve.cli._terminal import (
     INTERRUPTED,
-    LARGEST_SEED,
+    MAX_SEED,
     Interrupt,
     notes,
     output,
@@ -32,7 +32,7 @@ def compare(
     samples: Annotated[int, typer.Option(help="Samples of each instance.")] = 4,
     seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.4,
     seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
-    suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
+    suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[

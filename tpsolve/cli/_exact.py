@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._files import check_output, check_plot, save_picture
-from tpsolve.cli._terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, say
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def exact(
     prefer: Annotated[
         str, typer.Option(help="Which optimal network: any, or that of the best margin, units or weights.")
     ] = "any",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
 ) -> None:

@@ -14,7 +14,7 @@ from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
 from tpsolve.spins import check_count
 
 FOLDER = Path(__file__).parent / "recipes"
-LARGEST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 BY_ACTIVATION = "with"
 """The table of a recipe whose tables, named after activations, hold what differs for each."""
 
@@ -106,8 +106,8 @@ class Recipe:
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
-        if self.seed > LARGEST_SEED:
-            raise ArgumentError("seed", self.seed, f"at most {LARGEST_SEED}")
+        if self.seed > MAX_SEED:
+            raise ArgumentError("seed", self.seed, f"at most {MAX_SEED}")
         if any(units < 1 for units in self.widths):
             raise ArgumentError("widths", list(self.widths), "numbers of units, each at least 1")
 

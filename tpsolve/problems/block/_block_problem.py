@@ -56,7 +56,7 @@ class BlockProblem(FlipProblem):
             most this, all.
         ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
             order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
-        memory_limit: bytes that the tensors of one forward pass may take; larger batches are chunked.
+        max_bytes: bytes that the tensors of one forward pass may take; larger batches are chunked.
         check: whether to try the block on a few samples first. Without it, a block that is random or
             mixes samples gives wrong objectives without a word.
 
@@ -86,7 +86,7 @@ class BlockProblem(FlipProblem):
         context: Sequence[Tensor] = (),
         candidates: int = 32,
         ranking: str = "gradient",
-        memory_limit: int = 2**28,
+        max_bytes: int = 2**28,
         check: bool = True,
     ):
         if not isinstance(block, nn.Module):
@@ -94,13 +94,13 @@ class BlockProblem(FlipProblem):
         if not isinstance(loss, str) and not callable(loss):
             raise ArgumentError("loss", type(loss).__name__, "a name, or a function of (output, targets)")
         check_count("candidates", candidates, 1)
-        check_count("memory_limit", memory_limit, 1)
+        check_count("max_bytes", max_bytes, 1)
         if ranking not in RANKINGS:
             raise UnknownNameError("ranking", str(ranking), RANKINGS)
         if ranking == "curvature" and callable(loss):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
-        self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
+        self.loss, self.candidates, self.ranking, self.max_bytes = loss, candidates, ranking, max_bytes
         start = check_tensor("start", start)
         check_values("start", start, (-1, 1))
         if start.dim() < 2 or 0 in start.shape:
@@ -365,9 +365,9 @@ class BlockProblem(FlipProblem):
             except Exception as error:  # Block and loss may raise anything; what they raise on every sample is told.
                 failure = error
                 continue
-            if each + besides > self.memory_limit:
-                raise ArgumentError("memory_limit", self.memory_limit, f"at least {each + besides} bytes, for a sample")
-            return (self.memory_limit - besides) // each
+            if each + besides > self.max_bytes:
+                raise ArgumentError("max_bytes", self.max_bytes, f"at least {each + besides} bytes, for a sample")
+            return (self.max_bytes - besides) // each
         raise ArgumentError("loss", f"{type(failure).__name__} ({failure}) on every sample", "one that takes outputs")
 
 

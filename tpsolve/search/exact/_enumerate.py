@@ -11,7 +11,7 @@ from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.spins import from_bits
 
-MOST_TARGETS = 24
+MAX_TARGETS = 24
 BLOCK_ELEMENTS = 2**22
 """Most float64 numbers in one temporary of a block: 32 MB."""
 
@@ -30,11 +30,11 @@ class Enumerate(Solver):
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
-        if problem.n_vars > MOST_TARGETS:
+        if problem.n_vars > MAX_TARGETS:
             raise TooLargeError(
                 "problem",
                 f"{problem.n_vars} targets",
-                f"at most {MOST_TARGETS} for {self.name}",
+                f"at most {MAX_TARGETS} for {self.name}",
                 "Use CpSat() for an exact answer, HillClimb() for a quick one.",
             )
 

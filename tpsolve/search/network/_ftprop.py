@@ -43,15 +43,15 @@ class Ftprop(Solver):
     Args:
         proposals: the solver of the targets, such as "hill-climb" or "tabu".
         learner: of the weights of single units, a name of `tpsolve.units.LEARNERS`.
-        moving: at most so many units of a layer change at a time; how many is drawn.
-        tries: proposals for each layer but the uppermost, each time that targets arrive for the layer above.
+        max_moving: at most so many units of a layer change at a time; how many is drawn.
+        max_tries: proposals for each layer but the uppermost, each time that targets arrive for the layer above.
         patience: proposals without fewer errors after which a network is drawn anew; hard tables want 200.
     """
 
     proposals: str = "hill-climb"
     learner: str = "logistic"
-    moving: int = 2
-    tries: int = 3
+    max_moving: int = 2
+    max_tries: int = 3
     patience: int = 30
 
     name = "ftprop"
@@ -59,7 +59,7 @@ class Ftprop(Solver):
     stochastic = True
 
     def __post_init__(self):
-        for setting in ("moving", "tries", "patience"):
+        for setting in ("max_moving", "max_tries", "patience"):
             check_count(setting, getattr(self, setting), 1)
         if self.learner not in LEARNERS:
             raise UnknownNameError("learner", str(self.learner), LEARNERS)
@@ -134,7 +134,7 @@ class _Search:
     def _reach(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
         """Bring the units `moving` of layer `d` nearer to `targets (M, units)` of importance `weight`."""
         network = self._refit(network, d, targets, weight, moving)
-        for _ in range(self.settings.tries if d else 0):
+        for _ in range(self.settings.max_tries if d else 0):
             missed = self._missed(network, d, targets, weight)
             if not missed:
                 break
@@ -146,13 +146,13 @@ class _Search:
     def _propose(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
         """Change some units of the layer below layer `d` as a solver proposes, and fit layer `d` to them."""
         below = network.outputs[d]
-        chosen = self._choose(below.shape[1], self.settings.moving)
+        chosen = self._choose(below.shape[1], self.settings.max_moving)
         held = torch.ones_like(below).index_fill(1, chosen, 0.0)
         layer = network.units[d]
         bias = layer.bias
         wanted = LayerProblem(layer.weight, targets, bias, unit_weight=weight)
         free = LayerProblem(layer.weight, targets, bias, unit_weight=weight, start=below, stay=HELD, stay_weight=held)
-        budget = Budget(steps=4 * self.settings.moving)
+        budget = Budget(steps=4 * self.settings.max_moving)
         proposed = solve(free, self.settings.proposals, budget=budget, generator=self.generator).targets
         importance = wanted.flip_delta(proposed).abs()[:, chosen]
         importance = importance / importance.mean().clamp(min=1e-12)

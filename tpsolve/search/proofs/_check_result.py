@@ -8,7 +8,7 @@ from tpsolve._result import OPTIMALITY_TOLERANCE, Result
 from tpsolve.errors import NotAcceptedError, ShapeError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 
-LARGEST_ENUMERATED = 24
+MAX_ENUMERATED = 24
 """Targets up to which every bound of a layer problem can be compared with the optimum."""
 _ELEMENTS = 2**22
 
@@ -23,11 +23,11 @@ class Check:
     status: str
 
 
-def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[Check]:
+def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) -> list[Check]:
     """One check a sample of the flat batch.
 
     The objective is recomputed from the targets. The bound is compared with the true optimum, found
-    by enumeration, where a layer problem has at most `largest` targets (never more than 24); otherwise
+    by enumeration, where a layer problem has at most `max_enumerated` targets (never more than 24); otherwise
     the bound is only known not to exceed the objective, and the check says so. The bound of a network
     problem is checked where contradictory labels alone give it; `Proof` and `verify_proof` are for the others.
 
@@ -44,7 +44,7 @@ def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[C
             raise ShapeError(f"result.{name}", f"shape {arrived}", f"{tuple(expected)}, the problem's")
     value = problem.objective(result.targets).reshape(-1).tolist()
     known: list[tuple[float, float]] | None = None
-    if isinstance(problem, LayerProblem) and problem.n_vars <= min(largest, LARGEST_ENUMERATED):
+    if isinstance(problem, LayerProblem) and problem.n_vars <= min(max_enumerated, MAX_ENUMERATED):
         known = _optima(problem.flatten())
     slack = (2 * problem.rounding().reshape(-1)).tolist()
     own = problem.lower_bound().reshape(-1).tolist()

@@ -12,7 +12,7 @@ from tpsolve.units._base import Meter
 from tpsolve.units.learners._direct import is_direct
 from tpsolve.units.learners._margin_loss import HINGE, MarginLoss, smooth_hinge
 from tpsolve.units.learners._newton import Point, Problem, minimise, newton_direction
-from tpsolve.units.learners._penalised import LEAST_COST, Penalised
+from tpsolve.units.learners._penalised import MIN_COST, Penalised
 
 # Wide enough that samples curve the smoothing at zero weights, where every margin is 0.
 _FIRST_WIDTH, _LAST_WIDTH, _NARROWER = 2.0, 1e-8, 0.3
@@ -100,5 +100,5 @@ def duality_gap(problem: Problem, loss: MarginLoss, point: Point) -> Tensor:
     pull = problem.basis.inputs.T @ (t * multipliers)
     bound = multipliers.sum(dim=0, dtype=torch.float64) - pull.double().square().sum(dim=0) / (2 * problem.l2)
     value = problem.objective(HINGE, point.weight, point.z)
-    gap = (value - bound.clamp(min=0)) / value.clamp(min=LEAST_COST)
+    gap = (value - bound.clamp(min=0)) / value.clamp(min=MIN_COST)
     return gap.nan_to_num(nan=math.inf).to(point.gap.dtype)

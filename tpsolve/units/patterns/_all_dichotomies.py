@@ -12,9 +12,9 @@ from tpsolve.errors import ShapeError, TooLargeError
 from tpsolve.units._data import group_rows, read_numbers
 from tpsolve.units.patterns._orientation import Orientation
 
-MOST_ENTRIES = 2**29
+MAX_ENTRIES = 2**29
 """Signs in the largest answer given: half a gigabyte."""
-MOST_HYPERPLANES = 2**25
+MAX_HYPERPLANES = 2**25
 """Hyperplanes through points that are looked at."""
 _BLOCK = 2**18
 
@@ -83,11 +83,11 @@ def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
     rows = _essential(points)
     dimension = rows.shape[1] - 1
     patterns, hyperplanes = dichotomy_count(len(rows), dimension), math.comb(len(rows), dimension)
-    if patterns * len(x) > MOST_ENTRIES or hyperplanes > MOST_HYPERPLANES:
+    if patterns * len(x) > MAX_ENTRIES or hyperplanes > MAX_HYPERPLANES:
         raise TooLargeError(
             "inputs",
             f"{len(rows)} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
-            f"at most {MOST_ENTRIES // len(x):.3g} of them and {MOST_HYPERPLANES:.3g} hyperplanes",
+            f"at most {MAX_ENTRIES // len(x):.3g} of them and {MAX_HYPERPLANES:.3g} hyperplanes",
             "Use fewer samples or features, or a solver that does not list them, such as Circuits() or ColumnSearch().",
         )
     return group, rows

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tpsolve.units._base import Meter
 
-_MOST_STEPS = 60
+_MAX_STEPS = 60
 _SINGLE_STEPS = 10
 _STATIONARY = 1e-12
 
@@ -52,7 +52,7 @@ def fit_hard_margin(
     )
     state = _State(points, targets, counts, start)
     single = True
-    for step in range(_MOST_STEPS):
+    for step in range(_MAX_STEPS):
         separated, gradient = state.separated(), state.gradient()
         # Whitened points have size sqrt(d): the gradient's rounding grows with the sum of the slacks.
         rounding = state.slack.sum(dim=0) * size**0.5

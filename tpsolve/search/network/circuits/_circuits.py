@@ -58,12 +58,12 @@ class Circuits(Solver):
             auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
             multiples of their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: most circuits drawn at random: 16 a point at the start; twice the square of the points where a short
+        max_drawn: most circuits drawn at random: 16 a point at the start; twice the square of the points where a short
             sprint of one master does not end the search; after 3,000 conflicts half that square times the square of
             the features. None with more than 8 features, where they forbid too little.
-        cuts: most circuits added for one column at a time.
-        local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
-            It ends sooner if it has found nothing better for long.
+        max_cuts: most circuits added for one column at a time.
+        local_seconds: seconds of local search at the start; a twentieth of the limit if that is more, at most a
+            fifth. It ends sooner if it has found nothing better for long.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
             layer (margin); those of the fewest units, the others being -1 at all points and without effect
@@ -76,9 +76,9 @@ class Circuits(Solver):
 
     engine: str = "auto"
     workers: int | None = None
-    drawn: int = 12_000
-    cuts: int = 20
-    local: float = 2.0
+    max_drawn: int = 12_000
+    max_cuts: int = 20
+    local_seconds: float = 2.0
     solutions: int = 1
     prefer: str = "any"
 
@@ -88,12 +88,16 @@ class Circuits(Solver):
     stochastic = True
 
     def __post_init__(self):
-        for argument, least in (("drawn", 0), ("cuts", 1), ("solutions", 1)):
+        for argument, least in (("max_drawn", 0), ("max_cuts", 1), ("solutions", 1)):
             check_count(argument, getattr(self, argument), least)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
-        if isinstance(self.local, bool) or not isinstance(self.local, int | float) or not 0 <= self.local < math.inf:
-            raise ArgumentError("local", self.local, "a number of seconds")
+        if (
+            isinstance(self.local_seconds, bool)
+            or not isinstance(self.local_seconds, int | float)
+            or not 0 <= self.local_seconds < math.inf
+        ):
+            raise ArgumentError("local_seconds", self.local_seconds, "a number of seconds")
         if self.engine not in ("auto", "cp-sat", *SAT_ENGINES):
             raise UnknownNameError("engine", str(self.engine), ("auto", "cp-sat", *SAT_ENGINES))
         if self.prefer not in PREFERENCES:
@@ -149,7 +153,7 @@ class Circuits(Solver):
         engine = self.engine
         if engine == "auto":
             engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
-        search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
+        search = CircuitSearch(problem, report, generator, drawn=self.max_drawn, cuts=self.max_cuts)
         cores = (os.cpu_count() or 1) if self.workers is None else self.workers
         one = budget.steps is not None or cores == 1
         with ExitStack() as opened:
@@ -162,7 +166,7 @@ class Circuits(Solver):
             second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
             planned = [partial(make, engine, 1)] + ([] if one else [partial(make, second, cores - 1)])
             seconds = budget.seconds or 0.0
-            local = min(max(self.local, seconds / 20), seconds / 5)
+            local = min(max(self.local_seconds, seconds / 20), seconds / 5)
             search.race(planned, local, budget.steps)
             masters = search.masters
             if search.closed and self.solutions > 1:
