@@ -21,9 +21,10 @@ def verify(
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
-    Of a network: its separability and errors; its bound only where contradictory labels alone give it.
+    For a network it checks separability and errors; it checks the bound only where contradictory labels give it.
 
-    Of a proof: its weights, circuits and clauses in exact arithmetic, and its bound by another engine than found it.
+    For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
+    found it.
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
     """

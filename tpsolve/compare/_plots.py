@@ -1,4 +1,4 @@
-"""The pictures of a comparison, drawn from its rows alone."""
+"""The pictures of a comparison, drawn only from its rows."""
 
 from collections import defaultdict
 from pathlib import Path

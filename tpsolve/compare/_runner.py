@@ -50,7 +50,7 @@ class Comparison:
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
-        seeds: of the solvers; one that draws nothing runs under the first alone.
+        seeds: of the solvers; one that draws nothing runs only under the first.
         suite_seed: of the instances.
         device: where the problems lie.
 

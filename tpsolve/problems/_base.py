@@ -66,7 +66,7 @@ class State(ABC):
 
     @abstractmethod
     def select(self, keep: Tensor) -> Self:
-        """The state of the samples with `keep (B,)` alone."""
+        """The state of only the samples with `keep (B,)`."""
 
 
 class Problem(ABC):

@@ -52,11 +52,11 @@ class BlockProblem(FlipProblem):
         smoothing: share of a class label that goes to all classes alike, as torch's `label_smoothing`, in [0, 1];
             for the cross-entropy.
         context: further inputs of the block that do not depend on t, `(B, ...)` each, passed after it.
-        candidates: how many flips of a sample a search tries by forward passes at each step; where n is at
-            most this, all.
+        candidates: how many flips of a sample a search tries by forward passes at each step; all, where n is no
+            larger.
         ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
             order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
-        max_bytes: bytes that the tensors of one forward pass may take; larger batches are chunked.
+        max_bytes: the maximum memory that the tensors of one forward pass may take; larger batches are chunked.
         check: whether to try the block on a few samples first. Without it, a block that is random or
             mixes samples gives wrong objectives without a word.
 
@@ -379,7 +379,7 @@ def _smoothing(smoothing: object, loss: str | BlockLoss) -> float:
     if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 <= smoothing <= 1:
         raise ArgumentError("smoothing", smoothing, "a number from 0 to 1")
     if smoothing and loss != "cross-entropy":
-        raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "It is of class labels alone.")
+        raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "Only class labels can be smoothed.")
     return float(smoothing)
 
 

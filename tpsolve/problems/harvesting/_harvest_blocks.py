@@ -47,7 +47,7 @@ def harvest_blocks(
 
     Raises:
         NotAcceptedError: the model can't be traced, has no threshold, or does not return `(B, classes)`.
-        BlockError: what lies above a threshold is no function of each sample alone.
+        BlockError: what lies above a threshold is not a function of each sample by itself.
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     traced = _traced(frozen)

@@ -15,7 +15,7 @@ from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.spins import check_count, random_spins, sign
 
 MAX_NUMBERS = 100_000_000
-"""The most numbers of a problem, 0.4 to 0.8 GB: a slip such as a million targets too many would fill the memory."""
+"""The maximum size of a problem, 0.4 to 0.8 GB: a slip such as a million targets too many would fill the memory."""
 
 P_co = TypeVar("P_co", bound=Problem, covariant=True)
 

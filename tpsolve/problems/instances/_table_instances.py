@@ -15,7 +15,7 @@ VERSION = 1
 """Raised if a name ever stands for other numbers than before."""
 
 MAX_NUMBERS = 10_000_000
-"""The most numbers of a table that is made, 80 MB: a slip such as parity-40 would fill the memory."""
+"""The maximum size of a table that is made, 80 MB: a slip such as parity-40 would fill the memory."""
 
 Table = tuple[np.ndarray, np.ndarray]
 """Inputs `(N, p)` float64 and labels `(N,)`."""

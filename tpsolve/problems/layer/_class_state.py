@@ -7,7 +7,7 @@ from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
 MAX_MOVE = 60.0
-"""Most by which a flip may move a pre-activation: e^60 and e^-60 are far inside float32, whose normal
+"""The maximum by which a flip may move a pre-activation: e^60 and e^-60 are far inside float32, whose normal
 numbers end near e^88 and e^-87."""
 BLOCK_SAMPLES = 16
 """Samples of one matrix product; measured, 10 classes: half the time of one product of all samples."""

@@ -14,21 +14,21 @@ from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.spins import check_finite
 
 MAX_ROWS = 2**26
-"""Most numbers in the weight of `from_bqm`: 256 MB in float32."""
+"""Maximum size of the weight of `from_bqm`: 256 MB in float32."""
 
 
 def to_bqm(problem: LayerProblem) -> list[Any]:
     """One `dimod.BinaryQuadraticModel` for each sample of the flat batch, spins 0 to n - 1.
 
     Its energy at t is the objective of t: couplings, fields (the stay penalty in them) and the offset
-    are computed in float64, so that the two differ by rounding alone (`problem.rounding()`).
+    are computed in float64, so that the two differ only by rounding (`problem.rounding()`).
 
     Raises:
         NotAcceptedError: the loss is not the squared one.
         MissingLibraryError: dimod is not installed.
     """
     if problem.loss != "squared":
-        raise NotAcceptedError("problem", f"the loss {problem.loss!r}", "the loss 'squared', which alone is quadratic")
+        raise NotAcceptedError("problem", f"the loss {problem.loss!r}", "the loss 'squared', the only quadratic one")
     dimod = _dimod()
     energy = problem.energy64
     n, weight = problem.n_vars, energy.weight

@@ -8,7 +8,7 @@ from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
 GRAM_BYTES = 2**26
-"""Most memory that Gram matrices of single samples may take."""
+"""The maximum memory that Gram matrices of single samples may take."""
 BLOCK_UNITS = 16
 """Targets of a sweep between two updates of all others; measured: 8 to 32 are equally quick."""
 

@@ -81,7 +81,7 @@ class NetworkProblem(Problem):
 
     @property
     def start(self) -> Tensor:
-        """The trivial network: all hidden targets +1, the outputs of the class that serves best alone."""
+        """The trivial network: all hidden targets +1, the outputs of the one class that serves best."""
         best = code(self.counts.sum(0).argmax()[None], self.layers[-1]).expand(len(self.inputs), -1)
         hidden = [torch.ones_like(self.inputs[:, :1]).expand(-1, n) for n in self.widths]
         return self.pack(*hidden, best).expand(*self.batch_shape, -1)
@@ -298,7 +298,7 @@ class NetworkProblem(Problem):
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
-    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias alone gives constants."""
+    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias gives constants."""
     good = (columns == columns[0]).all(0)
     if not bool(good.all()):
         good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0

@@ -34,15 +34,14 @@ proofs (https://github.com/google/or-tools/issues/5293)."""
 class CpSat(Solver):
     """Exact targets, sample by sample, by CP-SAT (Google OR-tools), from the end of a steepest descent.
 
-    Piecewise-linear losses enter as they are, the soft hinge, logistic, squared and cross-entropy losses
-    as lines that lie certainly below them. Real weights are scaled by a power of two and rounded to
-    integers; each row is loosened by its own worst rounding error. So the model's minimum is a lower
-    bound for the real problem. While it falls short of the problem's own objective of the answer, the
-    lines are refined there, that answer is excluded, and the rest is searched for anything that could
-    still be better.
+    Piecewise-linear losses enter as they are. The soft hinge, logistic, squared and cross-entropy losses enter as lines
+    that lie certainly below them. Real weights are scaled by a power of two and rounded to integers, and each row is
+    loosened by its own maximum rounding error. So the minimum of the model is a lower bound for the real problem. It
+    may fall short of the problem's own objective of the answer. Then the lines are refined there, that answer is
+    excluded, and the rest is searched for anything that could still be better.
 
-    One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that
-    equal seeds give equal results.
+    One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that equal seeds give
+    equal results.
 
     Args:
         workers: threads; None: one a core.

@@ -13,15 +13,15 @@ from tpsolve.spins import from_bits
 
 MAX_TARGETS = 24
 BLOCK_ELEMENTS = 2**22
-"""Most float64 numbers in one temporary of a block: 32 MB."""
+"""The maximum number of float64 numbers in one temporary of a block: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Enumerate(Solver):
     """Every one of the 2^n targets, in blocks on tensors; n at most 24; one block a step.
 
-    A finished enumeration proves its optimum; an unfinished one proves nothing. All in float64. Below a
-    block it proves the least that the block's own forward passes give, within `problem.rounding()`.
+    A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
+    block it proves the minimum that the block's own forward passes give, within `problem.rounding()`.
     """
 
     name = "enumerate"

@@ -17,7 +17,7 @@ MAX_PRICE = 2.0**24
 MIN_FACTOR = 1e-9
 """HiGHS takes smaller factors for 0."""
 STRICT_STEP = 1e-4
-"""The least excess over a strict bound that HiGHS can tell from its tolerance."""
+"""The smallest excess over a strict bound that HiGHS can tell from its tolerance."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _fill(left: np.ndarray, row: Row, scales: np.ndarray, upper: np.ndarray) -> 
 
 
 def _granularity(row: Row) -> float:
-    """Half of the least positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
+    """Half of the smallest positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
     numbers = np.append(row.spins, row.right)
     for exponent in range(14):
         scaled = np.ldexp(numbers, exponent)

@@ -47,7 +47,7 @@ class SampleModel:
         objective: the cost variables that are paid for, each once.
         spins: linear cost of the targets, `(n,)`.
         choices: groups of switches, exactly one of which is on.
-        exact: whether every choice of targets has E itself as its least cost, but for rounding.
+        exact: whether every choice of targets has E itself as its minimum cost, but for rounding.
     """
 
     n: int
@@ -95,7 +95,7 @@ class Touch:
 
 
 def first_touch(energy: LayerEnergy) -> Touch:
-    """The least a model starts with; `pieces` adds a spread of points of its own."""
+    """The minimum that a model starts with; `pieces` adds a spread of points of its own."""
     if isinstance(energy.loss, ClassLoss):
         slopes = [0.75, 0.375, 0.1875, *(2.0**-k for k in range(11))]
         return Touch([list(slopes) for _ in range(len(energy.weight))])
@@ -183,7 +183,7 @@ def _add_cross_entropy(
 ) -> None:
     """Add theta = logsumexp_k(d_k) for the differences d_k = z_k - z_label.
 
-    theta is the least number with sum_k exp(d_k - theta) <= 1. Each exponential is a variable p_k
+    theta is the smallest number with sum_k exp(d_k - theta) <= 1. Each exponential is a variable p_k
     above tangents exp(x) >= a (1 + x - ln a), which are exact lines for any slope a > 0.
     """
     rows, shifts = weight - weight[label], bias - bias[label]

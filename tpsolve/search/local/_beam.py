@@ -17,15 +17,15 @@ from tpsolve.spins import check_count
 class Beam(ChainSolver):
     """Sets of flips of the start, one flip larger at each step: of all extensions of the beam the best `beam_width`.
 
-    No set stands in the beam twice, and no target is flipped twice. One flip of each set a step.
+    No set stands in the beam twice, and no target is flipped twice. One step is one flip of each set.
     Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
 
     Args:
         beam_width: sets that are kept of each sample.
-        max_children: most extensions of one set that may be kept; fewer make the beam more diverse.
+        max_children: the maximum number of extensions of one set that are kept; fewer make the beam more diverse.
         patience: steps without a new best after which a sample ends.
-        max_candidates: flip none but this many targets of least confidence, which is the problem's
-            `stay_weight` and should be |z| of the units sought; None: any.
+        max_candidates: only this many targets may flip, those of the lowest confidence; None: all. Confidence is the
+            problem's `stay_weight` and should be |z| of the units sought.
     """
 
     beam_width: int = 8

@@ -16,15 +16,15 @@ from tpsolve.spins import check_count
 class MinimumDisturbance(ChainSolver):
     """MADALINE rule II: flip the least confident units first, keep what lowers the objective, stop when met.
 
-    Confidence is the problem's `stay_weight`, which should be |z| of the units sought; where it is not
-    given all are equally confident, and are tried in their order. Single units are tried first, then
-    pairs that are neighbours in confidence, then threes, up to `max_group`. A sample ends as soon as every
-    unit above gives the output that is wanted of it, however much loss is left: the least disturbance,
-    not the least objective. One trial of each sample a step. Needs `start`.
+    Confidence is the problem's `stay_weight`, which should be |z| of the units sought. Without it all units are equally
+    confident, and they are tried in their order. Single units are tried first, then pairs that are neighbours in
+    confidence, then threes, up to `max_group`. A sample ends as soon as every unit above gives the output that is
+    wanted of it, however much loss is left. So it seeks the smallest disturbance, not the minimum of the objective. One
+    step is one trial of each sample. It needs `start`.
     Source: Winter and Widrow, MADALINE rule II (IEEE International Conference on Neural Networks, 1988).
 
     Args:
-        max_group: the most units that are flipped together, at least 1.
+        max_group: the maximum number of units that are flipped together, at least 1.
     """
 
     max_group: int = 3

@@ -12,16 +12,16 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.spins import check_count
 
 MARGIN = 1e-3
-"""The least |z| that the program allows a unit."""
+"""The minimum |z| that the program allows a unit."""
 
 
 @dataclass(frozen=True)
 class BigM(Solver):
     """Real weights from -max_weight to max_weight, with a margin of 1e-3 and switched rows (big M), in HiGHS.
 
-    Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows
-    be violated by a tolerance. So it proves nothing here; what HiGHS proved of its program stands in
-    `stats["notes"]`. Any number of layers and classes. One step is one node; HiGHS can't be interrupted.
+    Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows be
+    violated by a tolerance. So it proves nothing here. `stats["notes"]` says what HiGHS proved of its program. Any
+    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted.
 
     Args:
         max_weight: the largest absolute weight and bias that are allowed.

@@ -27,24 +27,25 @@ FLOOR = 1e-4
 class Ftprop(Solver):
     """Targets and weights layer by layer from the top down, until all targets are met or the budget ends.
 
-    To bring a layer nearer to its targets: fit its weights to what the layer below outputs; where that
-    falls short, let a solver propose better targets for a few units of the layer below, with the weights
-    above fixed; bring that layer nearer to them, recursively; fit again; and go back unless no more targets
-    are missed than before. The importance of a proposed target is what the layer above loses without it,
-    times a random factor for each sample that changes every time, so that no proposal is made forever. A
-    network that has not improved for a while is drawn anew.
+    To bring a layer nearer to its targets, its weights are fitted to what the layer below outputs. Where that falls
+    short, a solver proposes better targets for a few units of the layer below, with the weights above fixed. That layer
+    is brought nearer to them in the same way, and the weights above are fitted again. The change is undone if more
+    targets are missed than before. The importance of a proposed target is what the layer above loses without it, times
+    a random factor for each sample. The factor changes every time, so that no proposal is made forever. A network that
+    has not improved for a while is drawn anew.
 
-    Any number of layers and classes. It proves nothing beyond the problem's own bound, but what it finds is
-    feasible: every unit's targets are separable, in exact arithmetic, and no errors means all targets met.
+    Any number of layers and classes is allowed. It proves nothing beyond the problem's own bound. What it finds is
+    feasible: every unit's targets are separable, in exact arithmetic. No errors means that all targets are met.
 
-    One step is one proposal for the layer below the outputs. Source: Friesen and Domingos (2018), section
-    3.1; that units move a few at a time, and the random factors, are ours.
+    One step is one proposal for the layer below the outputs. Source: Friesen and Domingos (2018), section 3.1. Two
+    things are ours: units move a few at a time, and the random factors.
 
     Args:
         proposals: the solver of the targets, such as "hill-climb" or "tabu".
         learner: of the weights of single units, a name of `tpsolve.units.LEARNERS`.
-        max_moving: at most so many units of a layer change at a time; how many is drawn.
-        max_tries: proposals for each layer but the uppermost, each time that targets arrive for the layer above.
+        max_moving: the maximum number of units of a layer that change at a time; how many is drawn.
+        max_tries: the maximum number of proposals for each layer but the uppermost, each time that targets arrive for
+            the layer above.
         patience: proposals without fewer errors after which a network is drawn anew; hard tables want 200.
     """
 

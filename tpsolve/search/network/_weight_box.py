@@ -20,10 +20,10 @@ _MAX_ROW = 2**29
 class WeightBox(Solver):
     """Whole weights from -max_weight to max_weight, inputs times `scale` and rounded, in CP-SAT: the usual model.
 
-    It solves another problem than the one posed: real weights can reach fewer errors, and where the inputs
-    times `scale` aren't whole, its units may not even be separable. So it proves nothing here; what CP-SAT proved
-    inside the box stands in `stats["notes"]`. Any number of layers and classes. One step is one conflict; a budget
-    in steps is spent by one worker.
+    It solves another problem than the one posed. Real weights can reach fewer errors, and where the inputs times
+    `scale` aren't whole, its units may not even be separable. So it proves nothing here. `stats["notes"]` says what
+    CP-SAT proved inside the box. Any number of layers and classes is allowed. One step is one conflict. A budget in
+    steps is spent by one worker.
 
     Args:
         max_weight: the largest absolute weight that is allowed; biases may be as large as the weighted sums.

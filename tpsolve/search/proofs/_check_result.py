@@ -27,9 +27,9 @@ def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) ->
     """One check a sample of the flat batch.
 
     The objective is recomputed from the targets. The bound is compared with the true optimum, found
-    by enumeration, where a layer problem has at most `max_enumerated` targets (never more than 24); otherwise
+    by enumeration, where a layer problem has at most `max_enumerated` targets (never more than 24). Otherwise
     the bound is only known not to exceed the objective, and the check says so. The bound of a network
-    problem is checked where contradictory labels alone give it; `Proof` and `verify_proof` are for the others.
+    problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for the others.
 
     Raises:
         NotAcceptedError: neither a layer problem nor a network problem.
@@ -79,7 +79,7 @@ def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) ->
 
 
 def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
-    """Of each sample of a flat batch: the least objective of all 2^n targets, and its bound in exact arithmetic.
+    """Of each sample of a flat batch: the minimum objective of all 2^n targets, and its bound in exact arithmetic.
 
     Shares no code with the solvers.
     """
@@ -98,10 +98,10 @@ def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
 
 
 def _status(value: float, optimum: float, bound: float, slack: float) -> str:
-    """What enumeration says of an objective: `optimum` is the least it found, `bound` what it proved."""
+    """What enumeration says of an objective: `optimum` is the minimum it found, `bound` what it proved."""
     tolerance = max(slack, OPTIMALITY_TOLERANCE * max(1.0, abs(value)))
     if value <= bound + tolerance:
         return "optimal, by enumeration"
     if value <= optimum + tolerance:
-        return "feasible; the least found, but for a pre-activation too near 0 to tell"
+        return "feasible; the minimum found, but for a pre-activation too near 0 to tell"
     return f"feasible; the optimum is {optimum:.6g}"

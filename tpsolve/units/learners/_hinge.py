@@ -22,13 +22,13 @@ _STATIONARY = 1e-9
 
 @dataclass(frozen=True)
 class Hinge(Penalised):
-    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings, each begun where the
-    samples that curve the last one put its minimum.
+    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings of the hinge.
 
-    `gap` is the duality gap, relative to the objective or, where that is smaller, to a thousandth of what
-    zero weights cost: a proof that no weights are better than those returned by more. float32 rounds these, so
-    there a gap of up to 1e-4 counts as converged. l2 must be positive: without it the dual bound is vacuous.
-    Source: Chapelle, "Training a support vector machine in the primal" (2007).
+    Each smoothing begins where the samples that curve the last one put its minimum. `gap` is the duality gap, relative
+    to the objective or, where that is smaller, to a thousandth of what zero weights cost. It proves that no weights are
+    better than those returned by more. float32 rounds these, so there a gap of up to 1e-4 counts as converged. l2 must
+    be positive: without it the dual bound is vacuous. Source: Chapelle, "Training a support vector machine in the
+    primal" (2007).
     """
 
     tolerance: float = 1e-6

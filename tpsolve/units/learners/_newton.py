@@ -36,7 +36,7 @@ class Point:
     converged: Tensor
 
     def part(self, units: Tensor) -> "Point":
-        """A copy of the units of `units (c,)` bool alone."""
+        """A copy of only the units of `units (c,)` bool."""
         weight, z = self.weight[:, units], self.z[:, units]
         return Point(weight, self.bias[units], z, self.gap[units], self.steps[units], self.converged[units])
 
@@ -63,7 +63,7 @@ class Problem:
     l2: float
 
     def part(self, units: Tensor) -> "Problem":
-        """The units of `units (c,)` bool alone."""
+        """Only the units of `units (c,)` bool."""
         counts = self.counts[:, units] if isinstance(self.counts, Tensor) else self.counts
         return Problem(self.basis, self.targets[:, units], counts, self.l2)
 

@@ -16,15 +16,15 @@ from tpsolve.units._data import measure, merge_duplicates
 class Perceptron(UnitLearner[UnitFit]):
     """Adds weight * t x of every sample that a unit gets wrong (t z <= 0), in shuffled batches.
 
-    A unit has converged when it makes no error, which happens after finitely many steps if its targets are
-    separable (Novikoff 1962) and never if they are not: that proves nothing. One step is one pass over the
-    samples. The objective is the weighted number of errors, as in `gap`, there divided by the total.
+    A unit has converged when it makes no error. If its targets are separable, that happens after finitely many steps
+    (Novikoff 1962). If they are not, it never happens, which proves nothing. One step is one pass over the samples. The
+    objective is the weighted number of errors. `gap` is that number divided by the total weight.
 
     Args:
-        keep: "pocket": the best weights at the end of a pass (Gallant 1990); "averaged": the mean over all
-            batches (Freund and Schapire 1999); "last": those of the last pass.
+        keep: "pocket": the best weights at the end of a pass (Gallant 1990); "averaged": the mean over all batches
+            (Freund and Schapire 1999); "last": those of the last pass.
         batch: samples between two corrections.
-        max_passes: at most so many, if the budget does not end it before.
+        max_passes: the maximum number of passes, if the budget does not end the fit before.
     """
 
     keep: Literal["pocket", "averaged", "last"] = "pocket"

@@ -26,15 +26,15 @@ class StoppedError(Exception):
 def dichotomies(inputs: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
     """Every separable sign pattern of the points, one of each pair of opposites: `(K, N)` int8 in {-1, +1}.
 
-    Each is +1 on the first point, and none occurs twice. Exact: a pattern is here if and only if some
-    weights and bias give every sample a positive margin, for the float64 numbers that the inputs are,
-    whether they lie in general position or not.
+    Each pattern is +1 on the first point, and none occurs twice. The list is exact, for the float64 numbers that the
+    inputs are: a pattern is in it if and only if some weights and bias give every sample a positive margin. The points
+    need not lie in general position.
 
-    A cell of the arrangement of hyperplanes that the points form in the space of weights is a dichotomy.
-    Cut by a random flag of subspaces, each cell has one highest vertex: the hyperplane through some of the points
-    that decides it. So the points are taken p, p - 1, ..., 0 at a time, p the dimension that they span, and each
-    choice gives its one dichotomy; where more points lie on the hyperplane than were chosen, their own
-    dichotomies are found in the same way.
+    A cell of the arrangement of hyperplanes that the points form in the space of weights is a dichotomy. Cut by a
+    random flag of subspaces, each cell has one highest vertex: the hyperplane through some of the points that decides
+    it. So the points are taken p, p - 1, ..., 0 at a time, where p is the dimension that they span. Each choice gives
+    its one dichotomy. Where more points lie on the hyperplane than were chosen, their own dichotomies are found in the
+    same way.
 
     Args:
         inputs: `(N, n)` finite.
@@ -60,9 +60,9 @@ def dichotomies(inputs: Tensor, stop: Callable[[], bool] | None = None) -> Tenso
 
 
 def dichotomy_count(points: int, dimension: int) -> int:
-    """The most dichotomies, up to opposites, of so many points that span so many dimensions.
+    """The maximum number of dichotomies, up to opposites, of so many points that span so many dimensions.
 
-    Reached in general position (Cover 1965): the sum over i <= dimension of C(points - 1, i).
+    It is reached in general position (Cover 1965): the sum over i <= dimension of C(points - 1, i).
     """
     return sum(math.comb(points - 1, i) for i in range(dimension + 1))
 

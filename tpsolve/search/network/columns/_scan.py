@@ -16,7 +16,7 @@ _MAX_OPEN = 2**22
 _FEW = 2**27
 """Signs of the last column in all combinations, up to which they are compared one by one: a tenth of a second."""
 _CHEAP_TABLES = 200
-"""Up to so many output tables, all are looked at for every combination; else for single columns alone."""
+"""Up to so many output tables, all are looked at for every combination; else only for single columns."""
 
 
 class Scan:
