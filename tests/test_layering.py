@@ -349,7 +349,7 @@ def judged(file: str, source: str) -> list[str]:
         ("units/checking/_certificate.py", "from tpsolve.units.learners._hinge import Hinge"),
         ("losses.py", "import tpsolve.losses, tpsolve.nn"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", given),
 )
 def test_readers_see_an_arrow_upward_or_a_circle(file: str, source: str):
     assert judged(file, source)
@@ -366,7 +366,7 @@ def test_readers_see_an_arrow_upward_or_a_circle(file: str, source: str):
         ("search/exact/_cp_sat.py", "class A:\n    import ortools", too_early),
         ("search/exact/_cp_sat.py", "try:\n    import ortools\nexcept ImportError:\n    pass", too_early),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_readers_see_a_library_where_it_does_not_belong(file: str, source: str, check: object):
     assert callable(check)

@@ -2,10 +2,17 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TpsolveError(Exception):
-    """Base of every error that tpsolve raises on purpose."""
+    """Base of every error that tpsolve raises on purpose.
+
+    Errors can be pickled and copied, whatever arguments their class takes, so that a worker process can raise them.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_message, (type(self), self.args), vars(self)
 
 
 class ArgumentError(TpsolveError, ValueError):
@@ -79,3 +86,10 @@ class FolderError(TpsolveError, OSError):
 
 class ContradictionError(TpsolveError):
     """A solver claimed a bound that its own targets refute: a defect, never a result."""
+
+
+def _from_message(kind: type[TpsolveError], args: tuple[Any, ...]) -> TpsolveError:
+    """The error of this class with `args`, its finished message; the class's own __init__ would make one anew."""
+    error = kind.__new__(kind, *args)
+    super(TpsolveError, error).__init__(*args)
+    return error

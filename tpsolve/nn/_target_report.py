@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class TargetReport(Mapping[str, Result]):
         fallbacks: by name, how many samples of a search kept the closed form.
         rows: by name, the samples `(R,)` of a search's result.
 
+    It can be pickled if the model and its loss can, which it holds; a deep copy has a model of its own.
+
     Raises:
         NotAcceptedError: on access, if the weights have changed in the meantime.
     """
@@ -46,7 +49,16 @@ class TargetReport(Mapping[str, Result]):
         self._x, self._layer_loss = x, layer_loss
         self._results: dict[str, Result] = {}
         self._replayed: set[str] = set()
-        self._versions = [value._version for value in model.parameters()]
+        self._versions = self._weight_versions()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copied weights count their changes anew: what travels is the number of changes since the pass.
+        changes = [now - then for now, then in zip(self._weight_versions(), self._versions, strict=True)]
+        return {**vars(self), "_versions": changes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._versions = [now - since for now, since in zip(self._weight_versions(), self._versions, strict=True)]
 
     def __getitem__(self, name: str) -> Result:
         if name not in self.gradients:
@@ -108,9 +120,12 @@ class TargetReport(Mapping[str, Result]):
         for call in self.recording.calls.values():
             call.h = call.h.detach()
 
+    def _weight_versions(self) -> list[int]:
+        return [value._version for value in self.model.parameters()]
+
     @cached_property
     def _segments(self) -> Segments:
-        if self._versions != [value._version for value in self.model.parameters()]:
+        if self._versions != self._weight_versions():
             raise NotAcceptedError(
                 "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
             )

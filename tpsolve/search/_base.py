@@ -86,6 +86,9 @@ class Solver(ABC):
 class Report:
     """Incumbents and bounds of B samples go in; whether to stop comes out.
 
+    A pickled report can be loaded on any machine: its clock goes on from the seconds that were spent. What is
+    offered to it there stays there. A callback that is a lambda or a local function needs cloudpickle.
+
     Args:
         problem: a flat batch; it judges every offer in float64.
         budget: of the whole call.
@@ -113,6 +116,14 @@ class Report:
         self.notes: dict[int, str] = {}
         self.stats: dict[str, Any] = {}
         """What a solver has to say besides; ends up in `Result.stats`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The zero of a clock is another one in every process.
+        return {**vars(self), "_started": self.seconds}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._started = time.perf_counter() - state["_started"]
 
     @property
     def seconds(self) -> float:

@@ -21,7 +21,8 @@ SHAPES: dict[str, Callable[[float, float, float], float]] = {
 class WidthSchedule:
     """Moves the width of all thresholds of a model from `start` to `end` within `steps` calls of `step`.
 
-    It sets `start` at once and keeps `end` afterwards. Learned widths are set too.
+    It sets `start` at once and keeps `end` afterwards. Learned widths are set too. A deep copy has thresholds
+    of its own: copy or pickle it together with the model.
 
     Args:
         shape: "linear", "geometric" or "cosine".

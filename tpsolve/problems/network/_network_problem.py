@@ -294,7 +294,7 @@ class NetworkProblem(Problem):
         if tuple(targets.shape[targets.dim() - len(tail) :]) != tail:
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
         check_device("targets", targets, self.device)
-        check_values("targets", targets, (-1, 1))
+        check_values("targets", targets, (-1, 1), given=targets)
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
