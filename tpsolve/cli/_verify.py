@@ -17,7 +17,7 @@ def verify(
     result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
     max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
     engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
-    seconds: Annotated[float, typer.Option(help="For proofs: limit of the refutation.")] = 3600.0,
+    seconds: Annotated[float, typer.Option(help="For proofs: wall-clock limit of the refutation.")] = 3600.0,
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
