@@ -57,12 +57,12 @@ class BlockProblem(FlipProblem):
         ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
             order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
         max_bytes: the maximum memory that the tensors of one forward pass may take; larger batches are chunked.
-        check: whether to try the block on a few samples first. Without it, a block that is random or
-            mixes samples gives wrong objectives without a word.
+        check: whether to try the block on a few samples first. Without this check, a block that is random or
+            mixes samples gives wrong objectives, and nothing says so.
 
-    The objective is computed in float64 by a copy of the block; where the module can't be copied to
-    float64, in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose
-    forward pass raises, or gives NaN, has the objective +inf; the other samples are not affected.
+    A copy of the block computes the objective in float64. Where the module can't be copied to float64, it
+    computes in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose forward
+    pass raises, or gives NaN, has the objective +inf. The other samples are not affected.
 
     The problem can be pickled if its block can and its loss has a name or is a function of a module. For a
     lambda take cloudpickle.

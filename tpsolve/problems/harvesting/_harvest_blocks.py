@@ -35,7 +35,7 @@ def harvest_blocks(
     block needs and that do not depend on its targets, such as what a residual branch brings from below,
     become its `context`.
 
-    The model is copied and read in evaluation mode; it is left as it was. A threshold is a module
+    A copy of the model is read in evaluation mode. The model is left as it was. A threshold is a module
     without parts, or a function of torch, whose output is the sign of its input.
 
     Args:

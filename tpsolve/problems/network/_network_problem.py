@@ -30,12 +30,12 @@ class NetworkProblem(Problem):
         minimise    sum_i sum_c counts[i, c] [the outputs at point i don't name class c]
         such that   every unit's outputs are linearly separable over what it reads
 
-    Which weights do it is left to the convex oracle, `Separability`, whose verdicts are proved in exact
-    arithmetic. Equal inputs are merged into one point; labels that contradict each other there count as
+    The convex oracle, `Separability`, decides which weights do it. Its verdicts are proved in exact
+    arithmetic. Equal inputs are merged into one point. Labels that contradict each other there count as
     errors that no network can avoid.
 
     Two classes have one output unit, +1 for the second class in sorted order. More classes have one unit
-    each, one-versus-rest: a point is right where its own unit outputs +1 and all others -1.
+    each, one-versus-rest: a point is right where its own unit outputs +1 and all others output -1.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
