@@ -79,3 +79,7 @@ class FolderError(TpsolveError, OSError):
 
 class ContradictionError(TpsolveError):
     """A solver claimed a bound that its own targets refute: a defect, never a result."""
+
+
+class PluginWarning(UserWarning):
+    """A plug-in was not loaded; the message names it, its package and the reason. Everything else works."""

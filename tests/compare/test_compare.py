@@ -477,6 +477,7 @@ class Broken(Solver):
 
     name = "broken"
     accepts = (LayerProblem,)
+    one_step = "an error"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         raise RuntimeError("<b>boom</b>")
@@ -488,6 +489,7 @@ class Liar(Solver):
 
     name = "liar"
     accepts = (LayerProblem,)
+    one_step = "one lie"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         report.offer(torch.ones(*problem.batch_shape, problem.n_vars))

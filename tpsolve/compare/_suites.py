@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from tpsolve._registry import Registry
 from tpsolve.compare._digits_suites import digits, wide
 from tpsolve.compare._network_suite import networks
 from tpsolve.problems import GENERATORS, Instance, Problem, make_instance
@@ -19,12 +20,11 @@ def generated(n: int, m: int) -> Suite:
     return suite
 
 
-SUITES: dict[str, Suite] = {
-    "digits": digits,
-    "generated-12": generated(12, 8),
-    "generated-32": generated(32, 16),
-    "networks": networks,
-    "wide": wide,
-}
+SUITES: Registry[Suite] = Registry("suite", "tpsolve.compare:SUITES", "tpsolve.suites")
 """digits: real scans; wide: the same, wider layers; generated-N: the built-in generators with N targets;
 networks: small networks, weights free."""
+SUITES["digits"] = digits
+SUITES["generated-12"] = generated(12, 8)
+SUITES["generated-32"] = generated(32, 16)
+SUITES["networks"] = networks
+SUITES["wide"] = wide

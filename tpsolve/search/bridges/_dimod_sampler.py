@@ -48,6 +48,7 @@ class DimodSampler(Solver):
 
     name = "dimod"
     accepts = (LayerProblem,)
+    one_step = "one call of the sampler for each sample"
     losses = ("squared",)
     stochastic = True
     module = "dimod"

@@ -52,6 +52,7 @@ class CpSat(Solver):
 
     name = "cp-sat"
     accepts = (LayerProblem,)
+    one_step = "one conflict in the search of a sample"
     exact = True
     stochastic = True
     module = "ortools.sat.python.cp_model"

@@ -26,6 +26,7 @@ class Enumerate(Solver):
 
     name = "enumerate"
     accepts = (LayerProblem, BlockProblem)
+    one_step = "one block of target vectors"
     exact = True
 
     def check(self, problem: Problem) -> None:

@@ -38,6 +38,7 @@ class Milp(Solver):
 
     name = "milp"
     accepts = (LayerProblem,)
+    one_step = "one node of the tree of a sample"
     exact = True
     module = "scipy.optimize"
 

@@ -31,6 +31,8 @@ class MinimumDisturbance(ChainSolver):
 
     name = "minimum-disturbance"
     accepts = (LayerProblem,)
+    one_step = "one trial in every sample: the least confident units flip"
+    step_cost = "C m"
     stochastic = False
     needs_start = True
 

@@ -31,6 +31,7 @@ class BigM(Solver):
 
     name = "big-m"
     accepts = (NetworkProblem,)
+    one_step = "one node of the tree"
     module = "scipy.optimize"
 
     def __post_init__(self):

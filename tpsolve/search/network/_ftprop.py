@@ -56,6 +56,7 @@ class Ftprop(Solver):
 
     name = "ftprop"
     accepts = (NetworkProblem,)
+    one_step = "one proposal for the layer below the outputs"
     stochastic = True
 
     def __post_init__(self):

@@ -49,6 +49,7 @@ class FtpropMiniBatch(Solver):
 
     name = "ftprop-mini-batch"
     accepts = (NetworkProblem,)
+    one_step = "one mini-batch"
     stochastic = True
 
     def __post_init__(self):

@@ -62,6 +62,7 @@ class LineSearch(Solver):
 
     name = "line-search"
     accepts = (NetworkProblem,)
+    one_step = "one unit of every copy, moved along its lines"
     stochastic = True
 
     def __post_init__(self):

@@ -51,6 +51,7 @@ class Surrogate(Solver):
 
     name = "surrogate"
     accepts = (NetworkProblem,)
+    one_step = "one step of Adam, of every restart"
     stochastic = True
 
     def __post_init__(self):

@@ -37,6 +37,7 @@ class WeightBox(Solver):
 
     name = "weight-box"
     accepts = (NetworkProblem,)
+    one_step = "one conflict in the search"
     stochastic = True
     module = "ortools.sat.python.cp_model"
 

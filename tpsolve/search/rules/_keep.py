@@ -15,6 +15,7 @@ class Keep(Solver):
 
     name = "keep"
     accepts = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -22,6 +22,7 @@ class Random(Solver):
 
     name = "random"
     accepts = (LayerProblem, BlockProblem)
+    one_step = "one draw of all targets of every sample"
     stochastic = True
 
     def __post_init__(self):

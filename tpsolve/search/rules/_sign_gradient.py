@@ -20,6 +20,7 @@ class SignGradient(Solver):
 
     name = "sign-gradient"
     accepts = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -84,6 +84,7 @@ class Circuits(Solver):
 
     name = "circuits"
     accepts = (NetworkProblem,)
+    one_step = "one conflict of the master"
     exact = True
     stochastic = True
 

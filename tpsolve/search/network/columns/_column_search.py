@@ -36,6 +36,7 @@ class ColumnSearch(Solver):
 
     name = "column-search"
     accepts = (NetworkProblem,)
+    one_step = "one unit of every restart, chosen again"
     stochastic = True
 
     def __post_init__(self):

@@ -40,6 +40,7 @@ class Dichotomies(Solver):
 
     name = "dichotomies"
     accepts = (NetworkProblem,)
+    one_step = "one batch of combinations of columns"
     exact = True
     stochastic = True
 
