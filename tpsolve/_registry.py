@@ -131,7 +131,8 @@ class ClassRegistry(Registry[type[Base]], Generic[Base]):
         Raises:
             ArgumentError: no concrete class derived from `base`, it lacks an attribute, or its name is taken.
         """
-        self[getattr(item, "name", "") or "?"] = item
+        registered: Any = item
+        self[str(getattr(item, "name", item))] = registered
         return item
 
     def register_all(self, names: Mapping[str, object]) -> None:
