@@ -30,7 +30,9 @@ class Registry(MutableMapping[str, Item]):
     """
 
     def __init__(self, what: str, home: str, group: str):
-        self.what, self.home, self.group = what, home, group
+        self.what: str = what
+        self.home: str = home
+        self.group: str = group
         self._items: dict[str, Item] = {}
         self._loaded = False
         # Another thread waits until all plug-ins are there; a plug-in that reads the registry does not.
@@ -108,7 +110,8 @@ class ClassRegistry(Registry[type[Base]], Generic[Base]):
 
     def __init__(self, what: str, home: str, group: str, base: type[Base], required: tuple[str, ...] = ()):
         super().__init__(what, home, group)
-        self.base, self.required = base, required
+        self.base: type[Base] = base
+        self.required: tuple[str, ...] = required
 
     def check(self, name: str, item: Any) -> None:
         expected = f"a class derived from {self.base.__name__}"

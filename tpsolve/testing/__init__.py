@@ -1,6 +1,6 @@
 """Checks that authors of solvers and learners run against their own: what the package promises of its own, as tests.
 
-With pytest, each check of each object becomes one test:
+With pytest, each check of each object becomes one test::
 
     from tpsolve.testing import parametrize_with_checks
 

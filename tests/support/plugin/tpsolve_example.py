@@ -17,6 +17,7 @@ class Twice(search.Solver):
     needs_start = True
 
     def run(self, problem, budget, generator, report):
+        assert problem.start is not None
         report.offer(problem.start)
         report.offer(-problem.start)
         report.step()
