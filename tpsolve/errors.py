@@ -2,10 +2,17 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TpsolveError(Exception):
-    """Base of every error that tpsolve raises on purpose."""
+    """Base of every error that tpsolve raises on purpose.
+
+    Errors can be pickled and copied, whatever arguments their class takes, so that a worker process can raise them.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_message, (type(self), self.args), vars(self)
 
 
 class ArgumentError(TpsolveError, ValueError):
@@ -14,7 +21,7 @@ class ArgumentError(TpsolveError, ValueError):
     `argument` names it. The message says what arrived, what was expected and how to mend it.
     """
 
-    def __init__(self, argument: str, got: object, expected: str, mend: str = ""):
+    def __init__(self, argument: str, got: object, expected: str, mend: str = "") -> None:
         self.argument = argument
         message = f"{argument}: got {got}, expected {expected}."
         super().__init__(f"{message} {mend}".rstrip())
@@ -55,7 +62,7 @@ class BlockError(ArgumentError):
 class UnknownNameError(ArgumentError):
     """A name that is in no registry; the message offers the nearest ones."""
 
-    def __init__(self, argument: str, got: str, known: Iterable[str]):
+    def __init__(self, argument: str, got: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
         mend = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -65,7 +72,7 @@ class UnknownNameError(ArgumentError):
 class MissingLibraryError(TpsolveError, ImportError):
     """An optional library is not installed."""
 
-    def __init__(self, what: str, library: str, install: str):
+    def __init__(self, what: str, library: str, install: str) -> None:
         super().__init__(f"{what} needs {library}, which is not installed. Run: pip install {install}")
 
 
@@ -79,6 +86,13 @@ class FolderError(TpsolveError, OSError):
 
 class ContradictionError(TpsolveError):
     """A solver claimed a bound that its own targets refute: a defect, never a result."""
+
+
+def _from_message(kind: type[TpsolveError], args: tuple[Any, ...]) -> TpsolveError:
+    """The error of this class with `args`, its finished message; the class's own __init__ would make one anew."""
+    error = kind.__new__(kind, *args)
+    super(TpsolveError, error).__init__(*args)
+    return error
 
 
 class PluginWarning(UserWarning):

@@ -6,6 +6,7 @@ beside them logistic, squared, zero-one, and cross-entropy of a whole layer agai
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Loss:
     """A loss of one unit, a function of its pre-activation z and its target s in {-1, +1}.
 
     Args:
-        name: as given to `LayerProblem(loss=...)`.
+        name: as given to `LayerProblem(loss=...)`. A loss of `LOSSES` is pickled and copied as its name.
         value: loss of (z, s), elementwise, never negative.
         slope: its derivative in z; at a kink, that of the flatter side.
         convex: in z, for either target.
@@ -41,6 +42,9 @@ class Loss:
     monotone: bool = True
     curve: Callable[[Tensor, Tensor], Tensor] = _flat
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return _by_name(self) or super().__reduce_ex__(protocol)
+
     def least(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
         """The smallest loss over z in [low, high]."""
         best = torch.where(s > 0, high, low) if self.monotone else s.clamp(low, high)
@@ -49,12 +53,18 @@ class Loss:
 
 @dataclass(frozen=True)
 class ClassLoss:
-    """A loss of a whole layer of pre-activations `z (..., m)` against a class label `(...,)`."""
+    """A loss of a whole layer of pre-activations `z (..., m)` against a class label `(...,)`.
+
+    A loss of `LOSSES` is pickled and copied as its name.
+    """
 
     name: str
     value: Callable[[Tensor, Tensor], Tensor]
     slope: Callable[[Tensor, Tensor], Tensor]
     convex: bool = True
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return _by_name(self) or super().__reduce_ex__(protocol)
 
     def least(self, low: Tensor, label: Tensor) -> Tensor:
         """A lower bound where every difference z - z[label] is at least `low (..., m)`."""
@@ -145,3 +155,8 @@ def find_loss(name: str) -> Loss | ClassLoss:
     if name not in LOSSES:
         raise UnknownNameError("loss", str(name), LOSSES)
     return LOSSES[name]
+
+
+def _by_name(loss: Loss | ClassLoss) -> Any:
+    """How to find `loss` again in another process, whose functions can't be pickled; None if it is not in `LOSSES`."""
+    return (find_loss, (loss.name,)) if LOSSES.get(loss.name) is loss else None

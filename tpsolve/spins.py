@@ -84,15 +84,21 @@ def check_finite(argument: str, tensor: Tensor) -> None:
     )
 
 
-def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: str = "") -> None:
-    """Raise ValueSetError unless every entry of `tensor` is one of `allowed`."""
+def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: str = "", *, given: object) -> None:
+    """Raise ValueSetError unless every entry of `tensor` is one of `allowed`, or if `given` holds booleans.
+
+    `given`: what the caller was given and has made `tensor` of. False would pass as 0, don't care.
+    """
+    expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
+    dtype = given.dtype if hasattr(given, "dtype") else torch.as_tensor(given).dtype  # pyright: ignore
+    if str(dtype) in ("torch.bool", "bool"):
+        raise ValueSetError(argument, "booleans", expected, f"Write torch.where({argument}, 1, -1).")
     good = torch.zeros_like(tensor, dtype=torch.bool)
     for value in allowed:
         good |= tensor == value
     if bool(good.all()):
         return
     bad = tensor[~good]
-    expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
     raise ValueSetError(argument, f"{bad.numel()} other values, such as {bad[0].item():g}", expected, mend)
 
 

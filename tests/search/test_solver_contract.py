@@ -23,6 +23,8 @@ from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.search import Solver
 from tpsolve.testing import parametrize_with_checks
 
+pytestmark = pytest.mark.rounding
+
 each_solver = pytest.mark.parametrize("kind", LAYER_SOLVERS, ids=lambda kind: kind.name)
 
 
@@ -49,7 +51,7 @@ def test_result_is_valid_on_the_zoo(kind: type[Solver], instance: Instance):
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_result_is_valid_on_random_problems(kind: type[Solver], loss: str, dtype: torch.dtype):
     problem = make_problem(5, n=5, m=4, loss=loss, batch=(2, 2), dtype=dtype, stay=0.25, weighted=True)
-    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=300)), optima(problem))
+    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=100)), optima(problem))
 
 
 @each_solver
@@ -60,6 +62,15 @@ def test_objective_is_the_problem_s_own_to_the_last_bit(kind: type[Solver], dtyp
         problem = make_problem(size, n=16, m=40, loss="logistic", batch=(size,), dtype=dtype)
         result = solve(problem, one_worker(kind), budget=Budget(seconds=0.5, steps=5))
         assert torch.equal(result.objective, problem.objective(result.targets))
+
+
+@pytest.mark.parametrize("kind", [k for k in LAYER_SOLVERS if k.exact], ids=lambda kind: kind.name)
+def test_time_that_is_over_ends_the_proof(kind: type[Solver]):
+    # The proof takes each of them at least fifty times as long, so that only one who minds the budget is without it.
+    problem = make_problem(4, n=24, m=400, batch=(1,), weighted=True)
+    result = solve(problem, one_worker(kind), budget=Budget(seconds=0.3))
+    assert_valid(problem, result)
+    assert not result.optimal.any()
 
 
 @pytest.mark.parametrize("name", ["keep", "sign-gradient"])

@@ -165,6 +165,19 @@ class Sleeper(Draws):
 
 
 @dataclass(frozen=True)
+class OwnClock(Draws):
+    """Keeps time by itself."""
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        ends = time.monotonic() + (budget.seconds or 60)
+        for _ in range(budget.steps or 10**6):
+            report.offer(spins(problem, generator))
+            report.step()
+            if time.monotonic() > ends:
+                return
+
+
+@dataclass(frozen=True)
 class Deaf(Draws):
     """Heeds its budget, but not the callback."""
 
@@ -240,6 +253,7 @@ WRONG = {
     Uncounted: "check_steps",
     Endless: "check_steps",
     Sleeper: "check_seconds",
+    OwnClock: "check_clock",
     Deaf: "check_callback_stops",
     NeedsStart: "check_no_start",
     OwnStart: "check_start_of_report",

@@ -11,6 +11,8 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn import RULES, HardThreshold, Staircase, Threshold, WidthSchedule
 
+pytestmark = pytest.mark.rounding
+
 F64 = torch.float64
 
 
@@ -87,7 +89,7 @@ def test_rule_of_the_user_gets_scaled_pre_activations_and_targets(width: float):
     assert not passed_back(HardThreshold(lambda u, t: torch.ones_like(u)), z, g)[g == 0].any(), "target 0, no gradient"
 
 
-@pytest.mark.parametrize("rule", [*RULES, bump], ids=str)
+@pytest.mark.parametrize("rule", [*RULES, bump], ids=lambda rule: getattr(rule, "__name__", rule))
 @pytest.mark.parametrize("settings", [{}, {"importance": "none"}, {"width_mode": "relative"}], ids=str)
 @pytest.mark.parametrize("make", [HardThreshold, Staircase])
 def test_gradients_scale_with_the_loss_and_are_zero_where_none_arrives(make: type, rule: Any, settings: dict[str, Any]):

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, TextIO
 
 import typer
@@ -18,7 +19,7 @@ from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
 from tpsolve.errors import PluginWarning, TpsolveError
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "list": list_solvers,
     "solve": solve,
@@ -37,8 +38,8 @@ COMMANDS = {
     "separate": separate,
     "train": train,
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -46,4 +46,4 @@ def check_targets(targets: Tensor, tail: tuple[int, ...], device: torch.device) 
     if tuple(targets.shape[max(0, targets.dim() - len(tail)) :]) != tail:
         raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
     check_device("targets", targets, device)
-    check_values("targets", targets, (-1, 1))
+    check_values("targets", targets, (-1, 1), given=targets)

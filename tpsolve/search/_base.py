@@ -90,16 +90,32 @@ class Solver(ABC):
 class Report:
     """Incumbents and bounds of B samples go in; whether to stop comes out.
 
+    A pickled report can be loaded on any machine: its clock goes on from the seconds that were spent. What is
+    offered to it there stays there. A callback that is a lambda or a local function needs cloudpickle.
+
     Args:
         problem: a flat batch; it judges every offer in float64.
         budget: of the whole call.
         callback: may be None.
     """
 
-    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
+    problem: Problem
+    budget: Budget
+    start: Tensor | None
+    """Targets `(B, n)` where a search begins; None: wherever it likes."""
+    targets: Tensor
+    objective: Tensor
+    bound: Tensor
+    found_at: Tensor
+    proved_at: Tensor
+    steps: int
+    stopped: bool
+    asked: bool
+    """Whether the callback has asked to stop."""
+
+    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None) -> None:
         self.problem, self.budget = problem, budget
         self.start = problem.start
-        """Targets `(B, n)` where a search begins; None: wherever it likes."""
         self._callback = callback
         self._started = time.perf_counter()
         self._ends = math.inf if budget.seconds is None else budget.seconds
@@ -112,11 +128,18 @@ class Report:
         self.steps = 0
         self.stopped = False
         self.asked = False
-        """Whether the callback has asked to stop."""
         self.trace: list[Progress] = []
         self.notes: dict[int, str] = {}
         self.stats: dict[str, Any] = {}
         """What a solver has to say besides; ends up in `Result.stats`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The zero of a clock is another one in every process.
+        return {**vars(self), "_started": self.seconds}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._started = time.perf_counter() - state["_started"]
 
     @property
     def seconds(self) -> float:

@@ -23,7 +23,7 @@ SOLVERS: ClassRegistry[Solver] = ClassRegistry(
 class Composite(Solver):
     """A solver made of others, which may be given as texts; each must accept the problem."""
 
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     stochastic = True
     compared = False
     one_step = "one of a part: the steps of all parts are added up"
@@ -32,7 +32,7 @@ class Composite(Solver):
     example: ClassVar[str]
     """How it is written."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str | Solver):

@@ -8,8 +8,10 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -39,6 +41,21 @@ ATTEMPTS = 3
 """Runs of which one must be in time: the machine may be busy during another."""
 LATE = 0.5
 """Seconds by which a search may exceed twice its budget: what a native solver needs to start and to end."""
+
+
+LOOKS = 12
+"""At a clock that then shows that time is over."""
+
+
+class _Clock:
+    """Stands still for so many looks, and then shows that all time is over."""
+
+    def __init__(self, looks: int):
+        self.looks = looks
+
+    def perf_counter(self) -> float:
+        self.looks -= 1
+        return 0.0 if self.looks >= 0 else 1e6
 
 
 class OverrunError(Exception):
@@ -116,26 +133,29 @@ def check_equal_seeds(solver: Solver) -> None:
 
 
 def check_seed_matters(solver: Solver) -> None:
-    """Without `stochastic` the seed changes nothing; with it, it decides where a search without a start begins.
+    """Without `stochastic` the seed changes nothing; with it, it matters to a search without a start.
 
-    The second half is asked of solvers that are not exact and take layer problems without start; and it is not asked
-    where all seeds find the optimum at once.
+    The second half is asked of solvers that take layer problems without start; and it is not asked where all seeds find
+    the optimum at once.
     """
     if not solver.stochastic:
         for problem in _busy(solver):
             runs = [solve(problem, solver, budget=Budget(steps=3), generator=_seeded(s)) for s in range(4)]
             require(all(equal_results(runs[0], run) for run in runs), "not stochastic, but the seed changes the result")
         return
-    loss = next(iter(losses_of(solver)), None)
-    if loss is None or solver.exact:
-        return
-    case = Case("no start", lambda: random_layer_problem(3, n=12, m=6, loss=loss, batch=(4,), started=False))
-    if takes(solver, case.problem):
-        runs = [solve(case.problem, solver, budget=Budget(steps=1), generator=_seeded(s)) for s in range(5)]
-        different = not all(torch.equal(run.targets, runs[0].targets) for run in runs)
-        # One step of a strong solver may find the optimum under every seed.
-        best = all((run.objective <= case.optimum + 2 * case.rounding).all() for run in runs)
-        require(different or best, "stochastic, but five seeds give equal targets after one step")
+    for loss in losses_of(solver)[:1]:
+        make = partial(random_layer_problem, 3, n=12, m=6, loss=loss, batch=(4,), started=False)
+        case = Case("no start", make)
+        if not takes(solver, case.problem):
+            continue
+        most, best = 0, True
+        # The first step may draw nothing, the last ones may lead all seeds to the optimum.
+        for steps in (1, 20):
+            runs = [solve(case.problem, solver, budget=Budget(steps=steps), generator=_seeded(s)) for s in range(5)]
+            different = {tuple(run.targets.flatten().tolist()) for run in runs}
+            most = max(most, len(different))
+            best = best and all((run.objective <= case.optimum + 2 * case.rounding).all() for run in runs)
+        require(most > 1 or best, "stochastic, but five seeds give equal targets")
 
 
 def check_global_randomness(solver: Solver) -> None:
@@ -194,6 +214,21 @@ def check_seconds(solver: Solver) -> None:
     for problem in _large(solver):
         taken = min(_seconds_taken(solver, problem, seconds, most) for _ in range(ATTEMPTS))
         require(taken <= most, f"{_kind(problem)}: a budget of {seconds} s, but {taken:.2f} s were taken. Heed report")
+
+
+def check_clock(solver: Solver) -> None:
+    """When time is over, the search ends at its next step. Asked of solvers of layer problems that are not exact."""
+    if solver.exact:
+        return
+    for problem in _large(solver):
+        if isinstance(problem, LayerProblem):
+            free = solve(problem, solver, budget=Budget(steps=40)).stats["steps"]
+            with patch("tpsolve.search._base.time", _Clock(LOOKS)):
+                result = solve(problem, solver, budget=Budget(seconds=0.3, steps=40))
+            require_valid(problem, result, _kind(problem))
+            steps = result.stats["steps"]
+            require(steps <= LOOKS, f"{steps} steps, though time was over after {LOOKS} looks at the clock")
+            require(steps < free or free <= 1, f"as many steps as without a limit in seconds: {free}")
 
 
 def check_smallest_budgets(solver: Solver) -> None:
@@ -318,6 +353,7 @@ SOLVER_CHECKS: tuple[Callable[[Solver], None], ...] = (
     check_reuse,
     check_steps,
     check_seconds,
+    check_clock,
     check_smallest_budgets,
     check_callback_stops,
     check_callback_is_passive,

@@ -32,6 +32,8 @@ class HardThreshold(Threshold):
             tensor that broadcasts to z, which multiplies that mean. So the loss times a constant
             gives every gradient times that constant, whichever it is.
 
+    A threshold can be pickled unless its rule is a lambda or a local function; for those take cloudpickle.
+
     Double backward raises: the rule is the slope of a layer loss, not the derivative of the output.
 
     Raises:

@@ -7,7 +7,7 @@ from torch import nn
 
 from tpsolve.errors import UnknownNameError
 from tpsolve.spins import check_count
-from tpsolve.thresholds._base import check_width
+from tpsolve.thresholds._base import Threshold, check_width
 from tpsolve.thresholds._convert import find_thresholds
 
 SHAPES: dict[str, Callable[[float, float, float], float]] = {
@@ -21,7 +21,8 @@ SHAPES: dict[str, Callable[[float, float, float], float]] = {
 class WidthSchedule:
     """Moves the width of all thresholds of a model from `start` to `end` within `steps` calls of `step`.
 
-    It sets `start` at once and keeps `end` afterwards. Learned widths are set too.
+    It sets `start` at once and keeps `end` afterwards. Learned widths are set too. A deep copy has thresholds
+    of its own: copy or pickle it together with the model.
 
     Args:
         shape: "linear", "geometric" or "cosine".
@@ -30,7 +31,14 @@ class WidthSchedule:
         NotAcceptedError, ArgumentError, UnknownNameError: no thresholds, or an argument makes no sense.
     """
 
-    def __init__(self, model: nn.Module, start: float, end: float, steps: int, shape: str = "linear"):
+    thresholds: list[Threshold]
+    start: float
+    end: float
+    steps: int
+    shape: str
+    steps_done: int
+
+    def __init__(self, model: nn.Module, start: float, end: float, steps: int, shape: str = "linear") -> None:
         if shape not in SHAPES:
             raise UnknownNameError("shape", str(shape), SHAPES)
         check_count("steps", steps, 1)

@@ -79,7 +79,7 @@ def check_samples(inputs: object, targets: object, weight: object | None = None)
         raise ShapeError(
             "targets", f"shape {tuple(t.shape)}", f"({x.shape[0]}, units) = (samples, units), at least one unit", mend
         )
-    check_values("targets", t, (-1, 0, 1), "0 stands for: don't care.")
+    check_values("targets", t, (-1, 0, 1), "0 stands for: don't care.", given=targets)
     _check_memory(x, t)
     if weight is None:
         return Samples(x, t)

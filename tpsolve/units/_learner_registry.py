@@ -1,16 +1,18 @@
 """The learners by name; `tpsolve/units/__init__.py` fills the table."""
 
+from typing import Any
+
 from tpsolve._registry import ClassRegistry
 from tpsolve.errors import UnknownNameError
 from tpsolve.units._base import UnitLearner
 
-LEARNERS: ClassRegistry[UnitLearner] = ClassRegistry(
+LEARNERS: ClassRegistry[UnitLearner[Any]] = ClassRegistry(
     "learner", "tpsolve.units:LEARNERS", "tpsolve.learners", UnitLearner
 )
 """Every registered learner by its name."""
 
 
-def find_learner(name: str) -> type[UnitLearner]:
+def find_learner(name: str) -> type[UnitLearner[Any]]:
     """The learner of this name.
 
     Raises:

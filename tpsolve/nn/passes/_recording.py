@@ -37,6 +37,14 @@ class Call:
     version: int
     graph: bool
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied tensor counts its changes anew: what travels is the number of changes since the call.
+        return {**vars(self), "version": self.h._version - self.version}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.version = self.h._version - self.version
+
 
 @dataclass
 class Recording:

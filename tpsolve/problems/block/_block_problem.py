@@ -64,13 +64,31 @@ class BlockProblem(FlipProblem):
     float64, in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose
     forward pass raises, or gives NaN, has the objective +inf; the other samples are not affected.
 
+    The problem can be pickled if its block can and its loss has a name or is a function of a module. For a
+    lambda take cloudpickle.
+
     Raises:
         BlockError: the block is in training mode, keeps state, is random, mixes samples, changes shape
             with the batch, can't be copied, or fails on every sample.
         ArgumentError: another argument makes no sense; the message names it and the cure.
     """
 
+    loss: str | BlockLoss
+    smoothing: float
+    targets: Tensor
     start: Tensor
+    unit_weight: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    context: tuple[Tensor, ...]
+    candidates: int
+    memory_limit: int
+    shape: tuple[int, ...]
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+    judge_dtype: torch.dtype
 
     def __init__(
         self,
@@ -88,7 +106,7 @@ class BlockProblem(FlipProblem):
         ranking: str = "gradient",
         memory_limit: int = 2**28,
         check: bool = True,
-    ):
+    ) -> None:
         if not isinstance(block, nn.Module):
             raise ArgumentError("block", type(block).__name__, "a torch.nn.Module")
         if not isinstance(loss, str) and not callable(loss):
@@ -101,8 +119,8 @@ class BlockProblem(FlipProblem):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
         self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
-        start = check_tensor("start", start)
-        check_values("start", start, (-1, 1))
+        given, start = start, check_tensor("start", start)
+        check_values("start", start, (-1, 1), given=given)
         if start.dim() < 2 or 0 in start.shape:
             raise ShapeError("start", f"shape {tuple(start.shape)}", "(samples, ...), with at least one target each")
         self.device, self.shape = start.device, tuple(start.shape[1:])
@@ -258,6 +276,10 @@ class BlockProblem(FlipProblem):
         smoothing = [self.smoothing] if self.smoothing else []
         return digest([loss, self.stay, repr(self._copies[self.dtype]), *smoothing], named)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is computed from the rest is computed anew in every copy.
+        return {name: value for name, value in vars(self).items() if name not in ("passes", "judge", "_at_start")}
+
     def __repr__(self) -> str:
         return (
             f"BlockProblem({type(self._copies[self.dtype]).__name__}, batch_shape={self.batch_shape}, "
@@ -293,8 +315,6 @@ class BlockProblem(FlipProblem):
     def _change(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The flat problem whose tensors are those of this one, changed along the batch."""
         other = copy.copy(self)
-        for name in ("passes", "judge", "_at_start"):
-            vars(other).pop(name, None)
         for name in _BATCHED:
             value = getattr(self, name)
             setattr(other, name, None if value is None else change(value))
@@ -325,7 +345,7 @@ class BlockProblem(FlipProblem):
             return self._per_sample("targets", targets)
         if not isinstance(find_loss(self.loss), ClassLoss):
             values = self._per_sample("targets", check_tensor("targets", targets, self.device, self.dtype))
-            check_values("targets", values, (-1, 0, 1), "Use 0 for don't care.")
+            check_values("targets", values, (-1, 0, 1), "Use 0 for don't care.", given=targets)
             return values
         labels = self._per_sample("targets", check_tensor("targets", targets, self.device))
         check_shape("targets", labels, self.batch_shape, "one class label a sample")

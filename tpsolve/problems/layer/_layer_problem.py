@@ -51,6 +51,19 @@ class LayerProblem(FlipProblem):
             an argument makes no sense; the message names it and the cure.
     """
 
+    weight: Tensor
+    targets: Tensor
+    bias: Tensor
+    unit_weight: Tensor | None
+    start: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    pull: Tensor | None
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
     def __init__(
         self,
         weight: Any,
@@ -62,7 +75,7 @@ class LayerProblem(FlipProblem):
         stay: float = 0.0,
         stay_weight: Any = None,
         pull: Any = None,
-    ):
+    ) -> None:
         self.loss = loss
         by_class = isinstance(find_loss(loss), ClassLoss)
         self.weight = check_tensor("weight", weight)
@@ -77,7 +90,7 @@ class LayerProblem(FlipProblem):
             weight_shape = self.batch_shape
         else:
             self.targets = self._convert("targets", targets)
-            check_values("targets", self.targets, (-1, 0, 1), "Use 0 for don't care.")
+            check_values("targets", self.targets, (-1, 0, 1), "Use 0 for don't care.", given=targets)
             if self.targets.dim() == 0 or self.targets.shape[-1] != m:
                 raise ShapeError("targets", f"shape {tuple(self.targets.shape)}", f"(*batch, {m}): m = {m} units above")
             self.batch_shape = tuple(self.targets.shape[:-1])
@@ -93,7 +106,7 @@ class LayerProblem(FlipProblem):
         self.unit_weight = check_weight("unit_weight", unit_weight, weight_shape, *kind)
         self.start = check_broadcast("start", start, shape, *kind)
         if self.start is not None:
-            check_values("start", self.start, (-1, 1))
+            check_values("start", self.start, (-1, 1), given=start)
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
         self.pull = check_broadcast("pull", pull, shape, *kind)
@@ -229,7 +242,7 @@ class LayerProblem(FlipProblem):
         return flat._rebatch(lambda tensor, tail: tensor.repeat(copies, *[1] * len(tail)), (count,))
 
     def to(self, device: torch.device | str) -> Self:
-        moved = self._copy()
+        moved = copy.copy(self)
         for name in ("weight", "bias", *_BATCHED):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device))
@@ -249,6 +262,10 @@ class LayerProblem(FlipProblem):
         """A hash of everything that defines the problem, the same on every device."""
         return digest([self.loss, self.stay], self._tensors())
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is computed from the rest is computed anew in every copy.
+        return {name: value for name, value in vars(self).items() if name not in ("energy", "energy64")}
+
     def __repr__(self) -> str:
         return (
             f"LayerProblem(batch_shape={tuple(self.batch_shape)}, n_vars={self.n_vars}, n_units={self.n_units}, "
@@ -258,14 +275,8 @@ class LayerProblem(FlipProblem):
     def _tensors(self) -> dict[str, Tensor | None]:
         return {name: getattr(self, name) for name in ("weight", "bias", *_BATCHED)}
 
-    def _copy(self) -> Self:
-        other = copy.copy(self)
-        for name in ("energy", "energy64"):
-            vars(other).pop(name, None)
-        return other
-
     def _rebatch(self, change: Any, batch_shape: tuple[int, ...]) -> Self:
-        other = self._copy()
+        other = copy.copy(self)
         for name in _BATCHED:
             value = getattr(self, name)
             if value is not None:

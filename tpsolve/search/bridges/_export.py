@@ -59,6 +59,9 @@ def read_targets(values: Mapping[str, float], n: int) -> Tensor:
 class CpSampleModel:
     """One sample as a CP-SAT model.
 
+    It can be copied, but not pickled, since OR-tools' models can't: give the problem to the other process, and
+    call `to_cp_model` there.
+
     Args:
         model: an `ortools.sat.python.cp_model.CpModel` that minimises a whole number.
         bits: its variables of the n targets, true for +1, named t0, t1, ...

@@ -45,7 +45,7 @@ class Anneal(LocalSolver):
     one_step = "one sweep in every chain: each target may flip, with probability min(1, exp(-d / T))"
     step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("sweeps", self.sweeps, 1)
         if self.schedule not in SCHEDULES:

@@ -37,7 +37,7 @@ class Beam(ChainSolver):
     one_step = "one flip more in every set of the beam; the best `width` sets are kept"
     step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width", "children", "patience"):
             check_count(name, getattr(self, name), 1)
         if self.least_confident is not None:

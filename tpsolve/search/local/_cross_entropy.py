@@ -37,7 +37,7 @@ class CrossEntropy(ChainSolver):
     one_step = "one population of every sample; its probabilities move towards the best of it"
     step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("population", self.population, 2)
         for name, most in (("elite", 0.5), ("rate", 1.0)):
             value = getattr(self, name)

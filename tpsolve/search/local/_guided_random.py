@@ -32,7 +32,7 @@ class GuidedRandom(LocalSolver):
     one_step = "one set of flips in every chain, drawn by softmax(t g), kept if the objective falls"
     step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("patience", self.patience, 1)
 

@@ -35,7 +35,7 @@ class Tabu(LocalSolver):
     one_step = "one flip in every chain: the target of minimum d that was not flipped in the last `tenure` steps"
     step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.tenure is not None:
             check_count("tenure", self.tenure, 0)

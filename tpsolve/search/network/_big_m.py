@@ -1,7 +1,7 @@
 """BigM: small networks as a mixed-integer linear program in their weights, by HiGHS: a baseline."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,11 +30,11 @@ class BigM(Solver):
     box: int = 20
 
     name = "big-m"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     one_step = "one node of the tree"
-    module = "scipy.optimize"
+    module: ClassVar[str | None] = "scipy.optimize"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("box", self.box, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
@@ -75,7 +75,7 @@ class BigM(Solver):
 class _Program:
     """Columns and rows `sum of factors * columns <= right` of the program."""
 
-    def __init__(self, problem: NetworkProblem, box: float):
+    def __init__(self, problem: NetworkProblem, box: float) -> None:
         self.low: list[float] = []
         self.high: list[float] = []
         self.whole: list[int] = []

@@ -1,6 +1,7 @@
 """Keep: the activations as they are, the baseline that does nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -14,7 +15,7 @@ class Keep(Solver):
     """The activations as they are: what no search at all costs. Needs `start`; one step."""
 
     name = "keep"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     one_step = "the whole rule"
     needs_start = True
 

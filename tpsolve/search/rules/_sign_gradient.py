@@ -1,6 +1,7 @@
 """SignGradient: each target against the sign of the gradient, the paper's closed-form rule."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,7 +20,7 @@ class SignGradient(Solver):
     """
 
     name = "sign-gradient"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     one_step = "the whole rule"
     needs_start = True
 
