@@ -13,6 +13,8 @@ import pytest
 
 from tpsolve.testing import SOLVER_CHECKS
 
+pytestmark = [pytest.mark.slow, pytest.mark.docs]
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/adding-a-solver.md").read_text()
 INSIDE = PAGE[PAGE.index("## In tpsolve itself") :]
@@ -93,7 +95,7 @@ def test_tables_and_reference_of_the_pages_have_it(copy: Path):
 
 
 def test_contract_and_layering_hold_for_it(copy: Path):
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    options = ("-q", "-p", "no:cacheprovider", "-n", "0")
     told = run(copy, "-m", "pytest", *options, "tests/search/test_solver_contract.py", "-k", "prefixes")
     passed = re.search(r"(\d+) passed", told)
     assert passed is not None
@@ -114,7 +116,7 @@ def test_package_of_its_own_passes_the_checks_that_the_page_shows(tmp_path: Path
 
     (tmp_path / f"{module}.py").write_text(solver_block())
     (tmp_path / "test_prefixes.py").write_text(block(PAGE, "text test_prefixes.py"))
-    told = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_prefixes.py")
+    told = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_prefixes.py")
     passed = re.search(r"(\d+) passed", told)
     assert passed is not None
     assert int(passed[1]) == len(SOLVER_CHECKS)

@@ -14,6 +14,8 @@ import torch
 
 import tpsolve
 
+pytestmark = [pytest.mark.slow, pytest.mark.cli]
+
 PLUGIN = Path(__file__).parent / "support" / "plugin"
 
 

@@ -34,8 +34,8 @@ class Solver(ABC):
     """The kinds of problem that it takes."""
     one_step: ClassVar[str]
     """What a budget counts as one step, such as "one flip in every chain"."""
-    step_cost: ClassVar[str | None] = None
-    """What one step costs for C chains, n targets and m units above, such as "C n m"; None: not stated."""
+    step_cost: ClassVar[str] = ""
+    """What one step costs for C chains, n targets and m units above, such as "C n m"; empty: not stated."""
     losses: ClassVar[tuple[str, ...] | None] = None
     """The losses of layer problems that it takes; None: all."""
     exact: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from tpsolve.units import Certificate, UnitFit, UnitLearner, Units
 DTYPES = (torch.float32, torch.float64)
 
 
-def check_learner_class(learner: UnitLearner) -> None:
+def check_learner_class(learner: UnitLearner[Any]) -> None:
     """Settings are a frozen dataclass with defaults, equal, hashable, picklable; the class says what it is."""
     kind = type(learner)
     require("__dataclass_params__" in vars(kind), f"{kind.__name__} is no dataclass of its own: add @dataclass")
@@ -36,7 +36,7 @@ def check_learner_class(learner: UnitLearner) -> None:
         require(twin == learner and hash(twin) == hash(learner), "a copy differs from the original")
 
 
-def check_fit(learner: UnitLearner) -> None:
+def check_fit(learner: UnitLearner[Any]) -> None:
     """Weights are finite, in shape, dtype and on the device; errors and margins are those of the samples given."""
     for dtype in DTYPES:
         x, t = _samples(dtype)
@@ -48,14 +48,14 @@ def check_fit(learner: UnitLearner) -> None:
             require(isinstance(fit, Certificate), f"a {type(fit).__name__}, expected a UnitFit or a Certificate")
 
 
-def check_bias(learner: UnitLearner) -> None:
+def check_bias(learner: UnitLearner[Any]) -> None:
     """With `bias=False` all biases are 0."""
     x, t = _samples()
     fit = dataclasses.replace(learner, bias=False).fit(x, t)
     require((fit.bias == 0).all(), f"bias=False, but a bias of {fit.bias.abs().max().item()}")
 
 
-def check_dont_cares(learner: UnitLearner) -> None:
+def check_dont_cares(learner: UnitLearner[Any]) -> None:
     """A target of 0 and a weight of 0 count for nothing: zero weights where all are, and no errors there."""
     x, t = _samples()
     weight = torch.ones_like(t)
@@ -72,7 +72,7 @@ def check_dont_cares(learner: UnitLearner) -> None:
         require(close or not learner.convex, "samples with a target of 0 changed the objective")
 
 
-def check_lopsided_units(learner: UnitLearner) -> None:
+def check_lopsided_units(learner: UnitLearner[Any]) -> None:
     """Units whose targets are all equal, a single sample, and equal inputs are learned; the first two with a bias."""
     for dtype in DTYPES:
         x, t = _samples(dtype)
@@ -86,7 +86,7 @@ def check_lopsided_units(learner: UnitLearner) -> None:
         require((equal.predict(torch.ones(6, 2, dtype=dtype)) == 1).all(), "errors on equal samples of one target")
 
 
-def check_seeds(learner: UnitLearner) -> None:
+def check_seeds(learner: UnitLearner[Any]) -> None:
     """Equal generators give equal weights, none stands for seed 0, and without `stochastic` none matters."""
     x, t = _samples()
     first = learner.fit(x, t)
@@ -96,7 +96,7 @@ def check_seeds(learner: UnitLearner) -> None:
         require(same, f"weights differ under seed {seed}")
 
 
-def check_samples_are_left_alone(learner: UnitLearner) -> None:
+def check_samples_are_left_alone(learner: UnitLearner[Any]) -> None:
     """Inputs, targets, weights, the start, the settings and torch's global random state are as before."""
     x, t = _samples()
     start = learner.fit(x, t)
@@ -110,7 +110,7 @@ def check_samples_are_left_alone(learner: UnitLearner) -> None:
     require(torch.equal(torch.get_rng_state(), state), "torch's global random state changed. Draw from task.generator")
 
 
-def check_budgets(learner: UnitLearner) -> None:
+def check_budgets(learner: UnitLearner[Any]) -> None:
     """A budget of one step or next to no time is a result, and at most one step is counted."""
     x, t = _samples()
     for budget in (Budget(steps=1), Budget(seconds=1e-6)):
@@ -120,7 +120,7 @@ def check_budgets(learner: UnitLearner) -> None:
             require(int(fit.steps.max()) <= 1, f"a budget of one step, but {int(fit.steps.max())} were counted")
 
 
-def check_callback(learner: UnitLearner) -> None:
+def check_callback(learner: UnitLearner[Any]) -> None:
     """The callback hears `Progress`; if it returns True, the fit ends; one that returns nothing changes nothing."""
     x, t = _samples()
     heard: list[Progress] = []
@@ -137,7 +137,7 @@ def check_callback(learner: UnitLearner) -> None:
     require(torch.equal(told.weight, silent.weight), "a callback that returns nothing changed the weights")
 
 
-def check_warm_start(learner: UnitLearner) -> None:
+def check_warm_start(learner: UnitLearner[Any]) -> None:
     """A fit goes on from an earlier one; if what is minimised is convex, to no higher objective."""
     x, t = _samples()
     first = learner.fit(x, t)
@@ -148,7 +148,7 @@ def check_warm_start(learner: UnitLearner) -> None:
         require(not higher.any(), f"objective {again.objective.tolist()} from a start of {first.objective.tolist()}")
 
 
-LEARNER_CHECKS: tuple[Callable[[UnitLearner], None], ...] = (
+LEARNER_CHECKS: tuple[Callable[[UnitLearner[Any]], None], ...] = (
     check_learner_class,
     check_fit,
     check_bias,

@@ -26,7 +26,7 @@ def check_solver(solver: Solver) -> None:
     _run(solver)
 
 
-def check_learner(learner: UnitLearner) -> None:
+def check_learner(learner: UnitLearner[Any]) -> None:
     """Run every check of `LEARNER_CHECKS` on `learner`, settings such as `MyLearner(bias=False)`.
 
     Raises:
@@ -36,7 +36,7 @@ def check_learner(learner: UnitLearner) -> None:
     _run(learner)
 
 
-def parametrize_with_checks(subjects: Sequence[Solver | UnitLearner]) -> "pytest.MarkDecorator":
+def parametrize_with_checks(subjects: Sequence[Solver | UnitLearner[Any]]) -> "pytest.MarkDecorator":
     """A decorator of a test with the arguments `subject` and `check`: it runs once for each subject and check.
 
     Subjects whose library is not installed are skipped. The names of the checks are in the ids of the tests, so that
