@@ -35,7 +35,7 @@ class Budget:
 
     Args:
         seconds: wall-clock time of the whole call, shared by the samples of a batch.
-        steps: steps of each sample; every solver's docstring says what one step is. Equal seeds
+        steps: steps of each sample; every solver's `one_step` says what one step is. Equal seeds
             and a budget in steps give equal results on one device; seconds promise no such thing.
 
     Raises:

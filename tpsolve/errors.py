@@ -93,3 +93,7 @@ def _from_message(kind: type[TpsolveError], args: tuple[Any, ...]) -> TpsolveErr
     error = kind.__new__(kind, *args)
     super(TpsolveError, error).__init__(*args)
     return error
+
+
+class PluginWarning(UserWarning):
+    """A plug-in was not loaded; the message names it, its package and the reason. Everything else works."""

@@ -1,8 +1,9 @@
 """The command line: one file a command, in the order of `tpsolve --help`."""
 
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -16,7 +17,7 @@ from tpsolve.cli._solve import solve
 from tpsolve.cli._terminal import INTERRUPTED, notes, output
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
-from tpsolve.errors import TpsolveError
+from tpsolve.errors import PluginWarning, TpsolveError
 
 app: typer.Typer = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
@@ -59,10 +60,27 @@ def root(
         typer.echo(context.get_help())
 
 
+def _tell_in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As `warnings.showwarning`, but of a plug-in that was not loaded in one line, without a place in the code."""
+    if issubclass(category, PluginWarning):
+        notes.print(f"tpsolve: {message}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end="")
+
+
 def main() -> None:
     """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it."""
     try:
-        status = app(standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell_in_one_line
+            status = app(standalone_mode=False)
     except TpsolveError as error:
         notes.print(f"tpsolve: {error}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)

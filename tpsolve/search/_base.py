@@ -32,6 +32,10 @@ class Solver(ABC):
     """Its name in `SOLVERS` and on the command line."""
     accepts: ClassVar[tuple[type[Problem], ...]]
     """The kinds of problem that it takes."""
+    one_step: ClassVar[str]
+    """What a budget counts as one step, such as "one flip in every chain"."""
+    step_cost: ClassVar[str] = ""
+    """What one step costs for C chains, n targets and m units above, such as "C n m"; empty: not stated."""
     losses: ClassVar[tuple[str, ...] | None] = None
     """The losses of layer problems that it takes; None: all."""
     exact: ClassVar[bool] = False

@@ -132,7 +132,7 @@ class UnitLearner(ABC, Generic[Fit]):
     bias: bool = True
     chunk: int | None = None
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
     """Its name in `LEARNERS` and on the command line."""
     convex: ClassVar[bool] = True
     """Whether what it minimises is convex, so that a small gap means a global optimum."""

@@ -48,6 +48,7 @@ class DimodSampler(Solver):
 
     name = "dimod"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one call of the sampler for each sample"
     losses: ClassVar[tuple[str, ...] | None] = ("squared",)
     stochastic = True
     module: ClassVar[str | None] = "dimod"

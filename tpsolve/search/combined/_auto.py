@@ -31,6 +31,7 @@ class Auto(Solver):
 
     name = "auto"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
 

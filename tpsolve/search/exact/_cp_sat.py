@@ -51,6 +51,7 @@ class CpSat(Solver):
 
     name = "cp-sat"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one conflict in the search of a sample"
     exact = True
     stochastic = True
     module: ClassVar[str | None] = "ortools.sat.python.cp_model"

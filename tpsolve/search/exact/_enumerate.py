@@ -27,6 +27,7 @@ class Enumerate(Solver):
 
     name = "enumerate"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "one block of target vectors"
     exact = True
 
     def check(self, problem: Problem) -> None:

@@ -39,6 +39,7 @@ class Milp(Solver):
 
     name = "milp"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one node of the tree of a sample"
     exact = True
     module: ClassVar[str | None] = "scipy.optimize"
 

@@ -41,6 +41,8 @@ class Anneal(LocalSolver):
     cold: float = 0.03
 
     name = "anneal"
+    one_step = "one sweep in every chain: each target may flip, with probability min(1, exp(-d / T))"
+    step_cost = "C n m"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,6 +34,8 @@ class Beam(ChainSolver):
     max_candidates: int | None = None
 
     name = "beam"
+    one_step = "one flip more in every set of the beam; the best `width` sets are kept"
+    step_cost = "C n m"
 
     def __post_init__(self) -> None:
         for name in ("beam_width", "max_children", "patience"):

@@ -34,6 +34,8 @@ class CrossEntropy(ChainSolver):
     rate: float = 0.5
 
     name = "cross-entropy-method"
+    one_step = "one population of every sample; its probabilities move towards the best of it"
+    step_cost = "C n m"
 
     def __post_init__(self) -> None:
         check_count("population", self.population, 2)

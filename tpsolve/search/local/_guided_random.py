@@ -28,6 +28,8 @@ class GuidedRandom(LocalSolver):
     patience: int = 100
 
     name = "guided-random"
+    one_step = "one set of flips in every chain, drawn by softmax(t g), kept if the objective falls"
+    step_cost = "C n m"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,8 @@ class MinimumDisturbance(ChainSolver):
 
     name = "minimum-disturbance"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one trial in every sample: the least confident units flip"
+    step_cost = "C m"
     stochastic = False
     needs_start = True
 

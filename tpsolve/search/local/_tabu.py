@@ -32,6 +32,8 @@ class Tabu(LocalSolver):
     patience: int | None = None
 
     name = "tabu"
+    one_step = "one flip in every chain: the target of minimum d that was not flipped in the last `tenure` steps"
+    step_cost = "C n m"
 
     def __post_init__(self) -> None:
         super().__post_init__()

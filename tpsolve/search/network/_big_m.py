@@ -31,6 +31,7 @@ class BigM(Solver):
 
     name = "big-m"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one node of the tree"
     module: ClassVar[str | None] = "scipy.optimize"
 
     def __post_init__(self) -> None:

@@ -58,6 +58,7 @@ class Ftprop(Solver):
 
     name = "ftprop"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one proposal for the layer below the outputs"
     stochastic = True
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class FtpropMiniBatch(Solver):
 
     name = "ftprop-mini-batch"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one mini-batch"
     stochastic = True
 
     def __post_init__(self) -> None:

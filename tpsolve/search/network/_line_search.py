@@ -63,6 +63,7 @@ class LineSearch(Solver):
 
     name = "line-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one unit of every copy, moved along its lines"
     stochastic = True
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ class Surrogate(Solver):
 
     name = "surrogate"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one step of Adam, of every restart"
     stochastic = True
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class WeightBox(Solver):
 
     name = "weight-box"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one conflict in the search"
     stochastic = True
     module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 

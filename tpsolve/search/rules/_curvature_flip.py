@@ -23,6 +23,8 @@ class CurvatureFlip(Solver):
 
     name = "curvature-flip"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
+    step_cost = "C n m"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -16,6 +16,7 @@ class Keep(Solver):
 
     name = "keep"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

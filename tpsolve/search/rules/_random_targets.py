@@ -23,6 +23,7 @@ class Random(Solver):
 
     name = "random"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "one draw of all targets of every sample"
     stochastic = True
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ class SignGradient(Solver):
 
     name = "sign-gradient"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

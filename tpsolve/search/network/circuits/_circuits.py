@@ -79,6 +79,7 @@ class Circuits(Solver):
 
     name = "circuits"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one conflict of the master"
     exact = True
     stochastic = True
 

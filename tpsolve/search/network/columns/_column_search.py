@@ -37,6 +37,7 @@ class ColumnSearch(Solver):
 
     name = "column-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one unit of every restart, chosen again"
     stochastic = True
 
     def __post_init__(self) -> None:

@@ -41,6 +41,7 @@ class Dichotomies(Solver):
 
     name = "dichotomies"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one batch of combinations of columns"
     exact = True
     stochastic = True
 
