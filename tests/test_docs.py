@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.public_names import exported, not_public
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -29,14 +30,19 @@ from tpsolve.compare import SUITES
 from tpsolve.losses import LOSSES
 from tpsolve.problems import GENERATORS
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 QUICK = {"--seconds": "0.01", "--seeds": "1", "--samples": "1"}
-"""Options that `tpsolve compare` gets here unless the page gives them: minutes become seconds."""
+"""Options that `tpsolve compare` gets here, also where the page gives them: minutes become seconds."""
 COLUMNS = 80
 """Width of the terminal on the pages, unless a command begins with COLUMNS=."""
+
+LONG = ("command-line.md", "quickstart.md", "training.md")
+"""Pages whose commands compare and train for seconds."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -104,6 +110,8 @@ def assert_shown(shown: list[str], real: str, where: str) -> None:
 
 
 @each_page
+@pytest.mark.rounding
+@pytest.mark.slow
 def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": f"page_{page.stem}"}
@@ -120,7 +128,12 @@ def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: 
             assert_shown(below.text.splitlines(), printed.getvalue(), f"{page.name}:{block.line}")
 
 
-@each_page
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES],
+    ids=lambda page: page.name,
+)
+@pytest.mark.rounding
 def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
@@ -130,7 +143,8 @@ def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: 
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
             quick = QUICK if "--training" not in words else {k: v for k, v in QUICK.items() if k != "--samples"}
-            words += [word for name, value in quick.items() if name not in words for word in (name, value)]
+            # The last one counts.
+            words += [word for pair in quick.items() for word in pair]
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))
@@ -148,6 +162,43 @@ def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: 
 def test_no_block_of_code_escapes_the_tests(page: Path):
     stray = re.findall(r"^[ \t>]+```(?:python|console|sh)\b.*$|^~~~.*$", page.read_text(), re.MULTILINE)
     assert not stray, "the tests find blocks at the start of a line alone"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_pages_take_public_names_only(page: Path):
+    found = [not_public(block.text) for block in blocks(page) if block.language == "python"]
+    assert list(itertools.chain(*found)) == []
+
+
+# The scripts in docs/ that draw its pictures, and those in benchmarks/, are tools of the project: they may use what is
+# not public.
+@pytest.mark.parametrize("script", sorted(DOCS.glob("examples/*.py")), ids=lambda script: script.name)
+def test_examples_take_public_names_only(script: Path):
+    assert not_public(script.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from tpsolve.nn._target_pass import TargetPass", ["tpsolve.nn._target_pass.TargetPass"]),
+        ("import tpsolve.nn._diagnosis as d", ["tpsolve.nn._diagnosis"]),
+        ("from tpsolve import solve, _archive", ["tpsolve._archive"]),
+        ("from tpsolve.search.local import _tabu", ["tpsolve.search.local._tabu"]),
+        ("from tpsolve.search import local", ["tpsolve.search.local"]),
+        ("from tpsolve.search import register_all, Tabu", ["tpsolve.search.register_all"]),
+        ("from tpsolve.spins import torch", ["tpsolve.spins.torch"]),
+        ("import tpsolve\ntpsolve._archive.read_archive(p)", ["tpsolve._archive.read_archive", "tpsolve._archive"]),
+        ("import tpsolve\ntpsolve.nn.chain_of(model)", ["tpsolve.nn.chain_of"]),
+        ("print(report._pass)", ["report._pass"]),
+        (
+            "import tpsolve.nn\nfrom tpsolve import pictures, __version__\nfrom tpsolve.train.data import load_digits",
+            [],
+        ),
+        ("import os\nfrom tpsolve.spins import sign\ntpsolve.search.Circuits().name\nself.__class__", []),
+    ],
+)
+def test_the_reader_tells_public_names_from_others(source: str, found: list[str]):
+    assert not_public(source) == found
 
 
 @each_page
@@ -176,16 +227,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
+@pytest.mark.slow
 def test_sphinx_builds_every_page_without_a_warning(site: Path):
     assert {path.stem for path in DOCS.glob("*.md")} <= {path.stem for path in site.glob("*.html")}
 
 
+@pytest.mark.slow
 def test_built_pages_load_nothing_from_elsewhere(site: Path):
     for page in site.glob("*.html"):
         loaded = re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
         assert loaded == [], page.name
 
 
+@pytest.mark.slow
 def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
     table = (site / "choosing-a-solver.html").read_text()
     assert [name for name in SOLVERS if f'<span class="pre">{name}</span>' not in table] == []
@@ -203,12 +257,13 @@ def test_every_solver_is_in_the_table_that_the_registry_makes(site: Path):
         "tpsolve.compare",
     ],
 )
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(module: str, site: Path):
     reference = (site / "api.html").read_text()
-    public = importlib.import_module(module)
+    public = exported(module)
     # A module, the version, or a name that is already public one floor up.
-    elsewhere = {name for name in public.__all__ if f'id="tpsolve.{name}"' in reference}
-    wanted = {name for name in public.__all__ if not name.startswith("__") and name not in elsewhere}
+    elsewhere = {name for name in public if f'id="tpsolve.{name}"' in reference}
+    wanted = {name for name in public if not name.startswith("__") and name not in elsewhere}
     missing = [name for name in wanted if f'id="{module}.{name}"' not in reference]
     assert [name for name in missing if f'id="module-{module}.{name}"' not in reference] == []
 

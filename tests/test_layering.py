@@ -1,55 +1,31 @@
 """The floors and rooms, read from the imports: downward only, no circle, and libraries where they belong."""
 
-import ast
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from support.imports import (
+    FILES,
+    FLOORS,
+    FOUND,
+    GRAPH,
+    ROOT,
+    SEARCH_FLOORS,
+    UNITS_FLOORS,
+    Import,
+    arrows,
+    file_of,
+    imports,
+    is_in,
+    level,
+)
 
-import tpsolve
 from tpsolve import SOLVERS
 from tpsolve.units import LEARNERS
 
-ROOT = Path(tpsolve.__file__).parent
-
-FLOORS = (
-    ("errors", "_version"),
-    ("spins", "losses", "_result", "_archive", "_csv_table", "_row_log"),
-    ("thresholds", "units"),
-    ("problems",),
-    ("search",),
-    ("nn",),
-    ("train", "pictures"),
-    ("compare",),
-    # The public names and the command line stand above all floors.
-    ("__init__", "cli"),
-    ("__main__",),
-)
-"""What stands in tpsolve/, from the ground up; things on one floor may import each other."""
-
-SEARCH_FLOORS = (
-    ("_base", "_cp_sat_run", "proofs"),
-    ("_naming",),
-    ("_solve",),
-    ("rules", "local"),
-    ("exact", "bridges"),
-    ("combined", "network"),
-    ("__init__",),
-)
-UNITS_FLOORS = (
-    ("_data",),
-    ("_base", "checking"),
-    ("learners", "separability"),
-    ("patterns",),
-    ("_learner_registry",),
-    ("_unit_classifier",),
-    ("__init__",),
-)
 STAND_APART = {"search/proofs": ("search/_base.py",), "units/checking": ("units/_data.py", "units/_base.py")}
 """Rooms that check what others claim: of their own floor they import these files at most."""
 
@@ -88,66 +64,6 @@ MAX_FILES = 13
 """Of one folder, besides its __init__.py: more than that is no room but a corridor."""
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported module, by its full name, and whether importing the file imports it."""
-
-    file: str
-    module: str
-    at_once: bool
-
-
-def imports(file: str, source: str) -> list[Import]:
-    """The imports of a file of the package, given by its path below tpsolve/."""
-    package = ["tpsolve", *Path(file).parts[:-1]]
-
-    def walk(node: ast.AST, at_once: bool) -> Iterator[Import]:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(file, alias.name, at_once)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module or "")))
-            yield Import(file, module, at_once)
-            for alias in node.names:
-                # May be a module or a name in one; a name does no harm below.
-                yield Import(file, f"{module}.{alias.name}", at_once)
-        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, at_once and not inside and not typing_only)
-
-    return list(walk(ast.parse(source), True))
-
-
-def is_in(module: str, library: str) -> bool:
-    return module == library or module.startswith(library + ".")
-
-
-def file_of(module: str, files: Iterable[str]) -> str | None:
-    """The file of a module of the package, below tpsolve/; None where the name is no module's."""
-    path = module.removeprefix("tpsolve").strip(".").replace(".", "/")
-    candidates = (f"{path}.py", f"{path}/__init__.py" if path else "__init__.py")
-    return next((c for c in candidates if c in files), None) if is_in(module, "tpsolve") else None
-
-
-def arrows(found: Iterable[Import], files: set[str]) -> dict[str, set[str]]:
-    """Which files of the package each file imports, wherever in the file."""
-    own = [one for one in found if is_in(one.module, "tpsolve")]
-    taken: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for one in own:
-        taken[one.file, one.module.rpartition(".")[0]].append(one.module)
-    graph: dict[str, set[str]] = defaultdict(set)
-    for one in own:
-        target = file_of(one.module, files)
-        # "from tpsolve import errors" names its package too; where all it takes are modules, they are looked at.
-        names = taken[one.file, one.module]
-        package_only = names and all(file_of(name, files) for name in names)
-        if target and target != one.file and not package_only:
-            graph[one.file].add(target)
-    return graph
-
-
 def circles(graph: dict[str, set[str]]) -> list[str]:
     """The files that reach themselves."""
 
@@ -162,14 +78,6 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
         return seen
 
     return sorted(file for file in graph if file in reach(file))
-
-
-def level(file: str, folder: str, floors: tuple[tuple[str, ...], ...]) -> int | None:
-    """The number of the floor of a file below `folder`; None where it stands elsewhere."""
-    if not file.startswith(folder):
-        return None
-    name = file.removeprefix(folder).split("/")[0].removesuffix(".py")
-    return next(number for number, names in enumerate(floors) if name in names)
 
 
 def upward(graph: dict[str, set[str]], folder: str, floors: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -224,9 +132,6 @@ def told(found: list[Import]) -> list[str]:
     return [f"{one.file} imports {one.module}" for one in found]
 
 
-FILES = {str(path.relative_to(ROOT).as_posix()) for path in ROOT.rglob("*.py")}
-FOUND = [one for file in sorted(FILES) for one in imports(file, (ROOT / file).read_text())]
-GRAPH = arrows(FOUND, FILES)
 ALGORITHMS = {kind.__module__.removeprefix("tpsolve.").replace(".", "/") for kind in SOLVERS.values()}
 
 
@@ -304,12 +209,14 @@ def test_no_folder_is_a_corridor():
 
 
 @pytest.mark.parametrize("module", ["tpsolve", "tpsolve.search", "tpsolve.problems"])
+@pytest.mark.slow
 def test_importing_the_package_loads_no_heavy_library(module: str):
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_importing_the_package_alone_loads_nothing_and_every_public_name_is_there():
     code = "import sys, tpsolve; print('torch' in sys.modules, sorted(dir(tpsolve)) == sorted(tpsolve.__all__)); "
     code += "print([name for name in tpsolve.__all__ if getattr(tpsolve, name) is None])"

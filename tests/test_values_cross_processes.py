@@ -15,8 +15,10 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 import torch
+from support.public_names import exported
 from torch import Tensor, nn
 
 import tpsolve
@@ -51,10 +53,9 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """All public objects by their full names; a module without `__all__` exports what it defines."""
+    """All public objects by their full names."""
     for module in MODULES:
-        own = [n for n, v in vars(module).items() if n[0] != "_" and getattr(v, "__module__", None) == module.__name__]
-        for name in getattr(module, "__all__", own):
+        for name in sorted(exported(module.__name__)):
             value = getattr(module, name)
             if not isinstance(value, ModuleType):
                 yield f"{module.__name__}.{name}", value
@@ -204,6 +205,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     search.LocalSolver: lambda: [search.Anneal(restarts=3)],
     search.Report: lambda: [search_report(), search_report(print)],
     search.CpSampleModel: list,
+    search.Proof: lambda: [
+        search.make_proof(network_problem(), solve(network_problem(), search.Circuits(), budget=Budget(steps=500)))
+    ],
     # units
     units.UnitLearner: lambda: [units.Hinge(bias=False)],
     **{kind: (lambda kind=kind: [kind()]) for kind in units.LEARNERS.values()},
@@ -220,6 +224,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         ),
     ],
     units.Circuit: lambda: units.circuits(POINTS, SIGNS[:, 0], 1),
+    units.UnitClassifier: lambda: [units.UnitClassifier(l2=0.5), units.UnitClassifier().fit(POINTS, SIGNS[:, 1])],
     # modules
     tnn.Threshold: lambda: [tnn.Threshold("ste")],
     tnn.HardThreshold: lambda: [
@@ -263,6 +268,8 @@ def same(one: Any, other: Any) -> bool:
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, Tensor):
         return one.dtype == other.dtype and one.shape == other.shape and one.tolist() == other.tolist()
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.tolist() == other.tolist()
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, tnn.TargetReport):
@@ -279,7 +286,7 @@ def same(one: Any, other: Any) -> bool:
         return same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
     if dataclasses.is_dataclass(one) and not isinstance(one, type):
         return same(*({f.name: getattr(v, f.name) for f in dataclasses.fields(v)} for v in (one, other)))
-    if isinstance(one, tnn.WidthSchedule):
+    if isinstance(one, tnn.WidthSchedule | units.UnitClassifier):
         return same(vars(one), vars(other))
     # A function that cloudpickle has carried is another one with the same code.
     return one == other or (isinstance(one, FunctionType) and one.__code__ == other.__code__)

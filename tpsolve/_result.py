@@ -45,7 +45,7 @@ class Budget:
     seconds: float | None = None
     steps: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.seconds is None and self.steps is None:
             raise BudgetError("budget", "no limit at all", "seconds, steps or both", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):

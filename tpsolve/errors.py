@@ -21,7 +21,7 @@ class ArgumentError(TpsolveError, ValueError):
     `argument` names it. The message says what arrived, what was expected and how to mend it.
     """
 
-    def __init__(self, argument: str, got: object, expected: str, mend: str = ""):
+    def __init__(self, argument: str, got: object, expected: str, mend: str = "") -> None:
         self.argument = argument
         message = f"{argument}: got {got}, expected {expected}."
         super().__init__(f"{message} {mend}".rstrip())
@@ -62,7 +62,7 @@ class BlockError(ArgumentError):
 class UnknownNameError(ArgumentError):
     """A name that is in no registry; the message offers the nearest ones."""
 
-    def __init__(self, argument: str, got: str, known: Iterable[str]):
+    def __init__(self, argument: str, got: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
         mend = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -72,7 +72,7 @@ class UnknownNameError(ArgumentError):
 class MissingLibraryError(TpsolveError, ImportError):
     """An optional library is not installed."""
 
-    def __init__(self, what: str, library: str, install: str):
+    def __init__(self, what: str, library: str, install: str) -> None:
         super().__init__(f"{what} needs {library}, which is not installed. Run: pip install {install}")
 
 

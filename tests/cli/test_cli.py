@@ -25,8 +25,10 @@ from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_re
 from tpsolve import cli as cli_module
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
-from tpsolve.compare._runner import delete_comparison
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.problems import GENERATORS, Instance, make_instance
+
+pytestmark = pytest.mark.cli
 
 ESCAPE = "\x1b"
 BAR = "━"
@@ -193,6 +195,7 @@ def test_list_says_which_library_is_not_installed(call: Call, monkeypatch: pytes
     ]
 
 
+@pytest.mark.slow
 def test_list_cuts_no_word_in_a_pipe(tmp_path: Path):
     # Eighty columns, as everywhere without a terminal: a setting that one can't read, one can't give.
     ended = piped(tmp_path, "list")
@@ -285,6 +288,7 @@ def test_solve_uses_the_seed_steps_and_settings_it_is_given(call: Call, problem:
 
 
 @pytest.mark.parametrize("folder", ["a-folder-with-quite-a-long-name-" * 4, "[new]"])
+@pytest.mark.slow
 def test_path_that_was_saved_is_printed_whole(tmp_path: Path, problem: LayerProblem, folder: str):
     saved = tmp_path / folder / "r.npz"
     saved.parent.mkdir()
@@ -578,6 +582,7 @@ def test_bad_input_is_one_line_and_status_2_and_writes_nothing(call: Call, files
     ],
     ids=["solver", "option", "file", "folder"],
 )
+@pytest.mark.slow
 def test_bad_input_of_a_process_is_one_line_and_status_2(files: Path, arguments: list[str], words: list[str]):
     assert_refused(piped(files, *arguments), *words)
 
@@ -606,6 +611,7 @@ def test_any_damaged_byte_of_a_file_is_refused_or_harmless(problem: LayerProblem
     assert refused > len(whole) / 5 / 4
 
 
+@pytest.mark.slow
 def test_fresh_deletes_the_runs_rows_and_no_other_folder(call: Call, tmp_path: Path):
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1, "--runs", ".")
     assert call(*arguments, "--name", "mine").status == 0
@@ -676,6 +682,7 @@ def test_compare_refuses_a_named_solver_that_takes_no_instance_and_touches_nothi
     assert (tmp_path / "runs" / "mine" / "rows.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_compare_tells_of_a_named_solver_that_takes_only_some_instances(call: Call, monkeypatch: pytest.MonkeyPatch):
     made = [make_instance("random", n=n, samples=1) for n in (5, 30)]
     suite = [Instance(name, one.problem) for name, one in zip(("small", "large"), made, strict=True)]
@@ -702,9 +709,10 @@ def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
 # --- pipes and terminals ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pipes_get_no_bar_and_no_escape_codes(tmp_path: Path, problem: LayerProblem):
     compared = piped(tmp_path, "compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1)
-    solved = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 1)
+    solved = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 0.2)
     for ended in (compared, solved):
         assert ended.status == 0
         assert ended.err == "", "where the bar would be"
@@ -729,6 +737,7 @@ def read_terminal(master: int, until: Callable[[str], bool], process: subprocess
     return text.decode(errors="replace")
 
 
+@pytest.mark.slow
 def test_terminal_gets_a_bar_and_interrupting_solve_keeps_the_best_targets(tmp_path: Path):
     # Far from done within the minute that it is given: 60 targets and 80 units take ten seconds.
     problem = make_instance("random", n=120, m=160, samples=2, seed=1).problem
@@ -801,13 +810,14 @@ def wait_for_rows(path: Path, count: int, process: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_interrupted_comparison_keeps_its_rows_and_goes_on_from_there(
     tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
 ):
     # Only restarts that fill their whole budget, so that the signal falls into a solve.
     solver = "random:draws=100000000"
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--solver", solver)
-    arguments += ("--samples", 1, "--seeds", 2, "--seconds", 0.3)
+    arguments += ("--samples", 1, "--seeds", 2, "--seconds", 0.1)
     path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
     process = running(*arguments)
     wait_for_rows(path, 3, process)
@@ -835,11 +845,12 @@ def test_interrupted_comparison_keeps_its_rows_and_goes_on_from_there(
     assert {row["solver"] for row in resumed.rows} >= {"keep"}
 
 
+@pytest.mark.slow
 def test_killed_comparison_loses_at_most_the_row_under_way(
     tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
 ):
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--solver", "random:draws=100000000")
-    arguments += ("--samples", 1, "--seeds", 1, "--seconds", 0.2)
+    arguments += ("--samples", 1, "--seeds", 1, "--seconds", 0.1)
     path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
     process = running(*arguments)
     wait_for_rows(path, 3, process)
@@ -880,6 +891,7 @@ def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Pat
     assert (process.returncode, err) == (130, b"tpsolve: interrupted.\n")
 
 
+@pytest.mark.slow
 def test_interrupt_before_the_first_row_ends_without_a_traceback(
     tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
 ):

@@ -18,6 +18,8 @@ from tpsolve.errors import (
     UnknownNameError,
 )
 
+pytestmark = pytest.mark.cli
+
 TABLE = "x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n"
 
 

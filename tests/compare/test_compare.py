@@ -8,7 +8,6 @@ import math
 import random
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib import metadata
@@ -84,15 +83,6 @@ def read(folder: Path) -> list[Row]:
 
 def never(*_: object, **__: object) -> None:
     pytest.fail("nothing was left to solve")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of torch that wait for a busy core cost seconds; these problems are tiny."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # --- a whole run, made once -------------------------------------------------------------------------------------------
@@ -519,6 +509,7 @@ def test_solver_that_raises_becomes_a_row_with_its_reason(failing: Comparison):
     assert all(lie.startswith(f"{ContradictionError.__name__}: liar claims the bound") for lie in lies)
 
 
+@pytest.mark.slow
 def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
     failing: Comparison, monkeypatch: pytest.MonkeyPatch
 ):
@@ -565,6 +556,7 @@ def test_solver_whose_library_is_missing_is_left_out_unless_it_is_asked_for(
 
 
 @pytest.mark.parametrize("missing", ["ortools", "tpsolve"])
+@pytest.mark.slow
 def test_library_that_is_not_installed_has_no_version_and_stops_nothing(
     small: Comparison, monkeypatch: pytest.MonkeyPatch, missing: str
 ):
@@ -910,6 +902,7 @@ def test_folder_holds_the_documented_files_and_no_leftovers(finished: Comparison
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.slow
 def test_report_can_be_drawn_from_rows_alone(tmp_path: Path, seed: int):
     write_report(Comparison(tmp_path), synthetic(seed))
     assert imread(tmp_path / "gap.png").ndim == 3

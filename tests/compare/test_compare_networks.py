@@ -11,6 +11,7 @@ from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write
 from tpsolve.problems import NetworkProblem
 
 
+@pytest.mark.slow
 def test_rows_of_networks_hold_what_the_problem_says(tmp_path: Path):
     comparison = Comparison(tmp_path / "run", "networks", ("column-search",), samples=1, seconds=0.05, seeds=(0,))
     rows = run_comparison(comparison)
@@ -39,6 +40,7 @@ def test_rows_of_networks_hold_what_the_problem_says(tmp_path: Path):
     assert "80 points, network 2-2-1" in page
 
 
+@pytest.mark.slow
 def test_command_prints_a_table_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     words = ["compare", "--suite", "networks", "--solver", "column-search", "--seeds", "1"]

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 from tpsolve import cli
 from tpsolve.compare import STRATEGIES, Strategy, run_training
 from tpsolve.compare import _training_runs as training
-from tpsolve.compare._runner import delete_comparison
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._training_report import failures, save_training_plot, summarise_training, training_table
 from tpsolve.compare._training_runs import delete_training
+
+pytestmark = pytest.mark.rounding
 
 SOFT = {"soft-hinge": STRATEGIES["soft-hinge"]}
 
@@ -96,6 +98,7 @@ def test_figures_of_rows_worked_out_by_hand(tmp_path: Path):
     assert imread(tmp_path / "accuracy.png").shape[2] == 4
 
 
+@pytest.mark.slow
 def test_command_runs_both_regimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     words = ["compare", "--training", "--seconds", "0.01", "--seeds", "1", "--epochs", "1"]

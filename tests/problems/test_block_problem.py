@@ -25,6 +25,8 @@ from tpsolve.problems.block import _block_passes as block_passes
 from tpsolve.problems.block._block_problem import RANKINGS
 from tpsolve.spins import random_spins
 
+pytestmark = pytest.mark.rounding
+
 each_block = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

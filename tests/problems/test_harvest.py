@@ -18,6 +18,8 @@ from tpsolve.nn import HardThreshold
 from tpsolve.problems import Instance, harvest
 from tpsolve.spins import sign
 
+pytestmark = pytest.mark.rounding
+
 INPUTS, CLASSES = 4, 3
 
 

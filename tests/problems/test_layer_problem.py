@@ -25,6 +25,8 @@ from tpsolve.errors import (
     ValueSetError,
 )
 
+pytestmark = pytest.mark.rounding
+
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
 
 
@@ -45,6 +47,7 @@ def some_targets(problem: LayerProblem, seed: int = 0) -> Tensor:
 
 
 @each_loss
+@pytest.mark.slow
 def test_objective_equals_the_slow_judge(loss: str):
     @given(layer_problems(loss))
     def check(problem: LayerProblem) -> None:
@@ -136,6 +139,7 @@ def test_lists_and_integers_are_taken_in_the_weight_s_dtype():
 
 
 @each_loss
+@pytest.mark.slow
 def test_flip_delta_is_the_difference_of_objectives(loss: str):
     @given(layer_problems(loss))
     def check(problem: LayerProblem) -> None:
@@ -187,6 +191,7 @@ def test_flip_delta_of_more_axes_is_right_or_refused(batch: tuple[int, ...]):
 
 
 @each_loss
+@pytest.mark.slow
 def test_lower_bound_is_never_above_the_optimum(loss: str):
     @settings(max_examples=150)
     @given(layer_problems(loss, most_targets=4))

@@ -15,6 +15,8 @@ from tpsolve.problems.layer._class_state import ClassState
 from tpsolve.problems.layer._layer_state import LayerState
 from tpsolve.problems.layer._squared_state import SquaredState
 
+pytestmark = pytest.mark.rounding
+
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
@@ -47,6 +49,7 @@ def squared(shared: bool, dtype: torch.dtype = torch.float64, samples: int = 4) 
 
 @each_dtype
 @each_loss
+@pytest.mark.slow
 def test_thousands_of_flips_drift_no_further_than_rounding_and_refresh_ends_it(loss: str, dtype: torch.dtype):
     count, samples, n, m = 3000, 3, 9, 6
     problem = make_problem(2, n, m, loss, (samples,), dtype, weighted=True, stay=0.25)

@@ -18,6 +18,8 @@ from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.problems import BlockProblem, load_problem, to_bqm
 from tpsolve.search import CurvatureFlip, HillClimb
 
+pytestmark = pytest.mark.rounding
+
 N, BATCH = 6, (4,)
 EVERY = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=N)), dtype=torch.float64)
 each_loss = pytest.mark.parametrize("loss", ALL_LOSSES)
@@ -129,7 +131,7 @@ def network() -> tuple[nn.Module, Tensor, Tensor]:
 def test_smoothed_labels_give_a_layer_problem_with_the_changes_of_the_loss(loss_fn: Any):
     model, x, y = network()
     report = target_backward(model, x, y, loss_fn, solver=CurvatureFlip(), budget=Budget(steps=1))
-    problem, h = report.problem("2"), report.recording.calls["2"].h
+    problem, h = report.problem("2"), report._pass.recording.calls["2"].h
     assert isinstance(problem, LayerProblem)
     logits = model[3]  # pyright: ignore[reportIndexIssue]
     real = h.clone().requires_grad_()

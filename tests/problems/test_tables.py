@@ -61,6 +61,7 @@ def test_monks_have_as_many_robots_of_each_class_as_the_original():
 
 @pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="TPSOLVE_DATA is not set")
 @pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.data
 def test_monks_are_the_original_test_sets(number: int):
     folder = Path(os.environ["TPSOLVE_DATA"]) / "tabular"
     plain, packed = folder / f"monks{number}.csv", folder / f"monks{number}.csv.xz"
@@ -147,6 +148,7 @@ def test_damaged_table_of_a_folder_is_refused_by_its_path(tmp_path: Path, name: 
 
 
 @pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="needs the data folder, TPSOLVE_DATA")
+@pytest.mark.data
 def test_tables_of_the_data_folder():
     inputs, labels = make_table("data/banknote")
     assert inputs.shape == (1372, 4)

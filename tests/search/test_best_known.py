@@ -30,6 +30,7 @@ def test_small_rows_are_proved_again():
 
 
 @pytest.mark.parametrize("path", PROOFS, ids=[path.stem for path in PROOFS])
+@pytest.mark.slow
 def test_weights_and_circuits_of_saved_proofs_hold(path: Path):
     proof = load_proof(path)
     findings = verify_proof(proof, *make_table(proof.about["table"]), seconds=0.1)

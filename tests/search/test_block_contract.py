@@ -14,6 +14,8 @@ from tpsolve import SOLVERS, BlockProblem, Budget, Progress, Result, Status, sol
 from tpsolve.search import LocalSolver, Solver
 from tpsolve.spins import random_spins
 
+pytestmark = pytest.mark.rounding
+
 BLOCK_SOLVERS = tuple(kind for kind in SOLVERS.values() if issubclass(BlockProblem, kind.accepts))
 SEED = 3
 SMALL = tuple(name for name, (shape, _) in ARCHITECTURES.items() if math.prod(shape) <= 12)
@@ -119,6 +121,7 @@ class Fragile(nn.Module):
 
 
 @each_solver
+@pytest.mark.slow
 def test_failing_sample_is_unknown_and_the_others_are_searched(kind: type[Solver]):
     torch.manual_seed(2)
     block, start = Fragile().double(), random_spins((3, 5), torch.Generator().manual_seed(1), dtype=torch.float64)

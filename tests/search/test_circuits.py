@@ -25,6 +25,8 @@ from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
 
+pytestmark = pytest.mark.rounding
+
 ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono", "cp-sat")
 QUICK = Budget(seconds=60)
 
@@ -53,7 +55,7 @@ def test_optimum_is_that_of_brute_force(problem: NetworkProblem, engine: str, dr
     assert result.objective.item() == fewest_errors(problem)
 
 
-def class_errors(problem: NetworkProblem, codes: list[Any], functions: set[tuple[int, ...]]) -> float:
+def class_errors(problem: NetworkProblem, codes: list[Any], functions: frozenset[tuple[int, ...]]) -> float:
     """The fewest errors of output units, one a class or one for two, over points with these codes."""
     numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=len(codes[0])))}
     places = [numbers[code] for code in codes]

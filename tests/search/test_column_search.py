@@ -16,6 +16,8 @@ from tpsolve.search.network.columns import _neighbourhood as columns
 from tpsolve.units import dichotomies
 from tpsolve.units.patterns._gates import gates
 
+pytestmark = pytest.mark.rounding
+
 KNOWN = [
     (parity_table(4), 3, 1),
     (random_table(2, 40), 2, 8),
@@ -88,14 +90,17 @@ def test_known_optima_are_reached_by_networks_that_exist(kind: str, table: tuple
 
 
 def test_many_points_and_features():
-    # A network of two units made the labels; one label in twenty is wrong.
+    # A network of two units made the labels, of which some are then turned; one unit alone makes 49 errors.
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(400, 6, generator=generator)
     y = (X[:, 0] + X[:, 1] > 0.3) & (X[:, 2] - X[:, 3] > -0.5)
-    y ^= torch.rand(400, generator=generator) < 0.05
-    problem = NetworkProblem(X, y.int(), [2])
+    turned = torch.rand(400, generator=generator) < 0.05
+    problem = NetworkProblem(X, (y ^ turned).int(), [2])
     result = solve(problem, ColumnSearch(restarts=8), budget=Budget(steps=200))
-    assert result.objective.item() <= 20
+    # The network that made the labels is wrong where they are turned. Twelve seeds, which change the course of a search
+    # as rounding does, leave 20 or 21 errors.
+    assert turned.sum() == 24
+    assert result.objective.item() <= 24
     assert math.isfinite(result.objective.item()), "every unit has weights"
 
 

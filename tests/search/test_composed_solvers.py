@@ -10,6 +10,8 @@ from tpsolve.problems import make_instance
 from tpsolve.search import Auto, Beam, MinimumDisturbance, Polish, SignGradient, Tabu, find_solver, solver_text
 from tpsolve.search.combined._auto import table
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.mark.parametrize(
     "text",

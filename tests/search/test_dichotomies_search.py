@@ -15,6 +15,8 @@ from tpsolve.search.network.columns import _pattern_tree as pattern_tree
 from tpsolve.search.network.columns import _scan as scan
 from tpsolve.search.network.columns._pattern_tree import build_tree
 
+pytestmark = pytest.mark.rounding
+
 
 def proved(problem: NetworkProblem, **hints: int) -> float:
     result = solve(problem, Dichotomies(**hints), budget=Budget(seconds=120))

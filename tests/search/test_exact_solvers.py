@@ -25,6 +25,8 @@ from tpsolve import Budget, LayerProblem, Status, solve
 from tpsolve.errors import TooLargeError
 from tpsolve.search import Enumerate, Milp, Solver
 
+pytestmark = pytest.mark.rounding
+
 EXAMPLES = 66
 """Random problems of each loss; every exact solver takes all of them."""
 AT_LEAST = 63
@@ -50,6 +52,7 @@ def test_there_are_three_exact_solvers_at_least():
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_exact_solvers_equal_brute_force(loss: str):
     seen: set[str] = set()
     kinds: set[tuple[str, bool]] = set()

@@ -11,6 +11,8 @@ from tpsolve.problems import NetworkProblem, make_table
 from tpsolve.search import LineSearch
 from tpsolve.search.network._lines import best_on_lines
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.mark.parametrize("seed", range(20))
 def test_best_on_lines_is_the_best_of_all_points_of_the_lines(seed: int):
@@ -54,6 +56,7 @@ def test_lines_without_a_change_leave_the_weights():
     ],
     ids=["xor", "parity", "40 points", "80 points", "two layers"],
 )
+@pytest.mark.slow
 def test_optimum_is_found(table: str, widths: tuple[int, ...], optimum: int):
     problem = NetworkProblem(*make_table(table), widths=widths)
     result = solve(problem, LineSearch(), budget=Budget(steps=400), generator=torch.Generator().manual_seed(1))

@@ -14,6 +14,8 @@ from tpsolve.search import Anneal, HillClimb, LocalSolver, Tabu, find_solver
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, least_index
 
+pytestmark = pytest.mark.rounding
+
 LOCAL_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if issubclass(kind, ChainSolver))
 each_local = pytest.mark.parametrize("kind", LOCAL_SOLVERS, ids=lambda kind: kind.name)
 
@@ -33,6 +35,7 @@ def whole(loss: str, samples: int = 7, n: int = 12, m: int = 8) -> LayerProblem:
 
 @each_local
 @pytest.mark.parametrize("loss", ["hinge", "squared", "zero-one"])
+@pytest.mark.slow
 def test_a_sample_ends_the_same_in_any_company(kind: type[ChainSolver], loss: str):
     problem, solver = whole(loss), kind()
     together = run(problem, solver)

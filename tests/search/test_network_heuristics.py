@@ -14,6 +14,8 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
 from tpsolve.search.network._ftprop_mini_batch import draw
 
+pytestmark = pytest.mark.rounding
+
 
 def parity(inputs: int, *widths: int) -> NetworkProblem:
     X = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=inputs)))
@@ -54,8 +56,11 @@ ALL_MET = {
 }
 
 
-@pytest.mark.parametrize("name", ALL_MET)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.data) if name.startswith("monks") else name for name in ALL_MET]
+)
 @pytest.mark.parametrize("solver", [Ftprop(patience=200), Surrogate(restarts=100)], ids=lambda solver: solver.name)
+@pytest.mark.slow
 def test_all_targets_are_met(name: str, solver: Solver):
     problem = ALL_MET[name]()
     result = run(problem, solver)
@@ -72,6 +77,7 @@ def test_all_targets_are_met(name: str, solver: Solver):
 
 
 @pytest.mark.parametrize("solver", [Ftprop(), Surrogate(restarts=20, steps=50)], ids=lambda solver: solver.name)
+@pytest.mark.slow
 def test_the_best_network_is_kept_where_some_errors_must_be(solver: Solver):
     # Three hidden units make at least one error on the parity of 4, so the search never ends by itself.
     result = run(parity(4, 3), solver, steps=150)
@@ -83,6 +89,7 @@ def test_the_best_network_is_kept_where_some_errors_must_be(solver: Solver):
 
 
 @pytest.mark.parametrize("solver", [Ftprop(), Surrogate(restarts=8, steps=30)], ids=lambda solver: solver.name)
+@pytest.mark.slow
 def test_equal_seeds_give_equal_targets(solver: Solver):
     first, again = (run(parity(4, 3), solver, seed=5, steps=60) for _ in range(2))
     assert torch.equal(first.targets, again.targets)

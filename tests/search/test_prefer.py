@@ -15,6 +15,8 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, Unkno
 from tpsolve.search import Circuits
 from tpsolve.units.separability._widest import widest_margin
 
+pytestmark = pytest.mark.rounding
+
 QUICK = Budget(seconds=60)
 
 

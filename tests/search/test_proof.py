@@ -312,17 +312,22 @@ def test_what_a_network_reaches_is_never_refuted(data: st.DataObject):
 
 
 def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
-    """Clauses of the sets of up to 4 points, one a point, whose signs no hyperplane gives: found by linear programs."""
-    from scipy.optimize import linprog
+    """Clauses of the sets of up to 4 points, one a point, whose signs no line gives.
 
+    Of points on the grid of 5 by 5, whole weights up to 8 give all signs that lines give: the weights of a pattern
+    form an open cone whose edges are at right angles to differences of points, which are at most 4, and the cone holds
+    the sum of its edges. If it is a half-plane, it holds a difference.
+    """
+    weight = np.array(list(itertools.product(range(-8, 9), repeat=2)))
+    bias = np.arange(-33, 33) + 0.5
+    columns = np.unique(np.where((x @ weight.T)[:, :, None] > bias, 1, -1).reshape(len(x), -1), axis=1)
     rows = []
     for size in range(2, 5):
         for chosen in itertools.combinations(range(len(x)), size):
-            for signs in itertools.product((1, -1), repeat=size - 1):
-                s = np.array((1, *signs))
-                a = -s[:, None] * np.column_stack([x[list(chosen)], np.ones(size)])
-                if linprog(np.zeros(3), a, -np.ones(size), bounds=(None, None)).status == 2:
-                    rows.append([(i, v) for i, v in zip(chosen, s.tolist(), strict=True)])
+            given = set(zip(*columns[list(chosen)].tolist(), strict=True))
+            for rest in itertools.product((1, -1), repeat=size - 1):
+                if (1, *rest) not in given:
+                    rows.append(list(zip(chosen, (1, *rest), strict=True)))
     return [[c * v * (1 + units * i + j) for i, v in row] for row in rows for j in range(units) for c in (1, -1)]
 
 

@@ -21,6 +21,8 @@ from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search.exact._cp_sat import IntegerModel
 from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, first_touch, sample_model
 
+pytestmark = pytest.mark.rounding
+
 HAIR, ROOM = Fraction(1, 10**40), Fraction(1, 10**30)
 """How finely exponentials are rounded here, and the room that leaves for it: nothing beside a float's 1e-16."""
 
@@ -156,6 +158,7 @@ def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
     for seed in range(6):
         problem = make_problem(seed, n=4, m=3, loss=loss, batch=(2,), weighted=True, stay=0.5, whole=True)
@@ -165,6 +168,7 @@ def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
     @settings(max_examples=25)
     @given(layer_problems(loss, most_targets=4, most_units=4))
@@ -177,6 +181,7 @@ def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
     @settings(max_examples=25)
     @given(layer_problems(loss, most_targets=4, most_units=4))

@@ -11,6 +11,8 @@ from support.zoo import ALL_LOSSES, UNIT_LOSSES, layer_problems, make_problem, w
 
 from tpsolve import Budget, LayerProblem, solve
 
+pytestmark = pytest.mark.rounding
+
 
 def slope(loss: str, z: float, s: float) -> float:
     """Derivative of a unit's loss in z, away from kinks, from its textbook formula."""
@@ -66,6 +68,7 @@ def coefficients(problem: LayerProblem) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
 def test_targets_minimise_the_linearised_objective(loss: str):
     seen = []
 

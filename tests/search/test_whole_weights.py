@@ -15,6 +15,8 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.search import Circuits, make_proof, verify_proof
 from tpsolve.search.network.circuits._whole_weights import WholeWeights, reach, smallest_weights
 
+pytestmark = pytest.mark.rounding
+
 QUICK = Budget(seconds=60)
 
 

@@ -1,6 +1,7 @@
 """The fewest errors that a small network can make, by trying everything; shares nothing with the searches."""
 
 import itertools
+from functools import cache
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ def separable_columns(x: torch.Tensor) -> torch.Tensor:
     return every[Separability().fit(x, every.T).status == 1]
 
 
-def output_functions(units: int) -> set[tuple[int, ...]]:
+@cache
+def output_functions(units: int) -> frozenset[tuple[int, ...]]:
     """Outputs on all codes, in the order of itertools.product, by small whole weights; enough up to 3 units."""
     codes = list(itertools.product((-1, 1), repeat=units))
     found = set()
@@ -35,7 +37,7 @@ def output_functions(units: int) -> set[tuple[int, ...]]:
         for bias in range(-2 * units - 1, 2 * units + 2, 1):
             z = [sum(w * c for w, c in zip(weight, code, strict=True)) + bias + 0.5 for code in codes]
             found.add(tuple(1 if v > 0 else -1 for v in z))
-    return found
+    return frozenset(found)
 
 
 def fewest_errors(problem: NetworkProblem) -> float:

@@ -277,10 +277,14 @@ def zoo() -> tuple[Instance, ...]:
     )
 
 
-@cache
+_OPTIMA: dict[str, tuple[Fraction, ...]] = {}
+
+
 def optima(problem: LayerProblem) -> tuple[Fraction, ...]:
-    """The exact optimum of each sample, by brute force."""
-    return tuple(Judge(problem).optima())
+    """The exact optimum of each sample, by brute force; computed once for all solvers of equal problems."""
+    if problem.fingerprint not in _OPTIMA:
+        _OPTIMA[problem.fingerprint] = tuple(Judge(problem).optima())
+    return _OPTIMA[problem.fingerprint]
 
 
 def make_problem(

@@ -80,6 +80,7 @@ compiles = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Depre
 
 @compiles
 @pytest.mark.parametrize(("kind", "backend"), [("soft-hinge", "eager"), *((kind, "aot_eager") for kind in KINDS)])
+@pytest.mark.slow
 def test_compiles_in_one_graph(kind: str, backend: str):
     model = build(kind)
     torch._dynamo.reset()

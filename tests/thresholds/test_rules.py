@@ -11,6 +11,8 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn import RULES, HardThreshold, Staircase, Threshold, WidthSchedule
 
+pytestmark = pytest.mark.rounding
+
 F64 = torch.float64
 
 

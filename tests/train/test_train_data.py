@@ -133,6 +133,7 @@ def test_cifar10_layouts(tmp_path: Path, cifar: tuple[np.ndarray, np.ndarray], w
     assert np.array_equal(read.test_labels.numpy(), labels[5])
 
 
+@pytest.mark.slow
 def test_cifar10_mosaics(tmp_path: Path):
     pixels = RANDOM.integers(0, 256, (2, 100, 100, 3, 32, 32)).astype(np.uint8)
     for k, name in enumerate(("cifar10_train_1", "cifar10_test")):

@@ -44,6 +44,8 @@ from tpsolve.train._checkpoint import load_checkpoint
 from tpsolve.train._run import epoch_seed
 from tpsolve.train.data import Resident, load_digits
 
+pytestmark = pytest.mark.rounding
+
 # Dropout, batch norm, augmentation and a schedule of rate and width: all that a checkpoint must bring back.
 SMALL = {"epochs": 3, "batch": 128, "widths": (16,), "crop": 1, "flip": True, "width_end": 0.5, "milestones": (2,)}
 AVERAGED = {"average": 0.3, "smooth": 0.1}
@@ -96,6 +98,7 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path):
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == rows
 
 
+@pytest.mark.slow
 def test_tpsolve_train_digits_mlp_reaches_its_bar(tmp_path: Path):
     runner = [sys.executable, "-m", "tpsolve", "train", "digits-mlp", "--runs", str(tmp_path), "--name", "run"]
     done = subprocess.run(runner, capture_output=True, text=True, check=True, timeout=300)
@@ -219,6 +222,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(whole: Path, tmp_path: Path, batches:
     assert measured(tmp_path) == measured(whole)
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_bit_for_bit(tmp_path: Path):
     files = tmp_path / "data"
     files.mkdir()
@@ -352,6 +356,7 @@ def command(folder: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, kind: signal.Signals):
     # So many epochs that it is still running when the signal comes.
     started = subprocess.Popen(
@@ -404,6 +409,7 @@ def in_two_processes(command: list[str]) -> list[str]:
     return [out for out, _ in ended]
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path: Path):
     """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
     words = ["--set", "batch_norm=false", "--set", "average=0.3", "--epochs", "2"]
@@ -417,6 +423,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
         assert b["test_accuracy"] == pytest.approx(a["test_accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path):
     """Each draws its own dropout and has its own tally."""
     files = tmp_path / "data"
@@ -460,6 +467,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.slow
 def test_no_thread_of_the_processes_outlives_the_run():
     """One that did would now and then abort a process that exits: an optimizer's imports used to keep the group."""
     code = """
@@ -496,6 +504,7 @@ def test_tensorboard_gets_every_row(tmp_path: Path):
     assert dead == pytest.approx([row["dead"] for row in figures])
 
 
+@pytest.mark.slow
 def test_diagnostics_change_nothing_and_go_on_with_the_run(whole: Path, tmp_path: Path):
     recipe = small(epochs=4, width_end=0.0)
     train(recipe, tmp_path / "a", diagnose=2)

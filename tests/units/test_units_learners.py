@@ -29,6 +29,8 @@ from tpsolve.units import (
 )
 from tpsolve.units.learners._margin_loss import HINGE, LOGISTIC, SATURATED_HINGE, SOFT_HINGE, SQUARED, smooth_hinge
 
+pytestmark = pytest.mark.rounding
+
 PENALISED = [Hinge, SquaredHinge, Logistic, LeastSquares, SaturatedHinge, SoftHinge]
 CONVEX = [kind for kind in PENALISED if kind.convex]
 WEIGHTED = [*PENALISED, Perceptron]
@@ -306,6 +308,7 @@ def test_bad_settings_and_starts_are_refused():
 
 
 @pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"separability"}))
+@pytest.mark.slow
 def test_scikit_learn_accepts_the_estimator(name):
     for row in check_estimator(UnitClassifier(name), on_fail=None, on_skip=None):
         assert row["status"] in ("passed", "skipped"), (row["check_name"], row["exception"])

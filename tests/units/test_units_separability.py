@@ -22,6 +22,8 @@ from tpsolve.units.checking._verification import CircuitChecker, to_integers
 from tpsolve.units.separability._class_rows import class_rows
 from tpsolve.units.separability._rational import decide_exactly
 
+pytestmark = pytest.mark.rounding
+
 XOR = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 
 
@@ -41,6 +43,7 @@ def decided(inputs, targets, **settings) -> Certificate:
 
 
 @pytest.mark.parametrize(("n", "count"), [(1, 4), (2, 14), (3, 104), (4, 1882)])
+@pytest.mark.slow
 def test_threshold_functions_of_boolean_inputs_are_counted_exactly(n, count):
     certificate = decided(cube(n), all_columns(2**n))
     assert int((certificate.status == 1).sum()) == count
@@ -351,6 +354,7 @@ def loader() -> Any:
         sys.path.pop(0)
 
 
+@pytest.mark.data
 def test_circuits_of_hundreds_of_images():
     x = torch.tensor(loader().load_mnist()[0][:2000].reshape(2000, -1) / 255.0)
     teacher = (x - x.mean(0)) @ torch.randn(784, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
@@ -362,6 +366,7 @@ def test_circuits_of_hundreds_of_images():
 
 
 @pytest.mark.parametrize(("name", "separable"), [("monks1", False), ("monks2", False), ("monks3", False)])
+@pytest.mark.data
 def test_monks_tables(name, separable):
     table = loader().load_tabular(name)
     rows = ~table.is_test

@@ -1,6 +1,7 @@
 """The command line: one file a command, in the order of `tpsolve --help`."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
 from tpsolve.errors import TpsolveError
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "list": list_solvers,
     "solve": solve,
@@ -36,8 +37,8 @@ COMMANDS = {
     "separate": separate,
     "train": train,
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _show_version(wanted: bool) -> None:

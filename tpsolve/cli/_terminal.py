@@ -21,7 +21,7 @@ INTERRUPTED = 130
 class Interrupt:
     """While entered, the first Ctrl-C is remembered and the second one raises as usual."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> "Interrupt":

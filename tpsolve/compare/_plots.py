@@ -31,6 +31,9 @@ def save_all(figures: dict[str, Figure], folder: Path) -> None:
         FolderError: the folder can't be written.
     """
     for name, figure in figures.items():
+        # Laid out once for both.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for kind in ("png", "svg"):
             write_whole(
                 folder / f"{name}.{kind}", lambda stream, f=figure, k=kind: f.savefig(stream, format=k, dpi=150)

@@ -1,18 +1,16 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
-import io
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from tpsolve._archive import write_whole
 from tpsolve._version import __version__
 from tpsolve.compare._plots import draw_all, save_all
-from tpsolve.compare._runner import Comparison
+from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._summary import Row, Summary, advice, as_csv, known_of, summarise
 
 COLUMNS = (
@@ -73,7 +71,7 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
         caption=caption(rows),
         headings=[heading for heading, _ in COLUMNS],
         lines=[[content(summary) for _, content in COLUMNS] for summary in summaries],
-        figures={name: _svg(figure) for name, figure in figures.items()},
+        figures={name: _svg(comparison.folder / f"{name}.svg") for name in figures},
         instances=_instance_lines(rows),
         failures=[row for row in rows if "error" in row],
         device=rows[0]["device"] if rows else "",
@@ -104,10 +102,8 @@ def _size(row: Row) -> str:
     return f"{row['n_vars']} targets, {row['n_units']} units above"
 
 
-def _svg(figure: Figure) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg")
-    text = stream.getvalue()
+def _svg(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
 
 

@@ -165,7 +165,7 @@ def _saturated(call: Call) -> float:
 class _LinearInputs:
     """While it lasts, notes what each `nn.Linear` reads, also through a batch norm above it."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seen: dict[int, tuple[Tensor, Tensor, bool]] = {}
 

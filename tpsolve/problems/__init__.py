@@ -1,4 +1,4 @@
-"""Floor 2: target problems, the judges of every search; where they come from and are kept."""
+"""Target problems, the judges of every search; where they come from and are kept."""
 
 from tpsolve.problems._base import FlipProblem, Problem, State
 from tpsolve.problems._load_problem import load_problem

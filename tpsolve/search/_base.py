@@ -95,10 +95,23 @@ class Report:
         callback: may be None.
     """
 
-    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
+    problem: Problem
+    budget: Budget
+    start: Tensor | None
+    """Targets `(B, n)` where a search begins; None: wherever it likes."""
+    targets: Tensor
+    objective: Tensor
+    bound: Tensor
+    found_at: Tensor
+    proved_at: Tensor
+    steps: int
+    stopped: bool
+    asked: bool
+    """Whether the callback has asked to stop."""
+
+    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None) -> None:
         self.problem, self.budget = problem, budget
         self.start = problem.start
-        """Targets `(B, n)` where a search begins; None: wherever it likes."""
         self._callback = callback
         self._started = time.perf_counter()
         self._ends = math.inf if budget.seconds is None else budget.seconds
@@ -111,7 +124,6 @@ class Report:
         self.steps = 0
         self.stopped = False
         self.asked = False
-        """Whether the callback has asked to stop."""
         self.trace: list[Progress] = []
         self.notes: dict[int, str] = {}
         self.stats: dict[str, Any] = {}

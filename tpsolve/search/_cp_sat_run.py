@@ -8,8 +8,11 @@ from typing import Any
 POLL_SECONDS = 0.05
 
 
-def run_cp_sat(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
-    """Solve in a thread of its own, so that callbacks and Ctrl-C are heard meanwhile; the status's name."""
+def run_cp_sat(solver: Any, model: Any, pulse: Callable[[float], bool]) -> tuple[str, float]:
+    """Solve in a thread of its own, so that callbacks and Ctrl-C are heard meanwhile.
+
+    Returns the status's name, and the last bound that CP-SAT told of; -inf if it told of none.
+    """
     outcome: list[Any] = []
     done = threading.Event()
     latest = [-math.inf]
@@ -35,4 +38,4 @@ def run_cp_sat(solver: Any, model: Any, pulse: Callable[[float], bool]) -> str:
         thread.join()
     if isinstance(outcome[0], Exception):
         raise outcome[0]
-    return solver.status_name(outcome[0])
+    return solver.status_name(outcome[0]), latest[0]

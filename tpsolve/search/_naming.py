@@ -44,7 +44,7 @@ def register_all(names: Mapping[str, object]) -> None:
 class Composite(Solver):
     """A solver made of others, which may be given as texts; each must accept the problem."""
 
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     stochastic = True
     compared = False
     arity: ClassVar[tuple[int, int]] = (2, 2)
@@ -52,7 +52,7 @@ class Composite(Solver):
     example: ClassVar[str]
     """How it is written."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str | Solver):

@@ -1,4 +1,4 @@
-"""Floor 5: training runs of hard-threshold networks: recipes, data, networks, checkpoints."""
+"""Training runs of hard-threshold networks: recipes, data, networks, checkpoints."""
 
 from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
 from tpsolve.train._checkpoint import load_weights

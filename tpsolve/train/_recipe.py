@@ -93,7 +93,7 @@ class Recipe:
     channels_last: bool = True
     launch: Literal["eager", "graphs", "compile"] = "eager"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
         for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():

@@ -113,7 +113,9 @@ def train(
 class _Run:
     """The parts of a run that lives in this process."""
 
-    def __init__(self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes):
+    def __init__(
+        self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes
+    ) -> None:
         self.recipe, self.folder, self.device, self.processes = recipe, folder, device, processes
         self.source = load_data(recipe, root, device, processes.rank, processes.world)
         torch.manual_seed(recipe.seed)

@@ -66,7 +66,10 @@ class UnitFit(Units):
 class Meter:
     """Counts steps and seconds of one fit against its budget, and calls back."""
 
-    def __init__(self, budget: Budget | None, callback: Callback | None):
+    steps: int
+    stopped: bool
+
+    def __init__(self, budget: Budget | None, callback: Callback | None) -> None:
         self._budget, self._callback = budget, callback
         self._started = time.perf_counter()
         self.steps = 0
@@ -136,7 +139,7 @@ class UnitLearner(ABC, Generic[Fit]):
     stochastic: ClassVar[bool] = False
     """Whether its result depends on the generator."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.bias, bool):
             raise ArgumentError("bias", self.bias, "True or False")
         if self.chunk is not None:

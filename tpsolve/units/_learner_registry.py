@@ -1,5 +1,7 @@
 """The learners by name; a new one is its file and its line here."""
 
+from typing import Any
+
 from tpsolve.errors import UnknownNameError
 from tpsolve.units._base import UnitLearner
 from tpsolve.units.learners._hinge import Hinge
@@ -13,11 +15,11 @@ from tpsolve.units.separability._separability import Separability
 
 _ALL = (Perceptron, Hinge, SquaredHinge, Logistic, LeastSquares, SaturatedHinge, SoftHinge, Separability)
 
-LEARNERS: dict[str, type[UnitLearner]] = {learner.name: learner for learner in _ALL}
+LEARNERS: dict[str, type[UnitLearner[Any]]] = {learner.name: learner for learner in _ALL}
 """Every learner by its name."""
 
 
-def find_learner(name: str) -> type[UnitLearner]:
+def find_learner(name: str) -> type[UnitLearner[Any]]:
     """The learner of this name.
 
     Raises:

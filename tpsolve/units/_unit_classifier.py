@@ -28,9 +28,15 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
     `UnitFit`).
     """
 
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    n_iter_: int
+    fit_: UnitFit
+
     def __init__(
         self, learner: str = "squared-hinge", *, l2: float = 1e-4, bias: bool = True, random_state: Any = None
-    ):
+    ) -> None:
         self.learner = learner
         self.l2 = l2
         self.bias = bias

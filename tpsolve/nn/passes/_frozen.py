@@ -17,7 +17,7 @@ class Given(nn.Module):
     `value`: the output of the threshold, or what the dropout multiplies with. `seen`: the last input.
     """
 
-    def __init__(self, multiplies: bool):
+    def __init__(self, multiplies: bool) -> None:
         super().__init__()
         self.multiplies = multiplies
         self.value: Tensor | None = None

@@ -234,7 +234,7 @@ def _collect_apart(work: Callable[[Tensor], Tensor], indices: Tensor, into: Tens
 class _Counter(TorchDispatchMode):
     """Counts the bytes of all tensors that operations create, views of their arguments aside."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 

@@ -73,7 +73,22 @@ class BlockProblem(FlipProblem):
         ArgumentError: another argument makes no sense; the message names it and the cure.
     """
 
+    loss: str | BlockLoss
+    smoothing: float
+    targets: Tensor
     start: Tensor
+    unit_weight: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    context: tuple[Tensor, ...]
+    candidates: int
+    memory_limit: int
+    shape: tuple[int, ...]
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+    judge_dtype: torch.dtype
 
     def __init__(
         self,
@@ -91,7 +106,7 @@ class BlockProblem(FlipProblem):
         ranking: str = "gradient",
         max_bytes: int = 2**28,
         check: bool = True,
-    ):
+    ) -> None:
         if not isinstance(block, nn.Module):
             raise ArgumentError("block", type(block).__name__, "a torch.nn.Module")
         if not isinstance(loss, str) and not callable(loss):

@@ -66,7 +66,7 @@ def cut(
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, apart: type[nn.Module] | None):
+    def __init__(self, apart: type[nn.Module] | None) -> None:
         super().__init__()
         self.apart = apart
 

@@ -95,7 +95,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
 class _Recorder(fx.Interpreter):
     """Runs a model and keeps the value of every node; gradients begin at the lowest thresholds."""
 
-    def __init__(self, module: fx.GraphModule):
+    def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.thresholds: list[fx.Node] = []
 
@@ -122,7 +122,7 @@ class _Recorder(fx.Interpreter):
 class _SideBySide(nn.Module):
     """What several thresholds read, as one tensor; of one threshold as it is."""
 
-    def __init__(self, graph: fx.GraphModule):
+    def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
 

@@ -21,7 +21,7 @@ class ClassState(LayerState):
     fixed matrix. Weights so large that it could overflow are left to the pass over all classes.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         super().__init__(energy, targets)
         moves, c = 2 * energy.weight, energy.unit_weight
         self._factors = torch.cat([moves.exp(), (-moves).exp()], dim=1)

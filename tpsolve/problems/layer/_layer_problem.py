@@ -51,6 +51,19 @@ class LayerProblem(FlipProblem):
             an argument makes no sense; the message names it and the cure.
     """
 
+    weight: Tensor
+    targets: Tensor
+    bias: Tensor
+    unit_weight: Tensor | None
+    start: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    pull: Tensor | None
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
     def __init__(
         self,
         weight: Any,
@@ -62,7 +75,7 @@ class LayerProblem(FlipProblem):
         stay: float = 0.0,
         stay_weight: Any = None,
         pull: Any = None,
-    ):
+    ) -> None:
         self.loss = loss
         by_class = isinstance(find_loss(loss), ClassLoss)
         self.weight = check_tensor("weight", weight)

@@ -24,7 +24,11 @@ class LayerState(State):
     `flip_delta` costs O(B n m) time and a few `CHUNK_BYTES` of memory, `flip` O(B m), `sweep` O(B n m).
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    pre: Tensor
+    targets: Tensor
+    objective: Tensor
+
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         self.energy = energy
         self.targets = targets.clone()
         self._buffer = targets.new_empty(0)

@@ -22,7 +22,7 @@ class SquaredState(LayerState):
     when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         c, weight = energy.unit_weight, energy.weight
         self._curvature = c @ weight**2
         super().__init__(energy, targets)

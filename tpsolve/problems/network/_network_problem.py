@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tpsolve._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
-from tpsolve.problems.network._labels import code, decode, merge_samples, read_labels
+from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
 from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values, sign
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units import Certificate, Separability
@@ -58,9 +58,22 @@ class NetworkProblem(Problem):
             no sense; the message names it and the cure.
     """
 
-    dtype = torch.float64
+    samples: Tensor
+    weight: Tensor | None
+    inputs: Tensor
+    counts: Tensor
+    group: Tensor
+    index: Tensor
+    wanted: Tensor
+    classes: tuple[Label, ...]
+    widths: tuple[int, ...]
+    layers: tuple[int, ...]
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype = torch.float64
 
-    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None):
+    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
         x = read_numbers("X", X)
         if not hasattr(X, "dtype"):
             # Python's numbers keep all their digits.
@@ -76,7 +89,7 @@ class NetworkProblem(Problem):
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
         self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
         self.wanted = code(self.counts.argmax(1), labels.outputs)
-        self.batch_shape: tuple[int, ...] = ()
+        self.batch_shape = ()
         self.n_vars = len(self.inputs) * sum(self.layers)
 
     @property

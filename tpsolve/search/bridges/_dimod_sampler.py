@@ -3,7 +3,7 @@
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -47,12 +47,12 @@ class DimodSampler(Solver):
     reads: int = 1
 
     name = "dimod"
-    accepts = (LayerProblem,)
-    losses = ("squared",)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    losses: ClassVar[tuple[str, ...] | None] = ("squared",)
     stochastic = True
-    module = "dimod"
+    module: ClassVar[str | None] = "dimod"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.sampler, str) and self.sampler not in NAMED:
             raise UnknownNameError("sampler", self.sampler, NAMED)
         if not isinstance(self.sampler, str) and not hasattr(self.sampler, "sample"):

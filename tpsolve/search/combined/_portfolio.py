@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -27,10 +27,10 @@ class Portfolio(Composite):
     members: Sequence[Solver | str] = ("tabu", "anneal")
 
     name = "portfolio"
-    arity = (1, 1000)
+    arity: ClassVar[tuple[int, int]] = (1, 1000)
     example = "portfolio(tabu, anneal)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.members, str | Solver) or not self.members:
             raise ArgumentError("members", repr(self.members), "a list of solvers", "For example ['tabu', 'anneal'].")
         object.__setattr__(self, "members", tuple(as_solver("members", member) for member in self.members))

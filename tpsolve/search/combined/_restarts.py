@@ -31,7 +31,7 @@ class Restarts(Composite):
     name = "restarts"
     example = "restarts(polish(anneal, tabu), 4)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("k", self.k, 1)
 

@@ -1,6 +1,7 @@
 """WarmStart: an exact solver that begins with what a local one found."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -29,11 +30,11 @@ class WarmStart(Composite):
     exact_solver: Solver | str = "cp-sat"
 
     name = "warm-start"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
     exact = True
     example = "warm-start(anneal, cp-sat)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.solvers[1].exact:
             raise ArgumentError("exact_solver", self.solvers[1].name, "an exact solver such as 'cp-sat'")

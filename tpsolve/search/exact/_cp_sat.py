@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,12 +50,12 @@ class CpSat(Solver):
     workers: int | None = None
 
     name = "cp-sat"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
     exact = True
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.workers is not None:
             check_count("workers", self.workers, 1)
 
@@ -80,8 +80,8 @@ class CpSat(Solver):
             built, bits = model.build(report.targets[row[0]], excluded, best)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
             solver.parameters.absolute_gap_limit = model.close_enough
-            pulse = partial(self._pulse, report, row, model, least)
-            answer = run_cp_sat(solver, built, pulse)
+            pulse = partial(self._pulse, report, row, model, least - rounding)
+            answer, told = run_cp_sat(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
             if answer == "INFEASIBLE" and excluded:
@@ -92,6 +92,7 @@ class CpSat(Solver):
                 report.note(row, f"CP-SAT answered {answer} to a model that has solutions. {built.validate()}".strip())
                 return
             if answer == "UNKNOWN":
+                report.prove(min(model.bound(told), least - rounding), row)
                 return
             found = torch.tensor([[1.0 if solver.boolean_value(bit) else -1.0 for bit in bits]], dtype=torch.float64)
             found = found.to(energy.weight.device)
@@ -141,7 +142,7 @@ class IntegerModel:
     by the sum of their errors, and by 1 for each unit of a cost that rounding up could hurt.
     """
 
-    def __init__(self, model: SampleModel):
+    def __init__(self, model: SampleModel) -> None:
         self.model = model
         paid = sum(model.upper[v] for v in model.objective) + np.abs(model.spins).sum()
         objective_bits, row_bits = (SWITCH_BITS, SWITCH_BITS) if model.n_switches else (OBJECTIVE_BITS, ROW_BITS)

@@ -1,6 +1,7 @@
 """Enumerate: all 2^n targets, the oracle that the other exact solvers are tested against."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Enumerate(Solver):
     """
 
     name = "enumerate"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     exact = True
 
     def check(self, problem: Problem) -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,9 +38,9 @@ class Milp(Solver):
     """
 
     name = "milp"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
     exact = True
-    module = "scipy.optimize"
+    module: ClassVar[str | None] = "scipy.optimize"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)

@@ -42,7 +42,7 @@ class Anneal(LocalSolver):
 
     name = "anneal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("sweeps", self.sweeps, 1)
         if self.schedule not in SCHEDULES:

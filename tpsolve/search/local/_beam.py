@@ -35,7 +35,7 @@ class Beam(ChainSolver):
 
     name = "beam"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("beam_width", "max_children", "patience"):
             check_count(name, getattr(self, name), 1)
         if self.max_candidates is not None:

@@ -35,7 +35,7 @@ class CrossEntropy(ChainSolver):
 
     name = "cross-entropy-method"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("population", self.population, 2)
         for name, most in (("elite", 0.5), ("rate", 1.0)):
             value = getattr(self, name)

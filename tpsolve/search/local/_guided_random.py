@@ -29,7 +29,7 @@ class GuidedRandom(LocalSolver):
 
     name = "guided-random"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("patience", self.patience, 1)
 

@@ -25,7 +25,7 @@ class HillClimb(LocalSolver):
 
     name = "hill-climb"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.improvement not in ("steepest", "first"):
             raise ArgumentError("improvement", repr(self.improvement), "'steepest' or 'first'")

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class ChainSolver(Solver):
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished.
     """
 
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     stochastic = True
 
     @property
@@ -88,7 +89,7 @@ class LocalSolver(ChainSolver):
 
     restarts: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("restarts", self.restarts, 0)
 
     @property

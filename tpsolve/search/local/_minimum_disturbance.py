@@ -1,11 +1,12 @@
 """MinimumDisturbance: trial flips of the least confident units, until the layer above is right."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpsolve.problems import FlipProblem, LayerProblem, State
+from tpsolve.problems import FlipProblem, LayerProblem, Problem, State
 from tpsolve.problems.layer._layer_state import LayerState
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, Memory
@@ -30,11 +31,11 @@ class MinimumDisturbance(ChainSolver):
     max_group: int = 3
 
     name = "minimum-disturbance"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
     stochastic = False
     needs_start = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_group", self.max_group, 1)
 
     @property

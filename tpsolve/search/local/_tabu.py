@@ -33,7 +33,7 @@ class Tabu(LocalSolver):
 
     name = "tabu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.tenure is not None:
             check_count("tenure", self.tenure, 0)

@@ -1,7 +1,7 @@
 """BigM: small networks as a mixed-integer linear program in their weights, by HiGHS: a baseline."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,10 +30,10 @@ class BigM(Solver):
     max_weight: int = 20
 
     name = "big-m"
-    accepts = (NetworkProblem,)
-    module = "scipy.optimize"
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    module: ClassVar[str | None] = "scipy.optimize"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_weight", self.max_weight, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
@@ -75,7 +75,7 @@ class BigM(Solver):
 class _Program:
     """Columns and rows `sum of factors * columns <= right` of the program."""
 
-    def __init__(self, problem: NetworkProblem, box: float):
+    def __init__(self, problem: NetworkProblem, box: float) -> None:
         self.low: list[float] = []
         self.high: list[float] = []
         self.whole: list[int] = []

@@ -1,6 +1,7 @@
 """Ftprop: feasible target propagation on the full batch, Algorithm 1 of Friesen and Domingos (2018)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -56,10 +57,10 @@ class Ftprop(Solver):
     patience: int = 30
 
     name = "ftprop"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in ("max_moving", "max_tries", "patience"):
             check_count(setting, getattr(self, setting), 1)
         if self.learner not in LEARNERS:
@@ -101,7 +102,7 @@ class _Network:
 
 
 class _Search:
-    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator):
+    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator) -> None:
         self.settings, self.problem, self.inputs, self.generator = settings, problem, inputs, generator
         self.learner: UnitLearner = find_learner(settings.learner)()
         self.top = len(problem.layers) - 1

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,10 +49,10 @@ class FtpropMiniBatch(Solver):
     steps: int = 2000
 
     name = "ftprop-mini-batch"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in ("proposal_steps", "batch", "steps"):
             check_count(setting, getattr(self, setting), 1)
         if not (isinstance(self.rate, int | float) and 0 < self.rate < math.inf):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -61,10 +62,10 @@ class LineSearch(Solver):
     copies: int = 16
 
     name = "line-search"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("copies", self.copies, 1)
         check_count("first_steps", self.first_steps, 1)
         if not (isinstance(self.share, int | float) and 0 < self.share < 1):
@@ -118,7 +119,7 @@ class LineSearch(Solver):
 class _Search:
     """Networks as one tensor `(R, units, n + 1)` a layer, the bias last, for standardised inputs."""
 
-    def __init__(self, problem: NetworkProblem, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, generator: torch.Generator) -> None:
         self.problem, self.generator, self.device = problem, generator, problem.device
         self.mean, spread = problem.inputs.mean(0), problem.inputs.std(0, unbiased=False)
         self.scale = torch.where(spread > 0, spread, 1.0)

@@ -3,6 +3,7 @@
 import importlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,10 +51,10 @@ class Surrogate(Solver):
     steps: int = 2000
 
     name = "surrogate"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in ("restarts", "steps"):
             check_count(setting, getattr(self, setting), 1)
         if self.rule not in SMOOTH:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -36,11 +36,11 @@ class WeightBox(Solver):
     workers: int | None = None
 
     name = "weight-box"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_weight", self.max_weight, 1)
         check_count("scale", self.scale, 1)
         if self.workers is not None:
@@ -70,7 +70,7 @@ class WeightBox(Solver):
             solver.parameters.max_time_in_seconds = max(1e-3, report.seconds_left)
         if budget.steps is not None:
             solver.parameters.max_number_of_conflicts = budget.steps
-        answer = run_cp_sat(solver, model, lambda _: report.pulse())
+        answer, _ = run_cp_sat(solver, model, lambda _: report.pulse())
         report.steps = solver.num_conflicts
         row = torch.zeros(1, dtype=torch.int64)
         if answer not in ("OPTIMAL", "FEASIBLE"):

@@ -69,7 +69,7 @@ class Formula:
         costs: list[dict[Any, Fraction]],
         below: int,
         learned: Iterable[Clause],
-    ):
+    ) -> None:
         self.count = 0
         self.clauses: list[Clause] = []
         self.costs: list[tuple[int, int]] = []

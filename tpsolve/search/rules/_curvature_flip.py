@@ -1,6 +1,7 @@
 """CurvatureFlip: flip where gradient and curvature together predict a gain."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,7 +22,7 @@ class CurvatureFlip(Solver):
     """
 
     name = "curvature-flip"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

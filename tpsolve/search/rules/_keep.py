@@ -1,6 +1,7 @@
 """Keep: the activations as they are, the baseline that does nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -14,7 +15,7 @@ class Keep(Solver):
     """The activations as they are: the objective without any search. It takes one step and needs `start`."""
 
     name = "keep"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -1,6 +1,7 @@
 """SignGradient: each target against the sign of the gradient, the paper's closed-form rule."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,7 +20,7 @@ class SignGradient(Solver):
     """
 
     name = "sign-gradient"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

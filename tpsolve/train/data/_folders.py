@@ -32,6 +32,10 @@ class Folders:
         FileFormatError: a folder is missing, or the two have not the same classes.
     """
 
+    classes: int
+    shape: tuple[int, int, int]
+    steps: int
+
     def __init__(
         self,
         root: Path,
@@ -44,7 +48,7 @@ class Folders:
         rank: int = 0,
         world: int = 1,
         workers: int | None = None,
-    ):
+    ) -> None:
         names, files = _listed(root / "train")
         test_names, self._test = _listed(root / "val")
         if names != test_names:
@@ -92,7 +96,7 @@ class Folders:
 class _Decoded(Dataset):
     """Images as `(3, 224, 224)` uint8; cut and mirrored at random if there is a seed."""
 
-    def __init__(self, files: list[tuple[Path, int]], seed: int | None):
+    def __init__(self, files: list[tuple[Path, int]], seed: int | None) -> None:
         self._files, self._seed = files, seed
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:

@@ -35,7 +35,7 @@ class Images:
     validation_inputs: Tensor | None = None
     validation_labels: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for inputs, labels in ((self.inputs, self.labels), (self.test_inputs, self.test_labels)):
             if inputs.dim() != 4 or len(inputs) != len(labels):
                 raise ShapeError("inputs", f"{tuple(inputs.shape)} for {len(labels)} labels", "(labels, C, H, W)")

@@ -74,7 +74,7 @@ class CircuitChecker:
         has_bias: whether the points are (x, 1) or x.
     """
 
-    def __init__(self, inputs: Tensor, has_bias: bool):
+    def __init__(self, inputs: Tensor, has_bias: bool) -> None:
         points = inputs.cpu().numpy()
         self._points = _with_one(points) if has_bias else points
         self._signs: dict[tuple[int, ...], list[int] | None] = {}

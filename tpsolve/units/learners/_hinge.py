@@ -38,7 +38,7 @@ class Hinge(Penalised):
     needs_double: ClassVar[bool] = True
     certified: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.l2 == 0:
             raise ArgumentError("l2", 0, "a positive number for hinge", "Separability is the limit of no penalty.")

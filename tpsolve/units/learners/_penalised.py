@@ -38,7 +38,7 @@ class Penalised(UnitLearner[UnitFit]):
     l2: float = 1e-4
     tolerance: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not (isinstance(self.l2, int | float) and 0 <= self.l2 < math.inf):
             raise ArgumentError("l2", self.l2, "a finite number >= 0")

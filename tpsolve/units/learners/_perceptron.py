@@ -35,7 +35,7 @@ class Perceptron(UnitLearner[UnitFit]):
     convex: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep not in ("pocket", "averaged", "last"):
             raise UnknownNameError("keep", str(self.keep), ("pocket", "averaged", "last"))

@@ -117,7 +117,7 @@ class _Cells:
     sets of rows are treated side by side; a cell is its signs `(m,)` on a set of m rows, and the set's number.
     """
 
-    def __init__(self, rows: Tensor, draw: int, stop: Callable[[], bool] | None):
+    def __init__(self, rows: Tensor, draw: int, stop: Callable[[], bool] | None) -> None:
         self.stop = stop
         self.n, self.d = rows.shape
         generator = torch.Generator().manual_seed(draw)

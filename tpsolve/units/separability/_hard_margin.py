@@ -79,7 +79,7 @@ def fit_hard_margin(
 class _State:
     """The units that have not ended: their weights, pre-activations and slacks."""
 
-    def __init__(self, points: Tensor, targets: Tensor, counts: Tensor | None, start: Tensor | None):
+    def __init__(self, points: Tensor, targets: Tensor, counts: Tensor | None, start: Tensor | None) -> None:
         self.points, self.targets, self.counts = points, targets, counts
         self.units = torch.arange(targets.shape[1], device=points.device)
         self.weight = points.new_zeros(len(self.units), points.shape[-1]) if start is None else start.clone()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 
@@ -18,9 +19,11 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MOST_COUNTED, common_measure, trivial_cost
+from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import CircuitSearch, Master, local_searches
+from tpsolve.search.network.circuits._race import Race, has_many_features, local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.search.network.circuits._state import Master, SearchState
 from tpsolve.spins import check_count
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
@@ -75,11 +78,11 @@ class Circuits(Solver):
     prefer: str = "any"
 
     name = "circuits"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     exact = True
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for argument, least in (("max_drawn", 0), ("max_cuts", 1), ("solutions", 1)):
             check_count(argument, getattr(self, argument), least)
         if self.workers is not None:
@@ -145,13 +148,16 @@ class Circuits(Solver):
         engine = self.engine
         if engine == "auto":
             engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
-        search = CircuitSearch(problem, report, generator, drawn=self.max_drawn, cuts=self.max_cuts)
+        # A circuit of many points forbids next to nothing, and takes long to work out.
+        drawn = 0 if has_many_features(problem) else self.max_drawn
+        state = SearchState(problem, report, generator, drawn=drawn, cuts=self.max_cuts)
+        race = Race(problem, report, state, generator)
         cores = (os.cpu_count() or 1) if self.workers is None else self.workers
         one = budget.steps is not None or cores == 1
         with ExitStack() as opened:
 
             def make(name: str, workers: int) -> Master:
-                model = search.formula.count, search.clauses(), search.costs, search.upper
+                model = state.formula.count, state.clauses(), state.costs, state.upper
                 master = CpSatMaster(*model, workers) if name == "cp-sat" else SatMaster(name, *model)
                 return opened.enter_context(master)
 
@@ -159,19 +165,19 @@ class Circuits(Solver):
             planned = [partial(make, engine, 1)] + ([] if one else [partial(make, second, cores - 1)])
             seconds = budget.seconds or 0.0
             local = min(max(self.local_seconds, seconds / 20), seconds / 5)
-            search.race(planned, local, budget.steps)
-            masters = search.masters
-            if search.closed and self.solutions > 1:
-                report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
-            if search.closed and self.prefer != "any":
+            race.run(planned, local, budget.steps)
+            if state.closed and self.solutions > 1:
+                optima = Optima(problem, report, state, race.masters[0], None)
+                report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)
+            if state.closed and self.prefer != "any":
                 decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
-                preferred = decide(search, masters[0], budget.steps)
-                search.replace(preferred.targets)
+                preferred = decide(Optima(problem, report, state, race.masters[0], budget.steps))
+                state.replace(preferred.targets)
                 report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
                 if preferred.weights is not None:
                     report.stats["weights"] = preferred.weights
-            report.steps = sum(master.conflicts for master in masters)
-        report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
+            report.steps = sum(master.conflicts for master in race.masters)
+        report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
 
 
 def sat_installed() -> bool:

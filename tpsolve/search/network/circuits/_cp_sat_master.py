@@ -20,7 +20,9 @@ class CpSatMaster:
         workers: threads.
     """
 
-    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int, workers: int):
+    def __init__(
+        self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int, workers: int
+    ) -> None:
         from ortools.sat.python import cp_model
 
         self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0
@@ -69,7 +71,7 @@ class CpSatMaster:
         if steps is not None:
             solver.parameters.max_number_of_conflicts = steps
         with self._limited(limit):
-            answer = run_cp_sat(solver, self._model, lambda _: stop())
+            answer, _ = run_cp_sat(solver, self._model, lambda _: stop())
         self.conflicts += solver.num_conflicts
         if answer in ("OPTIMAL", "FEASIBLE"):
             return np.array([False, *(solver.boolean_value(v) for v in self._true[1:])])

@@ -108,7 +108,7 @@ def _fit(
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.catch_sigint_signal = False
-    answer = run_cp_sat(solver, model, lambda _: stop())
+    answer, _ = run_cp_sat(solver, model, lambda _: stop())
     if answer == "OPTIMAL" or (answer == "FEASIBLE" and low is None):
         return np.array([solver.value(weight) for weight in weights])
     return False if answer == "INFEASIBLE" else None

@@ -1,6 +1,7 @@
 """ColumnSearch: choose the outputs of one hidden unit again, the best there are, many networks at once."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -35,10 +36,10 @@ class ColumnSearch(Solver):
     restarts: int = 32
 
     name = "column-search"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("restarts", self.restarts, 1)
 
     def check(self, problem: Problem) -> None:

@@ -1,6 +1,7 @@
 """Dichotomies: exact search of small networks by a scan of all columns that each hidden unit can have."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -39,11 +40,11 @@ class Dichotomies(Solver):
     hint_steps: int = 5
 
     name = "dichotomies"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     exact = True
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("hint_steps", self.hint_steps, 0)
 
     def check(self, problem: Problem) -> None:

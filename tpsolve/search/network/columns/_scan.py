@@ -25,7 +25,7 @@ class Scan:
     A combination is h nodes of the tree, `(h,)`, with leaves in rising order: the units' order means nothing.
     """
 
-    def __init__(self, problem: NetworkProblem, patterns: Tensor, tables: OutputTables, report: Report):
+    def __init__(self, problem: NetworkProblem, patterns: Tensor, tables: OutputTables, report: Report) -> None:
         self.problem, self.patterns, self.tables, self.report = problem, patterns, tables, report
         self.units = problem.layers[0]
         gain = problem.counts[:, 1] - problem.counts[:, 0]
