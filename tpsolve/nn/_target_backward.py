@@ -12,6 +12,7 @@ from tpsolve.losses import Loss, find_loss
 from tpsolve.nn._batch_checks import check_batch, check_called, check_labels, find_loss_value, run_model
 from tpsolve.nn._build_problem import Top, loss_above
 from tpsolve.nn._layer_losses import loss_of
+from tpsolve.nn._target_pass import TargetPass
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn._target_search import TargetSearch
 from tpsolve.nn.passes._recording import Call, record, unwrap
@@ -69,7 +70,7 @@ def target_backward(
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
             each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
-            "flip-delta": half the change of the objective if the target alone were negated.
+            "flip-delta": half the change of the objective if only this target were negated.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
     Returns:
@@ -98,20 +99,22 @@ def target_backward(
     check_labels(output, y)
     # A sample without a label has no target problem.
     loss = find_loss_value(loss_fn, output, y, ignoring=not searched)
-    report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
+    target_pass = TargetPass(model, x, recording, Top(output.detach(), y, loss_fn), layer_loss)
     if searched:
-        _check_searches(searched, budget, report, layer_loss)
+        _check_searches(searched, budget, target_pass, layer_loss)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     for name, call in recording.calls.items():
         if call.h.requires_grad:
-            search = TargetSearch(report, call, searched.get(name), budget, importance, generator)
+            search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator)
             call.h.register_hook(search)
             if name in searched and isinstance(call.module, Staircase):
                 assert call.h.grad_fn is not None
                 call.h.grad_fn.register_hook(search.pass_on)
     loss.backward()
-    report.close()
-    return report
+    target_pass.close()
+    return TargetReport(
+        loss.detach(), target_pass.top.output, target_pass.fallbacks, target_pass.rows, _pass=target_pass
+    )
 
 
 def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
@@ -145,15 +148,15 @@ def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
 
 
 def _check_searches(
-    searched: dict[str, Solver], budget: Budget | None, report: TargetReport, layer_loss: str | None
+    searched: dict[str, Solver], budget: Budget | None, target_pass: TargetPass, layer_loss: str | None
 ) -> None:
     """Raise what can be known before the backward pass."""
     if not isinstance(budget, Budget):
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
-    calls = report.recording.calls
+    calls = target_pass.recording.calls
     for name, one in searched.items():
         if not calls[name].h.requires_grad:
-            if calls[name].graph or not _learns_around(name, unwrap(report.model)):
+            if calls[name].graph or not _learns_around(name, unwrap(target_pass.model)):
                 continue
             raise NotAcceptedError(
                 f"model.{name}",
@@ -161,7 +164,7 @@ def _check_searches(
                 "one with it",
                 "Pass use_reentrant=False to checkpoint, or let SignGradient() set these targets.",
             )
-        segment = report.segment(name)
+        segment = target_pass.segment(name)
         if _is_replaced(calls[name]):
             raise NotAcceptedError(
                 f"model.{name}",
@@ -172,9 +175,9 @@ def _check_searches(
         for sink in segment.sinks:
             if sink in calls:
                 loss_of(calls[sink].module, sink, layer_loss)
-        loss = loss_above(segment, calls, report.top, layer_loss)
+        loss = loss_above(segment, calls, target_pass.top, layer_loss)
         if loss is None and OUTPUT in segment.sinks:
-            report.top.of_samples()
+            target_pass.top.of_samples()
         kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
         for part in with_parts(one):
             if not issubclass(kind, part.accepts):

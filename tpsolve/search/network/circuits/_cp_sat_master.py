@@ -20,7 +20,9 @@ class CpSatMaster:
         workers: threads.
     """
 
-    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int, workers: int):
+    def __init__(
+        self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int, workers: int
+    ) -> None:
         from ortools.sat.python import cp_model
 
         self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0

@@ -34,7 +34,7 @@ class NetworkFormula:
         base: what contradictory labels add always.
     """
 
-    def __init__(self, problem: NetworkProblem):
+    def __init__(self, problem: NetworkProblem) -> None:
         self.count = 0
         self.clauses: list[Clause] = []
         points = len(problem.inputs)

@@ -29,7 +29,7 @@ class CircuitPool:
         generator: of the draws.
     """
 
-    def __init__(self, inputs: Tensor, most: int, generator: torch.Generator):
+    def __init__(self, inputs: Tensor, most: int, generator: torch.Generator) -> None:
         self.inputs = inputs.cpu()
         self._points = self.inputs.numpy()
         self._random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))

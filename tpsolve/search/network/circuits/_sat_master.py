@@ -20,7 +20,9 @@ class SatMaster:
         most: the largest limit that will be asked for.
     """
 
-    def __init__(self, engine: str, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int):
+    def __init__(
+        self, engine: str, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int
+    ) -> None:
         from pysat.solvers import Solver
 
         self._solver: Any = Solver(name=engine, bootstrap_with=clauses)
