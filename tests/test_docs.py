@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tpsolve import SOLVERS, cli
 from tpsolve.compare import SUITES
 from tpsolve.losses import LOSSES
 from tpsolve.problems import GENERATORS
+from tpsolve.units import LEARNERS
 
 pytestmark = pytest.mark.docs
 
