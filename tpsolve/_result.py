@@ -31,7 +31,7 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The most a search may spend; at least one of the two limits is set, the first reached ends it.
+    """What a search may spend at most. At least one of the two limits is set; the first one reached ends the search.
 
     Args:
         seconds: wall-clock time of the whole call, shared by the samples of a batch.
@@ -78,7 +78,7 @@ class Result:
 
     Args:
         targets: `(*batch, *target_shape)` in {-1, +1}, in the problem's dtype.
-        objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
+        objective: `(*batch,)` float64, recomputed by the problem, only from `targets`; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
         stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which

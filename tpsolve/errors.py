@@ -56,7 +56,7 @@ class NotAcceptedError(ArgumentError):
 
 
 class BlockError(ArgumentError):
-    """A block whose value for a sample is not a function of that sample's targets alone."""
+    """A block whose value for a sample is not only a function of that sample's targets."""
 
 
 class UnknownNameError(ArgumentError):

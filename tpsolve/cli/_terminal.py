@@ -13,7 +13,7 @@ from tpsolve.errors import ArgumentError
 # What a command is asked for goes to standard output, what it says on the way to standard error.
 output, notes = Console(), Console(stderr=True)
 
-LARGEST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
 

@@ -70,7 +70,7 @@ def target_backward(
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
             each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
-            "flip-delta": half the change of the objective if the target alone were negated.
+            "flip-delta": half the change of the objective if only this target were negated.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
     Returns:

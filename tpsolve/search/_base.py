@@ -26,7 +26,7 @@ USUAL = {"LayerProblem": "cp-sat", "BlockProblem": "hill-climb", "NetworkProblem
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """Settings of a search; all its state lives inside the call, so one solver serves many problems."""
+    """Settings of a search. All its state lives inside the call, so one solver serves many problems."""
 
     name: ClassVar[str]
     """Its name in `SOLVERS` and on the command line."""
@@ -83,7 +83,7 @@ class Solver(ABC):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:
         """Search a flat batch; tell `report` of targets, bounds and steps, and end when it says stop.
 
-        What is offered must not depend on the clock when the budget is in steps alone.
+        What is offered must not depend on the clock when the budget has only steps.
         """
 
 

@@ -86,7 +86,7 @@ def train(
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
         FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
-            `resume` is, and it holds rows alone; or `fresh` is, and it is not the folder of a run.
+            `resume` is, and it holds only rows; or `fresh` is, and it is not the folder of a run.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
     """
     if not isinstance(recipe, Recipe):

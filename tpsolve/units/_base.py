@@ -122,7 +122,7 @@ Fit = TypeVar("Fit", bound=Units, covariant=True)
 
 @dataclass(frozen=True)
 class UnitLearner(ABC, Generic[Fit]):
-    """Settings of a learner; all its state lives inside the call.
+    """Settings of a learner. All its state lives inside the call.
 
     Args:
         bias: whether the units have a bias, which is never penalised.

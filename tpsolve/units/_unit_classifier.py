@@ -24,7 +24,8 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         bias: whether the units have a bias.
         random_state: seed of learners that draw: an int, a numpy RandomState, or None for 0.
 
-    After `fit`: `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_`, `fit_` (the `UnitFit`).
+    After `fit` it has `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_` and `fit_` (the
+    `UnitFit`).
     """
 
     classes_: np.ndarray

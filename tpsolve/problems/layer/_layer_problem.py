@@ -208,7 +208,7 @@ class LayerProblem(FlipProblem):
     def lower_bound(self) -> Tensor:
         """A proven lower bound on E, `(*batch,)` float64: each unit above at its own best.
 
-        V_k . t + b_k lies in [b_k - |V_k|_1, b_k + |V_k|_1]; the bound sums the least weighted loss
+        V_k . t + b_k lies in [b_k - |V_k|_1, b_k + |V_k|_1]; the bound sums the minimum weighted loss
         over that interval, as though each unit could choose t for itself. For the cross-entropy the
         intervals are those of the differences z_k - z_label. `rounding()` is subtracted.
         """

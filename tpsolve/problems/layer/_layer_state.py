@@ -59,11 +59,11 @@ class LayerState(State):
         self.pre += torch.where(where[:, None], -2 * old, 0.0) * self.energy.weight.T[units]
         self.objective = self.energy.total(self.pre, self.targets)
 
-    def sweep(self, most: Limit) -> None:
+    def sweep(self, max_delta: Limit) -> None:
         targets, stay = self.targets.T.contiguous(), self.energy.stay
         loss = self.energy.layer_loss(self.pre)
         for unit, column in enumerate(self.energy.weight.T.contiguous()):
-            limit = most(slice(unit, unit + 1))
+            limit = max_delta(slice(unit, unit + 1))
             if limit is None:
                 break
             moved = torch.addcmul(self.pre, targets[unit, :, None], column, value=-2)

@@ -30,12 +30,12 @@ class NetworkProblem(Problem):
         minimise    sum_i sum_c counts[i, c] [the outputs at point i don't name class c]
         such that   every unit's outputs are linearly separable over what it reads
 
-    Which weights do it is left to the convex oracle, `Separability`, whose verdicts are proved in exact
-    arithmetic. Equal inputs are merged into one point; labels that contradict each other there count as
+    The convex oracle, `Separability`, decides which weights do it. Its verdicts are proved in exact
+    arithmetic. Equal inputs are merged into one point. Labels that contradict each other there count as
     errors that no network can avoid.
 
     Two classes have one output unit, +1 for the second class in sorted order. More classes have one unit
-    each, one-versus-rest: a point is right where its own unit outputs +1 and all others -1.
+    each, one-versus-rest: a point is right where its own unit outputs +1 and all others output -1.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
@@ -94,7 +94,7 @@ class NetworkProblem(Problem):
 
     @property
     def start(self) -> Tensor:
-        """The trivial network: all hidden targets +1, the outputs of the class that serves best alone."""
+        """The trivial network: all hidden targets +1, the outputs of the one class that serves best."""
         best = code(self.counts.sum(0).argmax()[None], self.layers[-1]).expand(len(self.inputs), -1)
         hidden = [torch.ones_like(self.inputs[:, :1]).expand(-1, n) for n in self.widths]
         return self.pack(*hidden, best).expand(*self.batch_shape, -1)
@@ -311,7 +311,7 @@ class NetworkProblem(Problem):
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
-    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias alone gives constants."""
+    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias gives constants."""
     good = (columns == columns[0]).all(0)
     if not bool(good.all()):
         good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0

@@ -22,11 +22,11 @@ UNKNOWN = "anneal"
 class Auto(Solver):
     """The solver that did best on the measured problem most like this one, within the same time.
 
-    The table `auto.json` beside this file holds, for layers harvested from trained networks, the best
-    solver by loss, size, seconds a sample and kind of device; `benchmarks/auto.py` writes it, and says
-    there from which rows. The nearest entry of the same loss counts, sizes and seconds on logarithmic
-    scales; other losses take that of the hinge if they are sums over units. A budget in steps alone counts as
-    the longest time measured. Steps are those of the solver taken.
+    The table `auto.json` beside this file holds measurements on layers harvested from trained networks: the best solver
+    by loss, size, seconds a sample and kind of device. `benchmarks/auto.py` writes it and says from which rows. The
+    nearest entry of the same loss counts; sizes and seconds are compared on logarithmic scales. Another loss takes the
+    entries of the hinge if it is a sum over units. A budget with only steps counts as the longest time measured. Steps
+    are those of the solver taken.
     """
 
     name = "auto"

@@ -17,8 +17,8 @@ from tpsolve.search._naming import Composite, as_solver
 class Portfolio(Composite):
     """The best answer of several solvers, sample by sample: `portfolio(tabu, anneal, cp-sat)`.
 
-    Each has an equal share of the budget that is left when its turn comes, so that what one does not
-    need serves the next. Steps are those of the parts.
+    Each solver has an equal share of the budget that is left when its turn comes. So the next solvers get what it does
+    not need. Steps are those of the parts.
 
     Args:
         members: the solvers, or their texts; at least one.

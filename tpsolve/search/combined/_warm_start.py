@@ -18,12 +18,12 @@ LOCAL_SHARE = 0.1
 class WarmStart(Composite):
     """An exact solver from the best targets of a local one: `warm-start(anneal, cp-sat)`.
 
-    The local solver gets a tenth of the budget at most. `cp-sat` takes the incumbent as its hint and as
-    an upper limit of the objective, so that it searches for nothing worse. Steps are those of the parts.
+    The local solver gets at most a tenth of the budget. `cp-sat` takes the incumbent as its hint and as an upper limit
+    of the objective, so that it searches for nothing worse. Steps are those of the parts.
 
     Args:
         local: a solver or its text.
-        exact: an exact solver or its text.
+        exact_solver: an exact solver or its text.
     """
 
     local: Solver | str = "anneal"

@@ -12,17 +12,17 @@ from tpsolve.problems import BlockProblem, LayerProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.spins import from_bits
 
-MOST_TARGETS = 24
+MAX_TARGETS = 24
 BLOCK_ELEMENTS = 2**22
-"""Most float64 numbers in one temporary of a block: 32 MB."""
+"""The maximum number of float64 numbers in one temporary of a block: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Enumerate(Solver):
     """Every one of the 2^n targets, in blocks on tensors; n at most 24; one block a step.
 
-    A finished enumeration proves its optimum; an unfinished one proves nothing. All in float64. Below a
-    block it proves the least that the block's own forward passes give, within `problem.rounding()`.
+    A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
+    block it proves the minimum that the block's own forward passes give, within `problem.rounding()`.
     """
 
     name = "enumerate"
@@ -32,11 +32,11 @@ class Enumerate(Solver):
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
-        if problem.n_vars > MOST_TARGETS:
+        if problem.n_vars > MAX_TARGETS:
             raise TooLargeError(
                 "problem",
                 f"{problem.n_vars} targets",
-                f"at most {MOST_TARGETS} for {self.name}",
+                f"at most {MAX_TARGETS} for {self.name}",
                 "Use CpSat() for an exact answer, HillClimb() for a quick one.",
             )
 

@@ -100,7 +100,7 @@ class Chains:
         self.alive &= ~samples[self.sample]
 
     def select(self, keep: Tensor) -> None:
-        """Go on with the chains `keep (B,)` alone."""
+        """Go on with only the chains `keep (B,)`."""
         self._store()
         for name in ("rows", "alive", "value", "improved_at", "_targets", "_found_at"):
             setattr(self, name, getattr(self, name)[keep])

@@ -19,9 +19,9 @@ CERTAIN = 0.02
 class CrossEntropy(ChainSolver):
     """The cross-entropy method: targets drawn independently, their probabilities moved to the means of an elite.
 
-    It needs objectives alone, no flips and no gradient. It begins near the start: each activation is
-    drawn with probability 0.8. One population a step. Source: Rubinstein (Methodology and Computing in
-    Applied Probability, 1999). Not to be confused with the loss of the same name.
+    It needs only objectives, no flips and no gradient. It begins near the start: each activation is drawn with
+    probability 0.8. One step is one population. Source: Rubinstein (Methodology and Computing in Applied Probability,
+    1999). The loss of the same name is something else.
 
     Args:
         population: targets drawn of each sample, at least 2.

@@ -15,11 +15,10 @@ from tpsolve.spins import check_count
 class GuidedRandom(LocalSolver):
     """Random sets of flips, biased by the gradient, each taken if the objective falls; one set a step.
 
-    Flip j is drawn with probability k softmax_j(t_j g_j / spread), g being the gradient at the current
-    targets and spread the standard deviation of t g; k, the number of flips expected, is drawn anew at
-    each step between 1 and n / 4, small numbers more often. Costs a gradient and two evaluations, and
-    no flip deltas. Source: the guided random search of targets in Nabergall, Deep learning with hard
-    thresholds (2018).
+    Flip j is drawn with probability k softmax_j(t_j g_j / spread). Here g is the gradient at the current targets, and
+    spread is the standard deviation of t g. The expected number of flips k is drawn anew at each step between 1 and n /
+    4, small numbers more often. A step costs a gradient and two evaluations, and no flip deltas. Source: the guided
+    random search of targets in Nabergall, Deep learning with hard thresholds (2018).
 
     Args:
         restarts: further searches of each sample from random targets.

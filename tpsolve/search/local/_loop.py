@@ -128,9 +128,9 @@ def descend(problem: FlipProblem, report: Report) -> None:
 
 
 def least_index(score: Tensor) -> Tensor:
-    """The first index of the least value of each row of `score (B, n)`: `(B,)` int64.
+    """The first index of the minimum of each row of `score (B, n)`: `(B,)` int64.
 
-    As `argmin`, which takes ten times as long as the least value itself: first the least of each run of
+    As `argmin`, which takes ten times as long as the minimum itself: first the minimum of each run of
     32, then within the run that holds it.
     """
     rows, n = score.shape
@@ -142,5 +142,5 @@ def least_index(score: Tensor) -> Tensor:
 
 
 def least_gain(state: State) -> Tensor:
-    """By how much a flip must lower the objective to count, `(B, 1)`: what rounding alone can feign."""
+    """By how much a flip must lower the objective to count, `(B, 1)`: more than rounding can feign."""
     return (8 * torch.finfo(state.objective.dtype).eps * (1 + state.objective.abs()))[:, None]

@@ -17,18 +17,18 @@ from tpsolve.spins import check_count
 class MinimumDisturbance(ChainSolver):
     """MADALINE rule II: flip the least confident units first, keep what lowers the objective, stop when met.
 
-    Confidence is the problem's `stay_weight`, which should be |z| of the units sought; where it is not
-    given all are equally confident, and are tried in their order. Single units are tried first, then
-    pairs that are neighbours in confidence, then threes, up to `group`. A sample ends as soon as every
-    unit above gives the output that is wanted of it, however much loss is left: the least disturbance,
-    not the least objective. One trial of each sample a step. Needs `start`.
+    Confidence is the problem's `stay_weight`, which should be |z| of the units sought. Without it all units are equally
+    confident, and they are tried in their order. Single units are tried first, then pairs that are neighbours in
+    confidence, then threes, up to `max_group`. A sample ends as soon as every unit above gives the output that is
+    wanted of it, however much loss is left. So it seeks the smallest disturbance, not the minimum of the objective. One
+    step is one trial of each sample. It needs `start`.
     Source: Winter and Widrow, MADALINE rule II (IEEE International Conference on Neural Networks, 1988).
 
     Args:
-        group: the most units that are flipped together, at least 1.
+        max_group: the maximum number of units that are flipped together, at least 1.
     """
 
-    group: int = 3
+    max_group: int = 3
 
     name = "minimum-disturbance"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
@@ -38,7 +38,7 @@ class MinimumDisturbance(ChainSolver):
     needs_start = True
 
     def __post_init__(self) -> None:
-        check_count("group", self.group, 1)
+        check_count("max_group", self.max_group, 1)
 
     @property
     def copies(self) -> int:
@@ -55,7 +55,7 @@ class MinimumDisturbance(ChainSolver):
         wanting = chains.alive & ~state.met()
         n = state.targets.shape[1]
         first, size = chains.step, 1
-        while first > n - size and size < min(self.group, n):
+        while first > n - size and size < min(self.max_group, n):
             first, size = first - (n - size + 1), size + 1
         units = memory["order"][:, first : first + size].unbind(1)
         before = state.objective.clone()
@@ -64,5 +64,5 @@ class MinimumDisturbance(ChainSolver):
         worse = wanting & ~(state.objective < before)
         for flipped in units:
             state.flip(flipped, worse)
-        tried = first + size >= n and size == min(self.group, n)
+        tried = first + size >= n and size == min(self.max_group, n)
         return wanting & (not tried)

@@ -27,10 +27,10 @@ ERRORS_EVERY = 10
 class FtpropMiniBatch(Solver):
     """For every mini-batch, targets layer by layer from the top down, and one step of Adam on all layer losses.
 
-    The targets of a layer come from a solver, which sees the layer above with its weights, targets and
-    importance; their own importance is |g|, the gradient of the loss above. With "sign-gradient", the
-    paper's choice, the step is that of a surrogate gradient. The layer losses are the soft hinge, and the
-    logistic loss at the outputs. After `steps` steps the network is drawn anew. It proves nothing.
+    The targets of a layer come from a solver. It sees the layer above with its weights, targets and importance. The
+    importance of the new targets is |g|, with g the gradient of the loss above. With "sign-gradient", the paper's
+    choice, the step is that of a surrogate gradient. The layer losses are the soft hinge, and the logistic loss at the
+    outputs. After `steps` steps the network is drawn anew. It proves nothing.
 
     One step is one mini-batch. Source: Friesen and Domingos (2018), section 3.3.
 

@@ -34,18 +34,18 @@ NEAR = 0.2
 
 @dataclass(frozen=True)
 class LineSearch(Solver):
-    """Local search of small networks of any depth: one unit's weights after the other move along lines.
+    """Local search of small networks of any depth: the weights of one unit after the other move along lines.
 
-    What an output +1 of one unit is worth at each point, with all other units held, is known from two
-    forward passes. Along a line through the unit's weights each point's output changes once, so one sort
-    and one cumulative sum give the errors of *every* column on the line, and the best is taken. Directions
-    are random, along the gradient of what the outputs are worth smoothed over a random width, or such
-    that the nearest points stay on their side; in the first layer now and then one that leads to a logistic
-    unit, which learns what each output is worth: a convex problem. Copies of the network that stop improving
-    have some units drawn anew, or all.
+    Two forward passes tell what an output +1 of one unit is worth at each point, with all other units held. Along a
+    line through the unit's weights each point's output changes once. So one sort and one cumulative sum give the errors
+    of *every* column on the line, and the best is taken. There are three kinds of directions: random ones; ones along
+    the gradient of what the outputs are worth, smoothed over a random width; and ones on which the nearest points stay
+    on their side. In the first layer a direction sometimes leads to a logistic unit that learns what each output is
+    worth, which is a convex problem. Copies of the network that stop improving have some units drawn anew, or all.
 
-    It starts from the network that another solver finds, by default a surrogate gradient: that is strong where
-    features are many, this where each error counts. Any number of layers and classes. It proves nothing.
+    It starts from the network that another solver finds, by default a surrogate gradient. A surrogate gradient is
+    strong where features are many. This search is strong where each error counts. Any number of layers and classes is
+    allowed. It proves nothing.
 
     One step moves one unit of every copy; the first solver's steps are not counted.
 

@@ -12,7 +12,7 @@ from tpsolve.search._base import Report, Solver
 
 @dataclass(frozen=True)
 class Keep(Solver):
-    """The activations as they are: what no search at all costs. Needs `start`; one step."""
+    """The activations as they are: the objective without any search. It takes one step and needs `start`."""
 
     name = "keep"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)

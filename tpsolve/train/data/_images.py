@@ -48,7 +48,7 @@ class Images:
         return tuple(self.inputs.shape[1:])
 
     def limit(self, count: int, seed: int) -> "Images":
-        """The same data with `count` images of the training set alone, drawn by `seed`."""
+        """The same data with only `count` images of the training set, drawn by `seed`."""
         if count > len(self.labels):
             raise ArgumentError("images", count, f"at most {len(self.labels)}, the images of the training set")
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))

@@ -14,7 +14,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import Clause
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._whole_weights import MOST_SUM, MOST_WEIGHT, WholeWeights, reach, smallest_weights
-from tpsolve.units.separability._widest import MOST_FEATURES, Widest, widest_margin
+from tpsolve.units.separability._widest import MAX_FEATURES, Widest, widest_margin
 
 PREFERENCES = ("any", "margin", "units", "weights")
 MOST_REACH = 2**20
@@ -47,9 +47,9 @@ def check_preference(problem: NetworkProblem, prefer: str) -> None:
     """
     if prefer == "units" and len(problem.widths) > 1:
         raise NotAcceptedError("problem", f"{len(problem.widths)} hidden layers", "one hidden layer for prefer=units")
-    if prefer == "margin" and problem.inputs.shape[1] > MOST_FEATURES:
+    if prefer == "margin" and problem.inputs.shape[1] > MAX_FEATURES:
         raise TooLargeError(
-            "problem", f"{problem.inputs.shape[1]} features", f"at most {MOST_FEATURES} for prefer=margin"
+            "problem", f"{problem.inputs.shape[1]} features", f"at most {MAX_FEATURES} for prefer=margin"
         )
     if prefer == "weights":
         rest = (problem.inputs != problem.inputs.round()).nonzero()

@@ -17,14 +17,14 @@ from tpsolve.spins import check_count
 class ColumnSearch(Solver):
     """Local search of small networks: one hidden unit's column of targets after the other is chosen again.
 
-    Given the other columns, the best column is the one whose codes a threshold function of the hidden units
-    tells apart with the fewest errors. Where the dichotomies of the points are few they are all compared,
-    by one product of matrices; else those on lines through the unit's weights, where half of the networks
-    begin with one unit fitted to the labels. Networks that stop improving have some units drawn anew. It
-    proves nothing beyond the problem's own bound.
+    Given the other columns, the best column is the one whose codes a threshold function of the hidden units tells apart
+    with the fewest errors. Where the points have few dichotomies, one product of matrices compares them all. Otherwise
+    the columns on lines through the unit's weights are compared, and half of the networks begin with one unit fitted to
+    the labels. Networks that stop improving have some units drawn anew. It proves nothing beyond the problem's own
+    bound.
 
-    For two classes and one hidden layer of at most 10 units; with more than 5 the output unit is one of
-    4,096 drawn threshold functions. Every column offered is separable, in exact arithmetic.
+    It takes two classes and one hidden layer of at most 10 units. With more than 5 the output unit is one of 4,096
+    drawn threshold functions. Every column offered is separable, in exact arithmetic.
 
     One step chooses one unit of every restart again. After Nabergall (2018) and, for the choice of internal
     representations, Grossman, Meir and Domany (1988).

@@ -269,7 +269,7 @@ def search_columns(
     """Improve `restarts` networks side by side, and offer the best, until the report stops.
 
     Args:
-        steps: the most to spend; None: what the report allows.
+        steps: the maximum to spend; None: what the report allows.
         counted: whether each step is one of the report's budget.
     """
     state = hood.start(restarts)
