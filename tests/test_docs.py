@@ -111,6 +111,16 @@ def assert_shown(shown: list[str], real: str, where: str) -> None:
             at = actual.index(line, at) + 1
 
 
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a page registers ends with it."""
+    before = [(registry, set(registry)) for registry in (SOLVERS, LEARNERS)]
+    yield
+    for registry, names in before:
+        for name in set(registry) - names:
+            del registry[name]
+
+
 @each_page
 @pytest.mark.rounding
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class Beam(ChainSolver):
     max_candidates: int | None = None
 
     name = "beam"
-    one_step = "one flip more in every set of the beam; the best `width` sets are kept"
+    one_step = "one flip more in every set of the beam; the best `beam_width` sets are kept"
     step_cost = "C n m"
 
     def __post_init__(self) -> None:
