@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tpsolve import SOLVERS, cli
 from tpsolve.compare import SUITES
 from tpsolve.losses import LOSSES
 from tpsolve.problems import GENERATORS
+from tpsolve.units import LEARNERS
 
 pytestmark = pytest.mark.docs
 
@@ -107,6 +109,16 @@ def assert_shown(shown: list[str], real: str, where: str) -> None:
         if line != "...":
             assert line in actual[at:], f"{where} did not print {line!r}:\n{real}"
             at = actual.index(line, at) + 1
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a page registers ends with it."""
+    before = [(registry, set(registry)) for registry in (SOLVERS, LEARNERS)]
+    yield
+    for registry, names in before:
+        for name in set(registry) - names:
+            del registry[name]
 
 
 @each_page
