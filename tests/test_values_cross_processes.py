@@ -181,6 +181,7 @@ TOLD = ("targets", "3 numbers", "4", "Add one.")
 SAMPLES: dict[type, Callable[[], list[Any]]] = {
     # errors
     errors.TpsolveError: lambda: [errors.TpsolveError("a message")],
+    errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
     errors.ContradictionError: lambda: [errors.ContradictionError("a message")],
