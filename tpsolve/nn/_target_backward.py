@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn._batch_checks import check_batch, check_called, check_labels, find_loss_value, run_model
 from tpsolve.nn._build_problem import Top, loss_above
@@ -56,6 +56,9 @@ def target_backward(
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout with the mask of this pass.
 
+    A threshold whose output reaches the loss only through what has no gradient, such as `Program`, is searched by
+    forward passes only. Each of its targets counts by half the change of the objective if it alone were negated.
+
     Args:
         model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
             fails, each pass through a block runs the whole model with the other thresholds held.
@@ -86,6 +89,7 @@ def target_backward(
             operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
             without autograd, or above which a copy does not do once more what this pass did, as with
             `functional.dropout`; a loss that a search can't take sample by sample.
+        NotAcceptedError, too: a threshold that no gradient reaches and that is not searched.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
         BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
             in mid-search, may leave the upper layers' gradients there.
@@ -103,18 +107,61 @@ def target_backward(
     if searched:
         _check_searches(searched, budget, target_pass, layer_loss)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    cut_off = _cut_off(loss, target_pass)
+    for name in cut_off:
+        if name not in searched:
+            raise NotAcceptedError(
+                f"model.{name}",
+                "a threshold whose output reaches the loss only through what has no gradient",
+                "a search of its targets",
+                f"Pass solver='hill-climb', or solver={{'{name}': 'hill-climb'}}, and a budget.",
+            )
     for name, call in recording.calls.items():
         if call.h.requires_grad:
-            search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator)
+            forward_only = name in cut_off
+            search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator, forward_only)
             call.h.register_hook(search)
             if name in searched and isinstance(call.module, Staircase):
                 assert call.h.grad_fn is not None
                 call.h.grad_fn.register_hook(search.pass_on)
-    loss.backward()
+    heads = [recording.calls[name].h for name in cut_off]
+    gradients: list[Tensor | None] = [torch.zeros_like(h) for h in heads]
+    if loss.requires_grad:
+        heads, gradients = [loss, *heads], [None, *gradients]
+    torch.autograd.backward(heads, gradients)
     target_pass.close()
     return TargetReport(
         loss.detach(), target_pass.top.output, target_pass.fallbacks, target_pass.rows, _pass=target_pass
     )
+
+
+def _cut_off(loss: Tensor, target_pass: TargetPass) -> list[str]:
+    """The thresholds that no gradient reaches, neither from the loss nor from one that is named before it.
+
+    Raises:
+        ShapeError: the loss depends on nothing that could learn.
+    """
+    reached: set[Any] = set()
+    _reach(loss.grad_fn, reached)
+    names = []
+    calls = target_pass.recording.calls
+    for name, call in reversed(calls.items()):
+        if call.h.requires_grad and call.h.grad_fn not in reached:
+            names.append(name)
+            _reach(call.h.grad_fn, reached)
+    if not loss.requires_grad and not names:
+        raise ShapeError("loss_fn", "a number without gradient", "one number that depends on the output")
+    return names
+
+
+def _reach(node: Any, reached: set[Any]) -> None:
+    """Add the nodes of autograd's graph below `node`, itself included."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [below for below, _ in node.next_functions]
 
 
 def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:

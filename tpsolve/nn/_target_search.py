@@ -27,9 +27,12 @@ class TargetSearch:
         budget: Budget | None,
         importance: str,
         generator: torch.Generator,
+        forward_only: bool = False,
     ) -> None:
         self.target_pass, self.call, self.solver = target_pass, call, solver
         self.budget, self.importance, self.generator = budget, importance, generator
+        self.forward_only = forward_only
+        """Whether no gradient reaches this threshold, so that all that is known comes from forward passes."""
 
     def __call__(self, gradient: Tensor) -> Tensor:
         if self.solver is not None:
@@ -62,16 +65,18 @@ class TargetSearch:
         if not len(rows):
             self.target_pass.fallbacks[name] = len(g)
             return g[None]
-        scale = _scale_of(g[rows])
+        scale = _scale_of(torch.full_like(g[rows], 1 / g.numel()) if self.forward_only else g[rows])
         problem = self.target_pass.problem(name, rows, scale)
         shape = (len(rows), -1, *g.shape[1:])
         result = _in_order(problem, solve(problem, solver, budget=self.budget, generator=self.generator), shape)
         found = ~result.stats["missing"] & torch.isfinite(result.objective)
         targets, size = result.targets.to(g.dtype).reshape(shape), g[rows][:, None].abs()
-        if self.importance == "flip-delta":
+        if self.importance == "flip-delta" or self.forward_only:
             gain, stretch, _ = self.call.module.parts(each=True)[0]
             # How far the output moves with one of its spins is gain / stretch.
-            size = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape) / 2 * (stretch / gain) / scale
+            change = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape)
+            # A flip that can't be told, since the pass fails there, counts nothing.
+            size = change.nan_to_num(posinf=0.0) / 2 * (stretch / gain) / scale
         each = g.repeat(targets.shape[1], *[1] * g.dim())
         each[:, rows[found]] = -(targets * size)[found].transpose(0, 1)
         self.target_pass.fallbacks[name] = len(g) - int(found.sum())
