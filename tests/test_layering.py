@@ -35,7 +35,9 @@ PUBLIC_MODULES = ("errors.py", "losses.py", "pictures.py", "spins.py")
 FLOOR_5 = ("train/*", "compare/*", "pictures.py", "cli/*")
 ALLOWED = {
     "ortools": (
+        "problems/program/_declared_constraints.py",
         "search/exact/_cp_sat.py",
+        "search/programs/_declared.py",
         "search/network/circuits/_cp_sat_master.py",
         "search/proofs/_check_bound.py",
         "search/network/_weight_box.py",

@@ -12,8 +12,8 @@ from tpsolve._version import __version__
 if TYPE_CHECKING:
     from tpsolve import errors, losses, nn, problems, search, spins, units
     from tpsolve._register import register
-    from tpsolve._result import Budget, Progress, Result, Status, load_result
-    from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, load_problem
+    from tpsolve._result import Budget, Progress, Result, Status, TargetSet, load_result
+    from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, ProgramProblem, load_problem
     from tpsolve.search import SOLVERS, solve
 
 __all__ = [
@@ -22,9 +22,11 @@ __all__ = [
     "Budget",
     "LayerProblem",
     "NetworkProblem",
+    "ProgramProblem",
     "Progress",
     "Result",
     "Status",
+    "TargetSet",
     "__version__",
     "errors",
     "load_problem",
@@ -42,8 +44,8 @@ __all__ = [
 
 _MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "units")
 _HOMES = {
-    "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "load_problem"),
-    "_result": ("Budget", "Progress", "Result", "Status", "load_result"),
+    "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "ProgramProblem", "load_problem"),
+    "_result": ("Budget", "Progress", "Result", "Status", "TargetSet", "load_result"),
     "search": ("SOLVERS", "solve"),
     "_register": ("register",),
 }

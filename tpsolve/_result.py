@@ -31,12 +31,15 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend at most. At least one of the two limits is set; the first one reached ends the search.
+    """What a search may spend at most; at least one of the limits is set, and the first reached ends it.
 
     Args:
         seconds: wall-clock time of the whole call, shared by the samples of a batch.
         steps: steps of each sample; every solver's `one_step` says what one step is. Equal seeds
             and a budget in steps give equal results on one device; seconds promise no such thing.
+        calls: of a program problem: assignments of each sample whose answer is asked for. Remembered answers
+            count too, so that equal seeds give equal results whatever is remembered. The program is called only for
+            the others. Other problems have no calls.
 
     Raises:
         BudgetError: no limit, or one that is not positive.
@@ -44,15 +47,18 @@ class Budget:
 
     seconds: float | None = None
     steps: int | None = None
+    calls: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seconds is None and self.steps is None:
-            raise BudgetError("budget", "no limit at all", "seconds, steps or both", "For example Budget(seconds=10).")
+        if self.seconds is None and self.steps is None and self.calls is None:
+            raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):
             raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        if self.steps is not None and not (whole and self.steps > 0):
-            raise BudgetError("budget.steps", self.steps, "a positive whole number")
+        for name in ("steps", "calls"):
+            limit = getattr(self, name)
+            whole = isinstance(limit, int) and not isinstance(limit, bool)
+            if limit is not None and not (whole and limit > 0):
+                raise BudgetError(f"budget.{name}", limit, "a positive whole number")
 
 
 @dataclass(frozen=True)
@@ -73,18 +79,34 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class TargetSet:
+    """Several target sets of each sample, as weighted draws and marginals give them.
+
+    Args:
+        targets: `(B, K, n)`, as those of a `Result`.
+        weights: `(B, K)` float64, at least 0; they sum to 1 over the sets of a sample, or are all 0 where there is
+            none.
+    """
+
+    targets: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Result:
     """What `solve()` returns, all tensors on the problem's device.
 
     Args:
-        targets: `(*batch, *target_shape)` in {-1, +1}, in the problem's dtype.
-        objective: `(*batch,)` float64, recomputed by the problem, only from `targets`; +inf: none found.
+        targets: `(*batch, *target_shape)`, in the problem's dtype: spins in {-1, +1}; of a program problem int64, of
+            choice units their classes.
+        objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
         stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
             early, by its index in the flat batch.
+        target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
     """
 
     targets: Tensor
@@ -92,6 +114,7 @@ class Result:
     bound: Tensor
     trace: tuple[Progress, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
+    target_set: TargetSet | None = None
 
     @property
     def gap(self) -> Tensor:

@@ -265,7 +265,7 @@ class Watched(nn.Module):
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
-def test_passes_keep_to_the_memory_limit_and_give_the_same(ranking: str):
+def test_passes_keep_to_the_maximum_memory_and_give_the_same(ranking: str):
     torch.manual_seed(0)
     block, start, labels = Watched(), random_spins((40, 6), seed()), torch.arange(40) % CLASSES
     results, most = [], []

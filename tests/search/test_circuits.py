@@ -18,7 +18,7 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.search import Circuits
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.units import Separability
@@ -381,7 +381,7 @@ def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
         for bits in values
         if all(any(bits[k : k + 3]) for k in range(len(bits)))
     )
-    for most in (sum(weights), MOST_COUNTED + 1):  # counted by clauses, and by a linear constraint
+    for most in (sum(weights), MAX_COUNTED + 1):  # counted by clauses, and by a linear constraint
         master = CpSatMaster(len(weights), clauses, costs, most, 1)
         for asked in (limit, 0, limit):
             model = master.solve(min(asked, most), None, lambda: False)

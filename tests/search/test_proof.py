@@ -26,7 +26,7 @@ ENGINES = ("cadical195", "cp-sat")
 
 def prove(x: Any, y: Any, widths: list[int], weight: Any = None, **settings_: Any) -> tuple[NetworkProblem, Proof]:
     problem = NetworkProblem(x, y, widths, weight)
-    result = solve(problem, Circuits(**{"drawn": 300, **settings_}), budget=Budget(seconds=60))
+    result = solve(problem, Circuits(**{"max_drawn": 300, **settings_}), budget=Budget(seconds=60))
     assert result.optimal
     return problem, make_proof(problem, result)
 

@@ -31,7 +31,7 @@ SEARCH_FLOORS = (
     ("_naming",),
     ("_solve",),
     ("rules", "local"),
-    ("exact", "bridges"),
+    ("exact", "bridges", "programs"),
     ("combined", "network"),
     ("__init__",),
 )

@@ -22,7 +22,7 @@ FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 def compare(
     context: typer.Context,
     suite: Annotated[
-        str, typer.Option(help="The instances: digits, generated-12, generated-32, networks, wide.")
+        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),

@@ -9,16 +9,23 @@ from tpsolve.problems.instances import GENERATORS, TABLES, Instance, make_instan
 from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.problems.layer._qubo import from_bqm, to_bqm
 from tpsolve.problems.network._network_problem import NetworkProblem
+from tpsolve.problems.program._declared_constraints import DeclaredConstraints
+from tpsolve.problems.program._program_calls import CallCounts, ProgramCalls
+from tpsolve.problems.program._program_problem import ProgramProblem
 
 __all__ = [
     "GENERATORS",
     "TABLES",
     "BlockProblem",
+    "CallCounts",
+    "DeclaredConstraints",
     "FlipProblem",
     "Instance",
     "LayerProblem",
     "NetworkProblem",
     "Problem",
+    "ProgramCalls",
+    "ProgramProblem",
     "State",
     "from_bqm",
     "harvest",

@@ -64,6 +64,13 @@ from tpsolve.search.network._big_m import BigM as BigM
 
 # Samplers of other libraries.
 from tpsolve.search.bridges._dimod_sampler import DimodSampler as DimodSampler
+
+# Of program problems.
+from tpsolve.search.programs._k_best import KBest as KBest
+from tpsolve.search.programs._weighted_draws import WeightedDraws as WeightedDraws
+from tpsolve.search.programs._posterior_draw import PosteriorDraw as PosteriorDraw
+from tpsolve.search.programs._marginal import Marginal as Marginal
+from tpsolve.search.programs._declared import Declared as Declared
 # isort: on
 
 SOLVERS.register_all(vars())

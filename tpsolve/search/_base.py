@@ -13,14 +13,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tpsolve._result import Budget, Progress, is_closed
+from tpsolve._result import Budget, Progress, TargetSet, is_closed
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import LayerProblem, Problem
 
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True stops the search, which then returns what it has."""
 
-USUAL = {"LayerProblem": "cp-sat", "BlockProblem": "hill-climb", "NetworkProblem": "circuits"}
+USUAL = {
+    "LayerProblem": "cp-sat",
+    "BlockProblem": "hill-climb",
+    "NetworkProblem": "circuits",
+    "ProgramProblem": "k-best",
+}
 """A solver for each kind of problem, for messages of those that don't take it."""
 
 
@@ -132,6 +137,8 @@ class Report:
         self.notes: dict[int, str] = {}
         self.stats: dict[str, Any] = {}
         """What a solver has to say besides; ends up in `Result.stats`."""
+        self.target_set: TargetSet | None = None
+        """Of solvers that give several target sets a sample; ends up in `Result.target_set`."""
 
     def __getstate__(self) -> dict[str, Any]:
         # The zero of a clock is another one in every process.

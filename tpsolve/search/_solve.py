@@ -68,6 +68,7 @@ def solve(
             "notes": report.notes,
             **report.stats,
         },
+        target_set=report.target_set,
     )
 
 

@@ -82,7 +82,7 @@ class BlockProblem(FlipProblem):
     stay_weight: Tensor | None
     context: tuple[Tensor, ...]
     candidates: int
-    memory_limit: int
+    max_bytes: int
     shape: tuple[int, ...]
     n_vars: int
     batch_shape: tuple[int, ...]

@@ -18,7 +18,7 @@ from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MOST_COUNTED, common_measure, trivial_cost
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, common_measure, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
 from tpsolve.search.network.circuits._race import Race, has_many_features, local_searches
@@ -27,12 +27,12 @@ from tpsolve.search.network.circuits._state import Master, SearchState
 from tpsolve.spins import check_count
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
-MOST_FIRST = 8
+MAX_FIRST = 8
 """Inputs of a truth table that may be taken as monotone: that of the first unit of a layer."""
-MOST_OTHER = 6
+MAX_OTHER = 6
 """Inputs of any other truth table."""
-MOST_CLAUSES = 5_000_000
-LARGEST_TOTAL = 2**20
+MAX_CLAUSES = 5_000_000
+MAX_TOTAL = 2**20
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Circuits(Solver):
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
         for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
-            most = MOST_FIRST if units == 1 else MOST_OTHER
+            most = MAX_FIRST if units == 1 else MAX_OTHER
             if inputs > most:
                 raise TooLargeError(
                     "problem",
@@ -117,25 +117,25 @@ class Circuits(Solver):
             find_solver(name).check(problem)
         check_preference(problem, self.prefer)
         clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
-        if clauses > MOST_CLAUSES:
+        if clauses > MAX_CLAUSES:
             raise TooLargeError(
                 "problem",
                 f"{len(problem.inputs)} points: about {clauses:.2g} clauses",
-                f"at most {MOST_CLAUSES:.2g} for {self.name}",
+                f"at most {MAX_CLAUSES:.2g} for {self.name}",
                 "Use fewer samples or units, or ColumnSearch() for good networks without a proof.",
             )
-        if problem.counts.sum().item() / common_measure(problem) > LARGEST_TOTAL:
+        if problem.counts.sum().item() / common_measure(problem) > MAX_TOTAL:
             raise NotAcceptedError(
                 "problem",
                 "weights with no common measure",
-                f"weights that are multiples of one number, at most {LARGEST_TOTAL} of them, for {self.name}",
+                f"weights that are multiples of one number, at most {MAX_TOTAL} of them, for {self.name}",
                 "Round the weights, to three digits for example.",
             )
-        if self.engine in SAT_ENGINES and (cost := trivial_cost(problem)) > MOST_COUNTED:
+        if self.engine in SAT_ENGINES and (cost := trivial_cost(problem)) > MAX_COUNTED:
             raise TooLargeError(
                 "problem",
                 f"up to {cost} errors, or common measures of the weights, to count",
-                f"at most {MOST_COUNTED} for engine={self.engine}",
+                f"at most {MAX_COUNTED} for engine={self.engine}",
                 "Use engine=cp-sat, or round the weights to fewer digits.",
             )
         if self.engine in SAT_ENGINES and not sat_installed():
@@ -148,10 +148,10 @@ class Circuits(Solver):
         assert isinstance(problem, NetworkProblem)
         engine = self.engine
         if engine == "auto":
-            engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
+            engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MAX_COUNTED else "cp-sat"
         # A circuit of many points forbids next to nothing, and takes long to work out.
         drawn = 0 if has_many_features(problem) else self.max_drawn
-        state = SearchState(problem, report, generator, drawn=drawn, cuts=self.max_cuts)
+        state = SearchState(problem, report, generator, max_drawn=drawn, max_cuts=self.max_cuts)
         race = Race(problem, report, state, generator)
         cores = (os.cpu_count() or 1) if self.workers is None else self.workers
         one = budget.steps is not None or cores == 1

@@ -14,12 +14,12 @@ from tpsolve.search.network.circuits._state import Master, SearchState
 
 
 class Optima:
-    """Optimal targets that one master, alone, finds after the race.
+    """Optimal targets that one master finds by itself after the race.
 
     Args:
         problem, report, state: of the search, whose bounds meet.
         master: that looks for them.
-        steps: the most conflicts of the master, from its first; None: no limit.
+        steps: the maximum number of conflicts of the master, from its first; None: no limit.
 
     Attributes:
         best: optimal targets `(n_vars,)` that the race found.
@@ -49,10 +49,10 @@ class Optima:
         """Whether time is up, or the callback has asked to stop."""
         return self._state.interrupted()
 
-    def listed(self, most: int) -> tuple[Tensor, bool]:
-        """Up to `most` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are."""
+    def listed(self, max_count: int) -> tuple[Tensor, bool]:
+        """Up to `max_count` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are."""
         found: list[Tensor] = []
-        while len(found) < most:
+        while len(found) < max_count:
             model = self._next_model()
             if model is None:
                 break

@@ -13,12 +13,12 @@ from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import Clause
 from tpsolve.search.network.circuits._optima import Optima
-from tpsolve.search.network.circuits._whole_weights import MOST_SUM, MOST_WEIGHT, WholeWeights, reach, smallest_weights
+from tpsolve.search.network.circuits._whole_weights import MAX_SUM, MAX_WEIGHT, WholeWeights, reach, smallest_weights
 from tpsolve.units.separability._widest import MAX_FEATURES, Widest, widest_margin
 
 PREFERENCES = ("any", "margin", "units", "weights")
-MOST_REACH = 2**20
-"""The largest sum of inputs of one point, each measured from its least, for which whole weights are sought."""
+MAX_REACH = 2**20
+"""The largest sum of inputs of one point, each measured from its minimum, for which whole weights are sought."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def check_preference(problem: NetworkProblem, prefer: str) -> None:
             mend = "Scale the inputs first, such as X = (10 * X).round()."
             raise NotAcceptedError("problem", value, "whole numbers for prefer=weights", mend)
         spread = problem.inputs - problem.inputs.amin(0)
-        if (sum_ := float(spread.sum(1).max())) > MOST_REACH:
-            expected = f"at most {MOST_REACH} for prefer=weights"
+        if (sum_ := float(spread.sum(1).max())) > MAX_REACH:
+            expected = f"at most {MAX_REACH} for prefer=weights"
             raise TooLargeError("problem", f"inputs that differ by {sum_:.3g} in all", expected, "Scale them down.")
 
 
@@ -91,7 +91,7 @@ def _idle(hidden: np.ndarray, gates: np.ndarray, unit: int) -> Iterator[Clause]:
 
 
 def widest(optima: Optima) -> Preferred:
-    """Optimal targets for which the least margin of a unit of the first hidden layer is largest.
+    """Optimal targets for which the minimum margin of a unit of the first hidden layer is largest.
 
     Points that limit a margin to no more than that at hand forbid their signs to all units, as circuits do: to
     begin with pairs of points that are too near to one another.
@@ -128,17 +128,17 @@ def widest(optima: Optima) -> Preferred:
         candidate = further
 
 
-def _near_pairs(optima: Optima, above: Fraction, most: Fraction) -> Iterator[Clause]:
+def _near_pairs(optima: Optima, above: Fraction, limit: Fraction) -> Iterator[Clause]:
     """No unit tells two points apart whose half distance is no more than the margin at hand; squares of margins."""
     points = optima.problem.inputs.cpu().numpy()
     square = np.square(points[:, None] - points).sum(-1) / 4
-    for i, j in zip(*np.nonzero(np.triu(square <= float(most) * (1 - 1e-9), 1)), strict=True):
+    for i, j in zip(*np.nonzero(np.triu(square <= float(limit) * (1 - 1e-9), 1)), strict=True):
         if square[i, j] > float(above) * (1 - 1e-9):
             yield from optima.formula.circuit([int(i), int(j)], [1, -1])
 
 
 def smallest(optima: Optima) -> Preferred:
-    """Optimal targets for which the largest absolute whole weight of the first hidden layer is least.
+    """Optimal targets for which the largest absolute whole weight of the first hidden layer is smallest.
 
     Points whose signs no smaller weights give forbid them to all units, as circuits do.
     """
@@ -148,7 +148,7 @@ def smallest(optima: Optima) -> Preferred:
         # No unit need tell points apart.
         return Preferred(start, 0, True, _whole_network(problem, start, {}))
     best, candidate = Preferred(optima.best, math.inf, False), optima.best
-    limit = min(MOST_WEIGHT, MOST_SUM // max(1, reach(points)))
+    limit = min(MAX_WEIGHT, MAX_SUM // max(1, reach(points)))
     while True:
         columns = np.unique(problem.columns(candidate)[0].cpu().numpy().astype(int), axis=1).T
         found: dict[bytes, WholeWeights] = {}
@@ -183,7 +183,7 @@ def _whole_network(
     for above in problem.columns(targets):
         points, units = below.cpu().long().numpy(), []
         for column in above.cpu().numpy().astype(int).T:
-            unit = hidden.get(column.tobytes()) or smallest_weights(points, column, MOST_WEIGHT, lambda: False)
+            unit = hidden.get(column.tobytes()) or smallest_weights(points, column, MAX_WEIGHT, lambda: False)
             assert isinstance(unit, WholeWeights)
             units.append(unit)
         weight, bias = [unit.weight for unit in units], [unit.bias for unit in units]

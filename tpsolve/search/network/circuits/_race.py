@@ -21,10 +21,10 @@ from tpsolve.units import LeastSquares
 MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 SPRINT_SECONDS = 0.03
-"""So long, or `SPRINT` conflicts, the first master works alone, before a second one and the local search begin."""
+"""So long, or `SPRINT` conflicts, the first master works by itself, before a second one and the local search begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_LEAST_PATIENCE = 0.15
+_MIN_PATIENCE = 0.15
 _PATIENCE = 2
 """Local search ends after so many seconds at least, and so many times those of its last gain."""
 
@@ -49,7 +49,7 @@ class Race:
         """Let masters work until the bounds meet.
 
         The first one rises from below. A second one, if any, comes down from the best network that `local`
-        seconds of local search have found meanwhile. One alone waits for a short local search.
+        seconds of local search have found meanwhile. A single one waits for a short local search.
         """
         state, report = self._state, self._report
         first = self._made(make[0])
@@ -167,7 +167,7 @@ class _Relay(Report):
             self._gained = self.seconds
 
     def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
-        patience = max(_LEAST_PATIENCE, _PATIENCE * self._gained)
+        patience = max(_MIN_PATIENCE, _PATIENCE * self._gained)
         tired = self.budget.steps is None and self.seconds > min(patience, self.budget.seconds or math.inf)
         self.stopped = self.stopped or tired or self._state.halted()
         return self.stopped

@@ -33,8 +33,8 @@ class SearchState:
         problem: of the search.
         report: gets every better network and bound.
         generator: of the circuits that are drawn.
-        drawn: most circuits drawn at random.
-        cuts: most circuits added for one column at a time.
+        max_drawn: the maximum number of circuits drawn at random.
+        max_cuts: the maximum number of circuits added for one column at a time.
 
     Attributes:
         formula: of the problem, without circuits.
@@ -44,9 +44,9 @@ class SearchState:
     """
 
     def __init__(
-        self, problem: NetworkProblem, report: Report, generator: torch.Generator, drawn: int, cuts: int
+        self, problem: NetworkProblem, report: Report, generator: torch.Generator, max_drawn: int, max_cuts: int
     ) -> None:
-        self._problem, self._report, self._cuts = problem, report, cuts
+        self._problem, self._report, self._max_cuts = problem, report, max_cuts
         self._lock, self._ended = threading.RLock(), False
         self.formula = NetworkFormula(problem)
         self._measure = common_measure(problem)
@@ -55,8 +55,8 @@ class SearchState:
         # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
         points = len(problem.inputs)
         most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
-        self._draws = [(SPRINT, min(drawn, 2 * points**2)), (EASY, min(drawn, most))]
-        self._pool = CircuitPool(problem.inputs, min(drawn, 16 * points), generator)
+        self._draws = [(SPRINT, min(max_drawn, 2 * points**2)), (EASY, min(max_drawn, most))]
+        self._pool = CircuitPool(problem.inputs, min(max_drawn, 16 * points), generator)
         self._added = list(range(len(self._pool)))
         self._used = set(self._added)
         self._told: dict[Master, int] = {}
@@ -153,7 +153,7 @@ class SearchState:
         """Add circuits that forbid the first layer's columns of `model`; their numbers; none: all are separable."""
         columns = np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1)
         with self._lock:
-            found = self._pool.violated(columns, self._cuts)
+            found = self._pool.violated(columns, self._max_cuts)
             self._use(found)
         return found
 

@@ -1,0 +1,138 @@
+"""ProgramLoss: gradients against closed forms, memory, modes and messages."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from tpsolve import Budget
+from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.nn import ProgramLoss
+
+
+def total(*symbols: int) -> int:
+    return sum(symbols)
+
+
+def logits_of(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+def negative_log_marginal(logits: torch.Tensor, labels: list[int]) -> torch.Tensor:
+    """-log P(sum = label), by enumeration with autograd."""
+    losses = []
+    for z, label in zip(torch.log_softmax(logits, 2), labels, strict=True):
+        each = [
+            sum((z[j, v] for j, v in enumerate(s)), torch.tensor(0.0))
+            for s in itertools.product(range(z.shape[1]), repeat=z.shape[0])
+            if sum(s) == label
+        ]
+        losses.append(-torch.logsumexp(torch.stack(each), 0))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_with_the_marginal_value_and_gradient_are_those_of_exact_inference(reduction: str):
+    logits, labels = logits_of(5, 2, 4), [0, 1, 3, 5, 6]
+    loss = ProgramLoss(total, symbols=4, count=2, solver="marginal", reduction=reduction)(logits, labels)
+    exact = negative_log_marginal(logits, labels)
+    exact = {"mean": exact.mean(), "sum": exact.sum(), "none": exact}[reduction]
+    assert torch.allclose(loss, exact, atol=1e-6)
+    (own,) = torch.autograd.grad(loss.sum(), logits)
+    (true,) = torch.autograd.grad(exact.sum(), logits)
+    assert torch.allclose(own, true, atol=1e-6)
+
+
+def test_with_one_target_it_is_the_cross_entropy():
+    logits = logits_of(4, 2, 3)
+    loss_fn = ProgramLoss(lambda a, b: 10 * a + b, symbols=3, solver="k-best", budget=Budget(calls=9))
+    loss = loss_fn(logits, [12, 0, 21, 2])
+    targets = torch.tensor([[1, 2], [0, 0], [2, 1], [0, 2]])
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / 4
+    assert torch.allclose(loss, expected)
+
+
+def test_spins_have_the_logistic_loss():
+    z = logits_of(3, 2)
+    loss = ProgramLoss(lambda a, b: (a, b), symbols="sign", solver="k-best")(z, [(1, 1), (-1, 1), (-1, -1)])
+    targets = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert torch.allclose(loss, torch.nn.functional.softplus(-targets * z).sum() / 3)
+
+
+def test_kinds_side_by_side_give_each_unit_its_own_loss():
+    logits = logits_of(1, 2, 3)
+    loss = ProgramLoss(lambda s, a: (s, a), symbols=["sign", 3], solver="k-best")(logits, [(-1, 2)])
+    expected = torch.nn.functional.softplus(logits[0, 0, 0]) - torch.log_softmax(logits[0, 1], 0)[2]
+    assert torch.allclose(loss, expected)
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[0, 0, 1:], torch.zeros(2))
+
+
+def test_masked_symbols_get_no_gradient_and_known_ones_get_theirs():
+    logits = logits_of(2, 3, 3)
+    loss_fn = ProgramLoss(total, symbols=3, solver="marginal")
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    known = torch.tensor([[2, -1, -1], [-1, -1, -1]])
+    loss_fn(logits, [3, 2], mask=mask, known=known).backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[1, 2], torch.zeros(3))
+    own = torch.softmax(logits[0, 0].detach(), 0) - torch.tensor([0.0, 0.0, 1.0])
+    assert torch.allclose(logits.grad[0, 0], own / 2, atol=1e-6)
+
+
+def test_samples_without_consistent_symbols_count_nothing_and_are_reported():
+    logits = logits_of(3, 2, 3)
+    loss_fn = ProgramLoss(total, symbols=3, solver="marginal")
+    loss_fn(logits, [99, 2, 99]).backward()
+    assert logits.grad is not None
+    assert not logits.grad[[0, 2]].any()
+    assert logits.grad[1].any()
+    assert loss_fn.report is not None
+    assert (loss_fn.report.samples, loss_fn.report.consistent) == (3, 1)
+    assert "consistent symbols for 1 of 3 samples" in str(loss_fn.report)
+    assert "9 calls" in str(loss_fn.report)
+
+
+def test_in_eval_only_accuracy_and_predict_call():
+    called: list[Any] = []
+    loss_fn = ProgramLoss(lambda a, b: called.append((a, b)) or a + b, symbols=3, solver="marginal").eval()
+    logits = logits_of(4, 2, 3)
+    loss_fn(logits, [0, 1, 2, 3])
+    assert called == []
+    present = logits.argmax(2).sum(1).tolist()
+    assert loss_fn.predict(logits) == present
+    assert loss_fn.accuracy(logits, [present[0], present[1], -1, -1]) == 0.5
+    assert 0 < len(called) <= 4
+    loss_fn.train()(logits, [0, 1, 2, 3])
+    assert len(called) == 9
+
+
+def test_memory_and_generator_stand_in_the_state_dict(tmp_path: Any):
+    logits = logits_of(6, 2, 3)
+    first = ProgramLoss(total, symbols=3)
+    first(logits, [0, 1, 2, 3, 4, 2])
+    assert first.program is not None
+    before = first.program.counts.calls
+    torch.save(first.state_dict(), tmp_path / "loss.pt")
+    again = ProgramLoss(total, symbols=3)
+    again.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
+    assert torch.equal(again(logits, [0, 1, 2, 3, 4, 2]), first(logits, [0, 1, 2, 3, 4, 2]))
+    assert again.program is not None
+    assert again.program.counts.calls == first.program.counts.calls - before
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"solver": "cp-sat"}, NotAcceptedError, "a solver that accepts a ProgramProblem"),
+        ({"solver": "k-bset"}, UnknownNameError, "k-best"),
+        ({"reduction": "most"}, ArgumentError, "reduction: got 'most'"),
+        ({"count": 3}, ArgumentError, "logits: got 2 units, expected 3"),
+    ],
+)
+def test_what_makes_no_sense_is_named(settings: dict[str, Any], error: type[Exception], words: str):
+    with pytest.raises(error) as raised:
+        ProgramLoss(total, symbols=3, **settings)(logits_of(2, 2, 3), [1, 2])
+    assert words in str(raised.value)

@@ -1,0 +1,234 @@
+"""`ProgramLoss`: a loss for networks whose symbols are read by a program that has no gradient."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tpsolve._result import Budget, Result, TargetSet
+from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
+from tpsolve.problems.program._declared_constraints import Declaration
+from tpsolve.search import Solver, find_solver, solve
+
+
+@dataclass(frozen=True)
+class ProgramReport:
+    """What one pass of a `ProgramLoss` found.
+
+    Args:
+        samples: of the batch.
+        consistent: samples for which consistent symbols were found; the others have no weight in the loss.
+        counts: calls, remembered answers and failed calls of this pass.
+        disturbance: mean cost of leaving the present symbols for the cheapest consistent ones; NaN where none was
+            found.
+        result: of the solver.
+    """
+
+    samples: int
+    consistent: int
+    counts: CallCounts
+    disturbance: float
+    result: Result
+
+    def __str__(self) -> str:
+        lines = [
+            f"consistent symbols for {self.consistent} of {self.samples} samples",
+            f"mean disturbance {self.disturbance:.3g}",
+            f"{self.counts.calls} calls, of which {self.counts.failed} failed",
+            f"{self.counts.remembered} answers remembered",
+        ]
+        if self.counts.failed:
+            lines.append(f"the first failure: {self.counts.first_failure}")
+        return "\n".join(lines)
+
+
+class ProgramLoss(nn.Module):
+    """The loss of logits whose symbols a program reads, where only the program's answer is labelled.
+
+    A search finds symbols with which the program gives the label, by calls alone. They are the targets of the layer
+    loss: the cross-entropy of each unit's logits, for several target sets of a sample weighted as the solver says. Its
+    value is the Kullback-Leibler divergence from these weights to the network's probabilities, so that for the solver
+    "marginal" it is -log P(label). A sample without consistent symbols counts 0.
+
+    Args:
+        program: as `ProgramCalls` takes it: called with n symbols, whole numbers from 0 to K - 1 or spins in {-1, +1}.
+        symbols: classes K of each unit, or "sign", or a list of these, one a unit.
+        count: how many units; None: as many as the logits have.
+        constraints: as `DeclaredConstraints` takes them, instead of a program, or beside it.
+        solver: a solver of program problems; None: "weighted-draws", with constraints "declared".
+        loss: "equal", or a function (answer, label) -> number of at least 0.
+        budget: of the search of each batch.
+        stay: weight of the cost of leaving the present symbols, where the loss is not "equal".
+        reduction: "mean" over the samples, "sum", or "none".
+        generator: the source of all randomness; None: one of seed 0.
+        options: of `ProgramCalls`, such as batched="numpy" or path="answers.sqlite".
+
+    Called with `(logits, labels)`: logits `(B, n, K)` of choices or `(B, n)` of spins, labels B values. In `eval()` no
+    program is called but by `accuracy` and `predict`: assignments without a remembered answer count as wrong.
+
+    Attributes:
+        report: what the last pass found, to be printed.
+        program: the `ProgramCalls`.
+    """
+
+    program: ProgramCalls | None
+    constraints: DeclaredConstraints | None
+    symbols: int | str | Sequence[int | str]
+    count: int | None
+    loss: str | Callable[[Any, Any], float]
+    stay: float
+    reduction: str
+    solver: Solver
+    budget: Budget
+    generator: torch.Generator
+    report: ProgramReport | None
+
+    def __init__(
+        self,
+        program: Callable[..., Any] | ProgramCalls | None = None,
+        symbols: int | str | Sequence[int | str] = 10,
+        count: int | None = None,
+        *,
+        constraints: Declaration | DeclaredConstraints | None = None,
+        solver: Solver | str | None = None,
+        loss: str | Callable[[Any, Any], float] = "equal",
+        budget: Budget | None = None,
+        stay: float = 1.0,
+        reduction: str = "mean",
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ):
+        super().__init__()
+        if reduction not in ("mean", "sum", "none"):
+            raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
+        if options and isinstance(program, ProgramCalls):
+            raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
+        if program is None and constraints is None:
+            raise ArgumentError(
+                "program", None, "a function of the symbols, or constraints=", "Give one of them, or both."
+            )
+        self.program = program if isinstance(program, ProgramCalls | None) else ProgramCalls(program, **options)
+        self.constraints = DeclaredConstraints.of(constraints)
+        self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
+        usual = "weighted-draws" if constraints is None else "declared"
+        self.solver = find_solver(usual if solver is None else solver)
+        if not any(issubclass(ProgramProblem, kind) for kind in self.solver.accepts):
+            raise NotAcceptedError("solver", self.solver.name, "a solver that accepts a ProgramProblem", "Take k-best.")
+        self.budget = Budget(calls=64) if budget is None else budget
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.report = None
+
+    def problem(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> ProgramProblem:
+        """The target problem of a batch, on the CPU."""
+        if self.count is not None and logits.shape[1] != self.count:
+            raise ArgumentError("logits", f"{logits.shape[1]} units", f"{self.count}, as count= says")
+        z = logits.detach().float().cpu()
+        return ProgramProblem(
+            self.program,
+            labels,
+            z,
+            symbols=self.symbols,
+            mask=mask,
+            known=known,
+            stay=self.stay,
+            loss=self.loss,
+            constraints=self.constraints,
+        )
+
+    def forward(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> Tensor:
+        """The loss, `()`, or with reduction="none" `(B,)`.
+
+        Args:
+            mask: `(B, n)` bool: which symbols exist. known: `(B, n)`: symbols that are labelled, -1 (spins: 0) where
+                not.
+        """
+        problem = self.problem(logits, labels, mask=mask, known=known)
+        calls = ProgramCalls(_no_program) if self.program is None else self.program
+        before = dataclasses.replace(calls.counts)
+        calls.frozen = not self.training
+        try:
+            result = solve(problem, self.solver, budget=self.budget, generator=self.generator)
+        finally:
+            calls.frozen = False
+        found = torch.isfinite(result.objective)
+        targets = result.target_set
+        if targets is None:
+            targets = TargetSet(result.targets[:, None], found.double()[:, None])
+        cost = problem.disturbance(result.targets)[found]
+        self.report = ProgramReport(
+            len(found),
+            int(found.sum()),
+            calls.counts - before,
+            float(cost.mean()) if len(cost) else float("nan"),
+            result,
+        )
+        each = _divergence(problem, logits, targets)
+        if self.reduction == "none":
+            return each
+        return each.sum() / (len(each) if self.reduction == "mean" else 1)
+
+    @torch.no_grad()
+    def predict(self, logits: Tensor, *, mask: Any = None) -> list[Any]:
+        """What the program makes of the network's present symbols: B answers, by B calls less what is remembered."""
+        problem = self.problem(logits, [None] * len(logits), mask=mask)
+        return problem.answers(problem.present)
+
+    @torch.no_grad()
+    def accuracy(self, logits: Tensor, labels: Any, *, mask: Any = None) -> float:
+        """The share of samples for which the program gives the label."""
+        problem = self.problem(logits, labels, mask=mask)
+        return float(problem.consistent(problem.present).double().mean())
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What is remembered, and the state of the generator."""
+        answers = [] if self.program is None else self.program.state()
+        return {"answers": answers, "generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with what `get_extra_state` gave."""
+        if self.program is not None:
+            self.program.load_state(state["answers"])
+        self.generator.set_state(state["generator"])
+
+
+def _no_program(*symbols: int) -> None:
+    """What is counted where there are only constraints: nothing."""
+
+
+def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> Tensor:
+    """sum_k w_k log(w_k / p(s_k)) of each sample, `(B,)`, where p is of the symbols that exist; 0 without any."""
+    weights = targets.weights.to(logits.device, torch.float32)
+    values = problem.values_of(targets.targets).to(logits.device)  # (B, K, n)
+    if logits.dim() == 2:
+        # log p of a spin s is logsigmoid(s z).
+        share = torch.einsum("bk,bkn->bn", weights, values.to(weights.dtype))  # weight of +1
+        total = weights.sum(1, keepdim=True)
+        each = -(
+            share * functional.logsigmoid(logits.float()) + (total - share) * functional.logsigmoid(-logits.float())
+        )
+    else:
+        z = (
+            logits.float()[..., : problem.cost.shape[2]]
+            if not bool(problem.is_spin.any())
+            else _choices(problem, logits)
+        )
+        z = z.masked_fill((torch.arange(z.shape[2]) >= problem.sizes[:, None]).to(z.device), -torch.inf)
+        share = torch.zeros(z.shape, device=z.device).scatter_add_(
+            2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
+        )
+        log_p = torch.log_softmax(z, 2)
+        each = -(share * log_p.masked_fill(share == 0, 0.0)).sum(2)
+    if problem.mask is not None:
+        each = each * problem.mask.to(each.device)
+    return each.sum(1) + torch.xlogy(weights, weights).sum(1)
+
+
+def _choices(problem: ProgramProblem, logits: Tensor) -> Tensor:
+    z = logits.float()
+    spins = torch.cat([torch.zeros_like(z[..., :1]), z[..., :1], z[..., 2:]], 2)
+    return torch.where(problem.is_spin.to(z.device)[:, None], spins, z)[..., : problem.cost.shape[2]]

@@ -1,0 +1,336 @@
+"""Calls of a program: checked, batched, counted and remembered."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError
+from tpsolve.spins import check_count
+
+Key = tuple[int, ...]
+"""The symbols of one call, as the program reads them."""
+
+
+class _Failed:
+    """The answer of a call that raised, or gave NaN: equal to no label."""
+
+    def __reduce__(self) -> str:
+        return "FAILED"
+
+    def __repr__(self) -> str:
+        return "failed"
+
+
+FAILED: Final = _Failed()
+_MISSING = object()
+BATCHED = (False, "numpy", "torch")
+
+
+@dataclass
+class CallCounts:
+    """What has been asked of a program.
+
+    Args:
+        calls: assignments for which it ran.
+        remembered: assignments whose answer was known already.
+        failed: calls that raised, or gave NaN.
+        first_failure: what the first of these said; "" without any.
+    """
+
+    calls: int = 0
+    remembered: int = 0
+    failed: int = 0
+    first_failure: str = ""
+
+    def __sub__(self, earlier: "CallCounts") -> "CallCounts":
+        calls, remembered = self.calls - earlier.calls, self.remembered - earlier.remembered
+        return CallCounts(calls, remembered, self.failed - earlier.failed, self.first_failure)
+
+
+class ProgramCalls:
+    """A program with a memory of its answers, which serves many problems one after another.
+
+    Args:
+        function: what is called: with n whole numbers, `function(*symbols)`, and returns any value; or, if `batched`,
+            with an array `(C, n)` int64 of C assignments, and returns C values. A spin is -1 or +1, a symbol of K
+            values 0 to K - 1. A call that raises counts as wrong for every label, as does NaN. An `async` function is
+            awaited, `max_concurrent` calls at a time.
+        batched: False; "numpy" or "torch": what the array is.
+        executor: runs the calls of a function of single assignments, such as a ThreadPoolExecutor for slow ones; None:
+            one after another in this thread.
+        max_remembered: answers kept; the oldest leave first. 0 keeps none.
+        path: of a file that keeps the answers on disk too, across processes. They must be values that JSON holds.
+        max_concurrent: calls of an `async` function under way at once.
+
+    The program must give equal answers for equal symbols: an answer is remembered, and taken for true. A copy crosses
+    to another process with its memory where the function does; pickle takes no lambda, cloudpickle does. An executor
+    stays behind.
+
+    Raises:
+        ArgumentError: the function can't be called, or another argument makes no sense.
+        FileFormatError, FolderError: `path` holds something else, or can't be written.
+    """
+
+    function: Callable[..., Any]
+    batched: str | bool
+    executor: Executor | None
+    max_remembered: int
+    max_concurrent: int
+    counts: CallCounts
+    frozen: bool
+    """Whether only remembered answers are given; all others are then wrong, and not counted."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        batched: str | bool = False,
+        executor: Executor | None = None,
+        max_remembered: int = 2**20,
+        path: str | PathLike[str] | None = None,
+        max_concurrent: int = 32,
+    ):
+        if not callable(function):
+            raise ArgumentError("program", type(function).__name__, "a function of the symbols")
+        if batched is True:
+            batched = "numpy"
+        if batched not in BATCHED:
+            raise ArgumentError("batched", repr(batched), "False, 'numpy' or 'torch'")
+        if executor is not None and not isinstance(executor, Executor):
+            raise ArgumentError("executor", type(executor).__name__, "a concurrent.futures.Executor")
+        check_count("max_remembered", max_remembered, 0)
+        check_count("max_concurrent", max_concurrent, 1)
+        self.function, self.batched, self.executor = function, batched, executor
+        self.max_remembered, self.max_concurrent = max_remembered, max_concurrent
+        self.counts = CallCounts()
+        self.frozen = False
+        self._answers: dict[Key, Any] = {}
+        self._disk = None if path is None else _Disk(path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the executor, whose threads and processes can't cross."""
+        return {**vars(self), "executor": None}
+
+    @classmethod
+    def of(cls, program: "Callable[..., Any] | ProgramCalls") -> "ProgramCalls":
+        """`program` itself, if it remembers already."""
+        return program if isinstance(program, ProgramCalls) else cls(program)
+
+    def check_arguments(self, count: int) -> None:
+        """Raise ArgumentError unless the function takes `count` symbols by position (a batch: one array)."""
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):
+            return  # Some functions of compiled libraries don't say what they take.
+        given, what = (1, "one array") if self.batched else (count, f"{count} symbols")
+        try:
+            signature.bind(*range(given))
+        except TypeError as error:
+            raise ArgumentError(
+                "program",
+                f"a function of {signature}",
+                f"one that takes {what} by position",
+                "Wrap it: lambda *symbols: program(..., keyword=value).",
+            ) from error
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ProgramCalls":
+        """The same object: copies of a model share one memory."""
+        return self
+
+    def answers(self, keys: Sequence[Key]) -> list[Any]:
+        """The answer for each assignment; each distinct one is called at most once.
+
+        Raises:
+            ArgumentError: a batched program returns another number of answers, or changes its input.
+        """
+        found: dict[Key, Any] = {}
+        unknown: list[Key] = []
+        for key in dict.fromkeys(keys):
+            answer = self._answers.get(key, _MISSING)
+            if answer is _MISSING and self._disk is not None:
+                answer = self._disk.get(key)
+            if answer is not _MISSING:
+                found[key] = answer
+            elif self.frozen:
+                found[key] = FAILED
+            else:
+                unknown.append(key)
+        self.counts.remembered += len(found) * (not self.frozen)
+        try:
+            # One by one: what is answered before the program is interrupted is kept.
+            for key, answer in zip(unknown, self._run(unknown), strict=True):
+                found[key] = answer
+                self._keep(key, answer)
+        finally:
+            if self._disk is not None and unknown:
+                self._disk.save()
+        return [found[key] for key in keys]
+
+    def state(self) -> list[tuple[Key, Any]]:
+        """What is remembered, of answers that are plain numbers, texts or None, or tuples of these."""
+        return [(key, answer) for key, answer in self._answers.items() if _is_simple(answer)]
+
+    def load_state(self, state: Sequence[tuple[Key, Any]]) -> None:
+        """Remember what `state()` gave."""
+        for key, answer in state:
+            self._keep(tuple(key), answer)
+
+    def _keep(self, key: Key, answer: Any) -> None:
+        if not self.max_remembered:
+            return
+        self._answers[key] = answer
+        if len(self._answers) > self.max_remembered:
+            del self._answers[next(iter(self._answers))]
+        if self._disk is not None:
+            self._disk.put(key, answer)
+
+    @torch.no_grad()
+    def _run(self, keys: list[Key]) -> Iterator[Any]:
+        """The answers in order, each as soon as it is there."""
+        if not keys:
+            return
+        if self.batched or inspect.iscoroutinefunction(self.function):
+            self.counts.calls += len(keys)
+            yield from self._run_batch(keys) if self.batched else self._run_async(keys)
+        elif self.executor is not None:
+            futures = [self.executor.submit(self.function, *key) for key in keys]
+            self.counts.calls += len(keys)
+            for future in futures:
+                yield self._settled(future.result)
+        else:
+            for key in keys:
+                self.counts.calls += 1
+                yield self._settled(lambda key=key: self.function(*key))
+
+    def _run_async(self, keys: list[Key]) -> list[Any]:
+        # In a thread of its own: notebooks have a loop that runs already.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, self._gather(keys)).result()
+
+    async def _gather(self, keys: list[Key]) -> list[Any]:
+        gate = asyncio.Semaphore(self.max_concurrent)
+
+        async def one(key: Key) -> Any:
+            async with gate:
+                try:
+                    answer = await self.function(*key)
+                except Exception as error:  # Whatever the program raises: this assignment is wrong.
+                    return self._failed(f"{type(error).__name__}: {error}")
+            return self._checked(answer)
+
+        return await asyncio.gather(*map(one, keys))
+
+    def _run_batch(self, keys: list[Key]) -> list[Any]:
+        array = np.array(keys, dtype=np.int64)
+        given = torch.from_numpy(array.copy()) if self.batched == "torch" else array.copy()
+        try:
+            answers = self.function(given)
+        except Exception as error:  # Whatever the program raises; which assignment it was nobody knows.
+            self.counts.failed += len(keys) - 1
+            return [self._failed(f"{type(error).__name__}: {error}")] * len(keys)
+        if not np.array_equal(np.asarray(given), array):
+            raise ArgumentError(
+                "program", "a function that changes its input", "one that leaves it as it is", "Copy it first."
+            )
+        answers = plain(answers)
+        count = len(answers) if isinstance(answers, tuple) else None
+        if count != len(keys):
+            got = "no sequence" if count is None else f"{count} answers"
+            raise ArgumentError(
+                "program", f"{got} for {len(keys)} assignments", "one answer each", "Or leave out batched=."
+            )
+        return [self._checked(answer) for answer in answers]
+
+    def _settled(self, call: Callable[[], Any]) -> Any:
+        try:
+            return self._checked(call())
+        except Exception as error:  # Whatever the program raises: this assignment is wrong.
+            return self._failed(f"{type(error).__name__}: {error}")
+
+    def _checked(self, answer: Any) -> Any:
+        answer = plain(answer)
+        return self._failed("NaN") if isinstance(answer, float) and math.isnan(answer) else answer
+
+    def _failed(self, why: str) -> _Failed:
+        self.counts.failed += 1
+        self.counts.first_failure = self.counts.first_failure or why
+        return FAILED
+
+
+def plain(value: Any) -> Any:
+    """Tensors, arrays, lists and numbers of libraries as Python's tuples and numbers, so that == answers one bool."""
+    if isinstance(value, Tensor):
+        value = value.detach().tolist()
+    elif isinstance(value, np.ndarray | np.generic) or type(value).__module__.partition(".")[0] == "pandas":
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_simple, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+class _Disk:
+    """Answers in an SQLite file, which outlive a crash of the program."""
+
+    def __init__(self, path: str | PathLike[str]):
+        self._path = path
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process opens the file anew."""
+        return {"_path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._path = state["_path"]
+        self._open()
+
+    def _open(self) -> None:
+        path = self._path
+        try:
+            self._file = sqlite3.connect(path)
+            self._file.execute("create table if not exists answers (key text primary key, answer text)")
+        except sqlite3.OperationalError as error:
+            raise FolderError(f"{path}: can't be written ({error}). Choose a folder you may write to.") from error
+        except sqlite3.DatabaseError as error:
+            raise FileFormatError(f"{path}: no memory of a program ({error}).") from error
+
+    def get(self, key: Key) -> Any:
+        row = self._file.execute("select answer from answers where key = ?", (json.dumps(key),)).fetchone()
+        if row is None:
+            return _MISSING
+        value = json.loads(row[0])
+        return FAILED if value == {"failed": True} else plain(value)
+
+    def put(self, key: Key, answer: Any) -> None:
+        try:
+            text = json.dumps({"failed": True} if answer is FAILED else answer)
+        except TypeError as error:
+            self.save()
+            raise ArgumentError(
+                "program",
+                f"an answer of type {type(answer).__name__}",
+                "values that JSON holds, for path=",
+                "Leave out path=.",
+            ) from error
+        self._file.execute("insert or replace into answers values (?, ?)", (json.dumps(key), text))
+
+    def save(self) -> None:
+        with contextlib.suppress(sqlite3.ProgrammingError):
+            self._file.commit()

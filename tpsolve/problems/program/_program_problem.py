@@ -1,0 +1,395 @@
+"""The program target problem: which symbols would have made a program give the label?"""
+
+import copy
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve._archive import digest
+from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.problems._base import Problem
+from tpsolve.problems.program._declared_constraints import Declaration, DeclaredConstraints
+from tpsolve.problems.program._program_calls import FAILED, ProgramCalls, plain
+from tpsolve.spins import check_finite
+
+Symbols = str | int | Sequence[int | str]
+ProgramFunction = Callable[..., Any]
+AnswerLoss = str | Callable[[Any, Any], float]
+"""How an answer is judged: "equal" to the label, or a function (answer, label) -> float of at least 0."""
+UNKNOWN = -1
+"""In `known`: a symbol without a label."""
+
+
+class ProgramProblem(Problem):
+    """For every sample of a batch, find the symbols s that minimise
+
+        E(s) = loss(program(s_1, ..., s_n), label) + stay sum_j cost_j(s_j)
+
+    where the program can be called and nothing else. A symbol is a class from 0 to K - 1, the value of a choice unit,
+    or a spin in {-1, +1}. The cost of a value is what it takes away from the network's present belief: the largest
+    logit of the unit less that of the value, 0 for the present symbol; for a spin |z| if it is negated. So for stay =
+    1 it is
+    -log p of the symbols, up to a constant. Symbols with which the program gives the label are *consistent*. With the
+    loss "equal" all others have E = +inf: only consistent ones are answers.
+
+    Args:
+        program: called as `ProgramCalls` says, which it may be already: then its memory serves further problems.
+        labels: B values, compared with the program's answers by ==; tensors and arrays are taken row by row.
+        logits: of choice units `(B, n, K)`; of spins the pre-activations `(B, n)`. Detached. Of units of several sizes
+            K is the largest, and what lies beyond a unit's own is not read.
+        symbols: what each unit is: "sign", or a number of classes of at least 2, one for all n or a list of n of them.
+        mask: `(B, n)` bool: which symbols exist; the program is called with those alone, in their order. None: all.
+        known: `(B, n)` int64: classes, or spins, that are given; -1 for a choice and 0 for a spin where none is. The
+            others are searched.
+        stay: weight of the costs, at least 0.
+        constraints: what the label demands of the symbols, as `DeclaredConstraints` takes it: instead of a program, or
+            beside it, where symbols that break them are inconsistent and not called.
+        loss: "equal", or a function (answer, label) -> number of at least 0; +inf and NaN make the symbols
+            inconsistent.
+
+    Targets are int64 `(B, n)`, classes and spins side by side; symbols that do not exist are 0 (choices) or -1 (spins).
+
+    Raises:
+        ArgumentError: an argument makes no sense; the message names it and the cure.
+    """
+
+    program: ProgramCalls | None
+    constraints: DeclaredConstraints | None
+    loss: AnswerLoss
+    stay: float
+    labels: list[Any]
+    logits: Tensor
+    cost: Tensor
+    mask: Tensor | None
+    sizes: Tensor
+    is_spin: Tensor
+    start: Tensor
+
+    def __init__(
+        self,
+        program: ProgramFunction | ProgramCalls | None,
+        labels: Any,
+        logits: Tensor,
+        *,
+        symbols: Symbols,
+        mask: Any = None,
+        known: Any = None,
+        stay: float = 1.0,
+        loss: AnswerLoss = "equal",
+        constraints: Declaration | DeclaredConstraints | None = None,
+    ):
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
+        if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
+            raise ArgumentError("stay", stay, "a finite number of at least 0")
+        if loss != "equal" and not callable(loss):
+            raise ArgumentError("loss", repr(loss), "'equal', or a function of (answer, label)")
+        if program is None and constraints is None:
+            raise ArgumentError(
+                "program", None, "a function of the symbols, or constraints=", "Give one of them, or both."
+            )
+        if program is None and loss != "equal":
+            raise ArgumentError("loss", repr(loss), "'equal' where there are only constraints")
+        self.program = None if program is None else ProgramCalls.of(program)
+        self.constraints = DeclaredConstraints.of(constraints)
+        self.stay, self.loss = float(stay), loss
+        self.device, self.dtype = logits.device, torch.int64
+        z = logits.detach()
+        self.sizes, self.is_spin = _read_symbols(symbols, z)
+        self.n_vars, self.batch_shape = len(self.sizes), (len(z),)
+        self.labels = _read_labels(labels, len(z))
+        self.mask = _read_mask(mask, (len(z), self.n_vars), self.device)
+        _check_read(z, self.sizes, self.mask)
+        self.logits = _as_choices(z.double(), self.is_spin, self.sizes)
+        """`(B, n, K)` float64: of a value, up to a constant of the unit, the log of its probability; -inf where it is
+        none.
+        """
+        if self.mask is not None:
+            only_first = torch.arange(self.logits.shape[2], device=self.device) == 0
+            self.logits = torch.where(self.mask[..., None], self.logits, torch.where(only_first, 0.0, -torch.inf))
+        self.cost = self.logits.amax(2, keepdim=True) - self.logits
+        """`(B, n, K)` float64, at least 0: of each value; +inf where there is none such."""
+        if known is not None:
+            given = self._read_known(known)
+            other = (given[..., None] != UNKNOWN) & (
+                torch.arange(self.cost.shape[2], device=self.device) != given[..., None]
+            )
+            self.logits = self.logits.masked_fill(other, -torch.inf)
+            self.cost = torch.where(other, torch.inf, torch.where(given[..., None] == UNKNOWN, self.cost, 0.0))
+        self.start = self.symbols_of(self.cost.argmin(2))
+        if self.mask is None and self.program is not None:
+            self.program.check_arguments(self.n_vars)
+
+    @property
+    def present(self) -> Tensor:
+        """The network's own symbols `(B, n)`, with those that are known in their place: what `start` is."""
+        return self.start
+
+    def symbols_of(self, values: Tensor) -> Tensor:
+        """Targets `(..., n)` of value numbers from 0: a spin's are -1 and +1."""
+        return torch.where(self.is_spin, 2 * values - 1, values)
+
+    def values_of(self, targets: Tensor) -> Tensor:
+        """The value numbers, from 0, of targets `(..., n)`."""
+        return torch.where(self.is_spin, (targets + 1) // 2, targets)
+
+    def objective(self, targets: Tensor) -> Tensor:
+        """E, `(..., B)` float64, of `targets (..., B, n)`; +inf where the program fails, or its answer is wrong.
+
+        Remembered answers cost no call.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
+        return self.loss_of(targets) + self.stay * self.disturbance(targets)
+
+    def disturbance(self, targets: Tensor) -> Tensor:
+        """sum_j cost_j(s_j), `(..., B)` float64: what it takes to leave the present symbols; 0 for those."""
+        values = self.values_of(targets)
+        cost = self.cost.expand(*values.shape[:-2], *self.cost.shape)
+        return cost.gather(-1, values[..., None])[..., 0].sum(-1)
+
+    def loss_of(self, targets: Tensor) -> Tensor:
+        """The loss of the program's answers, `(..., B)` float64; one call for each distinct assignment that is not
+        remembered.
+        """
+        shape = targets.shape[:-1]
+        rows = np.broadcast_to(np.arange(self.batch_shape[0]), tuple(shape)).reshape(-1)
+        keys = self._keys(targets, rows)
+        allowed = self._allowed(keys, rows)
+        # What the constraints forbid is not called.
+        kept = [i for i, good in enumerate(allowed) if good]
+        answers: list[Any] = [FAILED] * len(keys)
+        given = [None] * len(kept) if self.program is None else self.program.answers([keys[i] for i in kept])
+        for i, answer in zip(kept, given, strict=True):
+            answers[i] = answer
+        judged: dict[tuple[int, int], float] = {}
+        losses = np.empty(len(keys))
+        labels = [self.labels[row] for row in rows]
+        for i, (answer, label) in enumerate(zip(answers, labels, strict=True)):
+            # Equal answers are one object, as long as they are remembered; labels are held by the problem.
+            pair = id(answer), id(label)
+            if pair not in judged:
+                judged[pair] = self._judge(answer, label)
+            losses[i] = judged[pair]
+        return torch.from_numpy(losses).to(self.device).reshape(shape)
+
+    def answers(self, targets: Tensor) -> list[Any]:
+        """What the program makes of targets `(B, n)`: B values.
+
+        Raises:
+            NotAcceptedError: there are only constraints.
+        """
+        if self.program is None:
+            raise NotAcceptedError("problem", "constraints without a program", "a program, which gives answers")
+        return self.program.answers(self._keys(targets, np.arange(self.batch_shape[0])))
+
+    def consistent(self, targets: Tensor) -> Tensor:
+        """Where E has no infinite loss, `(..., B)` bool: for the loss "equal", where the program gives the label."""
+        return torch.isfinite(self.loss_of(targets))
+
+    def log_probability(self, targets: Tensor) -> Tensor:
+        """Log p of targets `(..., B, n)` under the network, `(..., B)` float64; known symbols have p = 1."""
+        values = self.values_of(targets)
+        log_p = torch.log_softmax(self.logits, 2)
+        return log_p.expand(*values.shape[:-2], *log_p.shape).gather(-1, values[..., None])[..., 0].sum(-1)
+
+    def count_assignments(self) -> list[int]:
+        """How many assignments each sample has, as Python's whole numbers."""
+        counts = torch.isfinite(self.cost).sum(2).tolist()
+        return [int(np.prod(np.array(row, dtype=object))) for row in counts]
+
+    def lower_bound(self) -> Tensor:
+        """Stay times the least cost, `(B,)`: no loss is negative."""
+        return self.stay * self.cost.amin(2).sum(1)
+
+    def rounding(self) -> Tensor:
+        """How far the sum of costs may be from exact arithmetic, `(B,)`."""
+        largest = torch.where(torch.isfinite(self.cost), self.cost, 0.0).amax(2).sum(1)
+        return 2 * (self.n_vars + 2) * torch.finfo(torch.float64).eps * (1 + self.stay * largest)
+
+    def flatten(self) -> Self:
+        return copy.copy(self)
+
+    def select(self, keep: Tensor) -> Self:
+        other = copy.copy(self)
+        rows = torch.arange(self.batch_shape[0], device=self.device)[keep]
+        for name in ("logits", "cost", "start", "mask"):
+            value = getattr(self, name)
+            setattr(other, name, None if value is None else value[rows])
+        other.labels = [self.labels[row] for row in rows.tolist()]
+        other.batch_shape = (len(rows),)
+        return other
+
+    def to(self, device: torch.device | str) -> Self:
+        other = copy.copy(self)
+        for name in ("logits", "cost", "start", "mask", "sizes", "is_spin"):
+            value = getattr(self, name)
+            setattr(other, name, None if value is None else value.to(device))
+        other.device = other.cost.device
+        return other
+
+    def save(self, path: str | PathLike[str]) -> NoReturn:
+        """Not possible: a program is code, which a file without pickle can't hold.
+
+        Raises:
+            NotAcceptedError: always.
+        """
+        mend = "Keep the code of the program, the logits and the labels; results can be saved."
+        raise NotAcceptedError("problem", "a ProgramProblem, whose program is code", "another problem", mend)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of costs and labels and of the program's name; its code is not in it."""
+        name = self._name()
+        loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__qualname__", type(self.loss).__name__)
+        tensors = {"cost": self.cost, "sizes": self.sizes, "is_spin": self.is_spin}
+        return digest([name, loss, self.stay, repr(self.labels)], tensors)
+
+    def __repr__(self) -> str:
+        sizes = self.sizes.tolist()
+        return f"ProgramProblem({self._name()}, samples={self.batch_shape[0]}, sizes={sizes}, stay={self.stay})"
+
+    def kinds(self, row: int) -> tuple[int, ...]:
+        """What each symbol is that sample `row` has, in order: its number of classes, or 0 for a spin."""
+        kinds = torch.where(self.is_spin, 0, self.sizes)
+        return tuple((kinds if self.mask is None else kinds[self.mask[row]]).tolist())
+
+    def _allowed(self, keys: list[tuple[int, ...]], rows: np.ndarray) -> list[bool]:
+        if self.constraints is None:
+            return [True] * len(keys)
+        kinds = [self.kinds(row) for row in range(self.batch_shape[0])]
+        return [
+            self.constraints.holds(key, kinds[i], self.labels[i]) for key, i in zip(keys, rows.tolist(), strict=True)
+        ]
+
+    def _name(self) -> str:
+        function = self.constraints.declare if self.program is None and self.constraints else self.program
+        function = function.function if isinstance(function, ProgramCalls) else function
+        return getattr(function, "__qualname__", type(function).__name__)
+
+    def _judge(self, answer: Any, label: Any) -> float:
+        if answer is FAILED:
+            return float("inf")
+        if self.program is None:
+            return 0.0
+        if self.loss == "equal":
+            return 0.0 if answer == label else float("inf")
+        assert callable(self.loss)
+        value = float(self.loss(answer, label))
+        if value < 0:
+            raise ArgumentError("loss", f"{value:g} for {answer!r} and {label!r}", "numbers of at least 0", "Shift it.")
+        return float("inf") if value != value else value
+
+    def _keys(self, targets: Tensor, rows: np.ndarray) -> list[tuple[int, ...]]:
+        table = targets.reshape(-1, self.n_vars).tolist()
+        if self.mask is None:
+            return [tuple(row) for row in table]
+        kept = [mask.nonzero()[:, 0].tolist() for mask in self.mask.cpu()]
+        return [tuple(row[j] for j in kept[sample]) for row, sample in zip(table, rows, strict=True)]
+
+    def _check_targets(self, targets: Tensor) -> None:
+        shape = (*self.batch_shape, self.n_vars)
+        if tuple(targets.shape[max(0, targets.dim() - 2) :]) != shape:
+            raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {shape[0]}, {shape[1]})")
+        if targets.device != self.device:
+            raise DeviceError("targets", f"a tensor on {targets.device}", f"{self.device}, where the logits lie")
+        if targets.dtype != torch.int64:
+            raise ArgumentError("targets", targets.dtype, "torch.int64: classes, and spins in {-1, +1}")
+        values = self.values_of(targets)
+        wrong = (values < 0) | (values >= self.sizes) | (self.is_spin & (targets == 0))
+        if bool(wrong.any()):
+            raise ValueSetError(
+                "targets", f"{targets[wrong][0].item()}", "classes below each unit's number, spins -1 and +1"
+            )
+
+    def _read_known(self, known: Any) -> Tensor:
+        given = torch.as_tensor(known, device=self.device)
+        shape = (*self.batch_shape, self.n_vars)
+        if tuple(given.shape) != shape or given.is_floating_point() or given.dtype == torch.bool:
+            raise ShapeError("known", f"{given.dtype} of shape {tuple(given.shape)}", f"whole numbers of shape {shape}")
+        none = torch.where(self.is_spin, given == 0, given == -1)
+        good = none | torch.where(self.is_spin, given.abs() == 1, (given >= 0) & (given < self.sizes))
+        if not bool(good.all()):
+            raise ValueSetError("known", f"{given[~good][0].item()}", "classes (-1: unknown) and spins (0: unknown)")
+        none = none if self.mask is None else none | ~self.mask
+        return torch.where(none, UNKNOWN, self.values_of(given.long()))
+
+
+def _read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+    """How many values each unit has `(n,)`, and which units are spins `(n,)`."""
+    expected = "'sign', a number of classes of at least 2, or a list of these"
+    if z.dim() not in (2, 3) or 0 in z.shape:
+        raise ShapeError(
+            "logits", f"shape {tuple(z.shape)}", "(B, n, K) of choices, or (B, n) of spins, none of them 0"
+        )
+    each = [symbols] * z.shape[1] if isinstance(symbols, str | int) else list(symbols)
+    sizes: list[int] = []
+    for one in each:
+        size = 2 if one == "sign" else one
+        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
+            raise ArgumentError("symbols", repr(symbols), expected, "A unit of one value has nothing to search.")
+        sizes.append(size)
+    if len(sizes) != z.shape[1]:
+        raise ShapeError("symbols", f"{len(sizes)} units", f"{z.shape[1]}, the logits'")
+    spins = [one == "sign" for one in each]
+    if z.dim() == 2 and not all(spins):
+        raise ShapeError("logits", f"shape {tuple(z.shape)}", f"(B, n, {max(sizes)}) for choices")
+    if z.dim() == 3 and z.shape[2] < max(1 if s else k for s, k in zip(spins, sizes, strict=True)):
+        raise ShapeError(
+            "logits", f"{z.shape[2]} logits a unit", f"at least {max(sizes)}, the classes of the largest unit"
+        )
+    return torch.tensor(sizes, device=z.device), torch.tensor(spins, device=z.device)
+
+
+def _check_read(z: Tensor, sizes: Tensor, mask: Tensor | None) -> None:
+    """Raise NotFiniteError where a logit that is read is NaN or infinite."""
+    read = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if mask is None else mask
+    if z.dim() == 3:
+        read = read[..., None] & (torch.arange(z.shape[2], device=z.device) < sizes[:, None])
+    check_finite("logits", torch.where(read, z, 0.0))
+
+
+def _as_choices(z: Tensor, is_spin: Tensor, sizes: Tensor) -> Tensor:
+    """Logits `(B, n, K)` of every unit as a choice; of a spin those of -1 and +1, whose difference is z."""
+    pre = z if z.dim() == 2 else z[..., 0]
+    width = max(2, int(sizes.max()))
+    spins = torch.stack([torch.zeros_like(pre), pre, *[pre] * (width - 2)], 2)
+    logits = (
+        spins
+        if z.dim() == 2
+        else torch.where(is_spin[:, None], spins, z[..., :width] if z.shape[2] >= width else spins)
+    )
+    return logits.masked_fill(torch.arange(width, device=z.device) >= sizes[:, None], -torch.inf)
+
+
+def _read_labels(labels: Any, samples: int) -> list[Any]:
+    values = plain(labels)
+    if not isinstance(values, tuple):
+        raise ArgumentError("labels", type(labels).__name__, "a tensor, array or list of one label a sample")
+    if len(values) != samples:
+        raise ShapeError("labels", f"{len(values)} labels", f"{samples}, the logits'")
+    # One object for equal labels: losses of pairs are known by their identity.
+    try:
+        table: dict[Any, Any] = {}
+        return [table.setdefault((type(value), value), value) for value in values]
+    except TypeError:  # Some labels have no hash.
+        return list(values)
+
+
+def _read_mask(mask: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
+    if mask is None:
+        return None
+    mask = torch.as_tensor(mask, device=device)
+    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
+        raise ShapeError("mask", f"{mask.dtype} of shape {tuple(mask.shape)}", f"bool of shape {shape}")
+    if not bool(mask.any(1).all()):
+        raise ValueSetError(
+            "mask", f"no symbol in sample {int((~mask.any(1)).nonzero()[0])}", "at least one in each sample"
+        )
+    return mask

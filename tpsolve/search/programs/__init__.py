@@ -1,0 +1,1 @@
+"""Solvers of program problems: draws, the best assignments in order, all of them, and declared constraints."""
