@@ -131,8 +131,7 @@ def layer_cases(loss: str) -> tuple[Case, ...]:
     return (
         case("no batch axis", (), torch.float64),
         case("one sample", (1,), torch.float32),
-        case("two axes", (2, 2), torch.float64, 0.25),
-        case("three axes", (1, 2, 1), torch.float32, 0.25),
+        case("three axes", (2, 1, 2), torch.float32, 0.25),
     )
 
 
@@ -201,7 +200,7 @@ def busy_problems(solver: Solver) -> list[Problem]:
     if issubclass(BlockProblem, solver.accepts):
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
-        found.append(random_network_problem(16))
+        found.append(random_network_problem(12))
     return [problem for problem in found if takes(solver, problem)]
 
 

@@ -123,13 +123,12 @@ def check_degenerate_problems(solver: Solver) -> None:
 def check_equal_seeds(solver: Solver) -> None:
     """Equal seeds and steps give equal results; without a generator the seed is 0."""
     for problem in _busy(solver):
-        for steps in (2, 12):
-            for seed in (0, 11):
-                budget = Budget(steps=steps)
-                runs = [solve(problem, solver, budget=budget, generator=_seeded(seed)) for _ in range(2)]
-                runs += [solve(problem, solver, budget=budget)] if seed == 0 else []
-                same = all(equal_results(runs[0], run) for run in runs)
-                require(same, f"{_kind(problem)}, {steps} steps, seed {seed}: runs differ. Draw from `generator` only")
+        for steps, seed in ((2, 0), (12, 11)):
+            budget = Budget(steps=steps)
+            first = solve(problem, solver, budget=budget, generator=_seeded(seed))
+            again = solve(problem, solver, budget=budget, generator=None if seed == 0 else _seeded(seed))
+            same = equal_results(first, again)
+            require(same, f"{_kind(problem)}, {steps} steps, seed {seed}: runs differ. Draw from `generator` only")
 
 
 def check_seed_matters(solver: Solver) -> None:
@@ -140,7 +139,7 @@ def check_seed_matters(solver: Solver) -> None:
     """
     if not solver.stochastic:
         for problem in _busy(solver):
-            runs = [solve(problem, solver, budget=Budget(steps=3), generator=_seeded(s)) for s in range(4)]
+            runs = [solve(problem, solver, budget=Budget(steps=3), generator=_seeded(s)) for s in range(2)]
             require(all(equal_results(runs[0], run) for run in runs), "not stochastic, but the seed changes the result")
         return
     for loss in losses_of(solver)[:1]:
@@ -148,14 +147,14 @@ def check_seed_matters(solver: Solver) -> None:
         case = Case("no start", make)
         if not takes(solver, case.problem):
             continue
-        most, best = 0, True
         # The first step may draw nothing, the last ones may lead all seeds to the optimum.
         for steps in (1, 20):
             runs = [solve(case.problem, solver, budget=Budget(steps=steps), generator=_seeded(s)) for s in range(5)]
-            different = {tuple(run.targets.flatten().tolist()) for run in runs}
-            most = max(most, len(different))
-            best = best and all((run.objective <= case.optimum + 2 * case.rounding).all() for run in runs)
-        require(most > 1 or best, "stochastic, but five seeds give equal targets")
+            different = any(not torch.equal(run.targets, runs[0].targets) for run in runs)
+            if different or all((run.objective <= case.optimum + 2 * case.rounding).all() for run in runs):
+                break
+        else:
+            raise AssertionError("stochastic, but five seeds give equal targets")
 
 
 def check_global_randomness(solver: Solver) -> None:
@@ -222,9 +221,9 @@ def check_clock(solver: Solver) -> None:
         return
     for problem in _large(solver):
         if isinstance(problem, LayerProblem):
-            free = solve(problem, solver, budget=Budget(steps=40)).stats["steps"]
+            free = solve(problem, solver, budget=Budget(steps=24)).stats["steps"]
             with patch("tpsolve.search._base.time", _Clock(LOOKS)):
-                result = solve(problem, solver, budget=Budget(seconds=0.3, steps=40))
+                result = solve(problem, solver, budget=Budget(seconds=0.3, steps=24))
             require_valid(problem, result, _kind(problem))
             steps = result.stats["steps"]
             require(steps <= LOOKS, f"{steps} steps, though time was over after {LOOKS} looks at the clock")
@@ -415,7 +414,7 @@ def _require_last_words(progress: Progress, result: Result) -> None:
 
 
 def _searched_from(solver: Solver, problem: Problem, start: Tensor) -> Report:
-    report = Report(problem.flatten(), Budget(steps=20), None)
+    report = Report(problem.flatten(), Budget(steps=8), None)
     report.run(solver, _seeded(0), start=start)
     return report
 
