@@ -76,7 +76,7 @@ def test_tolerance_is_one_in_a_million():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, r"budget: got no limit at all, expected seconds, steps or both\. For example Budget\(seconds=10\)"),
+        ({}, r"budget: got no limit at all, expected seconds, steps or calls\. For example Budget\(seconds=10\)"),
         ({"seconds": 0}, r"budget.seconds: got 0, expected a positive, finite number of seconds"),
         ({"seconds": -1.5}, r"budget.seconds: got -1.5, expected a positive"),
         ({"seconds": math.nan}, r"budget.seconds: got nan, expected a positive"),

@@ -18,7 +18,7 @@ from support.zoo import (
     zoo,
 )
 
-from tpsolve import SOLVERS, Budget, LayerProblem, NetworkProblem, solve
+from tpsolve import SOLVERS, Budget, LayerProblem, NetworkProblem, ProgramProblem, solve
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.search import Solver
 from tpsolve.testing import parametrize_with_checks
@@ -88,6 +88,10 @@ def test_missing_library_is_named_with_the_command_that_installs_it(
     assert not kind.installed()
     layer = issubclass(LayerProblem, kind.accepts)
     problem = medium() if layer else NetworkProblem([[0.0], [1.0]], [-1, 1], widths=[1])
+    if issubclass(ProgramProblem, kind.accepts):
+        problem = ProgramProblem(
+            None, [1], torch.zeros(1, 1), symbols="sign", constraints=lambda m, s, y: m.add(s[0] == y)
+        )
     with pytest.raises(MissingLibraryError, match=rf"{kind.name} needs {package}.*pip install {package}"):
         solve(problem, kind(), budget=Budget(steps=1))
 

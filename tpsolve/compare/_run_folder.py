@@ -147,6 +147,11 @@ def saved_instances(comparison: Comparison) -> list[Instance[Problem]] | None:
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
 
 
+def limits_of(budget: Budget) -> dict[str, Any]:
+    """What a row says of a budget. Calls stand in it only where they are limited: older rows know none."""
+    return {name: limit for name, limit in asdict(budget).items() if name != "calls" or limit is not None}
+
+
 def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, str, int], dict[str, Any]]:
     """The rows of those tasks that have one, by their keys.
 
@@ -156,7 +161,7 @@ def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, 
     """
     known = {(row["instance"], row["solver"], row["seed"]): row for row in comparison.log.read()}
     found = {task.key: (task, known[task.key]) for task in tasks if task.key in known}
-    budget = asdict(comparison.budget)
+    budget = limits_of(comparison.budget)
     for task, row in found.values():
         if row["fingerprint"] != task.instance.problem.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"

@@ -21,6 +21,7 @@ from tpsolve.compare._run_folder import (
     claim_folder,
     delete_comparison,
     finished_rows,
+    limits_of,
     save_instances,
     saved_instances,
 )
@@ -125,7 +126,7 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
         "settings": asdict(task.solver),
         "exact": task.solver.exact,
         "seed": task.seed,
-        "budget": asdict(comparison.budget),
+        "budget": limits_of(comparison.budget),
         **_size(problem),
         "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
         "fingerprint": problem.fingerprint,

@@ -4,13 +4,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.losses import LOSSES
-from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import Solver
 
 
@@ -117,6 +118,23 @@ def random_network_problem(points: int, seed: int = 0) -> NetworkProblem:
     return NetworkProblem(x.double(), y, widths=(1 if points < 6 else 2,))
 
 
+def random_program_problem(n: int, samples: int, *, constrained: bool = False, seed: int = 0) -> ProgramProblem:
+    """Spins whose sum should be 0, or at least near it; `constrained`: it must be."""
+    g = torch.Generator().manual_seed(seed)
+
+    def is_zero(model: Any, symbols: list[Any], label: int) -> None:
+        model.add(sum(symbols) == label)
+
+    return ProgramProblem(
+        lambda *spins: sum(spins),
+        [0] * samples,
+        torch.randn(samples, n, generator=g),
+        symbols="sign",
+        loss=lambda answer, label: abs(answer - label),
+        constraints=is_zero if constrained else None,
+    )
+
+
 @cache
 def layer_cases(loss: str) -> tuple[Case, ...]:
     """Random problems under one loss: both precisions, batches of every shape, weights, a stay penalty."""
@@ -175,6 +193,15 @@ def network_cases() -> tuple[Case, ...]:
     )
 
 
+@cache
+def program_cases() -> tuple[Case, ...]:
+    """A program with a graded loss, and the same where constraints rule answers out."""
+    return (
+        Case("program, graded loss", lambda: random_program_problem(5, 3)),
+        Case("program, constraints", lambda: random_program_problem(4, 3, constrained=True)),
+    )
+
+
 def losses_of(solver: Solver) -> tuple[str, ...]:
     """The losses of layer problems that it takes; none if it takes no layer problems."""
     taken = tuple(LOSSES) if solver.losses is None else solver.losses
@@ -188,6 +215,7 @@ def cases_of(solver: Solver, *, degenerate: bool = False) -> Iterator[Case]:
     if not degenerate:
         every += block_cases() if issubclass(BlockProblem, solver.accepts) else ()
         every += network_cases() if issubclass(NetworkProblem, solver.accepts) else ()
+        every += program_cases() if issubclass(ProgramProblem, solver.accepts) else ()
     yield from (Case(case.name, case.make) for case in every if takes(solver, case.make()))
 
 
@@ -201,6 +229,8 @@ def busy_problems(solver: Solver) -> list[Problem]:
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
         found.append(random_network_problem(12))
+    if issubclass(ProgramProblem, solver.accepts):
+        found += [random_program_problem(12, 4, constrained=constrained) for constrained in (False, True)]
     return [problem for problem in found if takes(solver, problem)]
 
 
