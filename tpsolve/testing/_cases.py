@@ -4,13 +4,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.losses import LOSSES
-from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import Solver
 
 
@@ -33,10 +34,10 @@ class Case:
 
     @cached_property
     def objectives(self) -> Tensor:
-        """`(B, 2^n)` float64: of each sample of the flat batch, in the order of `place`."""
+        """`(B, K)` float64: of each sample of the flat batch, in the order of `place`."""
         twin = self.make().flatten()
-        bits = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=twin.n_vars)), dtype=twin.dtype)
-        return twin.objective(bits[:, None].expand(-1, *twin.batch_shape, -1)).T
+        every = torch.tensor(list(itertools.product(*domains(twin))), dtype=twin.dtype)
+        return twin.objective(every[:, None].expand(-1, *twin.batch_shape, -1)).T
 
     @property
     def optimum(self) -> Tensor:
@@ -49,11 +50,19 @@ class Case:
         return self.make().rounding().reshape(-1)
 
     def value(self, targets: Tensor) -> Tensor:
-        """The objective `(B,)` of `targets (*batch, *target_shape)` in {-1, +1}."""
-        n = self.objectives.shape[1].bit_length() - 1
-        powers = 2 ** torch.arange(n - 1, -1, -1)
-        place = ((targets.reshape(-1, n).cpu() > 0).long() * powers).sum(1)
+        """The objective `(B,)` of `targets (*batch, *target_shape)`, whose values are in their sets."""
+        place = torch.zeros(len(self.objectives), dtype=torch.int64)
+        for column, values in zip(targets.reshape(len(place), -1).T, domains(self.make()), strict=True):
+            place = len(values) * place + torch.searchsorted(torch.tensor(values), column.cpu().long().contiguous())
         return self.objectives.gather(1, place[:, None])[:, 0]
+
+
+def domains(problem: Problem) -> list[tuple[int, ...]]:
+    """The values of each target, rising: -1 and +1, or the classes of a symbol."""
+    if not isinstance(problem, ProgramProblem):
+        return [(-1, 1)] * problem.n_vars
+    units = zip(problem.sizes.tolist(), problem.is_spin.tolist(), strict=True)
+    return [(-1, 1) if spin else tuple(range(size)) for size, spin in units]
 
 
 def random_layer_problem(
@@ -117,6 +126,28 @@ def random_network_problem(points: int, seed: int = 0) -> NetworkProblem:
     return NetworkProblem(x.double(), y, widths=(1 if points < 6 else 2,))
 
 
+def random_program_problem(
+    classes: int, samples: int, *, constrained: bool, units: int = 3, seed: int = 0
+) -> ProgramProblem:
+    """A sum of a spin and of choices that must be the label; one label is out of reach."""
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(samples, units, classes, generator=g)
+    labels = torch.randint(0, (units - 1) * (classes - 1), (samples,), generator=g).tolist()
+    labels[-1] = units * classes
+    symbols: list[int | str] = ["sign", *[classes] * (units - 1)]
+    return ProgramProblem(
+        _total, labels, logits, symbols=symbols, stay=0.5, constraints=_total_is if constrained else None
+    )
+
+
+def _total(*symbols: int) -> int:
+    return sum(symbols)
+
+
+def _total_is(model: Any, symbols: list[Any], label: Any) -> None:
+    model.add(sum(symbols) == label)
+
+
 @cache
 def layer_cases(loss: str) -> tuple[Case, ...]:
     """Random problems under one loss: both precisions, batches of every shape, weights, a stay penalty."""
@@ -175,6 +206,15 @@ def network_cases() -> tuple[Case, ...]:
     )
 
 
+@cache
+def program_cases() -> tuple[Case, ...]:
+    """Programs that can be called, and what they demand declared too."""
+    return (
+        Case("program", lambda: random_program_problem(3, 3, constrained=False)),
+        Case("program, declared", lambda: random_program_problem(3, 2, constrained=True, seed=1)),
+    )
+
+
 def losses_of(solver: Solver) -> tuple[str, ...]:
     """The losses of layer problems that it takes; none if it takes no layer problems."""
     taken = tuple(LOSSES) if solver.losses is None else solver.losses
@@ -188,6 +228,7 @@ def cases_of(solver: Solver, *, degenerate: bool = False) -> Iterator[Case]:
     if not degenerate:
         every += block_cases() if issubclass(BlockProblem, solver.accepts) else ()
         every += network_cases() if issubclass(NetworkProblem, solver.accepts) else ()
+        every += program_cases() if issubclass(ProgramProblem, solver.accepts) else ()
     yield from (Case(case.name, case.make) for case in every if takes(solver, case.make()))
 
 
@@ -201,6 +242,8 @@ def busy_problems(solver: Solver) -> list[Problem]:
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
         found.append(random_network_problem(12))
+    if issubclass(ProgramProblem, solver.accepts):
+        found.append(random_program_problem(4, 4, units=5, constrained=True))
     return [problem for problem in found if takes(solver, problem)]
 
 
