@@ -115,8 +115,8 @@ def test_package_of_its_own_passes_the_checks_that_the_page_shows(tmp_path: Path
     (module,) = project["tool"]["setuptools"]["py-modules"]
 
     (tmp_path / f"{module}.py").write_text(solver_block())
-    (tmp_path / "test_prefixes.py").write_text(block(PAGE, "text test_prefixes.py"))
-    told = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_prefixes.py")
+    (tmp_path / "prefixes_test.py").write_text(block(PAGE, "text prefixes_test.py"))
+    told = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "prefixes_test.py")
     passed = re.search(r"(\d+) passed", told)
     assert passed is not None
     assert int(passed[1]) == len(SOLVER_CHECKS)

@@ -34,10 +34,10 @@ class Case:
 
     @cached_property
     def objectives(self) -> Tensor:
-        """`(B, 2^n)` float64: of each sample of the flat batch, in the order of `place`."""
+        """`(B, K)` float64: of each sample of the flat batch, in the order of `place`."""
         twin = self.make().flatten()
-        bits = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=twin.n_vars)), dtype=twin.dtype)
-        return twin.objective(bits[:, None].expand(-1, *twin.batch_shape, -1)).T
+        every = torch.tensor(list(itertools.product(*domains(twin))), dtype=twin.dtype)
+        return twin.objective(every[:, None].expand(-1, *twin.batch_shape, -1)).T
 
     @property
     def optimum(self) -> Tensor:
@@ -50,11 +50,19 @@ class Case:
         return self.make().rounding().reshape(-1)
 
     def value(self, targets: Tensor) -> Tensor:
-        """The objective `(B,)` of `targets (*batch, *target_shape)` in {-1, +1}."""
-        n = self.objectives.shape[1].bit_length() - 1
-        powers = 2 ** torch.arange(n - 1, -1, -1)
-        place = ((targets.reshape(-1, n).cpu() > 0).long() * powers).sum(1)
+        """The objective `(B,)` of `targets (*batch, *target_shape)`, whose values are in their sets."""
+        place = torch.zeros(len(self.objectives), dtype=torch.int64)
+        for column, values in zip(targets.reshape(len(place), -1).T, domains(self.make()), strict=True):
+            place = len(values) * place + torch.searchsorted(torch.tensor(values), column.cpu().long().contiguous())
         return self.objectives.gather(1, place[:, None])[:, 0]
+
+
+def domains(problem: Problem) -> list[tuple[int, ...]]:
+    """The values of each target, rising: -1 and +1, or the classes of a symbol."""
+    if not isinstance(problem, ProgramProblem):
+        return [(-1, 1)] * problem.n_vars
+    units = zip(problem.sizes.tolist(), problem.is_spin.tolist(), strict=True)
+    return [(-1, 1) if spin else tuple(range(size)) for size, spin in units]
 
 
 def random_layer_problem(
@@ -118,21 +126,26 @@ def random_network_problem(points: int, seed: int = 0) -> NetworkProblem:
     return NetworkProblem(x.double(), y, widths=(1 if points < 6 else 2,))
 
 
-def random_program_problem(n: int, samples: int, *, constrained: bool = False, seed: int = 0) -> ProgramProblem:
-    """Spins whose sum should be 0, or at least near it; `constrained`: it must be."""
+def random_program_problem(
+    classes: int, samples: int, *, constrained: bool, units: int = 3, seed: int = 0
+) -> ProgramProblem:
+    """A sum of a spin and of choices that must be the label; one label is out of reach."""
     g = torch.Generator().manual_seed(seed)
-
-    def is_zero(model: Any, symbols: list[Any], label: int) -> None:
-        model.add(sum(symbols) == label)
-
+    logits = torch.randn(samples, units, classes, generator=g)
+    labels = torch.randint(0, (units - 1) * (classes - 1), (samples,), generator=g).tolist()
+    labels[-1] = units * classes
+    symbols: list[int | str] = ["sign", *[classes] * (units - 1)]
     return ProgramProblem(
-        lambda *spins: sum(spins),
-        [0] * samples,
-        torch.randn(samples, n, generator=g),
-        symbols="sign",
-        loss=lambda answer, label: abs(answer - label),
-        constraints=is_zero if constrained else None,
+        _total, labels, logits, symbols=symbols, stay=0.5, constraints=_total_is if constrained else None
     )
+
+
+def _total(*symbols: int) -> int:
+    return sum(symbols)
+
+
+def _total_is(model: Any, symbols: list[Any], label: Any) -> None:
+    model.add(sum(symbols) == label)
 
 
 @cache
@@ -195,10 +208,10 @@ def network_cases() -> tuple[Case, ...]:
 
 @cache
 def program_cases() -> tuple[Case, ...]:
-    """A program with a graded loss, and the same where constraints rule answers out."""
+    """Programs that can be called, and what they demand declared too."""
     return (
-        Case("program, graded loss", lambda: random_program_problem(5, 3)),
-        Case("program, constraints", lambda: random_program_problem(4, 3, constrained=True)),
+        Case("program", lambda: random_program_problem(3, 3, constrained=False)),
+        Case("program, declared", lambda: random_program_problem(3, 2, constrained=True, seed=1)),
     )
 
 
@@ -230,7 +243,7 @@ def busy_problems(solver: Solver) -> list[Problem]:
     if issubclass(NetworkProblem, solver.accepts):
         found.append(random_network_problem(12))
     if issubclass(ProgramProblem, solver.accepts):
-        found += [random_program_problem(12, 4, constrained=constrained) for constrained in (False, True)]
+        found.append(random_program_problem(4, 4, units=5, constrained=True))
     return [problem for problem in found if takes(solver, problem)]
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tpsolve._result import Result, Status
 from tpsolve.problems import Problem
+from tpsolve.testing._cases import domains
 
 
 def require(condition: object, message: str) -> None:
@@ -49,8 +51,9 @@ def require_valid(problem: Problem, result: Result, where: str = "") -> None:
     require(tuple(targets.shape) == shape, f"{at}targets of shape {tuple(targets.shape)}, expected {shape}")
     require(targets.dtype == problem.dtype, f"{at}targets of {targets.dtype}, expected {problem.dtype}")
     require(targets.device == problem.device, f"{at}targets on {targets.device}, expected {problem.device}")
-    values = sorted(set(targets.flatten().tolist()))
-    require(set(values) <= {-1.0, 1.0}, f"{at}targets with the values {values[:5]}, expected -1 and +1")
+    for number, (column, allowed) in enumerate(zip(_columns(targets, problem), domains(problem), strict=True)):
+        values = sorted(set(column.tolist()))
+        require(set(values) <= set(allowed), f"{at}target {number} has the values {values}, expected {allowed}")
     for name, tensor in (("objective", result.objective), ("bound", result.bound)):
         require(tuple(tensor.shape) == batch, f"{at}{name} of shape {tuple(tensor.shape)}, expected {batch}")
         require(tensor.dtype == torch.float64, f"{at}{name} of {tensor.dtype}, expected float64")
@@ -66,6 +69,10 @@ def require_valid(problem: Problem, result: Result, where: str = "") -> None:
     _require_times(result, optimal, at)
     # A search may tell of objectives in the problem's dtype, which drift a little with each flip.
     _require_trace(result, 1e-9 if problem.dtype == torch.float64 else 1e-4, at)
+
+
+def _columns(targets: Tensor, problem: Problem) -> Tensor:
+    return targets.reshape(-1, problem.n_vars).T
 
 
 def _require_times(result: Result, optimal: Sequence[bool], at: str) -> None:
