@@ -19,6 +19,7 @@ from tpsolve import LayerProblem
 from tpsolve.losses import ClassLoss
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search.exact._cp_sat import IntegerModel
+from tpsolve.search.exact._linear_model import linear_model
 from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, first_touch, sample_model
 
 pytestmark = pytest.mark.rounding
@@ -157,6 +158,36 @@ def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
         assert Fraction(bound) <= judge.objective(0, spins), f"targets {spins}: the bound is above E"
 
 
+def assert_program_below(sample: LayerProblem, model: SampleModel) -> None:
+    """Assert that the linear program has E itself as a solution, for every choice of targets; exactly."""
+    program, judge = linear_model(model), Judge(sample)
+    left = [[Fraction(v) for v in row] for row in program.left.tolist()]
+    first_switch = model.n + len(model.most)
+    scales = [Fraction(program.factor) * Fraction(program.price[model.n + v]) for v in model.objective]
+    # Costs are counted in units of their own.
+    scale = {v: Fraction(model.factor) / unit for v, unit in zip(model.objective, scales, strict=True)}
+    for spins in every_targets(sample.n_vars):
+        values = [Fraction(t > 0) for t in spins]
+        for v, cost in enumerate(true_costs(sample, spins)):
+            upper = Fraction(program.upper[model.n + v])
+            # The upper end of a probability is 1.
+            values.append(min(cost * scale.get(v, upper), upper))
+        by_switch: list[list[bool]] = [[] for _ in range(model.n_switches)]
+        always = []
+        for row, factors, low in zip(model.rows, left, program.low.tolist(), strict=False):
+            value = sum((k * v for k, v in zip(factors, values, strict=False)), Fraction(0))
+            if row.switch is None:
+                always.append(value >= Fraction(low))
+            else:
+                by_switch[row.switch].append(value + factors[first_switch + row.switch] >= Fraction(low))
+                nothing = sum((k * v for k, v in zip(factors[: model.n], values, strict=False)), Fraction(0))
+                assert nothing + rounding(row) + abs(Fraction(low)) / 2**50 >= Fraction(low), "off, and it holds"
+        assert settles(model, by_switch, always), f"targets {spins}: E itself is no solution"
+        paid = sum((Fraction(program.price[j]) * v for j, v in enumerate(values)), Fraction(0))
+        energy = judge.objective(0, spins)
+        assert Fraction(program.energy(float(paid))) <= energy + Fraction(1, 10**12) * (1 + energy)
+
+
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 @pytest.mark.slow
 def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
@@ -191,6 +222,27 @@ def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
                 assert_integers_below(sample, sample_model(energy_of(sample), touch))
 
     check()
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
+def test_linear_programs_lie_below_e_without_any_tolerance(loss: str):
+    @settings(max_examples=15)
+    @given(layer_problems(loss, most_targets=4, most_units=4))
+    def check(problem: LayerProblem) -> None:
+        for sample in samples(problem):
+            for touch in touches(energy_of(sample)):
+                assert_program_below(sample, sample_model(energy_of(sample), touch))
+
+    check()
+
+
+@pytest.mark.parametrize("loss", ["hinge", "zero-one"])
+def test_weights_too_small_for_highs_loosen_their_rows(loss: str):
+    weight = torch.tensor([[1.0, 1e-11, -1e-11], [1e-11, 1.0, 1e-11]], dtype=torch.float64)
+    for targets in ([1, 1], [1, -1], [-1, -1]):
+        sample = LayerProblem(weight, [targets], [-1.0, -1.0], loss)
+        assert_program_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
 
 
 @pytest.mark.parametrize("loss", UNIT_LOSSES)
