@@ -181,7 +181,8 @@ def assert_program_below(sample: LayerProblem, model: SampleModel) -> None:
             else:
                 by_switch[row.switch].append(value + factors[first_switch + row.switch] >= Fraction(low))
                 nothing = sum((k * v for k, v in zip(factors[: model.n], values, strict=False)), Fraction(0))
-                assert nothing + rounding(row) + abs(Fraction(low)) / 2**50 >= Fraction(low), "off, and it holds"
+                size = sum(map(abs, factors), abs(Fraction(low)))
+                assert nothing + size / 2**50 >= Fraction(low), "a row excludes something though its switch is off"
         assert settles(model, by_switch, always), f"targets {spins}: E itself is no solution"
         paid = sum((Fraction(program.price[j]) * v for j, v in enumerate(values)), Fraction(0))
         energy = judge.objective(0, spins)
@@ -227,7 +228,7 @@ def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 @pytest.mark.slow
 def test_linear_programs_lie_below_e_without_any_tolerance(loss: str):
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     @given(layer_problems(loss, most_targets=4, most_units=4))
     def check(problem: LayerProblem) -> None:
         for sample in samples(problem):
