@@ -14,13 +14,21 @@ from support.network_oracle import fewest_errors, output_functions, parity_table
 from torch import Tensor
 
 from tpsolve import Budget, NetworkProblem, Progress, Status, solve
-from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
+from tpsolve.errors import (
+    ArgumentError,
+    ContradictionError,
+    MissingLibraryError,
+    NotAcceptedError,
+    TooLargeError,
+    UnknownNameError,
+)
 from tpsolve.search import Circuits
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
+from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
@@ -345,6 +353,41 @@ def test_truth_tables_of_the_clauses_are_the_threshold_functions(inputs: int):
             sat.append_formula([[int(v), -int(v)] for v in gate])
             tables = {tuple(v > 0 for v in model if abs(v) in gate) for model in sat.enum_models() or ()}
         assert len(tables) == expected[inputs]
+
+
+def test_six_inputs_have_no_tables_but_threshold_functions():
+    from pysat.solvers import Solver as Sat
+
+    formula = NetworkFormula(NetworkProblem([[0.0]], [0], [1]))
+    formula.clauses, formula.count = [], 0
+    gate = formula.new(2**6)
+    formula.monotone(gate, 6)
+    with Sat(bootstrap_with=formula.clauses) as sat:
+        assert sat.solve()
+        # Weights w would give w.a + w.b > w.c + w.d.
+        for (a, b), (c, d) in asummable(6):
+            assert not sat.solve(assumptions=[int(gate[a]), int(gate[b]), -int(gate[c]), -int(gate[d])])
+
+
+def test_targets_that_no_network_gives_are_a_contradiction(monkeypatch: pytest.MonkeyPatch):
+    # A pool that knows no circuits lets pass a column that is not separable.
+    monkeypatch.setattr(CircuitPool, "violated", lambda *_: [])
+    with pytest.raises(ContradictionError, match="no network's"):
+        solve(NetworkProblem(*parity_table(2), [1]), Circuits(drawn=0, workers=1), budget=QUICK)
+
+
+def test_a_master_without_budget_refutes_nothing():
+    # Eight pigeons in seven holes: refuted after many conflicts.
+    def hole(pigeon: int, place: int) -> int:
+        return 1 + 7 * pigeon + place
+
+    clauses = [[hole(pigeon, place) for place in range(7)] for pigeon in range(8)]
+    for place in range(7):
+        clauses += [[-hole(a, place), -hole(b, place)] for a, b in itertools.combinations(range(8), 2)]
+    for master in (CpSatMaster(56, clauses, [], 0, 1), SatMaster("glucose4", 56, clauses, [], 0)):
+        with master:
+            assert master.solve(0, 3, lambda: False) is None
+            assert master.solve(0, None, lambda: False) is False
 
 
 def test_asummable_pairs_have_equal_sums():

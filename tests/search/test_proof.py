@@ -18,7 +18,7 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Circuits, ColumnSearch, make_proof, verify_proof
 from tpsolve.search.proofs import _check_bound as bound_module
-from tpsolve.search.proofs._proof import Proof, clause_hash, load_proof
+from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash, load_proof
 
 X, Y = random_table(2, 16, seed=1)
 ENGINES = ("cadical195", "cp-sat")
@@ -184,6 +184,87 @@ def test_every_mutated_proof_is_rejected(proof: Proof, name: str):
     assert not verdict(mutants(proof)[name])
 
 
+def with_circuits(proof: Proof, rows: list[list[int]]) -> Proof:
+    """The proof with other circuits, whose clauses are said to be the master's."""
+    (width,) = proof.widths
+    clauses = [
+        [c * (1 if v > 0 else -1) * (width * (abs(v) - 1) + 1 + unit) for v in row if v]
+        for row in rows
+        for unit in range(width)
+        for c in (1, -1)
+    ]
+    return dataclasses.replace(proof, circuits=torch.tensor(rows, dtype=torch.int32), clauses=clause_hash(clauses))
+
+
+# Numbers from 1 of the points (0, 0), (1, 0), (2, 0), (0, 1), (1, 1), and the signs that are forbidden.
+@pytest.mark.parametrize(
+    ("row", "holds"),
+    [
+        ([1, -2, 3, 0], True),
+        ([-1, 2, -3, 0], True),
+        ([1, -2, -4, 5], True),
+        ([1, 2, 3, 0], False),
+        ([1, -2, -3, 0], False),
+        ([1, -2, 4, 5], False),
+        # All but point 4, or 5, are a circuit.
+        ([4, 1, -2, 3], False),
+        ([1, -2, 3, 4], False),
+        ([1, -2, 4, 0], False),
+        ([1, 0, 0, 0], False),
+        ([1, -1, 0, 0], False),
+        ([1, -6, 3, 0], False),
+    ],
+)
+def test_circuits_are_those_of_exact_arithmetic(row: list[int], holds: bool):
+    x, y = np.array([[0.0, 0], [1, 0], [2, 0], [0, 1], [1, 1]]), [0, 1, 0, 0, 0]
+    _, proof = prove(x, y, [1])
+    for rows in ([row], [[1, -2, 3, 0], row]):
+        finding = verify_proof(with_circuits(proof, rows), x, y)[2]
+        assert (finding.part, finding.holds) == ("circuits", holds)
+
+
+def by_hand(x: list[list[float]], y: list[int], objective: int, weights: list[tuple[Any, Any]], bound: int = 0) -> Proof:
+    """A proof without circuits of a network with one hidden unit, given its weights."""
+    layers = [(torch.tensor(w, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)) for w, b in weights]
+    return Proof(
+        data_hash(np.array(x), y),
+        (1,),
+        tuple(sorted(set(y))),
+        Fraction(objective),
+        Fraction(bound),
+        "glucose4",
+        layers,
+        torch.zeros(0, 3, dtype=torch.int32),
+        clause_hash([]),
+    )
+
+
+def test_a_sum_of_zero_gives_the_output_plus_one():
+    x, y = [[0.0], [1.0]], [1, 0]
+    layers = [([[-1.0]], [0.0]), ([[1.0]], [0.0])]
+    for objective, holds in ((0, True), (1, False)):
+        finding = verify_proof(by_hand(x, y, objective, layers), x, y)[1]
+        assert (finding.part, finding.holds) == ("weights", holds)
+
+
+def test_outputs_that_name_two_classes_name_none():
+    x, y = [[0.0], [1.0], [2.0]], [0, 1, 2]
+    layers = [([[0.0]], [0.0]), ([[0.0]] * 3, [0.0, 0.0, -1.0])]
+    for objective, holds in ((3, True), (2, False)):
+        finding = verify_proof(by_hand(x, y, objective, layers), x, y)[1]
+        assert (finding.part, finding.holds) == ("weights", holds)
+
+
+def test_contradictory_labels_prove_no_more_than_they_cost():
+    # One of the two samples at 0 is wrong; the constant 1 is wrong at two of the others.
+    x, y = [[0.0], [0.0], [1.0], [2.0]], [0, 1, 0, 0]
+    layers = [([[0.0]], [0.0]), ([[0.0]], [0.0])]
+    for bound, holds in ((1, True), (2, False), (3, False), (4, False)):
+        for engine in ENGINES:
+            finding = verify_proof(by_hand(x, y, 3, layers, bound), x, y, engine=engine)[-1]
+            assert (finding.part, finding.holds) == ("bound", holds)
+
+
 def test_other_data_are_rejected(proof: Proof):
     moved, flipped = X.copy(), Y.copy()
     moved[5, 1] += 0.01
@@ -219,6 +300,17 @@ def test_header_edited_with_arrays_kept_is_refused(proof: Proof, tmp_path: Path)
     np.savez(tmp_path / "edited.npz", allow_pickle=False, **arrays)
     with pytest.raises(FileFormatError, match="changed since it was written"):
         load_proof(tmp_path / "edited.npz")
+
+
+def test_arrays_edited_with_header_kept_are_refused(proof: Proof, tmp_path: Path):
+    proof.save(tmp_path / "proof.npz")
+    with np.load(tmp_path / "proof.npz") as archive:
+        arrays = dict(archive)
+    circuits = arrays["circuits"]
+    for changed in (circuits[1:], -circuits, circuits.reshape(-1, 2), circuits.view(np.float32)):
+        np.savez(tmp_path / "edited.npz", allow_pickle=False, **{**arrays, "circuits": changed})
+        with pytest.raises(FileFormatError, match="changed since it was written"):
+            load_proof(tmp_path / "edited.npz")
 
 
 def test_a_bound_that_is_not_the_optimum_can_be_proved_too():
@@ -257,6 +349,28 @@ def test_an_engine_that_fails_refutes_nothing(proof: Proof, monkeypatch: pytest.
     assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
 
 
+def test_an_engine_that_crashes_after_its_answer_refutes_nothing(proof: Proof, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bound_module, "_PROGRAM", "print('refuted'); raise SystemExit(3)")
+    assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.data())
+def test_costs_up_to_the_limit_are_allowed_and_no_others(costs: list[int], data: st.DataObject):
+    # What must be paid is given; a case that can't be is beside it.
+    paid = data.draw(st.lists(st.booleans(), min_size=len(costs), max_size=len(costs)))
+    limit = data.draw(st.integers(0, sum(costs)))
+    total = sum(cost for cost, pays in zip(costs, paid, strict=True) if pays)
+    given_ = [[k if pays else -k] for k, pays in enumerate(paid, start=1)]
+    for engine in (*ENGINES, "glucose4"):
+        formula = bound_module.Formula((1,), (0, 1), [{0: Fraction(1)}], 1, [])
+        formula.count, formula.clauses = len(costs), []
+        formula.costs = list(enumerate(costs, start=1))
+        for cases in ([given_], [given_, [[1], [-1]]], [[[1], [-1]], given_]):
+            formula.cases = cases
+            assert bound_module.refutes(formula, limit, engine, 60.0) is (total > limit)
+
+
 def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
     # By hand: literal 1 + 2 i + j for unit j at point i, of each circuit and its negation.
     expected = []
@@ -266,6 +380,7 @@ def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
             expected += [clause, [-v for v in clause]]
     assert clause_hash(expected[::-1]) == proof.clauses
     assert clause_hash(expected[1:]) != proof.clauses
+    assert clause_hash([[-v for v in expected[0]], *expected[2:]]) != clause_hash([expected[0], *expected[2:]])
 
 
 @pytest.mark.parametrize(("inputs", "count"), [(1, 3), (2, 5), (3, 10), (4, 27)])
