@@ -85,13 +85,14 @@ class Mutant:
         return content.replace(self.text, self.becomes)
 
 
-def mutants() -> list[Mutant]:
-    """All mutants, those of one file after one another.
+def mutants(table: Path = TABLE) -> list[Mutant]:
+    """All mutants of a table, those of one file after one another.
 
     Raises:
         ValueError: one has neither tests nor a reason, both, or the name of another.
     """
-    listed = [Mutant(**{**row, "tests": tuple(row.get("tests", ()))}) for row in tomllib.loads(TABLE.read_text())["mutant"]]
+    rows = tomllib.loads(table.read_text())["mutant"]
+    listed = [Mutant(**{**row, "tests": tuple(row.get("tests", ()))}) for row in rows]
     for mutant in listed:
         if bool(mutant.tests) == bool(mutant.harmless):
             raise ValueError(f"{mutant.key}: expected either tests or a reason why it is harmless")
@@ -156,89 +157,91 @@ def _run_tests(folder: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     return int(status), failed.ids
 
 
-def read_rows() -> dict[str, dict[str, Any]]:
-    """The last row of each mutant, by its name."""
-    if not ROWS.exists():
+def read_rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
+    """The last row of each mutant, by its key."""
+    if not path.exists():
         return {}
-    return {row["mutant"]: row for row in map(json.loads, ROWS.read_text().splitlines())}
+    return {row["mutant"]: row for row in map(json.loads, path.read_text().splitlines())}
 
 
 def page(listed: list[Mutant], rows: dict[str, dict[str, Any]]) -> str:
     """The table of all mutants, as a page of the documentation."""
     run = [mutant for mutant in listed if mutant.tests]
-    killed = sum(bool(rows.get(mutant.key, {}).get("killed_by")) for mutant in run)
+    killed = sum(bool(rows[mutant.key]["killed_by"]) for mutant in run)
     lines = [
         "# Guards that are tested",
         "",
-        "A bound is proved, and a proof is checked, by code that has constants and comparisons in it: rounding bounds,",
-        "tolerances, clauses, digests. If one of them were wrong, most answers would still be right. A *mutation check*",
-        "makes them wrong on purpose, one at a time, and runs the tests that must notice it:",
+        "Constants, comparisons, clauses and hashes stand behind each bound and each check. If one of them were wrong,",
+        "most answers would still be right. A mutation check makes each of them wrong on purpose, one at a time. It",
+        "then runs the tests that must notice the change:",
         "",
         "```sh",
         "python -m benchmarks.mutants",
         "```",
         "",
-        f"It tries {len(run)} changes, of which the tests notice {killed}. Another {len(listed) - len(run)} changes do no",
-        "harm, and the table says why. The command writes this page.",
+        f"The tests notice {killed} of {len(run)} changes. Another {len(listed) - len(run)} changes do no harm, and",
+        "the tables say why. The command writes this page.",
         "",
     ]
     for file in dict.fromkeys(mutant.file for mutant in listed):
-        lines += [f"## {file}", "", "| Change | What would be wrong | Noticed by |", "|---|---|---|"]
+        lines += [f"## `{file}`", "", "| Change | What would be wrong | Noticed by |", "|---|---|---|"]
         for mutant in (mutant for mutant in listed if mutant.file == file):
             noticed = f"harmless: {mutant.harmless}"
             if mutant.tests:
-                first = rows.get(mutant.key, {}).get("killed_by") or "no test"
-                noticed = f"`{first.partition('[')[0].removeprefix('tests/')}`" if "::" in first else first
+                test = rows[mutant.key]["killed_by"]
+                noticed = f"`{test.partition('[')[0].rpartition('::')[2]}`" if test else "no test"
             lines.append(f"| {mutant.name} | {mutant.unsound} | {noticed} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Run all mutants without a row that holds; 1 if one survives."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="only mutants with one of these words in their name or file")
-    parser.add_argument("--fresh", action="store_true", help="run mutants that have a row too")
-    arguments = parser.parse_args()
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-    listed, rows = mutants(), read_rows()
-    for mutant in listed:
-        mutant.mutated()
-    chosen = [m for m in listed if not arguments.words or any(w in m.key for w in arguments.words)]
-    waiting = [
-        mutant
-        for mutant in chosen
-        if mutant.tests and (arguments.fresh or rows.get(mutant.key, {}).get("digest") != mutant.digest)
-    ]
+def run(waiting: list[Mutant], rows: dict[str, dict[str, Any]], path: Path) -> str:
+    """Run mutants and add their rows, here and to the file `path`; what went wrong, if something did."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(folder)
         tests = tuple(dict.fromkeys(test for mutant in waiting for test in mutant.tests))
-        if tests and (failed := copy.run(tests))[0]:
-            print(f"without any change pytest ends with {failed[0]}: {', '.join(failed[1])}", file=sys.stderr)
-            return 2
+        status, failed = copy.run(tests)
+        if status:
+            return f"Without any change pytest ends with {status}. {' '.join(failed)}"
         for mutant in waiting:
             began = time.perf_counter()
             status, failed = copy.run(mutant.tests, mutant)
-            # 1: tests failed. All else, such as a mutant that can't be imported, says nothing about the tests.
+            # 1: tests failed. Anything higher, such as a mutant that can't be imported, says nothing about the tests.
             if status > 1:
-                print(f"{mutant.key}: pytest ended with {status}", file=sys.stderr)
-                return 2
-            killed_by = failed[0] if failed else None
-            rows[mutant.key] = {
-                "mutant": mutant.key,
-                "digest": mutant.digest,
-                "killed_by": killed_by,
-                "seconds": round(time.perf_counter() - began, 1),
-            }
-            with ROWS.open("a") as stream:
-                stream.write(json.dumps(rows[mutant.key]) + "\n")
-            print(f"{'killed' if killed_by else 'SURVIVES'}  {mutant.key}  {killed_by or ''}", flush=True)
-    survivors = [mutant.key for mutant in chosen if mutant.tests and not rows[mutant.key]["killed_by"]]
-    if not arguments.words:
-        keys = [mutant.key for mutant in listed if mutant.tests]
-        ROWS.write_text("".join(json.dumps(rows[key]) + "\n" for key in keys))
-        PAGE.write_text(page(listed, rows))
+                return f"{mutant.key}: pytest ended with {status}"
+            killed_by, seconds = failed[0] if failed else None, round(time.perf_counter() - began, 1)
+            row = {"mutant": mutant.key, "digest": mutant.digest, "killed_by": killed_by, "seconds": seconds}
+            rows[mutant.key] = row
+            with path.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            print(f"{'killed' if killed_by else 'SURVIVES':8}  {mutant.key}  {killed_by or ''}", flush=True)
+    return ""
+
+
+def main() -> int:
+    """Run all mutants without a row that still holds; 1 if one survives, 2 if something went wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only mutants that have one of these words in their file or name")
+    parser.add_argument("--fresh", action="store_true", help="run mutants that have a row too")
+    parser.add_argument("--table", type=Path, default=TABLE, help="another table of mutants")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="another file of rows")
+    given = parser.parse_args()
+    # Before the libraries that read them are loaded.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    listed, rows = mutants(given.table), read_rows(given.rows)
+    for mutant in listed:
+        mutant.mutated()
+    chosen = [m for m in listed if m.tests and (not given.words or any(word in m.key for word in given.words))]
+    waiting = [m for m in chosen if given.fresh or rows.get(m.key, {}).get("digest") != m.digest]
+    if waiting and (problem := run(waiting, rows, given.rows)):
+        print(problem, file=sys.stderr)
+        return 2
+    survivors = [mutant.key for mutant in chosen if not rows[mutant.key]["killed_by"]]
+    if not given.words:
+        given.rows.write_text("".join(json.dumps(rows[mutant.key]) + "\n" for mutant in chosen))
+        if given.table == TABLE:
+            PAGE.write_text(page(listed, rows))
     print(f"{len(chosen)} mutants, {len(survivors)} survive")
     return 1 if survivors else 0
 

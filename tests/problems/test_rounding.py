@@ -58,7 +58,9 @@ def test_objectives_are_as_near_to_exact_arithmetic_as_rounding_says(loss: str, 
 
 def test_a_stay_that_outweighs_the_loss_rounds_too():
     weights = 1e3 * real(40, 9, seed=6).abs()
-    problem = LayerProblem(1e-9 * torch.ones(1, 9).double(), torch.ones(40, 1), None, "hinge", None, spins(40, 9, seed=7), 1.0, weights)
+    problem = LayerProblem(
+        1e-9 * torch.ones(1, 9).double(), torch.ones(40, 1), None, "hinge", None, spins(40, 9, seed=7), 1.0, weights
+    )
     targets = spins(40, 9, seed=8)
     errors = [
         abs(Fraction(value) - true)

@@ -221,7 +221,9 @@ def test_nothing_found_is_a_result_at_the_start_or_at_plus_one(batch: tuple[int,
 # --- shares -----------------------------------------------------------------------------------------------------------
 
 
-def turns(monkeypatch: pytest.MonkeyPatch, samples: int, spent: Callable[[int, float], float]) -> list[tuple[int, float]]:
+def turns(
+    monkeypatch: pytest.MonkeyPatch, samples: int, spent: Callable[[int, float], float]
+) -> list[tuple[int, float]]:
     """Row and seconds of each turn of samples that share 30 seconds, if a turn takes what `spent` says."""
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
     monkeypatch.setattr("tpsolve.search._base.time", clock)

@@ -86,7 +86,9 @@ def test_exact_weights_with_a_bias_are_no_proof_for_a_unit_without():
     # Too small for float64, so that the rounded bias is 0. At the origin nothing but a bias decides.
     weights = {0: (Fraction(0), Fraction(1, 2**2000))}
     one = torch.ones(1, dtype=torch.int8)
-    claim = Certificate(torch.zeros(1, 1).double(), torch.zeros(1).double(), one, torch.zeros(1, 0).long(), True, weights)
+    claim = Certificate(
+        torch.zeros(1, 1).double(), torch.zeros(1).double(), one, torch.zeros(1, 0).long(), True, weights
+    )
     without = Certificate(claim.weight, claim.bias, one, claim.support, False, weights)
     origin, target = torch.zeros(1, 1), torch.ones(1, 1)
     assert claim.verify(origin, target).tolist() == [1]
