@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -260,6 +261,16 @@ def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
         for spins in every_targets(3):
             total = Fraction(model.factor) * least_cost(model, spins) + Fraction(model.constant)
             assert abs(total - judge.objective(0, spins)) <= 1e-10
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1.0, 0.0), (1.0, 0.7), (1 / 3, 0.0), (1e3 / 7, 0.1)])
+def test_bounds_are_no_more_than_exact_arithmetic_makes_of_their_integers(factor: float, constant: float):
+    scaled = IntegerModel(SampleModel(2, np.array([0.3, -1 / 3]), constant, factor))
+    slack = sum(abs(Fraction(scaled.scale * v) - round(scaled.scale * v)) for v in (0.3, -1 / 3))
+    for integer in (*range(-20, 20), *(2**45 + 7 * k for k in range(40))):
+        exact = Fraction(factor) * (integer - slack) / Fraction(scaled.scale) + Fraction(constant)
+        bound = Fraction(scaled.bound(float(integer)))
+        assert exact - Fraction(1, 2**40) * (1 + abs(exact)) <= bound <= exact
 
 
 @pytest.mark.parametrize("loss", ["perceptron", "hinge", "saturated-hinge", "zero-one"])
