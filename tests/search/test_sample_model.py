@@ -247,6 +247,38 @@ def test_weights_too_small_for_highs_loosen_their_rows(loss: str):
         assert_program_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
 
 
+def test_integer_models_lie_below_e_where_products_round_to_whole_numbers():
+    # c w1 and c w2 round to 2^20, c b to -2^21 - 1; in truth the first unit costs 1.6e-10 less than the 1 they make.
+    third, w1 = 1 / 3, 3.0 * 2**20
+    weight = torch.tensor([[w1, math.nextafter(w1, math.inf)], [1.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([[third, 1.0]], dtype=torch.float64)
+    sample = LayerProblem(weight, [[1, -1]], [-2 * w1 - 3, 0.0], "perceptron", weights)
+    assert_integers_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_linear_programs_of_real_numbers_lie_below_e(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    sample = LayerProblem(
+        weight, [[1, -1, 1, -1]], torch.randn(4, generator=generator).double() / 3, "hinge", [1 / 3] * 4
+    )
+    assert_program_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+
+
+@pytest.mark.parametrize("loss", ["saturated-hinge", "soft-hinge", "zero-one"])
+def test_conditional_rows_fit_32_bits(loss: str):
+    # CP-SAT sums them in 32 bits in places.
+    sample = make_problem(3, n=6, m=4, loss=loss, batch=(1,), weighted=True)
+    built, _ = IntegerModel(sample_model(energy_of(sample), first_touch(energy_of(sample)))).build(torch.ones(6))
+    domains = [list(v.domain) for v in built.proto.variables]
+    rows = [row for row in integer_rows(built) if row[3]]
+    assert rows
+    for variables, factors, lower, _ in rows:
+        ends = [abs(k) * max(map(abs, domains[v])) for v, k in zip(variables, factors, strict=True)]
+        assert sum(ends) + abs(lower) < 2**31
+
+
 @pytest.mark.parametrize("loss", UNIT_LOSSES)
 def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
     for seed in range(4):
