@@ -252,8 +252,11 @@ def test_integer_models_lie_below_e_where_products_round_to_whole_numbers():
     third, w1 = 1 / 3, 3.0 * 2**20
     weight = torch.tensor([[w1, math.nextafter(w1, math.inf)], [1.0, 1.0]], dtype=torch.float64)
     weights = torch.tensor([[third, 1.0]], dtype=torch.float64)
-    sample = LayerProblem(weight, [[1, -1]], [-2 * w1 - 3, 0.0], "perceptron", weights)
-    assert_integers_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+    both = LayerProblem(weight, [[1, -1]], [-2 * w1 - 3, 0.0], "perceptron", weights)
+    # With a third weight in place of the bias only products of weights and unit weights round.
+    alone = LayerProblem(torch.cat([weight[:1], 3 * weight[1:, :1]], 1), [[1]], None, "perceptron", weights[:, :1])
+    for sample in (both, alone):
+        assert_integers_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
 
 
 @pytest.mark.parametrize("seed", range(5))
