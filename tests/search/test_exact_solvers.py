@@ -28,8 +28,8 @@ from tpsolve.search.exact._cp_sat import IntegerModel
 
 pytestmark = pytest.mark.rounding
 
-EXAMPLES = 66
-"""Random problems of each loss; every exact solver takes all of them."""
+EXAMPLES = 74
+"""Random problems of each loss; every exact solver takes all of them. Some are drawn twice."""
 AT_LEAST = 63
 """How many of them must differ: 8 losses times 63 are more than 500 different problems."""
 BUDGET = Budget(seconds=60)
