@@ -200,6 +200,13 @@ def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
                 assert_below(sample, sample_model(energy_of(sample), touch), exact_numbers=True)
 
 
+@pytest.mark.parametrize("classes", [2, 4, 8, 16])
+def test_tangents_that_touch_a_probability_exactly_lie_below_e(classes: int):
+    # Equal rows: every class has the probability 1 / classes, whatever the targets are.
+    sample = LayerProblem(torch.ones(classes, 2), [0], loss="cross-entropy")
+    assert_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))), exact_numbers=True)
+
+
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 @pytest.mark.slow
 def test_models_of_any_numbers_lie_below_e_but_for_rounding(loss: str):
