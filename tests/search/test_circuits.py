@@ -120,6 +120,14 @@ def test_known_optima(table: tuple[np.ndarray, np.ndarray], units: int, optimum:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_contradictory_labels_are_part_of_what_is_proved(engine: str):
+    # The labels of XOR cost one unit an error, and of four more samples at one point one is always wrong.
+    x, y = [[0, 0], [0, 1], [1, 0], [1, 1], *[[0, 0]] * 4], [0, 1, 1, 0, 0, 0, 0, 1]
+    result = solve(NetworkProblem(x, y, [1]), Circuits(engine=engine), budget=QUICK)
+    assert (result.objective.item(), result.bound.item()) == (2, 2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_proves_the_same(engine: str):
     problem = NetworkProblem(*random_table(2, 20), [2])
     result = solve(problem, Circuits(engine=engine, drawn=500), budget=QUICK)
@@ -376,18 +384,47 @@ def test_targets_that_no_network_gives_are_a_contradiction(monkeypatch: pytest.M
         solve(NetworkProblem(*parity_table(2), [1]), Circuits(drawn=0, workers=1), budget=QUICK)
 
 
-def test_a_master_without_budget_refutes_nothing():
-    # Eight pigeons in seven holes: refuted after many conflicts.
-    def hole(pigeon: int, place: int) -> int:
-        return 1 + 7 * pigeon + place
+def pigeons(holes: int) -> tuple[int, list[list[int]]]:
+    """One pigeon more than there are holes: refuted after many conflicts."""
+    places = np.arange(1, holes * (holes + 1) + 1).reshape(holes + 1, holes)
+    pairs = [(a, b) for column in places.T.tolist() for a, b in itertools.combinations(column, 2)]
+    return places.size, places.tolist() + [[-a, -b] for a, b in pairs]
 
-    clauses = [[hole(pigeon, place) for place in range(7)] for pigeon in range(8)]
-    for place in range(7):
-        clauses += [[-hole(a, place), -hole(b, place)] for a, b in itertools.combinations(range(8), 2)]
-    for master in (CpSatMaster(56, clauses, [], 0, 1), SatMaster("glucose4", 56, clauses, [], 0)):
+
+def test_a_master_without_budget_refutes_nothing():
+    few, many = pigeons(7), pigeons(10)
+    for master in (CpSatMaster(*few, [], 0, 1), SatMaster("glucose4", *few, [], 0)):
         with master:
             assert master.solve(0, 3, lambda: False) is None
             assert master.solve(0, None, lambda: False) is False
+    # Stopped after the first few thousand conflicts.
+    for engine in ENGINES[:-1]:
+        asked = iter([False, True])
+        with SatMaster(engine, *many, [], 0) as master:
+            assert master.solve(0, None, lambda asked=asked: next(asked)) is None
+
+
+@pytest.mark.parametrize("widths", [[2], [3], [4], [2, 2]])
+def test_every_network_is_a_model_of_its_formula_in_some_order(widths: list[int]):
+    from pysat.solvers import Solver as Sat
+
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        x = np.unique(rng.integers(-3, 4, (25, 2)), axis=0)
+        h, columns = x, []
+        for inputs, units in itertools.pairwise([2, *widths, 1]):
+            h = np.where(h @ rng.integers(-3, 4, (inputs, units)) + rng.integers(-2, 3, units) >= 0, 1, -1)
+            columns.append(h)
+        formula = NetworkFormula(NetworkProblem(x, columns[-1][:, 0], widths))
+        free = [-literal for literal, _ in formula.costs]
+        with Sat(bootstrap_with=formula.clauses) as sat:
+            # Units may be permuted and negated; those of a second layer are left to the formula.
+            arranged = (
+                columns[0][:, list(order)] * np.array(signs)
+                for order in itertools.permutations(range(widths[0]))
+                for signs in itertools.product((1, -1), repeat=widths[0])
+            )
+            assert any(sat.solve([*free, *(formula.hidden[0] * c).ravel().tolist()]) for c in arranged)
 
 
 def test_asummable_pairs_have_equal_sums():
@@ -413,7 +450,7 @@ def test_totalizer_limits_the_sum(weights: list[int], limit: int):
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 30))
 @settings(max_examples=20, deadline=None)
-def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
+def test_masters_limit_the_sum(weights: list[int], limit: int):
     # Variable 1, the negation of 2, and so on cost; of three neighbours one must be paid.
     costs = [((-1) ** k * (k + 1), w) for k, w in enumerate(weights)]
     literals = [literal for literal, _ in costs]
@@ -424,8 +461,9 @@ def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
         for bits in values
         if all(any(bits[k : k + 3]) for k in range(len(bits)))
     )
-    for most in (sum(weights), MOST_COUNTED + 1):  # counted by clauses, and by a linear constraint
-        master = CpSatMaster(len(weights), clauses, costs, most, 1)
+    # Counted by clauses, and by a linear constraint.
+    masters = [(most, CpSatMaster(len(weights), clauses, costs, most, 1)) for most in (sum(weights), MOST_COUNTED + 1)]
+    for most, master in [*masters, (sum(weights), SatMaster("glucose4", len(weights), clauses, costs, sum(weights)))]:
         for asked in (limit, 0, limit):
             model = master.solve(min(asked, most), None, lambda: False)
             assert isinstance(model, np.ndarray) == (asked >= least)

@@ -64,7 +64,7 @@ def test_sums_that_cp_sat_may_not_hold_are_refused():
     # 2 box (scale x + 1) is just below 2^29, and 2^29 and more.
     solver = WeightBox(box=1024, scale=1024)
     solver.check(NetworkProblem([[0.0], [255.9]], [0, 1], [1]))
-    with pytest.raises(TooLargeError, match="weighted sums up to 5.37e"):
+    with pytest.raises(TooLargeError, match="weighted sums up to 5"):
         solver.check(NetworkProblem([[0.0], [256.0]], [0, 1], [1]))
 
 
