@@ -356,19 +356,30 @@ def test_an_engine_that_crashes_after_its_answer_refutes_nothing(proof: Proof, m
     assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.data())
-def test_costs_up_to_the_limit_are_allowed_and_no_others(costs: list[int], data: st.DataObject):
-    # One case says what is paid; another one, before or behind it, contradicts itself.
-    paid = data.draw(st.lists(st.booleans(), min_size=len(costs), max_size=len(costs)))
-    total = sum(cost for cost, pays in zip(costs, paid, strict=True) if pays)
-    limit = max(0, total + data.draw(st.integers(-2, 1)))
+@pytest.mark.parametrize("costs", [[3], [1, 2], [2, 2, 3]])
+def test_costs_up_to_the_limit_are_allowed_and_no_others(costs: list[int]):
     formula = bound_module.Formula((1,), (0, 1), [{0: Fraction(1)}], 1, [])
-    formula.count, formula.clauses, formula.costs = len(costs), [], list(enumerate(costs, start=1))
-    formula.cases = [[[k if pays else -k] for k, pays in enumerate(paid, start=1)], [[1], [-1]]]
-    formula.cases = data.draw(st.permutations(formula.cases))
-    for engine in ("cp-sat", "glucose4"):
-        assert bound_module.refutes(formula, limit, engine, 60.0) is (total > limit)
+    formula.clauses, formula.costs = [], list(enumerate(costs, start=1))
+    for number, paid in enumerate(itertools.product((False, True), repeat=len(costs))):
+        total = sum(cost for cost, pays in zip(costs, paid, strict=True) if pays)
+        # One case says what is paid; another one, before or behind it, contradicts itself.
+        cases = [[[k if pays else -k] for k, pays in enumerate(paid, start=1)], [[1], [-1]]]
+        for engine, limit in itertools.product(("cp-sat", "glucose4"), {max(0, total - 1), total}):
+            formula.count, formula.cases = len(costs), cases[:: 1 if number % 2 else -1]
+            assert bound_module.refutes(formula, limit, engine, 60.0) is (total > limit)
+
+
+def test_labels_that_contradict_each_other_are_not_counted_twice():
+    # The labels of XOR, at each point twice, and once the other one: 4 errors always, and a fifth.
+    x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]] * 3), [0, 1, 1, 0] * 2 + [1, 0, 0, 1]
+    _, proof = prove(x, y, [1])
+    assert proof.objective == 5
+    from tpsolve.search.proofs._check_proof import _check_bound  # pyright: ignore[reportPrivateUsage]
+
+    high = dataclasses.replace(proof, bound=Fraction(6), objective=Fraction(6))
+    for engine in ENGINES:
+        assert _check_bound(proof, x, y, None, engine, 60.0).holds
+        assert not _check_bound(high, x, y, None, engine, 60.0).holds
 
 
 def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
@@ -444,6 +455,44 @@ def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
                 if (1, *rest) not in given:
                     rows.append(list(zip(chosen, (1, *rest), strict=True)))
     return [[c * v * (1 + units * i + j) for i, v in row] for row in rows for j in range(units) for c in (1, -1)]
+
+
+@pytest.mark.parametrize(("units", "classes"), [(2, 2), (3, 2), (4, 2), (6, 2), (2, 3), (3, 3)])
+def test_every_network_is_a_model_of_some_case_in_some_order(units: int, classes: int):
+    from pysat.solvers import Solver as Sat
+
+    outputs = 1 if classes == 2 else classes
+    patterns = np.array(list(itertools.product((-1, 1), repeat=units)))
+    tried = 0
+    for number in range(40):
+        generator = np.random.default_rng(number)
+        x = np.unique(generator.integers(-3, 4, (25, 2)), axis=0)
+        h = np.where(x @ generator.integers(-3, 4, (2, units)) + generator.integers(-2, 3, units) >= 0, 1, -1)
+        weight, bias = generator.integers(-4, 5, (units, outputs)), generator.integers(-3, 4, outputs)
+        # The strongest unit first, all rising, as the table of the first output has them if it has no ties.
+        strength = np.argsort(-np.abs(weight[:, 0]), kind="stable")
+        h, weight = h[:, strength] * np.where(weight[strength, 0] < 0, -1, 1), weight[strength]
+        weight = weight * np.where(weight[:, :1] < 0, -1, 1)
+        table = np.where(patterns @ weight + bias >= 0, 1, -1)
+        matters = [(table[patterns[:, j] > 0] != table[patterns[:, j] < 0]).any() for j in range(units)]
+        fired = np.where(h @ weight + bias >= 0, 1, -1)
+        named = np.flatnonzero((fired > 0).sum(1) == 1) if outputs > 1 else np.arange(len(x))
+        if not all(matters) or not len(named):
+            continue
+        tried += 1
+        y = fired.argmax(1) if outputs > 1 else (fired[:, 0] > 0).astype(int)
+        costs = [{int(y[i]): Fraction(1)} for i in named]
+        formula = bound_module.Formula((units,), tuple(range(classes)), costs, 1, [])
+        number_of = np.arange(1, units * len(named) + 1).reshape(len(named), units)
+        free = [-literal for literal, _ in formula.costs]
+        orders = itertools.permutations(range(units)) if units < 6 else [tuple(range(units))]
+        given_ = [[*free, *(number_of * h[named][:, list(order)]).ravel().tolist()] for order in orders]
+        solved = False
+        for case in formula.cases:
+            with Sat(bootstrap_with=[*formula.clauses, *case]) as sat:
+                solved = solved or any(sat.solve(assumptions) for assumptions in given_)
+        assert solved, f"network {number} is excluded"
+    assert tried > 5
 
 
 def test_cases_are_refuted_one_by_one_and_one_model_is_enough():
