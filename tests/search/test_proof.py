@@ -274,6 +274,9 @@ def test_other_data_are_rejected(proof: Proof):
     for x, y, weight in ((moved, Y, None), (X, flipped, None), (X[1:], Y[1:], None), (X, Y, [2.0] * 16)):
         findings = verify_proof(proof, x, y, weight)
         assert [f.holds for f in findings] == [False]
+    for classes in ((-1, 2), (1, -1), (-1, 1, 2)):
+        findings = verify_proof(dataclasses.replace(proof, classes=classes), X, Y)
+        assert [(f.part, f.holds) for f in findings] == [("data", False)]
 
 
 def test_a_file_with_any_byte_changed_is_refused_or_the_same(proof: Proof, tmp_path: Path):

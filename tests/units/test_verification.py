@@ -13,7 +13,7 @@ from torch import Tensor
 from tpsolve.units import Certificate
 from tpsolve.units.checking._enclosure import dependency_signs
 from tpsolve.units.checking._null_vectors import null_vectors
-from tpsolve.units.checking._verification import CircuitChecker, separates
+from tpsolve.units.checking._verification import CircuitChecker, separates, to_integers
 
 pytestmark = pytest.mark.rounding
 
@@ -93,6 +93,14 @@ def test_exact_weights_with_a_bias_are_no_proof_for_a_unit_without():
     origin, target = torch.zeros(1, 1), torch.ones(1, 1)
     assert claim.verify(origin, target).tolist() == [1]
     assert without.verify(origin, target).tolist() == [0]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_whole_numbers_of_64_bits_and_more_are_exact(together: bool):
+    for shift in range(8, 16):
+        for sign in (1, -1):
+            numbers = [sign * (2**53 - 1) << shift, 1]
+            assert to_integers(np.array([numbers], dtype=np.float64), together=together) == [numbers]
 
 
 # --- circuits ---------------------------------------------------------------------------------------------------------
