@@ -13,7 +13,7 @@ from support.zoo import ALL_LOSSES, make_problem, zoo
 from torch import Tensor
 
 from tpsolve import Budget, LayerProblem, Progress, Result, Status, load_problem, load_result, solve
-from tpsolve._archive import VERSION, write_archive, write_whole
+from tpsolve._archive import VERSION, digest, write_archive, write_whole
 from tpsolve.errors import FileFormatError, FolderError, TpsolveError
 
 FIELDS = ("weight", "targets", "bias", "unit_weight", "start", "stay_weight")
@@ -124,6 +124,20 @@ def test_files_get_the_ordinary_mode(tmp_path: Path):
     full_problem().save(tmp_path / "p")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "p").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_digest_tells_apart_names_shapes_and_types_of_equal_bytes():
+    zeros = torch.zeros(2, 3)
+    given = [
+        {"a": zeros},
+        {"b": zeros},
+        {"a": zeros.T.contiguous()},
+        {"a": zeros.flatten()},
+        {"a": zeros.int()},
+        {"a": zeros[:1], "b": zeros[1:]},
+    ]
+    assert len({digest([], tensors) for tensors in given}) == len(given)
+    assert digest([], {"a": zeros, "b": None}) == digest([], {"a": zeros.clone()})
 
 
 def test_nothing_in_a_file_is_pickled(tmp_path: Path):

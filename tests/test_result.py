@@ -39,6 +39,7 @@ STATUSES = [
     (INF, -INF, Status.UNKNOWN, INF),
     (INF, 3.0, Status.UNKNOWN, INF),
     (INF, INF, Status.INFEASIBLE, 0.0),
+    (1.0, INF, Status.INFEASIBLE, 0.0),
 ]
 
 

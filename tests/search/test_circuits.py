@@ -14,13 +14,21 @@ from support.network_oracle import fewest_errors, output_functions, parity_table
 from torch import Tensor
 
 from tpsolve import Budget, NetworkProblem, Progress, Status, solve
-from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
+from tpsolve.errors import (
+    ArgumentError,
+    ContradictionError,
+    MissingLibraryError,
+    NotAcceptedError,
+    TooLargeError,
+    UnknownNameError,
+)
 from tpsolve.search import Circuits
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
+from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
@@ -109,6 +117,14 @@ def test_known_optima(table: tuple[np.ndarray, np.ndarray], units: int, optimum:
     wrong = (problem.network(result.targets)(problem.inputs) != problem.wanted).sum()
     assert wrong == optimum
     assert result.stats["engine"] == "glucose4"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_contradictory_labels_are_part_of_what_is_proved(engine: str):
+    # The labels of XOR cost one unit an error, and of four more samples at one point one is always wrong.
+    x, y = [[0, 0], [0, 1], [1, 0], [1, 1], *[[0, 0]] * 4], [0, 1, 1, 0, 0, 0, 0, 1]
+    result = solve(NetworkProblem(x, y, [1]), Circuits(engine=engine), budget=QUICK)
+    assert (result.objective.item(), result.bound.item()) == (2, 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -347,6 +363,70 @@ def test_truth_tables_of_the_clauses_are_the_threshold_functions(inputs: int):
         assert len(tables) == expected[inputs]
 
 
+def test_six_inputs_have_no_tables_but_threshold_functions():
+    from pysat.solvers import Solver as Sat
+
+    formula = NetworkFormula(NetworkProblem([[0.0]], [0], [1]))
+    formula.clauses, formula.count = [], 0
+    gate = formula.new(2**6)
+    formula.monotone(gate, 6)
+    with Sat(bootstrap_with=formula.clauses) as sat:
+        assert sat.solve()
+        # Weights w would give w.a + w.b > w.c + w.d.
+        for (a, b), (c, d) in asummable(6):
+            assert not sat.solve(assumptions=[int(gate[a]), int(gate[b]), -int(gate[c]), -int(gate[d])])
+
+
+def test_targets_that_no_network_gives_are_a_contradiction(monkeypatch: pytest.MonkeyPatch):
+    # A pool that knows no circuits lets pass a column that is not separable.
+    monkeypatch.setattr(CircuitPool, "violated", lambda *_: [])
+    with pytest.raises(ContradictionError, match="no network's"):
+        solve(NetworkProblem(*parity_table(2), [1]), Circuits(max_drawn=0, workers=1), budget=QUICK)
+
+
+def pigeons(holes: int) -> tuple[int, list[list[int]]]:
+    """One pigeon more than there are holes: refuted after many conflicts."""
+    places = np.arange(1, holes * (holes + 1) + 1).reshape(holes + 1, holes)
+    pairs = [(a, b) for column in places.T.tolist() for a, b in itertools.combinations(column, 2)]
+    return places.size, places.tolist() + [[-a, -b] for a, b in pairs]
+
+
+def test_a_master_without_budget_refutes_nothing():
+    few, many = pigeons(7), pigeons(10)
+    for master in (CpSatMaster(*few, [], 0, 1), SatMaster("glucose4", *few, [], 0)):
+        with master:
+            assert master.solve(0, 3, lambda: False) is None
+            assert master.solve(0, None, lambda: False) is False
+    # Stopped after the first few thousand conflicts.
+    for engine in ENGINES[:-1]:
+        asked = iter([False, True])
+        with SatMaster(engine, *many, [], 0) as master:
+            assert master.solve(0, None, lambda asked=asked: next(asked)) is None
+
+
+@pytest.mark.parametrize("widths", [[2], [3], [4], [2, 2]])
+def test_every_network_is_a_model_of_its_formula_in_some_order(widths: list[int]):
+    from pysat.solvers import Solver as Sat
+
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        x = np.unique(rng.integers(-3, 4, (25, 2)), axis=0)
+        h, columns = x, []
+        for inputs, units in itertools.pairwise([2, *widths, 1]):
+            h = np.where(h @ rng.integers(-3, 4, (inputs, units)) + rng.integers(-2, 3, units) >= 0, 1, -1)
+            columns.append(h)
+        formula = NetworkFormula(NetworkProblem(x, columns[-1][:, 0], widths))
+        free = [-literal for literal, _ in formula.costs]
+        with Sat(bootstrap_with=formula.clauses) as sat:
+            # Units may be permuted and negated; those of a second layer are left to the formula.
+            arranged = (
+                columns[0][:, list(order)] * np.array(signs)
+                for order in itertools.permutations(range(widths[0]))
+                for signs in itertools.product((1, -1), repeat=widths[0])
+            )
+            assert any(sat.solve([*free, *(formula.hidden[0] * c).ravel().tolist()]) for c in arranged)
+
+
 def test_asummable_pairs_have_equal_sums():
     for (a, b), (c, d) in asummable(3):
         assert sum((a >> j & 1) + (b >> j & 1) - (c >> j & 1) - (d >> j & 1) == 0 for j in range(3)) == 3
@@ -370,7 +450,7 @@ def test_totalizer_limits_the_sum(weights: list[int], limit: int):
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 30))
 @settings(max_examples=20, deadline=None)
-def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
+def test_masters_limit_the_sum(weights: list[int], limit: int):
     # Variable 1, the negation of 2, and so on cost; of three neighbours one must be paid.
     costs = [((-1) ** k * (k + 1), w) for k, w in enumerate(weights)]
     literals = [literal for literal, _ in costs]
@@ -381,8 +461,9 @@ def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
         for bits in values
         if all(any(bits[k : k + 3]) for k in range(len(bits)))
     )
-    for most in (sum(weights), MAX_COUNTED + 1):  # counted by clauses, and by a linear constraint
-        master = CpSatMaster(len(weights), clauses, costs, most, 1)
+    # Counted by clauses, and by a linear constraint.
+    masters = [(most, CpSatMaster(len(weights), clauses, costs, most, 1)) for most in (sum(weights), MAX_COUNTED + 1)]
+    for most, master in [*masters, (sum(weights), SatMaster("glucose4", len(weights), clauses, costs, sum(weights)))]:
         for asked in (limit, 0, limit):
             model = master.solve(min(asked, most), None, lambda: False)
             assert isinstance(model, np.ndarray) == (asked >= least)

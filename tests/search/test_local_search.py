@@ -12,7 +12,7 @@ from tpsolve.errors import ArgumentError
 from tpsolve.problems import make_instance
 from tpsolve.search import Anneal, HillClimb, LocalSolver, Tabu, find_solver
 from tpsolve.search.local._chains import Chains
-from tpsolve.search.local._loop import ChainSolver, least_index
+from tpsolve.search.local._loop import ChainSolver, flip_downhill, least_index
 
 pytestmark = pytest.mark.rounding
 
@@ -113,6 +113,29 @@ def plateau(samples: int = 4) -> LayerProblem:
     """
     weight = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
     return LayerProblem(weight, [[1, 1]] * samples, bias=[-1, -1], loss="zero-one", start=[-1, -1, -1, -1])
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_flips_that_do_not_lower_the_objective_are_taken_back(loss: str):
+    base = make_problem(5, n=6, m=4, loss=loss, batch=(30,), whole=True)
+    # Nothing reads the last target: its flip changes nothing.
+    weight = base.weight * torch.tensor([1.0] * 5 + [0.0])
+    problem = LayerProblem(weight, base.targets, base.bias, loss)
+    spins = 2.0 * torch.randint(0, 2, (30, 6), generator=seed()).to(base.dtype) - 1
+    before, where = problem.objective(spins), torch.arange(30) % 3 > 0
+    taken = 0
+    for unit in range(6):
+        state = problem.state(spins)
+        lower = flip_downhill(state, torch.full((30,), unit), where)
+        flipped = spins.clone()
+        flipped[:, unit] *= -1
+        gains = problem.objective(flipped) - before
+        assert not bool(lower[~where | (gains > 1e-9)].any())
+        assert bool(lower[where & (gains < -1e-9)].all())
+        assert torch.equal(state.targets, torch.where(lower[:, None], flipped, spins))
+        taken += int(lower.sum())
+    assert not bool(lower.any())
+    assert 0 < taken < 100
 
 
 def test_tabu_of_tenure_0_with_aspiration_escapes_the_ties_that_hill_climbing_cannot():

@@ -125,9 +125,10 @@ def test_parity_s_margin():
 
 def test_a_budget_too_small_proves_no_preference():
     problem = NetworkProblem(*random_table(2, 40), [3])
-    proved = solve(problem, Circuits(workers=1, max_drawn=2000), budget=QUICK)
+    proved = solve(problem, Circuits(workers=1, max_drawn=2000), budget=Budget(steps=10**6))
     conflicts = proved.stats["steps"]
-    for steps in (conflicts // 4, 10**6):
+    # Too few for the optimum, one more than it takes, and plenty.
+    for steps in (conflicts // 4, conflicts + 1, 10**6):
         result = solve(problem, Circuits(prefer="margin", max_drawn=2000), budget=Budget(steps=steps))
         assert result.stats.get("preference_proved", False) is (steps == 10**6)
 

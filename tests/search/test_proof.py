@@ -18,7 +18,7 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Circuits, ColumnSearch, make_proof, verify_proof
 from tpsolve.search.proofs import _check_bound as bound_module
-from tpsolve.search.proofs._proof import Proof, clause_hash, load_proof
+from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash, load_proof
 
 X, Y = random_table(2, 16, seed=1)
 ENGINES = ("cadical195", "cp-sat")
@@ -184,6 +184,89 @@ def test_every_mutated_proof_is_rejected(proof: Proof, name: str):
     assert not verdict(mutants(proof)[name])
 
 
+def with_circuits(proof: Proof, rows: list[list[int]]) -> Proof:
+    """The proof with other circuits, whose clauses are said to be the master's."""
+    (width,) = proof.widths
+    clauses = [
+        [c * (1 if v > 0 else -1) * (width * (abs(v) - 1) + 1 + unit) for v in row if v]
+        for row in rows
+        for unit in range(width)
+        for c in (1, -1)
+    ]
+    return dataclasses.replace(proof, circuits=torch.tensor(rows, dtype=torch.int32), clauses=clause_hash(clauses))
+
+
+# Numbers from 1 of the points (0, 0), (1, 0), (2, 0), (0, 1), (1, 1), and the signs that are forbidden.
+@pytest.mark.parametrize(
+    ("row", "holds"),
+    [
+        ([1, -2, 3, 0], True),
+        ([-1, 2, -3, 0], True),
+        ([1, -2, -4, 5], True),
+        ([1, 2, 3, 0], False),
+        ([1, -2, -3, 0], False),
+        ([1, -2, 4, 5], False),
+        # All but point 4, or 5, are a circuit.
+        ([4, 1, -2, 3], False),
+        ([1, -2, 3, 4], False),
+        ([1, -2, 4, 0], False),
+        ([1, 0, 0, 0], False),
+        ([1, -1, 0, 0], False),
+        ([1, -6, 3, 0], False),
+    ],
+)
+def test_circuits_are_those_of_exact_arithmetic(row: list[int], holds: bool):
+    x, y = np.array([[0.0, 0], [1, 0], [2, 0], [0, 1], [1, 1]]), [0, 1, 0, 0, 0]
+    _, proof = prove(x, y, [1])
+    for rows in ([row], [[1, -2, 3, 0], row]):
+        finding = verify_proof(with_circuits(proof, rows), x, y)[2]
+        assert (finding.part, finding.holds) == ("circuits", holds)
+
+
+def by_hand(
+    x: list[list[float]], y: list[int], objective: int, weights: list[tuple[Any, Any]], bound: int = 0
+) -> Proof:
+    """A proof without circuits of a network with one hidden unit, given its weights."""
+    layers = [(torch.tensor(w, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)) for w, b in weights]
+    return Proof(
+        data_hash(np.array(x), y),
+        (1,),
+        tuple(sorted(set(y))),
+        Fraction(objective),
+        Fraction(bound),
+        "glucose4",
+        layers,
+        torch.zeros(0, 3, dtype=torch.int32),
+        clause_hash([]),
+    )
+
+
+def test_a_sum_of_zero_gives_the_output_plus_one():
+    x, y = [[0.0], [1.0]], [1, 0]
+    layers = [([[-1.0]], [0.0]), ([[1.0]], [0.0])]
+    for objective, holds in ((0, True), (1, False)):
+        finding = verify_proof(by_hand(x, y, objective, layers), x, y)[1]
+        assert (finding.part, finding.holds) == ("weights", holds)
+
+
+def test_outputs_that_name_two_classes_name_none():
+    x, y = [[0.0], [1.0], [2.0]], [0, 1, 2]
+    layers = [([[0.0]], [0.0]), ([[0.0]] * 3, [0.0, 0.0, -1.0])]
+    for objective, holds in ((3, True), (2, False)):
+        finding = verify_proof(by_hand(x, y, objective, layers), x, y)[1]
+        assert (finding.part, finding.holds) == ("weights", holds)
+
+
+def test_contradictory_labels_prove_no_more_than_they_cost():
+    # One of the two samples at 0 is wrong; the constant 1 is wrong at two of the others.
+    x, y = [[0.0], [0.0], [1.0], [2.0]], [0, 1, 0, 0]
+    layers = [([[0.0]], [0.0]), ([[0.0]], [0.0])]
+    for bound, holds in ((1, True), (2, False), (3, False), (4, False)):
+        for engine in ENGINES:
+            finding = verify_proof(by_hand(x, y, 3, layers, bound), x, y, engine=engine)[-1]
+            assert (finding.part, finding.holds) == ("bound", holds)
+
+
 def test_other_data_are_rejected(proof: Proof):
     moved, flipped = X.copy(), Y.copy()
     moved[5, 1] += 0.01
@@ -191,6 +274,9 @@ def test_other_data_are_rejected(proof: Proof):
     for x, y, weight in ((moved, Y, None), (X, flipped, None), (X[1:], Y[1:], None), (X, Y, [2.0] * 16)):
         findings = verify_proof(proof, x, y, weight)
         assert [f.holds for f in findings] == [False]
+    for classes in ((-1, 2), (1, -1), (-1, 1, 2)):
+        findings = verify_proof(dataclasses.replace(proof, classes=classes), X, Y)
+        assert [(f.part, f.holds) for f in findings] == [("data", False)]
 
 
 def test_a_file_with_any_byte_changed_is_refused_or_the_same(proof: Proof, tmp_path: Path):
@@ -219,6 +305,17 @@ def test_header_edited_with_arrays_kept_is_refused(proof: Proof, tmp_path: Path)
     np.savez(tmp_path / "edited.npz", allow_pickle=False, **arrays)
     with pytest.raises(FileFormatError, match="changed since it was written"):
         load_proof(tmp_path / "edited.npz")
+
+
+def test_arrays_edited_with_header_kept_are_refused(proof: Proof, tmp_path: Path):
+    proof.save(tmp_path / "proof.npz")
+    with np.load(tmp_path / "proof.npz") as archive:
+        arrays = dict(archive)
+    circuits = arrays["circuits"]
+    for changed in (circuits[1:], -circuits, circuits.reshape(-1, 2), circuits.view(np.float32)):
+        np.savez(tmp_path / "edited.npz", allow_pickle=False, **{**arrays, "circuits": changed})
+        with pytest.raises(FileFormatError, match="changed since it was written"):
+            load_proof(tmp_path / "edited.npz")
 
 
 def test_a_bound_that_is_not_the_optimum_can_be_proved_too():
@@ -257,6 +354,37 @@ def test_an_engine_that_fails_refutes_nothing(proof: Proof, monkeypatch: pytest.
     assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
 
 
+def test_an_engine_that_crashes_after_its_answer_refutes_nothing(proof: Proof, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bound_module, "_PROGRAM", "print('refuted'); raise SystemExit(3)")
+    assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
+
+
+@pytest.mark.parametrize("costs", [[3], [1, 2], [2, 2, 3]])
+def test_costs_up_to_the_limit_are_allowed_and_no_others(costs: list[int]):
+    formula = bound_module.Formula((1,), (0, 1), [{0: Fraction(1)}], 1, [])
+    formula.clauses, formula.costs = [], list(enumerate(costs, start=1))
+    for number, paid in enumerate(itertools.product((False, True), repeat=len(costs))):
+        total = sum(cost for cost, pays in zip(costs, paid, strict=True) if pays)
+        # One case says what is paid; another one, before or behind it, contradicts itself.
+        cases = [[[k if pays else -k] for k, pays in enumerate(paid, start=1)], [[1], [-1]]]
+        for engine, limit in itertools.product(("cp-sat", "glucose4"), {max(0, total - 1), total}):
+            formula.count, formula.cases = len(costs), cases[:: 1 if number % 2 else -1]
+            assert bound_module.refutes(formula, limit, engine, 60.0) is (total > limit)
+
+
+def test_labels_that_contradict_each_other_are_not_counted_twice():
+    # The labels of XOR, at each point twice, and once the other one: 4 errors always, and a fifth.
+    x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]] * 3), [0, 1, 1, 0] * 2 + [1, 0, 0, 1]
+    _, proof = prove(x, y, [1])
+    assert proof.objective == 5
+    from tpsolve.search.proofs._check_proof import _check_bound  # pyright: ignore[reportPrivateUsage]
+
+    high = dataclasses.replace(proof, bound=Fraction(6), objective=Fraction(6))
+    for engine in ENGINES:
+        assert _check_bound(proof, x, y, None, engine, 60.0).holds
+        assert not _check_bound(high, x, y, None, engine, 60.0).holds
+
+
 def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
     # By hand: literal 1 + 2 i + j for unit j at point i, of each circuit and its negation.
     expected = []
@@ -266,6 +394,7 @@ def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):
             expected += [clause, [-v for v in clause]]
     assert clause_hash(expected[::-1]) == proof.clauses
     assert clause_hash(expected[1:]) != proof.clauses
+    assert clause_hash([[-v for v in expected[0]], *expected[2:]]) != clause_hash([expected[0], *expected[2:]])
 
 
 @pytest.mark.parametrize(("inputs", "count"), [(1, 3), (2, 5), (3, 10), (4, 27)])
@@ -329,6 +458,44 @@ def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
                 if (1, *rest) not in given:
                     rows.append(list(zip(chosen, (1, *rest), strict=True)))
     return [[c * v * (1 + units * i + j) for i, v in row] for row in rows for j in range(units) for c in (1, -1)]
+
+
+@pytest.mark.parametrize(("units", "classes"), [(2, 2), (3, 2), (4, 2), (6, 2), (2, 3), (3, 3)])
+def test_every_network_is_a_model_of_some_case_in_some_order(units: int, classes: int):
+    from pysat.solvers import Solver as Sat
+
+    outputs = 1 if classes == 2 else classes
+    patterns = np.array(list(itertools.product((-1, 1), repeat=units)))
+    tried = 0
+    for number in range(40):
+        generator = np.random.default_rng(number)
+        x = np.unique(generator.integers(-3, 4, (25, 2)), axis=0)
+        h = np.where(x @ generator.integers(-3, 4, (2, units)) + generator.integers(-2, 3, units) >= 0, 1, -1)
+        weight, bias = generator.integers(-4, 5, (units, outputs)), generator.integers(-3, 4, outputs)
+        # The strongest unit first, all rising, as the table of the first output has them if it has no ties.
+        strength = np.argsort(-np.abs(weight[:, 0]), kind="stable")
+        h, weight = h[:, strength] * np.where(weight[strength, 0] < 0, -1, 1), weight[strength]
+        weight = weight * np.where(weight[:, :1] < 0, -1, 1)
+        table = np.where(patterns @ weight + bias >= 0, 1, -1)
+        matters = [(table[patterns[:, j] > 0] != table[patterns[:, j] < 0]).any() for j in range(units)]
+        fired = np.where(h @ weight + bias >= 0, 1, -1)
+        named = np.flatnonzero((fired > 0).sum(1) == 1) if outputs > 1 else np.arange(len(x))
+        if not all(matters) or not len(named):
+            continue
+        tried += 1
+        y = fired.argmax(1) if outputs > 1 else (fired[:, 0] > 0).astype(int)
+        costs = [{int(y[i]): Fraction(1)} for i in named]
+        formula = bound_module.Formula((units,), tuple(range(classes)), costs, 1, [])
+        number_of = np.arange(1, units * len(named) + 1).reshape(len(named), units)
+        free = [-literal for literal, _ in formula.costs]
+        orders = itertools.permutations(range(units)) if units < 6 else [tuple(range(units))]
+        given_ = [[*free, *(number_of * h[named][:, list(order)]).ravel().tolist()] for order in orders]
+        solved = False
+        for case in formula.cases:
+            with Sat(bootstrap_with=[*formula.clauses, *case]) as sat:
+                solved = solved or any(sat.solve(assumptions) for assumptions in given_)
+        assert solved, f"network {number} is excluded"
+    assert tried > 5
 
 
 def test_cases_are_refuted_one_by_one_and_one_model_is_enough():

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from tpsolve import LayerProblem
 from tpsolve.losses import ClassLoss
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search.exact._cp_sat import IntegerModel
+from tpsolve.search.exact._linear_model import linear_model
 from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, first_touch, sample_model
 
 pytestmark = pytest.mark.rounding
@@ -157,6 +159,37 @@ def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
         assert Fraction(bound) <= judge.objective(0, spins), f"targets {spins}: the bound is above E"
 
 
+def assert_program_below(sample: LayerProblem, model: SampleModel) -> None:
+    """Assert that the linear program has E itself as a solution, for every choice of targets; exactly."""
+    program, judge = linear_model(model), Judge(sample)
+    left = [[Fraction(v) for v in row] for row in program.left.tolist()]
+    first_switch = model.n + len(model.upper)
+    scales = [Fraction(program.factor) * Fraction(program.price[model.n + v]) for v in model.objective]
+    # Costs are counted in units of their own.
+    scale = {v: Fraction(model.factor) / unit for v, unit in zip(model.objective, scales, strict=True)}
+    for spins in every_targets(sample.n_vars):
+        values = [Fraction(t > 0) for t in spins]
+        for v, cost in enumerate(true_costs(sample, spins)):
+            upper = Fraction(program.upper[model.n + v])
+            # The upper end of a probability is 1.
+            values.append(min(cost * scale.get(v, upper), upper))
+        by_switch: list[list[bool]] = [[] for _ in range(model.n_switches)]
+        always = []
+        for row, factors, low in zip(model.rows, left, program.low.tolist(), strict=False):
+            value = sum((k * v for k, v in zip(factors, values, strict=False)), Fraction(0))
+            if row.switch is None:
+                always.append(value >= Fraction(low))
+            else:
+                by_switch[row.switch].append(value + factors[first_switch + row.switch] >= Fraction(low))
+                nothing = sum((k * v for k, v in zip(factors[: model.n], values, strict=False)), Fraction(0))
+                size = sum(map(abs, factors), abs(Fraction(low)))
+                assert nothing + size / 2**50 >= Fraction(low), "a row excludes something though its switch is off"
+        assert settles(model, by_switch, always), f"targets {spins}: E itself is no solution"
+        paid = sum((Fraction(program.price[j]) * v for j, v in enumerate(values)), Fraction(0))
+        energy = judge.objective(0, spins)
+        assert Fraction(program.energy(float(paid))) <= energy + Fraction(1, 10**12) * (1 + energy)
+
+
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 @pytest.mark.slow
 def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
@@ -165,6 +198,13 @@ def test_models_of_whole_numbers_lie_below_e_without_any_tolerance(loss: str):
         for sample in samples(problem):
             for touch in touches(energy_of(sample)):
                 assert_below(sample, sample_model(energy_of(sample), touch), exact_numbers=True)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 8, 16])
+def test_tangents_that_touch_a_probability_exactly_lie_below_e(classes: int):
+    # Equal rows: every class has the probability 1 / classes, whatever the targets are.
+    sample = LayerProblem(torch.ones(classes, 2), [0], loss="cross-entropy")
+    assert_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))), exact_numbers=True)
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
@@ -193,6 +233,62 @@ def test_integer_models_lie_below_e_without_any_tolerance(loss: str):
     check()
 
 
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.slow
+def test_linear_programs_lie_below_e_without_any_tolerance(loss: str):
+    @settings(max_examples=8)
+    @given(layer_problems(loss, most_targets=4, most_units=4))
+    def check(problem: LayerProblem) -> None:
+        for sample in samples(problem):
+            for touch in touches(energy_of(sample)):
+                assert_program_below(sample, sample_model(energy_of(sample), touch))
+
+    check()
+
+
+@pytest.mark.parametrize("loss", ["hinge", "zero-one"])
+def test_weights_too_small_for_highs_loosen_their_rows(loss: str):
+    weight = torch.tensor([[1.0, 1e-11, -1e-11], [1e-11, 1.0, 1e-11]], dtype=torch.float64)
+    for targets in ([1, 1], [1, -1], [-1, -1]):
+        sample = LayerProblem(weight, [targets], [-1.0, -1.0], loss)
+        assert_program_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+
+
+def test_integer_models_lie_below_e_where_products_round_to_whole_numbers():
+    # c w1 and c w2 round to 2^20, c b to -2^21 - 1; in truth the first unit costs 1.6e-10 less than the 1 they make.
+    third, w1 = 1 / 3, 3.0 * 2**20
+    weight = torch.tensor([[w1, math.nextafter(w1, math.inf)], [1.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([[third, 1.0]], dtype=torch.float64)
+    both = LayerProblem(weight, [[1, -1]], [-2 * w1 - 3, 0.0], "perceptron", weights)
+    # With a third weight in place of the bias only products of weights and unit weights round.
+    alone = LayerProblem(torch.cat([weight[:1], 3 * weight[1:, :1]], 1), [[1]], None, "perceptron", weights[:, :1])
+    for sample in (both, alone):
+        assert_integers_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_linear_programs_of_real_numbers_lie_below_e(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    sample = LayerProblem(
+        weight, [[1, -1, 1, -1]], torch.randn(4, generator=generator).double() / 3, "hinge", [1 / 3] * 4
+    )
+    assert_program_below(sample, sample_model(energy_of(sample), first_touch(energy_of(sample))))
+
+
+@pytest.mark.parametrize("loss", ["saturated-hinge", "soft-hinge", "zero-one"])
+def test_conditional_rows_fit_32_bits(loss: str):
+    # CP-SAT sums them in 32 bits in places.
+    sample = make_problem(3, n=6, m=4, loss=loss, batch=(1,), weighted=True)
+    built, _ = IntegerModel(sample_model(energy_of(sample), first_touch(energy_of(sample)))).build(torch.ones(6))
+    domains = [list(v.domain) for v in built.proto.variables]
+    rows = [row for row in integer_rows(built) if row[3]]
+    assert rows
+    for variables, factors, lower, _ in rows:
+        ends = [abs(k) * max(map(abs, domains[v])) for v, k in zip(variables, factors, strict=True)]
+        assert sum(ends) + abs(lower) < 2**31
+
+
 @pytest.mark.parametrize("loss", UNIT_LOSSES)
 def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
     for seed in range(4):
@@ -207,6 +303,16 @@ def test_least_cost_is_e_where_the_model_is_exact_or_touched(loss: str):
         for spins in every_targets(3):
             total = Fraction(model.factor) * least_cost(model, spins) + Fraction(model.constant)
             assert abs(total - judge.objective(0, spins)) <= 1e-10
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1.0, 0.0), (1.0, 0.7), (1 / 3, 0.0), (1e3 / 7, 0.1)])
+def test_bounds_are_no_more_than_exact_arithmetic_makes_of_their_integers(factor: float, constant: float):
+    scaled = IntegerModel(SampleModel(2, np.array([0.3, -1 / 3]), constant, factor))
+    slack = sum(abs(Fraction(scaled.scale * v) - round(scaled.scale * v)) for v in (0.3, -1 / 3))
+    for integer in (*range(-20, 20), *(2**45 + 7 * k for k in range(40))):
+        exact = Fraction(factor) * (integer - slack) / Fraction(scaled.scale) + Fraction(constant)
+        bound = Fraction(scaled.bound(float(integer)))
+        assert exact - Fraction(1, 2**40) * (1 + abs(exact)) <= bound <= exact
 
 
 @pytest.mark.parametrize("loss", ["perceptron", "hinge", "saturated-hinge", "zero-one"])

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,6 +216,43 @@ def test_nothing_found_is_a_result_at_the_start_or_at_plus_one(batch: tuple[int,
     assert_valid(problem, result, optima(problem))
     expected = problem.start if problem.start is not None else torch.ones(*batch, 4)
     assert torch.equal(result.targets, expected.to(result.targets.dtype))
+
+
+# --- shares -----------------------------------------------------------------------------------------------------------
+
+
+def turns(
+    monkeypatch: pytest.MonkeyPatch, samples: int, spent: Callable[[int, float], float]
+) -> list[tuple[int, float]]:
+    """Row and seconds of each turn of samples that share 30 seconds, if a turn takes what `spent` says."""
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("tpsolve.search._base.time", clock)
+    report = Report(make_problem(1, n=4, m=3, batch=(samples,)), Budget(seconds=30), None)
+    taken = []
+    for row, budget in report.each_sample():
+        assert budget.seconds is not None
+        taken.append((int(row), budget.seconds))
+        assert len(taken) < 20, "turns without end"
+        clock.now += spent(int(row), budget.seconds)
+    return taken
+
+
+def test_samples_share_the_time_equally(monkeypatch: pytest.MonkeyPatch):
+    taken = turns(monkeypatch, 3, lambda row, share: share)
+    assert [row for row, _ in taken] == [0, 1, 2]
+    assert [share for _, share in taken] == pytest.approx([10, 10, 10])
+
+
+def test_time_left_over_goes_to_the_samples_that_were_cut_short(monkeypatch: pytest.MonkeyPatch):
+    taken = turns(monkeypatch, 3, lambda row, share: share if row == 0 else 1.0)
+    assert [row for row, _ in taken] == [0, 1, 2, 0]
+    assert [share for _, share in taken] == pytest.approx([10, 10, 19, 18])
+
+
+def test_turns_end_where_shares_no_longer_grow(monkeypatch: pytest.MonkeyPatch):
+    # Each leaves a twentieth of its share: together less than a turn had.
+    taken = turns(monkeypatch, 2, lambda row, share: 0.95 * share)
+    assert [row for row, _ in taken] == [0, 1]
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ def test_a_bound_above_the_optimum_is_refuted_where_it_can_be_known():
     assert problem.start is not None
     worse = problem.objective(problem.start)
     assert (worse > best.objective + 0.1).all()
+    for check in verify_result(problem, Result(problem.start, worse, best.bound)):
+        assert check.holds
+        assert check.status.startswith("feasible; the optimum is ")
     claim = Result(problem.start, worse, best.objective + 0.05)
     assert [check.holds for check in verify_result(problem, claim)] == [False] * 3
     assert [check.holds for check in verify_result(problem, claim, max_enumerated=3)] == [True] * 3

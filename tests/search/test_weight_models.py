@@ -54,6 +54,20 @@ def test_a_narrow_box_misses_networks_that_real_weights_give():
     assert result.bound.item() == 0
 
 
+def test_big_m_leaves_room_for_sums_that_are_large_beside_its_margin():
+    # Weights up to 20 tell the middle points apart by a hundredth, and give the outer ones sums near 20.
+    problem = NetworkProblem([[-1.0], [0.0], [2e-4], [1.0]], [0, 0, 1, 1], [1])
+    assert solve(problem, BigM(), budget=Budget(seconds=60)).objective.item() == 0
+
+
+def test_sums_that_cp_sat_may_not_hold_are_refused():
+    # 2 max_weight (scale x + 1) is just below 2^29, and 2^29 and more.
+    solver = WeightBox(max_weight=1024, scale=1024)
+    solver.check(NetworkProblem([[0.0], [255.9]], [0, 1], [1]))
+    with pytest.raises(TooLargeError, match="weighted sums up to 5"):
+        solver.check(NetworkProblem([[0.0], [256.0]], [0, 1], [1]))
+
+
 def test_bad_settings_and_sizes_are_refused():
     with pytest.raises(ArgumentError, match="max_weight"):
         WeightBox(max_weight=0)

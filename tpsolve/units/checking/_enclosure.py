@@ -37,12 +37,12 @@ def dependency_signs(equations: np.ndarray) -> list[list[int] | None]:
 
 def _balanced(equations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows, then columns times powers of two so that the largest entries are near 1, and whether that was exact."""
-    scaled = equations
+    scaled, exact = equations, np.ones(len(equations), dtype=bool)
     for axis in (2, 1):
         _, exponent = np.frexp(np.abs(scaled).max(axis=axis, keepdims=True))
         scaled = np.ldexp(scaled, -exponent)
-    # What is not tiny has lost no digit.
-    exact = ((np.abs(scaled) > 2.0**-900) | (equations == 0)).all(axis=(1, 2))
+        # What is not tiny has lost no digit; the second scaling can make large again what the first made tiny.
+        exact &= ((np.abs(scaled) > 2.0**-900) | (equations == 0)).all(axis=(1, 2))
     return scaled, exact
 
 
