@@ -1,4 +1,4 @@
-"""The mutation check: its table fits the code, and it can tell a survivor."""
+"""The mutation check: its table fits the code, its page shows the last run, and it can tell a survivor."""
 
 import ast
 import json
@@ -34,6 +34,13 @@ def test_each_change_has_one_place_and_each_test_exists(mutant: Any):
             node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)
         }
         assert name.partition("[")[0] in functions
+
+
+def test_every_mutant_was_killed_and_the_page_says_by_what():
+    rows = MUTANTS["read_rows"]()
+    assert set(rows) == {mutant.key for mutant in TABLE if mutant.tests}
+    assert [key for key, row in rows.items() if not row["killed_by"]] == []
+    assert MUTANTS["PAGE"].read_text() == MUTANTS["page"](TABLE, rows)
 
 
 @pytest.mark.slow
