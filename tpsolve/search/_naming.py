@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, TypeVar
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Solver
 
 SOLVERS: dict[str, type[Solver]] = {}
@@ -44,7 +44,7 @@ def register_all(names: Mapping[str, object]) -> None:
 class Composite(Solver):
     """A solver made of others, which may be given as texts; each must accept the problem."""
 
-    accepts = (LayerProblem, BlockProblem)
+    accepts = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
     compared = False
     arity: ClassVar[tuple[int, int]] = (2, 2)

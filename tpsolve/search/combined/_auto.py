@@ -9,13 +9,15 @@ from typing import Any
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 
 TABLE = "auto.json"
 UNKNOWN = "anneal"
 """What serves where nothing was measured: blocks, and losses that are not in the table."""
+MAX_ASSIGNMENTS = 1024
+"""Of each sample, up to which all are called where the budget does not limit calls."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,22 @@ class Auto(Solver):
     there from which rows. The nearest entry of the same loss counts, sizes and seconds on logarithmic
     scales; other losses take that of the hinge if they are sums over units. A budget in steps alone counts as
     the longest time measured. Steps are those of the solver taken.
+
+    A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
+    limit), else by `declared` if it has constraints, else by `k-best`. No measurement chose these.
     """
 
     name = "auto"
-    accepts = (LayerProblem, BlockProblem)
+    accepts = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
     compared = False
 
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
+        if isinstance(problem, ProgramProblem):
+            if max(problem.count_assignments()) <= (budget.calls or MAX_ASSIGNMENTS):
+                return "marginal"
+            return "k-best" if problem.constraints is None else "declared"
         if not isinstance(problem, LayerProblem):
             return UNKNOWN
         rows = table()["rows"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.problems import FlipProblem, State
+from tpsolve.problems import FlipProblem, ProgramProblem, State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
 from tpsolve.spins import check_count
@@ -56,9 +56,12 @@ class Anneal(LocalSolver):
             raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        # Calls are dear: of a program the first copy speaks for all.
+        asked = state.select(chains.rows < chains.samples) if isinstance(problem, ProgramProblem) else state
         # Of a block, some flips are not on offer.
-        size = state.flip_delta().abs().nan_to_num(posinf=0.0)
+        size = asked.flip_delta().abs().nan_to_num(posinf=0.0)
         scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)
+        scale = scale.repeat(len(chains) // len(scale))
         if self.schedule != "tempering":
             return {"scale": scale}
         shared = scale.reshape(self.copies, -1).mean(0).repeat(self.copies)

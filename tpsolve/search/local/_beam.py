@@ -53,7 +53,7 @@ class Beam(ChainSolver):
     def copies(self) -> int:
         return self.width
 
-    def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
+    def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
         # All from one place; without a start it is drawn, the same for all samples.
         return super().begin(problem, report, generator)[: problem.batch_shape[0]].repeat(self.width, 1)
 
@@ -76,7 +76,9 @@ class Beam(ChainSolver):
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         width, samples, keys = self.width, len(chains) // self.width, memory["keys"][0]
-        delta = state.flip_delta().masked_fill(memory["held"] | (state.targets != memory["start"]), torch.inf)
+        delta = state.flip_delta().masked_fill(
+            memory["held"] | state.whole(state.targets != memory["start"]), torch.inf
+        )
         best, units = delta.topk(min(self.children, delta.shape[1]), dim=1, largest=False)
         value = (best + state.objective[:, None]).masked_fill(memory["empty"][:, None], torch.inf)
         # Of each sample: (width * children, samples), parent by parent.

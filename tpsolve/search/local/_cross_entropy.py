@@ -48,7 +48,7 @@ class CrossEntropy(ChainSolver):
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         # The first copy of each sample stands at its start.
-        return {"chance": 0.5 + 0.3 * state.targets[: chains.samples].repeat(self.copies, 1)}
+        return {"chance": state.near(0.8)[: chains.samples].repeat(self.copies, 1)}
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         n, copies = state.targets.shape[1], self.copies
@@ -59,6 +59,6 @@ class CrossEntropy(ChainSolver):
             mean = targets.gather(0, best[:, :, None].expand(-1, -1, n)).mean(0)
             chance = torch.lerp(memory["chance"], (0.5 * mean + 0.5).repeat(copies, 1), self.rate)
             memory["chance"] = chance
-        state.move(torch.where(chains.uniform(n) < memory["chance"], 1.0, -1.0).to(state.targets.dtype))
+        state.move(state.draw(memory["chance"], chains.uniform(n)))
         doubt = 0.5 - (memory["chance"] - 0.5).abs()
         return doubt.amax(1) > CERTAIN

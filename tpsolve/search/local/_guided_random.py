@@ -40,7 +40,8 @@ class GuidedRandom(LocalSolver):
         spread = promise.std(1, keepdim=True, correction=0).clamp(min=torch.finfo(promise.dtype).tiny)
         expected = max(1.0, n / 4) ** chains.uniform(1)
         chance = expected * (promise / spread).softmax(1)
-        candidate = torch.where(chains.uniform(n) < chance, -before, before)
+        drawn, up = chains.uniform(n), before > 0
+        candidate = state.draw(torch.where(up, 1 - chance, chance), torch.where(up, 1 - drawn, drawn))
         state.move(candidate)
         lower = state.objective < objective
         if not bool(lower.all()):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpsolve.problems import FlipProblem, LayerProblem, State
+from tpsolve.problems import FlipProblem, LayerProblem, ProgramProblem, State
 from tpsolve.problems.layer._layer_state import LayerState
+from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, Memory
 from tpsolve.spins import check_count
@@ -30,7 +31,7 @@ class MinimumDisturbance(ChainSolver):
     group: int = 3
 
     name = "minimum-disturbance"
-    accepts = (LayerProblem,)
+    accepts = (LayerProblem, ProgramProblem)
     stochastic = False
     needs_start = True
 
@@ -42,13 +43,13 @@ class MinimumDisturbance(ChainSolver):
         return 1
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
-        assert isinstance(problem, LayerProblem)
+        assert isinstance(problem, LayerProblem | ProgramProblem)
         weight = problem.stay_weight
         confidence = torch.zeros_like(state.targets) if weight is None else weight
         return {"order": torch.argsort(confidence, dim=1, stable=True)}
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
-        assert isinstance(state, LayerState)
+        assert isinstance(state, LayerState | ProgramState)
         wanting = chains.alive & ~state.met()
         n = state.targets.shape[1]
         first, size = chains.step, 1
@@ -56,10 +57,12 @@ class MinimumDisturbance(ChainSolver):
             first, size = first - (n - size + 1), size + 1
         units = memory["order"][:, first : first + size].unbind(1)
         before = state.objective.clone()
+        back = []
         for flipped in units:
+            back.append(state.inverse(flipped))
             state.flip(flipped, wanting)
         worse = wanting & ~(state.objective < before)
-        for flipped in units:
+        for flipped in reversed(back):
             state.flip(flipped, worse)
         tried = first + size >= n and size == min(self.group, n)
         return wanting & (not tried)

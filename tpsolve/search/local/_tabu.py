@@ -62,10 +62,11 @@ class Tabu(LocalSolver):
             # A target may stand in the list twice; the greater one counts.
             score.scatter_reduce_(1, memory["flipped"], masked, "amax")
         units = least_index(score)
+        back = state.inverse(units)
         state.flip(units, torch.ones_like(chains.alive))
         if longest:
             slot = chains.step % longest
-            memory["flipped"][:, slot] = units
+            memory["flipped"][:, slot] = back
             tenure = shortest + (chains.uniform(1)[:, 0] * (longest + 1 - shortest)).floor()
             memory["free_at"][:, slot] = chains.step + 1 + tenure
         return chains.step + 1 - chains.improved_at < (10 * n if self.patience is None else self.patience)

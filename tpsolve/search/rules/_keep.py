@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 
 
@@ -14,10 +14,11 @@ class Keep(Solver):
     """The activations as they are: what no search at all costs. Needs `start`; one step."""
 
     name = "keep"
-    accepts = (LayerProblem, BlockProblem)
+    accepts = (LayerProblem, BlockProblem, ProgramProblem)
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert problem.start is not None
         report.offer(problem.start)
+        report.spend(1)
         report.step()

@@ -1,0 +1,122 @@
+"""Symbols of a program under single moves: each is judged by a call, or by what was asked before."""
+
+import copy
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from tpsolve.problems._base import Limit, State
+
+if TYPE_CHECKING:
+    from tpsolve.problems.program._program_problem import ProgramProblem
+
+
+class ProgramState(State):
+    """State of the spins `targets (B, m)` of symbols.
+
+    Flipping a spin of -1 sets its symbol to that value, or negates a sign unit; flipping that of the present value does
+    nothing, nor does a flip for which the sample has no calls left. The objective is the problem's `energy`, which is
+    finite; +inf where no call was left to ask for it.
+
+    `flip_delta` asks for every move of every chain. Where fewer calls are left, it asks for those that lead to the
+    cheapest symbols, and the others are +inf, as are moves to values that don't exist.
+    """
+
+    def __init__(self, problem: "ProgramProblem", targets: Tensor):
+        self.problem, self.spins = problem, problem.spins
+        self.targets = targets.double()
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.values = self.spins.decode(self.targets)
+        rows = torch.arange(len(self.values), device=self.values.device)
+        self.objective = self.problem.ask(self.values, rows)
+
+    def flip_delta(self) -> Tensor:
+        new, step = self._steps()
+        rows, spins = (torch.isfinite(step) & torch.isfinite(self.objective)[:, None]).nonzero(as_tuple=True)
+        values = self.values[rows]
+        values[torch.arange(len(rows), device=rows.device), self.spins.unit[spins]] = new[rows, spins]
+        order = self.problem.cost_of(values, rows).argsort(stable=True)
+        rows, spins = rows[order], spins[order]
+        delta = torch.full_like(self.targets, torch.inf)
+        delta[rows, spins] = self.problem.ask(values[order], rows) - self.objective[rows]
+        return delta
+
+    def flip(self, units: Tensor, where: Tensor) -> None:
+        new, step = (each.gather(1, units[:, None])[:, 0] for each in self._steps())
+        rows = (where & torch.isfinite(step) & torch.isfinite(self.objective)).nonzero()[:, 0]
+        values = self.values[rows]
+        values.scatter_(1, self.spins.unit[units[rows]][:, None], new[rows][:, None])
+        energy = self.problem.ask(values, rows)
+        known = torch.isfinite(energy)
+        rows, values = rows[known], values[known]
+        self.values[rows], self.objective[rows] = values, energy[known]
+        self.targets[rows] = self.spins.encode(values)
+
+    def sweep(self, most: Limit) -> None:
+        # As in `State`, but a move whose cost alone is too high is not asked for: no loss is negative.
+        for unit in range(self.targets.shape[1]):
+            limit = most(slice(unit, unit + 1))
+            if limit is None:
+                return
+            units = torch.full_like(self.values[:, 0], unit)
+            stay = self.problem.cost_of(self.values) + self._steps()[1][:, unit]
+            offered = self.problem.stay * stay - self.objective <= limit[0]
+            before, back = self.objective.clone(), self.inverse(units)
+            self.flip(units, offered)
+            self.flip(back, offered & (self.objective - before > limit[0]))
+
+    def gradient(self) -> Tensor:
+        """Half of what each move adds to the cost of leaving the present symbols: all that is known without a call."""
+        step = self.problem.stay * self._steps()[1]
+        least = step.masked_fill(torch.isinf(step), -torch.inf).amax(1, keepdim=True)
+        step = torch.where(torch.isfinite(step), step, least).nan_to_num(neginf=0.0)
+        return -0.5 * step * self.targets
+
+    def met(self) -> Tensor:
+        """`(B,)` bool: where the loss is 0, so that for the loss "equal" the symbols are consistent."""
+        return self.objective - self.problem.stay * self.problem.cost_of(self.values) <= self.problem.rounding()
+
+    def inverse(self, units: Tensor) -> Tensor:
+        unit = self.spins.unit[units]
+        return self.spins.place[unit, self.values.gather(1, unit[:, None])[:, 0]]
+
+    def whole(self, chosen: Tensor) -> Tensor:
+        symbols = torch.zeros_like(self.values).index_add_(1, self.spins.unit, chosen.long()) > 0
+        return symbols[:, self.spins.unit]
+
+    def near(self, share: float) -> Tensor:
+        possible = self.problem.possible[:, self.spins.unit, self.spins.value]
+        others = (self.problem.possible.sum(2) - 1)[:, self.spins.unit]
+        moved = possible * (1 - share) / others.clamp(min=1)
+        kept = torch.where(others > 0, share, 1.0)
+        chance = torch.where(self.targets > 0, kept, moved)
+        return chance.double()
+
+    def draw(self, chance: Tensor, uniform: Tensor) -> Tensor:
+        # The least of exponential times whose rates are the chances: each value in proportion to its own.
+        possible = self.problem.possible[:, self.spins.unit, self.spins.value]
+        rate = torch.where(possible, chance, 0.0).clamp(min=0)
+        time = torch.where(rate > 0, -torch.log(uniform) / rate, torch.inf)
+        # A sign is +1 where its number is below the chance.
+        score = torch.where(self.spins.is_sign, (uniform < chance).double(), -time)
+        values = self.spins.argmax(score, torch.full_like(score, 0.5))
+        there = self.problem.possible.gather(2, values[..., None])[..., 0]
+        return self.spins.encode(torch.where(there, values, self.values))
+
+    def select(self, keep: Tensor) -> Self:
+        other = copy.copy(self)
+        other.problem = self.problem.select(keep)
+        for name in ("targets", "values", "objective"):
+            setattr(other, name, getattr(self, name)[keep])
+        return other
+
+    def _steps(self) -> tuple[Tensor, Tensor]:
+        """The value to which each spin's flip leads, and what it adds to the cost, `(B, m)`; +inf: no move."""
+        new, unit = self.spins.after(self.values), self.spins.unit
+        cost = self.problem.cost
+        there = cost[torch.arange(len(cost), device=cost.device)[:, None], unit, new]
+        here = cost.gather(2, self.values[..., None])[:, unit, 0]
+        return new, (there - here).masked_fill(new == self.values[:, unit], torch.inf)
