@@ -250,7 +250,7 @@ class ProgramProblem(FlipProblem):
         return torch.tensor(found, dtype=torch.float64, device=self.device)
 
     def calls_left(self) -> Tensor:
-        """Calls that each sample may still spend, `(B,)`: +inf without a limit, 0 where all its assignments are known."""
+        """Calls that each sample has left, `(B,)`: +inf without a limit, 0 where all its assignments are known."""
         return torch.tensor([sample.left for sample in self.asked], dtype=torch.float64, device=self.device)
 
     @contextlib.contextmanager

@@ -1,15 +1,32 @@
 """Symbols of a program under single moves: each is judged by a call, or by what was asked before."""
 
 import copy
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from tpsolve.problems._base import Limit, State
+from tpsolve.problems.program._symbol_spins import SymbolSpins
 
-if TYPE_CHECKING:
-    from tpsolve.problems.program._program_problem import ProgramProblem
+
+class Symbols(Protocol):
+    """What a state needs of a program problem, one sample a chain; `ProgramProblem` says what these are."""
+
+    spins: SymbolSpins
+    stay: float
+    cost: Tensor
+
+    @property
+    def possible(self) -> Tensor: ...
+
+    def ask(self, values: Tensor, rows: Tensor) -> Tensor: ...
+
+    def cost_of(self, values: Tensor, rows: Tensor | None = None) -> Tensor: ...
+
+    def rounding(self) -> Tensor: ...
+
+    def select(self, keep: Tensor) -> Self: ...
 
 
 class ProgramState(State):
@@ -23,7 +40,7 @@ class ProgramState(State):
     cheapest symbols, and the others are +inf, as are moves to values that don't exist.
     """
 
-    def __init__(self, problem: "ProgramProblem", targets: Tensor):
+    def __init__(self, problem: Symbols, targets: Tensor):
         self.problem, self.spins = problem, problem.spins
         self.targets = targets.double()
         self.refresh()
@@ -45,7 +62,7 @@ class ProgramState(State):
         return delta
 
     def flip(self, units: Tensor, where: Tensor) -> None:
-        new, step = (each.gather(1, units[:, None])[:, 0] for each in self._steps())
+        new, step = (each[:, 0] for each in self._steps(units[:, None]))
         rows = (where & torch.isfinite(step) & torch.isfinite(self.objective)).nonzero()[:, 0]
         values = self.values[rows]
         values.scatter_(1, self.spins.unit[units[rows]][:, None], new[rows][:, None])
@@ -62,8 +79,8 @@ class ProgramState(State):
             if limit is None:
                 return
             units = torch.full_like(self.values[:, 0], unit)
-            stay = self.problem.cost_of(self.values) + self._steps()[1][:, unit]
-            offered = self.problem.stay * stay - self.objective <= limit[0]
+            cost = self.problem.cost_of(self.values) + self._steps(units[:, None])[1][:, 0]
+            offered = self.problem.stay * cost - self.objective <= limit[0]
             before, back = self.objective.clone(), self.inverse(units)
             self.flip(units, offered)
             self.flip(back, offered & (self.objective - before > limit[0]))
@@ -113,10 +130,15 @@ class ProgramState(State):
             setattr(other, name, getattr(self, name)[keep])
         return other
 
-    def _steps(self) -> tuple[Tensor, Tensor]:
-        """The value to which each spin's flip leads, and what it adds to the cost, `(B, m)`; +inf: no move."""
-        new, unit = self.spins.after(self.values), self.spins.unit
+    def _steps(self, spins: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The value to which the flip of each of `spins (B, u)` leads, by default of all, and what it adds to the cost.
+
+        Both `(B, u)`; +inf: no move.
+        """
+        rows = torch.arange(len(self.values), device=self.values.device)[:, None]
+        spins = torch.arange(len(self.spins.unit), device=rows.device)[None] if spins is None else spins
+        unit = self.spins.unit[spins]
+        present = self.values[rows, unit]
+        new = torch.where(self.spins.is_sign[spins], 1 - present, self.spins.value[spins])
         cost = self.problem.cost
-        there = cost[torch.arange(len(cost), device=cost.device)[:, None], unit, new]
-        here = cost.gather(2, self.values[..., None])[:, unit, 0]
-        return new, (there - here).masked_fill(new == self.values[:, unit], torch.inf)
+        return new, (cost[rows, unit, new] - cost[rows, unit, present]).masked_fill(new == present, torch.inf)

@@ -17,8 +17,8 @@ class Restarts(Composite):
 
     The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a
     local solver runs them side by side, which is quicker. Random targets are the same for all samples,
-    so that no result depends on the batch. There are fewer runs where the budget ends, or has fewer steps or calls than `k`.
-    Steps are those of the solver.
+    so that no result depends on the batch. There are fewer runs where the budget ends, or has fewer steps or
+    calls than `k`. Steps are those of the solver.
 
     Args:
         solver: a solver or its text.
