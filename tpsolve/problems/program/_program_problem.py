@@ -215,7 +215,7 @@ class ProgramProblem(FlipProblem):
         return cost.masked_fill(self.spins.after(values) == values[:, self.spins.unit], torch.inf)
 
     def penalty(self) -> Tensor:
-        """What stands in `energy` for an infinite loss, `(B,)`.
+        """What stands for an infinite loss while a search walks, `(B,)`.
 
         For the loss "equal" more than all costs, so that consistent symbols always count as better; else
         `FAILURE_PENALTY`, which greater losses count too.
@@ -275,6 +275,12 @@ class ProgramProblem(FlipProblem):
         values = self.values_of(self.present).tolist()
         best = [sample.best or row for sample, row in zip(self.asked, values, strict=True)]
         return self.symbols_of(torch.tensor(best, device=self.device))
+
+    def fully_asked(self, objective: Tensor) -> Tensor:
+        """Where `objective (B,)`, the least of what was asked, is that of all assignments, `(B,)` bool."""
+        whole = [len(sample.energies) >= sample.count for sample in self.asked]
+        exact = torch.ones_like(objective, dtype=torch.bool) if self.loss == "equal" else objective < FAILURE_PENALTY
+        return torch.tensor(whole, device=self.device) & exact
 
     def move_delta(self, targets: Tensor) -> Tensor:
         """Change of E when one symbol of `targets (B, n)` is set to a value: `(B, n, K)`; 0 for the present one.

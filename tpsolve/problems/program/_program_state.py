@@ -33,8 +33,8 @@ class ProgramState(State):
     """State of the spins `targets (B, m)` of symbols.
 
     Flipping a spin of -1 sets its symbol to that value, or negates a sign unit; flipping that of the present value does
-    nothing, nor does a flip for which the sample has no calls left. The objective is the problem's `energy`, which is
-    finite; +inf where no call was left to ask for it.
+    nothing, nor does a flip for which the sample has no calls left. The objective is what the problem's `ask` answers:
+    finite also where E is not, so that searches can walk there; +inf where no call was left to ask.
 
     `flip_delta` asks for every move of every chain. Where fewer calls are left, it asks for those that lead to the
     cheapest symbols, and the others are +inf, as are moves to values that don't exist.
@@ -42,7 +42,7 @@ class ProgramState(State):
 
     def __init__(self, problem: Symbols, targets: Tensor):
         self.problem, self.spins = problem, problem.spins
-        self.targets = targets.double()
+        self.targets = targets.double().clone()
         self.refresh()
 
     def refresh(self) -> None:
@@ -62,28 +62,31 @@ class ProgramState(State):
         return delta
 
     def flip(self, units: Tensor, where: Tensor) -> None:
-        new, step = (each[:, 0] for each in self._steps(units[:, None]))
-        rows = (where & torch.isfinite(step) & torch.isfinite(self.objective)).nonzero()[:, 0]
-        values = self.values[rows]
-        values.scatter_(1, self.spins.unit[units[rows]][:, None], new[rows][:, None])
-        energy = self.problem.ask(values, rows)
-        known = torch.isfinite(energy)
-        rows, values = rows[known], values[known]
-        self.values[rows], self.objective[rows] = values, energy[known]
-        self.targets[rows] = self.spins.encode(values)
+        self._go(units, where, torch.full_like(self.objective, torch.inf))
 
     def sweep(self, most: Limit) -> None:
-        # As in `State`, but a move whose cost alone is too high is not asked for: no loss is negative.
         for unit in range(self.targets.shape[1]):
             limit = most(slice(unit, unit + 1))
             if limit is None:
                 return
             units = torch.full_like(self.values[:, 0], unit)
-            cost = self.problem.cost_of(self.values) + self._steps(units[:, None])[1][:, 0]
-            offered = self.problem.stay * cost - self.objective <= limit[0]
-            before, back = self.objective.clone(), self.inverse(units)
-            self.flip(units, offered)
-            self.flip(back, offered & (self.objective - before > limit[0]))
+            self._go(units, torch.ones_like(units, dtype=torch.bool), limit[0])
+
+    def _go(self, units: Tensor, where: Tensor, limit: Tensor) -> None:
+        """Flip `units (B,)` where that is a move, and changes the objective by at most `limit (B,)`."""
+        new, step = (each[:, 0] for each in self._steps(units[:, None]))
+        # A move whose cost alone is too high is not asked for: no loss is negative.
+        least = self.problem.stay * (self.problem.cost_of(self.values) + step) - self.objective
+        rows = (where & torch.isfinite(step) & torch.isfinite(self.objective) & (least <= limit)).nonzero()[:, 0]
+        if not len(rows):
+            return
+        values = self.values[rows]
+        values.scatter_(1, self.spins.unit[units[rows]][:, None], new[rows][:, None])
+        energy = self.problem.ask(values, rows)
+        good = torch.isfinite(energy) & (energy - self.objective[rows] <= limit[rows])
+        rows, values = rows[good], values[good]
+        self.values[rows], self.objective[rows] = values, energy[good]
+        self.targets[rows] = self.spins.encode(values)
 
     def gradient(self) -> Tensor:
         """Half of what each move adds to the cost of leaving the present symbols: all that is known without a call."""

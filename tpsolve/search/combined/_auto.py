@@ -31,7 +31,8 @@ class Auto(Solver):
     the longest time measured. Steps are those of the solver taken.
 
     A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
-    limit), else by `declared` if it has constraints, else by `k-best`. No measurement chose these.
+    limit), else by `declared` if it has constraints, else by `k-best`, which shares the calls with `tabu` where the
+    loss says how wrong an answer is. No measurement chose these.
     """
 
     name = "auto"
@@ -44,7 +45,9 @@ class Auto(Solver):
         if isinstance(problem, ProgramProblem):
             if max(problem.count_assignments()) <= (budget.calls or MAX_ASSIGNMENTS):
                 return "marginal"
-            return "k-best" if problem.constraints is None else "declared"
+            if problem.constraints is not None:
+                return "declared"
+            return "k-best" if problem.loss == "equal" else "portfolio(k-best, tabu)"
         if not isinstance(problem, LayerProblem):
             return UNKNOWN
         rows = table()["rows"]

@@ -25,7 +25,7 @@ class ChainSolver(Solver):
 
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished, and those that
     have no calls left. Of a program problem the flips are moves: one symbol set to another of its values. The best
-    assignment that was asked counts, also where no chain went there.
+    assignment that was asked counts, also where no chain went there; where all were asked it is proved optimal.
     """
 
     accepts = (LayerProblem, BlockProblem, ProgramProblem)
@@ -76,6 +76,8 @@ class ChainSolver(Solver):
         report.offer(problem.decode(targets), found_at=found_at)
         if isinstance(problem, ProgramProblem):
             report.offer(problem.best_asked())
+            whole = problem.fully_asked(report.objective).nonzero()[:, 0]
+            report.prove((report.objective - problem.rounding())[whole], whole)
 
 
 @dataclass(frozen=True)
