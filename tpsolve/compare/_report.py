@@ -99,6 +99,8 @@ def _instance_lines(rows: list[Row]) -> list[dict[str, Any]]:
 def _size(row: Row) -> str:
     if "network" in row:
         return f"{row['points']} points, network {row['network']}"
+    if "assignments" in row:
+        return f"{row['n_vars']} symbols, at most {row['assignments']:,} assignments"
     return f"{row['n_vars']} targets, {row['n_units']} units above"
 
 

@@ -27,7 +27,7 @@ from tpsolve.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, load_problem
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem, load_problem
 from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
 from tpsolve.spins import check_count, find_device
 
@@ -225,6 +225,10 @@ def _size(problem: Problem) -> dict[str, Any]:
         layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
         units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
         return {"loss": "training errors", "n_vars": problem.n_vars, **units}
+    if isinstance(problem, ProgramProblem):
+        loss = problem.loss if isinstance(problem.loss, str) else problem.loss.__name__
+        size = {"n_vars": problem.n_vars, "n_units": problem.n_vars, "assignments": max(problem.count_assignments())}
+        return {"loss": loss, **size}
     assert isinstance(problem, LayerProblem)
     return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
 
@@ -326,7 +330,9 @@ def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
 
 
 def _save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> None:
-    """Once, so that a resumed run has the same."""
+    """Once, so that a resumed run has the same; programs can't be saved, and are made again."""
+    if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
+        return
     folder = comparison.folder / "instances"
     folder.mkdir(exist_ok=True)
     for number, instance in enumerate(instances):

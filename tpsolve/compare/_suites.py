@@ -5,6 +5,7 @@ from functools import partial
 
 from tpsolve.compare._digits_suites import digits, wide
 from tpsolve.compare._network_suite import networks
+from tpsolve.compare._programs_suite import programs
 from tpsolve.problems import GENERATORS, Instance, Problem, make_instance
 
 Suite = Callable[[int, int], Sequence[Instance[Problem]]]
@@ -21,7 +22,8 @@ SUITES: dict[str, Suite] = {
     "generated-12": partial(generated, n=12, m=8),
     "generated-32": partial(generated, n=32, m=16),
     "networks": networks,
+    "programs": programs,
     "wide": wide,
 }
 """digits: real scans; wide: the same, wider layers; generated-N: the built-in generators with N targets;
-networks: small networks, weights free."""
+networks: small networks, weights free; programs: small programs that read digits."""
