@@ -55,7 +55,9 @@ def test_rows_of_programs_hold_what_the_problem_says_and_are_kept(tmp_path: Path
         if row["instance"] in best:
             assert all(v >= b - 1e-9 for v, b in zip(row["objective"], best[row["instance"]], strict=True))
     assert not any(math.isnan(summary.gap) for summary in summarise(rows))
-    assert "5 symbols, at most 100,000 assignments" in write_report(comparison, rows).read_text()
+    page = write_report(comparison, rows).read_text()
+    assert "4 symbols, at most 10,000 assignments" in page
+    assert "00.npz" not in page, "programs are not saved"
     called: list[str] = []
     assert run_comparison(comparison, progress=lambda done, total, now: called.append(now)) == rows
     assert called == [""], "nothing is solved again"

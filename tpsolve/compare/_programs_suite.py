@@ -58,8 +58,8 @@ def is_wrong(answer: Any, label: Any) -> float:
 def programs(samples: int, seed: int) -> list[Instance[ProgramProblem]]:
     """Eight programs of `samples` samples each; all losses are finite, so that objectives have a mean.
 
-    A linear layer has read six batches of scans, and reads a little over half of the digits right. Labels are the programs'
-    answers for the true digits. `seed` draws its weights, the batches, the samples and the table.
+    A linear layer has read six batches of scans, and reads a little over half of the digits right. Labels are the
+    programs' answers for the true digits. `seed` draws its weights, the batches, the samples and the table.
     """
     inputs, digits = load_digits()
     generator = torch.Generator().manual_seed(seed)

@@ -77,6 +77,7 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
         device=rows[0]["device"] if rows else "",
         versions=rows[0]["versions"] if rows else {},
         version=__version__,
+        saved=(comparison.folder / "instances").exists(),
     )
     _write_text(path, text)
     return path

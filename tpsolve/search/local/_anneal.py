@@ -26,6 +26,9 @@ class Anneal(LocalSolver):
     Gelatt and Vecchi (Science, 1983); for the exchanges between temperatures, Hukushima and Nemoto
     (Journal of the Physical Society of Japan, 1996).
 
+    Of a program problem a sweep offers every value of every symbol, and calls no move that costs too much by itself.
+    T falls with the calls that are spent too.
+
     Args:
         restarts: further searches of each sample from random targets.
         sweeps: over all targets, at least 1.

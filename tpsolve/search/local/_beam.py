@@ -20,6 +20,9 @@ class Beam(ChainSolver):
     No set stands in the beam twice, and no target is flipped twice. One flip of each set a step.
     Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
 
+    Of a program problem a flip is a move: one symbol set to another of its values, and no symbol is moved twice.
+    `least_confident` then counts moves, those of least cost.
+
     Args:
         width: sets that are kept of each sample.
         children: most extensions of one set that may be kept; fewer make the beam more diverse.

@@ -23,6 +23,9 @@ class CrossEntropy(ChainSolver):
     drawn with probability 0.8. One population a step. Source: Rubinstein (Methodology and Computing in
     Applied Probability, 1999). Not to be confused with the loss of the same name.
 
+    Of a program problem the values of the symbols are drawn, the present one with probability 0.8 at first. One call
+    of each member of the population a step.
+
     Args:
         population: targets drawn of each sample, at least 2.
         elite: share of the population that counts, above 0 and at most 0.5.

@@ -21,6 +21,9 @@ class GuidedRandom(LocalSolver):
     no flip deltas. Source: the guided random search of targets in Nabergall, Deep learning with hard
     thresholds (2018).
 
+    Of a program problem the gradient is that of the cost of leaving the present symbols, which needs no call; a set
+    of flips gives some symbols other values. One call of each chain a step.
+
     Args:
         restarts: further searches of each sample from random targets.
         patience: steps without a new best after which a chain ends.

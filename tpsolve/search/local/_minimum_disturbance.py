@@ -22,6 +22,7 @@ class MinimumDisturbance(ChainSolver):
     pairs that are neighbours in confidence, then threes, up to `group`. A sample ends as soon as every
     unit above gives the output that is wanted of it, however much loss is left: the least disturbance,
     not the least objective. One trial of each sample a step. Needs `start`.
+    Of a program problem the trials are moves of single symbols, the cheapest first, until the loss is 0.
     Source: Winter and Widrow, MADALINE rule II (IEEE International Conference on Neural Networks, 1988).
 
     Args:

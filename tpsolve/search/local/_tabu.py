@@ -20,6 +20,8 @@ class Tabu(LocalSolver):
     much again, which breaks cycles. Source: Glover, Tabu search, Part I (ORSA Journal on Computing,
     1989); the random tenure is Taillard's (Parallel Computing, 1991). One flip of each chain a step.
 
+    Of a program problem a flip is a move: one symbol set to another of its values. The value that it had is tabu.
+
     Args:
         restarts: further searches of each sample from random targets.
         tenure: steps for which a flipped target may not be flipped back; None: n / 4, at most 20.
