@@ -44,7 +44,7 @@ SEARCHES = (
     "column-search",
     "ftprop",
     "ftprop:proposals=enumerate",
-    "ftprop:moving=8,tries=1",
+    "ftprop:max_moving=8,max_tries=1",
 )
 KEPT = (
     "instance",

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sphinx.application import Sphinx
 
 from tpsolve import SOLVERS
 from tpsolve._version import __version__
+from tpsolve.testing import LEARNER_CHECKS, SOLVER_CHECKS
 
 project = "tpsolve"
 author = "the tpsolve developers"
@@ -36,27 +38,72 @@ toc_object_entries_show_parents = "hide"
 _CODE = re.compile(r"(`[^`]*`)")
 
 
+KINDS = {name: kind for name, kind in SOLVERS.items() if kind.__module__.startswith("tpsolve.")}
+"""The solvers of the package, without plug-ins that are installed here."""
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _solver_rows() -> str:
     """The registry as a Markdown table, with what `tpsolve list` prints and a little more."""
-    lines = ["| solver | exact | random | library | settings | what it does |", "|---|---|---|---|---|---|"]
-    for name, kind in SOLVERS.items():
+    rows = []
+    for name, kind in KINDS.items():
         settings = ", ".join(f"`{field.name}={field.default}`" for field in dataclasses.fields(kind))
-        # The first sentence, or its first half, as on the command line; a bar would end the table's cell.
-        summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).split(". ")[0].split("; ")[0].rstrip(".")
-        summary = summary.replace("|", "\\|")
+        # The first sentence, or its first half, as on the command line.
+        summary = _flow((kind.__doc__ or "").split("\n\n")[0]).split(". ")[0].split("; ")[0].rstrip(".")
+        accepts = ", ".join(accepted.__name__.removesuffix("Problem").lower() for accepted in kind.accepts)
+        if kind.losses is not None:
+            accepts += f" ({', '.join(kind.losses)})"
         exact, stochastic = ("yes" if flag else "no" for flag in (kind.exact, kind.stochastic))
         library = (kind.module or "-").partition(".")[0]
-        lines.append("| " + " | ".join([f"`{name}`", exact, stochastic, library, settings or "-", summary]) + " |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", accepts, exact, stochastic, library, settings or "-", summary])
+    return _table(["solver", "accepts", "exact", "random", "library", "settings", "what it does"], rows)
+
+
+def _steps() -> str:
+    """What a budget counts as one step; solvers with equal steps share a row."""
+    names: dict[str, list[str]] = {}
+    for name, kind in KINDS.items():
+        names.setdefault(kind.one_step, []).append(f"`{name}`")
+    return _table(["solver", "one step"], ([", ".join(found), step] for step, found in names.items()))
+
+
+def _step_costs() -> str:
+    """The solvers that say what one step costs."""
+    rows = [[f"`{name}`", kind.one_step, kind.step_cost] for name, kind in KINDS.items() if kind.step_cost]
+    return _table(["solver", "one step", "cost of a step"], rows)
 
 
 def _solver_classes() -> str:
-    """Directives that document every registered solver, without what all of them inherit."""
-    lines = [f".. autoclass:: tpsolve.search.{kind.__name__}\n   :show-inheritance:" for kind in SOLVERS.values()]
+    """Directives that document every solver, without what all of them inherit, and what its step is."""
+    lines = []
+    for kind in KINDS.values():
+        lines.append(f".. autoclass:: tpsolve.search.{kind.__name__}\n   :show-inheritance:\n")
+        step = re.sub(r"([*|]|_\b)", r"\\\1", kind.one_step.replace("`", "``"))
+        lines.append(f"   One step: {step}.\n")
     return "\n".join(["```{eval-rst}", *lines, "```"])
 
 
-myst_substitutions = {"solvers": _solver_rows(), "solver_classes": _solver_classes()}
+def _checks(checks: Iterable[Callable[..., None]]) -> str:
+    """The checks of `tpsolve.testing` and what each asserts."""
+    return _table(["check", "what it asserts"], ([f"`{one.__name__}`", _flow(one.__doc__)] for one in checks))
+
+
+def _flow(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+myst_substitutions = {
+    "solvers": _solver_rows(),
+    "steps": _steps(),
+    "step_costs": _step_costs(),
+    "solver_classes": _solver_classes(),
+    "solver_checks": _checks(SOLVER_CHECKS),
+    "learner_checks": _checks(LEARNER_CHECKS),
+}
 
 
 def _escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -1,6 +1,5 @@
 """The scripts of docs/examples run from anywhere, and each stands on the page that shows them."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -11,8 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SCRIPTS = sorted((DOCS / "examples").glob("*.py"))
-PUBLIC = {"tpsolve", "tpsolve.nn", "tpsolve.pictures", "tpsolve.problems", "tpsolve.search", "tpsolve.units"}
-"""The modules that an example may import from."""
 
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 
@@ -33,14 +30,6 @@ def test_example_runs_and_draws_its_picture(script: Path, tmp_path: Path):
 @each_script
 def test_page_shows_the_example(script: Path):
     assert f"```{{literalinclude}} examples/{script.name}\n" in (DOCS / "examples.md").read_text()
-
-
-@each_script
-def test_example_imports_public_modules_only(script: Path):
-    nodes = list(ast.walk(ast.parse(script.read_text())))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert {name for name in imported if name.partition(".")[0] == "tpsolve"} - PUBLIC == set()
 
 
 @each_script

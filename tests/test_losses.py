@@ -113,7 +113,7 @@ def test_least_is_the_minimum_over_the_interval(name: str, s: float):
     ends = [-2.5, -1.0, -0.4, 0.0, 0.3, 1.0, 1.7]
     for low, high in itertools.combinations_with_replacement(ends, 2):
         z = spread(low, high, 2001)
-        least = find(name).least(*(torch.tensor(v, dtype=torch.float64) for v in (low, high, s))).item()
+        least = find(name).minimum(*(torch.tensor(v, dtype=torch.float64) for v in (low, high, s))).item()
         values = find(name).value(z, signs(z, s))
         assert least <= values.min().item() + 1e-15
         assert least == pytest.approx(values.min().item(), abs=1e-5)
@@ -169,7 +169,7 @@ def test_cross_entropy_least_holds_where_it_is_met():
     z, label = logits(), torch.arange(20) % 4
     difference = z - z.gather(1, label[:, None])
     value = find_class_loss().value(z, label)
-    least = find_class_loss().least(difference, label)
+    least = find_class_loss().minimum(difference, label)
     assert torch.allclose(least, value, rtol=1e-12), "at the ends of the intervals it is the loss"
     higher = difference + torch.rand(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     moved = find_class_loss().value(higher.scatter(1, label[:, None], 0.0), label)

@@ -15,8 +15,10 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 import torch
+from support.public_names import exported
 from torch import Tensor, nn
 
 import tpsolve
@@ -26,9 +28,11 @@ from tpsolve import (
     Budget,
     LayerProblem,
     NetworkProblem,
+    ProgramProblem,
     Progress,
     Result,
     Status,
+    TargetSet,
     compare,
     errors,
     losses,
@@ -51,10 +55,9 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """All public objects by their full names; a module without `__all__` exports what it defines."""
+    """All public objects by their full names."""
     for module in MODULES:
-        own = [n for n, v in vars(module).items() if n[0] != "_" and getattr(v, "__module__", None) == module.__name__]
-        for name in getattr(module, "__all__", own):
+        for name in sorted(exported(module.__name__)):
             value = getattr(module, name)
             if not isinstance(value, ModuleType):
                 yield f"{module.__name__}.{name}", value
@@ -135,6 +138,36 @@ def search_report(callback: search.Callback | None = None) -> search.Report:
     return report
 
 
+def total(*symbols: int) -> int:
+    return sum(symbols)
+
+
+def sum_is(model: Any, symbols: list[Any], label: int) -> None:
+    model.add(sum(symbols) == label)
+
+
+def program_problem(*, used: bool = True, constraints: Any = None) -> ProgramProblem:
+    logits = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    problem = ProgramProblem(total, [1, 3, 9], logits, symbols=4, constraints=constraints)
+    if used:
+        solve(problem, "marginal", budget=Budget(calls=16))
+    return problem
+
+
+def program_loss(*, used: bool) -> tnn.ProgramLoss:
+    loss = tnn.ProgramLoss(total, symbols=4)
+    if used:
+        loss(torch.zeros(2, 2, 4), [3, 4])
+    return loss
+
+
+def program_calls(*, used: bool) -> problems.ProgramCalls:
+    calls = problems.ProgramCalls(total, max_remembered=8)
+    if used:
+        calls.answers([(1, 2), (3, 4)])
+    return calls
+
+
 POINTS = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [1, 1, 1, -1]]).T
 
@@ -148,6 +181,7 @@ TOLD = ("targets", "3 numbers", "4", "Add one.")
 SAMPLES: dict[type, Callable[[], list[Any]]] = {
     # errors
     errors.TpsolveError: lambda: [errors.TpsolveError("a message")],
+    errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
     errors.ContradictionError: lambda: [errors.ContradictionError("a message")],
@@ -176,6 +210,18 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         *problems.harvest_blocks(model(), torch.ones(2, 5), torch.tensor([0, 2])).values(),
     ],
     NetworkProblem: lambda: [network_problem(used=False), network_problem(), network_problem().flatten()],
+    ProgramProblem: lambda: [
+        program_problem(used=False),
+        program_problem(),
+        program_problem(constraints=sum_is),
+        program_problem().select(torch.tensor([2, 0])),
+    ],
+    problems.ProgramCalls: lambda: [program_calls(used=False), program_calls(used=True)],
+    problems.CallCounts: lambda: [problems.CallCounts(3, 2, 1, "ValueError: no digit")],
+    problems.DeclaredConstraints: lambda: [problems.DeclaredConstraints(sum_is)],
+    tnn.ProgramLoss: lambda: [program_loss(used=False), program_loss(used=True)],
+    tnn.Program: lambda: [tnn.Program(program_calls(used=True))],
+    tnn.ProgramReport: lambda: [program_loss(used=True).report],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],
     problems.Instance: lambda: [problems.make_instance(name, n=5, m=4) for name in problems.GENERATORS],
@@ -192,7 +238,8 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         losses.ClassLoss("cross-entropy", torch.add, torch.mul, convex=False),
     ],
     # searches
-    Budget: lambda: [Budget(seconds=0.5), Budget(steps=3)],
+    Budget: lambda: [Budget(seconds=0.5), Budget(steps=3), Budget(calls=5)],
+    TargetSet: lambda: [TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3))],
     Progress: lambda: [Progress(3, 0.5, math.inf, -math.inf)],
     Status: lambda: list(Status),
     Result: lambda: [
@@ -204,6 +251,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     search.LocalSolver: lambda: [search.Anneal(restarts=3)],
     search.Report: lambda: [search_report(), search_report(print)],
     search.CpSampleModel: list,
+    search.Proof: lambda: [
+        search.make_proof(network_problem(), solve(network_problem(), search.Circuits(), budget=Budget(steps=500)))
+    ],
     # units
     units.UnitLearner: lambda: [units.Hinge(bias=False)],
     **{kind: (lambda kind=kind: [kind()]) for kind in units.LEARNERS.values()},
@@ -220,6 +270,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         ),
     ],
     units.Circuit: lambda: units.circuits(POINTS, SIGNS[:, 0], 1),
+    units.UnitClassifier: lambda: [units.UnitClassifier(l2=0.5), units.UnitClassifier().fit(POINTS, SIGNS[:, 1])],
     # modules
     tnn.Threshold: lambda: [tnn.Threshold("ste")],
     tnn.HardThreshold: lambda: [
@@ -255,6 +306,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
 # --- what it means that two objects are equal -------------------------------------------------------------------------
 
 
+ANSWERING = (
+    problems.Problem,
+    problems.State,
+    problems.ProgramCalls,
+    problems.DeclaredConstraints,
+    nn.Module,
+    search.Report,
+    search.CpSampleModel,
+)
+"""Classes whose objects are compared by what they answer."""
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether both are of one type and have the same contents; problems, states and modules: the same answers."""
     if type(one) is not type(other):
@@ -263,6 +326,8 @@ def same(one: Any, other: Any) -> bool:
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, Tensor):
         return one.dtype == other.dtype and one.shape == other.shape and one.tolist() == other.tolist()
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.tolist() == other.tolist()
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, tnn.TargetReport):
@@ -271,7 +336,7 @@ def same(one: Any, other: Any) -> bool:
         return same(*parts)
     if isinstance(one, Mapping):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, problems.Problem | problems.State | nn.Module | search.Report | search.CpSampleModel):
+    if isinstance(one, ANSWERING):
         return same(answers(one), answers(other))
     if isinstance(one, Exception):
         return same((str(one), one.args, vars(one)), (str(other), other.args, vars(other)))
@@ -279,7 +344,7 @@ def same(one: Any, other: Any) -> bool:
         return same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
     if dataclasses.is_dataclass(one) and not isinstance(one, type):
         return same(*({f.name: getattr(v, f.name) for f in dataclasses.fields(v)} for v in (one, other)))
-    if isinstance(one, tnn.WidthSchedule):
+    if isinstance(one, tnn.WidthSchedule | units.UnitClassifier):
         return same(vars(one), vars(other))
     # A function that cloudpickle has carried is another one with the same code.
     return one == other or (isinstance(one, FunctionType) and one.__code__ == other.__code__)
@@ -309,6 +374,15 @@ def answers(value: Any) -> list[Any]:
             "stats",
         )
         return [value.problem, value.budget, *(getattr(value, name) for name in names)]
+    if isinstance(value, problems.ProgramCalls):
+        return [value.function, value.batched, value.max_remembered, value.state(), value.counts]
+    if isinstance(value, problems.DeclaredConstraints):
+        return [value.declare, value.holds((1, 2), (4, 4), 3), value.holds((1, 2), (4, 4), 4)]
+    if isinstance(value, tnn.Program):
+        return answers(value.program)
+    if isinstance(value, tnn.ProgramLoss):
+        extra = value.get_extra_state()
+        return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
     assert isinstance(value, tnn.Threshold)

@@ -11,6 +11,7 @@ from tpsolve._version import __version__
 
 if TYPE_CHECKING:
     from tpsolve import errors, losses, nn, problems, search, spins, units
+    from tpsolve._register import register
     from tpsolve._result import Budget, Progress, Result, Status, TargetSet, load_result
     from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, ProgramProblem, load_problem
     from tpsolve.search import SOLVERS, solve
@@ -33,6 +34,7 @@ __all__ = [
     "losses",
     "nn",
     "problems",
+    "register",
     "search",
     "solve",
     "spins",
@@ -45,6 +47,7 @@ _HOMES = {
     "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "ProgramProblem", "load_problem"),
     "_result": ("Budget", "Progress", "Result", "Status", "TargetSet", "load_result"),
     "search": ("SOLVERS", "solve"),
+    "_register": ("register",),
 }
 """The modules of the names that are theirs."""
 

@@ -35,12 +35,11 @@ class Budget:
 
     Args:
         seconds: wall-clock time of the whole call, shared by the samples of a batch.
-        steps: steps of each sample; every solver's docstring says what one step is. Equal seeds
+        steps: steps of each sample; every solver's `one_step` says what one step is. Equal seeds
             and a budget in steps give equal results on one device; seconds promise no such thing.
-
         calls: of a program problem: assignments of each sample whose answer is asked for. Remembered answers
-            count too, so that equal seeds give equal results whatever is remembered; the program itself is called for
-            the others alone. Other problems have no calls.
+            count too, so that equal seeds give equal results whatever is remembered. The program is called only for
+            the others. Other problems have no calls.
 
     Raises:
         BudgetError: no limit, or one that is not positive.
@@ -50,7 +49,7 @@ class Budget:
     steps: int | None = None
     calls: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.seconds is None and self.steps is None and self.calls is None:
             raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):

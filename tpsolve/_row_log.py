@@ -17,7 +17,11 @@ class RowLog:
         outcome: what a row without an "error" holds besides.
     """
 
-    def __init__(self, path: Path, fields: tuple[str, ...] = (), outcome: tuple[str, ...] = ()):
+    path: Path
+    fields: tuple[str, ...]
+    outcome: tuple[str, ...]
+
+    def __init__(self, path: Path, fields: tuple[str, ...] = (), outcome: tuple[str, ...] = ()) -> None:
         self.path, self.fields, self.outcome = path, fields, outcome
 
     def read(self) -> list[dict[str, Any]]:

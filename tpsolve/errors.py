@@ -21,7 +21,7 @@ class ArgumentError(TpsolveError, ValueError):
     `argument` names it. The message says what arrived, what was expected and how to mend it.
     """
 
-    def __init__(self, argument: str, got: object, expected: str, mend: str = ""):
+    def __init__(self, argument: str, got: object, expected: str, mend: str = "") -> None:
         self.argument = argument
         message = f"{argument}: got {got}, expected {expected}."
         super().__init__(f"{message} {mend}".rstrip())
@@ -56,13 +56,13 @@ class NotAcceptedError(ArgumentError):
 
 
 class BlockError(ArgumentError):
-    """A block whose value for a sample is not a function of that sample's targets alone."""
+    """A block whose value for a sample is not only a function of that sample's targets."""
 
 
 class UnknownNameError(ArgumentError):
     """A name that is in no registry; the message offers the nearest ones."""
 
-    def __init__(self, argument: str, got: str, known: Iterable[str]):
+    def __init__(self, argument: str, got: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
         mend = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -72,7 +72,7 @@ class UnknownNameError(ArgumentError):
 class MissingLibraryError(TpsolveError, ImportError):
     """An optional library is not installed."""
 
-    def __init__(self, what: str, library: str, install: str):
+    def __init__(self, what: str, library: str, install: str) -> None:
         super().__init__(f"{what} needs {library}, which is not installed. Run: pip install {install}")
 
 
@@ -93,3 +93,7 @@ def _from_message(kind: type[TpsolveError], args: tuple[Any, ...]) -> TpsolveErr
     error = kind.__new__(kind, *args)
     super(TpsolveError, error).__init__(*args)
     return error
+
+
+class PluginWarning(UserWarning):
+    """A plug-in was not loaded; the message names it, its package and the reason. Everything else works."""

@@ -45,7 +45,7 @@ class Loss:
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return _by_name(self) or super().__reduce_ex__(protocol)
 
-    def least(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
+    def minimum(self, low: Tensor, high: Tensor, s: Tensor) -> Tensor:
         """The smallest loss over z in [low, high]."""
         best = torch.where(s > 0, high, low) if self.monotone else s.clamp(low, high)
         return self.value(best, s)
@@ -66,7 +66,7 @@ class ClassLoss:
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return _by_name(self) or super().__reduce_ex__(protocol)
 
-    def least(self, low: Tensor, label: Tensor) -> Tensor:
+    def minimum(self, low: Tensor, label: Tensor) -> Tensor:
         """A lower bound where every difference z - z[label] is at least `low (..., m)`."""
         is_label = functional.one_hot(label, low.shape[-1]).bool()
         return torch.logsumexp(low.masked_fill(is_label, 0.0), dim=-1)

@@ -16,7 +16,7 @@ from tpsolve.units import Certificate
 from tpsolve.units.separability._class_rows import ClassRow
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LARGEST = 1e100
+MAX_NUMBER = 1e100
 """The largest number of a picture: sums and products of larger ones may overflow."""
 
 
@@ -31,7 +31,7 @@ def draw_separation(
         rows, certificate: of `class_rows(inputs, labels)`.
 
     Raises:
-        ArgumentError: numbers beyond `LARGEST`.
+        ArgumentError: numbers beyond `MAX_NUMBER`.
     """
     x = inputs.double().numpy()
     spans = tuple(_span(name, values) for name, values in zip(names, x.T, strict=True))
@@ -68,7 +68,7 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
         names: of the two features.
 
     Raises:
-        ArgumentError: numbers beyond `LARGEST`.
+        ArgumentError: numbers beyond `MAX_NUMBER`.
     """
     x = problem.samples.double().cpu()
     spans = tuple(_span(name, values) for name, values in zip(names, x.numpy().T, strict=True))
@@ -104,8 +104,8 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
 
 def _span(name: str, values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if max(-low, high) > LARGEST:
-        raise ArgumentError(name, f"numbers up to {max(-low, high):.3g}", f"at most {LARGEST:g} to draw them")
+    if max(-low, high) > MAX_NUMBER:
+        raise ArgumentError(name, f"numbers up to {max(-low, high):.3g}", f"at most {MAX_NUMBER:g} to draw them")
     room = 0.06 * (high - low) or max(1.0, 1e-6 * abs(high))
     return low - room, high + room
 

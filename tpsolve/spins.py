@@ -129,7 +129,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def check_count(argument: str, value: object, least: int) -> None:
-    """Raise ArgumentError unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(argument, value, f"a whole number of at least {least}")
+def check_count(argument: str, value: object, minimum: int) -> None:
+    """Raise ArgumentError unless `value` is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ArgumentError(argument, value, f"a whole number of at least {minimum}")

@@ -25,7 +25,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_re
 from tpsolve import cli as cli_module
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
-from tpsolve.compare._runner import delete_comparison
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.problems import GENERATORS, Instance, make_instance
 
 pytestmark = pytest.mark.cli
@@ -386,7 +386,9 @@ def test_verify_recomputes_the_errors_of_a_network(call: Call):
     assert (ended.status, ended.err) == (0, "")
     assert [row["objective"] for row in ended.rows] == ["2 recomputed"]
     assert "if the bound holds (tpsolve exact --save" in ended.rows[0]["status"]
-    assert_refused(call("verify", "n.npz", "net.npz", "--largest", 10), "--largest: got 10", "for a network")
+    assert_refused(
+        call("verify", "n.npz", "net.npz", "--max-enumerated", 10), "--max-enumerated: got 10", "for a network"
+    )
 
 
 def large_problem() -> LayerProblem:
@@ -411,8 +413,8 @@ def test_verify_without_enumeration_still_rejects_a_bound_above_the_objective(ca
 
 def test_verify_enumerates_no_more_targets_than_it_is_told(call: Call, problem: LayerProblem):
     save_tampered(problem, bound_above_the_optimum)
-    assert call("verify", "p.npz", "r.npz", "--largest", 8).status == 1
-    assert call("verify", "p.npz", "r.npz", "--largest", 7).status == 0
+    assert call("verify", "p.npz", "r.npz", "--max-enumerated", 8).status == 1
+    assert call("verify", "p.npz", "r.npz", "--max-enumerated", 7).status == 0
 
 
 def test_verify_refuses_a_result_of_another_problem(call: Call, problem: LayerProblem):

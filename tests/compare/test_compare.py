@@ -467,6 +467,7 @@ class Broken(Solver):
 
     name = "broken"
     accepts = (LayerProblem,)
+    one_step = "an error"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         raise RuntimeError("<b>boom</b>")
@@ -478,6 +479,7 @@ class Liar(Solver):
 
     name = "liar"
     accepts = (LayerProblem,)
+    one_step = "one lie"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         report.offer(torch.ones(*problem.batch_shape, problem.n_vars))

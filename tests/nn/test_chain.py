@@ -70,7 +70,7 @@ def test_problems_are_those_of_the_traced_model(training: bool):
 
 
 def _segments(report: TargetReport) -> Segments:
-    return report._segments
+    return report._pass._segments
 
 
 def test_the_parts_come_in_the_order_in_which_they_run():

@@ -55,7 +55,7 @@ def test_a_converted_transformer_layer_is_the_same_network_in_evaluation():
 def test_searches_cut_thresholds_out_of_modules_of_torch():
     model, (x, y) = transformer(HardThreshold()), batch(4, 12)
     report = search(model, x, y, cross_entropy)
-    result, h = report["0.activation"], report.recording.calls["0.activation"].h
+    result, h = report["0.activation"], report._pass.recording.calls["0.activation"].h
     problem = report.problem("0.activation")
     assert problem.objective(h).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)
     hook = model.get_submodule("0.activation").register_forward_hook(lambda *_: result.targets)
@@ -144,7 +144,7 @@ def test_a_search_finds_the_same_targets_however_small_the_loss_is(solver: str, 
 def test_the_loss_of_a_sample_is_told_apart_from_its_share_of_the_mean_also_where_it_is_tiny(scale: float):
     model, (x, y) = nn.Sequential(nn.Linear(12, 10), HardThreshold(), nn.Linear(10, 3)), batch(12, samples=64)
     report = search(model, x, y, lambda o, t: scale * cross_entropy(o, t))
-    total = report.problem("1").objective(report.recording.calls["1"].h).sum()
+    total = report.problem("1").objective(report._pass.recording.calls["1"].h).sum()
     assert total.item() == pytest.approx(report.loss.item(), rel=1e-4)
 
 
@@ -229,7 +229,7 @@ def test_whole_numbers_go_into_an_embedding(solver: str):
     x, y = torch.randint(9, (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
     report = target_backward(model, x, y, cross_entropy, solver=solver, budget=FEW)
     assert model[0].weight.grad is not None
-    assert report.problem("3").objective(report.recording.calls["3"].h).sum().item() == pytest.approx(
+    assert report.problem("3").objective(report._pass.recording.calls["3"].h).sum().item() == pytest.approx(
         report.loss.item(), rel=1e-5
     )
     with pytest.raises(ArgumentError, match=r"x: got torch.int64, expected what the model takes.*\.float\(\)"):

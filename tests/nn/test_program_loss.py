@@ -113,11 +113,13 @@ def test_memory_and_generator_stand_in_the_state_dict(tmp_path: Any):
     logits = logits_of(6, 2, 3)
     first = ProgramLoss(total, symbols=3)
     first(logits, [0, 1, 2, 3, 4, 2])
+    assert first.program is not None
     before = first.program.counts.calls
     torch.save(first.state_dict(), tmp_path / "loss.pt")
     again = ProgramLoss(total, symbols=3)
     again.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
     assert torch.equal(again(logits, [0, 1, 2, 3, 4, 2]), first(logits, [0, 1, 2, 3, 4, 2]))
+    assert again.program is not None
     assert again.program.counts.calls == first.program.counts.calls - before
 
 

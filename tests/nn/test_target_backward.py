@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_problem_has_the_gradient_that_arrives(name: str):
         assert problem.start is not None
         # A staircase of k thresholds has k spins a unit, which move its output by 1 / k each.
         k = module.levels - 1 if isinstance(module, Staircase) else 1
-        arrived = report.gradients[layer] / (1 if k == 1 else 2 * k)
+        arrived = report._pass.gradients[layer] / (1 if k == 1 else 2 * k)
         arrived = arrived[:, None].repeat(1, k, *[1] * (arrived.dim() - 1)).reshape(problem.start.shape)
         torch.testing.assert_close(problem.gradient(), arrived, rtol=1e-7, atol=1e-12)
         result = report[layer]
@@ -174,14 +174,14 @@ def test_problem_of_the_topmost_threshold_is_the_loss_itself(name: str):
 def test_problem_below_is_the_layer_loss_of_the_thresholds_above(name: str):
     model, x, y = build(name)
     report = seeded(lambda: target_backward(model.train(), x, y, cross_entropy))
-    calls = list(report.recording.calls.values())
+    calls = list(report._pass.recording.calls.values())
     for at, call in enumerate(calls[:-1]):
         if isinstance(call.module, Staircase) or isinstance(calls[at + 1].module, Staircase):
             continue
         # Between residual branches a threshold is read by the next one alone, but where all are run again.
         expected = 0.0
         for above in calls[at + 1 :] if name == "untraceable" or (name == "residual" and at == 0) else [calls[at + 1]]:
-            z, g = above.z, report.gradients[above.name]
+            z, g = above.z, report._pass.gradients[above.name]
             width = above.module.width * (float(z.std(correction=0)) if above.module.width_mode == "relative" else 1)
             g = g.sign() * g.abs().mean() if above.module.importance == "none" else g
             rule = {"saturated-ste": "saturated-hinge"}.get(str(above.module.rule), str(above.module.rule))
@@ -271,6 +271,17 @@ def test_solvers_by_name_and_by_depth():
     report = target_backward(model, x, y, cross_entropy, solver={-1: "enumerate"}, budget=FEW)
     assert [report[layer].stats["solver"] for layer in report] == ["sign-gradient", "sign-gradient", "enumerate"]
     assert repr(report).splitlines()[1:] == ["1: sign-gradient", "4: sign-gradient", "6: enumerate"]
+
+
+def test_a_report_holds_answers_alone_and_does_not_change():
+    model, x, y = build("mlp")
+    report = target_backward(model, x, y, cross_entropy)
+    shown = {name for name in dir(report) if not name.startswith("_")}
+    assert shown == {"loss", "output", "fallbacks", "rows", "problem", "keys", "values", "items", "get"}
+    with pytest.raises(FrozenInstanceError):
+        report.loss = report.output  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(KeyError):
+        report["0"]
 
 
 def test_equal_seeds_give_equal_gradients():

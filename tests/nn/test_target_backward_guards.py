@@ -224,7 +224,7 @@ def test_curvature_flips_below_a_block_with_smoothed_labels():
     top = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
     model, (x, y) = nn.Sequential(nn.Linear(5, 4), HardThreshold(), top).double(), batch(5)
     report = target_backward(model, x, y, SMOOTHED, solver="curvature-flip", budget=FEW)
-    problem, h = report.problem("1"), report.recording.calls["1"].h
+    problem, h = report.problem("1"), report._pass.recording.calls["1"].h
     assert isinstance(problem, BlockProblem)
     torch.testing.assert_close(problem.objective(h).sum(), report.loss)
     delta = problem.flip_delta(h)

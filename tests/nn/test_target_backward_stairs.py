@@ -82,7 +82,7 @@ def test_problem_has_the_true_loss_of_every_assignment(below: Staircase, above: 
         if above is None:
             expected = cross_entropy(z, y[sample].expand(len(z)), reduction="none") / len(x)
         else:
-            g = report.gradients["3"]
+            g = report._pass.gradients["3"]
             stepwise = searched and isinstance(above, Staircase)
             each = stepwise or (isinstance(above, Staircase) and above.steps == "each")
             expected = cost(z, above, g[:, sample] if stepwise else g[sample], each)
@@ -118,9 +118,9 @@ def test_block_problem_has_the_true_loss_of_every_assignment(searched: bool):
     assert problem.target_shape == (2, 1, 2, 2)
     spins = assignments(problem)
     h = output_of(spins.flatten(1), 2).reshape(-1, 1, 2, 2)
-    g = report.gradients["above"].flatten(-3)
+    g = report._pass.gradients["above"].flatten(-3)
     for sample in range(len(x)):
-        held = report.recording.calls["above"].h[sample].flatten().expand(len(h), -1)
+        held = report._pass.recording.calls["above"].h[sample].flatten().expand(len(h), -1)
         output = model.top(torch.cat([h.flatten(1), held], 1))
         expected = cross_entropy(output, y[sample].expand(len(h)), reduction="none") / len(x)
         asked = g[:, sample] if searched else g[sample]

@@ -265,12 +265,12 @@ class Watched(nn.Module):
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
-def test_passes_keep_to_the_memory_limit_and_give_the_same(ranking: str):
+def test_passes_keep_to_the_maximum_memory_and_give_the_same(ranking: str):
     torch.manual_seed(0)
     block, start, labels = Watched(), random_spins((40, 6), seed()), torch.arange(40) % CLASSES
     results, most = [], []
     for limit in (4_000, 20_000, 2**28):
-        problem = BlockProblem(block, labels, start, candidates=4, ranking=ranking, memory_limit=limit)
+        problem = BlockProblem(block, labels, start, candidates=4, ranking=ranking, max_bytes=limit)
         SEEN.clear()
         results.append(solve(problem, "hill-climb", budget=Budget(steps=30)))
         most.append(max(SEEN))
@@ -284,8 +284,8 @@ def test_passes_keep_to_the_memory_limit_and_give_the_same(ranking: str):
 
 
 def test_limit_below_one_sample_is_refused_with_what_it_takes():
-    with pytest.raises(ArgumentError, match=r"memory_limit: got 100, expected at least \d+ bytes, for a sample"):
-        BlockProblem(Watched(), [0], torch.ones(1, 6), memory_limit=100)
+    with pytest.raises(ArgumentError, match=r"max_bytes: got 100, expected at least \d+ bytes, for a sample"):
+        BlockProblem(Watched(), [0], torch.ones(1, 6), max_bytes=100)
 
 
 @each_block
@@ -421,7 +421,7 @@ def test_module_that_knows_float32_alone_is_judged_in_float32():
             r"ranking: got 'curvature', expected 'gradient' with a loss of your own",
         ),
         ({"candidates": 0}, ArgumentError, r"candidates: got 0, expected a whole number of at least 1"),
-        ({"memory_limit": 0.5}, ArgumentError, r"memory_limit: got 0.5, expected a whole number"),
+        ({"max_bytes": 0.5}, ArgumentError, r"max_bytes: got 0.5, expected a whole number"),
         ({"context": (torch.ones(3),)}, ShapeError, r"context\[0\]: got shape \(3,\), expected \(2, ...\)"),
         ({"block": nn.Linear(5, 3, device="meta")}, DeviceError, r"block: got weight on meta, expected cpu"),
     ],

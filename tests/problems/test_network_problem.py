@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tpsolve
 from tpsolve import Budget, NetworkProblem, load_problem, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
-from tpsolve.problems.network._labels import MOST_CLASSES
+from tpsolve.problems.network._labels import MAX_CLASSES
 from tpsolve.search import Keep, Solver
 
 XOR = ([[0, 0], [0, 1], [1, 0], [1, 1]], [-1, 1, 1, -1])
@@ -197,7 +197,7 @@ def test_saved_problem_is_the_same(tmp_path: Path):
         (
             (np.arange(99.0)[:, None], np.arange(99)),
             TooLargeError,
-            f"y: .*99 classes.*most {MOST_CLASSES}",
+            f"y: .*99 classes.*most {MAX_CLASSES}",
         ),
         ((*XOR, []), ArgumentError, "widths"),
         ((*XOR, [0]), ArgumentError, "widths: got 0, expected a whole number of at least 1"),

@@ -168,6 +168,7 @@ def test_calls_that_raise_or_give_nan_are_wrong_and_counted():
 
     problem = ProgramProblem(fragile, [5.0], torch.zeros(1, 1, 3), symbols=3)
     result = solve(problem, "marginal", budget=Budget(calls=3))
+    assert problem.program is not None
     assert result.targets.tolist() == [[2]]
     assert (problem.program.counts.calls, problem.program.counts.failed) == (3, 2)
     assert problem.program.counts.first_failure == "ZeroDivisionError: no digit"
@@ -204,10 +205,15 @@ def test_a_foreign_file_is_no_memory(tmp_path: Any):
 LOGITS = torch.zeros(2, 2, 3)
 
 
+def wrong(value: Any) -> Any:
+    """What a type checker would refuse."""
+    return value
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: ProgramProblem(3, [1, 2], LOGITS, symbols=3), ArgumentError, "program: got int"),
+        (lambda: ProgramProblem(wrong(3), [1, 2], LOGITS, symbols=3), ArgumentError, "program: got int"),
         (lambda: ProgramProblem(lambda a: a, [1, 2], LOGITS, symbols=3), ArgumentError, "takes 2 symbols by position"),
         (lambda: ProgramProblem(lambda *, a: a, [1, 2], LOGITS, symbols=3), ArgumentError, "Wrap it: lambda"),
         (lambda: ProgramProblem(total, [1], LOGITS, symbols=3), ShapeError, "labels: got 1 labels, expected 2"),

@@ -131,7 +131,7 @@ def network() -> tuple[nn.Module, Tensor, Tensor]:
 def test_smoothed_labels_give_a_layer_problem_with_the_changes_of_the_loss(loss_fn: Any):
     model, x, y = network()
     report = target_backward(model, x, y, loss_fn, solver=CurvatureFlip(), budget=Budget(steps=1))
-    problem, h = report.problem("2"), report.recording.calls["2"].h
+    problem, h = report.problem("2"), report._pass.recording.calls["2"].h
     assert isinstance(problem, LayerProblem)
     logits = model[3]  # pyright: ignore[reportIndexIssue]
     real = h.clone().requires_grad_()

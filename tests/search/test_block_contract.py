@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from support.blocks import ARCHITECTURES, make_block, make_block_problem
-from support.zoo import flat, one_worker, status_of
+from support.zoo import one_worker
 from torch import Tensor, nn
 
-from tpsolve import SOLVERS, BlockProblem, Budget, Progress, Result, Status, solve
+from tpsolve import SOLVERS, BlockProblem, Budget, Result, Status, solve
 from tpsolve.search import LocalSolver, Solver
 from tpsolve.spins import random_spins
+from tpsolve.testing._laws import require_valid
 
 pytestmark = pytest.mark.rounding
 
@@ -39,13 +40,7 @@ def optimum(name: str) -> Tensor:
 
 
 def assert_valid(problem: BlockProblem, result: Result, least: Tensor | None = None) -> None:
-    assert result.targets.shape == problem.start.shape
-    assert result.targets.dtype == problem.dtype
-    assert set(result.targets.flatten().tolist()) <= {-1.0, 1.0}
-    assert torch.equal(result.objective, problem.objective(result.targets))
-    assert (result.bound <= result.objective).all()
-    statuses = [status_of(v, b) for v, b in zip(result.objective.tolist(), result.bound.tolist(), strict=True)]
-    assert flat(result.status) == statuses
+    require_valid(problem, result)
     if least is not None:
         assert (result.bound <= least + 1e-12).all(), "a bound never exceeds the optimum"
         assert (result.objective >= least - 1e-9).all()
@@ -74,37 +69,6 @@ def test_float32_and_few_candidates(kind: type[Solver], name: str):
         assert kind.exact
         return
     assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=10)))
-
-
-@each_solver
-def test_equal_seeds_and_steps_give_equal_results(kind: type[Solver]):
-    runs = [
-        solve(
-            problem_of("layers"), one_worker(kind), budget=Budget(steps=20), generator=torch.Generator().manual_seed(5)
-        )
-        for _ in range(2)
-    ]
-    assert torch.equal(runs[0].targets, runs[1].targets)
-    assert torch.equal(runs[0].bound, runs[1].bound)
-
-
-@each_solver
-def test_callback_stops_the_search_and_budgets_are_kept(kind: type[Solver]):
-    heard: list[Progress] = []
-    problem = problem_of("convolution")
-    try:
-        kind().check(problem)
-    except ValueError:
-        assert kind.exact
-        return
-
-    def stop(progress: Progress) -> bool:
-        heard.append(progress)
-        return True
-
-    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(seconds=30), callback=stop))
-    assert 1 <= len(heard) <= 3
-    assert solve(problem, one_worker(kind), budget=Budget(steps=2)).stats["steps"] <= 2
 
 
 class Fragile(nn.Module):

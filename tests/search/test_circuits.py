@@ -18,7 +18,7 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.search import Circuits
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MOST_COUNTED, NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.units import Separability
@@ -50,12 +50,12 @@ def problems(draw: st.DrawFn, classes: int = 2, widths: list[list[int]] | None =
 @settings(max_examples=25, deadline=None)
 @given(problems(), st.sampled_from(["glucose4", "cp-sat"]), st.integers(0, 40), st.integers(1, 2))
 def test_optimum_is_that_of_brute_force(problem: NetworkProblem, engine: str, drawn: int, workers: int):
-    result = solve(problem, Circuits(engine=engine, drawn=drawn, workers=workers), budget=QUICK)
+    result = solve(problem, Circuits(engine=engine, max_drawn=drawn, workers=workers), budget=QUICK)
     assert result.status is Status.OPTIMAL
     assert result.objective.item() == fewest_errors(problem)
 
 
-def class_errors(problem: NetworkProblem, codes: list[Any], functions: set[tuple[int, ...]]) -> float:
+def class_errors(problem: NetworkProblem, codes: list[Any], functions: frozenset[tuple[int, ...]]) -> float:
     """The fewest errors of output units, one a class or one for two, over points with these codes."""
     numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=len(codes[0])))}
     places = [numbers[code] for code in codes]
@@ -114,7 +114,7 @@ def test_known_optima(table: tuple[np.ndarray, np.ndarray], units: int, optimum:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_proves_the_same(engine: str):
     problem = NetworkProblem(*random_table(2, 20), [2])
-    result = solve(problem, Circuits(engine=engine, drawn=500), budget=QUICK)
+    result = solve(problem, Circuits(engine=engine, max_drawn=500), budget=QUICK)
     assert (result.objective.item(), result.status) == (3, Status.OPTIMAL)
 
 
@@ -143,7 +143,7 @@ def test_optimum_survives_symmetries(name: str):
 @pytest.mark.parametrize(("engine", "units", "steps"), [("glucose4", 3, 1500), ("cp-sat", 2, 60)])
 def test_equal_seeds_and_steps_give_equal_results(engine: str, units: int, steps: int):
     problem = NetworkProblem(*random_table(2, 40), [units])
-    settings_ = Circuits(engine=engine, drawn=2000)
+    settings_ = Circuits(engine=engine, max_drawn=2000)
     runs = [solve(problem, settings_, budget=Budget(steps=steps), generator=seed(4)) for _ in range(2)]
     assert torch.equal(runs[0].targets, runs[1].targets)
     assert torch.equal(runs[0].bound, runs[1].bound)
@@ -257,11 +257,11 @@ def test_what_it_can_t_take_is_refused():
         solve(NetworkProblem(x, y, [2], weight=np.arange(20) + 1000), Circuits(engine="glucose4"), budget=budget)
     wrong: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"engine": "glucose"}, UnknownNameError),
-        ({"drawn": -1}, ArgumentError),
-        ({"cuts": 0}, ArgumentError),
+        ({"max_drawn": -1}, ArgumentError),
+        ({"max_cuts": 0}, ArgumentError),
         ({"solutions": 0}, ArgumentError),
         ({"workers": 0}, ArgumentError),
-        ({"local": -1.0}, ArgumentError),
+        ({"local_seconds": -1.0}, ArgumentError),
     ]
     for settings_, error in wrong:
         with pytest.raises(error):
@@ -381,7 +381,7 @@ def test_the_cp_sat_master_limits_the_sum(weights: list[int], limit: int):
         for bits in values
         if all(any(bits[k : k + 3]) for k in range(len(bits)))
     )
-    for most in (sum(weights), MOST_COUNTED + 1):  # counted by clauses, and by a linear constraint
+    for most in (sum(weights), MAX_COUNTED + 1):  # counted by clauses, and by a linear constraint
         master = CpSatMaster(len(weights), clauses, costs, most, 1)
         for asked in (limit, 0, limit):
             model = master.solve(min(asked, most), None, lambda: False)

@@ -96,26 +96,26 @@ def test_minimum_disturbance_flips_the_least_confident_unit_that_helps():
     assert found.targets.tolist() == [[-1, 1, 1]]
 
 
-def test_beam_flips_the_least_confident_alone():
+def test_beam_flips_only_the_least_confident():
     confident = make_problem(5, 8, 6, "hinge", (4,))
     confidence = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(i)) for i in range(4)]).double()
     problem = LayerProblem(
         confident.weight, confident.targets, confident.bias, start=confident.start, stay_weight=confidence
     )
     assert problem.start is not None
-    flipped = solve(problem, Beam(least_confident=3), budget=Budget(steps=50)).targets != problem.start
+    flipped = solve(problem, Beam(max_candidates=3), budget=Budget(steps=50)).targets != problem.start
     assert flipped.any()
     assert not flipped[confidence >= 3].any()
-    every = solve(problem, Beam(least_confident=8), budget=Budget(steps=50)).targets
+    every = solve(problem, Beam(max_candidates=8), budget=Budget(steps=50)).targets
     assert torch.equal(every, solve(problem, Beam(), budget=Budget(steps=50)).targets)
     with pytest.raises(NotAcceptedError, match="stay_weight"):
-        solve(confident, Beam(least_confident=3), budget=Budget(steps=1))
+        solve(confident, Beam(max_candidates=3), budget=Budget(steps=1))
 
 
 def test_beam_of_full_width_is_exhaustive():
     problem = make_problem(3, 5, 6, "hinge", (4,), weighted=True)
     exact = solve(problem, "enumerate", budget=Budget(seconds=10)).objective
-    found = solve(problem, Beam(width=32, children=5, patience=9), budget=Budget(steps=50)).objective
+    found = solve(problem, Beam(beam_width=32, max_children=5, patience=9), budget=Budget(steps=50)).objective
     assert torch.allclose(found, exact)
 
 

@@ -67,7 +67,7 @@ def test_known_optima_are_proved_and_the_networks_exist(table: tuple, units: int
 def test_the_search_needs_no_hint(monkeypatch: pytest.MonkeyPatch):
     # Small batches and hardly any room: the search also goes deep first.
     monkeypatch.setattr(scan, "_FEW", -1)
-    monkeypatch.setattr(scan, "_MOST_OPEN", 50)
+    monkeypatch.setattr(scan, "_MAX_OPEN", 50)
     monkeypatch.setattr(scan, "_BATCH", 2**12)
     X, y = random_table(2, 24, seed=3)
     problem = NetworkProblem(X, y, [2])

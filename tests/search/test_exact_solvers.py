@@ -14,7 +14,6 @@ from support.zoo import (
     UNIT_LOSSES,
     Judge,
     assert_valid,
-    flat,
     layer_problems,
     make_problem,
     one_worker,
@@ -24,6 +23,7 @@ from support.zoo import (
 from tpsolve import Budget, LayerProblem, Status, solve
 from tpsolve.errors import TooLargeError
 from tpsolve.search import Enumerate, Milp, Solver
+from tpsolve.testing._laws import flat
 
 pytestmark = pytest.mark.rounding
 

@@ -66,7 +66,7 @@ def test_margin_is_the_largest_of_all_optimal_networks(data: st.DataObject):
     y = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
     problem = NetworkProblem([list(map(float, row)) for row in x], y, [data.draw(st.integers(1, 2))])
     engine = data.draw(st.sampled_from(["glucose4", "cp-sat"]))
-    result = solve(problem, Circuits(prefer="margin", engine=engine, drawn=50), budget=QUICK)
+    result = solve(problem, Circuits(prefer="margin", engine=engine, max_drawn=50), budget=QUICK)
     assert result.stats["preference_proved"]
     assert result.objective.item() == fewest_errors(problem)
     expected = best_margin(problem)
@@ -82,7 +82,7 @@ def test_units_are_the_fewest_that_reach_the_optimum(data: st.DataObject):
     y = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
     problem = NetworkProblem(x, y, [3])
     engine = data.draw(st.sampled_from(["glucose4", "cp-sat"]))
-    result = solve(problem, Circuits(prefer="units", engine=engine, drawn=50), budget=QUICK)
+    result = solve(problem, Circuits(prefer="units", engine=engine, max_drawn=50), budget=QUICK)
     optimum = fewest_errors(problem)
     constant = int(problem.counts.sum() - problem.counts.sum(0).max())
     narrower = (constant if h == 0 else fewest_errors(NetworkProblem(x, y, [h])) for h in range(3))
@@ -125,10 +125,10 @@ def test_parity_s_margin():
 
 def test_a_budget_too_small_proves_no_preference():
     problem = NetworkProblem(*random_table(2, 40), [3])
-    proved = solve(problem, Circuits(workers=1, drawn=2000), budget=QUICK)
+    proved = solve(problem, Circuits(workers=1, max_drawn=2000), budget=QUICK)
     conflicts = proved.stats["steps"]
     for steps in (conflicts // 4, 10**6):
-        result = solve(problem, Circuits(prefer="margin", drawn=2000), budget=Budget(steps=steps))
+        result = solve(problem, Circuits(prefer="margin", max_drawn=2000), budget=Budget(steps=steps))
         assert result.stats.get("preference_proved", False) is (steps == 10**6)
 
 

@@ -26,7 +26,7 @@ ENGINES = ("cadical195", "cp-sat")
 
 def prove(x: Any, y: Any, widths: list[int], weight: Any = None, **settings_: Any) -> tuple[NetworkProblem, Proof]:
     problem = NetworkProblem(x, y, widths, weight)
-    result = solve(problem, Circuits(**{"drawn": 300, **settings_}), budget=Budget(seconds=60))
+    result = solve(problem, Circuits(**{"max_drawn": 300, **settings_}), budget=Budget(seconds=60))
     assert result.optimal
     return problem, make_proof(problem, result)
 
@@ -223,7 +223,7 @@ def test_header_edited_with_arrays_kept_is_refused(proof: Proof, tmp_path: Path)
 
 def test_a_bound_that_is_not_the_optimum_can_be_proved_too():
     problem = NetworkProblem(*random_table(2, 40), [3])
-    result = solve(problem, Circuits(drawn=2000), budget=Budget(steps=3000))
+    result = solve(problem, Circuits(max_drawn=2000), budget=Budget(steps=3000))
     assert 0 < result.bound < result.objective
     part = make_proof(problem, result)
     assert verdict(part, *random_table(2, 40))
@@ -238,7 +238,7 @@ def test_results_of_other_solvers_are_no_proofs():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_limit_reached_is_not_checked(engine: str):
     problem = NetworkProblem(*random_table(2, 80), [4])
-    result = solve(problem, Circuits(drawn=2000), budget=Budget(steps=5000))
+    result = solve(problem, Circuits(max_drawn=2000), budget=Budget(steps=5000))
     hard = dataclasses.replace(make_proof(problem, result), bound=Fraction(result.objective.item()))
     finding = verify_proof(hard, *random_table(2, 80), engine=engine, seconds=0.01)[-1]
     assert finding.holds is None

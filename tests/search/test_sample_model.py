@@ -90,7 +90,7 @@ def assert_below(sample: LayerProblem, model: SampleModel, exact_numbers: bool) 
     for spins in every_targets(sample.n_vars):
         cost = true_costs(sample, spins)
         # A cost variable ends where the greatest of its lines does, a hair below the loss.
-        cost = [min(v, Fraction(float(most))) for v, most in zip(cost, model.most, strict=True)]
+        cost = [min(v, Fraction(float(most))) for v, most in zip(cost, model.upper, strict=True)]
         by_switch: list[list[bool]] = [[] for _ in range(model.n_switches)]
         always = []
         for row in model.rows:
@@ -136,7 +136,7 @@ def assert_integers_below(sample: LayerProblem, model: SampleModel) -> None:
     """Assert that the integer model's optimum, turned into a bound, is no more than the least E; exactly."""
     scaled = IntegerModel(model)
     built, bits = scaled.build(torch.ones(sample.n_vars))
-    first_cost, first_switch = len(bits), len(bits) + len(model.most)
+    first_cost, first_switch = len(bits), len(bits) + len(model.upper)
     domains = [list(v.domain) for v in built.proto.variables]
     rows = integer_rows(built)
     judge = Judge(sample)
@@ -217,11 +217,11 @@ def test_least_integer_cost_of_whole_numbers_is_e(loss: str):
         model = sample_model(energy_of(sample), first_touch(energy_of(sample)))
         scaled, judge = IntegerModel(model), Judge(sample)
         built, bits = scaled.build(torch.ones(3))
-        rows, first_switch = integer_rows(built), len(bits) + len(model.most)
+        rows, first_switch = integer_rows(built), len(bits) + len(model.upper)
         for spins in every_targets(3):
             values = [int(t > 0) for t in spins]
             total = Fraction(0)
-            for v in range(len(model.most)):
+            for v in range(len(model.upper)):
                 needs: dict[int | None, int] = {}
                 for group in model.choices:
                     for switch in group:
@@ -268,14 +268,14 @@ def test_cross_entropy_model_is_tight_where_it_was_touched():
         model = sample_model(energy, touch)
         left, right = [], []
         for row in model.rows:
-            left.append([-float(row.cost.get(v, 0)) / max(row.cost.values()) for v in range(len(model.most))])
+            left.append([-float(row.cost.get(v, 0)) / max(row.cost.values()) for v in range(len(model.upper))])
             right.append((float(dot(row.spins, spins)) - row.right) / max(row.cost.values()))
         # The row of probabilities has negative costs alone.
         for i, row in enumerate(model.rows):
             if max(row.cost.values()) <= 0:
-                left[i] = [-float(row.cost.get(v, 0)) for v in range(len(model.most))]
+                left[i] = [-float(row.cost.get(v, 0)) for v in range(len(model.upper))]
                 right[i] = float(dot(row.spins, spins)) - row.right
-        price = [1.0 if v in model.objective else 0.0 for v in range(len(model.most))]
-        least = linprog(price, A_ub=left, b_ub=right, bounds=[(0, float(m)) for m in model.most]).fun
+        price = [1.0 if v in model.objective else 0.0 for v in range(len(model.upper))]
+        least = linprog(price, A_ub=left, b_ub=right, bounds=[(0, float(m)) for m in model.upper]).fun
         energy_there = float(judge.objective(0, spins))
         assert energy_there - 1e-6 <= least <= energy_there + 1e-9

@@ -19,12 +19,12 @@ def problem_and_result(loss: str = "hinge") -> tuple[LayerProblem, Result]:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
-@pytest.mark.parametrize("largest", [20, 3], ids=["enumerated", "too-large"])
-def test_honest_results_hold(loss: str, largest: int):
+@pytest.mark.parametrize("max_enumerated", [20, 3], ids=["enumerated", "too-large"])
+def test_honest_results_hold(loss: str, max_enumerated: int):
     problem, result = problem_and_result(loss)
-    checks = verify_result(problem, result, largest)
+    checks = verify_result(problem, result, max_enumerated)
     assert [check.holds for check in checks] == [True] * 3
-    assert all(check.status.startswith("optimal, by" if largest == 20 else "optimal, if") for check in checks)
+    assert all(check.status.startswith("optimal, by" if max_enumerated == 20 else "optimal, if") for check in checks)
 
 
 def test_zoo_holds():
@@ -36,12 +36,12 @@ def test_zoo_holds():
             assert all(check.holds for check in checks)
 
 
-@pytest.mark.parametrize("largest", [20, 3], ids=["enumerated", "too-large"])
-def test_a_changed_objective_is_refuted(largest: int):
+@pytest.mark.parametrize("max_enumerated", [20, 3], ids=["enumerated", "too-large"])
+def test_a_changed_objective_is_refuted(max_enumerated: int):
     problem, result = problem_and_result()
     claimed = result.objective.clone()
     claimed[1] -= 1e-3
-    checks = verify_result(problem, dataclasses.replace(result, objective=claimed), largest)
+    checks = verify_result(problem, dataclasses.replace(result, objective=claimed), max_enumerated)
     assert [check.holds for check in checks] == [True, False, True]
     assert checks[1].status == "refuted"
     assert "as claimed" in checks[1].objective
@@ -62,9 +62,9 @@ def test_a_bound_above_the_optimum_is_refuted_where_it_can_be_known():
     assert (worse > best.objective + 0.1).all()
     claim = Result(problem.start, worse, best.objective + 0.05)
     assert [check.holds for check in verify_result(problem, claim)] == [False] * 3
-    assert [check.holds for check in verify_result(problem, claim, largest=3)] == [True] * 3
+    assert [check.holds for check in verify_result(problem, claim, max_enumerated=3)] == [True] * 3
     above = Result(problem.start, worse, worse + 1e-3)
-    assert [check.holds for check in verify_result(problem, above, largest=3)] == [False] * 3
+    assert [check.holds for check in verify_result(problem, above, max_enumerated=3)] == [False] * 3
 
 
 def test_a_result_of_another_problem_is_refused():

@@ -49,15 +49,15 @@ def test_a_finished_box_is_told_in_the_notes_alone(model: Solver):
 def test_a_narrow_box_misses_networks_that_real_weights_give():
     X, y = [[1.0, 0.0], [1.01, 0.01], [0.0, 1.0], [0.01, 1.02]], [0, 1, 0, 1]
     problem = NetworkProblem(X, y, [1])
-    result = solve(problem, WeightBox(box=1, workers=1), budget=Budget(seconds=20))
+    result = solve(problem, WeightBox(max_weight=1, workers=1), budget=Budget(seconds=20))
     assert result.objective.item() >= fewest_errors(problem) == 0
     assert result.bound.item() == 0
 
 
 def test_bad_settings_and_sizes_are_refused():
-    with pytest.raises(ArgumentError, match="box"):
-        WeightBox(box=0)
-    with pytest.raises(ArgumentError, match="box"):
-        BigM(box=-1)
+    with pytest.raises(ArgumentError, match="max_weight"):
+        WeightBox(max_weight=0)
+    with pytest.raises(ArgumentError, match="max_weight"):
+        BigM(max_weight=-1)
     with pytest.raises(TooLargeError, match=r"weighted sums up to .* Standardise"):
         solve(NetworkProblem([[1e9], [0.0]], [0, 1], [1]), WeightBox(), budget=Budget(steps=1))

@@ -100,7 +100,7 @@ def test_weights_are_the_smallest_of_all_optimal_networks(data: st.DataObject):
     y = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
     problem = NetworkProblem([list(map(float, row)) for row in x], y, [data.draw(st.integers(1, 2))])
     engine = data.draw(st.sampled_from(["glucose4", "cp-sat"]))
-    result = solve(problem, Circuits(prefer="weights", engine=engine, drawn=50), budget=QUICK)
+    result = solve(problem, Circuits(prefer="weights", engine=engine, max_drawn=50), budget=QUICK)
     assert result.stats["preference_proved"]
     assert result.objective.item() == fewest_errors(problem)
     assert result.stats["preferred"] == least_weight(problem)
@@ -164,9 +164,9 @@ def test_the_saved_network_is_that_of_whole_weights():
 def test_a_budget_too_small_proves_no_preference():
     x, y = random_table(2, 40)
     problem = NetworkProblem(np.round(100 * x), y, [3])
-    proved = solve(problem, Circuits(workers=1, drawn=2000), budget=Budget(steps=10**6))
+    proved = solve(problem, Circuits(workers=1, max_drawn=2000), budget=Budget(steps=10**6))
     for steps in (proved.stats["steps"] // 4, proved.stats["steps"] + 1):
-        result = solve(problem, Circuits(prefer="weights", drawn=2000), budget=Budget(steps=steps))
+        result = solve(problem, Circuits(prefer="weights", max_drawn=2000), budget=Budget(steps=steps))
         assert not result.stats.get("preference_proved", False)
 
 

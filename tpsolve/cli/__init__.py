@@ -1,7 +1,9 @@
 """The command line: one file a command, in the order of `tpsolve --help`."""
 
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from typing import Annotated, TextIO
 
 import typer
 
@@ -15,9 +17,9 @@ from tpsolve.cli._solve import solve
 from tpsolve.cli._terminal import INTERRUPTED, notes, output
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
-from tpsolve.errors import TpsolveError
+from tpsolve.errors import PluginWarning, TpsolveError
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Target search for networks of hard-threshold units: compare solvers, or run one.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -26,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "list": list_solvers,
     "solve": solve,
@@ -36,8 +38,8 @@ COMMANDS = {
     "separate": separate,
     "train": train,
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,10 +60,27 @@ def root(
         typer.echo(context.get_help())
 
 
+def _tell_in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As `warnings.showwarning`, but of a plug-in that was not loaded in one line, without a place in the code."""
+    if issubclass(category, PluginWarning):
+        notes.print(f"tpsolve: {message}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end="")
+
+
 def main() -> None:
     """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it."""
     try:
-        status = app(standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell_in_one_line
+            status = app(standalone_mode=False)
     except TpsolveError as error:
         notes.print(f"tpsolve: {error}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)

@@ -7,7 +7,7 @@ import typer
 
 from tpsolve.cli._terminal import (
     INTERRUPTED,
-    LARGEST_SEED,
+    MAX_SEED,
     Interrupt,
     notes,
     output,
@@ -29,20 +29,21 @@ def compare(
     solver: Annotated[
         list[str] | None, typer.Option(help="A solver, such as hill-climb:restarts=8; may be repeated. Default: all.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples of each instance.")] = 4,
+    samples: Annotated[int, typer.Option(help="Number of samples of each instance.")] = 4,
     seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.4,
-    seeds: Annotated[int, typer.Option(help="Seeds of each solver that draws anything.")] = 3,
-    suite_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the instances.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds of each solver that draws anything.")] = 3,
+    suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
-        bool, typer.Option("--training", help="Compare who sets the targets in training, narrow networks and wide.")
+        bool,
+        typer.Option("--training", help="Compare who sets the targets in training, narrow and wide networks."),
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="With --training: of each wide network.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="With --training: epochs of each wide network.")] = 20,
 ) -> None:
     """Compare solvers on real layer problems under one equal budget.
 
-    Trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
+    It trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
     to every solver, and prints one line a solver. Other suites have other problems. Rows, plots and a
     report.html are kept under runs/NAME. A second call with the same name goes on where the first one ended.
 

@@ -15,7 +15,7 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
     """Both regimes, each with its own rows under `folder`; a narrow network has the budget of two samples."""
     from tpsolve.compare import Comparison, run_comparison, run_training, summarise, write_report
     from tpsolve.compare._report import as_table, caption
-    from tpsolve.compare._runner import delete_comparison
+    from tpsolve.compare._run_folder import delete_comparison
     from tpsolve.compare._training_report import failures, save_training_plot, training_table
     from tpsolve.compare._training_runs import delete_training
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._files import check_output, check_plot, save_picture
-from tpsolve.cli._terminal import INTERRUPTED, LARGEST_SEED, Interrupt, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, say
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ def exact(
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
     prefer: Annotated[
-        str, typer.Option(help="Which optimal network: any, or that of the best margin, units or weights.")
+        str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
     ] = "any",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
 ) -> None:
     """Find the fewest training errors that any weights of a small hard-threshold network reach, and prove it.
 
-    Prints the errors of the best network found and a proven lower bound; where they meet, no network of these
+    It prints the errors of the best network found and a proven lower bound. Where they meet, no network of these
     widths does better. Columns of words become a column of 0 and 1 for each word. Tables of two number columns
     are drawn: regions, hyperplanes and errors. `tpsolve verify PROOF FILE` checks a saved proof in exact arithmetic.
     """

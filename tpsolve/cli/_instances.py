@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from tpsolve.cli._files import check_output
-from tpsolve.cli._terminal import LARGEST_SEED, output, refuse_given, say
+from tpsolve.cli._terminal import MAX_SEED, output, refuse_given, say
 from tpsolve.errors import ArgumentError, UnknownNameError
 
 GENERATOR_OPTIONS = ("n", "m", "samples", "seed")
@@ -15,14 +15,12 @@ GENERATOR_OPTIONS = ("n", "m", "samples", "seed")
 
 def instances(
     context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(help="Generator or table to write a problem of; none: list them.")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="Targets sought.")] = 16,
-    m: Annotated[int, typer.Option("--m", help="Units above that read them.")] = 10,
-    samples: Annotated[int, typer.Option(help="Samples of the batch.")] = 8,
-    widths: Annotated[str, typer.Option(help="Of a table: units of each hidden layer, such as 3 or 3,2.")] = "3",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the generator.")] = 0,
+    name: Annotated[str | None, typer.Argument(help="The generator or table; without a name, all are listed.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Number of targets.")] = 16,
+    m: Annotated[int, typer.Option("--m", help="Number of units above that read them.")] = 10,
+    samples: Annotated[int, typer.Option(help="Number of samples in the batch.")] = 8,
+    widths: Annotated[str, typer.Option(help="For a table: units of each hidden layer, such as 3 or 3,2.")] = "3",
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the generator.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write it; by default NAME.npz.")] = None,
 ) -> None:
     """List the built-in generators of problems and tables, or write one of their problems to a file."""

@@ -7,15 +7,17 @@ import typer
 from rich.table import Table
 
 from tpsolve.cli._files import check_output
-from tpsolve.cli._terminal import INTERRUPTED, LARGEST_SEED, Interrupt, notes, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, notes, output, progress_bar, say
 
 
 def solve(
     file: Annotated[Path, typer.Argument(help="A saved problem (.npz).")],
-    solver: Annotated[str, typer.Option(help="See `tpsolve list`; settings follow a colon.")] = "cp-sat",
-    seconds: Annotated[float | None, typer.Option(help="Wall-clock limit of the call; 10 if none is given.")] = None,
+    solver: Annotated[str, typer.Option(help="A name that `tpsolve list` shows; settings follow a colon.")] = "cp-sat",
+    seconds: Annotated[
+        float | None, typer.Option(help="Wall-clock limit of the call; default: 10, if no limit is given.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Limit in steps of each sample.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the solver.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the solver.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     save: Annotated[Path | None, typer.Option(help="Write the result here (.npz), for `tpsolve verify`.")] = None,
 ) -> None:

@@ -13,7 +13,7 @@ from tpsolve.errors import ArgumentError
 # What a command is asked for goes to standard output, what it says on the way to standard error.
 output, notes = Console(), Console(stderr=True)
 
-LARGEST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
 
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 class Interrupt:
     """While entered, the first Ctrl-C is remembered and the second one raises as usual."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> "Interrupt":

@@ -16,17 +16,17 @@ SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "ra
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .toml file; none: list them.")] = "",
+    recipe: Annotated[str, typer.Argument(help="A recipe or a .toml file; without it, recipes are listed.")] = "",
     data_root: Annotated[
         Path | None, typer.Option(envvar="TPSOLVE_DATA", help="Folder with the files of the data set.")
     ] = None,
     activation: Annotated[str | None, typer.Option(help="sign, staircase, relu or saturated-relu.")] = None,
     rule: Annotated[str | None, typer.Option(help="What passes a gradient through a threshold.")] = None,
-    width: Annotated[float | None, typer.Option(help="Of the region around a threshold that still learns.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width of the region that learns around a threshold.")] = None,
     solver: Annotated[
-        str | None, typer.Option(help="Of the targets, such as hill-climb; default: the closed-form rule.")
+        str | None, typer.Option(help="The solver of the targets, such as hill-climb; default: the closed-form rule.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, batches and augmentation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images of a step, over all processes.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,

@@ -15,26 +15,27 @@ def verify(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
     result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
-    largest: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
+    max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
     engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
-    seconds: Annotated[float, typer.Option(help="For proofs: limit of the refutation.")] = 3600.0,
+    seconds: Annotated[float, typer.Option(help="For proofs: wall-clock limit of the refutation.")] = 3600.0,
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
-    Of a network: its separability and errors; its bound only where contradictory labels alone give it.
+    For a network it checks separability and errors; it checks the bound only where contradictory labels give it.
 
-    Of a proof: its weights, circuits and clauses in exact arithmetic, and its bound by another engine than found it.
+    For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
+    found it.
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
     """
     from tpsolve.search.proofs._proof import KIND
 
     if read_kind(file) == KIND:
-        refuse_given(context, ("largest",), "for a proof")
+        refuse_given(context, ("max_enumerated",), "for a proof")
         holds = _verify_proof(file, result, engine or None, seconds)
     else:
         refuse_given(context, ("engine", "seconds"), "for a result, only for a proof")
-        holds = _verify_result(context, file, result, largest)
+        holds = _verify_result(context, file, result, max_enumerated)
     if not holds:
         notes.print("A claim is false.", highlight=False)
         raise typer.Exit(1)
@@ -62,21 +63,21 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
     return all(finding.holds for finding in findings)
 
 
-def _verify_result(context: typer.Context, file: Path, result: Path, largest: int) -> bool:
+def _verify_result(context: typer.Context, file: Path, result: Path, max_enumerated: int) -> bool:
     from tpsolve._result import load_result
     from tpsolve.problems import NetworkProblem, load_problem
     from tpsolve.search import verify_result
 
     problem = load_problem(file)
     if isinstance(problem, NetworkProblem):
-        refuse_given(context, ("largest",), "for a network, whose targets are not enumerated")
+        refuse_given(context, ("max_enumerated",), "for a network, whose targets are not enumerated")
     claimed, fingerprint = load_result(result)
     if fingerprint != problem.fingerprint:
         raise ArgumentError("RESULT", result, f"a result of {file}", "It was saved for another problem.")
     table = Table()
     for heading in ("sample", "objective", "bound", "status"):
         table.add_column(heading, justify="left" if heading == "status" else "right", overflow="fold")
-    checks = verify_result(problem, claimed, largest)
+    checks = verify_result(problem, claimed, max_enumerated)
     for number, check in enumerate(checks):
         table.add_row(str(number), check.objective, check.bound, check.status)
     output.print(table)

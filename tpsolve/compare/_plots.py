@@ -1,4 +1,4 @@
-"""The pictures of a comparison, drawn from its rows alone."""
+"""The pictures of a comparison, drawn only from its rows."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from tpsolve.compare._summary import Known, Row, is_met, known_of, summarise, wi
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 # At the ends of the curves; with more solvers than colours, the next marker goes through the colours again.
 MARKERS = ("o", "s", "^", "D")
-LEAST_LEFT = 1e-4
+MIN_LEFT = 1e-4
 """Below this share of the improvement left the curves are drawn as done."""
 
 
@@ -56,10 +56,10 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
         values = [
             np.concatenate([[1.0], left])[np.searchsorted(seconds, grid, side="right")] for seconds, left in curves
         ]
-        mean = np.maximum(np.mean(values, axis=0), LEAST_LEFT)
+        mean = np.maximum(np.mean(values, axis=0), MIN_LEFT)
         axes.step(grid, mean, where="post", label=name, linewidth=2, **style)
     axes.set_yscale("log")
-    axes.set_ylim(LEAST_LEFT * 0.8, 2)
+    axes.set_ylim(MIN_LEFT * 0.8, 2)
     _finish(axes)
     return figure
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from tpsolve._archive import write_whole
 from tpsolve._version import __version__
 from tpsolve.compare._plots import draw_all, save_all
-from tpsolve.compare._runner import Comparison
+from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._summary import Row, Summary, advice, as_csv, known_of, summarise
 
 COLUMNS = (

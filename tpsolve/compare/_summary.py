@@ -45,7 +45,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Known:
-    """What all rows together know of one instance's samples: best objective and greatest proven bound."""
+    """What all rows together know of one instance's samples: best objective and highest proven bound."""
 
     objective: np.ndarray
     bound: np.ndarray
@@ -77,10 +77,10 @@ def known_of(rows: Iterable[Row]) -> dict[str, Known]:
 
 
 def summarise(rows: list[Row]) -> list[Summary]:
-    """One summary a solver, the one with the least mean gap first; rows with an error count as failures.
+    """One summary a solver, the one with the lowest mean gap first; rows with an error count as failures.
 
     Means compare like with like where every solver ran on every instance; one that accepts fewer
-    instances is measured on those alone, as its `samples` say.
+    instances is measured only on those, as its `samples` say.
     """
     known = known_of(rows)
     names = dict.fromkeys(row["solver"] for row in rows)
@@ -89,7 +89,7 @@ def summarise(rows: list[Row]) -> list[Summary]:
 
 
 def advice(summaries: list[Summary]) -> str:
-    """Which solver to use when, in one line of plain words, from these measurements alone."""
+    """Which solver to use when, in one line of plain words, only from these measurements."""
     ran = [s for s in summaries if s.samples]
     if not ran:
         return "No solver finished a row, so there is nothing to advise."
@@ -114,7 +114,7 @@ def advice(summaries: list[Summary]) -> str:
     if not parts:
         best = min(ran, key=lambda s: s.objective)
         parts.append(
-            f"no optimum was proved; {best.solver} has the least mean objective, {_time(best.seconds)} a sample"
+            f"no optimum was proved; {best.solver} has the lowest mean objective, {_time(best.seconds)} a sample"
         )
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."

@@ -131,7 +131,7 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _train(strategy: Strategy, seed: int, epochs: int, stop: Callable[[], bool]) -> dict[str, Any]:
-    """A row's figures after each epoch; `seconds` are of the training alone.
+    """A row's figures after each epoch; `seconds` are only of the training.
 
     `fallbacks` counts the samples, over all steps, whose search failed and that kept the closed form.
     """

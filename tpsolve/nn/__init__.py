@@ -1,6 +1,7 @@
 """Target propagation through PyTorch models, and the thresholds that it needs."""
 
 from tpsolve.nn._diagnosis import Diagnosis, diagnose
+from tpsolve.nn._program import Program
 from tpsolve.nn._program_loss import ProgramLoss, ProgramReport
 from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
@@ -20,6 +21,7 @@ __all__ = [
     "RULES",
     "Diagnosis",
     "HardThreshold",
+    "Program",
     "ProgramLoss",
     "ProgramReport",
     "Staircase",

@@ -65,7 +65,7 @@ def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor,
 
     Raises:
         ValueSetError: labels outside the classes, which torch's losses of classes never see and others fail on.
-        ShapeError: it is not one number with a gradient.
+        ShapeError: it is not one number.
     """
     settings = _class_loss(loss_fn)
     if settings is not None:
@@ -77,9 +77,8 @@ def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor,
     ):  # A loss of the user's own raises what it likes; here it matters only whether labels are to blame.
         _check_classes(output, y, None)
         raise
-    if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
-        got = "a number without gradient" if isinstance(loss, Tensor) else type(loss).__name__
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.dim() else got
+    if not isinstance(loss, Tensor) or loss.dim():
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ShapeError("loss_fn", got, "one number that depends on the output")
     return loss
 

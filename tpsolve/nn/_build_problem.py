@@ -127,7 +127,7 @@ class _Head:
 class _Read(nn.Module):
     """What the layer losses see of a segment's outputs, in one tensor; `flat`: `(b, k)`."""
 
-    def __init__(self, segment: Segment, below: Threshold, heads: list[_Head], flat: bool):
+    def __init__(self, segment: Segment, below: Threshold, heads: list[_Head], flat: bool) -> None:
         super().__init__()
         self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
         self.from_spins = below.from_spins

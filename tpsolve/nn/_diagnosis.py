@@ -34,7 +34,7 @@ class Diagnosis:
 
     Args:
         changed: share of targets sign(-g) that differ from the activation.
-        flip_quality: share of a sample of those flips that, each made alone, lower the network's loss.
+        flip_quality: share of a sample of those flips that, each made by itself, lower the network's loss.
         cosine: between the gradients g at the outputs and the true difference quotients of the network's
             loss, (L(+1) - L(-1)) / 2 for a hard threshold, over a sample of flips.
         saturated: share of units outside of the rule's width.
@@ -165,7 +165,7 @@ def _saturated(call: Call) -> float:
 class _LinearInputs:
     """While it lasts, notes what each `nn.Linear` reads, also through a batch norm above it."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seen: dict[int, tuple[Tensor, Tensor, bool]] = {}
 

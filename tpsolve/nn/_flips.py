@@ -30,7 +30,7 @@ class Flips:
         y: Tensor,
         output: Tensor,
         loss_fn: Callable[[Tensor, Tensor], Tensor],
-    ):
+    ) -> None:
         self.model, self.masks = freeze(model, recording, hold=False)
         self.recording, self.x, self.y = recording, widened(x), y
         self.loss = SampleLoss(loss_fn, widened(output.detach()), y)

@@ -88,7 +88,7 @@ class SampleLoss:
         NotAcceptedError: the loss of the batch is neither, or can't be computed for single samples.
     """
 
-    def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor):
+    def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor) -> None:
         self.loss_fn, self.scale = loss_fn, 1.0
         total, each = self._both(output, labels)
         if not bool(each.any()):
@@ -134,7 +134,7 @@ class MixedLoss:
         top: its loss.
     """
 
-    def __init__(self, parts: list[tuple[slice, Loss]], shape: tuple[int, ...] | None, top: Any):
+    def __init__(self, parts: list[tuple[slice, Loss]], shape: tuple[int, ...] | None, top: Any) -> None:
         self.parts, self.shape, self.top = parts, shape, top
 
     def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:

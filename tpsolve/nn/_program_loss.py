@@ -76,6 +76,18 @@ class ProgramLoss(nn.Module):
         program: the `ProgramCalls`.
     """
 
+    program: ProgramCalls | None
+    constraints: DeclaredConstraints | None
+    symbols: int | str | Sequence[int | str]
+    count: int | None
+    loss: str | Callable[[Any, Any], float]
+    stay: float
+    reduction: str
+    solver: Solver
+    budget: Budget
+    generator: torch.Generator
+    report: ProgramReport | None
+
     def __init__(
         self,
         program: Callable[..., Any] | ProgramCalls | None = None,
@@ -109,7 +121,7 @@ class ProgramLoss(nn.Module):
             raise NotAcceptedError("solver", self.solver.name, "a solver that accepts a ProgramProblem", "Take k-best.")
         self.budget = Budget(calls=64) if budget is None else budget
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self.report: ProgramReport | None = None
+        self.report = None
 
     def problem(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> ProgramProblem:
         """The target problem of a batch, on the CPU."""

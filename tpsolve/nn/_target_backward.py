@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn._batch_checks import check_batch, check_called, check_labels, find_loss_value, run_model
 from tpsolve.nn._build_problem import Top, loss_above
 from tpsolve.nn._layer_losses import loss_of
+from tpsolve.nn._target_pass import TargetPass
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn._target_search import TargetSearch
 from tpsolve.nn.passes._recording import Call, record, unwrap
@@ -55,6 +56,9 @@ def target_backward(
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout with the mask of this pass.
 
+    A threshold whose output reaches the loss only through what has no gradient, such as `Program`, is searched by
+    forward passes only. Each of its targets counts by half the change of the objective if it alone were negated.
+
     Args:
         model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
             fails, each pass through a block runs the whole model with the other thresholds held.
@@ -69,7 +73,7 @@ def target_backward(
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
             each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
-            "flip-delta": half the change of the objective if the target alone were negated.
+            "flip-delta": half the change of the objective if only this target were negated.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
     Returns:
@@ -85,6 +89,7 @@ def target_backward(
             operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
             without autograd, or above which a copy does not do once more what this pass did, as with
             `functional.dropout`; a loss that a search can't take sample by sample.
+        NotAcceptedError, too: a threshold that no gradient reaches and that is not searched.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
         BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
             in mid-search, may leave the upper layers' gradients there.
@@ -98,20 +103,65 @@ def target_backward(
     check_labels(output, y)
     # A sample without a label has no target problem.
     loss = find_loss_value(loss_fn, output, y, ignoring=not searched)
-    report = TargetReport(model, x, recording, Top(output.detach(), y, loss_fn), loss.detach(), layer_loss)
+    target_pass = TargetPass(model, x, recording, Top(output.detach(), y, loss_fn), layer_loss)
     if searched:
-        _check_searches(searched, budget, report, layer_loss)
+        _check_searches(searched, budget, target_pass, layer_loss)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    cut_off = _cut_off(loss, target_pass)
+    for name in cut_off:
+        if name not in searched:
+            raise NotAcceptedError(
+                f"model.{name}",
+                "a threshold whose output reaches the loss only through what has no gradient",
+                "a search of its targets",
+                f"Pass solver='hill-climb', or solver={{'{name}': 'hill-climb'}}, and a budget.",
+            )
     for name, call in recording.calls.items():
         if call.h.requires_grad:
-            search = TargetSearch(report, call, searched.get(name), budget, importance, generator)
+            forward_only = name in cut_off
+            search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator, forward_only)
             call.h.register_hook(search)
             if name in searched and isinstance(call.module, Staircase):
                 assert call.h.grad_fn is not None
                 call.h.grad_fn.register_hook(search.pass_on)
-    loss.backward()
-    report.close()
-    return report
+    heads = [recording.calls[name].h for name in cut_off]
+    gradients: list[Tensor | None] = [torch.zeros_like(h) for h in heads]
+    if loss.requires_grad:
+        heads, gradients = [loss, *heads], [None, *gradients]
+    torch.autograd.backward(heads, gradients)
+    target_pass.close()
+    return TargetReport(
+        loss.detach(), target_pass.top.output, target_pass.fallbacks, target_pass.rows, _pass=target_pass
+    )
+
+
+def _cut_off(loss: Tensor, target_pass: TargetPass) -> list[str]:
+    """The thresholds that no gradient reaches, neither from the loss nor from one that is named before it.
+
+    Raises:
+        ShapeError: the loss depends on nothing that could learn.
+    """
+    reached: set[Any] = set()
+    _reach(loss.grad_fn, reached)
+    names = []
+    calls = target_pass.recording.calls
+    for name, call in reversed(calls.items()):
+        if call.h.requires_grad and call.h.grad_fn not in reached:
+            names.append(name)
+            _reach(call.h.grad_fn, reached)
+    if not loss.requires_grad and not names:
+        raise ShapeError("loss_fn", "a number without gradient", "one number that depends on the output")
+    return names
+
+
+def _reach(node: Any, reached: set[Any]) -> None:
+    """Add the nodes of autograd's graph below `node`, itself included."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [below for below, _ in node.next_functions]
 
 
 def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
@@ -145,15 +195,15 @@ def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
 
 
 def _check_searches(
-    searched: dict[str, Solver], budget: Budget | None, report: TargetReport, layer_loss: str | None
+    searched: dict[str, Solver], budget: Budget | None, target_pass: TargetPass, layer_loss: str | None
 ) -> None:
     """Raise what can be known before the backward pass."""
     if not isinstance(budget, Budget):
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
-    calls = report.recording.calls
+    calls = target_pass.recording.calls
     for name, one in searched.items():
         if not calls[name].h.requires_grad:
-            if calls[name].graph or not _learns_around(name, unwrap(report.model)):
+            if calls[name].graph or not _learns_around(name, unwrap(target_pass.model)):
                 continue
             raise NotAcceptedError(
                 f"model.{name}",
@@ -161,7 +211,7 @@ def _check_searches(
                 "one with it",
                 "Pass use_reentrant=False to checkpoint, or let SignGradient() set these targets.",
             )
-        segment = report.segment(name)
+        segment = target_pass.segment(name)
         if _is_replaced(calls[name]):
             raise NotAcceptedError(
                 f"model.{name}",
@@ -172,9 +222,9 @@ def _check_searches(
         for sink in segment.sinks:
             if sink in calls:
                 loss_of(calls[sink].module, sink, layer_loss)
-        loss = loss_above(segment, calls, report.top, layer_loss)
+        loss = loss_above(segment, calls, target_pass.top, layer_loss)
         if loss is None and OUTPUT in segment.sinks:
-            report.top.of_samples()
+            target_pass.top.of_samples()
         kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
         for part in with_parts(one):
             if not issubclass(kind, part.accepts):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._result import Budget, Result
-from tpsolve.nn._target_report import TargetReport
+from tpsolve.nn._target_pass import TargetPass
 from tpsolve.nn.passes._recording import Call
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.search import Solver, solve
@@ -21,15 +21,18 @@ class TargetSearch:
 
     def __init__(
         self,
-        report: TargetReport,
+        target_pass: TargetPass,
         call: Call,
         solver: Solver | None,
         budget: Budget | None,
         importance: str,
         generator: torch.Generator,
-    ):
-        self.report, self.call, self.solver = report, call, solver
+        forward_only: bool = False,
+    ) -> None:
+        self.target_pass, self.call, self.solver = target_pass, call, solver
         self.budget, self.importance, self.generator = budget, importance, generator
+        self.forward_only = forward_only
+        """Whether no gradient reaches this threshold, so that all that is known comes from forward passes."""
 
     def __call__(self, gradient: Tensor) -> Tensor:
         if self.solver is not None:
@@ -38,15 +41,15 @@ class TargetSearch:
                 each = self._searched(self.solver, gradient)
             if len(each) > 1:
                 # The output has room for one; `pass_on` passes them on.
-                self.report.gradients[self.call.name] = each
+                self.target_pass.gradients[self.call.name] = each
                 return gradient
             gradient = each[0]
-        self.report.gradients[self.call.name] = gradient
+        self.target_pass.gradients[self.call.name] = gradient
         return gradient
 
     def pass_on(self, below: Sequence[Tensor | None], above: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Called with what a staircase has passed on to its inputs; returns what its thresholds' targets pass on."""
-        module, each = self.call.module, self.report.gradients[self.call.name]
+        module, each = self.call.module, self.target_pass.gradients[self.call.name]
         assert isinstance(module, Staircase)
         if each.dim() == self.call.z.dim():
             return tuple(below)
@@ -60,22 +63,24 @@ class TargetSearch:
         finite = torch.isfinite(g).flatten(1).all(1) & torch.isfinite(h).flatten(1).all(1)
         rows = finite.nonzero()[:, 0]
         if not len(rows):
-            self.report.fallbacks[name] = len(g)
+            self.target_pass.fallbacks[name] = len(g)
             return g[None]
-        scale = _scale_of(g[rows])
-        problem = self.report.problem(name, rows, scale)
+        scale = _scale_of(torch.full_like(g[rows], 1 / g.numel()) if self.forward_only else g[rows])
+        problem = self.target_pass.problem(name, rows, scale)
         shape = (len(rows), -1, *g.shape[1:])
         result = _in_order(problem, solve(problem, solver, budget=self.budget, generator=self.generator), shape)
         found = ~result.stats["missing"] & torch.isfinite(result.objective)
         targets, size = result.targets.to(g.dtype).reshape(shape), g[rows][:, None].abs()
-        if self.importance == "flip-delta":
+        if self.importance == "flip-delta" or self.forward_only:
             gain, stretch, _ = self.call.module.parts(each=True)[0]
             # How far the output moves with one of its spins is gain / stretch.
-            size = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape) / 2 * (stretch / gain) / scale
+            change = problem.flip_delta(result.targets).abs().to(g.dtype).reshape(shape)
+            # A flip that can't be told, since the pass fails there, counts nothing.
+            size = change.nan_to_num(posinf=0.0) / 2 * (stretch / gain) / scale
         each = g.repeat(targets.shape[1], *[1] * g.dim())
         each[:, rows[found]] = -(targets * size)[found].transpose(0, 1)
-        self.report.fallbacks[name] = len(g) - int(found.sum())
-        self.report.keep(name, _divided(result, scale), rows)
+        self.target_pass.fallbacks[name] = len(g) - int(found.sum())
+        self.target_pass.keep(name, _divided(result, scale), rows)
         return each
 
 
@@ -96,7 +101,7 @@ def _divided(result: Result, scale: float) -> Result:
 
 
 def _in_order(problem: LayerProblem | BlockProblem, result: Result, shape: tuple[int, ...]) -> Result:
-    """The result with the spins of each unit, axis 1 of `shape`, sorted downwards: the output counts them alone."""
+    """The result with the spins of each unit, axis 1 of `shape`, sorted downwards: the output only counts them."""
     targets = result.targets.reshape(shape).sort(1, descending=True).values.reshape(result.targets.shape)
     if torch.equal(targets, result.targets):
         return result

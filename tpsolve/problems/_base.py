@@ -35,11 +35,11 @@ class State(ABC):
     def flip(self, units: Tensor, where: Tensor) -> None:
         """Negate target `units[b]` of each sample b with `where[b]`; `units (B,)` int64, `where (B,)` bool."""
 
-    def sweep(self, most: Limit) -> None:
-        """Offer each target in turn a flip, taken where it changes the objective by at most `most`."""
+    def sweep(self, max_delta: Limit) -> None:
+        """Offer each target in turn a flip, taken where it changes the objective by at most `max_delta`."""
         every = torch.ones_like(self.objective, dtype=torch.bool)
         for unit in range(self.targets.shape[1]):
-            limit = most(slice(unit, unit + 1))
+            limit = max_delta(slice(unit, unit + 1))
             if limit is None:
                 return
             units = torch.full_like(every, unit, dtype=torch.int64)
@@ -82,7 +82,7 @@ class State(ABC):
 
     @abstractmethod
     def select(self, keep: Tensor) -> Self:
-        """The state of the samples with `keep (B,)` alone."""
+        """The state of only the samples with `keep (B,)`."""
 
 
 class Problem(ABC):

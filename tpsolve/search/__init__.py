@@ -1,7 +1,7 @@
 """Solvers of target problems behind one interface, one file an algorithm.
 
 This file is the registry: a new solver is its file and its line below. Command line, comparison, documentation and
-contract tests read the table `SOLVERS` that is made of these lines.
+contract tests read the table `SOLVERS` that is made of these lines. Solvers of users and of installed plug-ins join it.
 """
 
 from tpsolve.search._base import Callback as Callback
@@ -9,8 +9,6 @@ from tpsolve.search._base import Report as Report
 from tpsolve.search._base import Solver as Solver
 from tpsolve.search._naming import SOLVERS as SOLVERS
 from tpsolve.search._naming import find_solver as find_solver
-from tpsolve.search._naming import register as register
-from tpsolve.search._naming import register_all
 from tpsolve.search._naming import solver_text as solver_text
 from tpsolve.search._solve import solve as solve
 from tpsolve.search.bridges._export import CpSampleModel as CpSampleModel
@@ -75,4 +73,4 @@ from tpsolve.search.programs._marginal import Marginal as Marginal
 from tpsolve.search.programs._declared import Declared as Declared
 # isort: on
 
-register_all(vars())
+SOLVERS.register_all(vars())

@@ -32,12 +32,16 @@ USUAL = {
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """Settings of a search; all its state lives inside the call, so one solver serves many problems."""
+    """Settings of a search. All its state lives inside the call, so one solver serves many problems."""
 
     name: ClassVar[str]
     """Its name in `SOLVERS` and on the command line."""
     accepts: ClassVar[tuple[type[Problem], ...]]
     """The kinds of problem that it takes."""
+    one_step: ClassVar[str]
+    """What a budget counts as one step, such as "one flip in every chain"."""
+    step_cost: ClassVar[str] = ""
+    """What one step costs for C chains, n targets and m units above, such as "C n m"; empty: not stated."""
     losses: ClassVar[tuple[str, ...] | None] = None
     """The losses of layer problems that it takes; None: all."""
     exact: ClassVar[bool] = False
@@ -85,7 +89,7 @@ class Solver(ABC):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: "Report") -> None:
         """Search a flat batch; tell `report` of targets, bounds and steps, and end when it says stop.
 
-        What is offered must not depend on the clock when the budget is in steps alone.
+        What is offered must not depend on the clock when the budget has only steps.
         """
 
 
@@ -101,13 +105,26 @@ class Report:
         callback: may be None.
     """
 
-    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None):
+    problem: Problem
+    budget: Budget
+    start: Tensor | None
+    """Targets `(B, n)` where a search begins; None: wherever it likes."""
+    targets: Tensor
+    objective: Tensor
+    bound: Tensor
+    found_at: Tensor
+    proved_at: Tensor
+    steps: int
+    stopped: bool
+    asked: bool
+    """Whether the callback has asked to stop."""
+
+    def __init__(self, problem: Problem, budget: Budget, callback: Callback | None) -> None:
         self.problem, self.budget = problem, budget
         if isinstance(problem, ProgramProblem) and budget.calls is not None:
             for sample in problem.asked:
                 sample.most = min(sample.most, sample.calls + budget.calls)
         self.start = problem.start
-        """Targets `(B, n)` where a search begins; None: wherever it likes."""
         self._callback = callback
         self._started = time.perf_counter()
         self._ends = math.inf if budget.seconds is None else budget.seconds
@@ -120,7 +137,6 @@ class Report:
         self.steps = 0
         self.stopped = False
         self.asked = False
-        """Whether the callback has asked to stop."""
         self.trace: list[Progress] = []
         self.offered = torch.zeros(shape, dtype=torch.bool, device=problem.device)
         """Of a program problem, the samples `(B,)` that `targets` have been offered for, even if without objective."""

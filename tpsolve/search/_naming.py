@@ -2,57 +2,37 @@
 
 import ast
 import dataclasses
-import inspect
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
+from tpsolve._registry import ClassRegistry
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Solver
 
-SOLVERS: dict[str, type[Solver]] = {}
+SOLVERS: ClassRegistry[Solver] = ClassRegistry(
+    "solver", "tpsolve.search:SOLVERS", "tpsolve.solvers", Solver, required=("accepts", "one_step")
+)
 """Every registered solver by its name: tests, command line, comparison and docs read this table."""
-
-Kind = TypeVar("Kind", bound=type[Solver])
-
-
-def register(kind: Kind) -> Kind:
-    """Make a solver known by its `name`; returns the class, so that it may stand above it as a decorator.
-
-    Raises:
-        ArgumentError: no class of solvers, or another one has this name.
-    """
-    if not (isinstance(kind, type) and issubclass(kind, Solver)):
-        raise ArgumentError("kind", repr(kind), "a class derived from Solver")
-    other = SOLVERS.setdefault(kind.name, kind)
-    if other is not kind:
-        raise ArgumentError("kind", f"the name {kind.name!r}", f"a name other than that of {other.__qualname__}")
-    return kind
-
-
-def register_all(names: Mapping[str, object]) -> None:
-    """Register the solvers among the values of `names`, in their order, but for abstract classes."""
-    for value in list(names.values()):
-        if isinstance(value, type) and issubclass(value, Solver) and not inspect.isabstract(value):
-            register(value)
 
 
 @dataclass(frozen=True)
 class Composite(Solver):
     """A solver made of others, which may be given as texts; each must accept the problem."""
 
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
     compared = False
+    one_step = "one of a part: the steps of all parts are added up"
     arity: ClassVar[tuple[int, int]] = (2, 2)
     """The fewest parts and the most."""
     example: ClassVar[str]
     """How it is written."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str | Solver):

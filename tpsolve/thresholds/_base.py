@@ -28,7 +28,7 @@ class Threshold(nn.Module):
         width: float = 1.0,
         width_mode: str = "fixed",
         importance: str | Tensor = "gradient",
-    ):
+    ) -> None:
         super().__init__()
         check_rule(rule)
         if width_mode not in WIDTH_MODES:
@@ -40,7 +40,7 @@ class Threshold(nn.Module):
         # A tensor, so that a compiled model need not be compiled anew at each step of a schedule.
         self.register_buffer("_width", None, persistent=False)
         if width_mode == "learned":
-            self.log_width = nn.Parameter(torch.tensor(math.log(check_width(width))))
+            self.log_width: nn.Parameter = nn.Parameter(torch.tensor(math.log(check_width(width))))
         else:
             self.width = width
         given = isinstance(importance, Tensor)

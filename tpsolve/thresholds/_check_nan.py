@@ -15,12 +15,12 @@ from tpsolve.thresholds._convert import find_thresholds
 def check_nan(model: nn.Module) -> Iterator[None]:
     """While it lasts, raise where NaN or infinity reaches a threshold of `model`, forward or backward.
 
-    A hard threshold passes NaN through, so a loss that is NaN does not say where it began; this does.
-    It reads every pre-activation and gradient, so switch it on to look for a fault, not for a whole training.
+    A hard threshold passes NaN through, so a loss that is NaN does not say where it began. This check does. It reads
+    every pre-activation and gradient. Use it to look for a fault, not for a whole training.
 
     Raises:
-        NotFiniteError: with the name of the threshold; in the forward pass for its pre-activations, in
-            the backward pass for the gradient at its output.
+        NotFiniteError: with the name of the threshold; in the forward pass for its pre-activations, in the backward
+            pass for the gradient at its output.
         NotAcceptedError: the model has no thresholds.
     """
     hooks = []

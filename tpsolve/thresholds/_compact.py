@@ -19,10 +19,10 @@ from tpsolve.thresholds._convert import find_thresholds
 def compact(model: nn.Module) -> Iterator["Saver"]:
     """Run the forward pass and the loss inside; backward may follow inside or outside.
 
-    The layer above a threshold saves its output h, and the threshold saves z: twice the memory of a
-    ReLU, which saves h alone. Inside, z is saved in place of h, and h = sign(z) is computed once more
-    when backward needs it; gradients are the same to the last bit. It does nothing for what is no
-    longer h itself, such as a flattened copy, and not under `torch.compile`, which decides alone what to save.
+    The layer above a threshold saves its output h, and the threshold saves z. That is twice the memory of a ReLU, which
+    saves only h. Inside, z is saved in place of h, and h = sign(z) is computed once more when backward needs it.
+    Gradients are the same to the last bit. It does nothing for what is no longer h itself, such as a flattened copy. It
+    does nothing under `torch.compile` either, which decides by itself what to save.
 
     Raises:
         NotAcceptedError: the model has no thresholds.

@@ -15,7 +15,7 @@ class HardThreshold(Threshold):
 
     The target of each output is t = sign(-g), its importance |g|, where g is the gradient that arrives
     from above; 0 where g is 0. What `backward` passes on is |g| times the slope of a layer loss of
-    (z / width, t). No search, no further passes; `target_backward` puts a search in place of sign(-g).
+    (z / width, t). There is no search and no further pass. `target_backward` puts a search in place of sign(-g).
 
     Args:
         rule: with u = z / width, what is passed on is

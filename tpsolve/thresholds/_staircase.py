@@ -32,12 +32,15 @@ class Staircase(Threshold):
         UnknownNameError, ArgumentError: a setting makes no sense.
     """
 
-    def __init__(self, levels: int = 4, rule: str | Slope = "soft-hinge", *, steps: str = "merged", **settings: Any):
+    def __init__(
+        self, levels: int = 4, rule: str | Slope = "soft-hinge", *, steps: str = "merged", **settings: Any
+    ) -> None:
         check_count("levels", levels, 3)
         if steps not in STEPS:
             raise UnknownNameError("steps", str(steps), STEPS)
         super().__init__(rule, **settings)
-        self.levels, self.steps = levels, steps
+        self.levels: int = levels
+        self.steps: str = steps
 
     def forward(self, z: Tensor) -> Tensor:
         """`z` of any shape to values in {0, 1/k, .., 1} of the same shape and dtype; NaN stays NaN.

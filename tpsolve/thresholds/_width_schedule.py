@@ -7,7 +7,7 @@ from torch import nn
 
 from tpsolve.errors import UnknownNameError
 from tpsolve.spins import check_count
-from tpsolve.thresholds._base import check_width
+from tpsolve.thresholds._base import Threshold, check_width
 from tpsolve.thresholds._convert import find_thresholds
 
 SHAPES: dict[str, Callable[[float, float, float], float]] = {
@@ -31,7 +31,14 @@ class WidthSchedule:
         NotAcceptedError, ArgumentError, UnknownNameError: no thresholds, or an argument makes no sense.
     """
 
-    def __init__(self, model: nn.Module, start: float, end: float, steps: int, shape: str = "linear"):
+    thresholds: list[Threshold]
+    start: float
+    end: float
+    steps: int
+    shape: str
+    steps_done: int
+
+    def __init__(self, model: nn.Module, start: float, end: float, steps: int, shape: str = "linear") -> None:
         if shape not in SHAPES:
             raise UnknownNameError("shape", str(shape), SHAPES)
         check_count("steps", steps, 1)

@@ -14,7 +14,7 @@ from tpsolve.train._recipe import Recipe
 
 FORMAT, VERSION = "tpsolve-checkpoint", 3
 READABLE = (2, 3)
-"""Versions whose weights can be loaded; a run goes on from its own alone."""
+"""Versions whose weights can be loaded; a run goes on only from its own."""
 AVERAGED = "module."
 """What `AveragedModel` puts before the names of the network that it averages."""
 

@@ -1,4 +1,4 @@
-"""The picture of a run, drawn from its rows alone."""
+"""The picture of a run, drawn only from its rows."""
 
 from pathlib import Path
 from typing import Any

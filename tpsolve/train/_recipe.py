@@ -14,7 +14,7 @@ from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
 from tpsolve.spins import check_count
 
 FOLDER = Path(__file__).parent / "recipes"
-LARGEST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 BY_ACTIVATION = "with"
 """The table of a recipe whose tables, named after activations, hold what differs for each."""
 
@@ -43,12 +43,12 @@ class Recipe:
         schedule: "steps": the rate is multiplied by `decay` at each of the epochs `milestones`;
             "cosine": it falls to 0 along half a cosine, epoch by epoch.
         smooth: share of each label's probability that goes to all classes alike, in the loss of training.
-        average: the weights that are measured and loaded are an average of those of all steps, most of it of the
-            last share `average` of the steps so far; 0: none. Made for a rate that does not fall.
+        average: the weights that are measured and loaded are an average of those of all steps. Two thirds of it are
+            of the last share `average` of the steps so far; 0: none. It is made for a rate that does not fall.
         crop: random crops out of the images with so many pixels of border; 0: none.
         flip: mirror images left to right at random.
         solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule.
-        solver_layers: "last": it sets those of the last threshold alone, the closed form the others.
+        solver_layers: "all"; "last": the solver sets only those of the last threshold, the closed form the others.
         solver_steps: its budget for each threshold and batch.
         images: of the training set to use, drawn by the seed; 0: all.
         validation: share of the training set held out; the curves then show its accuracy too.
@@ -93,7 +93,7 @@ class Recipe:
     channels_last: bool = True
     launch: Literal["eager", "graphs", "compile"] = "eager"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
         for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():
@@ -106,8 +106,8 @@ class Recipe:
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
-        if self.seed > LARGEST_SEED:
-            raise ArgumentError("seed", self.seed, f"at most {LARGEST_SEED}")
+        if self.seed > MAX_SEED:
+            raise ArgumentError("seed", self.seed, f"at most {MAX_SEED}")
         if any(units < 1 for units in self.widths):
             raise ArgumentError("widths", list(self.widths), "numbers of units, each at least 1")
 

@@ -86,7 +86,7 @@ def train(
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
         FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
-            `resume` is, and it holds rows alone; or `fresh` is, and it is not the folder of a run.
+            `resume` is, and it holds only rows; or `fresh` is, and it is not the folder of a run.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
     """
     if not isinstance(recipe, Recipe):
@@ -113,7 +113,9 @@ def train(
 class _Run:
     """The parts of a run that lives in this process."""
 
-    def __init__(self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes):
+    def __init__(
+        self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes
+    ) -> None:
         self.recipe, self.folder, self.device, self.processes = recipe, folder, device, processes
         self.source = load_data(recipe, root, device, processes.rank, processes.world)
         torch.manual_seed(recipe.seed)

@@ -35,7 +35,7 @@ class Log:
         FolderError: the folder can't be written.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, position: Position, tensorboard: bool):
+    def __init__(self, folder: Path, recipe: Recipe, position: Position, tensorboard: bool) -> None:
         self._board = _board(folder / BOARD, len(position.rows)) if tensorboard else None
         make_folder(folder)
         self._drawn = time.monotonic()

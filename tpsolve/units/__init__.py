@@ -1,47 +1,40 @@
-"""Per-unit learners, batched over units, and certificates of what can be learned."""
+"""Per-unit learners, batched over units, and certificates of what can be learned.
+
+This file is the registry of learners: a new one is its file and its line below. Command line, network solvers and
+contract tests read the table `LEARNERS` that is made of these lines. Learners of users and of installed plug-ins join
+it.
+"""
 
 from typing import TYPE_CHECKING, Any
 
-from tpsolve.units._base import UnitFit, UnitLearner, Units
-from tpsolve.units._learner_registry import LEARNERS, find_learner
-from tpsolve.units.checking._certificate import Certificate
-from tpsolve.units.learners._hinge import Hinge
-from tpsolve.units.learners._least_squares import LeastSquares
-from tpsolve.units.learners._logistic import Logistic
-from tpsolve.units.learners._perceptron import Perceptron
-from tpsolve.units.learners._saturated_hinge import SaturatedHinge
-from tpsolve.units.learners._soft_hinge import SoftHinge
-from tpsolve.units.learners._squared_hinge import SquaredHinge
-from tpsolve.units.patterns._all_dichotomies import dichotomies, dichotomy_count
-from tpsolve.units.separability._conflicts import Circuit, circuits
-from tpsolve.units.separability._separability import Separability
-from tpsolve.units.separability._widest import widest_margin
+from tpsolve.units._base import UnitFit as UnitFit
+from tpsolve.units._base import UnitLearner as UnitLearner
+from tpsolve.units._base import Units as Units
+from tpsolve.units._learner_registry import LEARNERS as LEARNERS
+from tpsolve.units._learner_registry import find_learner as find_learner
+from tpsolve.units.checking._certificate import Certificate as Certificate
+from tpsolve.units.patterns._all_dichotomies import dichotomies as dichotomies
+from tpsolve.units.patterns._all_dichotomies import dichotomy_count as dichotomy_count
+from tpsolve.units.separability._conflicts import Circuit as Circuit
+from tpsolve.units.separability._conflicts import circuits as circuits
+from tpsolve.units.separability._widest import widest_margin as widest_margin
+
+# The learners, in the order in which they are listed.
+# isort: off
+from tpsolve.units.learners._perceptron import Perceptron as Perceptron
+from tpsolve.units.learners._hinge import Hinge as Hinge
+from tpsolve.units.learners._squared_hinge import SquaredHinge as SquaredHinge
+from tpsolve.units.learners._logistic import Logistic as Logistic
+from tpsolve.units.learners._least_squares import LeastSquares as LeastSquares
+from tpsolve.units.learners._saturated_hinge import SaturatedHinge as SaturatedHinge
+from tpsolve.units.learners._soft_hinge import SoftHinge as SoftHinge
+from tpsolve.units.separability._separability import Separability as Separability
+# isort: on
 
 if TYPE_CHECKING:
-    from tpsolve.units._unit_classifier import UnitClassifier
+    from tpsolve.units._unit_classifier import UnitClassifier as UnitClassifier
 
-__all__ = [
-    "LEARNERS",
-    "Certificate",
-    "Circuit",
-    "Hinge",
-    "LeastSquares",
-    "Logistic",
-    "Perceptron",
-    "SaturatedHinge",
-    "Separability",
-    "SoftHinge",
-    "SquaredHinge",
-    "UnitClassifier",
-    "UnitFit",
-    "UnitLearner",
-    "Units",
-    "circuits",
-    "dichotomies",
-    "dichotomy_count",
-    "find_learner",
-    "widest_margin",
-]
+LEARNERS.register_all(vars())
 
 
 def __getattr__(name: str) -> Any:

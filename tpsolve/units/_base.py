@@ -66,7 +66,10 @@ class UnitFit(Units):
 class Meter:
     """Counts steps and seconds of one fit against its budget, and calls back."""
 
-    def __init__(self, budget: Budget | None, callback: Callback | None):
+    steps: int
+    stopped: bool
+
+    def __init__(self, budget: Budget | None, callback: Callback | None) -> None:
         self._budget, self._callback = budget, callback
         self._started = time.perf_counter()
         self.steps = 0
@@ -119,7 +122,7 @@ Fit = TypeVar("Fit", bound=Units, covariant=True)
 
 @dataclass(frozen=True)
 class UnitLearner(ABC, Generic[Fit]):
-    """Settings of a learner; all its state lives inside the call.
+    """Settings of a learner. All its state lives inside the call.
 
     Args:
         bias: whether the units have a bias, which is never penalised.
@@ -129,14 +132,14 @@ class UnitLearner(ABC, Generic[Fit]):
     bias: bool = True
     chunk: int | None = None
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
     """Its name in `LEARNERS` and on the command line."""
     convex: ClassVar[bool] = True
     """Whether what it minimises is convex, so that a small gap means a global optimum."""
     stochastic: ClassVar[bool] = False
     """Whether its result depends on the generator."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.bias, bool):
             raise ArgumentError("bias", self.bias, "True or False")
         if self.chunk is not None:

@@ -1,23 +1,18 @@
-"""The learners by name; a new one is its file and its line here."""
+"""The learners by name; `tpsolve/units/__init__.py` fills the table."""
 
+from typing import Any
+
+from tpsolve._registry import ClassRegistry
 from tpsolve.errors import UnknownNameError
 from tpsolve.units._base import UnitLearner
-from tpsolve.units.learners._hinge import Hinge
-from tpsolve.units.learners._least_squares import LeastSquares
-from tpsolve.units.learners._logistic import Logistic
-from tpsolve.units.learners._perceptron import Perceptron
-from tpsolve.units.learners._saturated_hinge import SaturatedHinge
-from tpsolve.units.learners._soft_hinge import SoftHinge
-from tpsolve.units.learners._squared_hinge import SquaredHinge
-from tpsolve.units.separability._separability import Separability
 
-_ALL = (Perceptron, Hinge, SquaredHinge, Logistic, LeastSquares, SaturatedHinge, SoftHinge, Separability)
-
-LEARNERS: dict[str, type[UnitLearner]] = {learner.name: learner for learner in _ALL}
-"""Every learner by its name."""
+LEARNERS: ClassRegistry[UnitLearner[Any]] = ClassRegistry(
+    "learner", "tpsolve.units:LEARNERS", "tpsolve.learners", UnitLearner
+)
+"""Every registered learner by its name."""
 
 
-def find_learner(name: str) -> type[UnitLearner]:
+def find_learner(name: str) -> type[UnitLearner[Any]]:
     """The learner of this name.
 
     Raises:

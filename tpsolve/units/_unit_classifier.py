@@ -24,12 +24,19 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         bias: whether the units have a bias.
         random_state: seed of learners that draw: an int, a numpy RandomState, or None for 0.
 
-    After `fit`: `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_`, `fit_` (the `UnitFit`).
+    After `fit` it has `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_` and `fit_` (the
+    `UnitFit`).
     """
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    n_iter_: int
+    fit_: UnitFit
 
     def __init__(
         self, learner: str = "squared-hinge", *, l2: float = 1e-4, bias: bool = True, random_state: Any = None
-    ):
+    ) -> None:
         self.learner = learner
         self.l2 = l2
         self.bias = bias

@@ -26,7 +26,7 @@ def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
 class Slice(nn.Module):
     """Runs a part of a chain; the inputs after the targets are what its dropouts multiply with."""
 
-    def __init__(self, steps: list[nn.Module]):
+    def __init__(self, steps: list[nn.Module]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
 

@@ -17,7 +17,7 @@ class Given(nn.Module):
     `value`: the output of the threshold, or what the dropout multiplies with. `seen`: the last input.
     """
 
-    def __init__(self, multiplies: bool):
+    def __init__(self, multiplies: bool) -> None:
         super().__init__()
         self.multiplies = multiplies
         self.value: Tensor | None = None
@@ -98,7 +98,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def _mask(dropout: nn.Module, x: Tensor, state: Tensor) -> Tensor:
-    """What the dropout multiplied `x` by: its draw depends on shape and random state alone."""
+    """What the dropout multiplied `x` by: its draw depends only on shape and random state."""
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         if x.device.type == "cuda":
             torch.cuda.set_rng_state(state, x.device)

@@ -48,7 +48,7 @@ class Call:
 
 @dataclass
 class Recording:
-    """The thresholds that a forward pass called, in order, and what made other modules act on this batch alone.
+    """The thresholds that a forward pass called, in order, and what made other modules act only on this batch.
 
     Args:
         norms: inputs of the batch norms that used the statistics of the batch, by name.

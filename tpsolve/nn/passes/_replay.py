@@ -91,7 +91,7 @@ def _agree(found: Tensor, recorded: Tensor) -> bool:
     """
     if found.shape != recorded.shape:
         return False
-    finite = torch.isfinite(recorded).flatten(1).all(1)
+    finite = torch.isfinite(recorded).reshape(len(recorded), -1).all(1)
     eps = torch.finfo(recorded.dtype).eps
     if recorded.is_cuda:
         # Products there may be rounded to TF32.

@@ -41,7 +41,7 @@ class Segments:
         order: names of the thresholds in the order of their calls.
     """
 
-    def __init__(self, frozen: nn.Module, given: dict[str, Tensor], inputs: Tensor, order: list[str]):
+    def __init__(self, frozen: nn.Module, given: dict[str, Tensor], inputs: Tensor, order: list[str]) -> None:
         self.frozen, self.given, self.inputs, self.order = frozen, given, inputs, order
         self.traced: fx.GraphModule | None = None
         self._found: dict[str, Segment] = {}
@@ -103,7 +103,7 @@ class Segments:
 class _Values(fx.Interpreter):
     """Values of all nodes, where thresholds and dropouts do what they are given."""
 
-    def __init__(self, traced: fx.GraphModule, given: dict[str, Tensor]):
+    def __init__(self, traced: fx.GraphModule, given: dict[str, Tensor]) -> None:
         super().__init__(traced, garbage_collect_values=False)
         self.given = given
 
@@ -117,7 +117,7 @@ class _Values(fx.Interpreter):
 class _Block(nn.Module):
     """Runs a part of the graph; the first inputs after the targets are what its dropouts multiply with."""
 
-    def __init__(self, graph: fx.GraphModule, masks: list[str]):
+    def __init__(self, graph: fx.GraphModule, masks: list[str]) -> None:
         super().__init__()
         self.graph, self.masks = graph, masks
 
@@ -135,7 +135,7 @@ class _Block(nn.Module):
 class _Rerun(nn.Module):
     """Runs the whole model, with one threshold's output replaced by the targets and all others held."""
 
-    def __init__(self, frozen: nn.Module, name: str, others: list[str], later: list[str]):
+    def __init__(self, frozen: nn.Module, name: str, others: list[str], later: list[str]) -> None:
         super().__init__()
         self.frozen, self.name, self.others, self.later = frozen, name, others, later
 

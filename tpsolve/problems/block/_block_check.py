@@ -1,4 +1,4 @@
-"""What a block must be: a function of each sample's activations alone."""
+"""What a block must be: a function of each sample's own activations, and of nothing else."""
 
 import contextlib
 from collections.abc import Iterator

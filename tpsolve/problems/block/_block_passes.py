@@ -31,7 +31,7 @@ class Passes:
         unit_weight: `(B, ...)`, or None: all 1.
         context: further inputs of the block, `(B, ...)` each.
         stay: stay kappa a `(B, n)`, or None without penalty; the penalty is (|stay| - stay t) / 2, summed.
-        chunk: most samples of one forward pass.
+        chunk: the maximum number of samples of one forward pass.
         smoothing: share of a class label that goes to all classes alike.
     """
 
@@ -68,7 +68,7 @@ class Passes:
         return self._judge(len(targets), lambda i: (targets[i], i % self.n_samples))
 
     def flipped(self, targets: Tensor, units: Tensor) -> Tensor:
-        """The objective `(B, K)` of `targets (B, n)` if target `units (B, K)` alone were negated."""
+        """The objective `(B, K)` of `targets (B, n)` if only target `units (B, K)` were negated."""
         width, units = units.shape[1], units.flatten()
 
         def negate(i: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,7 +234,7 @@ def _collect_apart(work: Callable[[Tensor], Tensor], indices: Tensor, into: Tens
 class _Counter(TorchDispatchMode):
     """Counts the bytes of all tensors that operations create, views of their arguments aside."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 

@@ -52,17 +52,17 @@ class BlockProblem(FlipProblem):
         smoothing: share of a class label that goes to all classes alike, as torch's `label_smoothing`, in [0, 1];
             for the cross-entropy.
         context: further inputs of the block that do not depend on t, `(B, ...)` each, passed after it.
-        candidates: how many flips of a sample a search tries by forward passes at each step; where n is at
-            most this, all.
+        candidates: how many flips of a sample a search tries by forward passes at each step; all, where n is no
+            larger.
         ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
             order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
-        memory_limit: bytes that the tensors of one forward pass may take; larger batches are chunked.
-        check: whether to try the block on a few samples first. Without it, a block that is random or
-            mixes samples gives wrong objectives without a word.
+        max_bytes: the maximum memory that the tensors of one forward pass may take; larger batches are chunked.
+        check: whether to try the block on a few samples first. Without this check, a block that is random or
+            mixes samples gives wrong objectives, and nothing says so.
 
-    The objective is computed in float64 by a copy of the block; where the module can't be copied to
-    float64, in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose
-    forward pass raises, or gives NaN, has the objective +inf; the other samples are not affected.
+    A copy of the block computes the objective in float64. Where the module can't be copied to float64, it
+    computes in its own dtype (`judge_dtype` says which), and `rounding` is larger. A sample whose forward
+    pass raises, or gives NaN, has the objective +inf. The other samples are not affected.
 
     The problem can be pickled if its block can and its loss has a name or is a function of a module. For a
     lambda take cloudpickle.
@@ -73,7 +73,22 @@ class BlockProblem(FlipProblem):
         ArgumentError: another argument makes no sense; the message names it and the cure.
     """
 
+    loss: str | BlockLoss
+    smoothing: float
+    targets: Tensor
     start: Tensor
+    unit_weight: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    context: tuple[Tensor, ...]
+    candidates: int
+    max_bytes: int
+    shape: tuple[int, ...]
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+    judge_dtype: torch.dtype
 
     def __init__(
         self,
@@ -89,21 +104,21 @@ class BlockProblem(FlipProblem):
         context: Sequence[Tensor] = (),
         candidates: int = 32,
         ranking: str = "gradient",
-        memory_limit: int = 2**28,
+        max_bytes: int = 2**28,
         check: bool = True,
-    ):
+    ) -> None:
         if not isinstance(block, nn.Module):
             raise ArgumentError("block", type(block).__name__, "a torch.nn.Module")
         if not isinstance(loss, str) and not callable(loss):
             raise ArgumentError("loss", type(loss).__name__, "a name, or a function of (output, targets)")
         check_count("candidates", candidates, 1)
-        check_count("memory_limit", memory_limit, 1)
+        check_count("max_bytes", max_bytes, 1)
         if ranking not in RANKINGS:
             raise UnknownNameError("ranking", str(ranking), RANKINGS)
         if ranking == "curvature" and callable(loss):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
-        self.loss, self.candidates, self.ranking, self.memory_limit = loss, candidates, ranking, memory_limit
+        self.loss, self.candidates, self.ranking, self.max_bytes = loss, candidates, ranking, max_bytes
         given, start = start, check_tensor("start", start)
         check_values("start", start, (-1, 1), given=given)
         if start.dim() < 2 or 0 in start.shape:
@@ -370,9 +385,9 @@ class BlockProblem(FlipProblem):
             except Exception as error:  # Block and loss may raise anything; what they raise on every sample is told.
                 failure = error
                 continue
-            if each + besides > self.memory_limit:
-                raise ArgumentError("memory_limit", self.memory_limit, f"at least {each + besides} bytes, for a sample")
-            return (self.memory_limit - besides) // each
+            if each + besides > self.max_bytes:
+                raise ArgumentError("max_bytes", self.max_bytes, f"at least {each + besides} bytes, for a sample")
+            return (self.max_bytes - besides) // each
         raise ArgumentError("loss", f"{type(failure).__name__} ({failure}) on every sample", "one that takes outputs")
 
 
@@ -384,7 +399,7 @@ def _smoothing(smoothing: object, loss: str | BlockLoss) -> float:
     if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 <= smoothing <= 1:
         raise ArgumentError("smoothing", smoothing, "a number from 0 to 1")
     if smoothing and loss != "cross-entropy":
-        raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "It is of class labels alone.")
+        raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "Only class labels can be smoothed.")
     return float(smoothing)
 
 

@@ -18,7 +18,13 @@ class BlockState(State):
     more and 7 backward where curvature ranks), and `candidates` forward passes of B samples; `flip` one.
     """
 
-    def __init__(self, passes: Passes, targets: Tensor, candidates: int, ranking: str = "gradient"):
+    passes: Passes
+    candidates: int
+    ranking: str
+    targets: Tensor
+    objective: Tensor
+
+    def __init__(self, passes: Passes, targets: Tensor, candidates: int, ranking: str = "gradient") -> None:
         self.passes, self.candidates, self.ranking = passes, candidates, ranking
         self.targets = targets.clone()
         self.refresh()

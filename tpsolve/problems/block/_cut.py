@@ -19,7 +19,7 @@ def trace(model: nn.Module, apart: type[nn.Module] | None = None) -> fx.GraphMod
 
 
 def dependents(start: fx.Node, stops: Collection[fx.Node] = ()) -> dict[fx.Node, None]:
-    """The nodes that depend on `start`, in the order of the graph; what depends on it through `stops` alone is not."""
+    """The nodes that depend on `start`, in the order of the graph; what depends on it only through `stops` is not."""
     found: dict[fx.Node, None] = {}
     for node in start.graph.nodes:
         if any(other is start or (other in found and other not in stops) for other in node.all_input_nodes):
@@ -66,7 +66,7 @@ def cut(
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, apart: type[nn.Module] | None):
+    def __init__(self, apart: type[nn.Module] | None) -> None:
         super().__init__()
         self.apart = apart
 

@@ -21,7 +21,7 @@ def harvest_blocks(
     loss: str = "hinge",
     stay: float = 0.0,
     candidates: int = 32,
-    memory_limit: int = 2**28,
+    max_bytes: int = 2**28,
 ) -> dict[str, BlockProblem]:
     """One problem for each hard threshold of `model`, by the threshold's name, lowest first.
 
@@ -35,7 +35,7 @@ def harvest_blocks(
     block needs and that do not depend on its targets, such as what a residual branch brings from below,
     become its `context`.
 
-    The model is copied and read in evaluation mode; it is left as it was. A threshold is a module
+    A copy of the model is read in evaluation mode. The model is left as it was. A threshold is a module
     without parts, or a function of torch, whose output is the sign of its input.
 
     Args:
@@ -43,11 +43,11 @@ def harvest_blocks(
         inputs: `(B, ...)`, what the model takes; its only argument.
         labels: `(B,)` int64 class labels of its outputs `(B, classes)`.
         loss: the layer loss of all but the topmost problems.
-        stay, candidates, memory_limit: of every problem.
+        stay, candidates, max_bytes: of every problem.
 
     Raises:
         NotAcceptedError: the model can't be traced, has no threshold, or does not return `(B, classes)`.
-        BlockError: what lies above a threshold is no function of each sample alone.
+        BlockError: what lies above a threshold is not a function of each sample by itself.
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     traced = _traced(frozen)
@@ -75,7 +75,7 @@ def harvest_blocks(
             above = [gradients[top] for top in tops[node]]
             g = above[0] if len(above) == 1 else torch.cat([part.flatten(1) for part in above], 1)
             aim = {"targets": -g.sign(), "loss": loss, "unit_weight": g.abs()}
-        rest = {"stay": stay, "context": context, "candidates": candidates, "memory_limit": memory_limit}
+        rest = {"stay": stay, "context": context, "candidates": candidates, "max_bytes": max_bytes}
         found[_name(node, found)] = BlockProblem(_SideBySide(graph), start=run.env[node].detach(), **aim, **rest)
     return found
 
@@ -95,7 +95,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
 class _Recorder(fx.Interpreter):
     """Runs a model and keeps the value of every node; gradients begin at the lowest thresholds."""
 
-    def __init__(self, module: fx.GraphModule):
+    def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.thresholds: list[fx.Node] = []
 
@@ -122,7 +122,7 @@ class _Recorder(fx.Interpreter):
 class _SideBySide(nn.Module):
     """What several thresholds read, as one tensor; of one threshold as it is."""
 
-    def __init__(self, graph: fx.GraphModule):
+    def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
 

@@ -14,8 +14,8 @@ from tpsolve.problems._base import Problem
 from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.spins import check_count, random_spins, sign
 
-MOST_NUMBERS = 100_000_000
-"""The most numbers of a problem, 0.4 to 0.8 GB: a slip such as a million targets too many would fill the memory."""
+MAX_NUMBERS = 100_000_000
+"""The maximum size of a problem, 0.4 to 0.8 GB: a slip such as a million targets too many would fill the memory."""
 
 P_co = TypeVar("P_co", bound=Problem, covariant=True)
 
@@ -127,15 +127,15 @@ def make_instance(name: str, *, n: int = 16, m: int = 10, samples: int = 8, seed
 
     Raises:
         UnknownNameError: no generator has this name.
-        ArgumentError: a size below 1, or more than `MOST_NUMBERS` weights, targets and activations.
+        ArgumentError: a size below 1, or more than `MAX_NUMBERS` weights, targets and activations.
     """
     if name not in GENERATORS:
         raise UnknownNameError("name", name, GENERATORS)
     for argument, size in (("n", n), ("m", m), ("samples", samples)):
         check_count(argument, size, 1)
-    if n * m + samples * (n + m) > MOST_NUMBERS:
+    if n * m + samples * (n + m) > MAX_NUMBERS:
         got = f"{n:,} targets below {m:,} units, {samples:,} samples"
-        raise ArgumentError("n, m, samples", got, f"at most {MOST_NUMBERS:,} numbers in all")
+        raise ArgumentError("n, m, samples", got, f"at most {MAX_NUMBERS:,} numbers in all")
     # Not the plain seed: a solver of the same seed would draw the very numbers that made the problem.
     own_seed = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:7])
     return GENERATORS[name](n, m, samples, torch.Generator().manual_seed(own_seed))

@@ -14,8 +14,8 @@ from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownN
 VERSION = 1
 """Raised if a name ever stands for other numbers than before."""
 
-MOST_NUMBERS = 10_000_000
-"""The most numbers of a table that is made, 80 MB: a slip such as parity-40 would fill the memory."""
+MAX_NUMBERS = 10_000_000
+"""The maximum size of a table that is made, 80 MB: a slip such as parity-40 would fill the memory."""
 
 Table = tuple[np.ndarray, np.ndarray]
 """Inputs `(N, p)` float64 and labels `(N,)`."""
@@ -136,7 +136,7 @@ def make_table(name: str, data: str | os.PathLike[str] | None = None) -> Table:
 
     Raises:
         UnknownNameError: no table has this name.
-        ArgumentError: a number below 1, or a table of more than `MOST_NUMBERS` inputs.
+        ArgumentError: a number below 1, or a table of more than `MAX_NUMBERS` inputs.
         FolderError, FileFormatError: the data folder is not given, or has no such numeric table.
     """
     if name.startswith("data/"):
@@ -154,8 +154,8 @@ def make_table(name: str, data: str | os.PathLike[str] | None = None) -> Table:
 
 
 def _check_size(features: int, points: int) -> None:
-    if features * points > MOST_NUMBERS:
-        expected = f"at most {MOST_NUMBERS:,} numbers"
+    if features * points > MAX_NUMBERS:
+        expected = f"at most {MAX_NUMBERS:,} numbers"
         raise ArgumentError("name", f"a table of {features:,} features and {points:,} points", expected)
 
 

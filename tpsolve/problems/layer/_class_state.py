@@ -6,8 +6,8 @@ from torch import Tensor
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
-LARGEST_MOVE = 60.0
-"""Most by which a flip may move a pre-activation: e^60 and e^-60 are far inside float32, whose normal
+MAX_MOVE = 60.0
+"""The maximum by which a flip may move a pre-activation: e^60 and e^-60 are far inside float32, whose normal
 numbers end near e^88 and e^-87."""
 BLOCK_SAMPLES = 16
 """Samples of one matrix product; measured, 10 classes: half the time of one product of all samples."""
@@ -21,11 +21,11 @@ class ClassState(LayerState):
     fixed matrix. Weights so large that it could overflow are left to the pass over all classes.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         super().__init__(energy, targets)
         moves, c = 2 * energy.weight, energy.unit_weight
         self._factors = torch.cat([moves.exp(), (-moves).exp()], dim=1)
-        self._small = bool((moves.abs() <= LARGEST_MOVE).all())
+        self._small = bool((moves.abs() <= MAX_MOVE).all())
         self._scale = None if bool((c == 1).all()) else c
         self._slope = c * moves[energy.targets]
         if energy.stay is not None:

@@ -87,9 +87,9 @@ class LayerEnergy:
         if isinstance(self.loss, ClassLoss):
             spread = torch.cdist(self.weight, self.weight, p=1)[s]
             shift = b - b[s][:, None]
-            return c[:, 0] * self.loss.least(shift - spread, s)
+            return c[:, 0] * self.loss.minimum(shift - spread, s)
         radius = self.weight.abs().sum(1) + self.blur()
-        return (c * self.loss.least(b - radius, b + radius, s)).sum(1)
+        return (c * self.loss.minimum(b - radius, b + radius, s)).sum(1)
 
     def rounding(self) -> Tensor:
         """How far a float64 evaluation of E may be from exact arithmetic, `(B,)`.

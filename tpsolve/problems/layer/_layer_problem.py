@@ -51,6 +51,19 @@ class LayerProblem(FlipProblem):
             an argument makes no sense; the message names it and the cure.
     """
 
+    weight: Tensor
+    targets: Tensor
+    bias: Tensor
+    unit_weight: Tensor | None
+    start: Tensor | None
+    stay: float
+    stay_weight: Tensor | None
+    pull: Tensor | None
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
     def __init__(
         self,
         weight: Any,
@@ -62,7 +75,7 @@ class LayerProblem(FlipProblem):
         stay: float = 0.0,
         stay_weight: Any = None,
         pull: Any = None,
-    ):
+    ) -> None:
         self.loss = loss
         by_class = isinstance(find_loss(loss), ClassLoss)
         self.weight = check_tensor("weight", weight)
@@ -195,7 +208,7 @@ class LayerProblem(FlipProblem):
     def lower_bound(self) -> Tensor:
         """A proven lower bound on E, `(*batch,)` float64: each unit above at its own best.
 
-        V_k . t + b_k lies in [b_k - |V_k|_1, b_k + |V_k|_1]; the bound sums the least weighted loss
+        V_k . t + b_k lies in [b_k - |V_k|_1, b_k + |V_k|_1]; the bound sums the minimum weighted loss
         over that interval, as though each unit could choose t for itself. For the cross-entropy the
         intervals are those of the differences z_k - z_label. `rounding()` is subtracted.
         """

@@ -24,7 +24,11 @@ class LayerState(State):
     `flip_delta` costs O(B n m) time and a few `CHUNK_BYTES` of memory, `flip` O(B m), `sweep` O(B n m).
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    pre: Tensor
+    targets: Tensor
+    objective: Tensor
+
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         self.energy = energy
         self.targets = targets.clone()
         self._buffer = targets.new_empty(0)
@@ -55,11 +59,11 @@ class LayerState(State):
         self.pre += torch.where(where[:, None], -2 * old, 0.0) * self.energy.weight.T[units]
         self.objective = self.energy.total(self.pre, self.targets)
 
-    def sweep(self, most: Limit) -> None:
+    def sweep(self, max_delta: Limit) -> None:
         targets, stay = self.targets.T.contiguous(), self.energy.stay
         loss = self.energy.layer_loss(self.pre)
         for unit, column in enumerate(self.energy.weight.T.contiguous()):
-            limit = most(slice(unit, unit + 1))
+            limit = max_delta(slice(unit, unit + 1))
             if limit is None:
                 break
             moved = torch.addcmul(self.pre, targets[unit, :, None], column, value=-2)

@@ -13,22 +13,22 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.spins import check_finite
 
-MOST_ROWS = 2**26
-"""Most numbers in the weight of `from_bqm`: 256 MB in float32."""
+MAX_ROWS = 2**26
+"""Maximum size of the weight of `from_bqm`: 256 MB in float32."""
 
 
 def to_bqm(problem: LayerProblem) -> list[Any]:
     """One `dimod.BinaryQuadraticModel` for each sample of the flat batch, spins 0 to n - 1.
 
     Its energy at t is the objective of t: couplings, fields (the stay penalty in them) and the offset
-    are computed in float64, so that the two differ by rounding alone (`problem.rounding()`).
+    are computed in float64, so that the two differ only by rounding (`problem.rounding()`).
 
     Raises:
         NotAcceptedError: the loss is not the squared one.
         MissingLibraryError: dimod is not installed.
     """
     if problem.loss != "squared":
-        raise NotAcceptedError("problem", f"the loss {problem.loss!r}", "the loss 'squared', which alone is quadratic")
+        raise NotAcceptedError("problem", f"the loss {problem.loss!r}", "the loss 'squared', the only quadratic one")
     dimod = _dimod()
     energy = problem.energy64
     n, weight = problem.n_vars, energy.weight
@@ -76,8 +76,8 @@ def from_bqm(model: Any) -> tuple[LayerProblem, float]:
     h, j = torch.as_tensor(fields, dtype=torch.float64), torch.as_tensor(couplings, dtype=torch.float64)
     check_finite("model", torch.cat([h, j]))
     n, m = len(h), len(j) + int((h != 0).sum())
-    if max(1, m) * n > MOST_ROWS:
-        raise TooLargeError("model", f"{m} couplings and fields of {n} variables", f"at most {MOST_ROWS // n} in all")
+    if max(1, m) * n > MAX_ROWS:
+        raise TooLargeError("model", f"{m} couplings and fields of {n} variables", f"at most {MAX_ROWS // n} in all")
     # A model without terms still needs a unit above: one that counts for nothing.
     weight = torch.zeros(max(1, m), n, dtype=torch.float64)
     bias, c = torch.ones(len(weight), dtype=torch.float64), torch.zeros(len(weight), dtype=torch.float64)

@@ -8,7 +8,7 @@ from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
 GRAM_BYTES = 2**26
-"""Most memory that Gram matrices of single samples may take."""
+"""The maximum memory that Gram matrices of single samples may take."""
 BLOCK_UNITS = 16
 """Targets of a sweep between two updates of all others; measured: 8 to 32 are equally quick."""
 
@@ -22,7 +22,7 @@ class SquaredState(LayerState):
     when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor):
+    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
         c, weight = energy.unit_weight, energy.weight
         self._curvature = c @ weight**2
         super().__init__(energy, targets)
@@ -51,16 +51,16 @@ class SquaredState(LayerState):
         self.targets.scatter_(1, units[:, None], torch.where(where, -old, old)[:, None])
         self._pull.addcmul_(torch.where(where, old, 0.0)[:, None], self._columns(units), value=-2)
 
-    def sweep(self, most: Limit) -> None:
+    def sweep(self, max_delta: Limit) -> None:
         if self._gram is None or len(self._gram) > 1:
             self.pre = self.energy.pre(self.targets)
-            super().sweep(most)
+            super().sweep(max_delta)
             self._pull = (self.energy.unit_weight * (self.pre - self.energy.targets)) @ self.energy.weight
             return
         targets, pull, stay = self.targets.T.contiguous(), self._pull.T.contiguous(), self.energy.stay
         for first in range(0, len(targets), BLOCK_UNITS):
             block = slice(first, first + BLOCK_UNITS)
-            limit = most(block)
+            limit = max_delta(block)
             if limit is None:
                 break
             # A flip pays where t p > curvature - limit / 4.

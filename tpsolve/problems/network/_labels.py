@@ -11,7 +11,7 @@ from torch import Tensor
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError
 from tpsolve.units._data import group_rows
 
-MOST_CLASSES = 64
+MAX_CLASSES = 64
 """A target column with more values than that is a number to predict, not a class."""
 
 Label = str | int | float | bool
@@ -42,7 +42,7 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         ShapeError: not `count` labels in one axis.
         NotFiniteError: NaN or infinity.
         ArgumentError: labels of kinds that can't be sorted.
-        TooLargeError: more than `MOST_CLASSES` classes.
+        TooLargeError: more than `MAX_CLASSES` classes.
     """
     plain = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(plain, str) or not isinstance(plain, Sequence):
@@ -60,9 +60,9 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         classes = tuple(sorted(set(plain)))
     except TypeError as error:
         raise ArgumentError(argument, "numbers mixed with words", "labels of one kind") from error
-    if len(classes) > MOST_CLASSES:
+    if len(classes) > MAX_CLASSES:
         mend = "Is it a number to predict? Put it into a few classes."
-        raise TooLargeError(argument, f"{len(classes)} classes", f"at most {MOST_CLASSES}", mend)
+        raise TooLargeError(argument, f"{len(classes)} classes", f"at most {MAX_CLASSES}", mend)
     place = {label: k for k, label in enumerate(classes)}
     return Labels(classes, torch.tensor([place[label] for label in plain], dtype=torch.int64))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tpsolve._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
-from tpsolve.problems.network._labels import code, decode, merge_samples, read_labels
+from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
 from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values, sign
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units import Certificate, Separability
@@ -30,12 +30,12 @@ class NetworkProblem(Problem):
         minimise    sum_i sum_c counts[i, c] [the outputs at point i don't name class c]
         such that   every unit's outputs are linearly separable over what it reads
 
-    Which weights do it is left to the convex oracle, `Separability`, whose verdicts are proved in exact
-    arithmetic. Equal inputs are merged into one point; labels that contradict each other there count as
+    The convex oracle, `Separability`, decides which weights do it. Its verdicts are proved in exact
+    arithmetic. Equal inputs are merged into one point. Labels that contradict each other there count as
     errors that no network can avoid.
 
     Two classes have one output unit, +1 for the second class in sorted order. More classes have one unit
-    each, one-versus-rest: a point is right where its own unit outputs +1 and all others -1.
+    each, one-versus-rest: a point is right where its own unit outputs +1 and all others output -1.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
@@ -58,9 +58,22 @@ class NetworkProblem(Problem):
             no sense; the message names it and the cure.
     """
 
-    dtype = torch.float64
+    samples: Tensor
+    weight: Tensor | None
+    inputs: Tensor
+    counts: Tensor
+    group: Tensor
+    index: Tensor
+    wanted: Tensor
+    classes: tuple[Label, ...]
+    widths: tuple[int, ...]
+    layers: tuple[int, ...]
+    n_vars: int
+    batch_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype = torch.float64
 
-    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None):
+    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
         x = read_numbers("X", X)
         if not hasattr(X, "dtype"):
             # Python's numbers keep all their digits.
@@ -76,12 +89,12 @@ class NetworkProblem(Problem):
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
         self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
         self.wanted = code(self.counts.argmax(1), labels.outputs)
-        self.batch_shape: tuple[int, ...] = ()
+        self.batch_shape = ()
         self.n_vars = len(self.inputs) * sum(self.layers)
 
     @property
     def start(self) -> Tensor:
-        """The trivial network: all hidden targets +1, the outputs of the class that serves best alone."""
+        """The trivial network: all hidden targets +1, the outputs of the one class that serves best."""
         best = code(self.counts.sum(0).argmax()[None], self.layers[-1]).expand(len(self.inputs), -1)
         hidden = [torch.ones_like(self.inputs[:, :1]).expand(-1, n) for n in self.widths]
         return self.pack(*hidden, best).expand(*self.batch_shape, -1)
@@ -298,7 +311,7 @@ class NetworkProblem(Problem):
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
-    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias alone gives constants."""
+    """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias gives constants."""
     good = (columns == columns[0]).all(0)
     if not bool(good.all()):
         good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0

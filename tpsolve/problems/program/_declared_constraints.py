@@ -23,11 +23,14 @@ class DeclaredModel:
         values: of each symbol, for each of its values a Boolean literal that says that it has this value.
     """
 
+    native: Any
+    values: list[list[Any]]
+
     def __init__(self, declare: Declaration, kinds: tuple[int, ...], label: Any):
         from ortools.sat.python import cp_model
 
         self.native = cp_model.CpModel()
-        self.values: list[list[Any]] = []
+        self.values = []
         symbols = []
         for size in kinds:
             # A spin is written as size 0.
@@ -60,12 +63,18 @@ class DeclaredConstraints:
             for spins, if the label is right: sums, AllDifferent, tables, automata, further variables.
     """
 
+    declare: Declaration
+
     def __init__(self, declare: Declaration):
         if not callable(declare):
             raise ArgumentError("constraints", type(declare).__name__, "a function of (model, symbols, label)")
         self.declare = declare
         self._models: dict[Any, DeclaredModel] = {}
         self._known: dict[Any, bool] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the models, which are built anew."""
+        return {"declare": self.declare, "_models": {}, "_known": self._known}
 
     @classmethod
     def of(cls, constraints: "Declaration | DeclaredConstraints | None") -> "DeclaredConstraints | None":

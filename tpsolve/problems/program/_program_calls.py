@@ -26,6 +26,9 @@ Key = tuple[int, ...]
 class _Failed:
     """The answer of a call that raised, or gave NaN: equal to no label."""
 
+    def __reduce__(self) -> str:
+        return "FAILED"
+
     def __repr__(self) -> str:
         return "failed"
 
@@ -71,12 +74,23 @@ class ProgramCalls:
         path: of a file that keeps the answers on disk too, across processes. They must be values that JSON holds.
         max_concurrent: calls of an `async` function under way at once.
 
-    The program must give equal answers for equal symbols: an answer is remembered, and taken for true.
+    The program must give equal answers for equal symbols: an answer is remembered, and taken for true. A copy crosses
+    to another process with its memory where the function does; pickle takes no lambda, cloudpickle does. An executor
+    stays behind.
 
     Raises:
         ArgumentError: the function can't be called, or another argument makes no sense.
         FileFormatError, FolderError: `path` holds something else, or can't be written.
     """
+
+    function: Callable[..., Any]
+    batched: str | bool
+    executor: Executor | None
+    max_remembered: int
+    max_concurrent: int
+    counts: CallCounts
+    frozen: bool
+    """Whether only remembered answers are given; all others are then wrong, and not counted."""
 
     def __init__(
         self,
@@ -102,9 +116,12 @@ class ProgramCalls:
         self.max_remembered, self.max_concurrent = max_remembered, max_concurrent
         self.counts = CallCounts()
         self.frozen = False
-        """Whether only remembered answers are given; all others are then `FAILED`, and not counted."""
         self._answers: dict[Key, Any] = {}
         self._disk = None if path is None else _Disk(path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the executor, whose threads and processes can't cross."""
+        return {**vars(self), "executor": None}
 
     @classmethod
     def of(cls, program: "Callable[..., Any] | ProgramCalls") -> "ProgramCalls":
@@ -127,6 +144,10 @@ class ProgramCalls:
                 f"one that takes {what} by position",
                 "Wrap it: lambda *symbols: program(..., keyword=value).",
             ) from error
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ProgramCalls":
+        """The same object: copies of a model share one memory."""
+        return self
 
     def answers(self, keys: Sequence[Key]) -> list[Any]:
         """The answer for each assignment; each distinct one is called at most once.
@@ -270,6 +291,18 @@ class _Disk:
 
     def __init__(self, path: str | PathLike[str]):
         self._path = path
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process opens the file anew."""
+        return {"_path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._path = state["_path"]
+        self._open()
+
+    def _open(self) -> None:
+        path = self._path
         try:
             self._file = sqlite3.connect(path)
             self._file.execute("create table if not exists answers (key text primary key, answer text)")

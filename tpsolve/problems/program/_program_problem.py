@@ -63,6 +63,18 @@ class ProgramProblem(FlipProblem):
         ArgumentError: an argument makes no sense; the message names it and the cure.
     """
 
+    program: ProgramCalls | None
+    constraints: DeclaredConstraints | None
+    loss: AnswerLoss
+    stay: float
+    labels: list[Any]
+    logits: Tensor
+    cost: Tensor
+    mask: Tensor | None
+    sizes: Tensor
+    is_spin: Tensor
+    start: Tensor
+
     def __init__(
         self,
         program: ProgramFunction | ProgramCalls | None,
@@ -125,7 +137,6 @@ class ProgramProblem(FlipProblem):
     @property
     def present(self) -> Tensor:
         """The network's own symbols `(B, n)`, with those that are known in their place: what `start` is."""
-        assert self.start is not None
         return self.start
 
     def symbols_of(self, values: Tensor) -> Tensor:

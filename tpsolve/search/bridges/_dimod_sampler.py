@@ -3,7 +3,7 @@
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,15 +29,15 @@ TABU_RESTARTS = 10
 class DimodSampler(Solver):
     """Samples of a dimod sampler, the best of each sample of the batch; one call of the sampler a step.
 
-    Each sample of a squared-loss problem goes to the sampler as a binary quadratic model, one after the
-    other, again and again with new seeds until the budget ends. A call can't be interrupted, except where
-    the sampler takes a `timeout` in milliseconds or an `interrupt_function`: these are set from a
-    budget in seconds. `seed`, and `num_restarts` with a budget in steps, are set where the sampler has
-    them; one that has no `seed` draws its own random numbers, so that runs differ.
+    Each sample of a squared-loss problem goes to the sampler as a binary quadratic model, one after the other, again
+    and again with new seeds until the budget ends. A call can be interrupted only where the sampler takes a `timeout`
+    in milliseconds or an `interrupt_function`; these are set from a budget in seconds. `seed` is set where the sampler
+    has it, and `num_restarts` too with a budget in steps. A sampler without `seed` draws its own random numbers, so
+    that runs differ.
 
     Args:
-        sampler: a dimod sampler, or a name of dwave-samplers': "tabu", "simulated-annealing",
-            "steepest-descent", "path-integral-annealing".
+        sampler: a dimod sampler, or a name of dwave-samplers': "tabu", "simulated-annealing", "steepest-descent",
+            "path-integral-annealing".
         options: further keyword arguments of its `sample`, as pairs such as `(("num_sweeps", 500),)`.
         reads: `num_reads` of a call, where the sampler has them.
     """
@@ -47,12 +47,13 @@ class DimodSampler(Solver):
     reads: int = 1
 
     name = "dimod"
-    accepts = (LayerProblem,)
-    losses = ("squared",)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one call of the sampler for each sample"
+    losses: ClassVar[tuple[str, ...] | None] = ("squared",)
     stochastic = True
-    module = "dimod"
+    module: ClassVar[str | None] = "dimod"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.sampler, str) and self.sampler not in NAMED:
             raise UnknownNameError("sampler", self.sampler, NAMED)
         if not isinstance(self.sampler, str) and not hasattr(self.sampler, "sample"):

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -24,19 +24,20 @@ MAX_ASSIGNMENTS = 1024
 class Auto(Solver):
     """The solver that did best on the measured problem most like this one, within the same time.
 
-    The table `auto.json` beside this file holds, for layers harvested from trained networks, the best
-    solver by loss, size, seconds a sample and kind of device; `benchmarks/auto.py` writes it, and says
-    there from which rows. The nearest entry of the same loss counts, sizes and seconds on logarithmic
-    scales; other losses take that of the hinge if they are sums over units. A budget in steps alone counts as
-    the longest time measured. Steps are those of the solver taken.
+    The table `auto.json` beside this file holds measurements on layers harvested from trained networks: the best solver
+    by loss, size, seconds a sample and kind of device. `benchmarks/auto.py` writes it and says from which rows. The
+    nearest entry of the same loss counts; sizes and seconds are compared on logarithmic scales. Another loss takes the
+    entries of the hinge if it is a sum over units. A budget with only steps counts as the longest time measured. Steps
+    are those of the solver taken.
 
     A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
-    limit), else by `declared` if it has constraints, else by `k-best`, which shares the calls with `tabu` where the
-    loss says how wrong an answer is. No measurement chose these.
+    limit). Else `declared` takes it if it has constraints, and `k-best` if not. `k-best` shares the calls with `tabu`
+    where the loss says how wrong an answer is. No measurement chose these.
     """
 
     name = "auto"
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
 

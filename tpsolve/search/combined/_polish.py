@@ -16,8 +16,8 @@ FIRST_SHARE = 0.5
 class Polish(Composite):
     """A solver, then another from the best targets of the first: `polish(sign-gradient, tabu:tenure=5)`.
 
-    The first gets half of the budget at most, the second what is left. Solvers that begin anywhere else
-    than at given targets, such as `random`, make no use of the first. Steps are those of the parts.
+    The first gets at most half of the budget, and the second gets what is left. A second solver that begins anywhere
+    else than at given targets, such as `random`, makes no use of the first. Steps are those of the parts.
 
     Args:
         solver: the first, a solver or its text.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -17,8 +17,8 @@ from tpsolve.search._naming import Composite, as_solver
 class Portfolio(Composite):
     """The best answer of several solvers, sample by sample: `portfolio(tabu, anneal, cp-sat)`.
 
-    Each has an equal share of the budget that is left when its turn comes, so that what one does not
-    need serves the next. Steps are those of the parts.
+    Each solver has an equal share of the budget that is left when its turn comes. So the next solvers get what it does
+    not need. Steps are those of the parts.
 
     Args:
         members: the solvers, or their texts; at least one.
@@ -27,10 +27,10 @@ class Portfolio(Composite):
     members: Sequence[Solver | str] = ("tabu", "anneal")
 
     name = "portfolio"
-    arity = (1, 1000)
+    arity: ClassVar[tuple[int, int]] = (1, 1000)
     example = "portfolio(tabu, anneal)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.members, str | Solver) or not self.members:
             raise ArgumentError("members", repr(self.members), "a list of solvers", "For example ['tabu', 'anneal'].")
         object.__setattr__(self, "members", tuple(as_solver("members", member) for member in self.members))

@@ -15,10 +15,10 @@ from tpsolve.spins import check_count
 class Restarts(Composite):
     """The best of `k` runs of a solver, the first from `start`, the others from random targets: `restarts(tabu, 4)`.
 
-    The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a
-    local solver runs them side by side, which is quicker. Random targets are the same for all samples,
-    so that no result depends on the batch. There are fewer runs where the budget ends, or has fewer steps or
-    calls than `k`. Steps are those of the solver.
+    The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a local solver
+    runs them side by side, which is quicker. Random targets are the same for all samples, so that no result depends on
+    the batch. There are fewer runs where the budget ends, or where it has fewer steps or calls than `k`. Steps are
+    those of the solver.
 
     Args:
         solver: a solver or its text.
@@ -31,7 +31,7 @@ class Restarts(Composite):
     name = "restarts"
     example = "restarts(polish(anneal, tabu), 4)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("k", self.k, 1)
 

@@ -1,6 +1,7 @@
 """WarmStart: an exact solver that begins with what a local one found."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -17,24 +18,24 @@ LOCAL_SHARE = 0.1
 class WarmStart(Composite):
     """An exact solver from the best targets of a local one: `warm-start(anneal, cp-sat)`.
 
-    The local solver gets a tenth of the budget at most. `cp-sat` takes the incumbent as its hint and as
-    an upper limit of the objective, so that it searches for nothing worse; `k-best` calls nothing that costs more.
-    Steps are those of the parts.
+    The local solver gets at most a tenth of the budget. `cp-sat` takes the incumbent as its hint and as an upper limit
+    of the objective, so that it searches for nothing worse. `k-best` calls nothing that costs more. Steps are
+    those of the parts.
 
     Args:
         local: a solver or its text.
-        exact: an exact solver or its text.
+        exact_solver: an exact solver or its text.
     """
 
     local: Solver | str = "anneal"
     exact_solver: Solver | str = "cp-sat"
 
     name = "warm-start"
-    accepts = (LayerProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, ProgramProblem)
     exact = True
     example = "warm-start(anneal, cp-sat)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.solvers[1].exact:
             raise ArgumentError("exact_solver", self.solvers[1].name, "an exact solver such as 'cp-sat'")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,15 +34,14 @@ proofs (https://github.com/google/or-tools/issues/5293)."""
 class CpSat(Solver):
     """Exact targets, sample by sample, by CP-SAT (Google OR-tools), from the end of a steepest descent.
 
-    Piecewise-linear losses enter as they are, the soft hinge, logistic, squared and cross-entropy losses
-    as lines that lie certainly below them. Real weights are scaled by a power of two and rounded to
-    integers; each row is loosened by its own worst rounding error. So the model's minimum is a lower
-    bound for the real problem. While it falls short of the problem's own objective of the answer, the
-    lines are refined there, that answer is excluded, and the rest is searched for anything that could
-    still be better.
+    Piecewise-linear losses enter as they are. The soft hinge, logistic, squared and cross-entropy losses enter as lines
+    that lie certainly below them. Real weights are scaled by a power of two and rounded to integers, and each row is
+    loosened by its own maximum rounding error. So the minimum of the model is a lower bound for the real problem. It
+    may fall short of the problem's own objective of the answer. Then the lines are refined there, that answer is
+    excluded, and the rest is searched for anything that could still be better.
 
-    One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that
-    equal seeds give equal results.
+    One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that equal seeds give
+    equal results.
 
     Args:
         workers: threads; None: one a core.
@@ -51,12 +50,13 @@ class CpSat(Solver):
     workers: int | None = None
 
     name = "cp-sat"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one conflict in the search of a sample"
     exact = True
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.workers is not None:
             check_count("workers", self.workers, 1)
 
@@ -143,9 +143,9 @@ class IntegerModel:
     by the sum of their errors, and by 1 for each unit of a cost that rounding up could hurt.
     """
 
-    def __init__(self, model: SampleModel):
+    def __init__(self, model: SampleModel) -> None:
         self.model = model
-        paid = sum(model.most[v] for v in model.objective) + np.abs(model.spins).sum()
+        paid = sum(model.upper[v] for v in model.objective) + np.abs(model.spins).sum()
         objective_bits, row_bits = (SWITCH_BITS, SWITCH_BITS) if model.n_switches else (OBJECTIVE_BITS, ROW_BITS)
         most = min([objective_bits - _bits(paid), *(row_bits - _bits(_size(row, model)) for row in model.rows)])
         self.scale = 2.0 ** _whole_exponent(model, most)
@@ -175,19 +175,23 @@ class IntegerModel:
         value = self.model.factor * (integer_bound - self._slack) / self.scale + self.model.constant
         return value - 2.0**-50 * (abs(value) + abs(self.model.constant) + 2.0**-100)
 
-    def build(self, hint: Tensor, excluded: Sequence[Tensor] = (), most: float = math.inf) -> tuple[Any, list[Any]]:
+    def build(
+        self, hint: Tensor, excluded: Sequence[Tensor] = (), max_objective: float = math.inf
+    ) -> tuple[Any, list[Any]]:
         """The CP-SAT model, and the variables of its n targets (true: +1).
 
         Args:
             hint: targets `(n,)` to begin from.
             excluded: targets `(n,)` that are no solutions.
-            most: solutions whose E certainly exceeds this may be left out.
+            max_objective: solutions whose E certainly exceeds this may be left out.
         """
         from ortools.sat.python import cp_model
 
         model, built = self.model, cp_model.CpModel()
         bits = [built.new_bool_var(f"t{j}") for j in range(model.n)]
-        costs = [built.new_int_var(0, math.ceil(self.scale * most) + 1, f"v{v}") for v, most in enumerate(model.most)]
+        costs = [
+            built.new_int_var(0, math.ceil(self.scale * upper) + 1, f"v{v}") for v, upper in enumerate(model.upper)
+        ]
         switches = [built.new_bool_var(f"w{w}") for w in range(model.n_switches)]
         for group in model.choices:
             built.add_exactly_one([switches[w] for w in group])
@@ -199,9 +203,11 @@ class IntegerModel:
         spins = self._spins.astype(np.int64)
         total = cp_model.LinearExpr.weighted_sum(bits + paid, (2 * spins).tolist() + [1] * len(paid)) - int(spins.sum())
         built.minimize(total)
-        if math.isfinite(most):
+        if math.isfinite(max_objective):
             # One unit more than rounding can have added.
-            built.add(total <= math.ceil(self.scale * (most - model.constant) / model.factor + self._slack) + 1)
+            built.add(
+                total <= math.ceil(self.scale * (max_objective - model.constant) / model.factor + self._slack) + 1
+            )
         for targets in excluded:
             built.add_bool_or(~bit if value > 0 else bit for bit, value in zip(bits, targets.tolist(), strict=True))
         for bit, value in zip(bits, hint.tolist(), strict=True):
@@ -236,22 +242,22 @@ def _bits(size: float) -> int:
 
 def _size(row: Row, model: SampleModel) -> float:
     """The largest magnitude that the two sides of a row can have together."""
-    return np.abs(row.spins).sum() + abs(row.right) + sum(abs(k) * model.most[v] for v, k in row.cost.items())
+    return np.abs(row.spins).sum() + abs(row.right) + sum(abs(k) * model.upper[v] for v, k in row.cost.items())
 
 
 def _is_whole(values: Any) -> bool:
     return bool(np.all(np.asarray(values) == np.rint(values)))
 
 
-def _whole_exponent(model: SampleModel, most: int) -> int:
-    """The least power of two that makes every number of the model whole, if it is at most `most`; else `most`."""
+def _whole_exponent(model: SampleModel, max_exponent: int) -> int:
+    """The smallest power of two that makes every number of the model whole, or `max_exponent` if that is smaller."""
     if any(row.rounded for row in model.rows):
-        return most
+        return max_exponent
     numbers = np.concatenate([model.spins, *(np.append(row.spins, row.right) for row in model.rows)])
     numbers = numbers[numbers != 0]
-    if not len(numbers) or not _is_whole(np.ldexp(numbers, most)):
-        return most
-    exponent = most
+    if not len(numbers) or not _is_whole(np.ldexp(numbers, max_exponent)):
+        return max_exponent
+    exponent = max_exponent
     while exponent > 0 and _is_whole(np.ldexp(numbers, exponent - 1)):
         exponent -= 1
     return exponent

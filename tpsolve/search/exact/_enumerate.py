@@ -1,6 +1,7 @@
 """Enumerate: all 2^n targets, the oracle that the other exact solvers are tested against."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,45 +14,46 @@ from tpsolve.search.programs._orders import numbered
 from tpsolve.search.programs._target_sets import offer_cheapest
 from tpsolve.spins import from_bits
 
-MOST_TARGETS = 24
-MOST_ASSIGNMENTS = 2**20
+MAX_TARGETS = 24
+MAX_ASSIGNMENTS = 2**20
 BLOCK_CALLS = 2**16
 """Assignments of a block of a program problem, of all samples together."""
 BLOCK_ELEMENTS = 2**22
-"""Most float64 numbers in one temporary of a block: 32 MB."""
+"""The maximum number of float64 numbers in one temporary of a block: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Enumerate(Solver):
     """Every one of the 2^n targets, in blocks on tensors; n at most 24; one block a step.
 
-    A finished enumeration proves its optimum; an unfinished one proves nothing. All in float64. Below a
-    block it proves the least that the block's own forward passes give, within `problem.rounding()`.
+    A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
+    block it proves the minimum that the block's own forward passes give, within `problem.rounding()`.
 
-    Of a program problem, every assignment of every sample, at most 2^20; a sample is proved, or proved infeasible, once
-    all of its own are called.
+    Of a program problem it calls every assignment of every sample, at most 2^20. A sample is proved, or proved
+    infeasible, once all of its own are called.
     """
 
     name = "enumerate"
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    one_step = "one block of target vectors, or of assignments"
     exact = True
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
         if isinstance(problem, ProgramProblem):
             most = max(problem.count_assignments())
-            if most > MOST_ASSIGNMENTS:
+            if most > MAX_ASSIGNMENTS:
                 raise TooLargeError(
                     "problem",
                     f"{most} assignments of a sample",
                     f"at most 2^20 for {self.name}",
                     "Use k-best, which calls the cheapest first.",
                 )
-        elif problem.n_vars > MOST_TARGETS:
+        elif problem.n_vars > MAX_TARGETS:
             raise TooLargeError(
                 "problem",
                 f"{problem.n_vars} targets",
-                f"at most {MOST_TARGETS} for {self.name}",
+                f"at most {MAX_TARGETS} for {self.name}",
                 "Use CpSat() for an exact answer, HillClimb() for a quick one.",
             )
 

@@ -7,17 +7,17 @@ import numpy as np
 
 from tpsolve.search.exact._sample_model import Row, SampleModel
 
-MOST_SCALE = 1024.0
+MAX_SCALE = 1024.0
 """HiGHS lets a row be violated by 1e-6: costs counted in thousandths make that 1e-9 of a cost."""
-MOST_COST = 2.0**14
+MAX_COST = 2.0**14
 """Costs and sums of spins are counted in larger units where they could exceed this: HiGHS's tolerances and its own
 rounding are absolute, and would be worth whole costs."""
-MOST_PRICE = 2.0**24
+MAX_PRICE = 2.0**24
 """Upper end of the objective, in its own unit: so large that HiGHS's tolerance of prices is worth next to nothing."""
-LEAST_FACTOR = 1e-9
+MIN_FACTOR = 1e-9
 """HiGHS takes smaller factors for 0."""
 STRICT_STEP = 1e-4
-"""The least excess over a strict bound that HiGHS can tell from its tolerance."""
+"""The smallest excess over a strict bound that HiGHS can tell from its tolerance."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class LinearModel:
 
 def linear_model(model: SampleModel) -> LinearModel:
     """The program of this model."""
-    n, costs = model.n, len(model.most)
+    n, costs = model.n, len(model.upper)
     columns = n + costs + model.n_switches
-    scales = np.array([_scale(most, MOST_COST, MOST_SCALE) for most in model.most])
-    total = sum(model.most[v] for v in model.objective) + 2 * float(np.abs(model.spins).sum())
-    unit = _scale(total, MOST_PRICE, MOST_PRICE)
+    scales = np.array([_scale(upper, MAX_COST, MAX_SCALE) for upper in model.upper])
+    total = sum(model.upper[v] for v in model.objective) + 2 * float(np.abs(model.spins).sum())
+    unit = _scale(total, MAX_PRICE, MAX_PRICE)
     # Whole upper ends: presolve of HiGHS 1.12 fails on some that end in a hair, such as 7.000000000008.
-    upper = np.concatenate([np.ones(n), np.ceil(scales * np.asarray(model.most)), np.ones(model.n_switches)])
+    upper = np.concatenate([np.ones(n), np.ceil(scales * np.asarray(model.upper)), np.ones(model.n_switches)])
     whole = np.concatenate([np.ones(n), np.zeros(costs), np.ones(model.n_switches)])
     price = np.zeros(columns)
     price[:n] = 2 * unit * model.spins
@@ -68,9 +68,9 @@ def linear_model(model: SampleModel) -> LinearModel:
     return LinearModel(price, upper, whole, left, low, high, model.factor / unit, constant)
 
 
-def _scale(size: float, most: float, largest: float) -> float:
-    """The largest power of two up to `largest` that keeps `size` within `most`, which is one too."""
-    return min(largest, most / 2.0 ** math.frexp(max(size, 2.0**-1000))[1])
+def _scale(size: float, limit: float, largest: float) -> float:
+    """The largest power of two up to `largest` that keeps `size` within `limit`, which is one too."""
+    return min(largest, limit / 2.0 ** math.frexp(max(size, 2.0**-1000))[1])
 
 
 def _fill(left: np.ndarray, row: Row, scales: np.ndarray, upper: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def _fill(left: np.ndarray, row: Row, scales: np.ndarray, upper: np.ndarray) -> 
     n, costs = len(row.spins), len(scales)
     factors = {v: factor / scales[v] for v, factor in row.cost.items()}
     largest = max(map(abs, factors.values()), default=0.0)
-    scale = 1 / largest if factors else _scale(float(np.abs(row.spins).sum()), MOST_COST, 1.0)
+    scale = 1 / largest if factors else _scale(float(np.abs(row.spins).sum()), MAX_COST, 1.0)
     left[:n] = 2 * scale * row.spins
     for v, factor in factors.items():
         left[n + v] = scale * factor
@@ -88,7 +88,7 @@ def _fill(left: np.ndarray, row: Row, scales: np.ndarray, upper: np.ndarray) -> 
         right -= 2.0**-49 * (abs(scale * row.right) + float(np.abs(left[:n]).sum()))
     if row.strict and (step := scale * _granularity(row)) > STRICT_STEP:
         right += step
-    small = np.abs(left) <= LEAST_FACTOR
+    small = np.abs(left) <= MIN_FACTOR
     right -= float((np.maximum(left, 0) * upper)[small].sum())
     left[small] = 0.0
     if row.switch is not None:
@@ -100,7 +100,7 @@ def _fill(left: np.ndarray, row: Row, scales: np.ndarray, upper: np.ndarray) -> 
 
 
 def _granularity(row: Row) -> float:
-    """Half of the least positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
+    """Half of the smallest positive value of spins . t - right, as far as a power of two tells; 0: unknown."""
     numbers = np.append(row.spins, row.right)
     for exponent in range(14):
         scaled = np.ldexp(numbers, exponent)

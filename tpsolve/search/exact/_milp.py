@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,20 +27,21 @@ PRICE_TOLERANCE = 1e-7
 class Milp(Solver):
     """Exact targets, sample by sample, by HiGHS, the branch and bound of `scipy.optimize.milp`.
 
-    The losses enter as in `CpSat`, with refinement and exclusion of the answers found, but in floating
-    point. The bound reported is HiGHS's own less half of `OPTIMALITY_TOLERANCE`, or less what its tolerances
-    are worth where that is more: it holds up to HiGHS's arithmetic, and unlike that of `CpSat` is no proof in
-    exact arithmetic. A bound above the objective of known targets is dropped, and the sample's note says so.
+    The losses enter as in `CpSat`, with refinement and with exclusion of the answers found, but in floating point. The
+    bound reported is HiGHS's own, less half of `OPTIMALITY_TOLERANCE` or less what its tolerances are worth, whichever
+    is more. It holds up to HiGHS's arithmetic. Unlike that of `CpSat` it is no proof in exact arithmetic. A bound above
+    the objective of known targets is dropped, and the sample's note says so.
 
-    A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node
-    of each sample's tree. HiGHS can't be interrupted within a sample: a callback and Ctrl-C are heard
-    between samples, and between the refinements of one.
+    A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node of each sample's
+    tree. HiGHS can't be interrupted within a sample: a callback and Ctrl-C are heard between samples, and between the
+    refinements of one.
     """
 
     name = "milp"
-    accepts = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    one_step = "one node of the tree of a sample"
     exact = True
-    module = "scipy.optimize"
+    module: ClassVar[str | None] = "scipy.optimize"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem)

@@ -1,7 +1,7 @@
 """Piecewise-linear functions that lie certainly below a layer loss, for the exact solvers.
 
 A loss of one unit is a function phi of its margin u = s z in [low, high]. It is described as the
-least of some convex pieces, each the greatest of some lines: phi(u) >= min over pieces of max over
+minimum of some convex pieces, each the maximum of some lines: phi(u) >= min over pieces of max over
 lines (slope u + intercept). A line common to all pieces, such as a chord below a concave part, holds
 whichever piece is chosen, and is what gives a relaxation its strength. Every line is lowered by more
 than the rounding of its computation. Where the loss is not piecewise linear, lines touch it at
@@ -100,7 +100,7 @@ def _tangent(loss: Loss, u: float, low: float, high: float) -> Line:
 def _s_shaped(loss: Loss, low: float, high: float, touch: list[float]) -> list[Piece]:
     """A loss that is concave for u <= 0 and convex beyond, as the soft hinge.
 
-    The concave part is the least of its secants. A tangent of the convex part may be used beside
+    The concave part is the minimum of its secants. A tangent of the convex part may be used beside
     them, where it also lies below the concave part: where it passes below the left end.
     """
     convex = [_tangent(loss, point, low, high) for point in touch if point >= 0]

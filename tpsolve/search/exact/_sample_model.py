@@ -16,7 +16,7 @@ from tpsolve.losses import ClassLoss, Loss
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search.exact._pieces import Piece, is_piecewise_linear, pieces
 
-LEAST_SLOPE = 2.0**-20
+MIN_SLOPE = 2.0**-20
 """Probabilities below this are met by p >= 0 alone: an error of at most 1e-6."""
 
 
@@ -43,11 +43,11 @@ class SampleModel:
 
     Args:
         n: targets.
-        most: upper end of each cost variable; its index is its name.
+        upper: upper end of each cost variable; its index is its name.
         objective: the cost variables that are paid for, each once.
         spins: linear cost of the targets, `(n,)`.
         choices: groups of switches, exactly one of which is on.
-        exact: whether every choice of targets has E itself as its least cost, but for rounding.
+        exact: whether every choice of targets has E itself as its minimum cost, but for rounding.
     """
 
     n: int
@@ -55,16 +55,16 @@ class SampleModel:
     constant: float = 0.0
     factor: float = 1.0
     exact: bool = True
-    most: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
     objective: list[int] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     choices: list[list[int]] = field(default_factory=list)
     n_switches: int = 0
 
-    def new_cost(self, most: float) -> int:
-        """Add a cost variable in [0, most]."""
-        self.most.append(most)
-        return len(self.most) - 1
+    def new_cost(self, upper: float) -> int:
+        """Add a cost variable in [0, upper]."""
+        self.upper.append(upper)
+        return len(self.upper) - 1
 
     def new_switch(self) -> int:
         """Add a switch."""
@@ -83,7 +83,7 @@ class Touch:
         """Touch the loss at `targets (1, n)`; False if all was touched there already."""
         z = energy.pre(targets)
         if isinstance(energy.loss, ClassLoss):
-            values = z.softmax(-1)[0].clamp(min=LEAST_SLOPE)
+            values = z.softmax(-1)[0].clamp(min=MIN_SLOPE)
         else:
             values = (energy.targets * z)[0]
         fresh = False
@@ -95,7 +95,7 @@ class Touch:
 
 
 def first_touch(energy: LayerEnergy) -> Touch:
-    """The least a model starts with; `pieces` adds a spread of points of its own."""
+    """The minimum that a model starts with; `pieces` adds a spread of points of its own."""
     if isinstance(energy.loss, ClassLoss):
         slopes = [0.75, 0.375, 0.1875, *(2.0**-k for k in range(11))]
         return Touch([list(slopes) for _ in range(len(energy.weight))])
@@ -183,7 +183,7 @@ def _add_cross_entropy(
 ) -> None:
     """Add theta = logsumexp_k(d_k) for the differences d_k = z_k - z_label.
 
-    theta is the least number with sum_k exp(d_k - theta) <= 1. Each exponential is a variable p_k
+    theta is the smallest number with sum_k exp(d_k - theta) <= 1. Each exponential is a variable p_k
     above tangents exp(x) >= a (1 + x - ln a), which are exact lines for any slope a > 0.
     """
     rows, shifts = weight - weight[label], bias - bias[label]

@@ -19,12 +19,11 @@ SCHEDULES = ("geometric", "linear", "tempering")
 class Anneal(LocalSolver):
     """Sweeps over all targets that take a flip of delta d with probability min(1, exp(-d / T)); T falls.
 
-    The temperature T of a chain is a multiple of the mean size of the flip deltas at its start, those of
-    0 left out. It falls from `hot` to `cold` times that; the last sweep is at T = 0, where only flips that
-    improve are taken. If the time allowed is too short for the sweeps, T falls with the time spent
-    instead, and a sweep ends where the time does. One sweep of each chain a step. Sources: Kirkpatrick,
-    Gelatt and Vecchi (Science, 1983); for the exchanges between temperatures, Hukushima and Nemoto
-    (Journal of the Physical Society of Japan, 1996).
+    The temperature T of a chain is a multiple of the mean size of its flip deltas at the start; deltas of 0 do not
+    count. T falls from `hot` to `cold` times that mean. The last sweep is at T = 0 and takes only flips that improve.
+    If the time is too short for the sweeps, T falls with the time spent instead, and a sweep ends where the time ends.
+    One step is one sweep of each chain. Sources: Kirkpatrick, Gelatt and Vecchi (Science, 1983); for the exchanges
+    between temperatures, Hukushima and Nemoto (Journal of the Physical Society of Japan, 1996).
 
     Of a program problem a sweep offers every value of every symbol, and calls no move that costs too much by itself.
     T falls with the calls that are spent too.
@@ -32,8 +31,8 @@ class Anneal(LocalSolver):
     Args:
         restarts: further searches of each sample from random targets.
         sweeps: over all targets, at least 1.
-        schedule: "geometric" or "linear" in time; "tempering": the chains of a sample stand at fixed
-            temperatures, a geometric series, and those next to each other may exchange theirs.
+        schedule: "geometric" or "linear" in time; "tempering": the chains of a sample stand at fixed temperatures, a
+            geometric series, and neighbours may exchange theirs.
         hot: the first temperature, as a multiple of the mean flip delta.
         cold: the last one, not above `hot`.
     """
@@ -45,8 +44,10 @@ class Anneal(LocalSolver):
     cold: float = 0.03
 
     name = "anneal"
+    one_step = "one sweep in every chain: each target may flip, with probability min(1, exp(-d / T))"
+    step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("sweeps", self.sweeps, 1)
         if self.schedule not in SCHEDULES:

@@ -15,59 +15,61 @@ from tpsolve.spins import check_count
 
 @dataclass(frozen=True)
 class Beam(ChainSolver):
-    """Sets of flips of the start, one flip larger at each step: of all extensions of the beam the best `width`.
+    """Sets of flips of the start, one flip larger at each step: of all extensions of the beam the best `beam_width`.
 
-    No set stands in the beam twice, and no target is flipped twice. One flip of each set a step.
+    No set stands in the beam twice, and no target is flipped twice. One step is one flip of each set.
     Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
 
     Of a program problem a flip is a move: one symbol set to another of its values, and no symbol is moved twice.
-    `least_confident` then counts moves, those of least cost.
+    `max_candidates` then counts moves, those of least cost.
 
     Args:
-        width: sets that are kept of each sample.
-        children: most extensions of one set that may be kept; fewer make the beam more diverse.
+        beam_width: sets that are kept of each sample.
+        max_children: the maximum number of extensions of one set that are kept; fewer make the beam more diverse.
         patience: steps without a new best after which a sample ends.
-        least_confident: flip none but this many targets of least confidence, which is the problem's
-            `stay_weight` and should be |z| of the units sought; None: any.
+        max_candidates: only this many targets may flip, those of the lowest confidence; None: all. Confidence is the
+            problem's `stay_weight` and should be |z| of the units sought.
     """
 
-    width: int = 8
-    children: int = 4
+    beam_width: int = 8
+    max_children: int = 4
     patience: int = 8
-    least_confident: int | None = None
+    max_candidates: int | None = None
 
     name = "beam"
+    one_step = "one flip more in every set of the beam; the best `beam_width` sets are kept"
+    step_cost = "C n m"
 
-    def __post_init__(self):
-        for name in ("width", "children", "patience"):
+    def __post_init__(self) -> None:
+        for name in ("beam_width", "max_children", "patience"):
             check_count(name, getattr(self, name), 1)
-        if self.least_confident is not None:
-            check_count("least_confident", self.least_confident, 1)
+        if self.max_candidates is not None:
+            check_count("max_candidates", self.max_candidates, 1)
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
         assert isinstance(problem, FlipProblem)
-        if self.least_confident is not None and problem.stay_weight is None:
+        if self.max_candidates is not None and problem.stay_weight is None:
             raise NotAcceptedError(
-                "problem", "no stay_weight", "a problem with stay_weight |z|", "Or leave least_confident out."
+                "problem", "no stay_weight", "a problem with stay_weight |z|", "Or leave max_candidates out."
             )
 
     @property
     def copies(self) -> int:
-        return self.width
+        return self.beam_width
 
     def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
         # All from one place; without a start it is drawn, the same for all samples.
-        return super().begin(problem, report, generator)[: problem.batch_shape[0]].repeat(self.width, 1)
+        return super().begin(problem, report, generator)[: problem.batch_shape[0]].repeat(self.beam_width, 1)
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         n, device = state.targets.shape[1], state.targets.device
         keys = torch.randint(2**62, (n,), generator=chains.generator, device=chains.generator.device).to(device)
         held = torch.zeros_like(state.targets, dtype=torch.bool)
-        if self.least_confident is not None:
+        if self.max_candidates is not None:
             assert problem.stay_weight is not None
             rank = problem.stay_weight.reshape(len(chains), n).argsort(dim=1, stable=True).argsort(1)
-            held = rank >= self.least_confident
+            held = rank >= self.max_candidates
         return {
             "held": held,
             "start": state.targets.clone(),
@@ -78,11 +80,10 @@ class Beam(ChainSolver):
         }
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
-        width, samples, keys = self.width, len(chains) // self.width, memory["keys"][0]
-        delta = state.flip_delta().masked_fill(
-            memory["held"] | state.whole(state.targets != memory["start"]), torch.inf
-        )
-        best, units = delta.topk(min(self.children, delta.shape[1]), dim=1, largest=False)
+        width, samples, keys = self.beam_width, len(chains) // self.beam_width, memory["keys"][0]
+        held = memory["held"] | state.whole(state.targets != memory["start"])
+        delta = state.flip_delta().masked_fill(held, torch.inf)
+        best, units = delta.topk(min(self.max_children, delta.shape[1]), dim=1, largest=False)
         value = (best + state.objective[:, None]).masked_fill(memory["empty"][:, None], torch.inf)
         # Of each sample: (width * children, samples), parent by parent.
         key = self._by_sample(memory["key"][:, None] + keys[units])
@@ -108,4 +109,4 @@ class Beam(ChainSolver):
     def _by_sample(self, values: Tensor) -> Tensor:
         """`(width * samples, children)` as `(width * children, samples)`."""
         children = values.shape[1]
-        return values.reshape(self.width, -1, children).transpose(1, 2).reshape(self.width * children, -1)
+        return values.reshape(self.beam_width, -1, children).transpose(1, 2).reshape(self.beam_width * children, -1)

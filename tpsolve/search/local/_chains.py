@@ -24,23 +24,34 @@ class Chains:
         spent: the share of the time allowed that is spent by now; 0 where only steps are limited.
     """
 
+    copies: int
+    generator: torch.Generator
+    spent: Callable[[], float]
+    samples: int
+    step: int
+    """Steps finished."""
+    rows: Tensor
+    """`(B,)`: which chain of the full batch each one under way is."""
+    alive: Tensor
+    """`(B,)`: not finished; a finished one may be carried along, without effect."""
+    value: Tensor
+    """`(B,)`: the best objective of each, in the problem's dtype."""
+    improved_at: Tensor
+    """`(B,)`: the number of steps after which that was found."""
+    incumbent: Tensor
+    """`(samples,)`: the best of all copies."""
+
     def __init__(
         self, state: State, copies: int, generator: torch.Generator, seconds: float, spent: Callable[[], float]
-    ):
+    ) -> None:
         self.copies, self.generator, self.spent, device = copies, generator, spent, state.targets.device
         self.samples = len(state.targets) // copies
         self.step = 0
-        """Steps finished."""
         self.rows = torch.arange(len(state.targets), device=device)
-        """`(B,)`: which chain of the full batch each one under way is."""
         self.alive = torch.ones_like(self.rows, dtype=torch.bool)
-        """`(B,)`: not finished; a finished one may be carried along, without effect."""
         self.value = state.objective.clone()
-        """`(B,)`: the best objective of each, in the problem's dtype."""
         self.improved_at = torch.zeros_like(self.rows)
-        """`(B,)`: the number of steps after which that was found."""
         self.incumbent = self.value.reshape(copies, self.samples).amin(0)
-        """`(samples,)`: the best of all copies."""
         self._targets = state.targets.clone()
         self._found_at = torch.full_like(self.value, seconds, dtype=torch.float64)
         self._all = self._targets.clone(), self.value.clone(), self._found_at.clone()
@@ -89,7 +100,7 @@ class Chains:
         self.alive &= ~samples[self.sample]
 
     def select(self, keep: Tensor) -> None:
-        """Go on with the chains `keep (B,)` alone."""
+        """Go on with only the chains `keep (B,)`."""
         self._store()
         for name in ("rows", "alive", "value", "improved_at", "_targets", "_found_at"):
             setattr(self, name, getattr(self, name)[keep])

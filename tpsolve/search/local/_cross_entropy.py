@@ -19,9 +19,9 @@ CERTAIN = 0.02
 class CrossEntropy(ChainSolver):
     """The cross-entropy method: targets drawn independently, their probabilities moved to the means of an elite.
 
-    It needs objectives alone, no flips and no gradient. It begins near the start: each activation is
-    drawn with probability 0.8. One population a step. Source: Rubinstein (Methodology and Computing in
-    Applied Probability, 1999). Not to be confused with the loss of the same name.
+    It needs only objectives, no flips and no gradient. It begins near the start: each activation is drawn with
+    probability 0.8. One step is one population. Source: Rubinstein (Methodology and Computing in Applied Probability,
+    1999). The loss of the same name is something else.
 
     Of a program problem the values of the symbols are drawn, the present one with probability 0.8 at first. One call
     of each member of the population a step.
@@ -37,8 +37,10 @@ class CrossEntropy(ChainSolver):
     rate: float = 0.5
 
     name = "cross-entropy-method"
+    one_step = "one population of every sample; its probabilities move towards the best of it"
+    step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("population", self.population, 2)
         for name, most in (("elite", 0.5), ("rate", 1.0)):
             value = getattr(self, name)

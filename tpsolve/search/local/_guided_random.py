@@ -15,11 +15,10 @@ from tpsolve.spins import check_count
 class GuidedRandom(LocalSolver):
     """Random sets of flips, biased by the gradient, each taken if the objective falls; one set a step.
 
-    Flip j is drawn with probability k softmax_j(t_j g_j / spread), g being the gradient at the current
-    targets and spread the standard deviation of t g; k, the number of flips expected, is drawn anew at
-    each step between 1 and n / 4, small numbers more often. Costs a gradient and two evaluations, and
-    no flip deltas. Source: the guided random search of targets in Nabergall, Deep learning with hard
-    thresholds (2018).
+    Flip j is drawn with probability k softmax_j(t_j g_j / spread). Here g is the gradient at the current targets, and
+    spread is the standard deviation of t g. The expected number of flips k is drawn anew at each step between 1 and n /
+    4, small numbers more often. A step costs a gradient and two evaluations, and no flip deltas. Source: the guided
+    random search of targets in Nabergall, Deep learning with hard thresholds (2018).
 
     Of a program problem the gradient is that of the cost of leaving the present symbols, which needs no call; a set
     of flips gives some symbols other values. One call of each chain a step.
@@ -32,8 +31,10 @@ class GuidedRandom(LocalSolver):
     patience: int = 100
 
     name = "guided-random"
+    one_step = "one set of flips in every chain, drawn by softmax(t g), kept if the objective falls"
+    step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_count("patience", self.patience, 1)
 

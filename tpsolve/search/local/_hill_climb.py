@@ -26,8 +26,10 @@ class HillClimb(LocalSolver):
     improvement: str = "steepest"
 
     name = "hill-climb"
+    one_step = "one flip in every chain: the target of minimum d, if d < 0"
+    step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.improvement not in ("steepest", "first"):
             raise ArgumentError("improvement", repr(self.improvement), "'steepest' or 'first'")

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class ChainSolver(Solver):
     assignment that was asked counts, also where no chain went there; where all were asked it is proved optimal.
     """
 
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
 
     @property
@@ -91,7 +92,7 @@ class LocalSolver(ChainSolver):
 
     restarts: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("restarts", self.restarts, 0)
 
     @property
@@ -130,9 +131,9 @@ def descend(problem: FlipProblem, report: Report) -> None:
 
 
 def least_index(score: Tensor) -> Tensor:
-    """The first index of the least value of each row of `score (B, n)`: `(B,)` int64.
+    """The first index of the minimum of each row of `score (B, n)`: `(B,)` int64.
 
-    As `argmin`, which takes ten times as long as the least value itself: first the least of each run of
+    As `argmin`, which takes ten times as long as the minimum itself: first the minimum of each run of
     32, then within the run that holds it.
     """
     rows, n = score.shape
@@ -144,5 +145,5 @@ def least_index(score: Tensor) -> Tensor:
 
 
 def least_gain(state: State) -> Tensor:
-    """By how much a flip must lower the objective to count, `(B, 1)`: what rounding alone can feign."""
+    """By how much a flip must lower the objective to count, `(B, 1)`: more than rounding can feign."""
     return (8 * torch.finfo(state.objective.dtype).eps * (1 + state.objective.abs()))[:, None]

@@ -1,11 +1,12 @@
 """MinimumDisturbance: trial flips of the least confident units, until the layer above is right."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tpsolve.problems import FlipProblem, LayerProblem, ProgramProblem, State
+from tpsolve.problems import FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.problems.layer._layer_state import LayerState
 from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.search.local._chains import Chains
@@ -17,27 +18,29 @@ from tpsolve.spins import check_count
 class MinimumDisturbance(ChainSolver):
     """MADALINE rule II: flip the least confident units first, keep what lowers the objective, stop when met.
 
-    Confidence is the problem's `stay_weight`, which should be |z| of the units sought; where it is not
-    given all are equally confident, and are tried in their order. Single units are tried first, then
-    pairs that are neighbours in confidence, then threes, up to `group`. A sample ends as soon as every
-    unit above gives the output that is wanted of it, however much loss is left: the least disturbance,
-    not the least objective. One trial of each sample a step. Needs `start`.
-    Of a program problem the trials are moves of single symbols, the cheapest first, until the loss is 0.
+    Confidence is the problem's `stay_weight`, which should be |z| of the units sought. Without it all units are equally
+    confident, and they are tried in their order. Single units are tried first, then pairs that are neighbours in
+    confidence, then threes, up to `max_group`. A sample ends as soon as every unit above gives the output that is
+    wanted of it, however much loss is left. So it seeks the smallest disturbance, not the minimum of the objective. One
+    step is one trial of each sample. It needs `start`. Of a program problem the trials are moves of single symbols, the
+    cheapest first, until the loss is 0.
     Source: Winter and Widrow, MADALINE rule II (IEEE International Conference on Neural Networks, 1988).
 
     Args:
-        group: the most units that are flipped together, at least 1.
+        max_group: the maximum number of units that are flipped together, at least 1.
     """
 
-    group: int = 3
+    max_group: int = 3
 
     name = "minimum-disturbance"
-    accepts = (LayerProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, ProgramProblem)
+    one_step = "one trial in every sample: the least confident units flip"
+    step_cost = "C m"
     stochastic = False
     needs_start = True
 
-    def __post_init__(self):
-        check_count("group", self.group, 1)
+    def __post_init__(self) -> None:
+        check_count("max_group", self.max_group, 1)
 
     @property
     def copies(self) -> int:
@@ -54,7 +57,7 @@ class MinimumDisturbance(ChainSolver):
         wanting = chains.alive & ~state.met()
         n = state.targets.shape[1]
         first, size = chains.step, 1
-        while first > n - size and size < min(self.group, n):
+        while first > n - size and size < min(self.max_group, n):
             first, size = first - (n - size + 1), size + 1
         units = memory["order"][:, first : first + size].unbind(1)
         before = state.objective.clone()
@@ -65,5 +68,5 @@ class MinimumDisturbance(ChainSolver):
         worse = wanting & ~(state.objective < before)
         for flipped in reversed(back):
             state.flip(flipped, worse)
-        tried = first + size >= n and size == min(self.group, n)
+        tried = first + size >= n and size == min(self.max_group, n)
         return wanting & (not tried)

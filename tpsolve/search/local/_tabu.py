@@ -14,11 +14,11 @@ from tpsolve.spins import check_count
 
 @dataclass(frozen=True)
 class Tabu(LocalSolver):
-    """The flip of least flip delta at every step, uphill too; what was flipped stays so for the tenure.
+    """The flip of minimum flip delta at every step, uphill too; what was flipped stays so for the tenure.
 
-    Equal flip deltas are decided at random. The tenure of each flip is drawn from `tenure` to half as
-    much again, which breaks cycles. Source: Glover, Tabu search, Part I (ORSA Journal on Computing,
-    1989); the random tenure is Taillard's (Parallel Computing, 1991). One flip of each chain a step.
+    Equal flip deltas are decided at random. The tenure of each flip is drawn from `tenure` to half as much again, which
+    breaks cycles. One step is one flip of each chain. Source: Glover, Tabu search, Part I (ORSA Journal on Computing,
+    1989); the random tenure is Taillard's (Parallel Computing, 1991).
 
     Of a program problem a flip is a move: one symbol set to another of its values. The value that it had is tabu.
 
@@ -34,8 +34,10 @@ class Tabu(LocalSolver):
     patience: int | None = None
 
     name = "tabu"
+    one_step = "one flip in every chain: the target of minimum d that was not flipped in the last `tenure` steps"
+    step_cost = "C n m"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.tenure is not None:
             check_count("tenure", self.tenure, 0)
@@ -74,7 +76,7 @@ class Tabu(LocalSolver):
         return chains.step + 1 - chains.improved_at < (10 * n if self.patience is None else self.patience)
 
     def _tenures(self, state: State) -> tuple[int, int]:
-        """The least tenure and the greatest; some target is always free."""
+        """The smallest tenure and the largest; some target is always free."""
         n = state.targets.shape[1]
         tenure = min(20, n // 4) if self.tenure is None else min(self.tenure, n - 1)
         return tenure, min(tenure + tenure // 2, n - 1)

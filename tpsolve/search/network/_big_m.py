@@ -1,7 +1,7 @@
 """BigM: small networks as a mixed-integer linear program in their weights, by HiGHS: a baseline."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,29 +12,30 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.spins import check_count
 
 MARGIN = 1e-3
-"""The least |z| that the program allows a unit."""
+"""The minimum |z| that the program allows a unit."""
 
 
 @dataclass(frozen=True)
 class BigM(Solver):
-    """Real weights from -box to box, with a margin of 1e-3 and switched rows (big M), in HiGHS.
+    """Real weights from -max_weight to max_weight, with a margin of 1e-3 and switched rows (big M), in HiGHS.
 
-    Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows
-    be violated by a tolerance. So it proves nothing here; what HiGHS proved of its program stands in
-    `stats["notes"]`. Any number of layers and classes. One step is one node; HiGHS can't be interrupted.
+    Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows be
+    violated by a tolerance. So it proves nothing here. `stats["notes"]` says what HiGHS proved of its program. Any
+    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted.
 
     Args:
-        box: largest absolute weight and bias.
+        max_weight: the largest absolute weight and bias that are allowed.
     """
 
-    box: int = 20
+    max_weight: int = 20
 
     name = "big-m"
-    accepts = (NetworkProblem,)
-    module = "scipy.optimize"
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one node of the tree"
+    module: ClassVar[str | None] = "scipy.optimize"
 
-    def __post_init__(self):
-        check_count("box", self.box, 1)
+    def __post_init__(self) -> None:
+        check_count("max_weight", self.max_weight, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         from scipy.optimize import milp
@@ -42,7 +43,7 @@ class BigM(Solver):
         assert isinstance(problem, NetworkProblem)
         if report.pulse():
             return
-        program = _Program(problem, float(self.box))
+        program = _Program(problem, float(self.max_weight))
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if budget.seconds is not None:
             options["time_limit"] = max(1e-3, report.seconds_left)
@@ -66,15 +67,16 @@ class BigM(Solver):
         bound = -np.inf if answer.mip_dual_bound is None else answer.mip_dual_bound
         report.note(
             row,
-            f"Weights up to {self.box}, margin {MARGIN:g}: {total + answer.fun:g} errors, at least {total + bound:g} "
-            "there. " + ("Other weights may do better." if real else "Its tolerance misled it: no weights give these."),
+            f"Weights up to {self.max_weight}, margin {MARGIN:g}: {total + answer.fun:g} errors, "
+            f"at least {total + bound:g} there. "
+            + ("Other weights may do better." if real else "Its tolerance misled it: no weights give these."),
         )
 
 
 class _Program:
     """Columns and rows `sum of factors * columns <= right` of the program."""
 
-    def __init__(self, problem: NetworkProblem, box: float):
+    def __init__(self, problem: NetworkProblem, box: float) -> None:
         self.low: list[float] = []
         self.high: list[float] = []
         self.whole: list[int] = []

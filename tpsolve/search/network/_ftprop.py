@@ -1,6 +1,7 @@
 """Ftprop: feasible target propagation on the full batch, Algorithm 1 of Friesen and Domingos (2018)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,39 +28,41 @@ FLOOR = 1e-4
 class Ftprop(Solver):
     """Targets and weights layer by layer from the top down, until all targets are met or the budget ends.
 
-    To bring a layer nearer to its targets: fit its weights to what the layer below outputs; where that
-    falls short, let a solver propose better targets for a few units of the layer below, with the weights
-    above fixed; bring that layer nearer to them, recursively; fit again; and go back unless no more targets
-    are missed than before. The importance of a proposed target is what the layer above loses without it,
-    times a random factor for each sample that changes every time, so that no proposal is made forever. A
-    network that has not improved for a while is drawn anew.
+    To bring a layer nearer to its targets, its weights are fitted to what the layer below outputs. Where that falls
+    short, a solver proposes better targets for a few units of the layer below, with the weights above fixed. That layer
+    is brought nearer to them in the same way, and the weights above are fitted again. The change is undone if more
+    targets are missed than before. The importance of a proposed target is what the layer above loses without it, times
+    a random factor for each sample. The factor changes every time, so that no proposal is made forever. A network that
+    has not improved for a while is drawn anew.
 
-    Any number of layers and classes. It proves nothing beyond the problem's own bound, but what it finds is
-    feasible: every unit's targets are separable, in exact arithmetic, and no errors means all targets met.
+    Any number of layers and classes is allowed. It proves nothing beyond the problem's own bound. What it finds is
+    feasible: every unit's targets are separable, in exact arithmetic. No errors means that all targets are met.
 
-    One step is one proposal for the layer below the outputs. Source: Friesen and Domingos (2018), section
-    3.1; that units move a few at a time, and the random factors, are ours.
+    One step is one proposal for the layer below the outputs. Source: Friesen and Domingos (2018), section 3.1. Two
+    things are ours: units move a few at a time, and the random factors.
 
     Args:
         proposals: the solver of the targets, such as "hill-climb" or "tabu".
         learner: of the weights of single units, a name of `tpsolve.units.LEARNERS`.
-        moving: at most so many units of a layer change at a time; how many is drawn.
-        tries: proposals for each layer but the uppermost, each time that targets arrive for the layer above.
+        max_moving: the maximum number of units of a layer that change at a time; how many is drawn.
+        max_tries: the maximum number of proposals for each layer but the uppermost, each time that targets arrive for
+            the layer above.
         patience: proposals without fewer errors after which a network is drawn anew; hard tables want 200.
     """
 
     proposals: str = "hill-climb"
     learner: str = "logistic"
-    moving: int = 2
-    tries: int = 3
+    max_moving: int = 2
+    max_tries: int = 3
     patience: int = 30
 
     name = "ftprop"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one proposal for the layer below the outputs"
     stochastic = True
 
-    def __post_init__(self):
-        for setting in ("moving", "tries", "patience"):
+    def __post_init__(self) -> None:
+        for setting in ("max_moving", "max_tries", "patience"):
             check_count(setting, getattr(self, setting), 1)
         if self.learner not in LEARNERS:
             raise UnknownNameError("learner", str(self.learner), LEARNERS)
@@ -100,7 +103,7 @@ class _Network:
 
 
 class _Search:
-    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator):
+    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator) -> None:
         self.settings, self.problem, self.inputs, self.generator = settings, problem, inputs, generator
         self.learner: UnitLearner = find_learner(settings.learner)()
         self.top = len(problem.layers) - 1
@@ -134,7 +137,7 @@ class _Search:
     def _reach(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
         """Bring the units `moving` of layer `d` nearer to `targets (M, units)` of importance `weight`."""
         network = self._refit(network, d, targets, weight, moving)
-        for _ in range(self.settings.tries if d else 0):
+        for _ in range(self.settings.max_tries if d else 0):
             missed = self._missed(network, d, targets, weight)
             if not missed:
                 break
@@ -146,13 +149,13 @@ class _Search:
     def _propose(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
         """Change some units of the layer below layer `d` as a solver proposes, and fit layer `d` to them."""
         below = network.outputs[d]
-        chosen = self._choose(below.shape[1], self.settings.moving)
+        chosen = self._choose(below.shape[1], self.settings.max_moving)
         held = torch.ones_like(below).index_fill(1, chosen, 0.0)
         layer = network.units[d]
         bias = layer.bias
         wanted = LayerProblem(layer.weight, targets, bias, unit_weight=weight)
         free = LayerProblem(layer.weight, targets, bias, unit_weight=weight, start=below, stay=HELD, stay_weight=held)
-        budget = Budget(steps=4 * self.settings.moving)
+        budget = Budget(steps=4 * self.settings.max_moving)
         proposed = solve(free, self.settings.proposals, budget=budget, generator=self.generator).targets
         importance = wanted.flip_delta(proposed).abs()[:, chosen]
         importance = importance / importance.mean().clamp(min=1e-12)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,10 +27,10 @@ ERRORS_EVERY = 10
 class FtpropMiniBatch(Solver):
     """For every mini-batch, targets layer by layer from the top down, and one step of Adam on all layer losses.
 
-    The targets of a layer come from a solver, which sees the layer above with its weights, targets and
-    importance; their own importance is |g|, the gradient of the loss above. With "sign-gradient", the
-    paper's choice, the step is that of a surrogate gradient. The layer losses are the soft hinge, and the
-    logistic loss at the outputs. After `steps` steps the network is drawn anew. It proves nothing.
+    The targets of a layer come from a solver. It sees the layer above with its weights, targets and importance. The
+    importance of the new targets is |g|, with g the gradient of the loss above. With "sign-gradient", the paper's
+    choice, the step is that of a surrogate gradient. The layer losses are the soft hinge, and the logistic loss at the
+    outputs. After `steps` steps the network is drawn anew. It proves nothing.
 
     One step is one mini-batch. Source: Friesen and Domingos (2018), section 3.3.
 
@@ -48,10 +49,11 @@ class FtpropMiniBatch(Solver):
     steps: int = 2000
 
     name = "ftprop-mini-batch"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one mini-batch"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in ("proposal_steps", "batch", "steps"):
             check_count(setting, getattr(self, setting), 1)
         if not (isinstance(self.rate, int | float) and 0 < self.rate < math.inf):

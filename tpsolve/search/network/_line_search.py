@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,18 +34,18 @@ NEAR = 0.2
 
 @dataclass(frozen=True)
 class LineSearch(Solver):
-    """Local search of small networks of any depth: one unit's weights after the other move along lines.
+    """Local search of small networks of any depth: the weights of one unit after the other move along lines.
 
-    What an output +1 of one unit is worth at each point, with all other units held, is known from two
-    forward passes. Along a line through the unit's weights each point's output changes once, so one sort
-    and one cumulative sum give the errors of *every* column on the line, and the best is taken. Directions
-    are random, along the gradient of what the outputs are worth smoothed over a random width, or such
-    that the nearest points stay on their side; in the first layer now and then one that leads to a logistic
-    unit, which learns what each output is worth: a convex problem. Copies of the network that stop improving
-    have some units drawn anew, or all.
+    Two forward passes tell what an output +1 of one unit is worth at each point, with all other units held. Along a
+    line through the unit's weights each point's output changes once. So one sort and one cumulative sum give the errors
+    of *every* column on the line, and the best is taken. There are three kinds of directions: random ones; ones along
+    the gradient of what the outputs are worth, smoothed over a random width; and ones on which the nearest points stay
+    on their side. In the first layer a direction sometimes leads to a logistic unit that learns what each output is
+    worth, which is a convex problem. Copies of the network that stop improving have some units drawn anew, or all.
 
-    It starts from the network that another solver finds, by default a surrogate gradient: that is strong where
-    features are many, this where each error counts. Any number of layers and classes. It proves nothing.
+    It starts from the network that another solver finds, by default a surrogate gradient. A surrogate gradient is
+    strong where features are many. This search is strong where each error counts. Any number of layers and classes is
+    allowed. It proves nothing.
 
     One step moves one unit of every copy; the first solver's steps are not counted.
 
@@ -61,10 +62,11 @@ class LineSearch(Solver):
     copies: int = 16
 
     name = "line-search"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one unit of every copy, moved along its lines"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("copies", self.copies, 1)
         check_count("first_steps", self.first_steps, 1)
         if not (isinstance(self.share, int | float) and 0 < self.share < 1):
@@ -118,7 +120,7 @@ class LineSearch(Solver):
 class _Search:
     """Networks as one tensor `(R, units, n + 1)` a layer, the bias last, for standardised inputs."""
 
-    def __init__(self, problem: NetworkProblem, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, generator: torch.Generator) -> None:
         self.problem, self.generator, self.device = problem, generator, problem.device
         self.mean, spread = problem.inputs.mean(0), problem.inputs.std(0, unbiased=False)
         self.scale = torch.where(spread > 0, spread, 1.0)

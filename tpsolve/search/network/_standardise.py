@@ -17,7 +17,7 @@ class Standardised:
         inputs: `(M, p)` float64.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report):
+    def __init__(self, problem: NetworkProblem, report: Report) -> None:
         self._problem, self._report = problem, report
         self._mean = problem.inputs.mean(0)
         spread = problem.inputs.std(0, unbiased=False)

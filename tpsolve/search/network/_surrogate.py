@@ -3,6 +3,7 @@
 import importlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,10 +29,10 @@ ERRORS_EVERY = 10
 class Surrogate(Solver):
     """What everybody does: Adam on the logistic loss of the outputs, a surrogate gradient at every threshold.
 
-    The baseline of target search. By the closed-form rule of Friesen and Domingos (2018) it is also their
-    mini-batch method on the whole batch: with targets t = sign(-g) and importance |g|, the soft hinge passes
-    on g sech(z / width)^2. All restarts train side by side, for `steps` steps with a rate that falls along
-    half a cosine; then all are drawn anew. It proves nothing.
+    This is the baseline of target search. By the closed-form rule of Friesen and Domingos (2018) it is also their
+    mini-batch method on the whole batch: with targets t = sign(-g) and importance |g|, the soft hinge passes on g
+    sech(z / width)^2. All restarts train side by side for `steps` steps, with a rate that falls along half a cosine.
+    Then all are drawn anew. It proves nothing.
 
     One step is one step of Adam of all restarts.
 
@@ -50,10 +51,11 @@ class Surrogate(Solver):
     steps: int = 2000
 
     name = "surrogate"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one step of Adam, of every restart"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in ("restarts", "steps"):
             check_count(setting, getattr(self, setting), 1)
         if self.rule not in SMOOTH:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -13,35 +13,36 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.spins import check_count
 
-_MOST_ROW = 2**29
+_MAX_ROW = 2**29
 
 
 @dataclass(frozen=True)
 class WeightBox(Solver):
-    """Whole weights from -box to box on inputs times `scale`, rounded, in CP-SAT: the model people write first.
+    """Whole weights from -max_weight to max_weight, inputs times `scale` and rounded, in CP-SAT: the usual model.
 
-    It solves another problem than the one posed: real weights can reach fewer errors, and where the inputs
-    times `scale` aren't whole, its units may not even be separable. So it proves nothing here; what CP-SAT proved
-    inside the box stands in `stats["notes"]`. Any number of layers and classes. One step is one conflict; a budget
-    in steps is spent by one worker.
+    It solves another problem than the one posed. Real weights can reach fewer errors, and where the inputs times
+    `scale` aren't whole, its units may not even be separable. So it proves nothing here. `stats["notes"]` says what
+    CP-SAT proved inside the box. Any number of layers and classes is allowed. One step is one conflict. A budget in
+    steps is spent by one worker.
 
     Args:
-        box: largest absolute weight; biases may be as large as the weighted sums.
+        max_weight: the largest absolute weight that is allowed; biases may be as large as the weighted sums.
         scale: what inputs are multiplied by before they are rounded.
         workers: threads; None: one a core.
     """
 
-    box: int = 20
+    max_weight: int = 20
     scale: int = 100
     workers: int | None = None
 
     name = "weight-box"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one conflict in the search"
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
-        check_count("box", self.box, 1)
+    def __post_init__(self) -> None:
+        check_count("max_weight", self.max_weight, 1)
         check_count("scale", self.scale, 1)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
@@ -50,10 +51,10 @@ class WeightBox(Solver):
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
         # CP-SAT 9.15 has given wrong answers to conditional rows with larger numbers (see `CpSat`).
-        largest = 2 * self.box * (float((problem.inputs * self.scale).abs().sum(1).max()) + 1)
-        if largest >= _MOST_ROW:
+        largest = 2 * self.max_weight * (float((problem.inputs * self.scale).abs().sum(1).max()) + 1)
+        if largest >= _MAX_ROW:
             mend = "Standardise the features, or lower scale."
-            raise TooLargeError("problem", f"weighted sums up to {largest:.3g}", f"sums below {_MOST_ROW}", mend)
+            raise TooLargeError("problem", f"weighted sums up to {largest:.3g}", f"sums below {_MAX_ROW}", mend)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         from ortools.sat.python import cp_model
@@ -82,8 +83,8 @@ class WeightBox(Solver):
         real = bool(torch.isfinite(problem.select(row).objective(targets[None])).all())
         report.note(
             row,
-            f"Whole weights up to {self.box} on inputs times {self.scale}, rounded: {solver.objective_value:g} errors, "
-            f"at least {solver.best_objective_bound:g} there ({answer.lower()}). "
+            f"Whole weights up to {self.max_weight} on inputs times {self.scale}, rounded: "
+            f"{solver.objective_value:g} errors, at least {solver.best_objective_bound:g} there ({answer.lower()}). "
             + ("Real weights may do better." if real else "Rounding misled it: no weights give these targets."),
         )
 
@@ -97,9 +98,9 @@ class WeightBox(Solver):
         for number, width in enumerate(problem.layers):
             layer = [[model.new_bool_var("") for _ in range(width)] for _ in below]
             for unit in range(width):
-                size = self.box * reach + 1
+                size = self.max_weight * reach + 1
                 bias = model.new_int_var(-size, size, "")
-                weights = [model.new_int_var(-self.box, self.box, "") for _ in below[0]]
+                weights = [model.new_int_var(-self.max_weight, self.max_weight, "") for _ in below[0]]
                 for row, point in zip(below, layer, strict=True):
                     terms = weights if number == 0 else self._signed(model, weights, row)
                     factors = row if number == 0 else [1] * len(row)
@@ -126,7 +127,7 @@ class WeightBox(Solver):
         """Each weight times the output +-1 that it meets."""
         terms = []
         for weight, output in zip(weights, below, strict=True):
-            term = model.new_int_var(-self.box, self.box, "")
+            term = model.new_int_var(-self.max_weight, self.max_weight, "")
             model.add(term == weight).only_enforce_if(output)
             model.add(term == -weight).only_enforce_if(~output)
             terms.append(term)

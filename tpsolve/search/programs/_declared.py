@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,12 +40,13 @@ class Declared(Solver):
     workers: int = 1
 
     name = "declared"
-    accepts = (ProgramProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
+    one_step = "one answer of CP-SAT"
     exact = True
     stochastic = True
-    module = "ortools.sat.python.cp_model"
+    module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("solutions", self.solutions, 1)
         check_count("workers", self.workers, 1)
         if isinstance(self.noise, bool) or not isinstance(self.noise, int | float) or not 0 <= self.noise < math.inf:

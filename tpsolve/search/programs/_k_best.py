@@ -1,6 +1,7 @@
 """KBest: the symbols that cost least, called in order until the program gives the label."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,10 +28,11 @@ class KBest(Solver):
     max_listed: int = 1024
 
     name = "k-best"
-    accepts = (ProgramProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
+    one_step = "one call of each open sample"
     exact = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_listed", self.max_listed, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

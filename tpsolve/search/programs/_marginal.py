@@ -1,6 +1,7 @@
 """Marginal: all consistent assignments, each weighted by its probability."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -27,10 +28,11 @@ class Marginal(Solver):
     max_assignments: int = 2**16
 
     name = "marginal"
-    accepts = (ProgramProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
+    one_step = "all calls"
     exact = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_assignments", self.max_assignments, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

@@ -1,6 +1,7 @@
 """PosteriorDraw: one draw from the network's belief, given that the program gives the label."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -28,10 +29,11 @@ class PosteriorDraw(Solver):
     max_listed: int = 64
 
     name = "posterior-draw"
-    accepts = (ProgramProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
+    one_step = "all calls"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("max_listed", self.max_listed, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

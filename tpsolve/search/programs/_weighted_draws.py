@@ -1,6 +1,7 @@
 """WeightedDraws: symbols drawn around the network's belief, and weights that make their gradient the marginal's."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,10 +33,11 @@ class WeightedDraws(Solver):
     uniform: float = 0.2
 
     name = "weighted-draws"
-    accepts = (ProgramProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
+    one_step = "all draws"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.draws is not None:
             check_count("draws", self.draws, 1)
         if isinstance(self.uniform, bool) or not isinstance(self.uniform, int | float) or not 0 <= self.uniform <= 1:

@@ -30,7 +30,7 @@ from typing import Any
 from tpsolve.errors import UnknownNameError
 
 ENGINES = ("cadical195", "cp-sat", "glucose4")
-MOST_SPLIT = 5
+MAX_SPLIT = 5
 """Inputs of a table up to which there is a case for each: 119 tables. With more there is one case."""
 Clause = list[int]
 Table = tuple[int, ...]
@@ -69,7 +69,7 @@ class Formula:
         costs: list[dict[Any, Fraction]],
         below: int,
         learned: Iterable[Clause],
-    ):
+    ) -> None:
         self.count = 0
         self.clauses: list[Clause] = []
         self.costs: list[tuple[int, int]] = []
@@ -116,7 +116,7 @@ class Formula:
 
     def _split(self, gate: list[int], columns: list[list[int]], *, alone: bool) -> list[list[Clause]]:
         inputs = len(columns[0])
-        if inputs > MOST_SPLIT:
+        if inputs > MAX_SPLIT:
             return [[]]
         ordered = [list(self._ordered(columns, j)) for j in range(inputs - 1)]
         cases: list[list[Clause]] = []

@@ -194,10 +194,10 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     costs = list(_costs(X, y, weight).values())
     paid = sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
     if proof.bound <= paid:
-        return Finding("bound", True, f"{proof.bound}: contradictory labels alone cost {paid}")
+        return Finding("bound", True, f"{proof.bound}: contradictory labels already cost {paid}")
     below = lcm(*(w.denominator for cost in costs for w in cost.values()))
     formula = Formula(proof.widths, proof.classes, costs, below, _learned(proof, len(costs)))
-    # The most that is less than the bound.
+    # The largest number that is less than the bound.
     limit = ceil((proof.bound - paid) * below) - 1
     refuted = refutes(formula, limit, engine, seconds)
     if refuted is None:

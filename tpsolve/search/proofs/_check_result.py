@@ -8,7 +8,7 @@ from tpsolve._result import OPTIMALITY_TOLERANCE, Result
 from tpsolve.errors import NotAcceptedError, ShapeError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 
-LARGEST_ENUMERATED = 24
+MAX_ENUMERATED = 24
 """Targets up to which every bound of a layer problem can be compared with the optimum."""
 _ELEMENTS = 2**22
 
@@ -23,13 +23,13 @@ class Check:
     status: str
 
 
-def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[Check]:
+def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) -> list[Check]:
     """One check a sample of the flat batch.
 
     The objective is recomputed from the targets. The bound is compared with the true optimum, found
-    by enumeration, where a layer problem has at most `largest` targets (never more than 24); otherwise
+    by enumeration, where a layer problem has at most `max_enumerated` targets (never more than 24). Otherwise
     the bound is only known not to exceed the objective, and the check says so. The bound of a network
-    problem is checked where contradictory labels alone give it; `Proof` and `verify_proof` are for the others.
+    problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for the others.
 
     Raises:
         NotAcceptedError: neither a layer problem nor a network problem.
@@ -44,7 +44,7 @@ def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[C
             raise ShapeError(f"result.{name}", f"shape {arrived}", f"{tuple(expected)}, the problem's")
     value = problem.objective(result.targets).reshape(-1).tolist()
     known: list[tuple[float, float]] | None = None
-    if isinstance(problem, LayerProblem) and problem.n_vars <= min(largest, LARGEST_ENUMERATED):
+    if isinstance(problem, LayerProblem) and problem.n_vars <= min(max_enumerated, MAX_ENUMERATED):
         known = _optima(problem.flatten())
     slack = (2 * problem.rounding().reshape(-1)).tolist()
     own = problem.lower_bound().reshape(-1).tolist()
@@ -79,7 +79,7 @@ def verify_result(problem: Problem, result: Result, largest: int = 20) -> list[C
 
 
 def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
-    """Of each sample of a flat batch: the least objective of all 2^n targets, and its bound in exact arithmetic.
+    """Of each sample of a flat batch: the minimum objective of all 2^n targets, and its bound in exact arithmetic.
 
     Shares no code with the solvers.
     """
@@ -98,10 +98,10 @@ def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
 
 
 def _status(value: float, optimum: float, bound: float, slack: float) -> str:
-    """What enumeration says of an objective: `optimum` is the least it found, `bound` what it proved."""
+    """What enumeration says of an objective: `optimum` is the minimum it found, `bound` what it proved."""
     tolerance = max(slack, OPTIMALITY_TOLERANCE * max(1.0, abs(value)))
     if value <= bound + tolerance:
         return "optimal, by enumeration"
     if value <= optimum + tolerance:
-        return "feasible; the least found, but for a pre-activation too near 0 to tell"
+        return "feasible; the minimum found, but for a pre-activation too near 0 to tell"
     return f"feasible; the optimum is {optimum:.6g}"

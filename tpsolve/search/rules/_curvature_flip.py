@@ -1,6 +1,7 @@
 """CurvatureFlip: flip where gradient and curvature together predict a gain."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -14,14 +15,16 @@ class CurvatureFlip(Solver):
     """Flip each activation whose predicted change -2 h g + 2 H_jj is negative, all at once; one step.
 
     g and H are gradient and Hessian of the objective at the activations h. The prediction is that of
-    `predicted_change`: exact for a single flip of the squared loss; where the loss is piecewise linear H
-    is 0 and the rule that of `sign-gradient`. Its size serves as importance weight. Needs `start`. Costs
-    a gradient and one product with the squared weights; below a block, where H is estimated, two
-    forward and 9 backward passes.
+    `predicted_change`. It is exact for a single flip of the squared loss. Where the loss is piecewise linear, H is 0,
+    and the rule is that of `sign-gradient`. The size of the prediction serves as importance weight. It costs a gradient
+    and one product with the squared weights. Below a block H is estimated, and it costs two forward and 9 backward
+    passes. It needs `start`.
     """
 
     name = "curvature-flip"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
+    step_cost = "C n m"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

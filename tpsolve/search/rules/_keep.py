@@ -1,6 +1,7 @@
 """Keep: the activations as they are, the baseline that does nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,10 +12,11 @@ from tpsolve.search._base import Report, Solver
 
 @dataclass(frozen=True)
 class Keep(Solver):
-    """The activations as they are: what no search at all costs. Needs `start`; one step."""
+    """The activations as they are: the objective without any search. It takes one step and needs `start`."""
 
     name = "keep"
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

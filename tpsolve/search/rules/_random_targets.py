@@ -1,6 +1,7 @@
 """Random: the best of some uniform draws, the baseline that knows nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,10 +23,11 @@ class Random(Solver):
     draws: int = 1
 
     name = "random"
-    accepts = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    one_step = "one draw of all targets of every sample"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("draws", self.draws, 1)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

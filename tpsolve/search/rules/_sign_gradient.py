@@ -1,6 +1,7 @@
 """SignGradient: each target against the sign of the gradient, the paper's closed-form rule."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -13,13 +14,14 @@ from tpsolve.search._base import Report, Solver
 class SignGradient(Solver):
     """t = sign(-dE/dh) at the activations: the exact minimiser of the linearised problem.
 
-    The stay penalty is linear in t and takes part; where the coefficient of a target is 0, the
-    activation stays. Needs `start`; one step. The zero-one loss has no slope: there it keeps all.
+    The stay penalty is linear in t and takes part. Where the coefficient of a target is 0, the activation stays. The
+    zero-one loss has no slope, so its activations all stay. It takes one step and needs `start`.
     Source: Friesen and Domingos (2018), section 3.3.
     """
 
     name = "sign-gradient"
-    accepts = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:

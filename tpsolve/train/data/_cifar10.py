@@ -39,7 +39,7 @@ def load_cifar10(folder: Path) -> Images:
 
 
 class _Numbers(pickle.Unpickler):
-    """Reads arrays and plain containers alone: a pickle of unknown origin could run anything else."""
+    """Reads only arrays and plain containers: a pickle of unknown origin could run anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.split(".")[0], name) in {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy", "_reconstruct")}:

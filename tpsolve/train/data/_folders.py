@@ -17,7 +17,7 @@ SIDE, TEST_SIDE = 224, 256
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's training pixels, as everywhere in use."""
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-LEAST_AREA, LARGEST_RATIO = 0.08, 4 / 3
+MIN_AREA, MAX_RATIO = 0.08, 4 / 3
 """A training image is a random part of the original: at least this share of it, sides at most so unequal."""
 TEST_BATCH = 250
 
@@ -32,6 +32,10 @@ class Folders:
         FileFormatError: a folder is missing, or the two have not the same classes.
     """
 
+    classes: int
+    shape: tuple[int, int, int]
+    steps: int
+
     def __init__(
         self,
         root: Path,
@@ -44,7 +48,7 @@ class Folders:
         rank: int = 0,
         world: int = 1,
         workers: int | None = None,
-    ):
+    ) -> None:
         names, files = _listed(root / "train")
         test_names, self._test = _listed(root / "val")
         if names != test_names:
@@ -92,7 +96,7 @@ class Folders:
 class _Decoded(Dataset):
     """Images as `(3, 224, 224)` uint8; cut and mirrored at random if there is a seed."""
 
-    def __init__(self, files: list[tuple[Path, int]], seed: int | None):
+    def __init__(self, files: list[tuple[Path, int]], seed: int | None) -> None:
         self._files, self._seed = files, seed
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -120,8 +124,8 @@ class _Decoded(Dataset):
 
 def _random_part(width: int, height: int, draws: list[float]) -> tuple[tuple[float, float, float, float], bool]:
     """A box (left, top, right, bottom) of the image, and whether to mirror it, from five numbers in [0, 1)."""
-    area = width * height * (LEAST_AREA + (1 - LEAST_AREA) * draws[0])
-    ratio = LARGEST_RATIO ** (2 * draws[1] - 1)
+    area = width * height * (MIN_AREA + (1 - MIN_AREA) * draws[0])
+    ratio = MAX_RATIO ** (2 * draws[1] - 1)
     w, h = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
     left, top = (width - w) * draws[2], (height - h) * draws[3]
     return (left, top, left + w, top + h), draws[4] < 0.5

@@ -35,7 +35,7 @@ class Images:
     validation_inputs: Tensor | None = None
     validation_labels: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for inputs, labels in ((self.inputs, self.labels), (self.test_inputs, self.test_labels)):
             if inputs.dim() != 4 or len(inputs) != len(labels):
                 raise ShapeError("inputs", f"{tuple(inputs.shape)} for {len(labels)} labels", "(labels, C, H, W)")
@@ -48,7 +48,7 @@ class Images:
         return tuple(self.inputs.shape[1:])
 
     def limit(self, count: int, seed: int) -> "Images":
-        """The same data with `count` images of the training set alone, drawn by `seed`."""
+        """The same data with only `count` images of the training set, drawn by `seed`."""
         if count > len(self.labels):
             raise ArgumentError("images", count, f"at most {len(self.labels)}, the images of the training set")
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))

@@ -30,6 +30,10 @@ class Resident:
         rank, world: which process this is, and how many there are.
     """
 
+    classes: int
+    shape: tuple[int, ...]
+    steps: int
+
     def __init__(
         self,
         images: Images,
@@ -41,7 +45,7 @@ class Resident:
         channels_last: bool = False,
         rank: int = 0,
         world: int = 1,
-    ):
+    ) -> None:
         if batch > len(images.labels):
             raise ArgumentError("batch", batch, f"at most {len(images.labels)}, the images of the training set")
         self.classes, self.shape = images.classes, images.shape

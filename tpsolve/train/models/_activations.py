@@ -34,7 +34,7 @@ class Activation:
     width: float = 1.0
     width_mode: str = "fixed"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in ACTIVATIONS:
             raise UnknownNameError("activation", str(self.name), ACTIVATIONS)
         self()

@@ -14,7 +14,7 @@ CHANNELS = (64, 128, 256, 512)
 class Block(nn.Module):
     """Two convolutions of 3 x 3 beside a shortcut; the activation follows their sum."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: NewActivation):
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: NewActivation) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),

@@ -48,9 +48,9 @@ class Certificate(Units):
         return row[row >= 0]
 
     def verify(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """What is proved of each unit, from these raw data alone: `(m,)` int8, +1 separable, -1 not, 0 nothing.
+        """What is proved of each unit, only from these raw data: `(m,)` int8, +1 separable, -1 not, 0 nothing.
 
-        Exact, and independent of how the certificate was found: 0 wherever claim and proof don't match in
+        The check is exact, and independent of how the certificate was found: 0 wherever claim and proof don't match in
         full. A column of only don't-cares is separable, by zero weights. A sample of weight 0 counts as one
         of target 0; verify with the targets that were fitted.
 

@@ -13,7 +13,7 @@ _UNIT = 2.0**-53
 _UNDERFLOW = 2.0**-1021
 # Covers the rounding of sums of up to 10^5 positive numbers.
 _WIDER = 1 + 1e-10
-_MOST_ALPHA = 1e-3
+_MAX_ALPHA = 1e-3
 _ELEMENTS = 2**22
 
 
@@ -61,5 +61,5 @@ def _enclose(equations: Tensor) -> tuple[Tensor, Tensor]:
     rest = (a @ value + b).abs() + relative * (a.abs() @ value.abs() + b.abs()) + absolute
     distance = (inverse.abs() @ rest)[:, :, 0] * _WIDER + absolute
     error = (distance + (alpha / (1 - alpha))[:, None] * distance.amax(dim=1, keepdim=True)) * _WIDER
-    fine = (failed == 0) & (alpha < _MOST_ALPHA) & torch.isfinite(error).all(dim=1)
+    fine = (failed == 0) & (alpha < _MAX_ALPHA) & torch.isfinite(error).all(dim=1)
     return value[:, :, 0], torch.where(fine[:, None], error, torch.inf)

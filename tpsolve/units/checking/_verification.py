@@ -1,4 +1,4 @@
-"""Proofs about separability, checked from raw data alone; nothing here is shared with a solver.
+"""Proofs about separability, checked only from raw data; nothing here is shared with a solver.
 
 Weights and the signs of multipliers are checked in floating point with a rigorous error bound, and in
 integers where that can't decide: floats are dyadic rationals, so scaling by a power of two makes them
@@ -74,7 +74,7 @@ class CircuitChecker:
         has_bias: whether the points are (x, 1) or x.
     """
 
-    def __init__(self, inputs: Tensor, has_bias: bool):
+    def __init__(self, inputs: Tensor, has_bias: bool) -> None:
         points = inputs.cpu().numpy()
         self._points = _with_one(points) if has_bias else points
         self._signs: dict[tuple[int, ...], list[int] | None] = {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tpsolve.units._base import Units
 
-_MOST_ROTATED = 2048
+_MAX_ROTATED = 2048
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def make_basis(inputs: Tensor, bias: bool) -> Basis:
     scale = 2.0 ** int(torch.frexp(x.abs().max()).exponent)
     x = x / scale
     rows, features = x.shape
-    if min(rows, features) > _MOST_ROTATED:
+    if min(rows, features) > _MAX_ROTATED:
         return Basis(x, centre, None, bias, scale)
     wide = x.double()
     if features <= rows:

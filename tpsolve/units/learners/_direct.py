@@ -6,8 +6,8 @@ from torch import Tensor
 from tpsolve.units._data import WORKING_ELEMENTS
 from tpsolve.units.learners._basis import Basis
 
-_MOST_FEATURES = 1024
-_MOST_CURVED = 4
+_MAX_FEATURES = 1024
+_MAX_CURVED = 4
 """Curved samples per feature, beyond which conjugate gradients cost less."""
 
 
@@ -15,7 +15,7 @@ def is_direct(basis: Basis, curvature: Tensor) -> bool:
     """Whether `direction` costs less than conjugate gradients."""
     features = basis.inputs.shape[1]
     curved = int((curvature > 0).sum(dim=0).max()) if curvature.numel() else 0
-    return features <= _MOST_FEATURES and curved <= _MOST_CURVED * (features + 1)
+    return features <= _MAX_FEATURES and curved <= _MAX_CURVED * (features + 1)
 
 
 def direction(

@@ -12,7 +12,7 @@ from tpsolve.units._base import Meter
 from tpsolve.units.learners._direct import is_direct
 from tpsolve.units.learners._margin_loss import HINGE, MarginLoss, smooth_hinge
 from tpsolve.units.learners._newton import Point, Problem, minimise, newton_direction
-from tpsolve.units.learners._penalised import LEAST_COST, Penalised
+from tpsolve.units.learners._penalised import MIN_COST, Penalised
 
 # Wide enough that samples curve the smoothing at zero weights, where every margin is 0.
 _FIRST_WIDTH, _LAST_WIDTH, _NARROWER = 2.0, 1e-8, 0.3
@@ -22,13 +22,13 @@ _STATIONARY = 1e-9
 
 @dataclass(frozen=True)
 class Hinge(Penalised):
-    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings, each begun where the
-    samples that curve the last one put its minimum.
+    """Minimises l2/2 |w|^2 + mean max(0, 1 - t z), by Newton's method on ever narrower smoothings of the hinge.
 
-    `gap` is the duality gap, relative to the objective or, where that is smaller, to a thousandth of what
-    zero weights cost: a proof that no weights are better than those returned by more. float32 rounds these, so
-    there a gap of up to 1e-4 counts as converged. l2 must be positive: without it the dual bound is vacuous.
-    Source: Chapelle, "Training a support vector machine in the primal" (2007).
+    Each smoothing begins where the samples that curve the last one put its minimum. `gap` is the duality gap, relative
+    to the objective or, where that is smaller, to a thousandth of what zero weights cost. It proves that no weights are
+    better than those returned by more. float32 rounds these, so there a gap of up to 1e-4 counts as converged. l2 must
+    be positive: without it the dual bound is vacuous. Source: Chapelle, "Training a support vector machine in the
+    primal" (2007).
     """
 
     tolerance: float = 1e-6
@@ -38,7 +38,7 @@ class Hinge(Penalised):
     needs_double: ClassVar[bool] = True
     certified: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.l2 == 0:
             raise ArgumentError("l2", 0, "a positive number for hinge", "Separability is the limit of no penalty.")
@@ -100,5 +100,5 @@ def duality_gap(problem: Problem, loss: MarginLoss, point: Point) -> Tensor:
     pull = problem.basis.inputs.T @ (t * multipliers)
     bound = multipliers.sum(dim=0, dtype=torch.float64) - pull.double().square().sum(dim=0) / (2 * problem.l2)
     value = problem.objective(HINGE, point.weight, point.z)
-    gap = (value - bound.clamp(min=0)) / value.clamp(min=LEAST_COST)
+    gap = (value - bound.clamp(min=0)) / value.clamp(min=MIN_COST)
     return gap.nan_to_num(nan=math.inf).to(point.gap.dtype)

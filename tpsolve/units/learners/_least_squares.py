@@ -11,7 +11,7 @@ from tpsolve.units.learners._penalised import Penalised
 
 @dataclass(frozen=True)
 class LeastSquares(Penalised):
-    """Minimises l2/2 |w|^2 + mean (t - z)^2; with l2 = 0 the weights of least norm that do.
+    """Minimises l2/2 |w|^2 + mean (t - z)^2; with l2 = 0 the weights of minimum norm that do.
 
     `gap` is the gradient's norm over the sum of the norms of the samples' gradients at zero weights.
     Source: Widrow and Hoff, "Adaptive switching circuits" (1960).

@@ -57,7 +57,7 @@ def smooth_hinge(width: float) -> MarginLoss:
 
 
 def smooth_saturated_hinge(width: float) -> MarginLoss:
-    """min(2, max(0, 1 - m)) with both kinks smoothed; the curvature is that of the convex part alone.
+    """min(2, max(0, 1 - m)) with both kinks smoothed; the curvature is only that of the convex part.
 
     That of the concave part is <= 0: without it each step still goes down (a majoriser).
     """

@@ -10,9 +10,9 @@ from tpsolve.units.learners._basis import Basis
 from tpsolve.units.learners._direct import direction, is_direct
 from tpsolve.units.learners._margin_loss import MarginLoss
 
-_MOST_STEPS = 200
-_MOST_PRODUCTS = 60
-_LEAST_CURVATURE = 1e-4
+_MAX_STEPS = 200
+_MAX_PRODUCTS = 60
+_MIN_CURVATURE = 1e-4
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Point:
     converged: Tensor
 
     def part(self, units: Tensor) -> "Point":
-        """A copy of the units of `units (c,)` bool alone."""
+        """A copy of only the units of `units (c,)` bool."""
         weight, z = self.weight[:, units], self.z[:, units]
         return Point(weight, self.bias[units], z, self.gap[units], self.steps[units], self.converged[units])
 
@@ -63,7 +63,7 @@ class Problem:
     l2: float
 
     def part(self, units: Tensor) -> "Problem":
-        """The units of `units (c,)` bool alone."""
+        """Only the units of `units (c,)` bool."""
         counts = self.counts[:, units] if isinstance(self.counts, Tensor) else self.counts
         return Problem(self.basis, self.targets[:, units], counts, self.l2)
 
@@ -104,13 +104,13 @@ def minimise(
     value = problem.objective(loss, weight, z)
     x = problem.basis.inputs
     stalled = torch.zeros_like(bias, dtype=torch.bool)
-    for step in range(_MOST_STEPS + 1):
+    for step in range(_MAX_STEPS + 1):
         slope = problem.targets * loss.slope(problem.targets * z) * problem.counts
         gradient = torch.addmm(weight, x.T, slope, beta=problem.l2)
         gradient_bias = slope.sum(dim=0) * problem.basis.bias
         gap = _norm(gradient, gradient_bias) / scale
         done = gap <= tolerance
-        ended = done | stalled | (step == _MOST_STEPS) | (step > 0 and meter.step(value))
+        ended = done | stalled | (step == _MAX_STEPS) | (step > 0 and meter.step(value))
         if bool(ended.any()):
             left = units[ended]
             point.weight[:, left], point.bias[left], point.z[:, left] = weight[:, ended], bias[ended], z[:, ended]
@@ -167,7 +167,7 @@ def newton_direction(
 
 def _missing(curvature: Tensor) -> Tensor:
     # Where no sample curves the loss, the bias would run away: the penalty does not hold it.
-    return (_LEAST_CURVATURE - curvature.sum(dim=0)).clamp(min=0)
+    return (_MIN_CURVATURE - curvature.sum(dim=0)).clamp(min=0)
 
 
 def _conjugate_gradients(
@@ -185,7 +185,7 @@ def _conjugate_gradients(
     s, sb = r / diagonal, rb / diagonal_bias
     p, pb = s, sb
     rho = (r * s).sum(dim=0) + rb * sb
-    for _ in range(_MOST_PRODUCTS):
+    for _ in range(_MAX_PRODUCTS):
         bent = torch.addmm(pb, x, p).mul_(curvature)
         hp = torch.addmm(p, x.T, bent, beta=problem.l2)
         hpb = (bent.sum(dim=0) + missing * pb) * has_bias

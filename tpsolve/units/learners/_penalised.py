@@ -15,7 +15,7 @@ from tpsolve.units.learners._basis import make_basis
 from tpsolve.units.learners._margin_loss import MarginLoss
 from tpsolve.units.learners._newton import Point, Problem, start_at
 
-LEAST_COST = 1e-3
+MIN_COST = 1e-3
 """Where the objective is smaller, certified gaps are relative to this part of what zero weights cost."""
 ROUNDED_TOLERANCE = 1e-4
 """Certified gaps up to this have converged in float32 whatever the tolerance: rounded weights can have as much."""
@@ -38,7 +38,7 @@ class Penalised(UnitLearner[UnitFit]):
     l2: float = 1e-4
     tolerance: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not (isinstance(self.l2, int | float) and 0 <= self.l2 < math.inf):
             raise ArgumentError("l2", self.l2, "a finite number >= 0")
@@ -74,7 +74,7 @@ class Penalised(UnitLearner[UnitFit]):
         errors, margin = measure(given, raw, bias)
         value = objective(wide, Units(raw.to(wide.inputs), bias.to(wide.inputs)), self.loss, self.l2)
         if self.certified:
-            gap = (gap * found.clamp(min=LEAST_COST) + value - found) / value.clamp(min=LEAST_COST)
+            gap = (gap * found.clamp(min=MIN_COST) + value - found) / value.clamp(min=MIN_COST)
             converged = gap <= max(self.tolerance, 0.0 if given is wide else ROUNDED_TOLERANCE)
         return UnitFit(raw, bias, errors, margin, value, gap.to(given.inputs.dtype), converged, steps, meter.seconds)
 

@@ -16,30 +16,30 @@ from tpsolve.units._data import measure, merge_duplicates
 class Perceptron(UnitLearner[UnitFit]):
     """Adds weight * t x of every sample that a unit gets wrong (t z <= 0), in shuffled batches.
 
-    A unit has converged when it makes no error, which happens after finitely many steps if its targets are
-    separable (Novikoff 1962) and never if they are not: that proves nothing. One step is one pass over the
-    samples. The objective is the weighted number of errors, as in `gap`, there divided by the total.
+    A unit has converged when it makes no error. If its targets are separable, that happens after finitely many steps
+    (Novikoff 1962). If they are not, it never happens, which proves nothing. One step is one pass over the samples. The
+    objective is the weighted number of errors. `gap` is that number divided by the total weight.
 
     Args:
-        keep: "pocket": the best weights at the end of a pass (Gallant 1990); "averaged": the mean over all
-            batches (Freund and Schapire 1999); "last": those of the last pass.
+        keep: "pocket": the best weights at the end of a pass (Gallant 1990); "averaged": the mean over all batches
+            (Freund and Schapire 1999); "last": those of the last pass.
         batch: samples between two corrections.
-        passes: at most so many, if the budget does not end it before.
+        max_passes: the maximum number of passes, if the budget does not end the fit before.
     """
 
     keep: Literal["pocket", "averaged", "last"] = "pocket"
     batch: int = 32
-    passes: int = 100
+    max_passes: int = 100
 
     name: ClassVar[str] = "perceptron"
     convex: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep not in ("pocket", "averaged", "last"):
             raise UnknownNameError("keep", str(self.keep), ("pocket", "averaged", "last"))
-        for argument in ("batch", "passes"):
+        for argument in ("batch", "max_passes"):
             check_count(argument, getattr(self, argument), 1)
 
     def learn(self, task: Task) -> UnitFit:
@@ -58,13 +58,13 @@ class Perceptron(UnitLearner[UnitFit]):
         total, mean, seen = step.sum(dim=0), torch.zeros_like(state), 0
         best, least = state.clone(), x.new_full((units,), math.inf)
         steps = torch.zeros(units, dtype=torch.int64, device=device)
-        for passed in range(self.passes + 1):
+        for passed in range(self.max_passes + 1):
             held = mean / seen if self.keep == "averaged" and seen else state
             wrong = (step * (samples.targets * (wide @ held) <= 0)).sum(dim=0)
             better = wrong < least if self.keep == "pocket" else (least > 0)
             best, least = torch.where(better, held, best), torch.where(better, wrong, least)
             unfinished = least > 0
-            if not bool(unfinished.any()) or passed == self.passes or (passed and meter.step(least)):
+            if not bool(unfinished.any()) or passed == self.max_passes or (passed and meter.step(least)):
                 break
             steps += unfinished
             order = torch.randperm(rows, generator=task.generator, device=task.generator.device).to(device)

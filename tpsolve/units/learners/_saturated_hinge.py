@@ -15,9 +15,9 @@ _HINGE_WIDTH, _WIDTHS = 0.04, (0.2, 0.04, 0.01)
 class SaturatedHinge(Hinge):
     """Looks for a small l2/2 |w|^2 + mean min(2, max(0, 1 - t z)), from the hinge's minimum.
 
-    Not convex: a local minimum, and no bound. Each step majorises the concave part (Yuille and Rangarajan,
-    "The concave-convex procedure", 2003). `gap` is the gradient's norm with both kinks smoothed over 0.01,
-    relative as in `SquaredHinge`. Source of the loss: Friesen and Domingos (2018), section 3.
+    The loss is not convex. So the result is a local minimum, and there is no bound. Each step majorises the concave
+    part (Yuille and Rangarajan, "The concave-convex procedure", 2003). `gap` is the gradient's norm with both kinks
+    smoothed over 0.01, relative as in `SquaredHinge`. Source of the loss: Friesen and Domingos (2018), section 3.
     """
 
     tolerance: float = 1e-4

@@ -13,8 +13,8 @@ from tpsolve.units.learners._newton import Point, Problem, minimise
 class SoftHinge(Hinge):
     """Looks for a small l2/2 |w|^2 + mean (1 + tanh(-t z)), from the hinge's minimum.
 
-    Not convex: a stationary point, and no bound. `gap` is the gradient's norm, relative as in
-    `SquaredHinge`. Source of the loss: Friesen and Domingos (2018), section 4.
+    The loss is not convex. So the result is a stationary point, and there is no bound. `gap` is the gradient's norm,
+    relative as in `SquaredHinge`. Source of the loss: Friesen and Domingos (2018), section 4.
     """
 
     tolerance: float = 1e-4

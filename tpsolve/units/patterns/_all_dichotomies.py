@@ -12,9 +12,9 @@ from tpsolve.errors import ShapeError, TooLargeError
 from tpsolve.units._data import group_rows, read_numbers
 from tpsolve.units.patterns._orientation import Orientation
 
-MOST_ENTRIES = 2**29
+MAX_ENTRIES = 2**29
 """Signs in the largest answer given: half a gigabyte."""
-MOST_HYPERPLANES = 2**25
+MAX_HYPERPLANES = 2**25
 """Hyperplanes through points that are looked at."""
 _BLOCK = 2**18
 
@@ -26,15 +26,15 @@ class StoppedError(Exception):
 def dichotomies(inputs: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
     """Every separable sign pattern of the points, one of each pair of opposites: `(K, N)` int8 in {-1, +1}.
 
-    Each is +1 on the first point, and none occurs twice. Exact: a pattern is here if and only if some
-    weights and bias give every sample a positive margin, for the float64 numbers that the inputs are,
-    whether they lie in general position or not.
+    Each pattern is +1 on the first point, and none occurs twice. The list is exact, for the float64 numbers that the
+    inputs are: a pattern is in it if and only if some weights and bias give every sample a positive margin. The points
+    need not lie in general position.
 
-    A cell of the arrangement of hyperplanes that the points form in the space of weights is a dichotomy.
-    Cut by a random flag of subspaces, each cell has one highest vertex: the hyperplane through some of the points
-    that decides it. So the points are taken p, p - 1, ..., 0 at a time, p the dimension that they span, and each
-    choice gives its one dichotomy; where more points lie on the hyperplane than were chosen, their own
-    dichotomies are found in the same way.
+    A cell of the arrangement of hyperplanes that the points form in the space of weights is a dichotomy. Cut by a
+    random flag of subspaces, each cell has one highest vertex: the hyperplane through some of the points that decides
+    it. So the points are taken p, p - 1, ..., 0 at a time, where p is the dimension that they span. Each choice gives
+    its one dichotomy. Where more points lie on the hyperplane than were chosen, their own dichotomies are found in the
+    same way.
 
     Args:
         inputs: `(N, n)` finite.
@@ -60,9 +60,9 @@ def dichotomies(inputs: Tensor, stop: Callable[[], bool] | None = None) -> Tenso
 
 
 def dichotomy_count(points: int, dimension: int) -> int:
-    """The most dichotomies, up to opposites, of so many points that span so many dimensions.
+    """The maximum number of dichotomies, up to opposites, of so many points that span so many dimensions.
 
-    Reached in general position (Cover 1965): the sum over i <= dimension of C(points - 1, i).
+    It is reached in general position (Cover 1965): the sum over i <= dimension of C(points - 1, i).
     """
     return sum(math.comb(points - 1, i) for i in range(dimension + 1))
 
@@ -83,11 +83,11 @@ def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
     rows = _essential(points)
     dimension = rows.shape[1] - 1
     patterns, hyperplanes = dichotomy_count(len(rows), dimension), math.comb(len(rows), dimension)
-    if patterns * len(x) > MOST_ENTRIES or hyperplanes > MOST_HYPERPLANES:
+    if patterns * len(x) > MAX_ENTRIES or hyperplanes > MAX_HYPERPLANES:
         raise TooLargeError(
             "inputs",
             f"{len(rows)} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
-            f"at most {MOST_ENTRIES // len(x):.3g} of them and {MOST_HYPERPLANES:.3g} hyperplanes",
+            f"at most {MAX_ENTRIES // len(x):.3g} of them and {MAX_HYPERPLANES:.3g} hyperplanes",
             "Use fewer samples or features, or a solver that does not list them, such as Circuits() or ColumnSearch().",
         )
     return group, rows
@@ -117,7 +117,7 @@ class _Cells:
     sets of rows are treated side by side; a cell is its signs `(m,)` on a set of m rows, and the set's number.
     """
 
-    def __init__(self, rows: Tensor, draw: int, stop: Callable[[], bool] | None):
+    def __init__(self, rows: Tensor, draw: int, stop: Callable[[], bool] | None) -> None:
         self.stop = stop
         self.n, self.d = rows.shape
         generator = torch.Generator().manual_seed(draw)

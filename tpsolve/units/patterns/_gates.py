@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-MOST_INPUTS = 5
-_LARGEST_WEIGHT = (1, 1, 1, 2, 3, 5)
+MAX_INPUTS = 5
+_MAX_WEIGHT = (1, 1, 1, 2, 3, 5)
 """Whole weights that suffice for so many inputs (Muroga 1971)."""
 
 
@@ -18,12 +18,12 @@ def gates(inputs: int) -> Tensor:
     Column c holds the output where unit k outputs +1 if and only if bit k of c is 1. There are
     2, 4, 14, 104, 1882 and 94572 of them for 0 to 5 inputs. Don't change the tensor: it is shared.
     """
-    if not 0 <= inputs <= MOST_INPUTS:
-        raise ValueError(f"inputs: got {inputs}, expected 0 to {MOST_INPUTS}")
+    if not 0 <= inputs <= MAX_INPUTS:
+        raise ValueError(f"inputs: got {inputs}, expected 0 to {MAX_INPUTS}")
     codes = torch.arange(2**inputs)
     bits = (codes[:, None] >> torch.arange(inputs)) & 1
     # Functions of sorted positive weights; permuted and negated inputs give all the others.
-    weights = range(_LARGEST_WEIGHT[inputs], -1, -1)
+    weights = range(_MAX_WEIGHT[inputs], -1, -1)
     sorted_weights = torch.tensor(list(itertools.combinations_with_replacement(weights, inputs)), dtype=torch.int64)
     sums = sorted_weights @ bits.T
     thresholds = torch.arange(int(sums.max()) + 2)

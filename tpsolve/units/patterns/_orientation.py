@@ -19,7 +19,7 @@ class Orientation:
         rows: `(R, d)` float64, finite, taken as the exact numbers that they are.
     """
 
-    def __init__(self, rows: Tensor):
+    def __init__(self, rows: Tensor) -> None:
         # Scaling a column by a power of two changes no sign.
         scale = torch.frexp(rows.abs().amax(dim=0)).exponent
         self.rows = torch.ldexp(rows, -scale)

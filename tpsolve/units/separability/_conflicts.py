@@ -33,22 +33,23 @@ class Circuit:
 
 
 def circuits(
-    inputs: Tensor, targets: Tensor, k: int, generator: torch.Generator | None = None, *, bias: bool = True
+    inputs: Tensor, targets: Tensor, max_circuits: int, generator: torch.Generator | None = None, *, bias: bool = True
 ) -> list[Circuit]:
-    """Up to k distinct circuits of one column, each proved exactly, small ones first; none if it is separable.
+    """Distinct circuits of one column, each proved exactly, small ones first; none if the column is separable.
 
     Each draw weighs the samples anew, and reduces the multipliers of that problem to a random vertex.
-    Equal seeds give equal circuits on one device. Fewer than k: the rounds found no others.
+    Equal seeds give equal circuits on one device.
 
     Args:
         inputs: `(N, n)`.
         targets: `(N,)` or `(N, 1)` in {-1, 0, +1}.
+        max_circuits: at least 1; there are fewer where the rounds found no others.
         generator: by default seeded with 0.
 
     Raises:
-        ArgumentError: k < 1, or as `UnitLearner.fit`.
+        ArgumentError: max_circuits < 1, or as `UnitLearner.fit`.
     """
-    check_count("k", k, 1)
+    check_count("max_circuits", max_circuits, 1)
     column = targets[:, None] if isinstance(targets, Tensor) and targets.dim() == 1 else targets
     samples = check_samples(inputs, column)
     if samples.targets.shape[1] != 1:
@@ -58,7 +59,7 @@ def circuits(
     stages = Stages(Ledger(x, t, bias))
     checker, found = CircuitChecker(x, bias), set()
     signs = [int(v) for v in t[:, 0].tolist()]
-    draws = k
+    draws = max_circuits
     for _ in range(_ROUNDS):
         before = len(found)
         drawn = [support for support in _draw(stages, draws, generator) if support]
@@ -66,13 +67,13 @@ def circuits(
         for support in drawn:
             if checker.is_circuit(support, [signs[i] for i in support]):
                 found.add(tuple(support))
-        if len(found) >= k or (not found and _ > 0):
+        if len(found) >= max_circuits or (not found and _ > 0):
             break
         # Few new ones among many draws: more draws cost less than more rounds.
-        draws = k if len(found) > before + k // 4 else 2 * draws
+        draws = max_circuits if len(found) > before + max_circuits // 4 else 2 * draws
     if not found:
         found = _proved_one(x, t, bias)
-    best = sorted(found, key=lambda s: (len(s), s))[:k]
+    best = sorted(found, key=lambda s: (len(s), s))[:max_circuits]
     return [Circuit(rows := torch.tensor(s, device=x.device), samples.targets[rows, 0]) for s in best]
 
 

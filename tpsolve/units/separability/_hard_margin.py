@@ -1,6 +1,6 @@
 """Squared hinge without a penalty, for many units at once: a separator, or the multipliers that forbid one.
 
-The least sum of max(0, 1 - t w.x)^2 is 0 if and only if the targets are separable. If they are not,
+The minimum of the sum of max(0, 1 - t w.x)^2 is 0 if and only if the targets are separable. If they are not,
 its slacks at the optimum are multipliers: they are >= 0 and sum slack t x = 0. Newton's method with
 the active samples ends in finitely many steps (Mangasarian, "A finite Newton method for
 classification", 2002).
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tpsolve.units._base import Meter
 
-_MOST_STEPS = 60
+_MAX_STEPS = 60
 _SINGLE_STEPS = 10
 _STATIONARY = 1e-12
 
@@ -52,7 +52,7 @@ def fit_hard_margin(
     )
     state = _State(points, targets, counts, start)
     single = True
-    for step in range(_MOST_STEPS):
+    for step in range(_MAX_STEPS):
         separated, gradient = state.separated(), state.gradient()
         # Whitened points have size sqrt(d): the gradient's rounding grows with the sum of the slacks.
         rounding = state.slack.sum(dim=0) * size**0.5
@@ -79,7 +79,7 @@ def fit_hard_margin(
 class _State:
     """The units that have not ended: their weights, pre-activations and slacks."""
 
-    def __init__(self, points: Tensor, targets: Tensor, counts: Tensor | None, start: Tensor | None):
+    def __init__(self, points: Tensor, targets: Tensor, counts: Tensor | None, start: Tensor | None) -> None:
         self.points, self.targets, self.counts = points, targets, counts
         self.units = torch.arange(targets.shape[1], device=points.device)
         self.weight = points.new_zeros(len(self.units), points.shape[-1]) if start is None else start.clone()
@@ -98,7 +98,7 @@ class _State:
         return pull @ self.points if self.points.dim() == 2 else (pull[:, None, :] @ self.points)[:, 0]
 
     def separated(self) -> Tensor:
-        """`(c,)` bool; a margin that rounding alone could have made is none."""
+        """`(c,)` bool; a margin that rounding could have made is none."""
         least = 1e-12 * (1 + torch.linalg.vector_norm(self.weight, dim=1) * self.points.shape[-1] ** 0.5)
         return ((self.targets * self.z > least) | (self.targets == 0)).all(dim=0)
 
@@ -155,7 +155,7 @@ class _State:
         final.slack[:, units] = torch.where(separated[ended], 0.0, self.slack[:, ended])
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with the units of `rows (c,)` bool alone."""
+        """Go on with only the units of `rows (c,)` bool."""
         self.units, self.weight, self.value = self.units[rows], self.weight[rows], self.value[rows]
         self.targets, self.z, self.slack = self.targets[:, rows], self.z[:, rows], self.slack[:, rows]
         self.counts = None if self.counts is None else self.counts[:, rows]

@@ -12,7 +12,7 @@ from tpsolve.units.checking._certificate import Certificate
 class Ledger:
     """The verdicts on m units, from raw inputs `x (N, n)` and targets `t (N, m)`, both float64."""
 
-    def __init__(self, x: Tensor, t: Tensor, has_bias: bool):
+    def __init__(self, x: Tensor, t: Tensor, has_bias: bool) -> None:
         self.x, self.t, self.has_bias = x, t, has_bias
         units = t.shape[1]
         self.weight = x.new_zeros(units, x.shape[1] + 1)

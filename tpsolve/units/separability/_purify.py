@@ -51,7 +51,7 @@ def purify(points: Tensor, targets: Tensor, multipliers: Tensor, generator: torc
 
 
 def sharpen(points: Tensor, targets: Tensor, support: Tensor) -> Tensor:
-    """`support (c, s)` of purify without the samples whose multiplier was rounding alone.
+    """`support (c, s)` of purify without the samples whose multiplier was only rounding.
 
     Multipliers that only nearly cancel leave such samples behind; here those of the support are solved anew.
     """

@@ -16,13 +16,13 @@ from tpsolve.units.separability._stages import Stages
 class Separability(UnitLearner[Certificate]):
     """Which units can learn their targets, proved: weights, or an irreducible circuit (see `Certificate`).
 
-    Newton's method on all units settles most of them, a linear program (HiGHS) most of the rest, and the
-    simplex method in exact arithmetic what is left. A status is what `Certificate.verify` proves from
-    the raw data, so without a budget none is 0. One step is a Newton step of a chunk of units, or one unit
-    of the later stages. The mean objective that a callback sees is the share of undecided units.
+    Newton's method on all units settles most of them. A linear program (HiGHS) settles most of the rest, and the
+    simplex method in exact arithmetic settles what is left. A status is what `Certificate.verify` proves from the raw
+    data. So without a budget no status is 0. One step is a Newton step of a chunk of units, or one unit of the later
+    stages. The mean objective that a callback sees is the share of undecided units.
 
-    `start`: units that may separate already; those are only verified. Of the sample weights only
-    whether they are 0 matters. Weights come as float64 on the device of the inputs.
+    `start` holds units that may separate already; those are only verified. Of the sample weights it matters only
+    whether they are 0. Weights come as float64 on the device of the inputs.
     """
 
     name: ClassVar[str] = "separability"

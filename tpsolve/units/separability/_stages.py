@@ -16,7 +16,7 @@ from tpsolve.units.separability._rational import decide_exactly
 class Stages:
     """Newton's method for many units at once, then a linear program and exact arithmetic for one unit each."""
 
-    def __init__(self, ledger: Ledger):
+    def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.merged = merge_duplicates(Samples(ledger.x, ledger.t))
         self.frame = make_frame(self.merged.inputs, ledger.has_bias)

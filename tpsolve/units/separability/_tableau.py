@@ -14,7 +14,7 @@ class Tableau:
         value: `(c, K)` >= 0.
     """
 
-    def __init__(self, columns: Tensor, value: Tensor):
+    def __init__(self, columns: Tensor, value: Tensor) -> None:
         self.total = columns.shape[2]
         self.units = torch.arange(len(columns), device=columns.device)
         # P A^T = L U, so A value is kept where L^T (P value) is: U drops out but for its rank.

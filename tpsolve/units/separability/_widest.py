@@ -12,9 +12,9 @@ from itertools import combinations
 import numpy as np
 from flint import fmpq, fmpq_mat
 
-MOST_FEATURES = 10
+MAX_FEATURES = 10
 _ROUNDING = 1e-9
-_MOST_STEPS = 1000
+_MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def widest_margin(points: np.ndarray, column: np.ndarray) -> Widest | None:
     first = int(np.flatnonzero(column == 1)[0])
     other = np.flatnonzero(column == -1)
     limiting = [first, int(other[np.square(points[other] - points[first]).sum(1).argmin()])]
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         fit = _fit(shifted[limiting], column[limiting])
         if fit is None:
             return None

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 
@@ -17,83 +18,82 @@ from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MOST_COUNTED, common_measure, trivial_cost
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, common_measure, trivial_cost
+from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import CircuitSearch, Master, local_searches
+from tpsolve.search.network.circuits._race import Race, has_many_features, local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.search.network.circuits._state import Master, SearchState
 from tpsolve.spins import check_count
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
-MOST_FIRST = 8
+MAX_FIRST = 8
 """Inputs of a truth table that may be taken as monotone: that of the first unit of a layer."""
-MOST_OTHER = 6
+MAX_OTHER = 6
 """Inputs of any other truth table."""
-MOST_CLAUSES = 5_000_000
-LARGEST_TOTAL = 2**20
+MAX_CLAUSES = 5_000_000
+MAX_TOTAL = 2**20
 
 
 @dataclass(frozen=True)
 class Circuits(Solver):
     """Exact training of small networks: the fewest errors that any real weights reach.
 
-    A clausal master proposes targets of all units with few errors. Circuits, sets of points whose signs no
-    hyperplane gives, forbid columns of the first hidden layer that are not separable: some drawn at random at
-    the start, thousands once a problem proves hard, further ones as the master meets them. Each forbids its
-    signs to all units and both ways round, and is proved. Units above are truth tables. The limit on the
-    errors rises from what is proved already, in steps that double until better targets are found: a refuted limit
-    raises the bound, targets that the oracle accepts are a network. Where a sprint of one worker does not end the
-    search, a second one looks for one error fewer than the best known.
+    A master proposes targets of all units with few errors. Circuits are sets of points whose signs no hyperplane gives.
+    They forbid the columns that no weights give. The page docs/exact.md says how the search goes and what it proves.
 
-    Incumbents come from local searches first: over columns, for two classes and one hidden layer, and with more than
-    8 features along lines from a surrogate gradient's network. Weights of samples must be multiples of one
-    number, at most 2^20 of them in all. Truth tables limit the widths: 8 units in a hidden layer that one
-    unit reads, 6 if several do.
+    It takes any number of classes and features. Two things are limited. A hidden layer has at most 8 units where one
+    unit reads it, and at most 6 where several do, since units above are truth tables. The weights of the samples are
+    multiples of one number, at most 2^20 of them in all.
 
-    One step is one conflict of the master. A budget in steps is spent by one worker, so that equal seeds give
-    equal results. `stats` holds the circuits of the proof, the engine, and with `solutions` > 1 the optimal
-    targets found.
+    One step is one conflict of the master. A budget in steps is spent by one worker, so that equal seeds give equal
+    results. `stats` holds the circuits of the proof and the engine. With `solutions` > 1 it also holds the optimal
+    targets found. With a preference it holds three more entries: `preferred` is the margin, the number of units or the
+    largest weight; `preference_proved` says whether that is proved to be the best; `weights`, for `prefer="weights"`,
+    holds the whole weights of all layers, for `NetworkProblem.network`.
 
     Args:
-        engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat;
-            auto: glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights:
-            multiples of their common measure), else cp-sat.
+        engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat; auto:
+            glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights: multiples of
+            their common measure), else cp-sat.
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
-        drawn: most circuits drawn at random: 16 a point at the start; twice the square of the points where a short
-            sprint of one master does not end the search; after 3,000 conflicts half that square times the square of
-            the features. None with more than 8 features, where they forbid too little.
-        cuts: most circuits added for one column at a time.
-        local: most seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
+        max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
+        max_cuts: the maximum number of circuits added for one column at a time.
+        local_seconds: seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
             It ends sooner if it has found nothing better for long.
         solutions: how many optimal target sets to list, up to symmetry.
-        prefer: which optimal targets to return: any; those of the largest least margin of a unit of the first hidden
-            layer (margin); those of the fewest units, the others being -1 at all points and without effect
-            (units); or, where all inputs are whole numbers, those whose units of the first hidden layer have whole
-            weights of which the largest is least, biases aside (weights). Decided once the optimum is proved, in
-            the time that is left: `stats["preferred"]` is the margin, the number of units or the largest weight, and
-            `stats["preference_proved"]` says whether it is proved to be the best. `stats["weights"]` holds
-            the whole weights of all layers, for `NetworkProblem.network`.
+        prefer: which optimal targets to return, decided in the time that is left once the optimum is proved. "any";
+            "margin": those whose minimum margin of a unit of the first hidden layer is largest; "units": those of the
+            fewest units, the others being -1 at all points and without effect; "weights", where all inputs are whole
+            numbers: those whose units of the first hidden layer have the smallest maximum of their whole weights,
+            biases aside.
     """
 
     engine: str = "auto"
     workers: int | None = None
-    drawn: int = 12_000
-    cuts: int = 20
-    local: float = 2.0
+    max_drawn: int = 12_000
+    max_cuts: int = 20
+    local_seconds: float = 2.0
     solutions: int = 1
     prefer: str = "any"
 
     name = "circuits"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one conflict of the master"
     exact = True
     stochastic = True
 
-    def __post_init__(self):
-        for argument, least in (("drawn", 0), ("cuts", 1), ("solutions", 1)):
+    def __post_init__(self) -> None:
+        for argument, least in (("max_drawn", 0), ("max_cuts", 1), ("solutions", 1)):
             check_count(argument, getattr(self, argument), least)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
-        if isinstance(self.local, bool) or not isinstance(self.local, int | float) or not 0 <= self.local < math.inf:
-            raise ArgumentError("local", self.local, "a number of seconds")
+        if (
+            isinstance(self.local_seconds, bool)
+            or not isinstance(self.local_seconds, int | float)
+            or not 0 <= self.local_seconds < math.inf
+        ):
+            raise ArgumentError("local_seconds", self.local_seconds, "a number of seconds")
         if self.engine not in ("auto", "cp-sat", *SAT_ENGINES):
             raise UnknownNameError("engine", str(self.engine), ("auto", "cp-sat", *SAT_ENGINES))
         if self.prefer not in PREFERENCES:
@@ -105,7 +105,7 @@ class Circuits(Solver):
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
         for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
-            most = MOST_FIRST if units == 1 else MOST_OTHER
+            most = MAX_FIRST if units == 1 else MAX_OTHER
             if inputs > most:
                 raise TooLargeError(
                     "problem",
@@ -117,25 +117,25 @@ class Circuits(Solver):
             find_solver(name).check(problem)
         check_preference(problem, self.prefer)
         clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
-        if clauses > MOST_CLAUSES:
+        if clauses > MAX_CLAUSES:
             raise TooLargeError(
                 "problem",
                 f"{len(problem.inputs)} points: about {clauses:.2g} clauses",
-                f"at most {MOST_CLAUSES:.2g} for {self.name}",
+                f"at most {MAX_CLAUSES:.2g} for {self.name}",
                 "Use fewer samples or units, or ColumnSearch() for good networks without a proof.",
             )
-        if problem.counts.sum().item() / common_measure(problem) > LARGEST_TOTAL:
+        if problem.counts.sum().item() / common_measure(problem) > MAX_TOTAL:
             raise NotAcceptedError(
                 "problem",
                 "weights with no common measure",
-                f"weights that are multiples of one number, at most {LARGEST_TOTAL} of them, for {self.name}",
+                f"weights that are multiples of one number, at most {MAX_TOTAL} of them, for {self.name}",
                 "Round the weights, to three digits for example.",
             )
-        if self.engine in SAT_ENGINES and (cost := trivial_cost(problem)) > MOST_COUNTED:
+        if self.engine in SAT_ENGINES and (cost := trivial_cost(problem)) > MAX_COUNTED:
             raise TooLargeError(
                 "problem",
                 f"up to {cost} errors, or common measures of the weights, to count",
-                f"at most {MOST_COUNTED} for engine={self.engine}",
+                f"at most {MAX_COUNTED} for engine={self.engine}",
                 "Use engine=cp-sat, or round the weights to fewer digits.",
             )
         if self.engine in SAT_ENGINES and not sat_installed():
@@ -148,34 +148,37 @@ class Circuits(Solver):
         assert isinstance(problem, NetworkProblem)
         engine = self.engine
         if engine == "auto":
-            engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MOST_COUNTED else "cp-sat"
-        search = CircuitSearch(problem, report, generator, drawn=self.drawn, cuts=self.cuts)
+            engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MAX_COUNTED else "cp-sat"
+        # A circuit of many points forbids next to nothing, and takes long to work out.
+        drawn = 0 if has_many_features(problem) else self.max_drawn
+        state = SearchState(problem, report, generator, max_drawn=drawn, max_cuts=self.max_cuts)
+        race = Race(problem, report, state, generator)
         cores = (os.cpu_count() or 1) if self.workers is None else self.workers
         one = budget.steps is not None or cores == 1
         with ExitStack() as opened:
 
             def make(name: str, workers: int) -> Master:
-                model = search.formula.count, search.clauses(), search.costs, search.upper
+                model = state.formula.count, state.clauses(), state.costs, state.upper
                 master = CpSatMaster(*model, workers) if name == "cp-sat" else SatMaster(name, *model)
                 return opened.enter_context(master)
 
             second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
             planned = [partial(make, engine, 1)] + ([] if one else [partial(make, second, cores - 1)])
             seconds = budget.seconds or 0.0
-            local = min(max(self.local, seconds / 20), seconds / 5)
-            search.race(planned, local, budget.steps)
-            masters = search.masters
-            if search.closed and self.solutions > 1:
-                report.stats["solutions"], report.stats["all_solutions"] = search.optima(masters[0], self.solutions)
-            if search.closed and self.prefer != "any":
+            local = min(max(self.local_seconds, seconds / 20), seconds / 5)
+            race.run(planned, local, budget.steps)
+            if state.closed and self.solutions > 1:
+                optima = Optima(problem, report, state, race.masters[0], None)
+                report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)
+            if state.closed and self.prefer != "any":
                 decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
-                preferred = decide(search, masters[0], budget.steps)
-                search.replace(preferred.targets)
+                preferred = decide(Optima(problem, report, state, race.masters[0], budget.steps))
+                state.replace(preferred.targets)
                 report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
                 if preferred.weights is not None:
                     report.stats["weights"] = preferred.weights
-            report.steps = sum(master.conflicts for master in masters)
-        report.stats["engine"], report.stats["circuits"] = engine, search.signed_circuits()
+            report.steps = sum(master.conflicts for master in race.masters)
+        report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
 
 
 def sat_installed() -> bool:

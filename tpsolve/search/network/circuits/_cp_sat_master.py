@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.search._cp_sat_run import run_cp_sat
-from tpsolve.search.network.circuits._formula import MOST_COUNTED, Clause, totalizer
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, Clause, totalizer
 
 
 class CpSatMaster:
@@ -16,20 +16,24 @@ class CpSatMaster:
     Args:
         count: variables of the clauses.
         costs: what each literal adds if it is true.
-        most: the largest limit that will be asked for.
+        max_limit: the largest limit that will be asked for.
         workers: threads.
     """
 
-    def __init__(self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int, workers: int):
+    def __init__(
+        self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], max_limit: int, workers: int
+    ) -> None:
         from ortools.sat.python import cp_model
 
         self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0
         # Few errors counted by clauses take a tenth of the conflicts that a linear constraint takes to be refuted.
-        counting, self._reached, count = totalizer(count, costs, most) if most <= MOST_COUNTED else ([], {}, count)
+        counting, self._reached, count = (
+            totalizer(count, costs, max_limit) if max_limit <= MAX_COUNTED else ([], {}, count)
+        )
         self._true: list[Any] = [None, *(self._model.new_bool_var("") for _ in range(count))]
         self._false: list[Any] = [None, *(v.negated() for v in self._true[1:])]
         self._cost = None
-        if most > MOST_COUNTED:
+        if max_limit > MAX_COUNTED:
             self._cost = self._model.new_int_var(0, sum(cost for _, cost in costs), "")
             self._model.add(sum(cost * self._literal(literal) for literal, cost in costs) <= self._cost)
         self.add(clauses)
@@ -50,7 +54,7 @@ class CpSatMaster:
         """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.
 
         Args:
-            steps: conflicts; with a limit one worker alone searches.
+            steps: conflicts; with a limit only one worker searches.
             stop: asked now and then; True ends the search.
         """
         from ortools.sat.python import cp_model

@@ -18,7 +18,7 @@ import numpy as np
 from tpsolve.problems import NetworkProblem
 
 Clause = list[int]
-MOST_COUNTED = 1000
+MAX_COUNTED = 1000
 """Costs up to which `totalizer` counts with fewer than a million clauses."""
 
 
@@ -34,7 +34,7 @@ class NetworkFormula:
         base: what contradictory labels add always.
     """
 
-    def __init__(self, problem: NetworkProblem):
+    def __init__(self, problem: NetworkProblem) -> None:
         self.count = 0
         self.clauses: list[Clause] = []
         points = len(problem.inputs)
@@ -182,8 +182,8 @@ def asummable(inputs: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         yield from combinations(pairs, 2)
 
 
-def totalizer(count: int, costs: list[tuple[int, int]], most: int) -> tuple[list[Clause], dict[int, int], int]:
-    """Clauses, for each sum up to the first above `most` a variable that is true if it is reached, and their count.
+def totalizer(count: int, costs: list[tuple[int, int]], max_sum: int) -> tuple[list[Clause], dict[int, int], int]:
+    """Clauses, for each sum up to the first above `max_sum` a variable that is true if it is reached, and their count.
 
     A tree whose nodes add up the costs of their literals (Joshi, Martins and Manquinho, "Generalized totalizer
     encoding for pseudo-Boolean constraints", 2015). One direction only: a false variable says that the sum
@@ -195,12 +195,12 @@ def totalizer(count: int, costs: list[tuple[int, int]], most: int) -> tuple[list
         merged = []
         for left, right in zip(nodes[::2], nodes[1::2], strict=False):
             pairs = [(a, b) for a in (0, *left) for b in (0, *right) if a or b]
-            sums = sorted({min(a + b, most + 1) for a, b in pairs})
+            sums = sorted({min(a + b, max_sum + 1) for a, b in pairs})
             node = {value: count + 1 + k for k, value in enumerate(sums)}
             count += len(node)
             for a, b in pairs:
                 parts = [-side[part] for side, part in ((left, a), (right, b)) if part]
-                clauses.append([*parts, node[min(a + b, most + 1)]])
+                clauses.append([*parts, node[min(a + b, max_sum + 1)]])
             clauses += [[-node[high], node[low]] for low, high in pairwise(sums)]
             merged.append(node)
         nodes = merged + nodes[2 * len(merged) :]

@@ -10,7 +10,7 @@ from torch import Tensor
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 
-_MOST_EXACT = 3000
+_MAX_EXACT = 3000
 """Draws that are worked out in exact arithmetic where floating point proves nothing; about 0.1 ms each."""
 _NEAR_DRAWS = 1000
 _SECOND = 4
@@ -25,24 +25,24 @@ class CircuitPool:
 
     Args:
         inputs: `(M, p)` float64, distinct.
-        most: how many to draw; all there are if there are no more.
+        max_count: the maximum number to draw; all there are if there are no more.
         generator: of the draws.
     """
 
-    def __init__(self, inputs: Tensor, most: int, generator: torch.Generator):
+    def __init__(self, inputs: Tensor, max_count: int, generator: torch.Generator) -> None:
         self.inputs = inputs.cpu()
         self._points = self.inputs.numpy()
         self._random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         size = self._points.shape[1] + 2
         self.samples, self.signs = np.zeros((0, size), dtype=np.int32), np.zeros((0, size), dtype=np.int8)
         self._known: set[tuple[int, ...]] = set()
-        self.draw(most)
+        self.draw(max_count)
 
-    def draw(self, most: int) -> None:
+    def draw(self, max_count: int) -> None:
         """Draw further circuits, none of them twice."""
         if self.samples.shape[1] <= len(self._points):
             known = set(map(tuple, self.samples.tolist()))
-            drawn = self._draw(np.arange(len(self._points)), most)
+            drawn = self._draw(np.arange(len(self._points)), max_count)
             self._add(drawn[np.array([tuple(row) not in known for row in drawn.tolist()], dtype=bool)])
 
     def __len__(self) -> int:
@@ -53,8 +53,8 @@ class CircuitPool:
         used = self.signs[row] != 0
         return self.samples[row, used].tolist(), self.signs[row, used].tolist()
 
-    def violated(self, columns: np.ndarray, most: int) -> list[int]:
-        """For each of `columns (M, U)` in {-1, +1} up to `most` circuits that forbid it, at random.
+    def violated(self, columns: np.ndarray, max_count: int) -> list[int]:
+        """For each of `columns (M, U)` in {-1, +1} up to `max_count` circuits that forbid it, at random.
 
         None only if all are separable. If the pool holds none, `Separability` decides, and circuits like those that
         it finds join the pool.
@@ -64,11 +64,13 @@ class CircuitPool:
             certificate = Separability().fit(self.inputs, torch.from_numpy(columns).double())
             for unit, column in enumerate(columns.T):
                 if support := certificate.circuit(unit).tolist():
-                    found[unit] = self._around(np.array(support), column, most)
-        chosen = [rows if len(rows) <= most else self._random.choice(rows, most, replace=False) for rows in found]
+                    found[unit] = self._around(np.array(support), column, max_count)
+        chosen = [
+            rows if len(rows) <= max_count else self._random.choice(rows, max_count, replace=False) for rows in found
+        ]
         return list(dict.fromkeys(np.concatenate(chosen).tolist()))
 
-    def _around(self, support: np.ndarray, column: np.ndarray, most: int) -> np.ndarray:
+    def _around(self, support: np.ndarray, column: np.ndarray, max_count: int) -> np.ndarray:
         """Add the circuit `support` of points that `column` separates not, and some near it; their numbers."""
         before = len(self)
         self._append([(tuple(support.tolist()), tuple(column[support].tolist()))])
@@ -77,7 +79,7 @@ class CircuitPool:
         else:
             self._add(self._exchanged(support, column), column)
             second = [self._exchanged(row, column) for row in self.samples[before + 1 :][:_SECOND]]
-            if len(self) - before < most and second:
+            if len(self) - before < max_count and second:
                 self._add(np.unique(np.concatenate(second), axis=0), column)
         return self._matching(column, before)
 
@@ -109,19 +111,19 @@ class CircuitPool:
         nearest = (column * (x @ weights)).argsort()[: 3 * self.samples.shape[1]]
         return np.union1d(nearest, support)
 
-    def _draw(self, among: np.ndarray, most: int) -> np.ndarray:
+    def _draw(self, among: np.ndarray, max_count: int) -> np.ndarray:
         """`(c, p + 2)`: distinct sets of points, each in rising order."""
         size = self.samples.shape[1]
         if size > len(among):
             return np.zeros((0, size), dtype=np.int32)
-        if math.comb(len(among), size) <= most:
+        if math.comb(len(among), size) <= max_count:
             return among[np.array(list(combinations(range(len(among)), size)))]
-        keys = self._random.random((most, len(among)), dtype=np.float32)
+        keys = self._random.random((max_count, len(among)), dtype=np.float32)
         chosen = np.sort(np.argpartition(keys, size, axis=1)[:, :size], axis=1)
         return among[np.unique(chosen, axis=0)]
 
     def _add(self, drawn: np.ndarray, column: np.ndarray | None = None) -> None:
-        """Circuits of the sets `drawn (c, p + 2)`; with `column`, those alone that forbid it."""
+        """Circuits of the sets `drawn (c, p + 2)`; with `column`, only those that forbid it."""
         dependency, proved = null_vectors(self._points[drawn])
         signs = np.sign(dependency).astype(np.int8)
         if column is not None:
@@ -134,7 +136,7 @@ class CircuitPool:
         self.samples = np.concatenate([self.samples, drawn[proved].astype(np.int32)])
         self.signs = np.concatenate([self.signs, signs[proved]])
         found = []
-        for row in drawn[~proved][:_MOST_EXACT]:
+        for row in drawn[~proved][:_MAX_EXACT]:
             circuit = exact_circuit(self._points[row])
             if circuit is not None:
                 found.append((tuple(row[circuit[0]].tolist()), tuple(circuit[1])))

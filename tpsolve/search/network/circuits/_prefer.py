@@ -12,13 +12,13 @@ from torch import Tensor
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import Clause
-from tpsolve.search.network.circuits._race import CircuitSearch, Master
-from tpsolve.search.network.circuits._whole_weights import MOST_SUM, MOST_WEIGHT, WholeWeights, reach, smallest_weights
-from tpsolve.units.separability._widest import MOST_FEATURES, Widest, widest_margin
+from tpsolve.search.network.circuits._optima import Optima
+from tpsolve.search.network.circuits._whole_weights import MAX_SUM, MAX_WEIGHT, WholeWeights, reach, smallest_weights
+from tpsolve.units.separability._widest import MAX_FEATURES, Widest, widest_margin
 
 PREFERENCES = ("any", "margin", "units", "weights")
-MOST_REACH = 2**20
-"""The largest sum of inputs of one point, each measured from its least, for which whole weights are sought."""
+MAX_REACH = 2**20
+"""The largest sum of inputs of one point, each measured from its minimum, for which whole weights are sought."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def check_preference(problem: NetworkProblem, prefer: str) -> None:
     """
     if prefer == "units" and len(problem.widths) > 1:
         raise NotAcceptedError("problem", f"{len(problem.widths)} hidden layers", "one hidden layer for prefer=units")
-    if prefer == "margin" and problem.inputs.shape[1] > MOST_FEATURES:
+    if prefer == "margin" and problem.inputs.shape[1] > MAX_FEATURES:
         raise TooLargeError(
-            "problem", f"{problem.inputs.shape[1]} features", f"at most {MOST_FEATURES} for prefer=margin"
+            "problem", f"{problem.inputs.shape[1]} features", f"at most {MAX_FEATURES} for prefer=margin"
         )
     if prefer == "weights":
         rest = (problem.inputs != problem.inputs.round()).nonzero()
@@ -58,25 +58,25 @@ def check_preference(problem: NetworkProblem, prefer: str) -> None:
             mend = "Scale the inputs first, such as X = (10 * X).round()."
             raise NotAcceptedError("problem", value, "whole numbers for prefer=weights", mend)
         spread = problem.inputs - problem.inputs.amin(0)
-        if (sum_ := float(spread.sum(1).max())) > MOST_REACH:
-            expected = f"at most {MOST_REACH} for prefer=weights"
+        if (sum_ := float(spread.sum(1).max())) > MAX_REACH:
+            expected = f"at most {MAX_REACH} for prefer=weights"
             raise TooLargeError("problem", f"inputs that differ by {sum_:.3g} in all", expected, "Scale them down.")
 
 
-def fewest_units(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
+def fewest_units(optima: Optima) -> Preferred:
     """Optimal targets of which as many hidden units as possible are -1 at all points, with no effect on the output.
 
     Units are ordered by their strength in the first output unit, and equally strong ones by their columns. So a
     unit without effect can be taken as the last, and as constant.
     """
-    hidden, gates = search.formula.hidden[0], search.formula.gates[0]
-    targets = search.report.targets[0]
+    hidden, gates = optima.formula.hidden[0], optima.formula.gates[0]
+    targets = optima.best
     for unit in reversed(range(hidden.shape[1])):
-        master.add(_idle(hidden, gates, unit))
-        model = search.separable_model(master, steps)
-        if not isinstance(model, np.ndarray):
-            return Preferred(targets, unit + 1, model is False)
-        targets = search.targets_of(model)
+        optima.add(_idle(hidden, gates, unit))
+        further = optima.next()
+        if further is None:
+            return Preferred(targets, unit + 1, optima.exhausted)
+        targets = further
     return Preferred(targets, 0, True)
 
 
@@ -90,19 +90,19 @@ def _idle(hidden: np.ndarray, gates: np.ndarray, unit: int) -> Iterator[Clause]:
                 yield [gate[b], -gate[b | 1 << unit]]
 
 
-def widest(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
-    """Optimal targets for which the least margin of a unit of the first hidden layer is largest.
+def widest(optima: Optima) -> Preferred:
+    """Optimal targets for which the minimum margin of a unit of the first hidden layer is largest.
 
     Points that limit a margin to no more than that at hand forbid their signs to all units, as circuits do: to
     begin with pairs of points that are too near to one another.
     """
-    points = search.problem.inputs.cpu().numpy()
-    targets, best = search.report.targets[0], Fraction(0)
+    points = optima.problem.inputs.cpu().numpy()
+    targets, best = optima.best, Fraction(0)
     candidate = targets
     known: dict[bytes, Widest | None] = {}
     while True:
         margins = []
-        columns = search.problem.columns(candidate)[0].cpu().numpy().astype(int)
+        columns = optima.problem.columns(candidate)[0].cpu().numpy().astype(int)
         for column in np.unique(columns, axis=1).T:
             # A unit that tells no points apart has no margin.
             if np.ptp(column):
@@ -119,48 +119,48 @@ def widest(search: CircuitSearch, master: Master, steps: int | None) -> Preferre
                 return Preferred(targets, math.inf, True)
             before, best = best, min(margin.squared for margin in margins)
             narrow = [margin for margin in margins if margin.squared == best]
-            master.add(_near_pairs(search, before, best))
+            optima.add(_near_pairs(optima, before, best))
         for margin in narrow:
-            master.add(search.formula.circuit(margin.samples, margin.signs))
-        model = search.separable_model(master, steps)
-        if not isinstance(model, np.ndarray):
-            return Preferred(targets, float(best) ** 0.5, model is False)
-        candidate = search.targets_of(model)
+            optima.add(optima.formula.circuit(margin.samples, margin.signs))
+        further = optima.next()
+        if further is None:
+            return Preferred(targets, float(best) ** 0.5, optima.exhausted)
+        candidate = further
 
 
-def _near_pairs(search: CircuitSearch, above: Fraction, most: Fraction) -> Iterator[Clause]:
+def _near_pairs(optima: Optima, above: Fraction, limit: Fraction) -> Iterator[Clause]:
     """No unit tells two points apart whose half distance is no more than the margin at hand; squares of margins."""
-    points = search.problem.inputs.cpu().numpy()
+    points = optima.problem.inputs.cpu().numpy()
     square = np.square(points[:, None] - points).sum(-1) / 4
-    for i, j in zip(*np.nonzero(np.triu(square <= float(most) * (1 - 1e-9), 1)), strict=True):
+    for i, j in zip(*np.nonzero(np.triu(square <= float(limit) * (1 - 1e-9), 1)), strict=True):
         if square[i, j] > float(above) * (1 - 1e-9):
-            yield from search.formula.circuit([int(i), int(j)], [1, -1])
+            yield from optima.formula.circuit([int(i), int(j)], [1, -1])
 
 
-def smallest(search: CircuitSearch, master: Master, steps: int | None) -> Preferred:
-    """Optimal targets for which the largest absolute whole weight of the first hidden layer is least.
+def smallest(optima: Optima) -> Preferred:
+    """Optimal targets for which the largest absolute whole weight of the first hidden layer is smallest.
 
     Points whose signs no smaller weights give forbid them to all units, as circuits do.
     """
-    problem, points = search.problem, search.problem.inputs.cpu().long().numpy()
+    problem, points = optima.problem, optima.problem.inputs.cpu().long().numpy()
     start = problem.start.reshape(-1, problem.n_vars)[0]
-    if problem.objective(start[None])[0] == search.report.objective[0]:
+    if problem.objective(start[None])[0] == optima.objective:
         # No unit need tell points apart.
         return Preferred(start, 0, True, _whole_network(problem, start, {}))
-    best, candidate = Preferred(search.report.targets[0], math.inf, False), search.report.targets[0]
-    limit = min(MOST_WEIGHT, MOST_SUM // max(1, reach(points)))
+    best, candidate = Preferred(optima.best, math.inf, False), optima.best
+    limit = min(MAX_WEIGHT, MAX_SUM // max(1, reach(points)))
     while True:
         columns = np.unique(problem.columns(candidate)[0].cpu().numpy().astype(int), axis=1).T
         found: dict[bytes, WholeWeights] = {}
         forbidden: list[Clause] = []
         for column in columns:
-            answer = smallest_weights(points, column, limit, search.interrupted)
+            answer = smallest_weights(points, column, limit, optima.interrupted)
             if answer is None:
                 return best
             if isinstance(answer, WholeWeights):
                 found[column.tobytes()] = answer
             else:
-                forbidden += search.formula.circuit(answer, column[answer].tolist())
+                forbidden += optima.formula.circuit(answer, column[answer].tolist())
         if not forbidden:
             largest = max(weights.largest for weights in found.values())
             best = Preferred(candidate, largest, largest == 1, _whole_network(problem, candidate, found))
@@ -168,11 +168,11 @@ def smallest(search: CircuitSearch, master: Master, steps: int | None) -> Prefer
                 return best
             limit = largest - 1
             continue
-        master.add(forbidden)
-        model = search.separable_model(master, steps)
-        if not isinstance(model, np.ndarray):
-            return replace(best, proved=model is False and best.weights is not None)
-        candidate = search.targets_of(model)
+        optima.add(forbidden)
+        further = optima.next()
+        if further is None:
+            return replace(best, proved=optima.exhausted and best.weights is not None)
+        candidate = further
 
 
 def _whole_network(
@@ -183,7 +183,7 @@ def _whole_network(
     for above in problem.columns(targets):
         points, units = below.cpu().long().numpy(), []
         for column in above.cpu().numpy().astype(int).T:
-            unit = hidden.get(column.tobytes()) or smallest_weights(points, column, MOST_WEIGHT, lambda: False)
+            unit = hidden.get(column.tobytes()) or smallest_weights(points, column, MAX_WEIGHT, lambda: False)
             assert isinstance(unit, WholeWeights)
             units.append(unit)
         weight, bias = [unit.weight for unit in units], [unit.bias for unit in units]

@@ -17,14 +17,16 @@ class SatMaster:
         engine: a solver of python-sat.
         count: variables of the clauses.
         costs: what each literal adds if it is true.
-        most: the largest limit that will be asked for.
+        max_limit: the largest limit that will be asked for.
     """
 
-    def __init__(self, engine: str, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], most: int):
+    def __init__(
+        self, engine: str, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], max_limit: int
+    ) -> None:
         from pysat.solvers import Solver
 
         self._solver: Any = Solver(name=engine, bootstrap_with=clauses)
-        counting, self._reached, _ = totalizer(count, costs, most)
+        counting, self._reached, _ = totalizer(count, costs, max_limit)
         self.add(counting)
 
     def __enter__(self) -> "SatMaster":

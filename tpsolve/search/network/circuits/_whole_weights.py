@@ -8,8 +8,8 @@ import numpy as np
 
 from tpsolve.search._cp_sat_run import run_cp_sat
 
-MOST_WEIGHT = 10_000
-MOST_SUM = 2**29
+MAX_WEIGHT = 10_000
+MAX_SUM = 2**29
 """Of weights times inputs: CP-SAT 9.15 has given wrong answers to rows of larger numbers (see `CpSat`)."""
 
 
@@ -27,25 +27,25 @@ class WholeWeights:
 
 
 def reach(points: np.ndarray) -> int:
-    """The largest sum of absolute inputs of one point, each input measured from its least."""
+    """The largest sum of absolute inputs of one point, each input measured from its minimum."""
     return int((points - points.min(0)).sum(1).max())
 
 
 def smallest_weights(
-    points: np.ndarray, column: np.ndarray, most: int, stop: Callable[[], bool]
+    points: np.ndarray, column: np.ndarray, max_weight: int, stop: Callable[[], bool]
 ) -> WholeWeights | list[int] | None:
     """Whole weights that give `column (M,)` in {-1, +1} over whole `points (M, p)`, proved to be the smallest.
 
-    The least largest absolute weight of all whole weights, and among those the least sum of absolute weights. The
+    The smallest maximum of absolute weights, and among those the smallest sum of absolute weights. The
     bias is free, so that neither a whole number added to an input nor a negated column changes it; the one nearest to 0
     is given. Points that the present weights miss join a whole-number program of few points, until there is none.
 
     Args:
-        most: the largest absolute weight allowed, at least 1; times `reach(points)` at most `MOST_SUM`.
+        max_weight: the largest absolute weight allowed, at least 1; times `reach(points)` at most `MAX_SUM`.
         stop: asked now and then; True ends the search.
 
     Returns:
-        The weights; or samples, irreducible, whose signs no weights up to `most` give; or None: stopped.
+        The weights; or samples, irreducible, whose signs no weights up to `max_weight` give; or None: stopped.
     """
     plus, minus = np.flatnonzero(column > 0), np.flatnonzero(column < 0)
     if not len(plus) or not len(minus):
@@ -58,9 +58,9 @@ def smallest_weights(
         if weight is None:
             return None
         if weight is False:
-            if high == most:
-                return _irreducible(shifted, column, limiting, most, stop)
-            low, high = high + 1, min(2 * high, most)
+            if high == max_weight:
+                return _irreducible(shifted, column, limiting, max_weight, stop)
+            low, high = high + 1, min(2 * high, max_weight)
             continue
         # What fewer points need, all of them need.
         low = int(np.abs(weight).max())
@@ -72,11 +72,11 @@ def smallest_weights(
 
 
 def _irreducible(
-    points: np.ndarray, column: np.ndarray, samples: list[int], most: int, stop: Callable[[], bool]
+    points: np.ndarray, column: np.ndarray, samples: list[int], max_weight: int, stop: Callable[[], bool]
 ) -> list[int] | None:
     for sample in list(samples):
         fewer = [i for i in samples if i != sample]
-        weight = _fit(points[fewer], column[fewer], None, most, stop)
+        weight = _fit(points[fewer], column[fewer], None, max_weight, stop)
         if weight is None:
             return None
         if weight is False:

@@ -1,6 +1,7 @@
 """ColumnSearch: choose the outputs of one hidden unit again, the best there are, many networks at once."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -16,14 +17,14 @@ from tpsolve.spins import check_count
 class ColumnSearch(Solver):
     """Local search of small networks: one hidden unit's column of targets after the other is chosen again.
 
-    Given the other columns, the best column is the one whose codes a threshold function of the hidden units
-    tells apart with the fewest errors. Where the dichotomies of the points are few they are all compared,
-    by one product of matrices; else those on lines through the unit's weights, where half of the networks
-    begin with one unit fitted to the labels. Networks that stop improving have some units drawn anew. It
-    proves nothing beyond the problem's own bound.
+    Given the other columns, the best column is the one whose codes a threshold function of the hidden units tells apart
+    with the fewest errors. Where the points have few dichotomies, one product of matrices compares them all. Otherwise
+    the columns on lines through the unit's weights are compared, and half of the networks begin with one unit fitted to
+    the labels. Networks that stop improving have some units drawn anew. It proves nothing beyond the problem's own
+    bound.
 
-    For two classes and one hidden layer of at most 10 units; with more than 5 the output unit is one of
-    4,096 drawn threshold functions. Every column offered is separable, in exact arithmetic.
+    It takes two classes and one hidden layer of at most 10 units. With more than 5 the output unit is one of 4,096
+    drawn threshold functions. Every column offered is separable, in exact arithmetic.
 
     One step chooses one unit of every restart again. After Nabergall (2018) and, for the choice of internal
     representations, Grossman, Meir and Domany (1988).
@@ -35,10 +36,11 @@ class ColumnSearch(Solver):
     restarts: int = 32
 
     name = "column-search"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one unit of every restart, chosen again"
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("restarts", self.restarts, 1)
 
     def check(self, problem: Problem) -> None:

@@ -1,6 +1,7 @@
 """Dichotomies: exact search of small networks by a scan of all columns that each hidden unit can have."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,15 +23,15 @@ FEW_COLUMNS = 5_000
 class Dichotomies(Solver):
     """Exact targets by comparing all combinations of dichotomies, for points that have few of them.
 
-    All separable columns of the points are listed, by the cells of their arrangement of hyperplanes. A few
-    combinations are compared one by one; else the columns are hung in a tree of balls under the Hamming distance.
-    Negating one hidden target changes the errors by one sample at most; so a combination of balls has at least the
-    errors of their centres less their radii, and what can't beat the incumbent is excluded at once. The rest is split,
-    most promising first, until single columns are left, whose output unit is chosen from all threshold functions.
+    All separable columns of the points are listed, by the cells of their arrangement of hyperplanes. A few combinations
+    are compared one by one. Otherwise the columns are hung in a tree of balls under the Hamming distance. Negating one
+    hidden target changes the errors by at most one sample. So a combination of balls has at least the errors of their
+    centres less their radii. What can't beat the incumbent is excluded at once. The rest is split, most promising
+    first, until single columns are left. Their output unit is chosen from all threshold functions.
 
-    The list is exact, so a finished scan proves the optimum over real weights; the least bound of what
-    is still open is proven at any time. For two classes and one hidden layer of at most 5 units. One step is
-    one batch of combinations. A local search, not counted, gives the first incumbent.
+    The list is exact, so a finished scan proves the optimum over real weights. At any time the smallest bound of what
+    is still open is proven. It takes two classes and one hidden layer of at most 5 units. One step is one batch of
+    combinations. A local search, not counted, gives the first incumbent.
 
     Args:
         hint_steps: steps of the local search, 80 times as many where columns are many; 0 for none.
@@ -39,11 +40,12 @@ class Dichotomies(Solver):
     hint_steps: int = 5
 
     name = "dichotomies"
-    accepts = (NetworkProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one batch of combinations of columns"
     exact = True
     stochastic = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("hint_steps", self.hint_steps, 0)
 
     def check(self, problem: Problem) -> None:

@@ -24,7 +24,7 @@ _ELEMENTS = 2**24
 
 
 @dataclass
-class Restarts:
+class Networks:
     """R networks side by side.
 
     Args:
@@ -39,12 +39,12 @@ class Restarts:
     table: Tensor
     score: Tensor
 
-    def copy(self) -> "Restarts":
+    def copy(self) -> "Networks":
         """The same networks in tensors of their own."""
         weights = None if self.weights is None else self.weights.clone()
-        return Restarts(self.columns.clone(), weights, self.table.clone(), self.score.clone())
+        return Networks(self.columns.clone(), weights, self.table.clone(), self.score.clone())
 
-    def keep(self, other: "Restarts", where: Tensor) -> None:
+    def keep(self, other: "Networks", where: Tensor) -> None:
         """Take over `other`'s networks `where (R,)`."""
         self.columns[where], self.table[where] = other.columns[where], other.table[where]
         self.score[where] = other.score[where]
@@ -55,32 +55,32 @@ class Restarts:
 class Neighbourhood(ABC):
     """How one unit of every restart is chosen again."""
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator) -> None:
         self.problem, self.tables, self.generator = problem, tables, generator
         self.units, self.device = problem.widths[0], problem.device
         self.gain = (problem.counts[:, 1] - problem.counts[:, 0]).float()
 
     @abstractmethod
-    def start(self, restarts: int) -> Restarts:
+    def start(self, restarts: int) -> Networks:
         """Random networks, each with its best output table."""
 
     @abstractmethod
-    def step(self, state: Restarts, unit: int) -> None:
+    def step(self, state: Networks, unit: int) -> None:
         """Choose the column of `unit` and the output table again, in place."""
 
     @abstractmethod
-    def kick(self, state: Restarts, where: Tensor) -> None:
+    def kick(self, state: Networks, where: Tensor) -> None:
         """Replace some units of the restarts `where (R,)` by random ones, in place."""
 
-    def separable(self, state: Restarts, row: Tensor) -> bool:
+    def separable(self, state: Networks, row: Tensor) -> bool:
         """Whether network `row` certainly has weights for all its hidden units."""
         return True
 
-    def others(self, state: Restarts, unit: int) -> Tensor:
+    def others(self, state: Networks, unit: int) -> Tensor:
         """`(R, M)`: the codes with the bit of `unit` left at 0."""
         return codes(state.columns) & ~(1 << unit)
 
-    def fit_tables(self, state: Restarts) -> None:
+    def fit_tables(self, state: Networks) -> None:
         """The best output table of each restart's columns."""
         sums = code_sums(codes(state.columns), self.gain[None], 2**self.units)
         state.score, state.table = self.tables.best(sums)
@@ -102,16 +102,18 @@ class Listed(Neighbourhood):
         columns: `(K, M)` int8 in {-1, +1}, separable.
     """
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator, columns: Tensor):
+    def __init__(
+        self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator, columns: Tensor
+    ) -> None:
         super().__init__(problem, tables, generator)
         self.list = columns.float()
 
-    def start(self, restarts: int) -> Restarts:
-        state = Restarts(self._random(restarts, self.units), None, *self._blank(restarts))
+    def start(self, restarts: int) -> Networks:
+        state = Networks(self._random(restarts, self.units), None, *self._blank(restarts))
         self.fit_tables(state)
         return state
 
-    def step(self, state: Restarts, unit: int) -> None:
+    def step(self, state: Networks, unit: int) -> None:
         every = torch.arange(2**self.units, device=self.device)
         low = every[(every >> unit) & 1 == 0]
         order = torch.cat([low, low + (1 << unit)]).argsort()
@@ -133,7 +135,7 @@ class Listed(Neighbourhood):
             state.columns[part, unit] = self.list[picked.gather(1, best)[:, 0]]
             state.score[part], state.table[part] = score.gather(1, best)[:, 0], table.gather(1, best)[:, 0]
 
-    def kick(self, state: Restarts, where: Tensor) -> None:
+    def kick(self, state: Networks, where: Tensor) -> None:
         fresh = self._random(len(where), self.units)
         swap = where[:, None] & (self.draw(len(where), self.units) < 1.5 / self.units)
         state.columns = torch.where(swap[..., None], fresh, state.columns)
@@ -160,7 +162,7 @@ class Lines(Neighbourhood):
 
     lines = 12
 
-    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator):
+    def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator) -> None:
         super().__init__(problem, tables, generator)
         x = problem.inputs
         scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.double())
@@ -169,17 +171,17 @@ class Lines(Neighbourhood):
         spread = self.points.std(0, correction=0)
         self.step_size = torch.where(spread > 0, 1 / spread.clamp(min=1e-12), 1.0)
 
-    def start(self, restarts: int) -> Restarts:
+    def start(self, restarts: int) -> Networks:
         weights = self._through_points(restarts, self.units)
         # In half of them one unit begins with a fit to the labels: random hyperplanes are far off if features are many.
         labels, price = torch.where(self.gain > 0, 1.0, -1.0)[:, None], self.gain.abs()[:, None]
         fitted = LeastSquares().fit(self.points[:, :-1], labels, price)
         weights[::2, 0] = torch.cat([fitted.weight[0], fitted.bias]).double()
-        state = Restarts(self._outputs(weights), weights, self.rows(1, restarts), self.draw(restarts))
+        state = Networks(self._outputs(weights), weights, self.rows(1, restarts), self.draw(restarts))
         self.fit_tables(state)
         return state
 
-    def step(self, state: Restarts, unit: int) -> None:
+    def step(self, state: Networks, unit: int) -> None:
         assert state.weights is not None
         others = self.others(state, unit)
         table = self.tables.signs[state.table]
@@ -194,7 +196,7 @@ class Lines(Neighbourhood):
         state.columns[:, unit] = self._outputs(state.weights[:, unit])
         self.fit_tables(state)
 
-    def kick(self, state: Restarts, where: Tensor) -> None:
+    def kick(self, state: Networks, where: Tensor) -> None:
         assert state.weights is not None
         fresh = self._through_points(len(where), self.units)
         swap = where[:, None] & (self.draw(len(where), self.units) < 1.5 / self.units)
@@ -202,7 +204,7 @@ class Lines(Neighbourhood):
         state.columns = self._outputs(state.weights)
         self.fit_tables(state)
 
-    def separable(self, state: Restarts, row: Tensor) -> bool:
+    def separable(self, state: Networks, row: Tensor) -> bool:
         assert state.weights is not None
         raw = state.weights[row] / self.scale
         columns = state.columns[row].T.double()
@@ -267,7 +269,7 @@ def search_columns(
     """Improve `restarts` networks side by side, and offer the best, until the report stops.
 
     Args:
-        steps: the most to spend; None: what the report allows.
+        steps: the maximum to spend; None: what the report allows.
         counted: whether each step is one of the report's budget.
     """
     state = hood.start(restarts)
@@ -299,7 +301,7 @@ def hyperplanes(problem: NetworkProblem) -> int:
     return math.comb(points, min(features, points - 1))
 
 
-def _offer(hood: Neighbourhood, best: Restarts, offered: float, report: Report) -> float:
+def _offer(hood: Neighbourhood, best: Networks, offered: float, report: Report) -> float:
     """Offer the best networks that are better than `offered`, until one is taken; the score reached."""
     while float(best.score.max()) > offered:
         row = best.score.argmax()

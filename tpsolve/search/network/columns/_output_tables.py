@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
-from tpsolve.units.patterns._gates import MOST_INPUTS, gates
+from tpsolve.units.patterns._gates import MAX_INPUTS, gates
 
-MOST_SAMPLED = 10
+MAX_SAMPLED = 10
 """Hidden units up to which output tables are sampled."""
 _SAMPLES = 4096
 _ELEMENTS = 2**24
@@ -55,11 +55,11 @@ def output_tables(problem: NetworkProblem, name: str) -> OutputTables:
         mend = "Use Circuits(), or tell one class from the rest."
         raise NotAcceptedError("problem", f"{len(problem.classes)} classes", f"two classes for {name}", mend)
     units = problem.layers[0]
-    if units <= MOST_INPUTS:
+    if units <= MAX_INPUTS:
         return OutputTables(gates(units).to(problem.device).float(), True)
-    if units > MOST_SAMPLED:
+    if units > MAX_SAMPLED:
         raise TooLargeError(
-            "problem", f"{units} hidden units", f"at most {MOST_SAMPLED} for {name}", "Use fewer, or train with nn."
+            "problem", f"{units} hidden units", f"at most {MAX_SAMPLED} for {name}", "Use fewer, or train with nn."
         )
     return OutputTables(_sampled(units).to(problem.device).float(), False)
 

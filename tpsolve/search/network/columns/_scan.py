@@ -11,12 +11,12 @@ from tpsolve.search.network.columns._output_tables import OutputTables, code_sum
 from tpsolve.search.network.columns._pattern_tree import BRANCHES, build_tree
 
 _BATCH = 2**22
-_MOST_OPEN = 2**22
+_MAX_OPEN = 2**22
 """Open combinations above which the search goes on with those nearest to a decision instead."""
 _FEW = 2**27
 """Signs of the last column in all combinations, up to which they are compared one by one: a tenth of a second."""
 _CHEAP_TABLES = 200
-"""Up to so many output tables, all are looked at for every combination; else for single columns alone."""
+"""Up to so many output tables, all are looked at for every combination; else only for single columns."""
 
 
 class Scan:
@@ -25,7 +25,7 @@ class Scan:
     A combination is h nodes of the tree, `(h,)`, with leaves in rising order: the units' order means nothing.
     """
 
-    def __init__(self, problem: NetworkProblem, patterns: Tensor, tables: OutputTables, report: Report):
+    def __init__(self, problem: NetworkProblem, patterns: Tensor, tables: OutputTables, report: Report) -> None:
         self.problem, self.patterns, self.tables, self.report = problem, patterns, tables, report
         self.units = problem.layers[0]
         gain = problem.counts[:, 1] - problem.counts[:, 0]
@@ -92,7 +92,7 @@ class Scan:
         return best - (0.5 if self.whole else self.slack)
 
     def _next(self) -> tuple[Tensor, Tensor]:
-        crowded = sum(len(bound) for batches in self.open.values() for _, bound in batches) > _MOST_OPEN
+        crowded = sum(len(bound) for batches in self.open.values() for _, bound in batches) > _MAX_OPEN
         key = max(self.open) if crowded else min(self.open)
         size = max(1, _BATCH // (max(BRANCHES, 2 ** (self.units - 1)) * self.patterns.shape[1]))
         taken, count = [], 0

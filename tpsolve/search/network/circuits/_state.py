@@ -1,0 +1,185 @@
+"""What an exact search knows so far: bounds, the best network, and the circuits that its masters are told of."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve.errors import ContradictionError
+from tpsolve.problems import NetworkProblem
+from tpsolve.search._base import Report
+from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
+from tpsolve.search.network.circuits._formula import Clause, NetworkFormula, common_measure
+from tpsolve.search.network.circuits._pool import CircuitPool
+from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.spins import from_bits
+
+Master = SatMaster | CpSatMaster
+SPRINT = 100
+"""Conflicts of the first master before circuits are drawn in numbers: tiny problems end sooner."""
+EASY = 3000
+"""Conflicts of a master after which all circuits are drawn."""
+
+
+class SearchState:
+    """Bounds, best network and circuits of one search; masters and local searches share it, each in a thread.
+
+    Costs are whole numbers here: multiples of the weights' common measure, above what is always paid.
+
+    Args:
+        problem: of the search.
+        report: gets every better network and bound.
+        generator: of the circuits that are drawn.
+        max_drawn: the maximum number of circuits drawn at random.
+        max_cuts: the maximum number of circuits added for one column at a time.
+
+    Attributes:
+        formula: of the problem, without circuits.
+        costs: literals, and what each of them costs if it is true.
+        lower: every network costs at least this; proved.
+        upper: the best network found costs this.
+    """
+
+    def __init__(
+        self, problem: NetworkProblem, report: Report, generator: torch.Generator, max_drawn: int, max_cuts: int
+    ) -> None:
+        self._problem, self._report, self._max_cuts = problem, report, max_cuts
+        self._lock, self._ended = threading.RLock(), False
+        self.formula = NetworkFormula(problem)
+        self._measure = common_measure(problem)
+        self.costs = [(literal, int(cost / self._measure)) for literal, cost in self.formula.costs]
+        self.lower, self.upper = 0, 0
+        # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
+        points = len(problem.inputs)
+        most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
+        self._draws = [(SPRINT, min(max_drawn, 2 * points**2)), (EASY, min(max_drawn, most))]
+        self._pool = CircuitPool(problem.inputs, min(max_drawn, 16 * points), generator)
+        self._added = list(range(len(self._pool)))
+        self._used = set(self._added)
+        self._told: dict[Master, int] = {}
+        self.offer(problem.start)
+
+    # --- bounds, and the best network -------------------------------------------------------------------------------
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """`lower` and `upper` of one moment."""
+        with self._lock:
+            return self.lower, self.upper
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bounds meet."""
+        return self.lower >= self.upper
+
+    def offer(self, targets: Tensor) -> None:
+        """Keep `targets (..., n_vars)` of a network if they are the best so far."""
+        with self._lock:
+            self._report.offer(targets.reshape(1, -1).expand(len(self._report.objective), -1))
+            above = Fraction(self._report.objective[0].item()) - self.formula.base
+            self.upper = round(above / self._measure)
+
+    def refute(self, limit: int) -> None:
+        """Note that no network costs `limit` or less: that is proved."""
+        with self._lock:
+            self.lower = max(self.lower, limit + 1)
+            self._report.prove(float(self.formula.base + self.lower * self._measure))
+
+    def replace(self, targets: Tensor) -> None:
+        """Return `targets (n_vars,)`, as good as the best so far, instead of those."""
+        if self._problem.objective(targets[None])[0] != self._report.objective[0]:
+            raise ContradictionError("circuits: targets that are preferred are not optimal")
+        self._report.targets[:] = targets
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the search was told to end."""
+        return self._ended
+
+    def end(self) -> None:
+        """Tell all that work on it to end."""
+        self._ended = True
+
+    def halted(self) -> bool:
+        """Whether the search is over: closed, out of time, or told to end."""
+        return self._ended or self.closed or self._report.seconds_left <= 0
+
+    def pulse(self) -> bool:
+        """Let the report look at the clock and ask the callback, which belong to the main thread; whether it ended."""
+        with self._lock:
+            self._ended = self._report.pulse() or self._ended
+        return self._ended
+
+    def interrupted(self) -> bool:
+        """Whether time is up, or the callback has asked to stop, once the bounds meet; the callback is told."""
+        self._report.pulse()
+        return self._report.asked or self._report.seconds_left <= 0
+
+    # --- circuits, and who knows them -------------------------------------------------------------------------------
+
+    def clauses(self) -> Iterator[Clause]:
+        """The formula, and all circuits so far on every unit."""
+        yield from self.formula.clauses
+        yield from self._cut(self._added)
+
+    def open_master(self, make: Callable[[], Master]) -> Master:
+        """A new master, made with `clauses()`, so that it knows all circuits so far."""
+        with self._lock:
+            master = make()
+            self._told[master] = len(self._added)
+        return master
+
+    def tell(self, master: Master) -> None:
+        """Give a master the circuits that it does not know."""
+        with self._lock:
+            fresh, self._told[master] = self._added[self._told[master] :], len(self._added)
+        master.add(self._cut(fresh))
+
+    def draw(self, conflicts: int) -> None:
+        """Draw the circuits that are due after so many conflicts of a master."""
+        with self._lock:
+            while self._draws and conflicts >= self._draws[0][0]:
+                before, wanted = len(self._pool), self._draws.pop(0)[1]
+                if wanted > before:
+                    self._pool.draw(wanted - before)
+                    self._use(range(before, len(self._pool)))
+
+    def separate(self, model: np.ndarray) -> list[int]:
+        """Add circuits that forbid the first layer's columns of `model`; their numbers; none: all are separable."""
+        columns = np.unique(np.where(model[self.formula.hidden[0]], 1, -1), axis=1)
+        with self._lock:
+            found = self._pool.violated(columns, self._max_cuts)
+            self._use(found)
+        return found
+
+    def signed_circuits(self) -> Tensor:
+        """`(C, p + 2)` int32: of each circuit added, sample numbers from 1 times their signs, filled up with 0."""
+        rows = np.array(self._added, dtype=np.int64)
+        return torch.from_numpy((self._pool.samples[rows] + 1) * self._pool.signs[rows])
+
+    def _use(self, rows: Iterable[int]) -> None:
+        fresh = [row for row in rows if row not in self._used]
+        self._used.update(fresh)
+        self._added += fresh
+
+    def _cut(self, rows: list[int]) -> Iterator[Clause]:
+        yield from self.formula.circuits(self._pool.samples[rows], self._pool.signs[rows])
+
+    # --- models of the formula --------------------------------------------------------------------------------------
+
+    def cost_of(self, model: np.ndarray) -> int:
+        """What a model costs; its targets cost no more."""
+        return sum(cost for literal, cost in self.costs if model[abs(literal)] == (literal > 0))
+
+    def targets_of(self, model: np.ndarray) -> Tensor:
+        """The hidden targets of a model, and what its output gates make of them, `(n_vars,)`."""
+        columns = [torch.from_numpy(model[variables]) for variables in self.formula.hidden]
+        powers = 1 << torch.arange(columns[-1].shape[1])
+        patterns = (columns[-1] * powers).sum(dim=1)
+        columns.append(torch.from_numpy(model[self.formula.gates[-1]])[:, patterns].T)
+        return self._problem.pack(*(from_bits(bits, torch.float64).to(self._problem.device) for bits in columns))

@@ -1,0 +1,214 @@
+"""Small problems of every kind, and the objective of each of their targets."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor, nn
+
+from tpsolve.errors import NotAcceptedError, TooLargeError
+from tpsolve.losses import LOSSES
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem
+from tpsolve.search import Solver
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem that a solver gets, and the objectives of all its targets, from a twin that no solver gets.
+
+    Args:
+        name: for messages.
+        make: makes the problem; every call makes an equal one.
+    """
+
+    name: str
+    make: Callable[[], Problem]
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The one to solve."""
+        return self.make()
+
+    @cached_property
+    def objectives(self) -> Tensor:
+        """`(B, 2^n)` float64: of each sample of the flat batch, in the order of `place`."""
+        twin = self.make().flatten()
+        bits = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=twin.n_vars)), dtype=twin.dtype)
+        return twin.objective(bits[:, None].expand(-1, *twin.batch_shape, -1)).T
+
+    @property
+    def optimum(self) -> Tensor:
+        """`(B,)` float64."""
+        return self.objectives.amin(1)
+
+    @property
+    def rounding(self) -> Tensor:
+        """`(B,)`: how far an objective in float64 may be off."""
+        return self.make().rounding().reshape(-1)
+
+    def value(self, targets: Tensor) -> Tensor:
+        """The objective `(B,)` of `targets (*batch, *target_shape)` in {-1, +1}."""
+        n = self.objectives.shape[1].bit_length() - 1
+        powers = 2 ** torch.arange(n - 1, -1, -1)
+        place = ((targets.reshape(-1, n).cpu() > 0).long() * powers).sum(1)
+        return self.objectives.gather(1, place[:, None])[:, 0]
+
+
+def random_layer_problem(
+    seed: int,
+    n: int,
+    m: int,
+    loss: str = "hinge",
+    batch: tuple[int, ...] = (),
+    dtype: torch.dtype = torch.float64,
+    *,
+    started: bool = True,
+    weighted: bool = False,
+    stay: float = 0.0,
+    whole: bool = False,
+) -> LayerProblem:
+    """A random problem with a don't-care here and there; `whole`: small whole weights, so that sums are exact."""
+    g = torch.Generator().manual_seed(seed)
+
+    def whole_numbers(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high + 1, shape, generator=g).to(dtype)
+
+    def reals(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g, dtype=dtype)
+
+    weight = whole_numbers(-3, 3, m, n) if whole else reals(m, n)
+    bias = whole_numbers(-2, 2, m) if whole else reals(m)
+    start = 2 * whole_numbers(0, 1, *batch, n) - 1
+    kappa = whole_numbers(0, 2, *batch, n) / 2
+    if loss == "cross-entropy":
+        targets = torch.randint(m, batch, generator=g)
+        c = whole_numbers(0, 3, *batch)
+    else:
+        targets = (2 * whole_numbers(0, 1, *batch, m) - 1) * (whole_numbers(0, 7, *batch, m) > 0)
+        c = whole_numbers(0, 3, *batch, m)
+    return LayerProblem(
+        weight,
+        targets,
+        bias,
+        loss,
+        unit_weight=c if weighted else None,
+        start=start if started or stay else None,
+        stay=stay,
+        stay_weight=kappa if stay else None,
+    )
+
+
+def random_block_problem(n: int, samples: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> BlockProblem:
+    """Three classes above a network of two layers."""
+    g = torch.Generator().manual_seed(seed)
+    start, labels = 2.0 * torch.randint(2, (samples, n), generator=g) - 1, torch.randint(3, (samples,), generator=g)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        block = nn.Sequential(nn.Linear(n, 4), nn.Tanh(), nn.Linear(4, 3))
+    return BlockProblem(block.to(dtype).eval(), labels, start.to(dtype))
+
+
+def random_network_problem(points: int, seed: int = 0) -> NetworkProblem:
+    """Points of the plane with labels by coin flips, and one hidden unit or two."""
+    g = torch.Generator().manual_seed(seed)
+    x, y = torch.randint(-9, 10, (points, 2), generator=g), torch.randint(2, (points,), generator=g)
+    return NetworkProblem(x.double(), y, widths=(1 if points < 6 else 2,))
+
+
+@cache
+def layer_cases(loss: str) -> tuple[Case, ...]:
+    """Random problems under one loss: both precisions, batches of every shape, weights, a stay penalty."""
+    seed = sorted(LOSSES).index(loss)
+
+    def case(name: str, batch: tuple[int, ...], dtype: torch.dtype, stay: float = 0.0) -> Case:
+        return Case(
+            f"{loss}, {name}",
+            lambda: random_layer_problem(seed, n=5, m=4, loss=loss, batch=batch, dtype=dtype, stay=stay, weighted=True),
+        )
+
+    return (
+        case("no batch axis", (), torch.float64),
+        case("one sample", (1,), torch.float32),
+        case("two axes", (2, 2), torch.float64, 0.25),
+        case("three axes", (1, 2, 1), torch.float32, 0.25),
+    )
+
+
+@cache
+def degenerate_cases(loss: str) -> tuple[Case, ...]:
+    """A single target, ties, weights of 0, nothing wanted."""
+    by_class = loss == "cross-entropy"
+    wanted = [0, 1] if by_class else [[1, -1], [0, -1]]
+
+    def layer(weight: list[list[float]], targets: object = wanted, **rest: object) -> Callable[[], Problem]:
+        n = len(weight[0])
+        start = [[1.0, *[-1.0] * (n - 1)]] * 2
+        return lambda: LayerProblem(torch.tensor(weight), targets, loss=loss, start=start, **rest)  # type: ignore[arg-type]
+
+    nothing = {"unit_weight": [0.0, 0.0]} if by_class else {"targets": [[0, 0], [0, 0]]}
+    return (
+        Case(f"{loss}, one target", layer([[2.0], [-1.0]])),
+        Case(f"{loss}, ties", layer([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])),
+        Case(f"{loss}, weights of 0", layer([[0.0, 0.0], [0.0, 0.0]])),
+        Case(f"{loss}, nothing wanted", layer([[1.0, -2.0, 0.5], [0.25, 1.0, 1.0]], **nothing, stay=0.5)),
+        Case(f"{loss}, don't-cares", layer([[1.0, -2.0, 0.5], [0.25, 1.0, 1.0]], stay=0.5)),
+    )
+
+
+@cache
+def block_cases() -> tuple[Case, ...]:
+    """Blocks in both precisions."""
+    return (
+        Case("block, one sample", lambda: random_block_problem(4, 1, torch.float32)),
+        Case("block, three samples", lambda: random_block_problem(5, 3)),
+    )
+
+
+@cache
+def network_cases() -> tuple[Case, ...]:
+    """Labels that one hidden unit can learn, and labels that it can't."""
+    crossed = [[-1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]
+    return (
+        Case("network, crossed labels", lambda: NetworkProblem(crossed, [0, 0, 1, 1], widths=(1,))),
+        Case("network, equal labels", lambda: NetworkProblem(crossed[:3], [1, 1, 1], widths=(1,))),
+    )
+
+
+def losses_of(solver: Solver) -> tuple[str, ...]:
+    """The losses of layer problems that it takes; none if it takes no layer problems."""
+    taken = tuple(LOSSES) if solver.losses is None else solver.losses
+    return taken if issubclass(LayerProblem, solver.accepts) else ()
+
+
+def cases_of(solver: Solver, *, degenerate: bool = False) -> Iterator[Case]:
+    """Those that the solver takes; at least one, or an AssertionError."""
+    make = degenerate_cases if degenerate else layer_cases
+    every = [case for loss in losses_of(solver) for case in make(loss)]
+    if not degenerate:
+        every += block_cases() if issubclass(BlockProblem, solver.accepts) else ()
+        every += network_cases() if issubclass(NetworkProblem, solver.accepts) else ()
+    yield from (Case(case.name, case.make) for case in every if takes(solver, case.make()))
+
+
+def busy_problems(solver: Solver) -> list[Problem]:
+    """Of each kind that the solver takes one that keeps it busy for a while, made anew."""
+    losses, found = losses_of(solver), []
+    if losses:
+        loss = "hinge" if "hinge" in losses else losses[0]
+        found.append(random_layer_problem(2, n=12, m=24, loss=loss, batch=(4,), weighted=True))
+    if issubclass(BlockProblem, solver.accepts):
+        found.append(random_block_problem(12, 4))
+    if issubclass(NetworkProblem, solver.accepts):
+        found.append(random_network_problem(16))
+    return [problem for problem in found if takes(solver, problem)]
+
+
+def takes(solver: Solver, problem: Problem) -> bool:
+    """Whether it accepts this very problem."""
+    try:
+        solver.check(problem)
+    except (NotAcceptedError, TooLargeError):
+        return False
+    return True
