@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from support.programs import ZOO, Case, distance, total
-from support.zoo import flat, status_of
 
 from tpsolve import SOLVERS, BlockProblem, Budget, LayerProblem, ProgramProblem, Result, Status, solve
 from tpsolve.errors import ArgumentError, BudgetError, TooLargeError
 from tpsolve.search import find_solver
+from tpsolve.testing._laws import require_valid
 
 PARTS = {"warm-start": "warm-start(tabu, k-best)"}
 """Texts of solvers whose default parts don't take programs."""
@@ -26,16 +26,13 @@ PAIRS = [(text, case) for text in TEXTS for case in ZOO if text != "declared" or
 
 
 def assert_valid(case: Case, problem: ProgramProblem, result: Result) -> None:
-    assert result.targets.dtype == torch.int64
-    assert torch.equal(result.objective, problem.objective(result.targets))
-    statuses = [status_of(v, b) for v, b in zip(result.objective.tolist(), result.bound.tolist(), strict=True)]
-    assert flat(result.status) == statuses
+    require_valid(problem, result)
     for b, (symbols, value) in enumerate(zip(result.targets.tolist(), result.objective.tolist(), strict=True)):
         table = dict(case.assignments(b))
         assert tuple(symbols) in table, "values that exist, and those that are given"
         assert value == pytest.approx(table[tuple(symbols)], abs=1e-9)
         assert result.bound[b].item() <= case.optimum(b) + 1e-9, "a bound never exceeds the optimum"
-        if statuses[b] is Status.INFEASIBLE:
+        if result.status[b] is Status.INFEASIBLE:
             assert math.isinf(case.optimum(b))
 
 

@@ -60,14 +60,19 @@ class ChainSolver(Solver):
         state = repeated.state(self.begin(problem, report, generator))
         chains = Chains(state, self.copies, generator, report.seconds, report.share_spent())
         memory, stopped = self.init(repeated, state, chains), False
+        # What a state of a program problem has of this much has no objective.
+        limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
         chains.finish(is_closed(report.objective, report.bound) | report.called_out)
         while not stopped and len(chains):
             unfinished = self.step(state, memory, chains)
             if (chains.step + 1) % REFRESH_STEPS == 0:
                 state.refresh()
             chains.advance(state, unfinished, report.seconds)
-            chains.finish(is_closed(chains.incumbent, report.bound) | report.called_out)
-            stopped = report.step(chains.incumbent)
+            found = chains.incumbent
+            if limit is not None:
+                found = torch.where(found < limit, found, torch.inf)
+            chains.finish(is_closed(found, report.bound) | report.called_out)
+            stopped = report.step(found)
             # Finished chains leave once they are half of those carried along.
             if 2 * int(chains.alive.sum()) <= len(chains):
                 alive = chains.alive
