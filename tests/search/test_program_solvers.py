@@ -14,6 +14,13 @@ from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search.programs._orders import k_best, perturbed_best
 
 OWN = ("k-best", "weighted-draws", "posterior-draw", "marginal")
+PARTS = {"warm-start": "warm-start(tabu, k-best)"}
+EVERY = [
+    PARTS.get(name, name)
+    for name, kind in SOLVERS.items()
+    if issubclass(ProgramProblem, kind.accepts) and name != "declared"
+]
+"""All that need no constraints."""
 
 
 def total(*symbols: int) -> int:
@@ -84,7 +91,7 @@ def test_exact_solvers_prove_the_optimum_or_that_there_is_none(solver: str, stay
             assert result.status[b] is Status.INFEASIBLE
 
 
-@pytest.mark.parametrize("solver", OWN)
+@pytest.mark.parametrize("solver", EVERY)
 @pytest.mark.parametrize("calls", [1, 2, 5, 13, 100])
 def test_bounds_hold_and_calls_are_kept_at_every_budget(solver: str, calls: int):
     problem = random_problem(3, samples=30, units=3, classes=3)

@@ -22,7 +22,7 @@ FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 def compare(
     context: typer.Context,
     suite: Annotated[
-        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, wide.")
+        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, programs, wide.")
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
@@ -44,8 +44,8 @@ def compare(
     """Compare solvers on real layer problems under one equal budget.
 
     It trains a hard-threshold network on scikit-learn's digits, takes layer problems from it, gives each
-    to every solver, and prints one line a solver. Rows, plots and a report.html are kept under
-    runs/NAME. A second call with the same name goes on where the first one ended.
+    to every solver, and prints one line a solver. Other suites have other problems. Rows, plots and a
+    report.html are kept under runs/NAME. A second call with the same name goes on where the first one ended.
 
     With --training the question is whether search helps to train: surrogate gradients against searches, on
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.

@@ -77,6 +77,7 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
         device=rows[0]["device"] if rows else "",
         versions=rows[0]["versions"] if rows else {},
         version=__version__,
+        saved=(comparison.folder / "instances").exists(),
     )
     _write_text(path, text)
     return path
@@ -99,6 +100,8 @@ def _instance_lines(rows: list[Row]) -> list[dict[str, Any]]:
 def _size(row: Row) -> str:
     if "network" in row:
         return f"{row['points']} points, network {row['network']}"
+    if "assignments" in row:
+        return f"{row['n_vars']} symbols, at most {row['assignments']:,} assignments"
     return f"{row['n_vars']} targets, {row['n_units']} units above"
 
 

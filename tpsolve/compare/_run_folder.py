@@ -10,7 +10,7 @@ from tpsolve._result import Budget
 from tpsolve._row_log import RowLog
 from tpsolve.compare._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
-from tpsolve.problems import Instance, Problem, load_problem
+from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
 from tpsolve.search import Solver, find_solver, solver_text
 from tpsolve.spins import check_count, find_device
 
@@ -124,7 +124,9 @@ def claim_folder(comparison: Comparison) -> None:
 
 
 def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> None:
-    """Keep the instances in the folder, so that a resumed run has the same."""
+    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead."""
+    if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
+        return
     folder = comparison.folder / "instances"
     folder.mkdir(exist_ok=True)
     for number, instance in enumerate(instances):

@@ -27,7 +27,7 @@ from tpsolve.compare._run_folder import (
 )
 from tpsolve.compare._suites import SUITES
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
-from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
 from tpsolve.spins import find_device
 
@@ -148,6 +148,10 @@ def _size(problem: Problem) -> dict[str, Any]:
         layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
         units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
         return {"loss": "training errors", "n_vars": problem.n_vars, **units}
+    if isinstance(problem, ProgramProblem):
+        loss = problem.loss if isinstance(problem.loss, str) else problem.loss.__name__
+        size = {"n_vars": problem.n_vars, "n_units": problem.n_vars, "assignments": max(problem.count_assignments())}
+        return {"loss": loss, **size}
     assert isinstance(problem, LayerProblem)
     return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
 

@@ -43,9 +43,25 @@ class State(ABC):
             if limit is None:
                 return
             units = torch.full_like(every, unit, dtype=torch.int64)
-            before = self.objective.clone()
+            before, back = self.objective.clone(), self.inverse(units)
             self.flip(units, every)
-            self.flip(units, self.objective - before > limit[0])
+            self.flip(back, self.objective - before > limit[0])
+
+    def inverse(self, units: Tensor) -> Tensor:
+        """The flips that undo those of `units (B,)`, asked before these are made: `(B,)`, by default the same."""
+        return units
+
+    def whole(self, chosen: Tensor) -> Tensor:
+        """`chosen (B, n)` bool with all targets that stand for one symbol, where one of them is chosen."""
+        return chosen
+
+    def near(self, share: float) -> Tensor:
+        """For each target the chance `(B, n)` of +1 that keeps what it stands for with probability `share`."""
+        return 0.5 + (share - 0.5) * self.targets
+
+    def draw(self, chance: Tensor, uniform: Tensor) -> Tensor:
+        """Targets `(B, n)` that are +1 with the chance `chance (B, n)`, by `uniform (B, n)` numbers in [0, 1]."""
+        return torch.where(uniform < chance, 1.0, -1.0).to(self.targets.dtype)
 
     @abstractmethod
     def gradient(self) -> Tensor:
@@ -126,10 +142,14 @@ class Problem(ABC):
 
 
 class FlipProblem(Problem):
-    """A problem in which any one target may be negated, so that local searches can walk."""
+    """A problem in which any one target may be negated, so that local searches can walk.
+
+    Local searches walk among spins. Where targets are more than spins, `encode` makes spins of them; else it leaves
+    them as they are.
+    """
 
     stay_weight: Tensor | None
-    """Weights of the stay penalty, not negative, by shape as `start`; None: all 1."""
+    """Weights of the stay penalty, not negative, by shape as the spins of `start`; None: all 1."""
 
     @abstractmethod
     def flip_delta(self, targets: Tensor) -> Tensor:
@@ -137,7 +157,20 @@ class FlipProblem(Problem):
 
     @abstractmethod
     def state(self, targets: Tensor) -> State:
-        """The search state of `targets (B, n)`, where B counts the samples of the batch."""
+        """The search state of the spins `targets (B, n)`, where B counts the samples of the batch."""
+
+    def encode(self, targets: Tensor) -> Tensor:
+        """The spins of targets `(R, n)`, in which a search walks."""
+        return targets
+
+    def decode(self, spins: Tensor) -> Tensor:
+        """The targets of spins that `encode` made."""
+        return spins
+
+    def random_targets(self, copies: int, generator: torch.Generator) -> Tensor:
+        """Uniform draws of targets `(copies * B, n)`, flat; each copy's draw is the same for all samples."""
+        bits = torch.randint(0, 2, (copies, self.n_vars), generator=generator, device=generator.device)
+        return (2 * bits - 1).to(self.device, self.dtype).repeat_interleave(self.batch_shape[0], 0)
 
     @abstractmethod
     def repeat(self, copies: int) -> Self:

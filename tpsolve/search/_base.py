@@ -7,6 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from tpsolve._result import Budget, Progress, TargetSet, is_closed
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import LayerProblem, Problem, ProgramProblem
 
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True stops the search, which then returns what it has."""
@@ -120,6 +121,9 @@ class Report:
 
     def __init__(self, problem: Problem, budget: Budget, callback: Callback | None) -> None:
         self.problem, self.budget = problem, budget
+        if isinstance(problem, ProgramProblem) and budget.calls is not None:
+            for sample in problem.asked:
+                sample.most = min(sample.most, sample.calls + budget.calls)
         self.start = problem.start
         self._callback = callback
         self._started = time.perf_counter()
@@ -134,6 +138,8 @@ class Report:
         self.stopped = False
         self.asked = False
         self.trace: list[Progress] = []
+        self.offered = torch.zeros(shape, dtype=torch.bool, device=problem.device)
+        """Of a program problem, the samples `(B,)` that `targets` have been offered for, even if without objective."""
         self.notes: dict[int, str] = {}
         self.stats: dict[str, Any] = {}
         """What a solver has to say besides; ends up in `Result.stats`."""
@@ -159,6 +165,25 @@ class Report:
         return max(0.0, self._ends - self.seconds)
 
     @property
+    def called_out(self) -> Tensor:
+        """Of a program problem, the samples `(B,)` that have no call left, or whose assignments are all known."""
+        if isinstance(self.problem, ProgramProblem):
+            return self.problem.calls_left() <= 0
+        return torch.zeros_like(self.objective, dtype=torch.bool)
+
+    def share_spent(self) -> Callable[[], float]:
+        """A clock that begins now: the share of what is left of seconds and calls that is spent, the larger one; 0
+        where neither has a limit.
+        """
+        began, seconds, problem = self.seconds, self.seconds_left, self.problem
+        if not isinstance(problem, ProgramProblem) or self.budget.calls is None:
+            return lambda: (self.seconds - began) / max(seconds, 1e-9)
+        calls = problem.calls_left().clamp(min=1)
+        return lambda: max(
+            (self.seconds - began) / max(seconds, 1e-9), 1 - float((problem.calls_left() / calls).mean())
+        )
+
+    @property
     def incumbent(self) -> Tensor | None:
         """The best targets `(B, n)`; of samples without any, where a search begins. None if that is unknown."""
         found = torch.isfinite(self.objective)[:, None]
@@ -174,6 +199,10 @@ class Report:
         rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
         value = self.problem.select(rows).objective(targets)
         better = value < self.objective[rows]
+        if isinstance(self.problem, ProgramProblem):
+            self.offered[rows] = True
+            none = torch.isinf(value) & torch.isinf(self.objective[rows])
+            self.targets[rows[none]] = targets[none]
         kept = rows[better]
         self.targets[kept] = targets[better].to(self.targets.dtype)
         self.objective[kept] = value[better]
@@ -210,9 +239,14 @@ class Report:
         self._record(progress)
         if self._callback is not None and self._callback(progress):
             self.stopped = self.asked = True
-        if self.seconds_left <= 0 or bool(is_closed(best, proven).all()):
+        if self.seconds_left <= 0 or self._is_done(best, proven):
             self.stopped = True
         return self.stopped
+
+    def spend(self, calls: int) -> None:
+        """Count calls that a solver has made of each sample of a program problem, other than by search states."""
+        if isinstance(self.problem, ProgramProblem):
+            self.problem.spend(calls)
 
     def run(self, solver: Solver, generator: torch.Generator, share: float = 1.0, start: Tensor | None = None) -> None:
         """Let `solver` search the same samples for a share of the budget that is left; all it finds is kept.
@@ -220,19 +254,33 @@ class Report:
         `start (B, n)`: where it begins, by default where this report says.
         """
         left = None if self.budget.steps is None else int(share * (self.budget.steps - self.steps))
-        if self.stopped or left == 0 or self.seconds_left <= 0:
+        calls = self._share_of_calls(share)
+        if self.stopped or left == 0 or calls == 0 or self.seconds_left <= 0:
             return
         part = copy.copy(self)
         seconds = share * self.seconds_left
-        part.budget = Budget(None if math.isinf(seconds) else seconds, left)
+        part.budget = Budget(None if math.isinf(seconds) else seconds, left, calls)
         part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
         part.start = self.start if start is None else start
-        solver.run(self.problem, part.budget, generator, part)
+        with self.problem.limited(calls) if isinstance(self.problem, ProgramProblem) else nullcontext():
+            solver.run(self.problem, part.budget, generator, part)
         self.steps += part.steps
+        self.target_set = part.target_set
         self.asked = part.asked
         spent = self.budget.steps is not None and self.steps >= self.budget.steps
-        closed = bool(is_closed(self.objective, self.bound).all())
-        self.stopped = self.asked or spent or closed or self.seconds_left <= 0
+        self.stopped = self.asked or spent or self._is_done(self.objective, self.bound) or self.seconds_left <= 0
+
+    def _is_done(self, objective: Tensor, bound: Tensor) -> bool:
+        done = is_closed(objective, bound)
+        return bool((done if self.budget.calls is None else done | self.called_out).all())
+
+    def _share_of_calls(self, share: float) -> int | None:
+        """Of the calls left to each open sample, where there is a limit."""
+        if self.budget.calls is None or not isinstance(self.problem, ProgramProblem):
+            return None
+        left = self.problem.calls_left()
+        left = left[(left > 0) & ~is_closed(self.objective, self.bound)]
+        return int(share * float(left.min())) if len(left) else 0
 
     def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
         """For solvers that take one sample at a time: its row `(1,)` and its share of the budget.
@@ -254,7 +302,8 @@ class Report:
                     continue
                 share, began = self.seconds_left / (count - position), self.seconds
                 seconds = None if math.isinf(share) else max(1e-3, share)
-                yield torch.tensor([row], device=self.problem.device), Budget(seconds, self.budget.steps)
+                share_of_budget = Budget(seconds, self.budget.steps, self.budget.calls)
+                yield torch.tensor([row], device=self.problem.device), share_of_budget
                 self.pulse()
                 if self.seconds - began >= 0.9 * share:
                     cut.append(row)

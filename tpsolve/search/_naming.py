@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from tpsolve._registry import ClassRegistry
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Solver
 
 SOLVERS: ClassRegistry[Solver] = ClassRegistry(
@@ -23,7 +23,7 @@ SOLVERS: ClassRegistry[Solver] = ClassRegistry(
 class Composite(Solver):
     """A solver made of others, which may be given as texts; each must accept the problem."""
 
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
     compared = False
     one_step = "one of a part: the steps of all parts are added up"

@@ -3,8 +3,8 @@
 import torch
 
 from tpsolve._result import Budget, Result
-from tpsolve.errors import ArgumentError, ContradictionError
-from tpsolve.problems import Problem
+from tpsolve.errors import ArgumentError, BudgetError, ContradictionError
+from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Callback, Report, Solver
 from tpsolve.search._naming import find_solver
 
@@ -22,7 +22,8 @@ def solve(
     The problem recomputes the objective of whatever the solver returns, in float64, and the status of
     each sample follows from its objective and its proven bound. A budget that runs out is a result.
     Samples for which nothing was found in time get the problem's `start`, or +1 without one; where even
-    that has no objective, it is +inf, the status unknown, and the reason in `stats["notes"]`.
+    that has no objective, it is +inf, the status unknown, and the reason in `stats["notes"]`. Where no call of a
+    program is left to judge the start, they get what was tried last.
 
     Args:
         solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8".
@@ -30,13 +31,18 @@ def solve(
         callback: called with each `Progress`; True stops the search cleanly.
 
     Raises:
-        TpsolveError: the solver can't take the problem, or an argument makes no sense; before any search.
+        TpsolveError: the solver can't take the problem, or an argument makes no sense; before any search. A
+            `BudgetError` where calls are the only limit of a problem that has none.
         ContradictionError: the solver's bound exceeds the objective of its own targets: a defect of it.
     """
     if not isinstance(problem, Problem):
         raise ArgumentError("problem", type(problem).__name__, "a Problem such as LayerProblem")
     if not isinstance(budget, Budget):
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(seconds=10).")
+    if budget.seconds is None and budget.steps is None and not isinstance(problem, ProgramProblem):
+        raise BudgetError(
+            "budget", f"calls={budget.calls} alone", "seconds or steps", f"A {type(problem).__name__} has no calls."
+        )
     solver = find_solver(solver)
     solver.check(problem)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -78,7 +84,11 @@ def _fill_missing(problem: Problem, report: Report) -> None:
     if not len(rows):
         return
     if problem.start is not None:
-        report.targets[rows] = problem.start[rows]
+        taken = rows
+        if isinstance(problem, ProgramProblem):
+            spent = report.offered & (problem.calls_left() <= 0)
+            taken = rows[~spent[rows]]
+        report.targets[taken] = problem.start[taken]
     report.offer(report.targets[rows], rows)
     for place, reason in problem.select(rows).failures(report.targets[rows]).items():
         report.note(rows[place], reason)

@@ -1,7 +1,8 @@
 """The program target problem: which symbols would have made a program give the label?"""
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, NoReturn, Self
 
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from tpsolve._archive import digest
 from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
-from tpsolve.problems._base import Problem
+from tpsolve.problems._base import FlipProblem
+from tpsolve.problems.program._asked import Asked
 from tpsolve.problems.program._declared_constraints import Declaration, DeclaredConstraints
-from tpsolve.problems.program._program_calls import FAILED, ProgramCalls, plain
+from tpsolve.problems.program._program_calls import FAILED, Key, ProgramCalls, plain
+from tpsolve.problems.program._program_state import ProgramState
+from tpsolve.problems.program._symbol_spins import SymbolSpins
 from tpsolve.spins import check_finite
 
 Symbols = str | int | Sequence[int | str]
@@ -22,9 +26,11 @@ AnswerLoss = str | Callable[[Any, Any], float]
 """How an answer is judged: "equal" to the label, or a function (answer, label) -> float of at least 0."""
 UNKNOWN = -1
 """In `known`: a symbol without a label."""
+FAILURE_PENALTY = 1e9
+"""What a failed call counts while a search walks, for a loss of one's own, whose values nobody knows."""
 
 
-class ProgramProblem(Problem):
+class ProgramProblem(FlipProblem):
     """For every sample of a batch, find the symbols s that minimise
 
         E(s) = loss(program(s_1, ..., s_n), label) + stay sum_j cost_j(s_j)
@@ -123,6 +129,10 @@ class ProgramProblem(Problem):
         self.start = self.symbols_of(self.cost.argmin(2))
         if self.mask is None and self.program is not None:
             self.program.check_arguments(self.n_vars)
+        self.spins = SymbolSpins(self.sizes, self.is_spin)
+        """How local searches see the symbols."""
+        self.asked = [Asked(count) for count in self.count_assignments()]
+        """What a search that walks has asked about each sample; made anew by `flatten`, and so by `solve`."""
 
     @property
     def present(self) -> Tensor:
@@ -161,7 +171,10 @@ class ProgramProblem(Problem):
         shape = targets.shape[:-1]
         rows = np.broadcast_to(np.arange(self.batch_shape[0]), tuple(shape)).reshape(-1)
         keys = self._keys(targets, rows)
-        allowed = self._allowed(keys, rows)
+        losses = self._losses(keys, rows.tolist(), self._allowed(keys, rows))
+        return torch.from_numpy(losses).to(self.device).reshape(shape)
+
+    def _losses(self, keys: list[Key], rows: list[int], allowed: list[bool]) -> np.ndarray:
         # What the constraints forbid is not called.
         kept = [i for i, good in enumerate(allowed) if good]
         answers: list[Any] = [FAILED] * len(keys)
@@ -177,7 +190,7 @@ class ProgramProblem(Problem):
             if pair not in judged:
                 judged[pair] = self._judge(answer, label)
             losses[i] = judged[pair]
-        return torch.from_numpy(losses).to(self.device).reshape(shape)
+        return losses
 
     def answers(self, targets: Tensor) -> list[Any]:
         """What the program makes of targets `(B, n)`: B values.
@@ -199,6 +212,124 @@ class ProgramProblem(Problem):
         log_p = torch.log_softmax(self.logits, 2)
         return log_p.expand(*values.shape[:-2], *log_p.shape).gather(-1, values[..., None])[..., 0].sum(-1)
 
+    @property
+    def possible(self) -> Tensor:
+        """Which values each unit may have, `(B, n, K)` bool."""
+        return torch.isfinite(self.cost)
+
+    @property
+    def stay_weight(self) -> Tensor:
+        """What the flip of each spin of the present symbols costs, `(B, m)`; +inf where it is no move."""
+        values = self.values_of(self.present)
+        rows = torch.arange(len(values), device=self.device)[:, None]
+        cost = self.cost[rows, self.spins.unit, self.spins.after(values)]
+        return cost.masked_fill(self.spins.after(values) == values[:, self.spins.unit], torch.inf)
+
+    def penalty(self) -> Tensor:
+        """What stands for an infinite loss while a search walks, `(B,)`.
+
+        For the loss "equal" more than all costs, so that consistent symbols always count as better; else
+        `FAILURE_PENALTY`, which greater losses count too.
+        """
+        if self.loss != "equal":
+            return torch.full_like(self.cost[:, 0, 0], FAILURE_PENALTY)
+        return 1 + self.stay * torch.where(self.possible, self.cost, 0.0).amax(2).sum(1)
+
+    def cost_of(self, values: Tensor, rows: Tensor | None = None) -> Tensor:
+        """sum_j cost_j, `(R,)`, of the value numbers `values (R, n)` in the samples `rows (R,)`, by default all."""
+        cost = self.cost if rows is None else self.cost[rows]
+        return cost.gather(2, values[..., None])[..., 0].sum(1)
+
+    def ask(self, values: Tensor, rows: Tensor) -> Tensor:
+        """E `(R,)` of the value numbers `values (R, n)` in the samples `rows (R,)`, with `penalty` for infinite losses.
+
+        A call for each that `asked` does not know; +inf where the sample has none left, the first ones first.
+        """
+        stay, numbers = self.stay * self.cost_of(values, rows), np.asarray(rows.cpu())
+        keys, samples = self._keys(self.symbols_of(values), numbers), [self.asked[row] for row in rows.tolist()]
+        allowed = self._allowed(keys, numbers)
+        places = [
+            i
+            for i, (sample, key) in enumerate(zip(samples, keys, strict=True))
+            if sample.admit(key, calls=allowed[i] and self.program is not None)
+        ]
+        losses = self._losses([keys[i] for i in places], numbers[places].tolist(), [allowed[i] for i in places])
+        penalty, tables = self.penalty()[rows], values.tolist()
+        for i, loss in zip(places, losses.tolist(), strict=True):
+            samples[i].keep(keys[i], min(loss, float(penalty[i])) + float(stay[i]), tables[i])
+        found = [sample.energies.get(key, float("inf")) for sample, key in zip(samples, keys, strict=True)]
+        return torch.tensor(found, dtype=torch.float64, device=self.device)
+
+    def calls_left(self) -> Tensor:
+        """Calls that each sample has left, `(B,)`: +inf without a limit, 0 where all its assignments are known."""
+        return torch.tensor([sample.left for sample in self.asked], dtype=torch.float64, device=self.device)
+
+    @contextlib.contextmanager
+    def limited(self, calls: int | None) -> Iterator[None]:
+        """Let each sample spend at most `calls` more inside, within what it may."""
+        before = [sample.most for sample in self.asked]
+        for sample in self.asked:
+            sample.most = min(sample.most, sample.calls + (float("inf") if calls is None else calls))
+        try:
+            yield
+        finally:
+            for sample, most in zip(self.asked, before, strict=True):
+                sample.most = most
+
+    def spend(self, calls: int) -> None:
+        """Count calls that a solver makes of each sample by other ways than `ask`."""
+        for sample in self.asked:
+            sample.calls += calls
+
+    def best_asked(self) -> Tensor:
+        """The targets `(B, n)` of least energy among those asked; the present symbols where nothing was."""
+        values = self.values_of(self.present).tolist()
+        best = [sample.best or row for sample, row in zip(self.asked, values, strict=True)]
+        return self.symbols_of(torch.tensor(best, device=self.device))
+
+    def fully_asked(self, objective: Tensor) -> Tensor:
+        """Where `objective (B,)`, the least of what was asked, is that of all assignments, `(B,)` bool."""
+        whole = [len(sample.energies) >= sample.count for sample in self.asked]
+        exact = torch.ones_like(objective, dtype=torch.bool) if self.loss == "equal" else objective < FAILURE_PENALTY
+        return torch.tensor(whole, device=self.device) & exact
+
+    def move_delta(self, targets: Tensor) -> Tensor:
+        """Change of E when one symbol of `targets (B, n)` is set to a value: `(B, n, K)`; 0 for the present one.
+
+        Infinite losses count `penalty`. +inf where a unit has no such value. Every move costs a call.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
+        values = self.values_of(targets)
+        delta = self.spins.table(self.flip_delta(targets), values, torch.inf)
+        return delta.scatter(2, values[..., None], 0.0)
+
+    def flip_delta(self, targets: Tensor) -> Tensor:
+        """`move_delta` of the flip of each spin: `(B, m)`; +inf for those of the present values."""
+        return self.flatten().state(self.encode(targets)).flip_delta()
+
+    def encode(self, targets: Tensor) -> Tensor:
+        return self.spins.encode(self.values_of(targets))
+
+    def decode(self, spins: Tensor) -> Tensor:
+        return self.symbols_of(self.spins.decode(spins))
+
+    def random_targets(self, copies: int, generator: torch.Generator) -> Tensor:
+        drawn = torch.rand((copies, 1, self.n_vars), generator=generator, device=generator.device).to(self.device)
+        number = (drawn * self.possible.sum(2)).long()
+        first = (~self.possible).long().argsort(dim=2, stable=True)
+        values = first.expand(copies, *first.shape).gather(3, number[..., None])[..., 0]
+        return self.symbols_of(values).reshape(-1, self.n_vars)
+
+    def state(self, targets: Tensor) -> ProgramState:
+        """The search state of the spins `targets (B, m)` under single moves."""
+        return ProgramState(self, targets)
+
+    def repeat(self, copies: int) -> Self:
+        return self.select(torch.arange(self.batch_shape[0], device=self.device).repeat(copies))
+
     def count_assignments(self) -> list[int]:
         """How many assignments each sample has, as Python's whole numbers."""
         counts = torch.isfinite(self.cost).sum(2).tolist()
@@ -214,7 +345,9 @@ class ProgramProblem(Problem):
         return 2 * (self.n_vars + 2) * torch.finfo(torch.float64).eps * (1 + self.stay * largest)
 
     def flatten(self) -> Self:
-        return copy.copy(self)
+        other = copy.copy(self)
+        other.asked = [Asked(count) for count in self.count_assignments()]
+        return other
 
     def select(self, keep: Tensor) -> Self:
         other = copy.copy(self)
@@ -223,6 +356,7 @@ class ProgramProblem(Problem):
             value = getattr(self, name)
             setattr(other, name, None if value is None else value[rows])
         other.labels = [self.labels[row] for row in rows.tolist()]
+        other.asked = [self.asked[row] for row in rows.tolist()]
         other.batch_shape = (len(rows),)
         return other
 
@@ -232,6 +366,7 @@ class ProgramProblem(Problem):
             value = getattr(self, name)
             setattr(other, name, None if value is None else value.to(device))
         other.device = other.cost.device
+        other.spins = SymbolSpins(other.sizes, other.is_spin)
         return other
 
     def save(self, path: str | PathLike[str]) -> NoReturn:

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 
 TABLE = "auto.json"
 UNKNOWN = "anneal"
 """What serves where nothing was measured: blocks, and losses that are not in the table."""
+MAX_ASSIGNMENTS = 1024
+"""Of each sample, up to which all are called where the budget does not limit calls."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,26 @@ class Auto(Solver):
     nearest entry of the same loss counts; sizes and seconds are compared on logarithmic scales. Another loss takes the
     entries of the hinge if it is a sum over units. A budget with only steps counts as the longest time measured. Steps
     are those of the solver taken.
+
+    A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
+    limit). Else `declared` takes it if it has constraints, and `k-best` if not. `k-best` shares the calls with `tabu`
+    where the loss says how wrong an answer is. No measurement chose these.
     """
 
     name = "auto"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
 
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
+        if isinstance(problem, ProgramProblem):
+            if max(problem.count_assignments()) <= (budget.calls or MAX_ASSIGNMENTS):
+                return "marginal"
+            if problem.constraints is not None:
+                return "declared"
+            return "k-best" if problem.loss == "equal" else "portfolio(k-best, tabu)"
         if not isinstance(problem, LayerProblem):
             return UNKNOWN
         rows = table()["rows"]

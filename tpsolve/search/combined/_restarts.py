@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import Problem
+from tpsolve.problems import FlipProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import Composite, as_solver
-from tpsolve.spins import check_count, random_spins
+from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Restarts(Composite):
 
     The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a local solver
     runs them side by side, which is quicker. Random targets are the same for all samples, so that no result depends on
-    the batch. There are fewer runs where the budget ends, or where it has fewer steps than `k`. Steps are those of the
-    solver.
+    the batch. There are fewer runs where the budget ends, or where it has fewer steps or calls than `k`. Steps are
+    those of the solver.
 
     Args:
         solver: a solver or its text.
@@ -40,13 +40,13 @@ class Restarts(Composite):
         return (as_solver("solver", self.solver),)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        # A run takes a step at least.
-        k = self.k if budget.steps is None else min(self.k, max(1, budget.steps))
+        assert isinstance(problem, FlipProblem)
+        # A run takes a step at least, and a call.
+        k = min([self.k, *(max(1, limit) for limit in (budget.steps, budget.calls) if limit is not None)])
         for number in range(k):
             if report.stopped:
                 return
             start = None
             if number:
-                drawn = random_spins((problem.n_vars,), generator, device=problem.device, dtype=problem.dtype)
-                start = drawn.repeat(*problem.batch_shape, 1)
+                start = problem.random_targets(1, generator)
             report.run(self.solvers[0], generator, share=1 / (k - number), start=start)

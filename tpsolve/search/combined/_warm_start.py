@@ -7,7 +7,7 @@ import torch
 
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
-from tpsolve.problems import LayerProblem, Problem
+from tpsolve.problems import LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import Composite, as_solver
 
@@ -19,7 +19,8 @@ class WarmStart(Composite):
     """An exact solver from the best targets of a local one: `warm-start(anneal, cp-sat)`.
 
     The local solver gets at most a tenth of the budget. `cp-sat` takes the incumbent as its hint and as an upper limit
-    of the objective, so that it searches for nothing worse. Steps are those of the parts.
+    of the objective, so that it searches for nothing worse. `k-best` calls nothing that costs more. Steps are
+    those of the parts.
 
     Args:
         local: a solver or its text.
@@ -30,7 +31,7 @@ class WarmStart(Composite):
     exact_solver: Solver | str = "cp-sat"
 
     name = "warm-start"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem,)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, ProgramProblem)
     exact = True
     example = "warm-start(anneal, cp-sat)"
 

@@ -8,11 +8,16 @@ from torch import Tensor
 
 from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._orders import numbered
+from tpsolve.search.programs._target_sets import offer_cheapest
 from tpsolve.spins import from_bits
 
 MAX_TARGETS = 24
+MAX_ASSIGNMENTS = 2**20
+BLOCK_CALLS = 2**16
+"""Assignments of a block of a program problem, of all samples together."""
 BLOCK_ELEMENTS = 2**22
 """The maximum number of float64 numbers in one temporary of a block: 32 MB."""
 
@@ -23,16 +28,28 @@ class Enumerate(Solver):
 
     A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
     block it proves the minimum that the block's own forward passes give, within `problem.rounding()`.
+
+    Of a program problem it calls every assignment of every sample, at most 2^20. A sample is proved, or proved
+    infeasible, once all of its own are called.
     """
 
     name = "enumerate"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
-    one_step = "one block of target vectors"
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    one_step = "one block of target vectors, or of assignments"
     exact = True
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
-        if problem.n_vars > MAX_TARGETS:
+        if isinstance(problem, ProgramProblem):
+            most = max(problem.count_assignments())
+            if most > MAX_ASSIGNMENTS:
+                raise TooLargeError(
+                    "problem",
+                    f"{most} assignments of a sample",
+                    f"at most 2^20 for {self.name}",
+                    "Use k-best, which calls the cheapest first.",
+                )
+        elif problem.n_vars > MAX_TARGETS:
             raise TooLargeError(
                 "problem",
                 f"{problem.n_vars} targets",
@@ -41,6 +58,9 @@ class Enumerate(Solver):
             )
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        if isinstance(problem, ProgramProblem):
+            _run_program(problem, budget, report)
+            return
         n, (samples,) = problem.n_vars, problem.batch_shape
         best = torch.full((samples,), torch.inf, device=problem.device, dtype=torch.float64)
         least, index, found_at = best.clone(), torch.zeros_like(best, dtype=torch.int64), torch.zeros_like(best)
@@ -59,6 +79,22 @@ class Enumerate(Solver):
         report.offer(_spins(index, n), found_at=found_at)
         known = torch.isfinite(best)
         report.prove((least - problem.rounding())[known], known.nonzero()[:, 0])
+
+
+def _run_program(problem: ProgramProblem, budget: Budget, report: Report) -> None:
+    counts = torch.tensor(problem.count_assignments(), device=problem.device)
+    last = int(counts.max()) if budget.calls is None else min(int(counts.max()), budget.calls)
+    block = max(1, BLOCK_CALLS // len(counts))
+    for first in range(0, last, block):
+        numbers = torch.arange(first, min(first + block, last), device=problem.device)
+        # Numbers beyond a sample's own are its first assignment, which is known.
+        offer_cheapest(
+            report, problem.symbols_of(numbered(problem.cost, numbers[:, None] * (numbers[:, None] < counts)))
+        )
+        rows = (counts <= first + len(numbers)).nonzero()[:, 0]
+        report.prove((report.objective - problem.rounding())[rows], rows)
+        if report.step():
+            return
 
 
 def _values(problem: Problem, targets: Tensor) -> tuple[Tensor, Tensor | None]:

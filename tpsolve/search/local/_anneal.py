@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError
-from tpsolve.problems import FlipProblem, State
+from tpsolve.problems import FlipProblem, ProgramProblem, State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
 from tpsolve.spins import check_count
@@ -24,6 +24,9 @@ class Anneal(LocalSolver):
     If the time is too short for the sweeps, T falls with the time spent instead, and a sweep ends where the time ends.
     One step is one sweep of each chain. Sources: Kirkpatrick, Gelatt and Vecchi (Science, 1983); for the exchanges
     between temperatures, Hukushima and Nemoto (Journal of the Physical Society of Japan, 1996).
+
+    Of a program problem a sweep offers every value of every symbol, and calls no move that costs too much by itself.
+    T falls with the calls that are spent too.
 
     Args:
         restarts: further searches of each sample from random targets.
@@ -57,9 +60,12 @@ class Anneal(LocalSolver):
             raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
+        # Calls are dear: of a program the first copy speaks for all.
+        asked = state.select(chains.rows < chains.samples) if isinstance(problem, ProgramProblem) else state
         # Of a block, some flips are not on offer.
-        size = state.flip_delta().abs().nan_to_num(posinf=0.0)
+        size = asked.flip_delta().abs().nan_to_num(posinf=0.0)
         scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)
+        scale = scale.repeat(len(chains) // len(scale))
         if self.schedule != "tempering":
             return {"scale": scale}
         shared = scale.reshape(self.copies, -1).mean(0).repeat(self.copies)

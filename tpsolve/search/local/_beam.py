@@ -20,6 +20,9 @@ class Beam(ChainSolver):
     No set stands in the beam twice, and no target is flipped twice. One step is one flip of each set.
     Source: Reddy, Speech understanding systems (Carnegie Mellon University, 1977).
 
+    Of a program problem a flip is a move: one symbol set to another of its values, and no symbol is moved twice.
+    `max_candidates` then counts moves, those of least cost.
+
     Args:
         beam_width: sets that are kept of each sample.
         max_children: the maximum number of extensions of one set that are kept; fewer make the beam more diverse.
@@ -55,7 +58,7 @@ class Beam(ChainSolver):
     def copies(self) -> int:
         return self.beam_width
 
-    def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
+    def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
         # All from one place; without a start it is drawn, the same for all samples.
         return super().begin(problem, report, generator)[: problem.batch_shape[0]].repeat(self.beam_width, 1)
 
@@ -78,7 +81,8 @@ class Beam(ChainSolver):
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         width, samples, keys = self.beam_width, len(chains) // self.beam_width, memory["keys"][0]
-        delta = state.flip_delta().masked_fill(memory["held"] | (state.targets != memory["start"]), torch.inf)
+        held = memory["held"] | state.whole(state.targets != memory["start"])
+        delta = state.flip_delta().masked_fill(held, torch.inf)
         best, units = delta.topk(min(self.max_children, delta.shape[1]), dim=1, largest=False)
         value = (best + state.objective[:, None]).masked_fill(memory["empty"][:, None], torch.inf)
         # Of each sample: (width * children, samples), parent by parent.

@@ -23,6 +23,9 @@ class CrossEntropy(ChainSolver):
     probability 0.8. One step is one population. Source: Rubinstein (Methodology and Computing in Applied Probability,
     1999). The loss of the same name is something else.
 
+    Of a program problem the values of the symbols are drawn, the present one with probability 0.8 at first. One call
+    of each member of the population a step.
+
     Args:
         population: targets drawn of each sample, at least 2.
         elite: share of the population that counts, above 0 and at most 0.5.
@@ -50,7 +53,7 @@ class CrossEntropy(ChainSolver):
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         # The first copy of each sample stands at its start.
-        return {"chance": 0.5 + 0.3 * state.targets[: chains.samples].repeat(self.copies, 1)}
+        return {"chance": state.near(0.8)[: chains.samples].repeat(self.copies, 1)}
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         n, copies = state.targets.shape[1], self.copies
@@ -61,6 +64,6 @@ class CrossEntropy(ChainSolver):
             mean = targets.gather(0, best[:, :, None].expand(-1, -1, n)).mean(0)
             chance = torch.lerp(memory["chance"], (0.5 * mean + 0.5).repeat(copies, 1), self.rate)
             memory["chance"] = chance
-        state.move(torch.where(chains.uniform(n) < memory["chance"], 1.0, -1.0).to(state.targets.dtype))
+        state.move(state.draw(memory["chance"], chains.uniform(n)))
         doubt = 0.5 - (memory["chance"] - 0.5).abs()
         return doubt.amax(1) > CERTAIN

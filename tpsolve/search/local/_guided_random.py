@@ -20,6 +20,9 @@ class GuidedRandom(LocalSolver):
     4, small numbers more often. A step costs a gradient and two evaluations, and no flip deltas. Source: the guided
     random search of targets in Nabergall, Deep learning with hard thresholds (2018).
 
+    Of a program problem the gradient is that of the cost of leaving the present symbols, which needs no call; a set
+    of flips gives some symbols other values. One call of each chain a step.
+
     Args:
         restarts: further searches of each sample from random targets.
         patience: steps without a new best after which a chain ends.
@@ -41,7 +44,8 @@ class GuidedRandom(LocalSolver):
         spread = promise.std(1, keepdim=True, correction=0).clamp(min=torch.finfo(promise.dtype).tiny)
         expected = max(1.0, n / 4) ** chains.uniform(1)
         chance = expected * (promise / spread).softmax(1)
-        candidate = torch.where(chains.uniform(n) < chance, -before, before)
+        drawn, up = chains.uniform(n), before > 0
+        candidate = state.draw(torch.where(up, 1 - chance, chance), torch.where(up, 1 - drawn, drawn))
         state.move(candidate)
         lower = state.objective < objective
         if not bool(lower.all()):

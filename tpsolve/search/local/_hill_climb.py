@@ -15,6 +15,8 @@ from tpsolve.search.local._loop import LocalSolver, Memory, flip_downhill, least
 class HillClimb(LocalSolver):
     """Descent by single flips to targets that no single flip improves; one flip of each chain a step.
 
+    Of a program problem a flip is a move: one symbol set to another of its values.
+
     Args:
         restarts: further descents of each sample from random targets.
         improvement: "steepest" takes the best flip; "first" an improving flip drawn at random, as a

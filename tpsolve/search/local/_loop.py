@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._result import Budget, is_closed
-from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, State
+from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.local._chains import Chains
 from tpsolve.spins import check_count
@@ -24,10 +24,12 @@ Memory = dict[str, Tensor]
 class ChainSolver(Solver):
     """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
 
-    Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished.
+    Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished, and those that
+    have no calls left. Of a program problem the flips are moves: one symbol set to another of its values. The best
+    assignment that was asked counts, also where no chain went there; where all were asked it is proved optimal.
     """
 
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
 
     @property
@@ -35,16 +37,14 @@ class ChainSolver(Solver):
     def copies(self) -> int:
         """How many chains each sample has."""
 
-    def begin(self, problem: Problem, report: Report, generator: torch.Generator) -> Tensor:
-        """Targets `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
+    def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
+        """Spins `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
 
         Random ones are the same for all samples, for the reason that `Chains` gives.
         """
-        (samples,), n = problem.batch_shape, problem.n_vars
         fresh = self.copies if report.start is None else self.copies - 1
-        bits = torch.randint(0, 2, (fresh, n), generator=generator, device=generator.device)
-        spins = (2 * bits - 1).to(problem.device, problem.dtype).repeat_interleave(samples, 0)
-        return spins if report.start is None else torch.cat([report.start, spins])
+        targets = problem.random_targets(fresh, generator)
+        return problem.encode(targets if report.start is None else torch.cat([report.start, targets]))
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         """What the algorithm remembers between steps, by default nothing; `problem` has a sample a chain."""
@@ -58,24 +58,32 @@ class ChainSolver(Solver):
         assert isinstance(problem, FlipProblem)
         repeated = problem.repeat(self.copies)
         state = repeated.state(self.begin(problem, report, generator))
-        began, seconds = report.seconds, report.seconds_left
-        chains = Chains(state, self.copies, generator, began, lambda: (report.seconds - began) / max(seconds, 1e-9))
+        chains = Chains(state, self.copies, generator, report.seconds, report.share_spent())
         memory, stopped = self.init(repeated, state, chains), False
-        chains.finish(is_closed(report.objective, report.bound))
+        # What a state of a program problem has of this much has no objective.
+        limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
+        chains.finish(is_closed(report.objective, report.bound) | report.called_out)
         while not stopped and len(chains):
             unfinished = self.step(state, memory, chains)
             if (chains.step + 1) % REFRESH_STEPS == 0:
                 state.refresh()
             chains.advance(state, unfinished, report.seconds)
-            chains.finish(is_closed(chains.incumbent, report.bound))
-            stopped = report.step(chains.incumbent)
+            found = chains.incumbent
+            if limit is not None:
+                found = torch.where(found < limit, found, torch.inf)
+            chains.finish(is_closed(found, report.bound) | report.called_out)
+            stopped = report.step(found)
             # Finished chains leave once they are half of those carried along.
             if 2 * int(chains.alive.sum()) <= len(chains):
                 alive = chains.alive
                 state, memory = state.select(alive), {name: values[alive] for name, values in memory.items()}
                 chains.select(alive)
         targets, found_at = chains.best()
-        report.offer(targets, found_at=found_at)
+        report.offer(problem.decode(targets), found_at=found_at)
+        if isinstance(problem, ProgramProblem):
+            report.offer(problem.best_asked())
+            whole = problem.fully_asked(report.objective).nonzero()[:, 0]
+            report.prove((report.objective - problem.rounding())[whole], whole)
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,11 @@ def flip_downhill(state: State, units: Tensor, where: Tensor) -> Tensor:
     Pre-activations that cancel can make rounding look like a gain: without the second look a descent
     could go round in circles.
     """
-    before = state.objective.clone()
+    before, back = state.objective.clone(), state.inverse(units)
     state.flip(units, where)
     lower = where & (state.objective < before)
     if bool((where & ~lower).any()):
-        state.flip(units, where & ~lower)
+        state.flip(back, where & ~lower)
     return lower
 
 

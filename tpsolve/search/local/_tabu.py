@@ -20,6 +20,8 @@ class Tabu(LocalSolver):
     breaks cycles. One step is one flip of each chain. Source: Glover, Tabu search, Part I (ORSA Journal on Computing,
     1989); the random tenure is Taillard's (Parallel Computing, 1991).
 
+    Of a program problem a flip is a move: one symbol set to another of its values. The value that it had is tabu.
+
     Args:
         restarts: further searches of each sample from random targets.
         tenure: steps for which a flipped target may not be flipped back; None: n / 4, at most 20.
@@ -64,10 +66,11 @@ class Tabu(LocalSolver):
             # A target may stand in the list twice; the greater one counts.
             score.scatter_reduce_(1, memory["flipped"], masked, "amax")
         units = least_index(score)
+        back = state.inverse(units)
         state.flip(units, torch.ones_like(chains.alive))
         if longest:
             slot = chains.step % longest
-            memory["flipped"][:, slot] = units
+            memory["flipped"][:, slot] = back
             tenure = shortest + (chains.uniform(1)[:, 0] * (longest + 1 - shortest)).floor()
             memory["free_at"][:, slot] = chains.step + 1 + tenure
         return chains.step + 1 - chains.improved_at < (10 * n if self.patience is None else self.patience)

@@ -48,6 +48,7 @@ class KBest(Solver):
         while len(open_rows) and first < count:
             last = min(first + size, count)
             _offer(problem, report, targets, cost, open_rows, first, last)
+            problem.select(open_rows).spend(last - first)
             following = cost[:, last] if last < cost.shape[1] else torch.full_like(cost[:, 0], torch.inf)
             listed_all = complete & ~torch.isfinite(following)
             bound = torch.where(listed_all, torch.inf, problem.stay * following - problem.rounding())

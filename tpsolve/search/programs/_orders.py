@@ -1,4 +1,4 @@
-"""The best assignments of values to units, in exact order: by cost, or by cost perturbed as a draw needs it."""
+"""Assignments of values to units in an order: by number, by cost, or by cost perturbed as a draw needs it."""
 
 import torch
 from torch import Tensor
@@ -24,6 +24,21 @@ def k_best(cost: Tensor, count: int) -> tuple[Tensor, Tensor]:
         before = values.gather(1, (place // width)[..., None].expand(-1, -1, unit))
         values = torch.cat([before, (place % width)[..., None]], 2)
     return values, total
+
+
+def numbered(cost: Tensor, numbers: Tensor) -> Tensor:
+    """The assignments `(C, B, n)` of each sample with the numbers `numbers (C, B)`, of which 0 is the cheapest.
+
+    Args:
+        cost: `(B, n, K)`; +inf where a unit has no such value, which no assignment then has.
+    """
+    order = cost.argsort(dim=2, stable=True)
+    count = torch.isfinite(cost).sum(2)
+    values = []
+    for unit in range(cost.shape[1]):
+        place, numbers = numbers % count[:, unit], numbers // count[:, unit]
+        values.append(order[:, unit].expand(len(place), -1, -1).gather(2, place[..., None])[..., 0])
+    return torch.stack(values, 2)
 
 
 def perturbed_best(logits: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from tpsolve.search._base import Report
 def offer_cheapest(report: Report, targets: Tensor) -> Tensor:
     """Offer the best of `targets (C, B, n)` of each sample; the objectives of all, `(C, B)`."""
     value = report.problem.objective(targets)
+    report.spend(len(targets))
     place = value.argmin(0)
     report.offer(targets[place, torch.arange(len(place), device=place.device)])
     return value

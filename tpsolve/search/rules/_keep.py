@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 
 
@@ -15,11 +15,12 @@ class Keep(Solver):
     """The activations as they are: the objective without any search. It takes one step and needs `start`."""
 
     name = "keep"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "the whole rule"
     needs_start = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert problem.start is not None
         report.offer(problem.start)
+        report.spend(1)
         report.step()

@@ -6,14 +6,15 @@ from typing import ClassVar
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.spins import check_count, random_spins
 
 
 @dataclass(frozen=True)
 class Random(Solver):
-    """The best of `draws` uniform draws of all targets; one draw a step.
+    """The best of `draws` uniform draws of all targets; one draw a step. Of a program problem the draws are
+    the same for all samples, as far as these have the same values.
 
     Args:
         draws: at least 1.
@@ -22,7 +23,7 @@ class Random(Solver):
     draws: int = 1
 
     name = "random"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "one draw of all targets of every sample"
     stochastic = True
 
@@ -31,7 +32,12 @@ class Random(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         for _ in range(self.draws):
-            shape = (*problem.batch_shape, problem.n_vars)
-            report.offer(random_spins(shape, generator, device=problem.device, dtype=problem.dtype))
+            if isinstance(problem, ProgramProblem):
+                targets = problem.random_targets(1, generator)
+            else:
+                shape = (*problem.batch_shape, problem.n_vars)
+                targets = random_spins(shape, generator, device=problem.device, dtype=problem.dtype)
+            report.offer(targets)
+            report.spend(1)
             if report.step():
                 return
