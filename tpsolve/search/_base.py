@@ -119,6 +119,8 @@ class Report:
     asked: bool
     """Whether the callback has asked to stop."""
 
+    offered: Tensor
+
     def __init__(self, problem: Problem, budget: Budget, callback: Callback | None) -> None:
         self.problem, self.budget = problem, budget
         if isinstance(problem, ProgramProblem) and budget.calls is not None:

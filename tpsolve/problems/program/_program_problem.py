@@ -74,6 +74,8 @@ class ProgramProblem(FlipProblem):
     sizes: Tensor
     is_spin: Tensor
     start: Tensor
+    spins: SymbolSpins
+    asked: list[Asked]
 
     def __init__(
         self,

@@ -40,6 +40,10 @@ class ProgramState(State):
     cheapest symbols, and the others are +inf, as are moves to values that don't exist.
     """
 
+    problem: "Symbols"
+    spins: SymbolSpins
+    values: Tensor
+
     def __init__(self, problem: Symbols, targets: Tensor):
         self.problem, self.spins = problem, problem.spins
         self.targets = targets.double().clone()

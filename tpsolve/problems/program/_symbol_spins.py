@@ -20,6 +20,11 @@ class SymbolSpins:
         place: the spin of each value of each unit `(n, K)`; beyond a unit's values its last one.
     """
 
+    unit: Tensor
+    value: Tensor
+    is_sign: Tensor
+    place: Tensor
+
     def __init__(self, sizes: Tensor, is_spin: Tensor):
         device = sizes.device
         first = torch.where(is_spin, 1, 0)
