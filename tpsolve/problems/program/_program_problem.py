@@ -76,6 +76,10 @@ class ProgramProblem(FlipProblem):
     start: Tensor
     spins: SymbolSpins
     asked: list[Asked]
+    device: torch.device
+    dtype: torch.dtype
+    n_vars: int
+    batch_shape: tuple[int, ...]
 
     def __init__(
         self,

@@ -43,6 +43,8 @@ class ProgramState(State):
     problem: "Symbols"
     spins: SymbolSpins
     values: Tensor
+    targets: Tensor
+    objective: Tensor
 
     def __init__(self, problem: Symbols, targets: Tensor):
         self.problem, self.spins = problem, problem.spins
