@@ -342,9 +342,17 @@ EXACT_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if kind.exact)
 
 
 def one_worker(kind: type[Solver]) -> Solver:
-    """The default settings; solvers with threads get one, which starts faster on small problems."""
+    """The default settings; solvers with threads get one, which starts faster on small problems.
+
+    dwave-samplers' tabu search makes at least 500,000 flips a restart, and restarts until its time is up, unless it is
+    told otherwise.
+    """
     solver: Any = kind()
     names = {field.name for field in dataclasses.fields(solver)}
+    if kind.name == "dimod":
+        return dataclasses.replace(
+            solver, options=(("num_restarts", 10), ("lower_bound_z", 500), ("coefficient_z_first", 10))
+        )
     return dataclasses.replace(solver, workers=1) if "workers" in names else solver
 
 

@@ -213,7 +213,7 @@ def check_steps(solver: Solver) -> None:
 
 def check_seconds(solver: Solver) -> None:
     """A budget in seconds is kept: at most twice as long, and half a second more for what can't be interrupted."""
-    seconds = 0.3
+    seconds = 0.1
     most = 2 * seconds + LATE
     for problem in _large(solver):
         taken = min(_seconds_taken(solver, problem, seconds, most) for _ in range(ATTEMPTS))

@@ -52,6 +52,23 @@ class DeclaredModel:
             raise ArgumentError(
                 "constraints", f"a model that CP-SAT refuses: {why.strip()}", "constraints that it takes"
             )
+        self._fixed: Any = None
+
+    def holds(self, values: Sequence[int]) -> bool:
+        """Whether the constraints hold where each symbol has its value of this number."""
+        from ortools.sat.python import cp_model
+
+        if self._fixed is None:
+            # One copy serves all checks, as making one takes longer than most checks.
+            self._fixed = self.native.clone()
+        variables = self._fixed.proto.variables
+        for value, literals in zip(values, self.values, strict=True):
+            for number, literal in enumerate(literals):
+                domain = variables[literal.index].domain
+                domain[0] = domain[1] = int(number == value)
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        return solver.solve(self._fixed) in (cp_model.OPTIMAL, cp_model.FEASIBLE)
 
 
 class DeclaredConstraints:
@@ -109,13 +126,6 @@ class DeclaredConstraints:
             return self._check(symbols, kinds, label)
 
     def _check(self, symbols: Sequence[int], kinds: tuple[int, ...], label: Any) -> bool:
-        from ortools.sat.python import cp_model
-
-        model = self.model(kinds, label)
-        native = model.native.clone()
-        for symbol, size, literals in zip(symbols, kinds, model.values, strict=True):
-            literal = literals[symbol if size else (symbol + 1) // 2]
-            native.add_bool_and([native.get_bool_var_from_proto_index(literal.index)])
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        return solver.solve(native) in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+        return self.model(kinds, label).holds(
+            [symbol if size else (symbol + 1) // 2 for symbol, size in zip(symbols, kinds, strict=True)]
+        )
