@@ -148,16 +148,58 @@ def test_draws_are_consistent_distinct_and_weights_sum_to_one(solver: str):
         assert len(sets) <= (1 if solver == "posterior-draw" else 40)
 
 
-def test_weighted_draws_tend_to_the_posterior():
-    problem = random_problem(5, samples=4, units=2, classes=3)
-    exact = solve(problem, "marginal", budget=Budget(calls=9)).target_set
-    drawn = solve(problem, "weighted-draws:draws=20000", budget=Budget(calls=20000)).target_set
-    assert exact is not None
-    assert drawn is not None
-    for b in range(4):
-        table = {tuple(s): w for s, w in zip(exact.targets[b].tolist(), exact.weights[b].tolist(), strict=True)}
-        for s, w in zip(drawn.targets[b].tolist(), drawn.weights[b].tolist(), strict=True):
-            assert w == pytest.approx(table[tuple(s)] if w else 0.0, abs=0.02)
+def weights_of(problem: ProgramProblem, solver: str, calls: int, seed: int = 0) -> list[dict[tuple[int, ...], float]]:
+    """Of each sample the weights of the target set."""
+    generator = torch.Generator().manual_seed(seed)
+    found = solve(problem, solver, budget=Budget(calls=calls), generator=generator).target_set
+    assert found is not None
+    return [
+        {tuple(s): w for s, w in zip(targets, weights, strict=True) if w}
+        for targets, weights in zip(found.targets.tolist(), found.weights.tolist(), strict=True)
+    ]
+
+
+def test_weighted_draws_of_all_assignments_are_the_marginal_and_prove_the_answer():
+    problem = random_problem(5, samples=20, units=2, classes=3)
+    exact = weights_of(problem, "marginal", 9)
+    for b, weights in enumerate(weights_of(problem, "weighted-draws:first=99", 9)):
+        assert weights == pytest.approx(exact[b])
+    result = solve(problem, "weighted-draws:first=99", budget=Budget(calls=9))
+    least = [min(consistent.values(), default=math.inf) for consistent in brute_force(problem)]
+    assert result.objective.tolist() == pytest.approx(least)
+    assert result.bound.tolist() == pytest.approx(least)
+    assert not solve(problem, "weighted-draws:first=99", budget=Budget(calls=8)).optimal.all()
+
+
+def test_the_mean_of_weighted_draws_tends_to_the_posterior():
+    # 100 seeds side by side, as copies of one sample.
+    problem = random_problem(5, samples=1, units=3, classes=3)
+    (exact,) = weights_of(problem, "marginal", 27)
+    copies = problem.select(torch.zeros(3000, dtype=torch.int64))
+    errors = []
+    for calls in (3, 9, 18):
+        drawn = weights_of(copies, "weighted-draws:first=99", calls)
+        means = {s: sum(weights.get(s, 0.0) for weights in drawn) / len(drawn) for s in exact}
+        errors.append(sum(abs(means[s] - w) for s, w in exact.items()))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+
+
+def test_a_sample_makes_do_with_the_first_draws_where_they_hold_the_belief():
+    logits = torch.zeros(3, 2, 4)
+    logits[:2, :, 1] = 9.0  # The belief is (1, 1) in the first two samples, which is consistent in the first one only.
+    problem = ProgramProblem(total, [2, 5, 2], logits, symbols=4)
+    result = solve(problem, "weighted-draws:first=4,mass=0.9", budget=Budget(calls=16))
+    assert result.stats["draws"].tolist() == [4, 16, 16]
+    assert result.status[1] is Status.OPTIMAL
+
+
+def test_values_whose_chance_is_zero_within_rounding_are_no_proof():
+    logits = torch.tensor([[[0.0, -1000.0], [0.0, -1000.0]]])
+    problem = ProgramProblem(total, [2], logits, symbols=2)
+    result = solve(problem, "weighted-draws:uniform=0,first=99", budget=Budget(calls=16))
+    assert result.status[0] is not Status.INFEASIBLE
+    assert solve(problem, "marginal", budget=Budget(calls=16)).objective.tolist() == [2000.0]
 
 
 @pytest.mark.parametrize("solver", OWN)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, NoReturn, Self
@@ -187,9 +188,11 @@ class ProgramProblem(FlipProblem):
         given = [None] * len(kept) if self.program is None else self.program.answers([keys[i] for i in kept])
         for i, answer in zip(kept, given, strict=True):
             answers[i] = answer
+        labels = [self.labels[row] for row in rows]
+        if self.loss == "equal" and _all_whole(answers) and _all_whole(self.labels):
+            return np.where(np.array(answers) == np.array(labels), 0.0, np.inf)
         judged: dict[tuple[int, int], float] = {}
         losses = np.empty(len(keys))
-        labels = [self.labels[row] for row in rows]
         for i, (answer, label) in enumerate(zip(answers, labels, strict=True)):
             # Equal answers are one object, as long as they are remembered; labels are held by the problem.
             pair = id(answer), id(label)
@@ -338,8 +341,7 @@ class ProgramProblem(FlipProblem):
 
     def count_assignments(self) -> list[int]:
         """How many assignments each sample has, as Python's whole numbers."""
-        counts = torch.isfinite(self.cost).sum(2).tolist()
-        return [int(np.prod(np.array(row, dtype=object))) for row in counts]
+        return [math.prod(row) for row in torch.isfinite(self.cost).sum(2).tolist()]
 
     def lower_bound(self) -> Tensor:
         """Stay times the least cost, `(B,)`: no loss is negative."""
@@ -430,7 +432,7 @@ class ProgramProblem(FlipProblem):
     def _keys(self, targets: Tensor, rows: np.ndarray) -> list[tuple[int, ...]]:
         table = targets.reshape(-1, self.n_vars).tolist()
         if self.mask is None:
-            return [tuple(row) for row in table]
+            return list(map(tuple, table))
         kept = [mask.nonzero()[:, 0].tolist() for mask in self.mask.cpu()]
         return [tuple(row[j] for j in kept[sample]) for row, sample in zip(table, rows, strict=True)]
 
@@ -507,6 +509,11 @@ def _as_choices(z: Tensor, is_spin: Tensor, sizes: Tensor) -> Tensor:
         else torch.where(is_spin[:, None], spins, z[..., :width] if z.shape[2] >= width else spins)
     )
     return logits.masked_fill(torch.arange(width, device=z.device) >= sizes[:, None], -torch.inf)
+
+
+def _all_whole(values: list[Any]) -> bool:
+    """Whether all are plain whole numbers that numpy compares as Python does."""
+    return set(map(type, values)) == {int} and max(values) < 2**63 and min(values) >= -(2**63)
 
 
 def _read_labels(labels: Any, samples: int) -> list[Any]:

@@ -1,5 +1,6 @@
 """WeightedDraws: symbols drawn around the network's belief, and weights that make their gradient the marginal's."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,27 +11,37 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._orders import perturbed_best
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
 from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)
 class WeightedDraws(Solver):
-    """Assignments drawn from a proposal q, all consistent ones kept, with weights p / q that sum to 1 in each sample.
+    """Different assignments, drawn around the network's belief, all consistent ones kept and weighted.
 
-    The proposal is the network's p of each symbol, mixed with the uniform distribution. The layer loss of the set is
-    then
-    -log P(label) up to a constant, by self-normalised importance sampling: its gradient tends to the exact marginal's
-    as draws grow. A single cheapest assignment locks a network in the first consistent reading of its inputs; the
-    set does not. All draws are one step. The cheapest of them is the result's targets.
+    The proposal q is the network's p of each symbol, mixed with the uniform distribution. The present symbols come
+    first. The others are drawn without replacement, in the order of log q plus Gumbel noise of whole assignments. The
+    weight of an assignment is p over the chance that it is drawn, given the largest noise that was left out. The layer
+    loss of the set estimates -log P(label) up to a constant, and its gradient tends to the exact marginal's as draws
+    grow. Where a sample has no more assignments than draws, it is the exact marginal, and the answer is proved.
+
+    A single cheapest assignment locks a network in the first consistent reading of its inputs; the set does not. All
+    draws are one step. The cheapest of them is the result's targets.
+    Source of the weights: Kool, van Hoof and Welling, Stochastic beams and where to find them (ICML 2019).
 
     Args:
         draws: of each sample; None: the budget's calls, or 64.
         uniform: share of the uniform distribution in the proposal, from 0 to 1.
+        first: draws that are called at first. A sample makes do with them if one of them is consistent, and if they
+            hold `mass` of the network's belief. The others go on to all draws.
+        mass: share of the belief, from 0 to 1.
     """
 
     draws: int | None = None
     uniform: float = 0.2
+    first: int = 8
+    mass: float = 0.9
 
     name = "weighted-draws"
     accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
@@ -40,29 +51,72 @@ class WeightedDraws(Solver):
     def __post_init__(self) -> None:
         if self.draws is not None:
             check_count("draws", self.draws, 1)
-        if isinstance(self.uniform, bool) or not isinstance(self.uniform, int | float) or not 0 <= self.uniform <= 1:
-            raise ArgumentError("uniform", self.uniform, "a share from 0 to 1")
+        check_count("first", self.first, 1)
+        for name in ("uniform", "mass"):
+            share = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ArgumentError(name, share, "a share from 0 to 1")
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, ProgramProblem)
         count = budget.calls or 64
         count = count if self.draws is None else min(self.draws, budget.calls or self.draws)
-        targets, log_weight = self.draw(problem, count, generator)
-        value = offer_cheapest(report, targets)
-        report.target_set = weighted_set(targets, log_weight.masked_fill(torch.isinf(value), -torch.inf))
+        log_p = torch.log_softmax(problem.logits, 2)
+        log_q = self._proposal(log_p).log()
+        values, noisy = _present_first(problem, log_q, count, generator)
+        count, first = values.shape[1], min(self.first, values.shape[1])
+        targets = problem.symbols_of(values).transpose(0, 1)
+
+        value = torch.full(targets.shape[:2], math.inf, dtype=torch.float64, device=problem.device)
+        value[:first] = offer_cheapest(report, targets[:first])
+        listed = noisy[:, :count] > -math.inf
+        log_p_of = _total(log_p, values).masked_fill(~listed, -math.inf)
+        going_on = torch.isinf(value).all(0) | (log_p_of[:, :first].exp().sum(1) < self.mass)
+        rows = going_on.nonzero()[:, 0]
+        if first < count and len(rows):
+            value[first:, rows] = offer_cheapest(report, targets[first:, rows], rows)
+        left_out = torch.where(going_on, noisy[:, count], noisy[:, first])
+        called = torch.where(going_on, listed.sum(1), listed[:, :first].sum(1))
+        report.stats["draws"] = called
+        # Values whose q is 0 within rounding are never drawn, so that assignments are counted.
+        every = torch.tensor([n == c for n, c in zip(problem.count_assignments(), called.tolist(), strict=True)])
+        report.prove(torch.where(every.to(problem.device), report.objective, -math.inf))
+
+        chance = _log_chance(_total(log_q, values) - left_out[:, None])
+        report.target_set = weighted_set(targets, (log_p_of - chance).T.masked_fill(torch.isinf(value), -math.inf))
         report.step()
 
-    def draw(self, problem: ProgramProblem, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` assignments `(C, B, n)`, the present symbols first, and log p - log q of each `(C, B)`."""
-        log_p = torch.log_softmax(problem.logits, 2)
+    def _proposal(self, log_p: Tensor) -> Tensor:
         possible = torch.isfinite(log_p)
-        even = possible / possible.sum(2, keepdim=True)
-        q = (1 - self.uniform) * log_p.exp() + self.uniform * even
-        drawn = torch.multinomial(
-            q.flatten(0, 1).to(generator.device), max(1, count - 1), replacement=True, generator=generator
-        )
-        values = drawn.to(problem.device).reshape(*q.shape[:2], -1).permute(2, 0, 1)[: count - 1]
-        values = torch.cat([problem.values_of(problem.present)[None], values])
-        ratio = (log_p - q.log()).masked_fill(~possible, -torch.inf)
-        log_weight = ratio.expand(len(values), *ratio.shape).gather(-1, values[..., None])[..., 0].sum(-1)
-        return problem.symbols_of(values), log_weight
+        return (1 - self.uniform) * log_p.exp() + self.uniform * possible / possible.sum(2, keepdim=True)
+
+
+def _present_first(
+    problem: ProgramProblem, log_q: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The present symbols and `count` - 1 other assignments at most, in falling order of log q plus noise.
+
+    Returns:
+        value numbers `(B, C, n)`, and log q plus noise `(B, C + 1)`: +inf of the present symbols; the last one is that
+        of the next assignment; -inf stands where a sample has no more.
+    """
+    values, noise = perturbed_best(log_q, count + 1, generator)
+    present = problem.values_of(problem.present)[:, None]
+    noise = (-noise).masked_fill((values == present).all(2), -math.inf)
+    others, place = noise.topk(min(count, noise.shape[1]), dim=1)
+    listed = values.gather(1, place[..., None].expand(-1, -1, values.shape[2]))
+    # What is not there is the present symbols again, which costs no call.
+    values = torch.cat([present, torch.where(torch.isfinite(others)[..., None], listed, present)], 1)
+    noise = torch.cat([torch.full_like(others[:, :1], math.inf), others, torch.full_like(others[:, :1], -math.inf)], 1)
+    kept = min(count, int(torch.isfinite(others).sum(1).amax()) + 1)
+    return values[:, :kept], noise[:, : kept + 1]
+
+
+def _total(log_p: Tensor, values: Tensor) -> Tensor:
+    """The sum `(B, C)` over the units of `log_p (B, n, K)` at value numbers `values (B, C, n)`."""
+    return log_p.gather(2, values.transpose(1, 2)).sum(1)
+
+
+def _log_chance(above: Tensor) -> Tensor:
+    """log(1 - exp(-exp(x))): of the chance that x plus Gumbel noise is above 0."""
+    return torch.where(above < -30, above, torch.log(-torch.expm1(-torch.exp(above.clamp(min=-31)))))
