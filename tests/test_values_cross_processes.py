@@ -279,6 +279,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         tnn.HardThreshold(torch.mul, width=0.5, width_mode="learned"),
     ],
     tnn.Staircase: lambda: [tnn.Staircase(), tnn.Staircase(5, "hinge", steps="each", width=0.5)],
+    tnn.Choice: lambda: [tnn.Choice(3), tnn.Choice(3, loss="hinge")],
     tnn.WidthSchedule: lambda: [tnn.WidthSchedule(model(), 1.0, 0.25, 10, shape) for shape in ("linear", "cosine")],
     tnn.TargetReport: lambda: [
         target_report(model()),
@@ -385,6 +386,11 @@ def answers(value: Any) -> list[Any]:
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
+    if isinstance(value, tnn.Choice):
+        z = torch.linspace(-2, 2, 12).sin().reshape(4, 3).requires_grad_()
+        out = value(z)
+        passed = torch.autograd.grad(out, z, z.detach().roll(1, 1))
+        return [value.training, repr(value), value.state_dict(), out.detach(), *passed]
     assert isinstance(value, tnn.Threshold)
     z = torch.linspace(-2, 2, 12).reshape(4, 3).requires_grad_()
     passed = []
