@@ -220,7 +220,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     problems.CallCounts: lambda: [problems.CallCounts(3, 2, 1, "ValueError: no digit")],
     problems.DeclaredConstraints: lambda: [problems.DeclaredConstraints(sum_is)],
     tnn.ProgramLoss: lambda: [program_loss(used=False), program_loss(used=True)],
-    tnn.Program: lambda: [tnn.Program(program_calls(used=True))],
+    tnn.Program: lambda: [tnn.Program(program_calls(used=True)), tnn.Program(total, symbols=[4, "sign"])],
     tnn.ProgramReport: lambda: [program_loss(used=True).report],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],
@@ -380,7 +380,7 @@ def answers(value: Any) -> list[Any]:
     if isinstance(value, problems.DeclaredConstraints):
         return [value.declare, value.holds((1, 2), (4, 4), 3), value.holds((1, 2), (4, 4), 4)]
     if isinstance(value, tnn.Program):
-        return answers(value.program)
+        return [value.symbols, *answers(value.program)]
     if isinstance(value, tnn.ProgramLoss):
         extra = value.get_extra_state()
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
