@@ -126,6 +126,11 @@ def target_report(network: nn.Sequential, solver: Any = "sign-gradient") -> tnn.
     return tnn.target_backward(network, x, y, nn.functional.cross_entropy, solver=solver, budget=Budget(steps=3))
 
 
+def report_of_choices() -> tnn.TargetReport:
+    choices = [nn.Unflatten(1, (2, 2)), tnn.Choice(2), tnn.Program(total, symbols=2), nn.Linear(1, 3)]
+    return target_report(nn.Sequential(*list(model())[:3], *choices), {-1: "enumerate"})
+
+
 def read(report: tnn.TargetReport) -> tnn.TargetReport:
     assert len(list(report.values())) == 2
     return report
@@ -285,6 +290,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         target_report(model()),
         read(target_report(model())),
         target_report(model(), {-1: "hill-climb"}),
+        report_of_choices(),
     ],
     tnn.Diagnosis: lambda: [tnn.Diagnosis(0.5, math.nan, 0.25, 0.0, math.nan, 1.0)],
     # runs
