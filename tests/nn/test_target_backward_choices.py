@@ -336,6 +336,16 @@ def test_calls_that_fail_are_no_targets_and_those_who_make_them_learn_too():
     assert z.grad[failing].any(2).any(1).all()
 
 
+def test_a_loss_that_is_taken_sample_by_sample_may_meet_failed_calls():
+    model, (x, _) = model_of(program=fragile), batch(40)
+    assert torch.isnan(model(x)).any()
+    y = torch.zeros(40, 3)
+    result = target_backward(model, x, y, SQUARED, solver="enumerate", budget=Budget(steps=20))["2"]
+    with torch.no_grad():
+        alone = (model[3:](hot(result.targets)) - y).square().mean(1) / 40
+    torch.testing.assert_close(result.objective.float(), alone, atol=1e-7, rtol=1e-5)
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_samples_whose_logits_are_not_finite_keep_the_closed_form(bad: float):
     model, (x, y) = smooth_model(), batch()

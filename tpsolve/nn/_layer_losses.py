@@ -114,6 +114,8 @@ class SampleLoss:
 
     def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor) -> None:
         self.loss_fn, self.scale = loss_fn, 1.0
+        # Samples on which the pass failed don't say whether the others are summed.
+        output = torch.where(output.isfinite(), output, 0.0)
         total, each = self._both(output, labels)
         if not bool(each.any()):
             # A loss of nothing at all is sum and mean alike; other outputs may have one.
