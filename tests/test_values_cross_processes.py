@@ -126,6 +126,11 @@ def target_report(network: nn.Sequential, solver: Any = "sign-gradient") -> tnn.
     return tnn.target_backward(network, x, y, nn.functional.cross_entropy, solver=solver, budget=Budget(steps=3))
 
 
+def report_of_choices() -> tnn.TargetReport:
+    choices = [nn.Unflatten(1, (2, 2)), tnn.Choice(2), tnn.Program(total, symbols=2), nn.Linear(1, 3)]
+    return target_report(nn.Sequential(*list(model())[:3], *choices), {-1: "enumerate"})
+
+
 def read(report: tnn.TargetReport) -> tnn.TargetReport:
     assert len(list(report.values())) == 2
     return report
@@ -220,7 +225,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     problems.CallCounts: lambda: [problems.CallCounts(3, 2, 1, "ValueError: no digit")],
     problems.DeclaredConstraints: lambda: [problems.DeclaredConstraints(sum_is)],
     tnn.ProgramLoss: lambda: [program_loss(used=False), program_loss(used=True)],
-    tnn.Program: lambda: [tnn.Program(program_calls(used=True))],
+    tnn.Program: lambda: [tnn.Program(program_calls(used=True)), tnn.Program(total, symbols=[4, "sign"])],
     tnn.ProgramReport: lambda: [program_loss(used=True).report],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],
@@ -279,11 +284,13 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         tnn.HardThreshold(torch.mul, width=0.5, width_mode="learned"),
     ],
     tnn.Staircase: lambda: [tnn.Staircase(), tnn.Staircase(5, "hinge", steps="each", width=0.5)],
+    tnn.Choice: lambda: [tnn.Choice(3), tnn.Choice(3, loss="hinge")],
     tnn.WidthSchedule: lambda: [tnn.WidthSchedule(model(), 1.0, 0.25, 10, shape) for shape in ("linear", "cosine")],
     tnn.TargetReport: lambda: [
         target_report(model()),
         read(target_report(model())),
         target_report(model(), {-1: "hill-climb"}),
+        report_of_choices(),
     ],
     tnn.Diagnosis: lambda: [tnn.Diagnosis(0.5, math.nan, 0.25, 0.0, math.nan, 1.0)],
     # runs
@@ -379,12 +386,17 @@ def answers(value: Any) -> list[Any]:
     if isinstance(value, problems.DeclaredConstraints):
         return [value.declare, value.holds((1, 2), (4, 4), 3), value.holds((1, 2), (4, 4), 4)]
     if isinstance(value, tnn.Program):
-        return answers(value.program)
+        return [value.symbols, *answers(value.program)]
     if isinstance(value, tnn.ProgramLoss):
         extra = value.get_extra_state()
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
+    if isinstance(value, tnn.Choice):
+        z = torch.linspace(-2, 2, 12).sin().reshape(4, 3).requires_grad_()
+        out = value(z)
+        passed = torch.autograd.grad(out, z, z.detach().roll(1, 1))
+        return [value.training, repr(value), value.state_dict(), out.detach(), *passed]
     assert isinstance(value, tnn.Threshold)
     z = torch.linspace(-2, 2, 12).reshape(4, 3).requires_grad_()
     passed = []

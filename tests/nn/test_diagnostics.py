@@ -159,7 +159,7 @@ def test_what_makes_no_sense_is_refused():
     x, y = batch()
     with pytest.raises(ArgumentError, match="flips: got 0"):
         diagnose(network(), x, y, cross_entropy, flips=0)
-    with pytest.raises(NotAcceptedError, match="no HardThreshold or Staircase"):
+    with pytest.raises(NotAcceptedError, match="no HardThreshold, Staircase or Choice"):
         diagnose(nn.Linear(3, 3), x, y, cross_entropy)
     with pytest.raises(NotAcceptedError, match=r"loss_fn: got .* the sum or the mean"):
         diagnose(network(), x, y, lambda output, y: cross_entropy(output, y) ** 2)

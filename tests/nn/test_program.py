@@ -127,6 +127,24 @@ def test_failed_calls_are_nan_and_avoided():
     assert torch.isfinite(report["1"].objective).all()
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_one_hot_vectors_are_handed_on_as_class_numbers(flat: bool):
+    classes = torch.tensor([[3, 1], [0, 0], [2, 3]])
+    hot = nn.functional.one_hot(classes, 4).float()
+    program = Program(lambda a, b: [a, b, 10 * a + b], symbols=4)
+    expected = [[3, 1, 31], [0, 0, 0], [2, 3, 23]]
+    assert program(hot.flatten(1) if flat else hot).tolist() == expected
+    assert program(hot.bfloat16()).dtype == torch.bfloat16
+    assert program(hot[:0]).shape == (0, 1)
+    assert repr(program) == "Program(symbols=4)"
+    assert repr(Program(products)) == "Program()"
+
+
+def test_signs_and_choices_stand_side_by_side():
+    program = Program(lambda a, b, c: [a, b, c], symbols=["sign", 3, "sign"])
+    assert program(torch.tensor([[-1.0, 0, 0, 1, 1], [1, 1, 0, 0, -1]])).tolist() == [[-1, 2, 1], [1, 0, -1]]
+
+
 def uneven(a: int) -> list[int]:
     return [1] * (3 if a > 0 else 2)
 
@@ -135,6 +153,16 @@ def uneven(a: int) -> list[int]:
     ("make", "error", "words"),
     [
         (lambda: Program(products)(torch.full((2, 4), 0.5)), ArgumentError, "h: got numbers that are not whole"),
+        (lambda: Program(products, symbols=1), ArgumentError, "symbols: got 1"),
+        (lambda: Program(products, symbols=["sign", "spin"]), ArgumentError, "'spin'"),
+        (lambda: Program(products)(torch.zeros(2, 20)), ArgumentError, "takes 20 symbols by position"),
+        (
+            lambda: Program(products, symbols=3)(torch.zeros(2, 12)),
+            ArgumentError,
+            "h: got vectors that are not one-hot",
+        ),
+        (lambda: Program(products, symbols=3)(torch.ones(2, 4)), ShapeError, "a multiple of 3"),
+        (lambda: Program(products, symbols=["sign", 3])(torch.ones(2, 5)), ShapeError, "4, for the symbols"),
         (lambda: Program(lambda *s: "text")(torch.ones(2, 4)), ArgumentError, "answers such as 'text'"),
         (
             lambda: Program(lambda *s: [1] * (3 if s[0] > 0 else 2))(torch.tensor([[1.0], [-1.0]])),

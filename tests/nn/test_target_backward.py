@@ -407,13 +407,21 @@ def own_rule(u: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"model": nn.Linear(6, 3).double()}, NotAcceptedError, "model: got no HardThreshold or Staircase.*convert"),
+        (
+            {"model": nn.Linear(6, 3).double()},
+            NotAcceptedError,
+            "model: got no HardThreshold, Staircase or Choice.*convert",
+        ),
         (
             {"model": Twice().double()},
             NotAcceptedError,
             r"model.threshold: got a threshold that is used twice.*further",
         ),
-        ({"model": Unused().double()}, NotAcceptedError, "model: got thresholds that its forward pass never calls"),
+        (
+            {"model": Unused().double()},
+            NotAcceptedError,
+            "model: got thresholds or choices that its forward pass never calls",
+        ),
         ({"model": torch.compile(mlp())}, NotAcceptedError, "model: got a compiled module.*torch.compile was given"),
         ({"x": torch.ones(7, 6, dtype=torch.int64)}, ArgumentError, r"x: got torch.int64.*\.float\(\)"),
         ({"y": torch.tensor([0, 1, 2, 3, 0, 1, 2])}, ValueSetError, "y: got 3, expected class labels from 0 to 2"),

@@ -7,6 +7,7 @@ from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.thresholds import (
     RULES,
+    Choice,
     HardThreshold,
     Staircase,
     Threshold,
@@ -19,6 +20,7 @@ from tpsolve.thresholds import (
 
 __all__ = [
     "RULES",
+    "Choice",
     "Diagnosis",
     "HardThreshold",
     "Program",

@@ -12,9 +12,11 @@ from tpsolve.nn.passes._recording import Call
 
 
 def check_called(calls: object) -> None:
-    """Raise NotAcceptedError unless the forward pass called a threshold."""
+    """Raise NotAcceptedError unless the forward pass called a threshold or a choice."""
     if not calls:
-        raise NotAcceptedError("model", "thresholds that its forward pass never calls", "at least one that it calls")
+        raise NotAcceptedError(
+            "model", "thresholds or choices that its forward pass never calls", "at least one that it calls"
+        )
 
 
 def check_batch(x: Any, loss_fn: Any) -> None:

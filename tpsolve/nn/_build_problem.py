@@ -1,4 +1,7 @@
-"""The target problem of one threshold in a network: a layer problem below a linear map, else a block problem."""
+"""The target problem of one threshold in a network: a layer problem below a linear map, else a block problem.
+
+That of choices has a block problem inside.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve.losses import Loss, find_loss
-from tpsolve.nn._layer_losses import CrossEntropy, MixedLoss, SampleLoss, loss_of
+from tpsolve.nn._layer_losses import ChoiceLoss, CrossEntropy, MixedLoss, SampleLoss, loss_of
 from tpsolve.nn.passes._frozen import widened
 from tpsolve.nn.passes._recording import Call
 from tpsolve.nn.passes._segments import OUTPUT, Segment
 from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.thresholds._base import Threshold, find_width, weighed
+from tpsolve.thresholds._choice import Choice, wanted
+from tpsolve.thresholds._hard_unit import HardUnit
 
 
 @dataclass(frozen=True)
@@ -42,38 +47,42 @@ def build_problem(
     rows: Tensor,
     scale: float = 1.0,
 ) -> LayerProblem | BlockProblem:
-    """The problem of the threshold called in `call`, for the samples `rows (R,)`; its variables are its spins.
+    """The problem of the unit called in `call`, for the samples `rows (R,)`; its variables are its spins.
 
-    Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is
-    what `gradients` has for its output; without an entry it wants nothing. The objective is `scale` times
-    what these losses are.
+    Choices have a spin for each class, +1 for the one that they take; `ChoiceProblem` keeps to one of them.
+
+    Above each threshold of the segment stand its targets -sign(g), with importance |g|, where g is what `gradients` has
+    for its output, and above each choice what `wanted` makes of g; without an entry they want nothing. The objective
+    is `scale` times what these losses are.
     """
     start = call.module.to_spins(widened(call.h.detach()[rows]))
-    linear = None if segment.linear is None else call.module.from_spins_linear(*segment.linear)
+    linear = None
+    if segment.linear is not None and isinstance(call.module, Threshold):
+        linear = call.module.from_spins_linear(*segment.linear)
     inner = [name for name in segment.sinks if name != OUTPUT]
     heads = [_Head.of(calls[name], gradients.get(name), layer_loss, rows, scale) for name in inner]
     loss, smoothing = loss_above(segment, calls, top, layer_loss), 0.0
 
     if isinstance(loss, CrossEntropy):
         loss = replace(loss, scale=scale * loss.scale)
-        wanted, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
+        told, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
         if linear is not None:
-            (weight, bias), pull = linear, loss.pull(linear[0], wanted)
-            return LayerProblem(weight, wanted, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)
+            (weight, bias), pull = linear, loss.pull(linear[0], told)
+            return LayerProblem(weight, told, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)
     elif loss is not None:
-        wanted = torch.cat([head.targets for head in heads], 1)
+        told = torch.cat([head.targets for head in heads], 1)
         unit_weight = torch.cat([head.unit_weight for head in heads], 1)
         if linear is not None:
             weight, bias = heads[0].apply_linear(*linear)
-            return LayerProblem(weight, wanted, bias, loss, unit_weight, start.flatten(1))
+            return LayerProblem(weight, told, bias, loss, unit_weight, start.flatten(1))
 
     context = tuple(part[rows] for part in segment.context)
     block = _Read(segment, call.module, heads, flat=not isinstance(loss, CrossEntropy))
     if loss is None:
-        mixed, wanted = _mixed(heads, top if OUTPUT in segment.sinks else None, rows, scale)
-        return BlockProblem(block, wanted, start, mixed, context=context)
+        mixed, told = _mixed(heads, top if OUTPUT in segment.sinks else None, rows, scale)
+        return BlockProblem(block, told, start, mixed, context=context)
     name = "cross-entropy" if isinstance(loss, CrossEntropy) else loss
-    return BlockProblem(block, wanted, start, name, unit_weight, smoothing=smoothing, context=context)
+    return BlockProblem(block, told, start, name, unit_weight, smoothing=smoothing, context=context)
 
 
 def loss_above(
@@ -84,25 +93,35 @@ def loss_above(
         return CrossEntropy.of(top.loss_fn, top.output, top.labels)
     if OUTPUT in segment.sinks:
         return None
-    losses = {loss_of(calls[name].module, name, layer_loss) for name in segment.sinks}
-    return losses.pop() if len(losses) == 1 else None
+    thresholds = [(module, name) for name in segment.sinks if isinstance(module := calls[name].module, Threshold)]
+    losses = {loss_of(module, name, layer_loss) for module, name in thresholds}
+    return losses.pop() if len(losses) == 1 and len(thresholds) == len(segment.sinks) else None
 
 
 @dataclass(frozen=True)
 class _Head:
     """One threshold that reads a block's output z: what its hard thresholds of stretch z - shift want.
 
+    Or a module of choices, whose targets are one-hot vectors, with the importance of a choice at each of its entries.
+
     `parts`: (stretch, shift) of each, the width in them. `targets`, `unit_weight`: `(R, k)`, part after part.
     """
 
     parts: list[tuple[float, float]]
-    loss: str
+    loss: Loss | ChoiceLoss
     targets: Tensor
     unit_weight: Tensor
 
     @staticmethod
     def of(call: Call, gradient: Tensor | None, layer_loss: str | None, rows: Tensor, scale: float) -> "_Head":
         module, z = call.module, widened(call.z)
+        if isinstance(module, Choice):
+            z = z[rows]
+            target, importance = wanted(torch.zeros_like(z) if gradient is None else gradient[rows].to(z.dtype), z)
+            hot = torch.zeros_like(z).scatter(-1, target, 1.0).flatten(1)
+            weight = scale * importance.expand_as(z).flatten(1)
+            return _Head([(1.0, 0.0)], ChoiceLoss(module.classes, module.loss), hot, weight)
+        assert isinstance(module, Threshold)
         width, given, _, mode, importance = module.settings()
         gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
         # A search has left a gradient for each of its thresholds.
@@ -116,7 +135,9 @@ class _Head:
             targets.append(-g.sign())
             weights.append((scale * gain * w / stretch) * g.abs())
             parts.append((stretch / w, shift / w))
-        return _Head(parts, loss_of(module, call.name, layer_loss), torch.cat(targets, 1), torch.cat(weights, 1))
+        loss = find_loss(loss_of(module, call.name, layer_loss))
+        assert isinstance(loss, Loss)
+        return _Head(parts, loss, torch.cat(targets, 1), torch.cat(weights, 1))
 
     def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """What stands in the layer losses when z is V t + b, as a linear map itself."""
@@ -127,7 +148,7 @@ class _Head:
 class _Read(nn.Module):
     """What the layer losses see of a segment's outputs, in one tensor; `flat`: `(b, k)`."""
 
-    def __init__(self, segment: Segment, below: Threshold, heads: list[_Head], flat: bool) -> None:
+    def __init__(self, segment: Segment, below: HardUnit, heads: list[_Head], flat: bool) -> None:
         super().__init__()
         self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
         self.from_spins = below.from_spins
@@ -150,19 +171,17 @@ class _Read(nn.Module):
 def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> tuple[MixedLoss, Tensor]:
     parts, at = [], 0
     for head in heads:
-        loss = find_loss(head.loss)
-        assert isinstance(loss, Loss)
-        parts.append((slice(at, at + head.targets.shape[1]), loss))
+        parts.append((slice(at, at + head.targets.shape[1]), head.loss))
         at += head.targets.shape[1]
-    wanted = [head.targets for head in heads] + [head.unit_weight for head in heads]
+    told = [head.targets for head in heads] + [head.unit_weight for head in heads]
     if top is None:
-        return MixedLoss(parts, None, None), torch.cat(wanted, 1)
+        return MixedLoss(parts, None, None), torch.cat(told, 1)
     each, labels = top.of_samples(), top.labels
     whole, shape = not labels.is_floating_point(), labels.shape[1:]
 
-    def lose(output: Tensor, wanted: Tensor) -> Tensor:
-        told = wanted.reshape(-1, *shape)
-        return scale * each(output, told.to(labels.dtype) if whole else told)
+    def lose(output: Tensor, numbers: Tensor) -> Tensor:
+        numbers = numbers.reshape(-1, *shape)
+        return scale * each(output, numbers.to(labels.dtype) if whole else numbers)
 
     numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
-    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*wanted, numbers], 1)
+    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*told, numbers], 1)

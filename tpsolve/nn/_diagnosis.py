@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._result import Budget
+from tpsolve.errors import NotAcceptedError
 from tpsolve.nn._batch_checks import (
     check_batch,
     check_batch_axis,
@@ -22,7 +23,8 @@ from tpsolve.nn.passes._frozen import copied
 from tpsolve.nn.passes._recording import Call, record, unwrap
 from tpsolve.nn.passes._replay import check_whole
 from tpsolve.spins import check_count, check_finite
-from tpsolve.thresholds._base import find_width, first_input
+from tpsolve.thresholds._base import Threshold, find_width, first_input
+from tpsolve.thresholds._convert import find_hard_units
 from tpsolve.units import Separability
 
 
@@ -75,15 +77,18 @@ def diagnose(
         generator: draws the flips to try; None: one of seed 0.
 
     Raises:
-        NotAcceptedError: a model without thresholds, one that is used twice, whose output is changed in place or
-            whose first axis is not the batch; a model of which a copy does not do once more what this pass did,
-            as with `functional.dropout`; or a loss that is neither sum nor mean over the samples.
+        NotAcceptedError: a model without thresholds or with choices; a threshold that is used twice, whose output is
+            changed in place or whose first axis is not the batch; a model of which a copy does not do once more what
+            this pass did, as with `functional.dropout`; or a loss that is neither sum nor mean over the samples.
         NotFiniteError: NaN or infinity in x or in the output.
         ArgumentError: another argument makes no sense.
     """
     check_count("flips", flips, 1)
     check_batch(x, loss_fn)
     check_finite("x", x)
+    for name, module in find_hard_units(unwrap(model)).items():
+        if not isinstance(module, Threshold):
+            raise NotAcceptedError(f"model.{name}", "a module of choices", "thresholds, which the figures are made for")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     own = copied(unwrap(model))
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.enable_grad():
@@ -117,6 +122,7 @@ def _diagnose(
     generator: torch.Generator,
 ) -> Diagnosis:
     h, flat = call.h.detach().flatten(1), g.flatten(1)
+    assert isinstance(call.module, Threshold)
     spins = call.module.to_spins(h).reshape(len(h), -1, h.shape[1])
     gain, stretch, _ = call.module.parts(each=True)[0]
     # How far a flip moves the output; of a hard threshold from h to -h.
@@ -154,6 +160,7 @@ def _draw(allowed: Tensor, count: int, generator: torch.Generator) -> tuple[Tens
 
 def _saturated(call: Call) -> float:
     outside = torch.ones_like(call.z, dtype=torch.bool)
+    assert isinstance(call.module, Threshold)
     width, _, _, mode, _ = call.module.settings()
     for _, stretch, shift in call.module.parts():
         part = call.z * stretch - shift

@@ -39,6 +39,30 @@ def loss_of(threshold: Threshold, name: str, layer_loss: str | None) -> str:
 
 
 @dataclass(frozen=True)
+class ChoiceLoss:
+    """The layer loss of choices, spread over the entries of a one-hot target: 0 in all but that of the target.
+
+    Args:
+        classes: K.
+        loss: "softmax" or "hinge", as `Choice` has it.
+    """
+
+    classes: int
+    loss: str
+
+    def value(self, z: Tensor, s: Tensor) -> Tensor:
+        """`(b, n K)` of logits `z (b, n K)` and targets `s (b, n K)` in {0, 1}."""
+        each = z.unflatten(1, (-1, self.classes))
+        if self.loss == "softmax":
+            losses = each.logsumexp(2, keepdim=True) - each
+        else:
+            first, second = each.topk(2, dim=2).values.split(1, dim=2)
+            losses = torch.relu(1 + torch.where(each == first, second, first) - each)
+        # Not a product: a class that is not the target may be infinitely far.
+        return torch.where(s > 0, losses.flatten(1), 0.0)
+
+
+@dataclass(frozen=True)
 class CrossEntropy:
     """torch's cross-entropy on class labels, its mean or sum over the batch.
 
@@ -90,6 +114,8 @@ class SampleLoss:
 
     def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor) -> None:
         self.loss_fn, self.scale = loss_fn, 1.0
+        # Samples on which the pass failed don't say whether the others are summed.
+        output = torch.where(output.isfinite(), output, 0.0)
         total, each = self._both(output, labels)
         if not bool(each.any()):
             # A loss of nothing at all is sum and mean alike; other outputs may have one.
@@ -125,17 +151,19 @@ class SampleLoss:
         return self.scale * one(output, labels)
 
 
+@dataclass(frozen=True)
 class MixedLoss:
     """The sum of what several readers of one block's output lose, each on its own slice.
 
     Args:
-        parts: (slice of the flattened output, layer loss) of every threshold.
+        parts: (slice of the flattened output, layer loss) of every threshold, and of all choices of a module.
         shape: of the model's own output of one sample, which follows them; None where nothing reads it.
         top: its loss.
     """
 
-    def __init__(self, parts: list[tuple[slice, Loss]], shape: tuple[int, ...] | None, top: Any) -> None:
-        self.parts, self.shape, self.top = parts, shape, top
+    parts: list[tuple[slice, Loss | ChoiceLoss]]
+    shape: tuple[int, ...] | None
+    top: Any
 
     def __call__(self, output: Tensor, wanted: Tensor) -> Tensor:
         """`output (b, k)`; `wanted (b, 2k + ...)`: targets, importance weights, then what `top` compares with."""

@@ -1,4 +1,4 @@
-"""`target_backward`: a backward pass in which any solver sets the targets of each threshold."""
+"""`target_backward`: a backward pass in which any solver sets the targets of each threshold and choice."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,12 +15,14 @@ from tpsolve.nn._layer_losses import loss_of
 from tpsolve.nn._target_pass import TargetPass
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn._target_search import TargetSearch
-from tpsolve.nn.passes._recording import Call, record, unwrap
+from tpsolve.nn.passes._recording import Call, called, record, unwrap
 from tpsolve.nn.passes._segments import OUTPUT
-from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search import CurvatureFlip, SignGradient, Solver, find_solver
 from tpsolve.search._naming import with_parts
-from tpsolve.thresholds._convert import find_thresholds
+from tpsolve.thresholds._base import Threshold
+from tpsolve.thresholds._choice import Choice, is_own_choice
+from tpsolve.thresholds._convert import find_hard_units
 from tpsolve.thresholds._staircase import Staircase, is_own
 
 IMPORTANCES = ("gradient", "flip-delta")
@@ -38,7 +40,7 @@ def target_backward(
     importance: str = "gradient",
     generator: torch.Generator | None = None,
 ) -> TargetReport:
-    """Forward, loss, and a backward pass in which `solver` sets the targets of every threshold.
+    """Forward, loss, and a backward pass in which `solver` sets the targets of every threshold and choice.
 
     The graph is cut at its thresholds. From the top down each threshold gets a target problem: a
     `LayerProblem` where a linear layer, with or without a batch norm, leads to the one next threshold or
@@ -56,8 +58,13 @@ def target_backward(
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout with the mask of this pass.
 
-    A threshold whose output reaches the loss only through what has no gradient, such as `Program`, is searched by
-    forward passes only. Each of its targets counts by half the change of the objective if it alone were negated.
+    A `Choice` has a class as target in each of its places, `(B, n)` for n choices of a sample. Its problem is a
+    `ProgramProblem` whose program is what lies above, run for many classes at once. Its moves set one choice to another
+    class, and solvers of program problems take it. What is passed on is the slope of its own layer loss, also where
+    `layer_loss` names another.
+
+    A threshold or a choice whose output reaches the loss only through what has no gradient, such as `Program`, is
+    searched by forward passes only, and counts as with importance="flip-delta".
 
     Args:
         model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
@@ -67,29 +74,31 @@ def target_backward(
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
             known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
             have its exact flips; below a linear layer smoothing shifts their objective by a constant.
-        solver: one for all thresholds; or a mapping from names of thresholds in the model, or from depths
+        solver: one for all thresholds and choices; or a mapping from their names in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
         budget: of each search; needed unless all are `SignGradient`.
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
             each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
-            "flip-delta": half the change of the objective if only this target were negated.
+            "flip-delta": half the change of the objective if only this target were negated. A target class is
+            changed to the present class; where it is the present class itself, or where what lies above fails for that
+            one, to the best of the others. Half of that change counts, by g or by the objective.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
     Returns:
-        The `Result` of each threshold by name, in the order of their calls.
+        The `Result` of each threshold, and of each module of choices, by name, in the order of their calls.
 
     A sample for which a search finds nothing, or whose numbers are not finite, keeps the closed-form
     target in that layer, at every threshold of a staircase; `TargetReport.fallbacks` counts them and
     `print(report)` says so.
 
     Raises:
-        NotAcceptedError: a model without thresholds, a threshold used twice, a solver that does not
+        NotAcceptedError: a model without thresholds and choices, one of them used twice, a solver that does not
             take the problem of its threshold, or a searched threshold whose output a hook replaces or an
             operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
             without autograd, or above which a copy does not do once more what this pass did, as with
             `functional.dropout`; a loss that a search can't take sample by sample.
-        NotAcceptedError, too: a threshold that no gradient reaches and that is not searched.
+        NotAcceptedError, too: a threshold or a choice that no gradient reaches and that is not searched.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
         BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
             in mid-search, may leave the upper layers' gradients there.
@@ -97,8 +106,9 @@ def target_backward(
     _check(model, x, loss_fn, importance, layer_loss, generator)
     with record(model) as recording:
         output = run_model(model, x)
-    check_called(recording.calls)
-    chosen = _choose(solver, list(recording.calls))
+    calls = recording.calls
+    check_called(calls)
+    chosen = _choose(solver, list(calls))
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
     check_labels(output, y)
     # A sample without a label has no target problem.
@@ -112,11 +122,11 @@ def target_backward(
         if name not in searched:
             raise NotAcceptedError(
                 f"model.{name}",
-                "a threshold whose output reaches the loss only through what has no gradient",
+                f"{called(calls[name].module)} whose output reaches the loss only through what has no gradient",
                 "a search of its targets",
                 f"Pass solver='hill-climb', or solver={{'{name}': 'hill-climb'}}, and a budget.",
             )
-    for name, call in recording.calls.items():
+    for name, call in calls.items():
         if call.h.requires_grad:
             forward_only = name in cut_off
             search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator, forward_only)
@@ -124,7 +134,7 @@ def target_backward(
             if name in searched and isinstance(call.module, Staircase):
                 assert call.h.grad_fn is not None
                 call.h.grad_fn.register_hook(search.pass_on)
-    heads = [recording.calls[name].h for name in cut_off]
+    heads = [calls[name].h for name in cut_off]
     gradients: list[Tensor | None] = [torch.zeros_like(h) for h in heads]
     if loss.requires_grad:
         heads, gradients = [loss, *heads], [None, *gradients]
@@ -167,7 +177,7 @@ def _reach(node: Any, reached: set[Any]) -> None:
 def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
     if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
         raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
-    find_thresholds(model)
+    find_hard_units(model)
     check_batch(x, loss_fn)
     if not isinstance(generator, torch.Generator | None):
         raise ArgumentError("generator", repr(generator), "a torch.Generator", "torch.Generator().manual_seed(0).")
@@ -220,12 +230,14 @@ def _check_searches(
                 "Do without, or let SignGradient() set these targets.",
             )
         for sink in segment.sinks:
-            if sink in calls:
-                loss_of(calls[sink].module, sink, layer_loss)
+            if sink in calls and isinstance(module := calls[sink].module, Threshold):
+                loss_of(module, sink, layer_loss)
         loss = loss_above(segment, calls, target_pass.top, layer_loss)
         if loss is None and OUTPUT in segment.sinks:
             target_pass.top.of_samples()
-        kind = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
+        kind: type[Problem] = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
+        if isinstance(calls[name].module, Choice):
+            kind = ProgramProblem
         for part in with_parts(one):
             if not issubclass(kind, part.accepts):
                 raise NotAcceptedError(
@@ -254,4 +266,6 @@ def _is_replaced(call: Call) -> bool:
     h = call.h.detach()
     if isinstance(call.module, Staircase):
         return not is_own(call.h)
+    if isinstance(call.module, Choice):
+        return not is_own_choice(call.h)
     return bool(call.module._forward_hooks) and not bool(((h.abs() == 1) | h.isnan()).all())

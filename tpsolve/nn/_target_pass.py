@@ -14,8 +14,10 @@ from tpsolve.nn.passes._frozen import freeze, widened
 from tpsolve.nn.passes._recording import Recording
 from tpsolve.nn.passes._replay import check_replay
 from tpsolve.nn.passes._segments import Segment, Segments
-from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
+from tpsolve.problems.program._choice_problem import ChoiceProblem
 from tpsolve.search import SignGradient
+from tpsolve.thresholds._choice import Choice, wanted
 
 
 class TargetPass:
@@ -55,7 +57,7 @@ class TargetPass:
 
     @property
     def names(self) -> list[str]:
-        """The thresholds that a gradient reached, in the order of their calls."""
+        """The thresholds and choices that a gradient reached, in the order of their calls."""
         return [name for name in self.recording.calls if name in self.gradients]
 
     def result(self, name: str) -> Result:
@@ -71,7 +73,9 @@ class TargetPass:
             self._results[name] = self._closed_form(name)
         return self._results[name]
 
-    def problem(self, name: str, rows: Tensor | None = None, scale: float = 1.0) -> LayerProblem | BlockProblem:
+    def problem(
+        self, name: str, rows: Tensor | None = None, scale: float = 1.0
+    ) -> LayerProblem | BlockProblem | ProgramProblem:
         """The target problem of this threshold, of `scale` times its losses.
 
         `rows (R,)`: the samples, by default all.
@@ -80,9 +84,13 @@ class TargetPass:
         h = calls[name].h
         rows = torch.arange(len(h), device=h.device) if rows is None else rows
         with torch.autocast(h.device.type, enabled=False):
-            return build_problem(
+            problem = build_problem(
                 calls[name], self.segment(name), calls, self.gradients, self.top, self._layer_loss, rows, scale
             )
+            if not isinstance(module := calls[name].module, Choice):
+                return problem
+            assert isinstance(problem, BlockProblem)
+            return ChoiceProblem(problem, calls[name].z[rows].reshape(len(rows), -1, module.classes))
 
     def segment(self, name: str) -> Segment:
         """What lies above this threshold.
@@ -123,11 +131,20 @@ class TargetPass:
 
     def _closed_form(self, name: str) -> Result:
         with torch.autocast(self._x.device.type, enabled=False):
-            problem, g = self.problem(name), self.gradients[name]
+            problem, g, call = self.problem(name), self.gradients[name], self.recording.calls[name]
             assert problem.start is not None
+            if isinstance(call.module, Choice):
+                target, importance = wanted(g, call.z)
+                targets = torch.where(importance == 0, call.z.argmax(-1, keepdim=True), target).reshape(len(g), -1)
+                return _judged(problem, targets)
             # One gradient for the spins of a unit, which are one or, in a staircase, several.
             spins, g = problem.start.reshape(len(g), -1, *g.shape[1:]), g[:, None]
             targets = torch.where(g == 0, spins, -g.sign().to(spins.dtype)).reshape(problem.start.shape)
-            objective = problem.objective(targets)
-            bound = torch.minimum(problem.lower_bound(), objective)
-            return Result(targets, objective, bound, stats={"solver": SignGradient.name, "steps": 1})
+            return _judged(problem, targets)
+
+
+def _judged(problem: Problem, targets: Tensor) -> Result:
+    """The result of the closed form."""
+    objective = problem.objective(targets)
+    bound = torch.minimum(problem.lower_bound(), objective)
+    return Result(targets, objective, bound, stats={"solver": SignGradient.name, "steps": 1})

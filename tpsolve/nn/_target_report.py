@@ -7,13 +7,16 @@ from torch import Tensor
 
 from tpsolve._result import Result
 from tpsolve.nn._target_pass import TargetPass
-from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.problems import BlockProblem, LayerProblem, ProgramProblem
 from tpsolve.search import SignGradient
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TargetReport(Mapping[str, Result]):
-    """The `Result` of each threshold by name, in the order of their calls; those without gradient are left out.
+    """The `Result` of each threshold, and of each module of choices, by name, in the order of their calls.
+
+    Those without gradient are left out. Targets of choices are classes `(B, n)` int64, the n choices of a sample in the
+    order of their logits.
 
     A search's result covers the samples that it was given, `rows[name]`. That of a closed form is
     computed when it is asked for, since the judge's forward passes would cost more than the rule
@@ -56,8 +59,8 @@ class TargetReport(Mapping[str, Result]):
             lines.append(f"{name}: {solver}{rest}")
         return "\n".join(lines)
 
-    def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem:
-        """The target problem of this threshold.
+    def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem | ProgramProblem:
+        """The target problem of this threshold or module of choices; for choices a `ProgramProblem` of their classes.
 
         Args:
             rows: the samples `(R,)`; None: all.

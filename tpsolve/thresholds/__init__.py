@@ -1,7 +1,8 @@
-"""Hard thresholds and staircases as PyTorch modules, with the closed-form rules that stand in for their gradient."""
+"""Thresholds and choices as PyTorch modules, with the closed-form rules that stand in for their gradient."""
 
 from tpsolve.thresholds._base import Threshold
 from tpsolve.thresholds._check_nan import check_nan
+from tpsolve.thresholds._choice import Choice
 from tpsolve.thresholds._compact import compact
 from tpsolve.thresholds._convert import convert, find_thresholds
 from tpsolve.thresholds._hard_threshold import HardThreshold
@@ -11,6 +12,7 @@ from tpsolve.thresholds._width_schedule import WidthSchedule
 
 __all__ = [
     "RULES",
+    "Choice",
     "HardThreshold",
     "Staircase",
     "Threshold",

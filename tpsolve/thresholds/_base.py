@@ -1,22 +1,22 @@
 """What all thresholds share: the settings of the rule that stands in for their gradient, and its backward pass."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
+from tpsolve.errors import ArgumentError, ShapeError, UnknownNameError
 from tpsolve.spins import check_finite
+from tpsolve.thresholds._hard_unit import HardUnit, refuse_second_derivative
 from tpsolve.thresholds._rules import Slope, check_rule, pass_back
 
 WIDTH_MODES = ("fixed", "learned", "relative")
 IMPORTANCES = ("gradient", "none")
 
 
-class Threshold(nn.Module):
+class Threshold(HardUnit):
     """A module with a closed-form rule in place of a gradient; see `HardThreshold` for the settings."""
 
     unit_weight: Tensor | None
@@ -68,10 +68,6 @@ class Threshold(nn.Module):
             # As wide as float32: float64 would promote nothing, since it has no dimension.
             self._width = torch.tensor(float(value), dtype=torch.float64)
 
-    @abstractmethod
-    def activate(self, z: Tensor) -> Tensor:
-        """The output for pre-activations `z`, without a gradient; a new tensor of the same strides."""
-
     def parts(self, each: bool = False) -> list[tuple[float, float, float]]:
         """(gain, stretch, shift) of every hard threshold of stretch * z - shift that this one is made of.
 
@@ -79,15 +75,6 @@ class Threshold(nn.Module):
         search sets one by one, though one threshold may stand for all in the closed form.
         """
         return [(1.0, 1.0, 0.0)]
-
-    def to_spins(self, h: Tensor) -> Tensor:
-        """The spins that a search sets, in {-1, +1}, where the output is `h (B, ...)`: `(B, ...)`, h itself."""
-        return h
-
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
-        """The output `(B, ...)` of any `spins`, as `to_spins` has them."""
-        return spins
 
     def from_spins_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """V and b of V h + b, with h `(n,)`, as a linear map of its flattened spins."""
@@ -169,12 +156,7 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise NotAcceptedError(
-            "a hard threshold",
-            "a second derivative",
-            "first derivatives alone",
-            "The rule that it passes back is the slope of a layer loss, not the derivative of its output.",
-        )
+        raise refuse_second_derivative("a hard threshold")
 
 
 def weighed(g: Tensor, given: Tensor | None, importance: str) -> Tensor:

@@ -11,8 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.thresholds._base import Threshold, first_input
-from tpsolve.thresholds._convert import find_thresholds
+from tpsolve.thresholds._base import first_input
+from tpsolve.thresholds._convert import find_hard_units
+from tpsolve.thresholds._hard_unit import HardUnit
 
 
 @contextmanager
@@ -20,15 +21,15 @@ def compact(model: nn.Module) -> Iterator["Saver"]:
     """Run the forward pass and the loss inside; backward may follow inside or outside.
 
     The layer above a threshold saves its output h, and the threshold saves z. That is twice the memory of a ReLU, which
-    saves only h. Inside, z is saved in place of h, and h = sign(z) is computed once more when backward needs it.
+    saves only h. Inside, z is saved in place of h, and h is computed from it once more when backward needs it.
     Gradients are the same to the last bit. It does nothing for what is no longer h itself, such as a flattened copy. It
     does nothing under `torch.compile` either, which decides by itself what to save.
 
     Raises:
-        NotAcceptedError: the model has no thresholds.
+        NotAcceptedError: the model has no thresholds and no choices.
     """
     saver = Saver()
-    hooks = [module.register_forward_hook(saver.note, with_kwargs=True) for module in find_thresholds(model).values()]
+    hooks = [module.register_forward_hook(saver.note, with_kwargs=True) for module in find_hard_units(model).values()]
     try:
         with saved_tensors_hooks(saver.pack, saver.unpack):
             yield saver
@@ -42,7 +43,7 @@ def compact(model: nn.Module) -> Iterator["Saver"]:
 class Recomputed:
     """A tensor on the storage of a threshold's output, as (size, stride, offset) and what it is computed from."""
 
-    module: Threshold
+    module: HardUnit
     z: Tensor
     version: int
     layout: tuple[Any, ...]
@@ -53,13 +54,13 @@ class Saver:
 
     def __init__(self) -> None:
         # By address, which is not used again while the weak reference lives.
-        self.outputs: dict[int, tuple[StorageWeakRef, Threshold, Tensor, int]] = {}
+        self.outputs: dict[int, tuple[StorageWeakRef, HardUnit, Tensor, int]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Saver":
         """Itself: a model that is copied inside brings its hooks along, and a copied weak reference is freed twice."""
         return self
 
-    def note(self, module: Threshold, arguments: tuple[Tensor, ...], keywords: dict[str, Any], h: Tensor) -> None:
+    def note(self, module: HardUnit, arguments: tuple[Tensor, ...], keywords: dict[str, Any], h: Tensor) -> None:
         """Called after a threshold's forward pass."""
         z = first_input(arguments, keywords).detach()
         if z.stride() == h.stride() and z.numel() == h.untyped_storage().size() // max(1, h.itemsize):

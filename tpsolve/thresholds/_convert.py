@@ -7,6 +7,7 @@ from torch import nn
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.thresholds._base import Threshold
 from tpsolve.thresholds._hard_threshold import HardThreshold
+from tpsolve.thresholds._hard_unit import HardUnit
 
 
 def convert(
@@ -76,6 +77,23 @@ def find_thresholds(model: nn.Module) -> dict[str, Threshold]:
             "model",
             "no HardThreshold or Staircase",
             "a model with thresholds",
+            "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.",
+        )
+    return found
+
+
+def find_hard_units(model: nn.Module) -> dict[str, HardUnit]:
+    """The thresholds and choices of `model` by name, in the order of its modules.
+
+    Raises:
+        NotAcceptedError: it has none.
+    """
+    found = {name: module for name, module in model.named_modules() if isinstance(module, HardUnit)}
+    if not found:
+        raise NotAcceptedError(
+            "model",
+            "no HardThreshold, Staircase or Choice",
+            "a model with thresholds or choices",
             "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.",
         )
     return found

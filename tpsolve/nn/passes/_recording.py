@@ -1,4 +1,4 @@
-"""What one forward pass through a model with thresholds leaves behind."""
+"""What one forward pass through a model with thresholds and choices leaves behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.thresholds._base import Threshold, first_input
-from tpsolve.thresholds._convert import find_thresholds
+from tpsolve.thresholds._convert import find_hard_units
+from tpsolve.thresholds._hard_unit import HardUnit
 
 MULTIPLYING = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
 """The dropouts that multiply with a mask."""
@@ -20,18 +21,18 @@ MULTIPLYING = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
 
 @dataclass
 class Call:
-    """The call of one threshold.
+    """The call of one threshold, or of a module of choices.
 
     Args:
         name: of the module in the model.
-        z: pre-activations `(B, ...)`, detached.
+        z: pre-activations `(B, ...)`, of choices the logits `(B, ..., K)`, detached.
         h: its output, part of the graph.
         version: of h, which grows where something changes h in place.
         graph: whether autograd was on.
     """
 
     name: str
-    module: Threshold
+    module: HardUnit
     z: Tensor
     h: Tensor
     version: int
@@ -48,7 +49,7 @@ class Call:
 
 @dataclass
 class Recording:
-    """The thresholds that a forward pass called, in order, and what made other modules act only on this batch.
+    """The calls of thresholds and choices in a forward pass, and what made other modules act only on this batch.
 
     Args:
         norms: inputs of the batch norms that used the statistics of the batch, by name.
@@ -67,22 +68,22 @@ def record(model: nn.Module) -> Iterator[Recording]:
     """Record the forward pass made inside.
 
     Raises:
-        NotAcceptedError: no thresholds, one is called twice, or one is in a module that torch.compile returned.
+        NotAcceptedError: no thresholds and no choices, one is called twice, or one is in a module that torch.compile
+            returned.
     """
     recording, model = Recording(), unwrap(model)
-    thresholds = find_thresholds(model)
-    for name in thresholds:
+    units = find_hard_units(model)
+    for name in units:
         compiled, inside, _ = name.partition("_orig_mod")
         if inside:
             raise NotAcceptedError(
                 f"model.{compiled}".rstrip("."),
-                "a compiled module with thresholds",
+                "a compiled module with thresholds or choices",
                 "the module itself",
                 "Put in what torch.compile was given; its method compile() works in place and may be called.",
             )
     hooks = [
-        module.register_forward_hook(_note_threshold(recording, name), with_kwargs=True)
-        for name, module in thresholds.items()
+        module.register_forward_hook(_note_unit(recording, name), with_kwargs=True) for name, module in units.items()
     ]
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
@@ -101,19 +102,24 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DataParallel | DistributedDataParallel) else model
 
 
+def called(unit: HardUnit) -> str:
+    """What messages call it."""
+    return "a threshold" if isinstance(unit, Threshold) else "a module of choices"
+
+
 def random_state(device: torch.device) -> Tensor:
     """The state of torch's global generator on this device."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _note_threshold(recording: Recording, name: str) -> Any:
-    def note(module: Threshold, arguments: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor) -> None:
+def _note_unit(recording: Recording, name: str) -> Any:
+    def note(module: HardUnit, arguments: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor) -> None:
         if name in recording.calls:
             raise NotAcceptedError(
                 f"model.{name}",
-                "a threshold that is used twice in one forward pass",
+                f"{called(module)} that is used twice in one forward pass",
                 "a module of its own for each place",
-                "Targets belong to places. Write a further HardThreshold(), or let convert() put them in.",
+                f"Targets belong to places. Write a further {type(module).__name__}(), or let convert() put them in.",
             )
         z, graph = first_input(arguments, keywords).detach(), torch.is_grad_enabled()
         recording.calls[name] = Call(name, module, z, output, output._version, graph)

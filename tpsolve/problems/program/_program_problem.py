@@ -344,8 +344,12 @@ class ProgramProblem(FlipProblem):
         return [math.prod(row) for row in torch.isfinite(self.cost).sum(2).tolist()]
 
     def lower_bound(self) -> Tensor:
-        """Stay times the least cost, `(B,)`: no loss is negative."""
-        return self.stay * self.cost.amin(2).sum(1)
+        """What E is at least where the costs are the least, `(B,)`."""
+        return self.least(self.cost.amin(2).sum(1))
+
+    def least(self, cost: Tensor) -> Tensor:
+        """What E is at least, `(B,)`, for symbols that cost at least `cost (B,)`: no loss is negative."""
+        return self.stay * cost
 
     def rounding(self) -> Tensor:
         """How far the sum of costs may be from exact arithmetic, `(B,)`."""

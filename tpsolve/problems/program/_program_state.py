@@ -24,6 +24,8 @@ class Symbols(Protocol):
 
     def cost_of(self, values: Tensor, rows: Tensor | None = None) -> Tensor: ...
 
+    def least(self, cost: Tensor) -> Tensor: ...
+
     def rounding(self) -> Tensor: ...
 
     def select(self, keep: Tensor) -> Self: ...
@@ -81,8 +83,8 @@ class ProgramState(State):
     def _go(self, units: Tensor, where: Tensor, limit: Tensor) -> None:
         """Flip `units (B,)` where that is a move, and changes the objective by at most `limit (B,)`."""
         new, step = (each[:, 0] for each in self._steps(units[:, None]))
-        # A move whose cost alone is too high is not asked for: no loss is negative.
-        least = self.problem.stay * (self.problem.cost_of(self.values) + step) - self.objective
+        # A move whose cost alone is too high is not asked for.
+        least = self.problem.least(self.problem.cost_of(self.values) + step) - self.objective
         rows = (where & torch.isfinite(step) & torch.isfinite(self.objective) & (least <= limit)).nonzero()[:, 0]
         if not len(rows):
             return

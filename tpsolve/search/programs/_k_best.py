@@ -51,7 +51,7 @@ class KBest(Solver):
             problem.select(open_rows).spend(last - first)
             following = cost[:, last] if last < cost.shape[1] else torch.full_like(cost[:, 0], torch.inf)
             listed_all = complete & ~torch.isfinite(following)
-            bound = torch.where(listed_all, torch.inf, problem.stay * following - problem.rounding())
+            bound = torch.where(listed_all, torch.inf, problem.least(following) - problem.rounding())
             bound = torch.minimum(bound, report.objective)
             report.prove(bound[open_rows], open_rows)
             report.steps = last - 1

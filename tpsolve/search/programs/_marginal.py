@@ -45,7 +45,7 @@ class Marginal(Solver):
             0, 1
         )
         value = offer_cheapest(report, targets).masked_fill(torch.isinf(cost.T), torch.inf)
-        bound = torch.where(torch.isinf(following), torch.inf, problem.stay * following - problem.rounding())
+        bound = torch.where(torch.isinf(following), torch.inf, problem.least(following) - problem.rounding())
         report.prove(torch.minimum(bound, report.objective))
         log_p = problem.log_probability(targets).masked_fill(torch.isinf(value), -torch.inf)
         report.target_set = weighted_set(targets, log_p)
