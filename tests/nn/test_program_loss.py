@@ -1,6 +1,7 @@
 """ProgramLoss: gradients against closed forms, memory, modes and messages."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from tpsolve import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.nn import ProgramLoss
+
+PLAIN: dict[str, Any] = {"balance": 0, "confidence": 0}
+"""Without the terms that are added in training."""
 
 
 def total(*symbols: int) -> int:
@@ -35,7 +39,7 @@ def negative_log_marginal(logits: torch.Tensor, labels: list[int]) -> torch.Tens
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_with_the_marginal_value_and_gradient_are_those_of_exact_inference(reduction: str):
     logits, labels = logits_of(5, 2, 4), [0, 1, 3, 5, 6]
-    loss = ProgramLoss(total, symbols=4, count=2, solver="marginal", reduction=reduction)(logits, labels)
+    loss = ProgramLoss(total, symbols=4, count=2, solver="marginal", reduction=reduction, **PLAIN)(logits, labels)
     exact = negative_log_marginal(logits, labels)
     exact = {"mean": exact.mean(), "sum": exact.sum(), "none": exact}[reduction]
     assert torch.allclose(loss, exact, atol=1e-6)
@@ -46,7 +50,7 @@ def test_with_the_marginal_value_and_gradient_are_those_of_exact_inference(reduc
 
 def test_with_one_target_it_is_the_cross_entropy():
     logits = logits_of(4, 2, 3)
-    loss_fn = ProgramLoss(lambda a, b: 10 * a + b, symbols=3, solver="k-best", budget=Budget(calls=9))
+    loss_fn = ProgramLoss(lambda a, b: 10 * a + b, symbols=3, solver="k-best", budget=Budget(calls=9), **PLAIN)
     loss = loss_fn(logits, [12, 0, 21, 2])
     targets = torch.tensor([[1, 2], [0, 0], [2, 1], [0, 2]])
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / 4
@@ -55,14 +59,14 @@ def test_with_one_target_it_is_the_cross_entropy():
 
 def test_spins_have_the_logistic_loss():
     z = logits_of(3, 2)
-    loss = ProgramLoss(lambda a, b: (a, b), symbols="sign", solver="k-best")(z, [(1, 1), (-1, 1), (-1, -1)])
+    loss = ProgramLoss(lambda a, b: (a, b), symbols="sign", solver="k-best", **PLAIN)(z, [(1, 1), (-1, 1), (-1, -1)])
     targets = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
     assert torch.allclose(loss, torch.nn.functional.softplus(-targets * z).sum() / 3)
 
 
 def test_kinds_side_by_side_give_each_unit_its_own_loss():
     logits = logits_of(1, 2, 3)
-    loss = ProgramLoss(lambda s, a: (s, a), symbols=["sign", 3], solver="k-best")(logits, [(-1, 2)])
+    loss = ProgramLoss(lambda s, a: (s, a), symbols=["sign", 3], solver="k-best", **PLAIN)(logits, [(-1, 2)])
     expected = torch.nn.functional.softplus(logits[0, 0, 0]) - torch.log_softmax(logits[0, 1], 0)[2]
     assert torch.allclose(loss, expected)
     loss.backward()
@@ -72,7 +76,7 @@ def test_kinds_side_by_side_give_each_unit_its_own_loss():
 
 def test_masked_symbols_get_no_gradient_and_known_ones_get_theirs():
     logits = logits_of(2, 3, 3)
-    loss_fn = ProgramLoss(total, symbols=3, solver="marginal")
+    loss_fn = ProgramLoss(total, symbols=3, solver="marginal", **PLAIN)
     mask = torch.tensor([[True, True, True], [True, True, False]])
     known = torch.tensor([[2, -1, -1], [-1, -1, -1]])
     loss_fn(logits, [3, 2], mask=mask, known=known).backward()
@@ -82,9 +86,44 @@ def test_masked_symbols_get_no_gradient_and_known_ones_get_theirs():
     assert torch.allclose(logits.grad[0, 0], own / 2, atol=1e-6)
 
 
+def entropy(p: torch.Tensor) -> torch.Tensor:
+    return -torch.special.xlogy(p, p).sum(-1)
+
+
+def test_terms_added_in_training_are_the_weighted_entropies_and_fade():
+    logits, labels = logits_of(6, 3, 4), [0, 1, 3, 5, 6, 99]
+    mask = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)) > 0.2
+    mask[:, 0] = True
+    settings: dict[str, Any] = {"symbols": 4, "solver": "marginal"}
+    plain = ProgramLoss(total, **settings, **PLAIN)(logits, labels, mask=mask)
+    loss_fn = ProgramLoss(total, **settings, balance=2, confidence=0.5)
+    loss = loss_fn(logits, labels, mask=mask)
+    p = torch.softmax(logits, 2)[mask]
+    explained = torch.tensor([v == y for v, y in zip(loss_fn.predict(logits, mask=mask), labels, strict=True)])
+    assert loss_fn.explained == pytest.approx(0.05 * float(explained.double().mean()))
+    assert loss_fn.undecided == pytest.approx(0.95 + 0.05 * float(entropy(p).mean().detach()) / math.log(4))
+    added = 0.5 * loss_fn.undecided * entropy(p).mean() - 2 * (1 - loss_fn.explained) * entropy(p.mean(0))
+    assert torch.allclose(loss, plain + added, atol=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad[~mask].any()
+    assert torch.allclose(loss_fn.eval()(logits, labels, mask=mask), plain, atol=1e-6)
+
+
+def test_units_of_different_sizes_have_mean_distributions_of_their_own():
+    logits = logits_of(5, 3, 3)
+    settings: dict[str, Any] = {"symbols": ["sign", 3, 3], "solver": "marginal"}
+    plain = ProgramLoss(total, **settings, **PLAIN)(logits, [1] * 5)
+    loss_fn = ProgramLoss(total, **settings, balance=1, confidence=0)
+    loss = loss_fn(logits, [1] * 5)
+    up = torch.sigmoid(logits[:, 0, 0]).mean()
+    spread = entropy(torch.stack([up, 1 - up])) / 3 + entropy(torch.softmax(logits[:, 1:], 2).mean((0, 1))) * 2 / 3
+    assert torch.allclose(loss, plain - (1 - loss_fn.explained) * spread, atol=1e-6)
+
+
 def test_samples_without_consistent_symbols_count_nothing_and_are_reported():
     logits = logits_of(3, 2, 3)
-    loss_fn = ProgramLoss(total, symbols=3, solver="marginal")
+    loss_fn = ProgramLoss(total, symbols=3, solver="marginal", **PLAIN)
     loss_fn(logits, [99, 2, 99]).backward()
     assert logits.grad is not None
     assert not logits.grad[[0, 2]].any()
@@ -129,6 +168,8 @@ def test_memory_and_generator_stand_in_the_state_dict(tmp_path: Any):
         ({"solver": "cp-sat"}, NotAcceptedError, "a solver that accepts a ProgramProblem"),
         ({"solver": "k-bset"}, UnknownNameError, "k-best"),
         ({"reduction": "most"}, ArgumentError, "reduction: got 'most'"),
+        ({"balance": -1}, ArgumentError, "balance: got -1, expected a finite number of at least 0"),
+        ({"confidence": float("nan")}, ArgumentError, "confidence: got nan"),
         ({"count": 3}, ArgumentError, "logits: got 2 units, expected 3"),
     ],
 )

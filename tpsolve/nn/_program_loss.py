@@ -1,19 +1,23 @@
 """`ProgramLoss`: a loss for networks whose symbols are read by a program that has no gradient."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
 from tpsolve.problems.program._declared_constraints import Declaration
+from tpsolve.problems.program._read_program import as_choices
 from tpsolve.search import Solver, find_solver, solve
+
+MEMORY = 0.95
+"""Of the running means, a batch."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class ProgramReport:
         counts: calls, remembered answers and failed calls of this pass.
         disturbance: mean cost of leaving the present symbols for the cheapest consistent ones; NaN where none was
             found.
+        explained: share of samples whose present symbols are consistent.
         result: of the solver.
     """
 
@@ -33,12 +38,13 @@ class ProgramReport:
     consistent: int
     counts: CallCounts
     disturbance: float
+    explained: float
     result: Result
 
     def __str__(self) -> str:
         lines = [
             f"consistent symbols for {self.consistent} of {self.samples} samples",
-            f"mean disturbance {self.disturbance:.3g}",
+            f"present symbols consistent in {self.explained:.0%} of them, mean disturbance {self.disturbance:.3g}",
             f"{self.counts.calls} calls, of which {self.counts.failed} failed",
             f"{self.counts.remembered} answers remembered",
         ]
@@ -55,6 +61,14 @@ class ProgramLoss(nn.Module):
     value is the Kullback-Leibler divergence from these weights to the network's probabilities, so that for the solver
     "marginal" it is -log P(label). A sample without consistent symbols counts 0.
 
+    Labels leave the symbols open for a while: many readings of the inputs agree with what was seen so far, and a
+    network that settles on one too early keeps it. Two terms are added in training, which fade by themselves. *Balance*
+    is the entropy of the batch's mean distribution over the values, times the share of samples that the present symbols
+    do not explain yet: it keeps all values in use. *Confidence* is minus the mean entropy of single symbols, times this
+    entropy over its maximum: it makes an undecided network take sides. Both shares are running means. Unweighted, the
+    two terms are the mutual information that Krause, Perona and Gomes (Discriminative clustering by regularized
+    information maximization, NeurIPS 2010) maximise. A weight of 0 leaves a term out.
+
     Args:
         program: as `ProgramCalls` takes it: called with n symbols, whole numbers from 0 to K - 1 or spins in {-1, +1}.
         symbols: classes K of each unit, or "sign", or a list of these, one a unit.
@@ -64,6 +78,8 @@ class ProgramLoss(nn.Module):
         loss: "equal", or a function (answer, label) -> number of at least 0.
         budget: of the search of each batch.
         stay: weight of the cost of leaving the present symbols, where the loss is not "equal".
+        balance: weight of the entropy of the mean distribution.
+        confidence: weight of minus the mean entropy.
         reduction: "mean" over the samples, "sum", or "none".
         generator: the source of all randomness; None: one of seed 0.
         options: of `ProgramCalls`, such as batched="numpy" or path="answers.sqlite".
@@ -73,6 +89,8 @@ class ProgramLoss(nn.Module):
 
     Attributes:
         report: what the last pass found, to be printed.
+        explained: running share of samples whose present symbols are consistent.
+        undecided: running mean entropy of single symbols, over its maximum.
         program: the `ProgramCalls`.
     """
 
@@ -82,11 +100,15 @@ class ProgramLoss(nn.Module):
     count: int | None
     loss: str | Callable[[Any, Any], float]
     stay: float
+    balance: float
+    confidence: float
     reduction: str
     solver: Solver
     budget: Budget
     generator: torch.Generator
     report: ProgramReport | None
+    explained: float
+    undecided: float
 
     def __init__(
         self,
@@ -99,6 +121,8 @@ class ProgramLoss(nn.Module):
         loss: str | Callable[[Any, Any], float] = "equal",
         budget: Budget | None = None,
         stay: float = 1.0,
+        balance: float = 4.0,
+        confidence: float = 0.3,
         reduction: str = "mean",
         generator: torch.Generator | None = None,
         **options: Any,
@@ -106,6 +130,9 @@ class ProgramLoss(nn.Module):
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
+        for name, weight in (("balance", balance), ("confidence", confidence)):
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise ArgumentError(name, weight, "a finite number of at least 0")
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
         if program is None and constraints is None:
@@ -115,6 +142,8 @@ class ProgramLoss(nn.Module):
         self.program = program if isinstance(program, ProgramCalls | None) else ProgramCalls(program, **options)
         self.constraints = DeclaredConstraints.of(constraints)
         self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
+        self.balance, self.confidence = float(balance), float(confidence)
+        self.explained, self.undecided = 0.0, 1.0
         usual = "weighted-draws" if constraints is None else "declared"
         self.solver = find_solver(usual if solver is None else solver)
         if not any(issubclass(ProgramProblem, kind) for kind in self.solver.accepts):
@@ -163,17 +192,43 @@ class ProgramLoss(nn.Module):
         if targets is None:
             targets = TargetSet(result.targets[:, None], found.double()[:, None])
         cost = problem.disturbance(result.targets)[found]
+        # Consistent at no cost: the present symbols themselves, or others that are as probable.
+        explained = float((found & (problem.disturbance(result.targets) == 0)).double().mean())
         self.report = ProgramReport(
             len(found),
             int(found.sum()),
             calls.counts - before,
             float(cost.mean()) if len(cost) else float("nan"),
+            explained,
             result,
         )
         each = _divergence(problem, logits, targets)
+        if self.training and (self.balance or self.confidence):
+            self.explained += (1 - MEMORY) * (explained - self.explained)
+            each = each + self._information(problem, logits)
         if self.reduction == "none":
             return each
         return each.sum() / (len(each) if self.reduction == "mean" else 1)
+
+    def _information(self, problem: ProgramProblem, logits: Tensor) -> Tensor:
+        """Minus the weighted entropy of the mean distribution, plus that of single symbols, `()`.
+
+        Units of one number of values share a mean distribution.
+        """
+        log_p = _log_p(problem, logits)
+        p = log_p.exp()
+        entropy = -(p * log_p.masked_fill(p == 0, 0.0)).sum(2)  # (B, n)
+        there = torch.ones_like(entropy, dtype=torch.bool) if problem.mask is None else problem.mask.to(p.device)
+        spread, most = entropy.new_zeros(()), torch.log(problem.sizes.to(p))
+        for size in problem.sizes.unique().tolist():
+            of_size = there & (problem.sizes == size).to(p.device)
+            if bool(of_size.any()):
+                mean = p[of_size].mean(0)
+                spread = spread - torch.xlogy(mean, mean).sum() * of_size.sum() / there.sum()
+        undecided = float((entropy.detach() / most)[there].mean())
+        self.undecided += (1 - MEMORY) * (undecided - self.undecided)
+        decide = self.confidence * self.undecided * entropy[there].mean()
+        return decide - self.balance * (1 - self.explained) * spread
 
     @torch.no_grad()
     def predict(self, logits: Tensor, *, mask: Any = None) -> list[Any]:
@@ -190,13 +245,15 @@ class ProgramLoss(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What is remembered, and the state of the generator."""
         answers = [] if self.program is None else self.program.state()
-        return {"answers": answers, "generator": self.generator.get_state()}
+        running = [self.explained, self.undecided]
+        return {"answers": answers, "generator": self.generator.get_state(), "running": running}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with what `get_extra_state` gave."""
         if self.program is not None:
             self.program.load_state(state["answers"])
         self.generator.set_state(state["generator"])
+        self.explained, self.undecided = state["running"]
 
 
 def _no_program(*symbols: int) -> None:
@@ -207,31 +264,17 @@ def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> 
     """sum_k w_k log(w_k / p(s_k)) of each sample, `(B,)`, where p is of the symbols that exist; 0 without any."""
     weights = targets.weights.to(logits.device, torch.float32)
     values = problem.values_of(targets.targets).to(logits.device)  # (B, K, n)
-    if logits.dim() == 2:
-        # log p of a spin s is logsigmoid(s z).
-        share = torch.einsum("bk,bkn->bn", weights, values.to(weights.dtype))  # weight of +1
-        total = weights.sum(1, keepdim=True)
-        each = -(
-            share * functional.logsigmoid(logits.float()) + (total - share) * functional.logsigmoid(-logits.float())
-        )
-    else:
-        z = (
-            logits.float()[..., : problem.cost.shape[2]]
-            if not bool(problem.is_spin.any())
-            else _choices(problem, logits)
-        )
-        z = z.masked_fill((torch.arange(z.shape[2]) >= problem.sizes[:, None]).to(z.device), -torch.inf)
-        share = torch.zeros(z.shape, device=z.device).scatter_add_(
-            2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
-        )
-        log_p = torch.log_softmax(z, 2)
-        each = -(share * log_p.masked_fill(share == 0, 0.0)).sum(2)
+    log_p = _log_p(problem, logits)
+    share = torch.zeros(log_p.shape, device=log_p.device).scatter_add_(
+        2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
+    )
+    each = -(share * log_p.masked_fill(share == 0, 0.0)).sum(2)
     if problem.mask is not None:
         each = each * problem.mask.to(each.device)
     return each.sum(1) + torch.xlogy(weights, weights).sum(1)
 
 
-def _choices(problem: ProgramProblem, logits: Tensor) -> Tensor:
-    z = logits.float()
-    spins = torch.cat([torch.zeros_like(z[..., :1]), z[..., :1], z[..., 2:]], 2)
-    return torch.where(problem.is_spin.to(z.device)[:, None], spins, z)[..., : problem.cost.shape[2]]
+def _log_p(problem: ProgramProblem, logits: Tensor) -> Tensor:
+    """Log p `(B, n, K)` of the values of every unit, -inf where it has no such value."""
+    z = as_choices(logits.float(), problem.is_spin.to(logits.device), problem.sizes.to(logits.device))
+    return torch.log_softmax(z, 2)

@@ -16,10 +16,17 @@ from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeEr
 from tpsolve.problems._base import FlipProblem
 from tpsolve.problems.program._asked import Asked
 from tpsolve.problems.program._declared_constraints import Declaration, DeclaredConstraints
-from tpsolve.problems.program._program_calls import FAILED, Key, ProgramCalls, plain
+from tpsolve.problems.program._program_calls import FAILED, Key, ProgramCalls
 from tpsolve.problems.program._program_state import ProgramState
+from tpsolve.problems.program._read_program import (
+    all_whole,
+    as_choices,
+    check_read,
+    read_labels,
+    read_mask,
+    read_symbols,
+)
 from tpsolve.problems.program._symbol_spins import SymbolSpins
-from tpsolve.spins import check_finite
 
 Symbols = str | int | Sequence[int | str]
 ProgramFunction = Callable[..., Any]
@@ -112,12 +119,12 @@ class ProgramProblem(FlipProblem):
         self.stay, self.loss = float(stay), loss
         self.device, self.dtype = logits.device, torch.int64
         z = logits.detach()
-        self.sizes, self.is_spin = _read_symbols(symbols, z)
+        self.sizes, self.is_spin = read_symbols(symbols, z)
         self.n_vars, self.batch_shape = len(self.sizes), (len(z),)
-        self.labels = _read_labels(labels, len(z))
-        self.mask = _read_mask(mask, (len(z), self.n_vars), self.device)
-        _check_read(z, self.sizes, self.mask)
-        self.logits = _as_choices(z.double(), self.is_spin, self.sizes)
+        self.labels = read_labels(labels, len(z))
+        self.mask = read_mask(mask, (len(z), self.n_vars), self.device)
+        check_read(z, self.sizes, self.mask)
+        self.logits = as_choices(z.double(), self.is_spin, self.sizes)
         """`(B, n, K)` float64: of a value, up to a constant of the unit, the log of its probability; -inf where it is
         none.
         """
@@ -189,7 +196,7 @@ class ProgramProblem(FlipProblem):
         for i, answer in zip(kept, given, strict=True):
             answers[i] = answer
         labels = [self.labels[row] for row in rows]
-        if self.loss == "equal" and _all_whole(answers) and _all_whole(self.labels):
+        if self.loss == "equal" and all_whole(answers) and all_whole(self.labels):
             return np.where(np.array(answers) == np.array(labels), 0.0, np.inf)
         judged: dict[tuple[int, int], float] = {}
         losses = np.empty(len(keys))
@@ -466,82 +473,3 @@ class ProgramProblem(FlipProblem):
             raise ValueSetError("known", f"{given[~good][0].item()}", "classes (-1: unknown) and spins (0: unknown)")
         none = none if self.mask is None else none | ~self.mask
         return torch.where(none, UNKNOWN, self.values_of(given.long()))
-
-
-def _read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-    """How many values each unit has `(n,)`, and which units are spins `(n,)`."""
-    expected = "'sign', a number of classes of at least 2, or a list of these"
-    if z.dim() not in (2, 3) or 0 in z.shape:
-        raise ShapeError(
-            "logits", f"shape {tuple(z.shape)}", "(B, n, K) of choices, or (B, n) of spins, none of them 0"
-        )
-    each = [symbols] * z.shape[1] if isinstance(symbols, str | int) else list(symbols)
-    sizes: list[int] = []
-    for one in each:
-        size = 2 if one == "sign" else one
-        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-            raise ArgumentError("symbols", repr(symbols), expected, "A unit of one value has nothing to search.")
-        sizes.append(size)
-    if len(sizes) != z.shape[1]:
-        raise ShapeError("symbols", f"{len(sizes)} units", f"{z.shape[1]}, the logits'")
-    spins = [one == "sign" for one in each]
-    if z.dim() == 2 and not all(spins):
-        raise ShapeError("logits", f"shape {tuple(z.shape)}", f"(B, n, {max(sizes)}) for choices")
-    if z.dim() == 3 and z.shape[2] < max(1 if s else k for s, k in zip(spins, sizes, strict=True)):
-        raise ShapeError(
-            "logits", f"{z.shape[2]} logits a unit", f"at least {max(sizes)}, the classes of the largest unit"
-        )
-    return torch.tensor(sizes, device=z.device), torch.tensor(spins, device=z.device)
-
-
-def _check_read(z: Tensor, sizes: Tensor, mask: Tensor | None) -> None:
-    """Raise NotFiniteError where a logit that is read is NaN or infinite."""
-    read = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if mask is None else mask
-    if z.dim() == 3:
-        read = read[..., None] & (torch.arange(z.shape[2], device=z.device) < sizes[:, None])
-    check_finite("logits", torch.where(read, z, 0.0))
-
-
-def _as_choices(z: Tensor, is_spin: Tensor, sizes: Tensor) -> Tensor:
-    """Logits `(B, n, K)` of every unit as a choice; of a spin those of -1 and +1, whose difference is z."""
-    pre = z if z.dim() == 2 else z[..., 0]
-    width = max(2, int(sizes.max()))
-    spins = torch.stack([torch.zeros_like(pre), pre, *[pre] * (width - 2)], 2)
-    logits = (
-        spins
-        if z.dim() == 2
-        else torch.where(is_spin[:, None], spins, z[..., :width] if z.shape[2] >= width else spins)
-    )
-    return logits.masked_fill(torch.arange(width, device=z.device) >= sizes[:, None], -torch.inf)
-
-
-def _all_whole(values: list[Any]) -> bool:
-    """Whether all are plain whole numbers that numpy compares as Python does."""
-    return set(map(type, values)) == {int} and max(values) < 2**63 and min(values) >= -(2**63)
-
-
-def _read_labels(labels: Any, samples: int) -> list[Any]:
-    values = plain(labels)
-    if not isinstance(values, tuple):
-        raise ArgumentError("labels", type(labels).__name__, "a tensor, array or list of one label a sample")
-    if len(values) != samples:
-        raise ShapeError("labels", f"{len(values)} labels", f"{samples}, the logits'")
-    # One object for equal labels: losses of pairs are known by their identity.
-    try:
-        table: dict[Any, Any] = {}
-        return [table.setdefault((type(value), value), value) for value in values]
-    except TypeError:  # Some labels have no hash.
-        return list(values)
-
-
-def _read_mask(mask: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
-    if mask is None:
-        return None
-    mask = torch.as_tensor(mask, device=device)
-    if tuple(mask.shape) != shape or mask.dtype != torch.bool:
-        raise ShapeError("mask", f"{mask.dtype} of shape {tuple(mask.shape)}", f"bool of shape {shape}")
-    if not bool(mask.any(1).all()):
-        raise ValueSetError(
-            "mask", f"no symbol in sample {int((~mask.any(1)).nonzero()[0])}", "at least one in each sample"
-        )
-    return mask
