@@ -1,0 +1,135 @@
+"""Training through programs: MNIST digits of which only what a program makes of them is labelled.
+
+    python -m benchmarks.programs tune --data-root DIR   # the rate of each method, on validation samples
+    python -m benchmarks.programs run --data-root DIR    # every task and method, seeds 0 to 9
+
+All train the same small convolutional network from a cold start: 5,000 samples, 4 epochs, batches of 32, Adam, 64
+calls of the program a sample and epoch. The accuracy is that of the program's answer on the whole test set. Each goes
+on where it was stopped; rows stand in results/programs.jsonl and programs_tune.jsonl. `--tasks` and `--methods` choose
+some, `--half 0` and `--half 1` share the seeds between two processes.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.program_methods import EXACT_COUNT, METHODS
+from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
+from benchmarks.record import RESULTS, where
+from tpsolve._row_log import RowLog
+
+LOGS = {"tune": RowLog(RESULTS / "programs_tune.jsonl"), "run": RowLog(RESULTS / "programs.jsonl")}
+EPOCHS, BATCH, CALLS = 4, 32, 64
+RATES = (3e-4, 1e-3, 3e-3)
+SEEDS = {"tune": (100, 101), "run": tuple(range(10))}
+TUNED_ON = ("sum of 2", "sum of 3", "a < b", "(a + b) mod 3", "a = b")
+
+
+def network() -> nn.Module:
+    """Two convolutions and two linear layers: ten logits of an image of 28 x 28."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 10),
+    )  # fmt: skip
+
+
+def applies(method: str, task: Task) -> bool:
+    """Whether exact inference can list all assignments."""
+    return method != "exact inference" or task.count <= EXACT_COUNT
+
+
+def row_of(name: str, method: str, seed: int, rate: float, part: str, folder: Path) -> dict[str, Any]:
+    """Train once, and measure on the samples of `part`."""
+    task = EVERY[name]
+    train, test = samples_of(task, "train", seed, folder), samples_of(task, part, seed, folder)
+    torch.manual_seed(seed)
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    loss_fn = METHODS[method](task, CALLS, seed)
+    shuffle = torch.Generator().manual_seed(seed)
+    began = time.process_time()
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(train.groups), generator=shuffle).split(BATCH):
+            logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, 10)
+            optimizer.zero_grad()
+            loss_fn(logits, train.labels[batch]).backward()
+            optimizer.step()
+    seconds = time.process_time() - began
+    row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": EPOCHS, "part": part}
+    return {
+        **row,
+        **measured(model, task, test),
+        "calls": loss_fn.calls / (EPOCHS * len(train.groups)),
+        "cpu_seconds": seconds,
+        **where(),
+    }
+
+
+@torch.no_grad()
+def measured(model: nn.Module, task: Task, test: Samples) -> dict[str, float]:
+    """Accuracy of the answers, of the digits as far as the labels can tell them apart, and of the commonest answer."""
+    seen = torch.cat([model(images).argmax(1) for images in test.images.split(1000)])
+    answers = task.program(seen[test.groups].numpy())
+    _, counts = np.unique(test.labels.numpy(), return_counts=True)
+    return {
+        "accuracy": float((torch.from_numpy(answers.astype(np.int64)) == test.labels).double().mean()),
+        "digits": digits_read(seen, test.digits, task),
+        "majority": float(counts.max() / counts.sum()),
+    }
+
+
+def digits_read(seen: Tensor, digits: Tensor, task: Task) -> float:
+    """The share of digits that are read, up to what no label tells apart."""
+    own, true = task.read(seen.numpy()), task.read(digits.numpy())
+    if not task.any_order:
+        return float((own == true).mean())
+    from scipy.optimize import linear_sum_assignment
+
+    table = np.zeros((10, 10))
+    np.add.at(table, (own, true), 1)
+    rows, columns = linear_sum_assignment(-table)
+    return float(table[rows, columns].sum() / len(true))
+
+
+def best_rate(method: str) -> float:
+    """Of the highest mean accuracy in the tuning."""
+    base = method.partition(",")[0]
+    rows = [row for row in LOGS["tune"].read() if row["method"] == base]
+    by_rate = {rate: [row["accuracy"] for row in rows if row["rate"] == rate] for rate in RATES}
+    return max(RATES, key=lambda rate: statistics.mean(by_rate[rate] or [0.0]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phase", choices=LOGS)
+    parser.add_argument("--data-root", type=Path, required=True, help="the folder of MNIST's four files")
+    parser.add_argument("--tasks", nargs="*", choices=EVERY, default=list(EVERY))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=10, help="so many of them")
+    parser.add_argument("--half", type=int, choices=(0, 1))
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    tuning = chosen.phase == "tune"
+    log, seeds = LOGS[chosen.phase], SEEDS[chosen.phase][: chosen.seeds]
+    seeds = seeds if chosen.half is None else seeds[chosen.half :: 2]
+    names = [name for name in chosen.tasks if not tuning or name in TUNED_ON]
+    methods = [method for method in chosen.methods if not tuning or "," not in method]
+    known = {(row["task"], row["method"], row["seed"], row["rate"]) for row in log.read()}
+    for seed in seeds:
+        for name in names:
+            for method in methods:
+                for rate in RATES if tuning else (best_rate(method),):
+                    if (name, method, seed, rate) not in known and applies(method, EVERY[name]):
+                        row = row_of(name, method, seed, rate, "validation" if tuning else "test", chosen.data_root)
+                        log.append(row)
+                        print(f"{name:24} {method:32} {seed:3} {rate:.0e} {100 * row['accuracy']:5.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
