@@ -254,7 +254,7 @@ def busy_problems(solver: Solver) -> list[Problem]:
     losses, found = losses_of(solver), []
     if losses:
         loss = "hinge" if "hinge" in losses else losses[0]
-        found.append(random_layer_problem(2, n=12, m=12, loss=loss, batch=(3,), weighted=True))
+        found.append(random_layer_problem(2, n=11, m=10, loss=loss, batch=(2,), weighted=True))
     if issubclass(BlockProblem, solver.accepts):
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
