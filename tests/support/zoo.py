@@ -344,8 +344,8 @@ EXACT_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if kind.exact)
 def one_worker(kind: type[Solver]) -> Solver:
     """The default settings; solvers with threads get one, which starts faster on small problems.
 
-    A warm start begins with a short annealing, since its exact solver proves the rest. dwave-samplers' tabu search makes
-    at least 500,000 flips a restart, and restarts until its time is up, unless it is told otherwise.
+    A warm start begins with a short annealing, since its exact solver proves the rest. dwave-samplers' tabu search
+    makes at least 500,000 flips a restart, and restarts until its time is up, unless it is told otherwise.
     """
     solver: Any = kind()
     names = {field.name for field in dataclasses.fields(solver)}
