@@ -60,7 +60,7 @@ Call = Callable[..., Ended]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, no_plots: None) -> Call:
     """`tpsolve` in this process, in a folder of its own, printing to a pipe of 200 columns."""
     monkeypatch.chdir(tmp_path)
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
