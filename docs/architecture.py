@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -287,6 +288,7 @@ def definition(wanted: str) -> str:
     return found[0]
 
 
+@cache
 def names_in(file: str) -> set[str]:
     """What a file defines: names of its own, and members of its classes."""
     found: set[str] = set()

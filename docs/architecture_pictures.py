@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Line
 from matplotlib.textpath import TextPath
 
-from tests.support.imports import FILES, FLOORS, GRAPH, ROOT, SEARCH_FLOORS, UNITS_FLOORS, level
+from tests.support.imports import FILES, FLOORS, ROOT, SEARCH_FLOORS, UNITS_FLOORS, level, package_graph
 
 WIDTH = 900
 """Of each picture, in pixels of a web page; so are all lengths here."""
@@ -70,7 +70,7 @@ def room_arrows() -> list[tuple[str, str]]:
     """Who imports whom, among what stands above the ground; without arrows that a longer way implies."""
     graph: dict[str, set[str]] = defaultdict(set)
     ground = {name for names in FLOORS for name in names if not any(map(is_package, names))}
-    for file, targets in GRAPH.items():
+    for file, targets in package_graph().items():
         for target in targets:
             one, other = (path.split("/")[0].removesuffix(".py") for path in (file, target))
             if one != other and not {one, other} & ground - {"__main__", "__init__"}:

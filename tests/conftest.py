@@ -7,6 +7,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
@@ -21,3 +22,9 @@ settings.register_profile(
 # New examples on every run. A failure prints how to get the same example again.
 settings.register_profile("nightly", settings.get_profile("tpsolve"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tpsolve"))
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of comparisons have no pictures, which take longer than small comparisons."""
+    monkeypatch.setattr("tpsolve.compare._report.draw_all", lambda rows: {})

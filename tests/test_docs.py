@@ -146,7 +146,9 @@ def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: 
     ids=lambda page: page.name,
 )
 @pytest.mark.rounding
-def test_commands_of_the_page_run_and_print_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_commands_of_the_page_run_and_print_what_it_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None
+):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         if named := re.fullmatch(r"text (\S+)", block.language):

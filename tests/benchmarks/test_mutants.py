@@ -5,6 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,25 @@ tests = ["tests/units/test_verification.py::test_margins_of_a_rounding_are_judge
 """
 
 
+@cache
+def dumped(path: Path) -> str:
+    return ast.dump(ast.parse(path.read_text()))
+
+
+@cache
+def functions(path: str) -> frozenset[str]:
+    """Those of a file of tests."""
+    return frozenset(
+        node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)
+    )
+
+
 @pytest.mark.parametrize("mutant", TABLE, ids=lambda mutant: mutant.key)
 def test_each_change_has_one_place_and_each_test_exists(mutant: Any):
-    assert ast.dump(ast.parse(mutant.mutated())) != ast.dump(ast.parse(mutant.path.read_text()))
+    assert ast.dump(ast.parse(mutant.mutated())) != dumped(mutant.path)
     for test in mutant.tests:
         path, _, name = test.partition("::")
-        functions = {
-            node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)
-        }
-        assert name.partition("[")[0] in functions
+        assert name.partition("[")[0] in functions(path)
 
 
 def test_every_mutant_was_killed_and_the_page_says_by_what():

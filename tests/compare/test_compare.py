@@ -70,7 +70,7 @@ OUTCOME = {
     "trace": list,
 }
 """What a row tells of a solve that ended."""
-SAMPLES = 2
+SAMPLES, SECONDS = 2, 0.02
 
 
 def key(row: Row) -> tuple[str, str, int]:
@@ -92,7 +92,7 @@ def never(*_: object, **__: object) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """A finished comparison of every solver, with its report; not to be changed."""
     comparison = Comparison(
-        tmp_path_factory.mktemp("runs") / "tiny", "generated-12", samples=SAMPLES, seconds=0.05, seeds=(0, 1)
+        tmp_path_factory.mktemp("runs") / "tiny", "generated-12", samples=SAMPLES, seconds=SECONDS, seeds=(0, 1)
     )
     run_comparison(comparison)
     write_report(comparison, comparison.log.read())
@@ -133,7 +133,7 @@ def test_every_row_has_the_documented_fields_and_plain_json(finished: Comparison
         assert {name: type(row[name]) for name in row} == FIELDS | OUTCOME
         for name in ("objective", "bound", "status", "flips", "found_at", "proved_at", "start"):
             assert len(row[name]) == SAMPLES
-        assert row["budget"] == {"seconds": pytest.approx(0.05 * SAMPLES), "steps": None}
+        assert row["budget"] == {"seconds": pytest.approx(SECONDS * SAMPLES), "steps": None}
         assert row["versions"].keys() >= {"tpsolve", "torch", "ortools", "scipy", "numpy"}
         assert row["versions"]["torch"] == metadata.version("torch")
         assert row["device"].startswith("cpu")
@@ -976,7 +976,7 @@ def test_report_says_what_was_found_and_how(finished: Comparison):
     for name in saved_instances(finished):
         assert f" {name} " in text
     assert "Solves that failed" not in text
-    assert f"had {0.05 * SAMPLES} seconds for {SAMPLES} samples" in text
+    assert f"had {SECONDS * SAMPLES} seconds for {SAMPLES} samples" in text
     assert f"torch {metadata.version('torch')}" in text
 
 

@@ -41,7 +41,7 @@ def test_rows_of_networks_hold_what_the_problem_says(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_command_prints_a_table_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_command_prints_a_table_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None):
     monkeypatch.chdir(tmp_path)
     words = ["compare", "--suite", "networks", "--solver", "column-search", "--seeds", "1"]
     words += ["--seconds", "0.02", "--samples", "1"]

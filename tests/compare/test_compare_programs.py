@@ -64,7 +64,7 @@ def test_rows_of_programs_hold_what_the_problem_says_and_are_kept(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_command_prints_a_table_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_command_prints_a_table_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None):
     monkeypatch.chdir(tmp_path)
     words = ["compare", "--suite", "programs", "--solver", "k-best", "--seconds", "0.02", "--samples", "1"]
     result = CliRunner().invoke(cli.app, words)

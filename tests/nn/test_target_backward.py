@@ -422,7 +422,6 @@ def own_rule(u: Tensor, t: Tensor) -> Tensor:
             NotAcceptedError,
             "model: got thresholds or choices that its forward pass never calls",
         ),
-        ({"model": torch.compile(mlp())}, NotAcceptedError, "model: got a compiled module.*torch.compile was given"),
         ({"x": torch.ones(7, 6, dtype=torch.int64)}, ArgumentError, r"x: got torch.int64.*\.float\(\)"),
         ({"y": torch.tensor([0, 1, 2, 3, 0, 1, 2])}, ValueSetError, "y: got 3, expected class labels from 0 to 2"),
         ({"y": torch.tensor([0, 1, -1, 0, 0, 1, 2])}, ValueSetError, "y: got -1, expected class labels"),
@@ -443,6 +442,13 @@ def test_what_makes_no_sense_is_refused_before_gradients_change(change: dict, er
     with pytest.raises(error, match=message):
         target_backward(**arguments)
     assert all(p.grad is None for p in arguments["model"].parameters())
+
+
+def test_a_compiled_model_is_refused():
+    model, x, y = build("mlp")
+    with pytest.raises(NotAcceptedError, match=r"model: got a compiled module.*torch.compile was given"):
+        target_backward(torch.compile(model), x, y, cross_entropy)  # pyright: ignore[reportArgumentType]
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_samples_without_a_label_pass_by_the_closed_form_alone():

@@ -108,7 +108,7 @@ def test_zero_one_bounds_hold_where_the_best_margin_is_a_rounding(side: int):
 @pytest.mark.parametrize("kind", EXACT_SOLVERS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("side", [1, -1])
 def test_exact_solvers_prove_no_zero_one_loss_that_exact_arithmetic_undercuts(kind: type[Solver], side: int):
-    problem = edge(side, many=12)
+    problem = edge(side, many=6)
     result = solve(problem, one_worker(kind), budget=BUDGET)
     for bound, optimum in zip(result.bound.tolist(), Judge(problem).optima(), strict=True):
         assert Fraction(bound) <= optimum
@@ -117,7 +117,7 @@ def test_exact_solvers_prove_no_zero_one_loss_that_exact_arithmetic_undercuts(ki
 @pytest.mark.parametrize("kind", EXACT_SOLVERS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("loss", ["hinge", "saturated-hinge", "soft-hinge", "squared", "cross-entropy"])
 def test_exact_solvers_prove_no_bound_that_exact_arithmetic_undercuts(kind: type[Solver], loss: str):
-    labels = torch.arange(12) % 3 if loss == "cross-entropy" else spins(12, 3, seed=1)
+    labels = torch.arange(8) % 3 if loss == "cross-entropy" else spins(8, 3, seed=1)
     problem = LayerProblem(real(3, 4, seed=11), labels, real(3, seed=12), loss)
     result = solve(problem, one_worker(kind), budget=BUDGET)
     assert bool(result.optimal.all())

@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ def class_errors(problem: NetworkProblem, codes: list[Any], functions: frozenset
     numbers = {code: i for i, code in enumerate(itertools.product((-1, 1), repeat=len(codes[0])))}
     places = [numbers[code] for code in codes]
     columns = {tuple(f[k] for k in places) for f in functions}
-    chosen = itertools.product(columns, repeat=problem.layers[-1])
-    return min(problem.errors(torch.tensor(outputs).T).item() for outputs in chosen)
+    chosen = torch.tensor(list(itertools.product(columns, repeat=problem.layers[-1])))
+    return problem.errors(chosen.mT).min().item()
 
 
 @settings(max_examples=10, deadline=None)
@@ -107,7 +108,7 @@ def test_optimum_with_two_hidden_layers_is_that_of_brute_force(problem: NetworkP
         (parity_table(4), 4, 0),
         (random_table(2, 40), 2, 8),
         (random_table(2, 40), 3, 5),
-        (random_table(4, 40), 2, 5),
+        (random_table(3, 32, seed=3), 2, 5),
     ],
 )
 def test_known_optima(table: tuple[np.ndarray, np.ndarray], units: int, optimum: int):
@@ -145,15 +146,22 @@ SYMMETRIES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", SYMMETRIES)
-def test_optimum_survives_symmetries(name: str):
+def moved(name: str) -> tuple[np.ndarray, np.ndarray]:
     x, y = random_table(2, 24, seed=3)
     x = np.round(100 * x)
-    before = solve(NetworkProblem(x, y, [2]), Circuits(), budget=QUICK)
-    moved_x, moved_y = SYMMETRIES[name](x, y)
-    after = solve(NetworkProblem(moved_x, moved_y, [2]), Circuits(), budget=QUICK)
-    assert before.status is after.status is Status.OPTIMAL
-    assert after.objective.item() == before.objective.item() * (2 if "twice" in name else 1)
+    return SYMMETRIES[name](x, y) if name else (x, y)
+
+
+@cache
+def optimum_of_moved(name: str) -> float:
+    result = solve(NetworkProblem(*moved(name), [2]), Circuits(), budget=QUICK)
+    assert result.status is Status.OPTIMAL
+    return result.objective.item()
+
+
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_optimum_survives_symmetries(name: str):
+    assert optimum_of_moved(name) == optimum_of_moved("") * (2 if "twice" in name else 1)
 
 
 @pytest.mark.parametrize(("engine", "units", "steps"), [("glucose4", 3, 1500), ("cp-sat", 2, 60)])
@@ -169,12 +177,12 @@ def test_equal_seeds_and_steps_give_equal_results(engine: str, units: int, steps
 
 def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 2, (300, 20)).astype(float)
-    y = np.where(x @ rng.normal(size=20) + 0.5 * rng.normal(size=300) > 0, 1, -1)
-    with_one = np.concatenate([x, np.ones((300, 1))], axis=1)
+    x = rng.integers(0, 2, (150, 15)).astype(float)
+    y = np.where(x @ rng.normal(size=15) + 0.5 * rng.normal(size=150) > 0, 1, -1)
+    with_one = np.concatenate([x, np.ones((150, 1))], axis=1)
     fit = with_one @ np.linalg.lstsq(with_one, y, rcond=None)[0]
     errors = int((np.where(fit >= 0, 1, -1) != y).sum())
-    assert 0 < errors < 100
+    assert 0 < errors < 50
     problem = NetworkProblem(x, y, [2])
     for solver in ("column-search", Circuits()):
         result = solve(problem, solver, budget=Budget(steps=1), generator=seed())
@@ -203,7 +211,7 @@ def test_bound_rises_from_the_start_and_is_heard():
 
 def test_callback_stops_both_workers():
     problem = NetworkProblem(*random_table(2, 80), [5])
-    result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.5)
+    result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.2)
     assert result.stats["seconds"] < 30
     assert result.status is Status.FEASIBLE
 

@@ -1,4 +1,4 @@
-"""Exact solvers against brute force in rational arithmetic, on more than 500 random problems over all losses."""
+"""Exact solvers against brute force in rational arithmetic, on more than 300 random problems over all losses."""
 
 import math
 from fractions import Fraction
@@ -28,10 +28,10 @@ from tpsolve.testing._laws import flat
 
 pytestmark = pytest.mark.rounding
 
-EXAMPLES = 74
+EXAMPLES = 46
 """Random problems of each loss; every exact solver takes all of them. Some are drawn twice."""
-AT_LEAST = 63
-"""How many of them must differ: 8 losses times 63 are more than 500 different problems."""
+AT_LEAST = 38
+"""How many of them must differ: 8 losses times 38 are more than 300 different problems."""
 BUDGET = Budget(seconds=60)
 """As good as none, even on a slow machine; but a search that never ends is a failure."""
 
@@ -82,8 +82,8 @@ def test_exact_solvers_equal_brute_force(loss: str):
     assert {(name, truth) for name in names for truth in (True, False)} <= kinds, "with and without each of them"
 
 
-def test_the_problems_are_more_than_500():
-    assert AT_LEAST * len(ALL_LOSSES) > 500
+def test_the_problems_are_more_than_300():
+    assert AT_LEAST * len(ALL_LOSSES) > 300
 
 
 @each_exact
@@ -135,7 +135,7 @@ def test_large_numbers_cost_no_optimum(kind: type[Solver], name: str):
 @pytest.mark.parametrize("size", [1e3, 1e4, 1e5])
 def test_squared_losses_of_large_weights_are_proved_by_milp(size: float):
     generator = torch.Generator().manual_seed(3)
-    for _ in range(8):
+    for _ in range(4):
         weight = size * torch.randn(3, 5, generator=generator, dtype=torch.float64)
         targets = 2 * torch.randint(0, 2, (3,), generator=generator) - 1
         problem = LayerProblem(weight, targets, loss="squared")
@@ -243,7 +243,7 @@ def test_one_target_and_classes_with_equal_rows_are_solved(kind: type[Solver]):
 def test_sums_that_cancel_to_zero_are_told_from_positive_ones(kind: type[Solver], dtype: torch.dtype):
     # Wanted -1, and z = 0 gives +1: sums that cancel cost a whole error. The weights have no short binary form,
     # but the 24 digits of float32, so that float64 sums them exactly.
-    for base in torch.tensor([0.3, 1 / 3, 1e-3]).to(dtype):
+    for base in torch.tensor([1 / 3, 1e-3]).to(dtype):
         weight = base * torch.tensor([[1, 1, -1], [1, -1, 1]], dtype=dtype)
         for bias in (0 * base, base, -base):
             problem = LayerProblem(

@@ -53,16 +53,20 @@ def allows(piece: Piece, u: float) -> bool:
 
 def value(parts: Sequence[Piece], u: float) -> Fraction:
     """The least of the pieces that allow u, each the greatest of its lines; exactly."""
-    return min(
-        max(Fraction(slope) * Fraction(u) + Fraction(intercept) for slope, intercept in part.lines)
-        for part in parts
-        if allows(part, u)
-    )
+    return min(greatest(part.lines, u) for part in parts if allows(part, u))
+
+
+def greatest(lines: Sequence[tuple[float, float]], u: float) -> Fraction:
+    """Of the lines at the margin u, exactly; those that lie far below by rounded sums are left out."""
+    rough = [slope * u + intercept for slope, intercept in lines]
+    least = max(rough) - 1e-9 * max(1 + abs(slope * u) + abs(intercept) for slope, intercept in lines)
+    high = [line for line, value in zip(lines, rough, strict=True) if value >= least]
+    return max(Fraction(slope) * Fraction(u) + Fraction(intercept) for slope, intercept in high)
 
 
 def grid(low: float, high: float) -> list[float]:
     """Margins in [low, high]: a fine spread, the kinks of all losses, and the neighbours of both."""
-    spread = [low + (high - low) * k / 200 for k in range(201)]
+    spread = [low + (high - low) * k / 100 for k in range(101)]
     special = [*TOUCHED, -1.0, 0.0, 1.0, low, high]
     near = [math.nextafter(u, side) for u in special for side in (-math.inf, math.inf)]
     return sorted({u for u in (*spread, *special, *near) if low <= u <= high})

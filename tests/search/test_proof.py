@@ -332,11 +332,16 @@ def test_results_of_other_solvers_are_no_proofs():
         make_proof(problem, solve(problem, ColumnSearch(), budget=Budget(steps=3)))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_limit_reached_is_not_checked(engine: str):
+@pytest.fixture(scope="module")
+def hard() -> Proof:
+    """It claims more than was proved, and it takes long to say whether that is right."""
     problem = NetworkProblem(*random_table(2, 80), [4])
-    result = solve(problem, Circuits(max_drawn=2000), budget=Budget(steps=5000))
-    hard = dataclasses.replace(make_proof(problem, result), bound=Fraction(result.objective.item()))
+    result = solve(problem, Circuits(max_drawn=2000), budget=Budget(steps=1000))
+    return dataclasses.replace(make_proof(problem, result), bound=Fraction(result.objective.item()))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_limit_reached_is_not_checked(hard: Proof, engine: str):
     finding = verify_proof(hard, *random_table(2, 80), engine=engine, seconds=0.01)[-1]
     assert finding.holds is None
     assert f"not checked, {engine} gave no answer within 0.01 s" in finding.words
@@ -345,7 +350,7 @@ def test_a_limit_reached_is_not_checked(engine: str):
 def test_an_engine_that_does_not_end_is_ended(proof: Proof, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bound_module, "_PROGRAM", "import time; time.sleep(600)")
     began = time.perf_counter()
-    assert verify_proof(proof, X, Y, engine="cadical195", seconds=0.5)[-1].holds is None
+    assert verify_proof(proof, X, Y, engine="cadical195", seconds=0.1)[-1].holds is None
     assert time.perf_counter() - began < 300
 
 
@@ -449,7 +454,9 @@ def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
     """
     weight = np.array(list(itertools.product(range(-8, 9), repeat=2)))
     bias = np.arange(-33, 33) + 0.5
-    columns = np.unique(np.where((x @ weight.T)[:, :, None] > bias, 1, -1).reshape(len(x), -1), axis=1)
+    above = ((x @ weight.T)[:, :, None] > bias).reshape(len(x), -1)
+    _, first = np.unique((1 << np.arange(len(x))) @ above, return_index=True)
+    columns = np.where(above[:, first], 1, -1)
     rows = []
     for size in range(2, 5):
         for chosen in itertools.combinations(range(len(x)), size):
@@ -467,7 +474,7 @@ def test_every_network_is_a_model_of_some_case_in_some_order(units: int, classes
     outputs = 1 if classes == 2 else classes
     patterns = np.array(list(itertools.product((-1, 1), repeat=units)))
     tried = 0
-    for number in range(40):
+    for number in range(25):
         generator = np.random.default_rng(number)
         x = np.unique(generator.integers(-3, 4, (25, 2)), axis=0)
         h = np.where(x @ generator.integers(-3, 4, (2, units)) + generator.integers(-2, 3, units) >= 0, 1, -1)

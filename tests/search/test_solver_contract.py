@@ -43,7 +43,7 @@ def test_solver_keeps_the_public_contract(subject: Solver, check: Callable[[Solv
 @pytest.mark.parametrize("instance", zoo(), ids=str)
 def test_result_is_valid_on_the_zoo(kind: type[Solver], instance: Instance):
     problem = with_start(instance.problem)
-    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=300)), optima(instance.problem))
+    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=100)), optima(instance.problem))
 
 
 @each_solver
@@ -51,7 +51,7 @@ def test_result_is_valid_on_the_zoo(kind: type[Solver], instance: Instance):
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_result_is_valid_on_random_problems(kind: type[Solver], loss: str, dtype: torch.dtype):
     problem = make_problem(5, n=5, m=4, loss=loss, batch=(2, 2), dtype=dtype, stay=0.25, weighted=True)
-    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=100)), optima(problem))
+    assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=50)), optima(problem))
 
 
 @each_solver
@@ -60,7 +60,7 @@ def test_objective_is_the_problem_s_own_to_the_last_bit(kind: type[Solver], dtyp
     # Sums of 40 real numbers round differently in another order, so this shows who computed them.
     for size in (1, 3, 8):
         problem = make_problem(size, n=16, m=40, loss="logistic", batch=(size,), dtype=dtype)
-        result = solve(problem, one_worker(kind), budget=Budget(seconds=0.5, steps=5))
+        result = solve(problem, one_worker(kind), budget=Budget(seconds=0.1, steps=5))
         assert torch.equal(result.objective, problem.objective(result.targets))
 
 

@@ -4,6 +4,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import tpsolve
@@ -115,5 +116,15 @@ def level(file: str, folder: str, floors: tuple[tuple[str, ...], ...]) -> int | 
 
 
 FILES = {str(path.relative_to(ROOT).as_posix()) for path in ROOT.rglob("*.py")}
-FOUND = [one for file in sorted(FILES) for one in imports(file, (ROOT / file).read_text())]
-GRAPH = arrows(FOUND, FILES)
+
+
+@cache
+def package_imports() -> list[Import]:
+    """The imports of every file of the package."""
+    return [one for file in sorted(FILES) for one in imports(file, (ROOT / file).read_text())]
+
+
+@cache
+def package_graph() -> dict[str, set[str]]:
+    """Which files of the package each file imports."""
+    return arrows(package_imports(), FILES)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsolve import ProgramProblem
+from tpsolve.problems import DeclaredConstraints
 
 SAMPLES = 5
 
@@ -41,7 +42,7 @@ class Case:
         return 2 * torch.randn(len(self.labels), len(self.symbols), width, generator=generator, dtype=torch.float64)
 
     def problem(self, rows: slice = slice(None)) -> ProgramProblem:
-        """The problem of the samples `rows`, with a memory of its own."""
+        """The problem of the samples `rows`, with a memory of its own for what the program answers."""
         known = None
         if self.known is not None:
             none = [0 if kind == "sign" else -1 for kind in self.symbols]
@@ -55,7 +56,7 @@ class Case:
             loss="equal" if self.loss is None else self.loss,
             mask=None if self.mask is None else torch.tensor(self.mask)[rows],
             known=None if known is None else torch.tensor(known),
-            constraints=self.constraints,
+            constraints=None if self.constraints is None else _declared(self.constraints),
         )
 
     def assignments(self, b: int) -> Iterator[tuple[tuple[int, ...], float]]:
@@ -95,6 +96,12 @@ class Case:
 @cache
 def _optimum(case: Case, b: int) -> float:
     return min(value for _, value in case.assignments(b))
+
+
+@cache
+def _declared(constraints: Callable[..., None]) -> DeclaredConstraints:
+    """One for all problems of a declaration, which share what it remembers."""
+    return DeclaredConstraints(constraints)
 
 
 def total(*symbols: int) -> int:

@@ -344,8 +344,8 @@ EXACT_SOLVERS = tuple(kind for kind in LAYER_SOLVERS if kind.exact)
 def one_worker(kind: type[Solver]) -> Solver:
     """The default settings; solvers with threads get one, which starts faster on small problems.
 
-    dwave-samplers' tabu search makes at least 500,000 flips a restart, and restarts until its time is up, unless it is
-    told otherwise.
+    A warm start begins with a short annealing, since its exact solver proves the rest. dwave-samplers' tabu search
+    makes at least 500,000 flips a restart, and restarts until its time is up, unless it is told otherwise.
     """
     solver: Any = kind()
     names = {field.name for field in dataclasses.fields(solver)}
@@ -353,6 +353,8 @@ def one_worker(kind: type[Solver]) -> Solver:
         return dataclasses.replace(
             solver, options=(("num_restarts", 10), ("lower_bound_z", 500), ("coefficient_z_first", 10))
         )
+    if kind.name == "warm-start":
+        return dataclasses.replace(solver, local="anneal:restarts=1,sweeps=8")
     return dataclasses.replace(solver, workers=1) if "workers" in names else solver
 
 

@@ -72,6 +72,19 @@ def measured(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
+@pytest.fixture
+def pictures() -> None:
+    """Asked for by tests that look at the pictures of a run."""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `pictures` none are drawn, as that takes longer than most of these trainings."""
+    if "pictures" not in request.fixturenames:
+        for name in ("save_curves", "save_diagnostics"):
+            monkeypatch.setattr(f"tpsolve.train._run_log.{name}", lambda path, *_: path.write_bytes(CURVES))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `small()` that nothing interrupted."""
@@ -86,7 +99,7 @@ def stop_after(batches: int):
     return lambda: next(asked) + 1 == batches
 
 
-def test_a_run_learns_and_leaves_its_files(tmp_path: Path):
+def test_a_run_learns_and_leaves_its_files(tmp_path: Path, pictures: None):
     recipe = small(epochs=8, validation=0.1, widths=(64,), crop=0, flip=False, milestones=())
     rows = train(recipe, tmp_path)
     assert rows[-1]["test_accuracy"] >= 0.9
@@ -315,7 +328,7 @@ def test_fresh_deletes_a_run_once_the_new_one_can_begin(whole: Path, tmp_path: P
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_fresh_deletes_all_that_a_run_wrote_and_nothing_else(tmp_path: Path):
+def test_fresh_deletes_all_that_a_run_wrote_and_nothing_else(tmp_path: Path, pictures: None):
     folder = tmp_path / "run"
     train(small(epochs=1), folder, diagnose=1)
     mine = [folder / "thesis.tex", folder / "tensorboard" / "notes.txt"]
@@ -505,7 +518,7 @@ def test_tensorboard_gets_every_row(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_diagnostics_change_nothing_and_go_on_with_the_run(whole: Path, tmp_path: Path):
+def test_diagnostics_change_nothing_and_go_on_with_the_run(whole: Path, tmp_path: Path, pictures: None):
     recipe = small(epochs=4, width_end=0.0)
     train(recipe, tmp_path / "a", diagnose=2)
     train(recipe, tmp_path / "plain")

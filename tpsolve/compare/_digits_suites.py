@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tpsolve.nn import HardThreshold
 from tpsolve.problems import Instance, LayerProblem, harvest
+from tpsolve.train.data._digits import scans
 
 WIDTHS = (64, 32, 32, 10)
 MOMENTS = (0, 2, 10)
@@ -17,10 +18,8 @@ LOSSES = ("hinge", "saturated-hinge", "soft-hinge")
 
 def load_digits() -> tuple[Tensor, Tensor]:
     """scikit-learn's digits: inputs `(1797, 64)` float32 in [-1, 1], labels `(1797,)` int64."""
-    from sklearn.datasets import load_digits as load
-
-    pixels, labels = load(return_X_y=True)
-    return torch.as_tensor(pixels, dtype=torch.float32) / 8 - 1, torch.as_tensor(labels)
+    pixels, labels = scans()
+    return pixels.float() / 8 - 1, labels.clone()
 
 
 def new_network(widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:

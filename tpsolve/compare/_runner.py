@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -131,7 +132,7 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
         "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
         "fingerprint": problem.fingerprint,
         "device": _device_name(problem.device),
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     generator = torch.Generator().manual_seed(task.seed)
@@ -180,6 +181,7 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
+@cache
 def _versions() -> dict[str, str]:
     """Of the libraries that are installed."""
     found = {"tpsolve": __version__}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ class ProgramReport:
         disturbance: mean cost of leaving the present symbols for the cheapest consistent ones; NaN where none was
             found.
         explained: share of samples whose present symbols are consistent.
+        unreachable: samples whose label no symbols give, which is proved.
         result: of the solver.
     """
 
@@ -39,6 +41,7 @@ class ProgramReport:
     counts: CallCounts
     disturbance: float
     explained: float
+    unreachable: int
     result: Result
 
     def __str__(self) -> str:
@@ -48,6 +51,8 @@ class ProgramReport:
             f"{self.counts.calls} calls, of which {self.counts.failed} failed",
             f"{self.counts.remembered} answers remembered",
         ]
+        if self.unreachable:
+            lines.append(f"{self.unreachable} samples have a label that no symbols give")
         if self.counts.failed:
             lines.append(f"the first failure: {self.counts.first_failure}")
         return "\n".join(lines)
@@ -91,6 +96,7 @@ class ProgramLoss(nn.Module):
         report: what the last pass found, to be printed.
         explained: running share of samples whose present symbols are consistent.
         undecided: running mean entropy of single symbols, over its maximum.
+        warned: whether a label that no symbols give was named in a warning; it is named once.
         program: the `ProgramCalls`.
     """
 
@@ -109,6 +115,7 @@ class ProgramLoss(nn.Module):
     report: ProgramReport | None
     explained: float
     undecided: float
+    warned: bool
 
     def __init__(
         self,
@@ -143,7 +150,7 @@ class ProgramLoss(nn.Module):
         self.constraints = DeclaredConstraints.of(constraints)
         self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
         self.balance, self.confidence = float(balance), float(confidence)
-        self.explained, self.undecided = 0.0, 1.0
+        self.explained, self.undecided, self.warned = 0.0, 1.0, False
         usual = "weighted-draws" if constraints is None else "declared"
         self.solver = find_solver(usual if solver is None else solver)
         if not any(issubclass(ProgramProblem, kind) for kind in self.solver.accepts):
@@ -156,7 +163,7 @@ class ProgramLoss(nn.Module):
         """The target problem of a batch, on the CPU."""
         if self.count is not None and logits.shape[1] != self.count:
             raise ArgumentError("logits", f"{logits.shape[1]} units", f"{self.count}, as count= says")
-        z = logits.detach().float().cpu()
+        z = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).cpu()
         return ProgramProblem(
             self.program,
             labels,
@@ -200,6 +207,7 @@ class ProgramLoss(nn.Module):
             calls.counts - before,
             float(cost.mean()) if len(cost) else float("nan"),
             explained,
+            self._unreachable(problem, result),
             result,
         )
         each = _divergence(problem, logits, targets)
@@ -209,6 +217,17 @@ class ProgramLoss(nn.Module):
         if self.reduction == "none":
             return each
         return each.sum() / (len(each) if self.reduction == "mean" else 1)
+
+    def _unreachable(self, problem: ProgramProblem, result: Result) -> int:
+        rows = torch.isinf(result.bound).nonzero()[:, 0].tolist()
+        if rows and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"labels: no symbols give {problem.labels[rows[0]]!r}, which is proved. A call that fails gives nothing; "
+                "samples with such a label don't count. Look at program and labels. This is said once.",
+                stacklevel=4,
+            )
+        return len(rows)
 
     def _information(self, problem: ProgramProblem, logits: Tensor) -> Tensor:
         """Minus the weighted entropy of the mean distribution, plus that of single symbols, `()`.
@@ -262,10 +281,10 @@ def _no_program(*symbols: int) -> None:
 
 def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> Tensor:
     """sum_k w_k log(w_k / p(s_k)) of each sample, `(B,)`, where p is of the symbols that exist; 0 without any."""
-    weights = targets.weights.to(logits.device, torch.float32)
     values = problem.values_of(targets.targets).to(logits.device)  # (B, K, n)
     log_p = _log_p(problem, logits)
-    share = torch.zeros(log_p.shape, device=log_p.device).scatter_add_(
+    weights = targets.weights.to(log_p)
+    share = torch.zeros_like(log_p).scatter_add_(
         2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
     )
     each = -(share * log_p.masked_fill(share == 0, 0.0)).sum(2)
@@ -276,5 +295,6 @@ def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> 
 
 def _log_p(problem: ProgramProblem, logits: Tensor) -> Tensor:
     """Log p `(B, n, K)` of the values of every unit, -inf where it has no such value."""
-    z = as_choices(logits.float(), problem.is_spin.to(logits.device), problem.sizes.to(logits.device))
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    z = as_choices(wide, problem.is_spin.to(logits.device), problem.sizes.to(logits.device))
     return torch.log_softmax(z, 2)

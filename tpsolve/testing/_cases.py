@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.losses import LOSSES
-from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.problems import BlockProblem, DeclaredConstraints, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import Solver
 
 
@@ -32,12 +32,10 @@ class Case:
         """The one to solve."""
         return self.make()
 
-    @cached_property
+    @property
     def objectives(self) -> Tensor:
         """`(B, K)` float64: of each sample of the flat batch, in the order of `place`."""
-        twin = self.make().flatten()
-        every = torch.tensor(list(itertools.product(*domains(twin))), dtype=twin.dtype)
-        return twin.objective(every[:, None].expand(-1, *twin.batch_shape, -1)).T
+        return _objectives(self)
 
     @property
     def optimum(self) -> Tensor:
@@ -47,14 +45,27 @@ class Case:
     @property
     def rounding(self) -> Tensor:
         """`(B,)`: how far an objective in float64 may be off."""
-        return self.make().rounding().reshape(-1)
+        return _twin(self).rounding()
 
     def value(self, targets: Tensor) -> Tensor:
         """The objective `(B,)` of `targets (*batch, *target_shape)`, whose values are in their sets."""
         place = torch.zeros(len(self.objectives), dtype=torch.int64)
-        for column, values in zip(targets.reshape(len(place), -1).T, domains(self.make()), strict=True):
+        for column, values in zip(targets.reshape(len(place), -1).T, domains(_twin(self)), strict=True):
             place = len(values) * place + torch.searchsorted(torch.tensor(values), column.cpu().long().contiguous())
         return self.objectives.gather(1, place[:, None])[:, 0]
+
+
+@cache
+def _twin(case: Case) -> Problem:
+    """One that no solver gets, with a flat batch; equal cases share it."""
+    return case.make().flatten()
+
+
+@cache
+def _objectives(case: Case) -> Tensor:
+    twin = _twin(case)
+    every = torch.tensor(list(itertools.product(*domains(twin))), dtype=twin.dtype)
+    return twin.objective(every[:, None].expand(-1, *twin.batch_shape, -1)).T
 
 
 def domains(problem: Problem) -> list[tuple[int, ...]]:
@@ -136,7 +147,7 @@ def random_program_problem(
     labels[-1] = units * classes
     symbols: list[int | str] = ["sign", *[classes] * (units - 1)]
     return ProgramProblem(
-        _total, labels, logits, symbols=symbols, stay=0.5, constraints=_total_is if constrained else None
+        _total, labels, logits, symbols=symbols, stay=0.5, constraints=_TOTAL_IS if constrained else None
     )
 
 
@@ -146,6 +157,10 @@ def _total(*symbols: int) -> int:
 
 def _total_is(model: Any, symbols: list[Any], label: Any) -> None:
     model.add(sum(symbols) == label)
+
+
+_TOTAL_IS = DeclaredConstraints(_total_is)
+"""One for all problems, which share what it remembers."""
 
 
 @cache
@@ -229,7 +244,9 @@ def cases_of(solver: Solver, *, degenerate: bool = False) -> Iterator[Case]:
         every += block_cases() if issubclass(BlockProblem, solver.accepts) else ()
         every += network_cases() if issubclass(NetworkProblem, solver.accepts) else ()
         every += program_cases() if issubclass(ProgramProblem, solver.accepts) else ()
-    yield from (Case(case.name, case.make) for case in every if takes(solver, case.make()))
+    # Anew, as an object keeps the problem that a solver got.
+    fresh = (Case(case.name, case.make) for case in every)
+    yield from (case for case in fresh if takes(solver, case.problem))
 
 
 def busy_problems(solver: Solver) -> list[Problem]:
@@ -237,7 +254,7 @@ def busy_problems(solver: Solver) -> list[Problem]:
     losses, found = losses_of(solver), []
     if losses:
         loss = "hinge" if "hinge" in losses else losses[0]
-        found.append(random_layer_problem(2, n=12, m=24, loss=loss, batch=(4,), weighted=True))
+        found.append(random_layer_problem(2, n=11, m=10, loss=loss, batch=(2,), weighted=True))
     if issubclass(BlockProblem, solver.accepts):
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):

@@ -34,7 +34,7 @@ from tpsolve.testing._cases import (
 )
 from tpsolve.testing._laws import equal_results, require, require_valid
 
-STEPS = Budget(seconds=1, steps=30)
+STEPS = Budget(seconds=1, steps=15)
 """Of searches whose length does not matter."""
 EXTRA_STEPS = 16
 """By how much an exact solver may exceed its steps: a native one ends at its next conflict or node."""
@@ -216,7 +216,8 @@ def check_seconds(solver: Solver) -> None:
     seconds = 0.1
     most = 2 * seconds + LATE
     for problem in _large(solver):
-        taken = min(_seconds_taken(solver, problem, seconds, most) for _ in range(ATTEMPTS))
+        attempts = (_seconds_taken(solver, problem, seconds, most) for _ in range(ATTEMPTS))
+        taken = next((taken for taken in attempts if taken <= most), math.inf)
         require(taken <= most, f"{_kind(problem)}: a budget of {seconds} s, but {taken:.2f} s were taken. Heed report")
 
 
