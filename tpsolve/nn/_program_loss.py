@@ -223,8 +223,8 @@ class ProgramLoss(nn.Module):
         if rows and not self.warned:
             self.warned = True
             warnings.warn(
-                f"labels: no symbols give {problem.labels[rows[0]]!r}, which is proved. A call that fails gives nothing; "
-                "samples with such a label don't count. Look at program and labels. This is said once.",
+                f"labels: no symbols give {problem.labels[rows[0]]!r}, which is proved. A call that fails gives "
+                "nothing. Samples with such a label don't count. Look at program and labels. This is said once.",
                 stacklevel=4,
             )
         return len(rows)
