@@ -61,6 +61,8 @@ def test_problems_are_those_of_the_traced_model(training: bool):
             continue
         first, second = one.problem(name), other.problem(name)
         assert type(first) is type(second)
+        assert isinstance(first, LayerProblem | BlockProblem)
+        assert isinstance(second, LayerProblem | BlockProblem)
         assert first.start is not None
         kinds.add(type(first))
         for targets in (first.start, -first.start):
