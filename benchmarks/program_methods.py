@@ -54,7 +54,9 @@ class Searched:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss(logits, labels)
         assert self.loss.report is not None
-        self.calls += int(self.loss.report.result.stats["draws"].sum())
+        stats = self.loss.report.result.stats
+        # k-best: at most one call of each sample a step, and the first one.
+        self.calls += int(stats["draws"].sum()) if "draws" in stats else len(labels) * (stats["steps"] + 1)
         return loss
 
 
@@ -139,6 +141,9 @@ METHODS: dict[str, Method] = {
     "exact inference": Exact,
     "tpsolve": Searched,
     "tpsolve, terms left out": lambda task, calls, seed: Searched(task, calls, seed, balance=0, confidence=0),
+    "tpsolve, cheapest symbols": lambda task, calls, seed: Searched(
+        task, calls, seed, solver="k-best", balance=0, confidence=0
+    ),
     "tpsolve, half the calls": lambda task, calls, seed: Searched(task, calls // 2, seed),
     "tpsolve, a quarter of the calls": lambda task, calls, seed: Searched(task, calls // 4, seed),
     "REINFORCE": Reinforce,

@@ -1,0 +1,141 @@
+"""Write the table and the picture of programs.md from saved rows: `python -m docs.programs`."""
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
+PAGE = HERE / "programs.md"
+PICTURE = HERE / "images" / "programs.svg"
+BASELINE, OURS = "exact inference", "tpsolve"
+SHOWN = {
+    "exact inference": "exact inference",
+    "tpsolve": "tpsolve, 64 calls",
+    "tpsolve, half the calls": "tpsolve, 32 calls",
+    "tpsolve, a quarter of the calls": "tpsolve, 16 calls",
+    "tpsolve, terms left out": "tpsolve without the two terms",
+    "ISED-like": "ISED-like",
+    "IndeCateR-like": "IndeCateR-like",
+    "REINFORCE": "REINFORCE",
+    "tpsolve, cheapest symbols": "cheapest symbols",
+}
+"""Methods and what the table calls them."""
+DRAWN = {
+    "tpsolve, cheapest symbols": ("cheapest symbols (k-best)", "x", "C3"),
+    "tpsolve, terms left out": ("weighted draws, without the two terms", "^", "C1"),
+    "exact inference": ("exact inference", "s", "C7"),
+    "tpsolve": ("ProgramLoss as it is", "o", "C0"),
+}
+
+
+def by_task(rows: list[dict[str, Any]], what: str) -> dict[str, dict[str, list[float]]]:
+    """Values of a column, in percent, by task and method, in the order of the seeds."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        found[row["task"]][row["method"]].append(100 * row[what])
+    return found
+
+
+def collapsed(accuracy: list[float], digits: list[float], majority: list[float]) -> int:
+    """Runs that ended in a false reading.
+
+    Their accuracy is below the mean of the median and of the share of the commonest answer, or fewer digits are read
+    than half of the median.
+    """
+    middle, read = statistics.median(accuracy), statistics.median(digits)
+    return sum(a < (m + middle) / 2 or d < read / 2 for a, d, m in zip(accuracy, digits, majority, strict=True))
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Accuracy of each method on each task, and the means over the tasks that exact inference can list."""
+    accuracy, calls = by_task(rows, "accuracy"), by_task(rows, "calls")
+    methods = [method for method in SHOWN if any(method in each for each in accuracy.values())]
+    lines = ["| task | " + " | ".join(SHOWN[m] for m in methods) + " |", "|---|" + "---:|" * len(methods)]
+    lines += [
+        f"| {task} | " + " | ".join(_cell(each.get(m, [])) for m in methods) + " |" for task, each in accuracy.items()
+    ]
+    common = [task for task, each in accuracy.items() if each.get(BASELINE)]
+    means = {m: [statistics.mean(accuracy[t][m]) for t in common if accuracy[t].get(m)] for m in methods}
+    lines.append(
+        "| **mean over the tasks of exact inference** | "
+        + " | ".join(f"**{statistics.mean(v):.1f}**" if len(v) == len(common) else "" for v in means.values())
+        + " |"
+    )
+    asked = {m: [statistics.mean(each[m]) / 100 for each in calls.values() if each.get(m)] for m in methods}
+    lines.append(
+        "| assignments asked for, a sample and epoch | "
+        + " | ".join(f"{statistics.mean(v):.0f}" for v in asked.values())
+        + " |"
+    )
+    return "\n".join(lines)
+
+
+def verdict(rows: list[dict[str, Any]]) -> str:
+    """What the rows say of ProgramLoss beside exact inference, in sentences."""
+    accuracy, digits, majority = (by_task(rows, what) for what in ("accuracy", "digits", "majority"))
+    common = [task for task, each in accuracy.items() if each.get(BASELINE) and each.get(OURS)]
+    ahead = {task: statistics.mean(accuracy[task][OURS]) - statistics.mean(accuracy[task][BASELINE]) for task in common}
+    worst = min(ahead, key=lambda task: ahead[task])
+    lost = {
+        method: sum(
+            collapsed(accuracy[t][method], digits[t][method], majority[t][method])
+            for t in accuracy
+            if accuracy[t][method]
+        )
+        for method in (OURS, BASELINE)
+    }
+    runs = {method: sum(len(accuracy[t][method]) for t in accuracy) for method in (OURS, BASELINE)}
+    seeds = len({row["seed"] for row in rows if row["method"] == OURS})
+    return (
+        f"Over {len(common)} tasks and {seeds} seeds, `ProgramLoss` as it is ends {statistics.mean(ahead.values()):+.1f} "
+        f"points from exact inference. Its worst task is *{worst}*, with {ahead[worst]:+.1f} points. "
+        f"{lost[OURS]} of its {runs[OURS]} runs collapsed, and {lost[BASELINE]} of the {runs[BASELINE]} of exact "
+        "inference."
+    )
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """Every run as a dot: the accuracy of its answers, by task."""
+    accuracy = by_task(rows, "accuracy")
+    figure = Figure(figsize=(9, 0.36 * len(accuracy) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    for place, each in enumerate(accuracy.values()):
+        for shift, (method, (label, marker, colour)) in enumerate(DRAWN.items()):
+            values = each.get(method, [])
+            heights = [place + 0.2 * (shift - 1.5)] * len(values)
+            axes.scatter(
+                values, heights, marker=marker, color=colour, s=18, alpha=0.8, label=label if place == 0 else None
+            )
+    axes.set_yticks(range(len(accuracy)), list(accuracy))
+    axes.invert_yaxis()
+    axes.set_xlabel("answers that are right on the test set, percent; a dot a seed")
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.savefig(PICTURE)
+
+
+def main() -> None:
+    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
+    text = PAGE.read_text()
+    marked = re.compile(r"(<!-- rows: begin -->\n).*?(<!-- rows: end -->)", re.DOTALL)
+    content = f"\n{verdict(rows)}\n\n{table(rows)}\n\n{where}\n\n"
+    PAGE.write_text(marked.sub(lambda found: found[1] + content + found[2], text))
+    draw(rows)
+
+
+if __name__ == "__main__":
+    main()
