@@ -91,17 +91,18 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     worst = min(ahead, key=lambda task: ahead[task])
     lost = {
         method: sum(
-            collapsed(accuracy[t][method], digits[t][method], majority[t][method])
-            for t in accuracy
-            if accuracy[t][method]
+            collapsed(each[method], digits[task][method], majority[task][method])
+            for task, each in accuracy.items()
+            if each[method]
         )
         for method in (OURS, BASELINE)
     }
     runs = {method: sum(len(accuracy[t][method]) for t in accuracy) for method in (OURS, BASELINE)}
     seeds = len({row["seed"] for row in rows if row["method"] == OURS})
     return (
-        f"Over {len(common)} tasks and {seeds} seeds, `ProgramLoss` as it is ends {statistics.mean(ahead.values()):+.1f} "
-        f"points from exact inference. Its worst task is *{worst}*, with {ahead[worst]:+.1f} points. "
+        f"Over {len(common)} tasks and {seeds} seeds, `ProgramLoss` as it is ends "
+        f"{statistics.mean(ahead.values()):+.1f} points from exact inference. Its worst task is *{worst}*, with "
+        f"{ahead[worst]:+.1f} points. "
         f"{lost[OURS]} of its {runs[OURS]} runs collapsed, and {lost[BASELINE]} of the {runs[BASELINE]} of exact "
         "inference."
     )
@@ -128,6 +129,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Write both."""
     rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
     where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
     text = PAGE.read_text()
