@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.program_ablkit import Ablkit
 from benchmarks.program_methods import EXACT_COUNT, METHODS
 from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
 from benchmarks.record import RESULTS, where
@@ -26,6 +27,7 @@ from tpsolve._row_log import RowLog
 
 LOGS = {"tune": RowLog(RESULTS / "programs_tune.jsonl"), "run": RowLog(RESULTS / "programs.jsonl")}
 EPOCHS, BATCH, CALLS = 4, 32, 64
+ABLKIT = "ABLkit"
 RATES = (3e-4, 1e-3, 3e-3)
 SEEDS = {"tune": (100,), "run": tuple(range(10))}
 TUNED_ON = ("sum of 2", "sum of 3", "a < b", "(a + b) mod 3", "a = b")
@@ -51,15 +53,18 @@ def row_of(name: str, method: str, seed: int, rate: float, part: str, folder: Pa
     torch.manual_seed(seed)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    loss_fn = METHODS[method](task, CALLS, seed)
+    loss_fn = Ablkit(task) if method == ABLKIT else METHODS[method](task, CALLS, seed)
     shuffle = torch.Generator().manual_seed(seed)
     began = time.process_time()
-    for _ in range(EPOCHS):
-        for batch in torch.randperm(len(train.groups), generator=shuffle).split(BATCH):
-            logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, 10)
-            optimizer.zero_grad()
-            loss_fn(logits, train.labels[batch]).backward()
-            optimizer.step()
+    if isinstance(loss_fn, Ablkit):
+        loss_fn.train(model, optimizer, train, EPOCHS, BATCH)
+    else:
+        for _ in range(EPOCHS):
+            for batch in torch.randperm(len(train.groups), generator=shuffle).split(BATCH):
+                logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, 10)
+                optimizer.zero_grad()
+                loss_fn(logits, train.labels[batch]).backward()
+                optimizer.step()
     seconds = time.process_time() - began
     row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": EPOCHS, "part": part}
     return {
@@ -110,7 +115,8 @@ def main() -> None:
     parser.add_argument("phase", choices=LOGS)
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of MNIST's four files")
     parser.add_argument("--tasks", nargs="*", choices=EVERY, default=list(EVERY))
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    every = [*METHODS, ABLKIT]
+    parser.add_argument("--methods", nargs="*", choices=every, default=list(METHODS), help=f"{ABLKIT} is extra")
     parser.add_argument("--seeds", type=int, default=10, help="so many of them")
     parser.add_argument("--half", type=int, choices=(0, 1))
     chosen = parser.parse_args()

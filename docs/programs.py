@@ -20,6 +20,7 @@ SHOWN = {
     "tpsolve, half the calls": "tpsolve, 32 calls",
     "tpsolve, a quarter of the calls": "tpsolve, 16 calls",
     "tpsolve, terms left out": "tpsolve without the two terms",
+    "ABLkit": "ABLkit",
     "ISED-like": "ISED-like",
     "IndeCateR-like": "IndeCateR-like",
     "REINFORCE": "REINFORCE",
