@@ -82,11 +82,11 @@ def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
 
 
 def test_time_that_runs_out_prints_what_is_known_in_80_columns(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    x, y = random_table(2, 80)
+    x, y = random_table(2, 50)
     lines = [f"{a},{b},{'p' if c > 0 else 'm'}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
     (tmp_path / "r.csv").write_text("\n".join(["x,y,class", *lines]))
     monkeypatch.setattr(cli.output, "_width", 80)
-    done = call("exact r.csv --target class --widths 5 --seconds 0.05 --save p.npz")
+    done = call("exact r.csv --target class --widths 4 --seconds 0.05 --save p.npz")
     assert done.exit_code == 0
     assert "│ feasible │" in done.output
     assert call("verify p.npz r.csv").exit_code == 0

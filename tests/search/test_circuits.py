@@ -23,13 +23,14 @@ from tpsolve.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from tpsolve.search import Circuits
+from tpsolve.search import Circuits, Report
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, common_measure, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.search.network.circuits._state import SearchState
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
@@ -207,6 +208,17 @@ def test_bound_rises_from_the_start_and_is_heard():
 
     solve(problem, Circuits(workers=1), budget=Budget(seconds=30), callback=listen)
     assert 2 <= heard[-1].bound < heard[-1].objective
+
+
+def test_what_is_refuted_raises_the_bound_by_one_error_and_never_lowers_it():
+    problem = NetworkProblem([[float(k)] for k in range(6)], [0, 1] * 3, [1], weight=[0.5] * 6)
+    report = Report(problem.flatten(), Budget(steps=1), None)
+    state = SearchState(problem, report, seed(), max_drawn=0, max_cuts=1)
+    # Costs are counted in halves, the measure of the weights; one unit makes two errors.
+    for limit, lower in ((0, 1), (1, 2), (0, 2)):
+        state.refute(limit)
+        assert (state.lower, report.bound.tolist()) == (lower, [lower / 2])
+    assert not state.closed
 
 
 def test_callback_stops_both_workers():

@@ -2,6 +2,9 @@
 
 import itertools
 import math
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from support.network_oracle import fewest_errors, output_functions, parity_table
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, UnknownNameError
 from tpsolve.search import Circuits
+from tpsolve.search.network.circuits._formula import NetworkFormula
+from tpsolve.search.network.circuits._prefer import _near_pairs
 from tpsolve.units.separability._widest import widest_margin
 
 pytestmark = pytest.mark.rounding
@@ -72,6 +77,26 @@ def test_margin_is_the_largest_of_all_optimal_networks(data: st.DataObject):
     expected = best_margin(problem)
     assert result.stats["preferred"] == pytest.approx(expected, rel=1e-9)
     assert least_margin(problem, result.targets) == pytest.approx(expected, rel=1e-9)
+
+
+def test_only_pairs_nearer_than_the_margin_at_hand_are_forbidden():
+    # Half distances 1/4, 3/2 and 7/4.
+    problem = NetworkProblem([[0.0], [0.5], [3.5]], [0, 1, 0], [2])
+    formula = NetworkFormula(problem)
+    optima: Any = SimpleNamespace(problem=problem, formula=formula)
+    for above, limit, pairs in ((0, 1, [(0, 1)]), (0, 3, [(0, 1), (1, 2)]), (1, 3, [(1, 2)]), (1, 2, [])):
+        expected = [clause for pair in pairs for clause in formula.circuit(list(pair), [1, -1])]
+        assert list(_near_pairs(optima, Fraction(above), Fraction(limit))) == expected
+
+
+@pytest.mark.parametrize("engine", ["glucose4", "cp-sat"])
+@pytest.mark.parametrize("gaps", [(1.0, 1.5), (1.5, 1.0)], ids=str)
+def test_the_wider_of_two_cuts_is_taken_whichever_is_found_first(gaps: tuple[float, float], engine: str):
+    # The middle point has both labels, so that it is as good on either side.
+    middle = gaps[0]
+    problem = NetworkProblem([[0.0], [middle], [middle], [middle + gaps[1]]], [0, 0, 1, 1], [1])
+    result = solve(problem, Circuits(prefer="margin", engine=engine, workers=1), budget=QUICK)
+    assert (result.objective.item(), result.stats["preferred"], result.stats["preference_proved"]) == (1, 0.75, True)
 
 
 @settings(max_examples=10, deadline=None)

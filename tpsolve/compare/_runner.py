@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -68,10 +67,11 @@ def run_comparison(
     finished = finished_rows(comparison, tasks)
     done = [finished[task.key] for task in tasks if task.key in finished]
     waiting = [task for task in tasks if task.key not in finished]
+    versions = _versions() if waiting else {}
     for task in waiting:
         if progress is not None:
             progress(len(done), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
-        row = _solve_task(task, comparison, stop)
+        row = _solve_task(task, comparison, versions, stop)
         if stop():
             break
         comparison.log.append(row)
@@ -115,7 +115,9 @@ def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, A
     return found
 
 
-def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) -> dict[str, Any]:
+def _solve_task(
+    task: Task, comparison: Comparison, versions: dict[str, str], stop: Callable[[], bool]
+) -> dict[str, Any]:
     problem = task.instance.problem
 
     def callback(progress: Progress) -> bool:
@@ -132,7 +134,7 @@ def _solve_task(task: Task, comparison: Comparison, stop: Callable[[], bool]) ->
         "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
         "fingerprint": problem.fingerprint,
         "device": _device_name(problem.device),
-        "versions": dict(_versions()),
+        "versions": versions,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     generator = torch.Generator().manual_seed(task.seed)
@@ -181,7 +183,6 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-@cache
 def _versions() -> dict[str, str]:
     """Of the libraries that are installed."""
     found = {"tpsolve": __version__}

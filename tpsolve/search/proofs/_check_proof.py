@@ -133,7 +133,7 @@ def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]
 
 
 def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
-    points = [[Fraction(v) for v in point] + [Fraction(1)] for point in _costs(X, y, weight)]
+    points = _whole_points(list(_costs(X, y, weight)))
     rows = proof.circuits.tolist()
     for number, row in enumerate(rows):
         used = [v for v in row if v]
@@ -163,11 +163,16 @@ def _learned(proof: Proof, points: int) -> Iterator[list[int]]:
             yield [-literal for literal in literals]
 
 
-def _sum_to_zero(vectors: list[list[Fraction]]) -> bool:
+def _whole_points(points: list[Any]) -> list[list[int]]:
+    """Each coordinate times its common denominator, which changes no hyperplane's signs; and a coordinate of 1."""
+    exact = [[Fraction(v) for v in point] for point in points]
+    scale = [lcm(*(v.denominator for v in values)) for values in zip(*exact, strict=True)]
+    return [[*(int(v * s) for v, s in zip(point, scale, strict=True)), 1] for point in exact]
+
+
+def _sum_to_zero(vectors: list[list[int]]) -> bool:
     """Whether one combination of the vectors, and no other up to scale, is 0, and all its coefficients are positive."""
-    # Whole numbers: each coordinate times its common denominator.
-    scale = [lcm(*(v[k].denominator for v in vectors)) for k in range(len(vectors[0]))]
-    rows = [[int(v[k] * s) for v in vectors] for k, s in enumerate(scale)]
+    rows = [list(row) for row in zip(*vectors, strict=True)]
     size, pivots = len(vectors), []
     for column in range(size):
         at = next((r for r in range(len(pivots), len(rows)) if rows[r][column]), None)
