@@ -44,6 +44,7 @@ ALLOWED = {
         "search/network/circuits/_whole_weights.py",
     ),
     "scipy.optimize": (
+        "nn/_program_diagnosis.py",
         "search/exact/_milp.py",
         "search/network/_big_m.py",
         "units/separability/_elastic.py",

@@ -226,6 +226,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     problems.DeclaredConstraints: lambda: [problems.DeclaredConstraints(sum_is)],
     tnn.ProgramLoss: lambda: [program_loss(used=False), program_loss(used=True)],
     tnn.Program: lambda: [tnn.Program(program_calls(used=True)), tnn.Program(total, symbols=[4, "sign"])],
+    tnn.ProgramDiagnosis: lambda: [
+        tnn.diagnose_program(program_loss(used=True), torch.zeros(2, 2, 4), [3, 4]),
+    ],
     tnn.ProgramReport: lambda: [program_loss(used=True).report],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],

@@ -24,11 +24,14 @@ def train(
     rule: Annotated[str | None, typer.Option(help="What passes a gradient through a threshold.")] = None,
     width: Annotated[float | None, typer.Option(help="Width of the region that learns around a threshold.")] = None,
     solver: Annotated[
-        str | None, typer.Option(help="The solver of the targets, such as hill-climb; default: the closed-form rule.")
+        str | None,
+        typer.Option(
+            help="The solver of the targets, such as hill-climb, or of a program's symbols, such as marginal."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images of a step, over all processes.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images, or groups of them, of a step, over all processes.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -47,6 +50,8 @@ def train(
     ] = 0,
 ) -> None:
     """Train a hard-threshold network by a recipe: `tpsolve train digits-mlp` takes a minute and needs no files.
+
+    Of two digits at a time, `tpsolve train sum-of-digits` knows only the sum.
 
     The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png and a
     checkpoint. Ctrl-C saves; the same command with --resume goes on. On several GPUs or cores:
@@ -113,6 +118,9 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
                 f"{row['test_accuracy']:.2%}",
             )
         output.print(table)
+        if "calls" in rows[-1]:
+            calls = sum(row["calls"] for row in rows)
+            say(f"Symbols read rightly: {rows[-1]['test_symbol_accuracy']:.2%} in the test set, after {calls} calls.")
         fallbacks = sum(row.get("fallbacks", 0) for row in rows)
         if fallbacks:
             say(f"Searches that failed: {fallbacks} targets of a threshold and sample kept the closed form.")
@@ -130,7 +138,8 @@ def _list_recipes() -> None:
         table.add_column(heading, overflow="fold")
     for name in RECIPES:
         made = load_recipe(name)
-        table.add_row(name, made.data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")
+        data = f"{made.data}, {made.program} of {made.count}" if made.program else made.data
+        table.add_row(name, data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")
     output.print(table)
 
 

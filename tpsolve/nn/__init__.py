@@ -2,6 +2,7 @@
 
 from tpsolve.nn._diagnosis import Diagnosis, diagnose
 from tpsolve.nn._program import Program
+from tpsolve.nn._program_diagnosis import ProgramDiagnosis, diagnose_program
 from tpsolve.nn._program_loss import ProgramLoss, ProgramReport
 from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
@@ -24,6 +25,7 @@ __all__ = [
     "Diagnosis",
     "HardThreshold",
     "Program",
+    "ProgramDiagnosis",
     "ProgramLoss",
     "ProgramReport",
     "Staircase",
@@ -34,6 +36,7 @@ __all__ = [
     "compact",
     "convert",
     "diagnose",
+    "diagnose_program",
     "find_thresholds",
     "target_backward",
 ]

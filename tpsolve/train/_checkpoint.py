@@ -10,10 +10,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from tpsolve._archive import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
+from tpsolve.nn import ProgramLoss
+from tpsolve.train._measure import FIGURES
 from tpsolve.train._recipe import Recipe
 
-FORMAT, VERSION = "tpsolve-checkpoint", 3
-READABLE = (2, 3)
+FORMAT, VERSION = "tpsolve-checkpoint", 4
+READABLE = (2, 3, 4)
 """Versions whose weights can be loaded; a run goes on only from its own."""
 AVERAGED = "module."
 """What `AveragedModel` puts before the names of the network that it averages."""
@@ -26,7 +28,7 @@ class Position:
     Args:
         epoch: the one to go on in, from 0.
         step: batches of it that are done.
-        tally: loss, hits, samples and fallbacks of searches, summed over these.
+        tally: figures of `_measure`, summed over these.
         seconds: spent in it so far.
         rows: what `metrics.jsonl` holds, one row a finished epoch.
         diagnostics: what `diagnostics.jsonl` holds.
@@ -34,7 +36,7 @@ class Position:
 
     epoch: int = 0
     step: int = 0
-    tally: list[float] = field(default_factory=lambda: [0.0] * 4)
+    tally: list[float] = field(default_factory=lambda: [0.0] * FIGURES)
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
@@ -67,10 +69,13 @@ def save_checkpoint(
     write_whole(path, lambda stream: torch.save(content, stream))
 
 
-def process_state(device: torch.device, position: Position) -> dict[str, Any]:
-    """What a process has of its own in mid-epoch: its tally, and the generators that dropout draws from."""
+def process_state(device: torch.device, position: Position, program: ProgramLoss | None) -> dict[str, Any]:
+    """What a process has of its own in mid-epoch: its tally, the generators that dropout draws from, and what its
+    `program` remembers.
+    """
     return {
         "tally": position.tally,
+        "program": program and program.get_extra_state(),
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -84,8 +89,9 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     rank: int,
     world: int,
+    program: ProgramLoss | None = None,
 ) -> Position:
-    """Put the run at `path` back into `model`, `averaged`, `optimizer` and torch's random generators.
+    """Put the run at `path` back into `model`, `averaged`, `optimizer`, `program` and torch's random generators.
 
     Where there were more or fewer processes before, the first one goes on with the tally of all.
 
@@ -105,6 +111,8 @@ def load_checkpoint(
         states = content["processes"]
         own = states[rank % len(states)]
         random, random_cuda, position.tally = own["random"], own["random_cuda"], own["tally"]
+        if program is not None:
+            program.set_extra_state(own["program"])
         if len(states) != world:
             total = [sum(parts, 0.0) for parts in zip(*(state["tally"] for state in states), strict=True)]
             position.tally = [0.0] * len(total) if rank else total

@@ -37,6 +37,8 @@ def check_diagnose(every: int, recipe: Recipe) -> None:
     check_count("diagnose", every, 0)
     if not every:
         return
+    if recipe.program:
+        raise ArgumentError("diagnose", every, "0, with a program", "Call diagnose_program on the trained network.")
     if recipe.activation not in ("sign", "staircase"):
         raise ArgumentError("diagnose", every, f"0, as {recipe.activation} has no thresholds")
     if recipe.launch != "eager":

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError
 from tpsolve.search import find_solver
+from tpsolve.train._program_judge import check_program
 from tpsolve.train._recipe import Recipe
 
 WARM_UP = 3
@@ -18,11 +19,12 @@ def check_launch(recipe: Recipe, device: torch.device, processes: int) -> None:
     """Raise ArgumentError if the recipe asks for what this device, or its solver, does not allow."""
     if recipe.model == "mlp" and recipe.batch_norm and recipe.batch == processes:
         raise ArgumentError("batch", recipe.batch, f"at least {2 * processes}, as batch norm compares samples")
+    check_program(recipe, processes)
     if recipe.solver_layers == "last" and not recipe.solver:
         raise ArgumentError("solver_layers", "last", "all, where there is no solver")
     if recipe.launch == "graphs" and device.type != "cuda":
         raise ArgumentError("launch", "graphs", "a CUDA device", "Take launch=eager.")
-    if recipe.solver:
+    if recipe.solver and not recipe.program:
         find_solver(recipe.solver)
         if recipe.activation not in ("sign", "staircase"):
             raise ArgumentError("solver", repr(recipe.solver), f"none, as {recipe.activation} has no targets")

@@ -1,4 +1,8 @@
-"""How good a network is: losses and hits, summed on its device."""
+"""How good a network is: losses and hits, summed on its device.
+
+What is summed over batches are six figures: loss times samples; hits; samples; samples without targets (of each
+threshold whose search failed, or without consistent symbols); symbols read rightly below a program; its calls.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -7,23 +11,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+FIGURES = 6
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Counter = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of loss, outputs and labels of a batch: `(6,)` float64."""
+
 
 def counted(loss: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Summed loss, hits, samples and a 0 of a batch: `(4,)` float64, without waiting for the device."""
+    """The figures of a batch whose labels `(B,)` are classes, 0 where they have no meaning; without waiting."""
     hits = (outputs.argmax(1) == labels).sum()
     samples = torch.full_like(loss, len(labels))
-    return torch.stack([loss.double() * samples, hits.double(), samples.double(), torch.zeros_like(loss).double()])
+    none = torch.zeros_like(loss).double()
+    return torch.stack([loss.double() * samples, hits.double(), samples.double(), none, none, none])
 
 
 @torch.no_grad()
 def measured(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], arithmetic: Callable[[], AbstractContextManager]
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    arithmetic: Callable[[], AbstractContextManager],
+    loss: LossFunction = cross_entropy,
+    count: Counter = counted,
 ) -> Tensor:
-    """What `counted` gives, summed over `batches`; each forward pass runs in a context of `arithmetic`."""
+    """What `count` gives, summed over `batches`; each forward pass runs in a context of `arithmetic`."""
     model.eval()
-    total = torch.zeros(4, dtype=torch.float64, device=next(model.parameters()).device)
+    total = torch.zeros(FIGURES, dtype=torch.float64, device=next(model.parameters()).device)
     for inputs, labels in batches:
         with arithmetic():
             outputs = model(inputs)
-        total += counted(cross_entropy(outputs.float(), labels), outputs, labels)
+        total += count(loss(outputs.float(), labels), outputs, labels)
     return total

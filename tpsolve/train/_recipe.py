@@ -15,6 +15,8 @@ from tpsolve.spins import check_count
 
 FOLDER = Path(__file__).parent / "recipes"
 MAX_SEED = 2**31 - 1
+LEAST = {"epochs": 1, "batch": 1, "crop": 0, "count": 2, "calls": 1, "solver_steps": 1, "images": 0, "seed": 0}
+"""Of settings that count."""
 BY_ACTIVATION = "with"
 """The table of a recipe whose tables, named after activations, hold what differs for each."""
 
@@ -35,7 +37,7 @@ class Recipe:
         dropout: of convnet8, before its convolution 6.
         stem: of resnet18.
         epochs: passes over the training set.
-        batch: samples of a step, over all processes together.
+        batch: samples of a step, over all processes together; with a program, groups of images.
         optimizer: torch's.
         rate: its learning rate at the start.
         momentum: of "sgd".
@@ -47,7 +49,12 @@ class Recipe:
             of the last share `average` of the steps so far; 0: none. It is made for a rate that does not fall.
         crop: random crops out of the images with so many pixels of border; 0: none.
         flip: mirror images left to right at random.
-        solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule.
+        program: what reads the classes of `count` images: "sum", "product" or "maximum". Its answer is all that is
+            known of a group of images, and `tpsolve.nn.ProgramLoss` is the loss. "": no program; images have labels.
+        count: images of a group.
+        calls: with a program, assignments of a group that are asked for in a step; see `tpsolve.Budget`.
+        solver: of the targets of every threshold, such as "hill-climb"; "": the closed-form rule. With a program: of
+            its symbols; "": "weighted-draws".
         solver_layers: "all"; "last": the solver sets only those of the last threshold, the closed form the others.
         solver_steps: its budget for each threshold and batch.
         images: of the training set to use, drawn by the seed; 0: all.
@@ -83,6 +90,9 @@ class Recipe:
     average: float = 0.0
     crop: int = 0
     flip: bool = False
+    program: Literal["", "sum", "product", "maximum"] = ""
+    count: int = 2
+    calls: int = 64
     solver: str = ""
     solver_layers: Literal["all", "last"] = "all"
     solver_steps: int = 20
@@ -96,7 +106,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
-        for name, least in {"epochs": 1, "batch": 1, "crop": 0, "solver_steps": 1, "images": 0, "seed": 0}.items():
+        for name, least in LEAST.items():
             check_count(name, getattr(self, name), least)
         for name in ("dropout", "validation", "smooth"):
             if not 0 <= getattr(self, name) < 1:

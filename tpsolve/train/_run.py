@@ -23,9 +23,10 @@ from tpsolve.train._checkpoint import Position, load_checkpoint, process_state, 
 from tpsolve.train._diagnosis_log import check_diagnose, diagnostic_rows
 from tpsolve.train._ftprop_mb import ftprop_mb
 from tpsolve.train._launch import arithmetic, autocast, check_launch, prepare
-from tpsolve.train._measure import counted, measured
+from tpsolve.train._measure import FIGURES, counted, measured
 from tpsolve.train._optimizer import new_optimizer, width_schedule
 from tpsolve.train._processes import Processes, joined
+from tpsolve.train._program_judge import ProgramJudge
 from tpsolve.train._recipe import Recipe
 from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.data._load_data import load_data
@@ -76,12 +77,16 @@ def train(
     goes on from one on the same device ends with the same bits as one that was never interrupted.
     Under torchrun each process takes its part of every batch; the first writes the files.
 
+    With a program, accuracies are those of its answers, and rows hold those of the symbols too, the share of groups for
+    which consistent symbols were found in training, and the program's calls. The loss counts 0 for groups without any.
+
     Args:
         data_root: folder with the files of the data set; digits need none.
         resume: go on from the checkpoint in `folder`, or begin if there is no run yet.
         fresh: delete the files of the run that `folder` holds, and no others, and begin anew.
         diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
-            `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit.
+            `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit. Not with a
+            program.
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
@@ -124,7 +129,12 @@ class _Run:
         self.model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.arithmetic = partial(autocast, recipe, device)
         self.loss = partial(cross_entropy, label_smoothing=recipe.smooth) if recipe.smooth else cross_entropy
-        self.solver: str | dict[str | int, Solver | str] | None = recipe.solver or None
+        self.judged, self.counted = cross_entropy, counted
+        self.program = ProgramJudge(recipe, self.source.classes) if recipe.program else None
+        if self.program is not None:
+            self.loss = self.judged = self.program.loss
+            self.counted = self.program.counted
+        self.solver: str | dict[str | int, Solver | str] | None = None if recipe.program else recipe.solver or None
         if recipe.solver_layers == "last":
             self.solver = {-1: recipe.solver}
         self.optimizer = new_optimizer(recipe, self.model)
@@ -134,10 +144,14 @@ class _Run:
 
     def try_search(self) -> None:
         """Raise what a search of this network's targets would raise, before there is any file of the run."""
-        if self.solver is None:
+        if self.solver is None and self.program is None:
             return
         inputs, labels = next(iter(self.source.train(epoch_seed(self.recipe.seed, 0))))
-        target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
+        if self.solver is None:
+            # One of its own: the memory of the run's begins empty.
+            ProgramJudge(self.recipe, self.source.classes).try_search(labels)
+        else:
+            target_backward(deepcopy(self.model), inputs, labels, self.loss, solver=self.solver, budget=Budget(steps=1))
 
     def delete(self) -> None:
         """Delete the files of the run that the folder holds, in the first process, for which the others wait."""
@@ -166,6 +180,7 @@ class _Run:
                 self.optimizer,
                 self.processes.rank,
                 self.processes.world,
+                self.program and self.program.loss_fn,
             )
         position = self.position
         log = None
@@ -181,7 +196,8 @@ class _Run:
                 break
             row = self._row()
             position.rows.append(row)
-            position.epoch, position.step, position.tally, position.seconds = position.epoch + 1, 0, [0.0] * 4, 0.0
+            position.epoch, position.step, position.seconds = position.epoch + 1, 0, 0.0
+            position.tally = [0.0] * FIGURES
             figures = self._diagnosed() if diagnose and position.epoch % diagnose == 0 else []
             position.diagnostics += figures
             self._save()
@@ -200,6 +216,8 @@ class _Run:
         if not position.step:
             # Processes drop different units, as they see different samples.
             torch.manual_seed((seed << 10) + self.processes.rank)
+        if self.program is not None:
+            self.program.loss_fn.train()
         if self.widths is not None:
             self.widths.load_state_dict({"step": position.epoch})
         rate = recipe.rate_at(position.epoch)
@@ -225,11 +243,11 @@ class _Run:
         for loss, outputs, labels in passes:
             if self.averaged is not None:
                 self.averaged.update_parameters(self.model)
-            tally += counted(loss, outputs, labels)
+            tally += self.counted(loss, outputs, labels)
             position.step += 1
             if progress is not None and time.perf_counter() - told > REPORT_SECONDS:
                 told = time.perf_counter()
-                total, hits, samples, _ = tally.tolist()
+                total, hits, samples = tally[:3].tolist()
                 progress(Moment(position.epoch, position.step, source.steps, total / samples, hits / samples, rate))
             if position.step < source.steps and self._told_to_stop(stop):
                 break
@@ -247,21 +265,32 @@ class _Run:
         recipe, position, source = self.recipe, self.position, self.source
         self.processes.same_state(self.model)
         tally = torch.tensor(position.tally, dtype=torch.float64, device=self.device)
-        total, hits, samples, fallbacks = self._summed(tally)
+        total, hits, samples, missing, right, calls = self._summed(tally)
         row: dict[str, Any] = {"epoch": position.epoch + 1, "rate": recipe.rate_at(position.epoch)}
         row |= {"train_loss": total / samples, "train_accuracy": hits / samples}
+        if self.program is not None:
+            row |= {"train_symbol_accuracy": right / (samples * recipe.count), "consistent": 1 - missing / samples}
+            self.program.loss_fn.eval()
         judged = self._averaged() or self.model
         for name, batches in (("validation", source.validation()), ("test", source.test())):
             if batches is not None:
-                total, hits, of, _ = self._summed(measured(judged, batches, self.arithmetic))
+                figures = measured(judged, batches, self.arithmetic, self.judged, self.counted)
+                total, hits, of, _, right, asked = self._summed(figures)
                 row |= {f"{name}_loss": total / of, f"{name}_accuracy": hits / of}
+                if self.program is not None:
+                    row[f"{name}_symbol_accuracy"] = right / (of * recipe.count)
+                    calls += asked
         for name, value in row.items():
             if not math.isfinite(value):
                 where = f"{value} in epoch {position.epoch + 1}"
                 raise NotFiniteError(name, where, "a finite number", "A lower rate may help.")
         if self.solver is not None:
-            row["fallbacks"] = int(fallbacks)
-        return row | {"seconds": position.seconds, "images_per_second": samples / position.seconds}
+            row["fallbacks"] = int(missing)
+        images = samples
+        if self.program is not None:
+            row["calls"] = int(calls)
+            images = samples * recipe.count
+        return row | {"seconds": position.seconds, "images_per_second": images / position.seconds}
 
     def _averaged(self) -> nn.Module | None:
         """The network of averaged weights, whose batch norm has seen the epoch's first batches."""
@@ -285,7 +314,7 @@ class _Run:
         return self.processes.total(tally).tolist()
 
     def _save(self) -> None:
-        states = self.processes.gather(process_state(self.device, self.position))
+        states = self.processes.gather(process_state(self.device, self.position, self.program and self.program.loss_fn))
         self._write(states)
         if self.position.step and self.averaged is not None:
             # In mid-epoch its batch norm is that of the weights in training. It takes a while, hence after the first.

@@ -40,7 +40,8 @@ class Log:
         make_folder(folder)
         self._drawn = time.monotonic()
         self._folder, self._rows, self._diagnostics = folder, list(position.rows), list(position.diagnostics)
-        self._title = f"{recipe.model} on {recipe.data}, {recipe.activation}"
+        read = f"the {recipe.program} of {recipe.count} {recipe.data}" if recipe.program else recipe.data
+        self._title = f"{recipe.model} on {read}, {recipe.activation}"
         write_whole(folder / RECIPE, lambda stream: stream.write(recipe.to_toml().encode()))
         _write_rows(folder / METRICS, self._rows)
         if self._diagnostics or (folder / DIAGNOSTICS).exists():

@@ -158,9 +158,7 @@ class ProgramCalls:
         found: dict[Key, Any] = {}
         unknown: list[Key] = []
         for key in dict.fromkeys(keys):
-            answer = self._answers.get(key, _MISSING)
-            if answer is _MISSING and self._disk is not None:
-                answer = self._disk.get(key)
+            answer = self._recall(key)
             if answer is not _MISSING:
                 found[key] = answer
             elif self.frozen:
@@ -178,6 +176,10 @@ class ProgramCalls:
                 self._disk.save()
         return [found[key] for key in keys]
 
+    def unknown(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of the assignments, each once, whose answers are not remembered: each would cost a call."""
+        return [key for key in dict.fromkeys(keys) if self._recall(key) is _MISSING]
+
     def state(self) -> list[tuple[Key, Any]]:
         """What is remembered, of answers that are plain numbers, texts or None, or tuples of these."""
         return [(key, answer) for key, answer in self._answers.items() if _is_simple(answer)]
@@ -186,6 +188,10 @@ class ProgramCalls:
         """Remember what `state()` gave."""
         for key, answer in state:
             self._keep(tuple(key), answer)
+
+    def _recall(self, key: Key) -> Any:
+        answer = self._answers.get(key, _MISSING)
+        return self._disk.get(key) if answer is _MISSING and self._disk is not None else answer
 
     def _keep(self, key: Key, answer: Any) -> None:
         if not self.max_remembered:

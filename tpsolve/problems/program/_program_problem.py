@@ -134,7 +134,7 @@ class ProgramProblem(FlipProblem):
         self.cost = self.logits.amax(2, keepdim=True) - self.logits
         """`(B, n, K)` float64, at least 0: of each value; +inf where there is none such."""
         if known is not None:
-            given = self._read_known(known)
+            given = self.read_known(known)
             other = (given[..., None] != UNKNOWN) & (
                 torch.arange(self.cost.shape[2], device=self.device) != given[..., None]
             )
@@ -462,14 +462,19 @@ class ProgramProblem(FlipProblem):
                 "targets", f"{targets[wrong][0].item()}", "classes below each unit's number, spins -1 and +1"
             )
 
-    def _read_known(self, known: Any) -> Tensor:
+    def read_known(self, known: Any, name: str = "known") -> Tensor:
+        """The value numbers `(B, n)` of symbols that are `known`, as the class takes them; -1 where they are not.
+
+        Raises:
+            ShapeError, ValueSetError: they don't fit the problem; the message calls them `name`.
+        """
         given = torch.as_tensor(known, device=self.device)
         shape = (*self.batch_shape, self.n_vars)
         if tuple(given.shape) != shape or given.is_floating_point() or given.dtype == torch.bool:
-            raise ShapeError("known", f"{given.dtype} of shape {tuple(given.shape)}", f"whole numbers of shape {shape}")
+            raise ShapeError(name, f"{given.dtype} of shape {tuple(given.shape)}", f"whole numbers of shape {shape}")
         none = torch.where(self.is_spin, given == 0, given == -1)
         good = none | torch.where(self.is_spin, given.abs() == 1, (given >= 0) & (given < self.sizes))
         if not bool(good.all()):
-            raise ValueSetError("known", f"{given[~good][0].item()}", "classes (-1: unknown) and spins (0: unknown)")
+            raise ValueSetError(name, f"{given[~good][0].item()}", "classes (-1: unknown) and spins (0: unknown)")
         none = none if self.mask is None else none | ~self.mask
         return torch.where(none, UNKNOWN, self.values_of(given.long()))

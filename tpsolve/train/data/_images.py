@@ -14,7 +14,7 @@ class Images:
 
     Args:
         inputs: `(N, C, H, W)` uint8, for training.
-        labels: `(N,)` int64 in [0, classes).
+        labels: `(N,)` int64 in [0, classes); of groups, whose images lie one behind the other in C, `(N, count)`.
         test_inputs, test_labels: likewise.
         classes: how many there are.
         mean, std: of each channel, in units of a pixel: the networks see (pixel - mean) / std.

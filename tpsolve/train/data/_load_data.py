@@ -9,6 +9,7 @@ from tpsolve.train._recipe import Recipe
 from tpsolve.train.data._cifar10 import load_cifar10
 from tpsolve.train.data._digits import load_digits
 from tpsolve.train.data._folders import Folders
+from tpsolve.train.data._groups import Groups
 from tpsolve.train.data._idx import load_fashion_mnist, load_mnist
 from tpsolve.train.data._resident import Resident
 
@@ -18,7 +19,7 @@ READERS = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "cifar10": 
 
 def load_data(
     recipe: Recipe, root: Path | None, device: torch.device, rank: int = 0, world: int = 1
-) -> Resident | Folders:
+) -> Resident | Groups | Folders:
     """The batches of process `rank` out of `world`, from the files in `root`.
 
     Raises:
@@ -39,4 +40,7 @@ def load_data(
     if recipe.images:
         images = images.limit(recipe.images, recipe.seed)
     images = images.hold_out(recipe.validation, recipe.seed)
+    if recipe.program:
+        augmented = {"crop": recipe.crop, "flip": recipe.flip, "channels_last": recipe.channels_last}
+        return Groups(images, recipe.count, device, recipe.batch, seed=recipe.seed, **augmented)
     return Resident(images, device, recipe.batch, crop=recipe.crop, flip=recipe.flip, **process)
