@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from tpsolve._archive import write_whole
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._write_whole import write_whole
 
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
 RULE = (

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 
 RENAMED = {
     "beam": {"width": "beam_width", "children": "max_children", "least_confident": "max_candidates"},

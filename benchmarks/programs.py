@@ -23,7 +23,7 @@ from benchmarks.program_ablkit import Ablkit
 from benchmarks.program_methods import EXACT_COUNT, METHODS
 from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
 from benchmarks.record import RESULTS, where
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
 
 LOGS = {"tune": RowLog(RESULTS / "programs_tune.jsonl"), "run": RowLog(RESULTS / "programs.jsonl")}
 EPOCHS, BATCH, CALLS = 4, 32, 64

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from record import RESULTS
 
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import NotFiniteError
 from tpsolve.nn import RULES
 from tpsolve.train import Recipe, load_recipe, train

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.record import RESULTS
 from tpsolve import Budget
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
 from tpsolve.train._averaging import averaged_weights, estimate_batch_norm

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import summarise
 from tpsolve.compare._report import COLUMNS, caption
 from tpsolve.compare._summary import advice

@@ -13,7 +13,8 @@ from support.zoo import ALL_LOSSES, make_problem, zoo
 from torch import Tensor
 
 from tpsolve import Budget, LayerProblem, Progress, Result, Status, load_problem, load_result, solve
-from tpsolve._archive import VERSION, digest, write_archive, write_whole
+from tpsolve._storage._archive import VERSION, digest, write_archive
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import FileFormatError, FolderError, TpsolveError
 
 FIELDS = ("weight", "targets", "bias", "unit_weight", "start", "stay_weight")

@@ -196,12 +196,12 @@ def test_examples_take_public_names_only(script: Path):
     [
         ("from tpsolve.nn._target_pass import TargetPass", ["tpsolve.nn._target_pass.TargetPass"]),
         ("import tpsolve.nn._diagnosis as d", ["tpsolve.nn._diagnosis"]),
-        ("from tpsolve import solve, _archive", ["tpsolve._archive"]),
+        ("from tpsolve import solve, _storage", ["tpsolve._storage"]),
         ("from tpsolve.search.local import _tabu", ["tpsolve.search.local._tabu"]),
         ("from tpsolve.search import local", ["tpsolve.search.local"]),
         ("from tpsolve.search import register_all, Tabu", ["tpsolve.search.register_all"]),
         ("from tpsolve.spins import torch", ["tpsolve.spins.torch"]),
-        ("import tpsolve\ntpsolve._archive.read_archive(p)", ["tpsolve._archive.read_archive", "tpsolve._archive"]),
+        ("import tpsolve\ntpsolve._result.load_result(p)", ["tpsolve._result.load_result", "tpsolve._result"]),
         ("import tpsolve\ntpsolve.nn.chain_of(model)", ["tpsolve.nn.chain_of"]),
         ("print(report._pass)", ["report._pass"]),
         (

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from tpsolve import BlockProblem, LayerProblem, NetworkProblem
+from tpsolve._check_arguments import check_tensor
 from tpsolve.errors import ArgumentError, NotFiniteError, ValueSetError
-from tpsolve.spins import check_tensor, from_bits, random_spins, sign, to_bits
+from tpsolve.spins import from_bits, random_spins, sign, to_bits
 from tpsolve.units import Hinge, Separability, circuits
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpsolve._archive import read_archive, write_archive
+from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import BudgetError
 
 OPTIMALITY_TOLERANCE = 1e-6

@@ -1,11 +1,9 @@
-"""Spins: values in {-1, +1}, their conversions and checks."""
+"""Spins: values in {-1, +1}, and their conversions."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, ValueSetError
 
 
 def sign(z: Tensor) -> Tensor:
@@ -37,99 +35,3 @@ def random_spins(
     """
     bits = torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device)
     return from_bits(bits.to(device), dtype)
-
-
-def check_tensor(
-    argument: str, value: object, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """`value` as a detached tensor of `dtype`; lists, numpy arrays and integers are converted.
-
-    What is no tensor yet is put on `device`, where a tensor must lie already. Without `dtype`, float64
-    and float32 stay what they are, and all else becomes float32 or torch's default dtype.
-
-    Raises:
-        ArgumentError: it can't be read as a tensor of numbers.
-        DeviceError: it is a tensor on another device.
-        NotFiniteError: it holds NaN or infinity; the message counts them.
-    """
-    if isinstance(value, Tensor):
-        tensor = value.detach()
-        if device is not None:
-            check_device(argument, tensor, device)
-    else:
-        try:
-            # Python's numbers keep all their digits on the way to dtype.
-            tensor = torch.as_tensor(value, device=device, dtype=None if hasattr(value, "dtype") else dtype)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
-    if tensor.is_complex():
-        raise ArgumentError(argument, tensor.dtype, "real numbers")
-    if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
-        dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
-    check_finite(argument, tensor)
-    return tensor.to(dtype or tensor.dtype)
-
-
-def check_finite(argument: str, tensor: Tensor) -> None:
-    """Raise NotFiniteError if `tensor` holds NaN or infinity."""
-    if bool(torch.isfinite(tensor).all()):
-        return
-    nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
-    first = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-    raise NotFiniteError(
-        argument,
-        f"{nan} NaN and {infinite} infinite values, the first at {first}",
-        "finite numbers",
-        "Look where they arise; dropping them would change the problem.",
-    )
-
-
-def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: str = "", *, given: object) -> None:
-    """Raise ValueSetError unless every entry of `tensor` is one of `allowed`, or if `given` holds booleans.
-
-    `given`: what the caller was given and has made `tensor` of. False would pass as 0, don't care.
-    """
-    expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
-    dtype = given.dtype if hasattr(given, "dtype") else torch.as_tensor(given).dtype  # pyright: ignore
-    if str(dtype) in ("torch.bool", "bool"):
-        raise ValueSetError(argument, "booleans", expected, f"Write torch.where({argument}, 1, -1).")
-    good = torch.zeros_like(tensor, dtype=torch.bool)
-    for value in allowed:
-        good |= tensor == value
-    if bool(good.all()):
-        return
-    bad = tensor[~good]
-    raise ValueSetError(argument, f"{bad.numel()} other values, such as {bad[0].item():g}", expected, mend)
-
-
-def check_shape(argument: str, tensor: Tensor, expected: Sequence[int], meaning: str) -> None:
-    """Raise ShapeError unless `tensor` has exactly this shape; `meaning` names its axes."""
-    if tuple(tensor.shape) != tuple(expected):
-        raise ShapeError(argument, f"shape {tuple(tensor.shape)}", f"{tuple(expected)} = {meaning}")
-
-
-def check_device(argument: str, tensor: Tensor, device: torch.device, where: str = "where the weight lies") -> None:
-    """Raise DeviceError unless `tensor` lies on `device`; `where` says what else lies there."""
-    if tensor.device != device:
-        raise DeviceError(argument, f"a tensor on {tensor.device}", f"{device}, {where}", "Move it with .to().")
-
-
-def find_device(name: str) -> torch.device:
-    """The device of this name, such as "cpu" or "cuda:0".
-
-    Raises:
-        DeviceError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).item()  # the meta device has no numbers
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise DeviceError("device", repr(name), f"one of {', '.join(here)}") from error
-    return device
-
-
-def check_count(argument: str, value: object, minimum: int) -> None:
-    """Raise ArgumentError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ArgumentError(argument, value, f"a whole number of at least {minimum}")

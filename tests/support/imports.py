@@ -13,7 +13,7 @@ ROOT = Path(tpsolve.__file__).parent
 
 FLOORS = (
     ("errors", "_version"),
-    ("_registry", "spins", "losses", "_result", "_archive", "_csv_table", "_row_log"),
+    ("_registry", "_check_arguments", "spins", "losses", "_result", "_storage"),
     ("thresholds", "units"),
     ("problems",),
     ("search",),

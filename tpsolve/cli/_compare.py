@@ -93,8 +93,8 @@ def compare(
 
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
+    from tpsolve._check_arguments import check_count
     from tpsolve.cli._compare_training import compare_training
-    from tpsolve.spins import check_count
 
     check_count("--seeds", seeds, 1)
     compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)

@@ -37,8 +37,8 @@ def exact(
     """
     import torch
 
-    from tpsolve._csv_table import read_table
     from tpsolve._result import Budget
+    from tpsolve._storage._csv_table import read_table
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Circuits, make_proof, solve
 

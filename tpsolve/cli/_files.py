@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.cli._terminal import notes, say
 from tpsolve.errors import ArgumentError, FolderError, TpsolveError
 

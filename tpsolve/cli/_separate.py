@@ -22,7 +22,7 @@ def separate(
     circuit, a few samples that forbid any weights. Both are verified in exact arithmetic. Columns of
     words become a column of 0 and 1 for each word. Tables of two number columns are drawn.
     """
-    from tpsolve._csv_table import read_table
+    from tpsolve._storage._csv_table import read_table
     from tpsolve.units.separability._class_rows import class_rows
 
     read = read_table(file, target)

@@ -24,11 +24,11 @@ def solve(
     """Solve a saved problem and print objective, bound and status of each sample."""
     import torch
 
+    from tpsolve._check_arguments import find_device
     from tpsolve._result import Budget
     from tpsolve.problems import load_problem
     from tpsolve.search import find_solver
     from tpsolve.search import solve as run
-    from tpsolve.spins import find_device
 
     if seconds is None and steps is None:
         seconds = 10.0

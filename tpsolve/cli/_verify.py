@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tpsolve._archive import read_kind
+from tpsolve._storage._archive import read_kind
 from tpsolve.cli._terminal import notes, output, refuse_given
 from tpsolve.errors import ArgumentError
 
@@ -42,7 +42,7 @@ def verify(
 
 
 def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:
-    from tpsolve._csv_table import read_table
+    from tpsolve._storage._csv_table import read_table
     from tpsolve.search import load_proof, verify_proof
 
     proof = load_proof(file)

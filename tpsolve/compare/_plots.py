@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare._summary import Known, Row, is_met, known_of, summarise, wins
 
 # Okabe and Ito's palette, told apart by the colour-blind too.

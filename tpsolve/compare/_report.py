@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment
 from rich.table import Table
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 from tpsolve._version import __version__
 from tpsolve.compare._plots import draw_all, save_all
 from tpsolve.compare._run_folder import Comparison

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tpsolve._archive import delete_written, write_whole
+from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve.compare._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
 from tpsolve.search import Solver, find_solver, solver_text
-from tpsolve.spins import check_count, find_device
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tpsolve._check_arguments import find_device
 from tpsolve._result import Progress, Result
 from tpsolve._version import __version__
 from tpsolve.compare._run_folder import (
@@ -29,7 +30,6 @@ from tpsolve.compare._suites import SUITES
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
-from tpsolve.spins import find_device
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
 

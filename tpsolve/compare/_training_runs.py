@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve._archive import delete_written
 from tpsolve._result import Budget
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._write_whole import delete_written
 from tpsolve.errors import FolderError
 from tpsolve.nn import HardThreshold, TargetReport
 from tpsolve.train import averaged_weights, estimate_batch_norm, ftprop_mb

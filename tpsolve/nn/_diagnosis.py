@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve._check_arguments import check_count, check_finite
 from tpsolve._result import Budget
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn._batch_checks import (
@@ -22,7 +23,6 @@ from tpsolve.nn._flips import Flips
 from tpsolve.nn.passes._frozen import copied
 from tpsolve.nn.passes._recording import Call, record, unwrap
 from tpsolve.nn.passes._replay import check_whole
-from tpsolve.spins import check_count, check_finite
 from tpsolve.thresholds._base import Threshold, find_width, first_input
 from tpsolve.thresholds._convert import find_hard_units
 from tpsolve.units import Separability

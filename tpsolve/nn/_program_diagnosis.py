@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.nn._program_loss import ProgramLoss
 from tpsolve.problems import ProgramProblem
 from tpsolve.problems.program._program_problem import UNKNOWN
 from tpsolve.search import solve
-from tpsolve.spins import check_count
 
 MAX_PERMUTATIONS = 5040
 """Up to so many permutations of the values all are tried, 7! of one kind of unit; else only swaps of two values."""

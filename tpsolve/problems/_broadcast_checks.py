@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_device, check_tensor, check_values
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
-from tpsolve.spins import check_device, check_tensor, check_values
 
 
 def check_broadcast(

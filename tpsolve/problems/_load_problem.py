@@ -3,7 +3,7 @@
 from os import PathLike
 from typing import Any
 
-from tpsolve._archive import read_kind
+from tpsolve._storage._archive import read_kind
 from tpsolve.errors import FileFormatError
 from tpsolve.problems.layer import _layer_problem
 from tpsolve.problems.network import _network_problem

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve._check_arguments import check_finite
 from tpsolve.errors import ArgumentError, ShapeError, UnknownNameError
-from tpsolve.spins import check_finite
 from tpsolve.thresholds._hard_unit import HardUnit, refuse_second_derivative
 from tpsolve.thresholds._rules import Slope, check_rule, pass_back
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tpsolve.spins import check_finite
+from tpsolve._check_arguments import check_finite
 from tpsolve.thresholds._base import first_input
 from tpsolve.thresholds._convert import find_hard_units
 

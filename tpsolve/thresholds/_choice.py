@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError, ShapeError, UnknownNameError
-from tpsolve.spins import check_count
 from tpsolve.thresholds._hard_unit import HardUnit, refuse_second_derivative
 
 CHOICE_LOSSES = ("softmax", "hinge")

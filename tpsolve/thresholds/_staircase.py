@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import UnknownNameError
-from tpsolve.spins import check_count
 from tpsolve.thresholds._base import Threshold, check_input, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import UnknownNameError
-from tpsolve.spins import check_count
 from tpsolve.thresholds._base import Threshold, check_width
 from tpsolve.thresholds._convert import find_thresholds
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.nn import ProgramLoss
 from tpsolve.train._measure import FIGURES

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from tpsolve._archive import write_whole
+from tpsolve._storage._write_whole import write_whole
 
 LINES = {"train": "#0072B2", "validation": "#009E73", "test": "#D55E00"}
 

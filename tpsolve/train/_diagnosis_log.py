@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve._archive import write_whole
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError
 from tpsolve.nn import diagnose
-from tpsolve.spins import check_count
 from tpsolve.train._recipe import Recipe
 
 COLOURS = colormaps["viridis"]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from tpsolve._check_arguments import find_device
 from tpsolve.errors import ArgumentError
-from tpsolve.spins import find_device
 
 
 @dataclass(frozen=True)

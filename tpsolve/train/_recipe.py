@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
-from tpsolve.spins import check_count
 
 FOLDER = Path(__file__).parent / "recipes"
 MAX_SEED = 2**31 - 1

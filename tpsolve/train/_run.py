@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve._archive import delete_written
 from tpsolve._result import Budget
+from tpsolve._storage._write_whole import delete_written
 from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
 from tpsolve.nn import TargetReport, target_backward
 from tpsolve.search import Solver

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tpsolve._archive import write_whole
-from tpsolve._row_log import RowLog
+from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import FolderError, MissingLibraryError
 from tpsolve.train._checkpoint import Position
 from tpsolve.train._curves import save_curves

@@ -10,9 +10,10 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor
 from tpsolve._result import Budget, Progress
 from tpsolve.errors import ArgumentError, BudgetError
-from tpsolve.spins import check_count, check_device, check_shape, check_tensor, sign
+from tpsolve.spins import sign
 from tpsolve.units._data import Samples, check_samples
 
 Callback = Callable[[Progress], bool | None]

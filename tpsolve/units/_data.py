@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_device, check_shape, check_tensor, check_values
 from tpsolve.errors import ArgumentError, DeviceError, ShapeError, TooLargeError, ValueSetError
-from tpsolve.spins import check_device, check_shape, check_tensor, check_values
 
 WORKING_ELEMENTS = 2**25
 """Numbers in one working array of a chunk; a learner keeps a handful of such arrays."""

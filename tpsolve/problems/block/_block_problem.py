@@ -9,7 +9,8 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from tpsolve._archive import digest
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._storage._archive import digest
 from tpsolve.errors import (
     ArgumentError,
     BlockError,
@@ -25,7 +26,6 @@ from tpsolve.problems._broadcast_checks import check_stay, check_targets, check_
 from tpsolve.problems.block._block_check import check_block, check_mode, first_output, tolerance, trying
 from tpsolve.problems.block._block_passes import BlockLoss, Passes
 from tpsolve.problems.block._block_state import BlockState
-from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values
 
 
 class BlockProblem(FlipProblem):

@@ -9,10 +9,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.layer._layer_problem import LayerProblem
-from tpsolve.spins import check_count, random_spins, sign
+from tpsolve.spins import random_spins, sign
 
 MAX_NUMBERS = 100_000_000
 """The maximum size of a problem, 0.4 to 0.8 GB: a slip such as a million targets too many would fill the memory."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsolve._csv_table import read_rows
+from tpsolve._storage._csv_table import read_rows
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 
 VERSION = 1

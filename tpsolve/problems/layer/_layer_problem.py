@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tpsolve._archive import digest, read_archive, write_archive
+from tpsolve._check_arguments import check_shape, check_tensor, check_values
+from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems._base import FlipProblem
@@ -18,7 +19,6 @@ from tpsolve.problems.layer._class_state import ClassState
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 from tpsolve.problems.layer._squared_state import SquaredState
-from tpsolve.spins import check_shape, check_tensor, check_values
 
 KIND = "layer-problem"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from tpsolve._check_arguments import check_finite
 from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError
 from tpsolve.problems.layer._layer_problem import LayerProblem
-from tpsolve.spins import check_finite
 
 MAX_ROWS = 2**26
 """Maximum size of the weight of `from_bqm`: 256 MB in float32."""

@@ -10,11 +10,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tpsolve._archive import digest, read_archive, write_archive
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
-from tpsolve.spins import check_count, check_device, check_shape, check_tensor, check_values, sign
+from tpsolve.spins import sign
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units import Certificate, Separability
 from tpsolve.units._data import read_numbers

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tpsolve._archive import digest
+from tpsolve._storage._archive import digest
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems.block._block_problem import BlockProblem
 from tpsolve.problems.program._program_calls import Key

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError
-from tpsolve.spins import check_count
 
 Key = tuple[int, ...]
 """The symbols of one call, as the program reads them."""

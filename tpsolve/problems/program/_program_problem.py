@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve._archive import digest
+from tpsolve._storage._archive import digest
 from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.problems._base import FlipProblem
 from tpsolve.problems.program._asked import Asked

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_finite
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems.program._program_calls import plain
-from tpsolve.spins import check_finite
 
 
 def read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, MissingLibraryError, UnknownNameError
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer._qubo import to_bqm
 from tpsolve.search._base import Report, Solver
-from tpsolve.spins import check_count
 
 NAMED = {
     "tabu": "TabuSampler",

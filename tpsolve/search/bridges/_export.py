@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve._archive import write_whole
+from tpsolve._check_arguments import check_count
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError
 from tpsolve.problems import LayerProblem
 from tpsolve.search.exact._cp_sat import CpSat, IntegerModel
 from tpsolve.search.exact._linear_model import LinearModel, linear_model
 from tpsolve.search.exact._sample_model import SampleModel, first_touch, sample_model
-from tpsolve.spins import check_count, from_bits
+from tpsolve.spins import from_bits
 
 
 def to_mps(problem: LayerProblem, path: str | PathLike[str], sample: int = 0) -> None:

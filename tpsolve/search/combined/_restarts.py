@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import FlipProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import Composite, as_solver
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

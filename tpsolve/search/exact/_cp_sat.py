@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import OPTIMALITY_TOLERANCE, Budget
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer._layer_energy import LayerEnergy
@@ -18,7 +19,6 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search.exact._sample_model import Row, SampleModel, first_touch, sample_model
 from tpsolve.search.local._loop import descend
-from tpsolve.spins import check_count
 
 OBJECTIVE_BITS = ROW_BITS = 46
 """A model without switches is scaled so that its objective stays below 2^46, exact as a float and fine

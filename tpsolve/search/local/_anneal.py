@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import FlipProblem, ProgramProblem, State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
-from tpsolve.spins import check_count
 
 SCHEDULES = ("geometric", "linear", "tempering")
 

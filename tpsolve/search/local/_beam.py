@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import FlipProblem, Problem, State
 from tpsolve.search._base import Report
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, Memory
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

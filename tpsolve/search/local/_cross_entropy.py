@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import FlipProblem, State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, Memory
-from tpsolve.spins import check_count
 
 CERTAIN = 0.02
 """A sample ends when each target is drawn as -1 or as +1 with at most this probability."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.problems import State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

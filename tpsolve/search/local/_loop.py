@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget, is_closed
 from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.local._chains import Chains
-from tpsolve.spins import check_count
 
 REFRESH_STEPS = 512
 """Steps after which a state is recomputed from its targets, which ends the drift of floating point."""

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.problems import FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.problems.layer._layer_state import LayerState
 from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import ChainSolver, Memory
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.spins import check_count
 
 MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
@@ -13,7 +14,6 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import check_proposals
 from tpsolve.search._solve import solve
 from tpsolve.search.network._standardise import Standardised
-from tpsolve.spins import check_count
 from tpsolve.units import LEARNERS, UnitLearner, Units, find_learner
 
 FIT = Budget(steps=30)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
 from tpsolve.losses import find_loss
@@ -15,7 +16,7 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import check_proposals
 from tpsolve.search._solve import solve
 from tpsolve.search.network._standardise import Standardised
-from tpsolve.spins import check_count, sign
+from tpsolve.spins import sign
 
 TOP, HIDDEN = "logistic", "soft-hinge"
 """The layer losses."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
@@ -15,7 +16,7 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search._solve import solve
 from tpsolve.search.network._lines import best_on_lines
-from tpsolve.spins import check_count, sign
+from tpsolve.spins import sign
 from tpsolve.units import Logistic
 
 LINES = 12

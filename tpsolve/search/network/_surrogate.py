@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardtanh, softplus
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.network._standardise import Standardised
-from tpsolve.spins import check_count, sign
+from tpsolve.spins import sign
 
 SMOOTH = {
     "soft-hinge": lambda z, width: width * torch.tanh(z / width),

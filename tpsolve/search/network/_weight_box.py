@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
-from tpsolve.spins import check_count
 
 _MAX_ROW = 2**29
 

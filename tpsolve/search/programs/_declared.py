@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search.programs._target_sets import weighted_set
-from tpsolve.spins import check_count
 
 COST_BITS = 29
 """Costs are scaled so that they sum up to less than 2^29; see `SWITCH_BITS` of `CpSat`."""

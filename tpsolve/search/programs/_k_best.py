@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.programs._orders import k_best
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.programs._orders import perturbed_best
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.programs._orders import perturbed_best
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

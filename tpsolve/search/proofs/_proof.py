@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tpsolve._archive import read_archive, write_archive
+from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"

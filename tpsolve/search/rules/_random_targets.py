@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
-from tpsolve.spins import check_count, random_spins
+from tpsolve.spins import random_spins
 
 
 @dataclass(frozen=True)

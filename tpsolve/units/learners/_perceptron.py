@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import UnknownNameError
-from tpsolve.spins import check_count
 from tpsolve.units._base import Task, UnitFit, UnitLearner
 from tpsolve.units._data import measure, merge_duplicates
 

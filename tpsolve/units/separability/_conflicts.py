@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import check_count
 from tpsolve.errors import ShapeError
-from tpsolve.spins import check_count
 from tpsolve.units._base import Meter
 from tpsolve.units._data import check_samples, raw_rows
 from tpsolve.units.checking._verification import CircuitChecker

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError, TooLargeError, UnknownNameError
 from tpsolve.problems import NetworkProblem, Problem
@@ -24,7 +25,6 @@ from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preferenc
 from tpsolve.search.network.circuits._race import Race, has_many_features, local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._state import Master, SearchState
-from tpsolve.spins import check_count
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
 MAX_FIRST = 8

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.network.columns._neighbourhood import improve_columns
 from tpsolve.search.network.columns._output_tables import output_tables
-from tpsolve.spins import check_count
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
@@ -12,7 +13,6 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search.network.columns._neighbourhood import Lines, Listed, search_columns
 from tpsolve.search.network.columns._output_tables import output_tables
 from tpsolve.search.network.columns._scan import Scan
-from tpsolve.spins import check_count
 from tpsolve.units.patterns._all_dichotomies import StoppedError, check_dichotomies, dichotomies
 
 FEW_COLUMNS = 5_000
