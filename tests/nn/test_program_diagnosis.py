@@ -180,6 +180,18 @@ def test_a_network_that_has_not_learned_is_told_from_a_collapsed_one():
     assert found.permuted_accuracy == 0.5
 
 
+def test_a_wrong_reading_that_gives_many_labels_is_told():
+    # Even digits are read as one more and odd ones as one less: sums of one of each are right.
+    tuples = list(itertools.product(range(6), repeat=2))
+    logits = read_as([(a ^ 1, b ^ 1) for a, b in tuples], 6)
+    labels = [sum(symbols) for symbols in tuples]
+    told = diagnose_program(ProgramLoss(total, symbols=6), logits, labels, symbols=torch.tensor(tuples))
+    assert (told.accuracy, told.symbol_accuracy, told.permuted_accuracy) == (0.5, 0.0, 1.0)
+    assert (told.verdict, told.relabelings) == ("misread", 1)
+    assert str(told).startswith("misread: ")
+    assert diagnose_program(ProgramLoss(total, symbols=6), logits, labels).verdict == "half learned"
+
+
 def test_figures_of_symbols_are_what_they_say():
     # 0 and 1 are mixed up, and one 2 is read as 1.
     true = torch.tensor([[0, 1], [2, 0], [1, 2], [2, 2]])

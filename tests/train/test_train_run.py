@@ -467,7 +467,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     tally = content["processes"][0]["tally"]
     assert tally[2] == 5 * 128
-    content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0, 4.0]})
+    content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
     torch.save(content, tmp_path / "checkpoint.pt")
     model = build_model(small(), (1, 8, 8), 10)
     optimizer = torch.optim.Adam(model.parameters())
@@ -475,8 +475,8 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
         load_checkpoint(tmp_path / "checkpoint.pt", small(), model, None, optimizer, rank, world).tally
         for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3), (2, 3))
     ]
-    both = [a + b for a, b in zip(tally, (1, 2, 3, 4), strict=True)]
-    assert found == [both, tally, [1.0, 2.0, 3.0, 4.0], both, [0.0] * 4]
+    both = [a + b for a, b in zip(tally, range(1, 7), strict=True)]
+    assert found == [both, tally, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], both, [0.0] * 6]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")

@@ -23,6 +23,18 @@ MAX_PERMUTATIONS = 5040
 MAX_MAPS = 256
 """Up to so many maps of the values to themselves all are tried, 4^4 of one kind of unit."""
 
+MISREAD = 0.1
+"""What a permutation of the values gains at least, of the accuracy of known symbols, where they are misread."""
+GOOD = 0.9
+"""Accuracy from which on a network counts as fine."""
+REASONS = {
+    "collapsed": "the network uses at most half of the values that it needs",
+    "not learned": "the answers are right no oftener than the commonest label is",
+    "misread": "a permutation of the values reads the known symbols much better",
+    "half learned": "the network is unfinished, or locked in a wrong reading that gives many labels",
+    "fine": "most labels are given, and each relabeling that was tried changes some",
+}
+
 
 @dataclass(frozen=True)
 class ProgramDiagnosis:
@@ -51,8 +63,9 @@ class ProgramDiagnosis:
         consistent: share of these for which some were found.
         posterior_entropy: mean entropy of the weights of the symbols found, in nats; NaN for a solver of single ones.
         changed: share of symbols in which the cheapest consistent ones that were found differ from the present ones.
-        tuples: different symbols of whole samples, with their labels, that relabelings are judged by: known ones, and
-            present ones where a symbol is not known, if they are consistent.
+        covered: share of samples by whose symbols relabelings are judged: known ones, and present ones where a symbol
+            is not known, if they are consistent.
+        tuples: different symbols of whole samples, with their labels, among these.
         compared: how many of these all relabelings were judged by; fewer where calls ran out.
         tried: relabelings, the identity among them. Those that differ only in values that no tuple has are one.
         every: whether these were all permutations; False: the identity and swaps of two values.
@@ -77,6 +90,7 @@ class ProgramDiagnosis:
     consistent: float
     posterior_entropy: float
     changed: float
+    covered: float
     tuples: int
     compared: int
     tried: int
@@ -91,15 +105,23 @@ class ProgramDiagnosis:
         """The first of these that holds.
 
         "collapsed": at most half of the values that are needed are used, in some kind. "not learned": the answers are
-        right no oftener than the commonest label. "undetermined": a relabeling or a merging map keeps the labels of
-        this batch, or no sample says anything of that. "fine": none of this was seen, however
-        good the network is.
+        right no oftener than the commonest label. "undetermined": a relabeling or a merging map keeps the labels, or
+        none was judged, and at least 0.9 of the samples are covered or neither of the next two holds. "misread": a
+        permutation of the values reads the known symbols better by more than 0.1. "half learned": the accuracy is below
+        0.9. "fine": none of these was seen.
         """
         if any(2 * used <= needed for used, needed in zip(self.used, self.needed, strict=True)):
             return "collapsed"
         if self.accuracy <= self.majority and self.accuracy < 1:
             return "not learned"
-        return "undetermined" if self.relabelings > 1 or self.merging or not self.compared else "fine"
+        shortcuts = self.relabelings > 1 or bool(self.merging) or not self.compared
+        if shortcuts and self.covered >= GOOD:
+            return "undetermined"
+        if self.permuted_accuracy > self.symbol_accuracy + MISREAD:
+            return "misread"
+        if self.accuracy < GOOD:
+            return "half learned"
+        return "undetermined" if shortcuts else "fine"
 
     def __str__(self) -> str:
         of = f"{self.judged} samples" if self.judged == self.samples else f"{self.judged} of {self.samples} samples"
@@ -120,24 +142,20 @@ class ProgramDiagnosis:
                 f"{self.changed:.1%} of the cheapest are not the present ones"
             )
             if not math.isnan(self.posterior_entropy):
-                lines[-1] += f"; entropy of their weights {self.posterior_entropy:.2f} nats"
+                lines.append(f"entropy of their weights {self.posterior_entropy:.2f} nats")
         else:
             lines.append("no consistent symbols searched: max_calls is used up")
         lines += [self._shortcuts(), f"{self.calls} calls"]
         return "\n".join(lines)
 
     def _reason(self) -> str:
-        if self.verdict == "collapsed":
-            return "the network uses at most half of the values that it needs"
-        if self.verdict == "not learned":
-            return "the answers are right no oftener than the commonest label is"
         if self.verdict == "undetermined":
             return (
                 f"the labels can't tell all symbols apart: {self.example}"
                 if self.compared
                 else "relabelings not judged"
             )
-        return "no collapse, and each relabeling that was tried changes a label"
+        return REASONS[self.verdict]
 
     def _shortcuts(self) -> str:
         if not self.tuples:
@@ -147,6 +165,8 @@ class ProgramDiagnosis:
         what = "relabelings" if self.every else "relabelings (the identity and swaps of two values)"
         part = f"all {self.tuples}" if self.compared == self.tuples else f"the first {self.compared} of {self.tuples}"
         line = f"{self.relabelings} of {self.tried} {what} keep the labels of {part} different samples"
+        if self.covered < 1:
+            line += f" that stand for {self.covered:.1%} of all"
         if self.merging is not None:
             line += f", and {self.merging} maps that merge values"
         if self.compared < self.tuples:
@@ -230,6 +250,7 @@ def diagnose_program(
         consistent=search.consistent,
         posterior_entropy=search.entropy,
         changed=search.changed,
+        covered=relabelings.covered,
         tuples=relabelings.tuples,
         compared=relabelings.compared,
         tried=relabelings.tried,
@@ -307,6 +328,7 @@ class _Relabelings:
         floor = purse.left - most
         own = purse.losses(torch.arange(len(values)), values, most)
         # A loss that is NaN was not asked for.
+        self.covered = _share(torch.isfinite(own[~own.isnan()]))
         rows = _different(problem, values, torch.isfinite(own).nonzero()[:, 0].tolist())
         sizes = [_size(kind) for kind in kinds.kinds]
         width = max(sizes)
