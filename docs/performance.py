@@ -84,6 +84,13 @@ COLUMNS = {
         "auto_ms": "auto's ms",
         "share": "share of the best one's improvement",
     },
+    "program_overhead": {
+        "calls": "calls",
+        "labelled_ms": "labelled step, ms",
+        "searched_ms": "searched step, ms",
+        "step_ratio": "ratio",
+        "k_best_us": "64 best of 4 x 10, µs a sample",
+    },
     "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
 }
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
 PAGE = HERE / "programs.md"
+SEARCH_PAGE = HERE / "does-search-help.md"
+ALT = "Right answers of every run by task"
 PICTURE = HERE / "images" / "programs.svg"
 BASELINE, OURS = "exact inference", "tpsolve"
 SHOWN = {
@@ -129,14 +131,18 @@ def draw(rows: list[dict[str, Any]]) -> None:
     figure.savefig(PICTURE)
 
 
+def write(page: Path, mark: str, content: str) -> None:
+    """Put the content between the page's marks."""
+    marked = re.compile(rf"(<!-- {mark}: begin -->\n).*?(<!-- {mark}: end -->)", re.DOTALL)
+    page.write_text(marked.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", page.read_text()))
+
+
 def main() -> None:
     """Write both."""
     rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
     where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
-    text = PAGE.read_text()
-    marked = re.compile(r"(<!-- rows: begin -->\n).*?(<!-- rows: end -->)", re.DOTALL)
-    content = f"\n{verdict(rows)}\n\n{table(rows)}\n\n{where}\n\n"
-    PAGE.write_text(marked.sub(lambda found: found[1] + content + found[2], text))
+    write(PAGE, "rows", f"{verdict(rows)}\n\n{table(rows)}\n\n{where}")
+    write(SEARCH_PAGE, "programs", f"{verdict(rows)}\n\n![{ALT}](images/programs.svg)")
     draw(rows)
 
 
