@@ -2,6 +2,7 @@
 
     python -m benchmarks.programs tune --data-root DIR   # the rate of each method, on validation samples
     python -m benchmarks.programs run --data-root DIR    # every task and method, seeds 0 to 9
+    python -m benchmarks.programs ised --data-root DIR   # sums with the network and the lengths of ISED's paper
 
 All train the same small convolutional network from a cold start: 5,000 samples, 4 epochs, batches of 32, Adam, 64
 calls of the program a sample and epoch. The accuracy is that of the program's answer on the whole test set. Each goes
@@ -12,6 +13,8 @@ some, `--half 0` and `--half 1` share the seeds between two processes.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,14 @@ from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
 from benchmarks.record import RESULTS, where
 from tpsolve._storage._row_log import RowLog
 
-LOGS = {"tune": RowLog(RESULTS / "programs_tune.jsonl"), "run": RowLog(RESULTS / "programs.jsonl")}
-EPOCHS, BATCH, CALLS = 4, 32, 64
+LOGS = {
+    "tune": RowLog(RESULTS / "programs_tune.jsonl"),
+    "run": RowLog(RESULTS / "programs.jsonl"),
+    "ised": RowLog(RESULTS / "programs_ised.jsonl"),
+}
 ABLKIT = "ABLkit"
 RATES = (3e-4, 1e-3, 3e-3)
-SEEDS = {"tune": (100,), "run": tuple(range(10))}
+SEEDS = {"tune": (100,), "run": tuple(range(10)), "ised": tuple(range(10))}
 TUNED_ON = ("sum of 2", "sum of 3", "a < b", "(a + b) mod 3", "a = b")
 
 
@@ -41,36 +47,70 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
+def ised_network() -> nn.Module:
+    """That of the experiments of Solko-Breslin and others (2024)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained.
+
+    Args:
+        network: makes it. epochs, batch: of its training. calls: a sample and epoch, at most.
+        tasks: that it is meant for; all if empty.
+    """
+
+    network: Callable[[], nn.Module]
+    epochs: int
+    batch: int
+    calls: int
+    tasks: tuple[str, ...] = ()
+
+
+SMALL = Protocol(network, epochs=4, batch=32, calls=64)
+PROTOCOLS = {
+    "tune": Protocol(network, 4, 32, 64, TUNED_ON),
+    "run": SMALL,
+    "ised": Protocol(ised_network, 10, 16, 100, ("sum of 2", "sum of 3", "sum of 4")),
+}
+
+
 def applies(method: str, task: Task) -> bool:
     """Whether exact inference can list all assignments."""
     return method != "exact inference" or task.count <= EXACT_COUNT
 
 
-def row_of(name: str, method: str, seed: int, rate: float, part: str, folder: Path) -> dict[str, Any]:
+def row_of(
+    name: str, method: str, seed: int, rate: float, part: str, folder: Path, protocol: Protocol = SMALL
+) -> dict[str, Any]:
     """Train once, and measure on the samples of `part`."""
     task = EVERY[name]
     train, test = samples_of(task, "train", seed, folder), samples_of(task, part, seed, folder)
     torch.manual_seed(seed)
-    model = network()
+    model = protocol.network()
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    loss_fn = Ablkit(task) if method == ABLKIT else METHODS[method](task, CALLS, seed)
+    loss_fn = Ablkit(task) if method == ABLKIT else METHODS[method](task, protocol.calls, seed)
     shuffle = torch.Generator().manual_seed(seed)
     began = time.process_time()
     if isinstance(loss_fn, Ablkit):
-        loss_fn.train(model, optimizer, train, EPOCHS, BATCH)
+        loss_fn.train(model, optimizer, train, protocol.epochs, protocol.batch)
     else:
-        for _ in range(EPOCHS):
-            for batch in torch.randperm(len(train.groups), generator=shuffle).split(BATCH):
+        for _ in range(protocol.epochs):
+            for batch in torch.randperm(len(train.groups), generator=shuffle).split(protocol.batch):
                 logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, 10)
                 optimizer.zero_grad()
                 loss_fn(logits, train.labels[batch]).backward()
                 optimizer.step()
     seconds = time.process_time() - began
-    row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": EPOCHS, "part": part}
+    row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": protocol.epochs, "part": part}
     return {
         **row,
         **measured(model, task, test),
-        "calls": loss_fn.calls / (EPOCHS * len(train.groups)),
+        "calls": loss_fn.calls / (protocol.epochs * len(train.groups)),
         "cpu_seconds": seconds,
         **where(),
     }
@@ -121,18 +161,19 @@ def main() -> None:
     parser.add_argument("--half", type=int, choices=(0, 1))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    tuning = chosen.phase == "tune"
+    tuning, protocol = chosen.phase == "tune", PROTOCOLS[chosen.phase]
     log, seeds = LOGS[chosen.phase], SEEDS[chosen.phase][: chosen.seeds]
     seeds = seeds if chosen.half is None else seeds[chosen.half :: 2]
-    names = [name for name in chosen.tasks if not tuning or name in TUNED_ON]
+    names = [name for name in chosen.tasks if not protocol.tasks or name in protocol.tasks]
     methods = [method for method in chosen.methods if not tuning or "," not in method]
     known = {(row["task"], row["method"], row["seed"], row["rate"]) for row in log.read()}
     for seed in seeds:
         for name in names:
             for method in methods:
-                for rate in RATES if tuning else (best_rate(method),):
+                for rate in RATES if tuning else (best_rate(method) if protocol is SMALL else 1e-3,):
                     if (name, method, seed, rate) not in known and applies(method, EVERY[name]):
-                        row = row_of(name, method, seed, rate, "validation" if tuning else "test", chosen.data_root)
+                        part = "validation" if tuning else "test"
+                        row = row_of(name, method, seed, rate, part, chosen.data_root, protocol)
                         log.append(row)
                         print(f"{name:24} {method:32} {seed:3} {rate:.0e} {100 * row['accuracy']:5.1f}", flush=True)
 
