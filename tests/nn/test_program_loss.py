@@ -121,6 +121,48 @@ def test_units_of_different_sizes_have_mean_distributions_of_their_own():
     assert torch.allclose(loss, plain - (1 - loss_fn.explained) * spread, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("symbols", [3, [2, 3], ["sign", 3]])
+@pytest.mark.parametrize("scale", [1.0, 6e4])
+def test_gradients_are_finite_where_no_sample_has_a_value(dtype: torch.dtype, symbols: Any, scale: float):
+    logits = (scale * torch.tensor([[[1.0, 0.0, -1.0]] * 2] * 4)).to(dtype).requires_grad_()
+    loss = ProgramLoss(total, symbols=symbols)(logits, [1, 2, 0, 2])
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("symbols", [3, "sign", [3, 2, "sign"]])
+@pytest.mark.parametrize("solver", ["weighted-draws", "marginal", "k-best"])
+def test_slopes_are_those_of_the_value(symbols: Any, solver: str):
+    logits = logits_of(3, 3) if symbols == "sign" else logits_of(3, 3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        # The weight of confidence follows the logits without a slope.
+        return ProgramLoss(total, symbols=symbols, solver=solver, confidence=0)(z, [1, 0, 3], mask=mask)
+
+    assert torch.autograd.gradcheck(value, logits.detach().double().requires_grad_())
+
+
+@pytest.mark.parametrize("symbols", [3, "sign"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_a_mask_hides_changes_nothing(symbols: Any, value: float):
+    logits = logits_of(2, 3) if symbols == "sign" else logits_of(2, 3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    other = logits.detach().clone()
+    other[~mask] = value
+    other.requires_grad_()
+    losses = [ProgramLoss(total, symbols=symbols)(z, [1, 0], mask=mask) for z in (logits, other)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
+    assert other.grad is not None
+    assert logits.grad is not None
+    assert torch.equal(other.grad, logits.grad)
+
+
 def test_samples_without_consistent_symbols_count_nothing_and_are_reported():
     logits = logits_of(3, 2, 3)
     loss_fn = ProgramLoss(total, symbols=3, solver="marginal", **PLAIN)

@@ -243,7 +243,9 @@ class ProgramLoss(nn.Module):
             of_size = there & (problem.sizes == size).to(p.device)
             if bool(of_size.any()):
                 mean = p[of_size].mean(0)
-                spread = spread - torch.xlogy(mean, mean).sum() * of_size.sum() / there.sum()
+                # A value that no sample has counts 0, and its slope must be finite.
+                log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+                spread = spread - (mean * log_mean).sum() * of_size.sum() / there.sum()
         undecided = float((entropy.detach() / most)[there].mean())
         self.undecided += (1 - MEMORY) * (undecided - self.undecided)
         decide = self.confidence * self.undecided * entropy[there].mean()
@@ -296,5 +298,9 @@ def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> 
 def _log_p(problem: ProgramProblem, logits: Tensor) -> Tensor:
     """Log p `(B, n, K)` of the values of every unit, -inf where it has no such value."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if problem.mask is not None:
+        # What is not read may be NaN or infinite, which no product with 0 ends.
+        there = problem.mask.to(logits.device)
+        wide = torch.where(there if wide.dim() == 2 else there[..., None], wide, 0.0)
     z = as_choices(wide, problem.is_spin.to(logits.device), problem.sizes.to(logits.device))
     return torch.log_softmax(z, 2)
