@@ -203,6 +203,7 @@ def test_a_foreign_file_is_no_memory(tmp_path: Any):
 
 
 LOGITS = torch.zeros(2, 2, 3)
+HUGE = torch.tensor([[[1e308, -1e308], [0.0, 0.0]]], dtype=torch.float64)
 
 
 def wrong(value: Any) -> Any:
@@ -225,6 +226,8 @@ def wrong(value: Any) -> Any:
         (lambda: ProgramProblem(total, [1, 2], LOGITS[..., 0], symbols=3), ShapeError, "(B, n, 3) for choices"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS / 0, symbols=3), NotFiniteError, "NaN"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS.long(), symbols=3), ArgumentError, "a tensor of real numbers"),
+        (lambda: ProgramProblem(total, [1], HUGE, symbols=2), ArgumentError, "logits: got costs that sum up to inf"),
+        (lambda: ProgramProblem(total, [1], 1e-8 * HUGE, symbols=2, stay=1e9), ArgumentError, "at most 1e+300"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3, stay=-1), ArgumentError, "stay: got -1"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3, loss="close"), ArgumentError, "loss: got 'close'"),
         (

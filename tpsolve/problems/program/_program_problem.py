@@ -34,6 +34,8 @@ AnswerLoss = str | Callable[[Any, Any], float]
 """How an answer is judged: "equal" to the label, or a function (answer, label) -> float of at least 0."""
 UNKNOWN = -1
 """In `known`: a symbol without a label."""
+MAX_COST = 1e300
+"""What the costs of a sample may sum up to, so that no sum of them overflows."""
 FAILURE_PENALTY = 1e9
 """What a failed call counts while a search walks, for a loss of one's own, whose values nobody knows."""
 
@@ -133,6 +135,15 @@ class ProgramProblem(FlipProblem):
             self.logits = torch.where(self.mask[..., None], self.logits, torch.where(only_first, 0.0, -torch.inf))
         self.cost = self.logits.amax(2, keepdim=True) - self.logits
         """`(B, n, K)` float64, at least 0: of each value; +inf where there is none such."""
+        each = self.cost.masked_fill(torch.isinf(self.logits), 0.0)
+        worst = float(max(1.0, self.stay) * each.amax(2).sum(1).amax())
+        if worst > MAX_COST:
+            raise ArgumentError(
+                "logits",
+                f"costs that sum up to {worst:.3g}",
+                f"logits whose differences, times stay, sum up to at most {MAX_COST:g}",
+                "Scale them down: sums overflow, and would look like symbols that do not exist.",
+            )
         if known is not None:
             given = self.read_known(known)
             other = (given[..., None] != UNKNOWN) & (
@@ -249,7 +260,9 @@ class ProgramProblem(FlipProblem):
         """
         if self.loss != "equal":
             return torch.full_like(self.cost[:, 0, 0], FAILURE_PENALTY)
-        return 1 + self.stay * torch.where(self.possible, self.cost, 0.0).amax(2).sum(1)
+        most = self.stay * torch.where(self.possible, self.cost, 0.0).amax(2).sum(1)
+        # Beyond rounding, whatever its size.
+        return 1 + most * (1 + 1e-9)
 
     def cost_of(self, values: Tensor, rows: Tensor | None = None) -> Tensor:
         """sum_j cost_j, `(R,)`, of the value numbers `values (R, n)` in the samples `rows (R,)`, by default all."""
