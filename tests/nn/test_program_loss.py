@@ -214,9 +214,39 @@ def test_memory_and_generator_stand_in_the_state_dict(tmp_path: Any):
         ({"balance": -1}, ArgumentError, "balance: got -1, expected a finite number of at least 0"),
         ({"confidence": float("nan")}, ArgumentError, "confidence: got nan"),
         ({"count": 3}, ArgumentError, "logits: got 2 units, expected 3"),
+        ({"count": "two"}, ArgumentError, "count: got two"),
+        ({"budget": 64}, ArgumentError, "budget: got 64, expected a Budget"),
+        ({"generator": 0}, ArgumentError, "generator: got int, expected a torch.Generator"),
+        ({"path": 3}, ArgumentError, "path: got int"),
+        ({"batched": [1]}, ArgumentError, "batched: got [1]"),
+        ({"loss": lambda answer, label: None}, ArgumentError, "loss: got TypeError"),
+        ({"loss": lambda answer: 0.0}, ArgumentError, "loss: got TypeError"),
     ],
 )
 def test_what_makes_no_sense_is_named(settings: dict[str, Any], error: type[Exception], words: str):
     with pytest.raises(error) as raised:
         ProgramLoss(total, symbols=3, **settings)(logits_of(2, 2, 3), [1, 2])
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("logits", [None, [[1.0, 2.0]], torch.zeros(3), torch.tensor(1.0), torch.zeros(0, 2, 3)])
+def test_logits_that_are_none_are_named_wherever_they_come_in(logits: Any):
+    loss_fn = ProgramLoss(total, symbols=3, count=2)
+    for call in (
+        lambda: loss_fn(logits, [1, 2]),
+        lambda: loss_fn.accuracy(logits, [1, 2]),
+        lambda: loss_fn.predict(logits),
+    ):
+        with pytest.raises(ArgumentError, match="logits: got"):
+            call()
+
+
+@pytest.mark.parametrize("argument", ["mask", "known"])
+@pytest.mark.parametrize(
+    "value",
+    ["x", {}, lambda: 3, [torch.zeros(2), torch.zeros(2)], 2**80],
+    ids=["text", "dict", "function", "list", "big"],
+)
+def test_tables_that_are_none_are_named(argument: str, value: Any):
+    with pytest.raises(ArgumentError, match=f"{argument}: got"):
+        ProgramLoss(total, symbols=3)(logits_of(2, 2, 3), [1, 2], **{argument: value})

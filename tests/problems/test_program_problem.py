@@ -241,6 +241,16 @@ def wrong(value: Any) -> Any:
             ValueSetError,
             "no symbol in sample 1",
         ),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=wrong(2.5)), ArgumentError, "symbols: got 2.5"),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=wrong(None)), ArgumentError, "symbols: got None"),
+        (
+            lambda: ProgramProblem(
+                lambda a, b: {"sum": np.ones(2)}, [{"sum": np.ones(2)}] * 2, LOGITS, symbols=3
+            ).consistent(torch.zeros(2, 2, dtype=torch.int64)),
+            ArgumentError,
+            "program: got an answer of type dict, and == with a label of type dict raises ValueError",
+        ),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3).answers(wrong(None)), ArgumentError, "targets: got"),
         (lambda: ProgramCalls(total, batched="rows"), ArgumentError, "batched: got 'rows'"),
         (lambda: ProgramCalls(total, max_remembered=-1), ArgumentError, "max_remembered: got -1"),
     ],

@@ -21,10 +21,12 @@ from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.problems.program._read_program import (
     all_whole,
     as_choices,
+    check_logits,
     check_read,
     read_labels,
     read_mask,
     read_symbols,
+    read_table,
 )
 from tpsolve.problems.program._symbol_spins import SymbolSpins
 
@@ -104,11 +106,10 @@ class ProgramProblem(FlipProblem):
         loss: AnswerLoss = "equal",
         constraints: Declaration | DeclaredConstraints | None = None,
     ):
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
+        check_logits(logits)
         if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
             raise ArgumentError("stay", stay, "a finite number of at least 0")
-        if loss != "equal" and not callable(loss):
+        if not callable(loss) and not (isinstance(loss, str) and loss == "equal"):
             raise ArgumentError("loss", repr(loss), "'equal', or a function of (answer, label)")
         if program is None and constraints is None:
             raise ArgumentError(
@@ -227,10 +228,12 @@ class ProgramProblem(FlipProblem):
         """
         if self.program is None:
             raise NotAcceptedError("problem", "constraints without a program", "a program, which gives answers")
+        self._check_targets(targets)
         return self.program.answers(self._keys(targets, np.arange(self.batch_shape[0])))
 
     def consistent(self, targets: Tensor) -> Tensor:
         """Where E has no infinite loss, `(..., B)` bool: for the loss "equal", where the program gives the label."""
+        self._check_targets(targets)
         return torch.isfinite(self.loss_of(targets))
 
     def log_probability(self, targets: Tensor) -> Tensor:
@@ -446,12 +449,29 @@ class ProgramProblem(FlipProblem):
         if self.program is None:
             return 0.0
         if self.loss == "equal":
-            return 0.0 if answer == label else float("inf")
+            return 0.0 if self._is_equal(answer, label) else float("inf")
         assert callable(self.loss)
-        value = float(self.loss(answer, label))
+        try:
+            value = float(self.loss(answer, label))
+        except Exception as error:  # The user's own function, whatever it raises.
+            got = f"{type(error).__name__} ({error}) for {answer!r} and {label!r}"
+            raise ArgumentError("loss", got, "a function of (answer, label) that gives a number") from error
         if value < 0:
             raise ArgumentError("loss", f"{value:g} for {answer!r} and {label!r}", "numbers of at least 0", "Shift it.")
         return float("inf") if value != value else value
+
+    @staticmethod
+    def _is_equal(answer: Any, label: Any) -> bool:
+        try:
+            return bool(answer == label)
+        except Exception as error:  # Whatever == of these values raises.
+            raise ArgumentError(
+                "program",
+                f"an answer of type {type(answer).__name__}, and == with a label of type {type(label).__name__} "
+                f"raises {type(error).__name__} ({error})",
+                "answers for which == gives one bool",
+                "Return numbers, texts, or tuples of these; or give a loss= that compares them.",
+            ) from error
 
     def _keys(self, targets: Tensor, rows: np.ndarray) -> list[tuple[int, ...]]:
         table = targets.reshape(-1, self.n_vars).tolist()
@@ -461,6 +481,8 @@ class ProgramProblem(FlipProblem):
         return [tuple(row[j] for j in kept[sample]) for row, sample in zip(table, rows, strict=True)]
 
     def _check_targets(self, targets: Tensor) -> None:
+        if not isinstance(targets, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError("targets", type(targets).__name__, "a tensor of int64")
         shape = (*self.batch_shape, self.n_vars)
         if tuple(targets.shape[max(0, targets.dim() - 2) :]) != shape:
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {shape[0]}, {shape[1]})")
@@ -481,7 +503,7 @@ class ProgramProblem(FlipProblem):
         Raises:
             ShapeError, ValueSetError: they don't fit the problem; the message calls them `name`.
         """
-        given = torch.as_tensor(known, device=self.device)
+        given = read_table(name, known, self.device)
         shape = (*self.batch_shape, self.n_vars)
         if tuple(given.shape) != shape or given.is_floating_point() or given.dtype == torch.bool:
             raise ShapeError(name, f"{given.dtype} of shape {tuple(given.shape)}", f"whole numbers of shape {shape}")
