@@ -155,6 +155,14 @@ def uneven(a: int) -> list[int]:
         (lambda: Program(products)(torch.full((2, 4), 0.5)), ArgumentError, "h: got numbers that are not whole"),
         (lambda: Program(products, symbols=1), ArgumentError, "symbols: got 1"),
         (lambda: Program(products, symbols=["sign", "spin"]), ArgumentError, "'spin'"),
+        (lambda: Program(products, symbols=2.5), ArgumentError, "symbols: got 2.5"),  # pyright: ignore[reportArgumentType]
+        (lambda: Program(products)([[1, -1]]), ArgumentError, "h: got list"),
+        (lambda: Program(products)(torch.ones(2)), ShapeError, "h: got torch.float32 of shape (2,)"),
+        (
+            lambda: Program(lambda a, b: [[a, b], [b, a]])(torch.ones(2, 2)),
+            ArgumentError,
+            "program: got answers such as ((1, 1), (1, 1))",
+        ),
         (lambda: Program(products)(torch.zeros(2, 20)), ArgumentError, "takes 20 symbols by position"),
         (
             lambda: Program(products, symbols=3)(torch.zeros(2, 12)),

@@ -121,6 +121,48 @@ def test_units_of_different_sizes_have_mean_distributions_of_their_own():
     assert torch.allclose(loss, plain - (1 - loss_fn.explained) * spread, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("symbols", [3, [2, 3], ["sign", 3]])
+@pytest.mark.parametrize("scale", [1.0, 6e4])
+def test_gradients_are_finite_where_no_sample_has_a_value(dtype: torch.dtype, symbols: Any, scale: float):
+    logits = (scale * torch.tensor([[[1.0, 0.0, -1.0]] * 2] * 4)).to(dtype).requires_grad_()
+    loss = ProgramLoss(total, symbols=symbols)(logits, [1, 2, 0, 2])
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("symbols", [3, "sign", [3, 2, "sign"]])
+@pytest.mark.parametrize("solver", ["weighted-draws", "marginal", "k-best"])
+def test_slopes_are_those_of_the_value(symbols: Any, solver: str):
+    logits = logits_of(3, 3) if symbols == "sign" else logits_of(3, 3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        # The weight of confidence follows the logits without a slope.
+        return ProgramLoss(total, symbols=symbols, solver=solver, confidence=0)(z, [1, 0, 3], mask=mask)
+
+    assert torch.autograd.gradcheck(value, logits.detach().double().requires_grad_())
+
+
+@pytest.mark.parametrize("symbols", [3, "sign"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_a_mask_hides_changes_nothing(symbols: Any, value: float):
+    logits = logits_of(2, 3) if symbols == "sign" else logits_of(2, 3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    other = logits.detach().clone()
+    other[~mask] = value
+    other.requires_grad_()
+    losses = [ProgramLoss(total, symbols=symbols)(z, [1, 0], mask=mask) for z in (logits, other)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
+    assert other.grad is not None
+    assert logits.grad is not None
+    assert torch.equal(other.grad, logits.grad)
+
+
 def test_samples_without_consistent_symbols_count_nothing_and_are_reported():
     logits = logits_of(3, 2, 3)
     loss_fn = ProgramLoss(total, symbols=3, solver="marginal", **PLAIN)
@@ -172,9 +214,39 @@ def test_memory_and_generator_stand_in_the_state_dict(tmp_path: Any):
         ({"balance": -1}, ArgumentError, "balance: got -1, expected a finite number of at least 0"),
         ({"confidence": float("nan")}, ArgumentError, "confidence: got nan"),
         ({"count": 3}, ArgumentError, "logits: got 2 units, expected 3"),
+        ({"count": "two"}, ArgumentError, "count: got two"),
+        ({"budget": 64}, ArgumentError, "budget: got 64, expected a Budget"),
+        ({"generator": 0}, ArgumentError, "generator: got int, expected a torch.Generator"),
+        ({"path": 3}, ArgumentError, "path: got int"),
+        ({"batched": [1]}, ArgumentError, "batched: got [1]"),
+        ({"loss": lambda answer, label: None}, ArgumentError, "loss: got TypeError"),
+        ({"loss": lambda answer: 0.0}, ArgumentError, "loss: got TypeError"),
     ],
 )
 def test_what_makes_no_sense_is_named(settings: dict[str, Any], error: type[Exception], words: str):
     with pytest.raises(error) as raised:
         ProgramLoss(total, symbols=3, **settings)(logits_of(2, 2, 3), [1, 2])
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("logits", [None, [[1.0, 2.0]], torch.zeros(3), torch.tensor(1.0), torch.zeros(0, 2, 3)])
+def test_logits_that_are_none_are_named_wherever_they_come_in(logits: Any):
+    loss_fn = ProgramLoss(total, symbols=3, count=2)
+    for call in (
+        lambda: loss_fn(logits, [1, 2]),
+        lambda: loss_fn.accuracy(logits, [1, 2]),
+        lambda: loss_fn.predict(logits),
+    ):
+        with pytest.raises(ArgumentError, match="logits: got"):
+            call()
+
+
+@pytest.mark.parametrize("argument", ["mask", "known"])
+@pytest.mark.parametrize(
+    "value",
+    ["x", {}, lambda: 3, [torch.zeros(2), torch.zeros(2)], 2**80],
+    ids=["text", "dict", "function", "list", "big"],
+)
+def test_tables_that_are_none_are_named(argument: str, value: Any):
+    with pytest.raises(ArgumentError, match=f"{argument}: got"):
+        ProgramLoss(total, symbols=3)(logits_of(2, 2, 3), [1, 2], **{argument: value})

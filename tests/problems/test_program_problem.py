@@ -203,6 +203,7 @@ def test_a_foreign_file_is_no_memory(tmp_path: Any):
 
 
 LOGITS = torch.zeros(2, 2, 3)
+HUGE = torch.tensor([[[1e308, -1e308], [0.0, 0.0]]], dtype=torch.float64)
 
 
 def wrong(value: Any) -> Any:
@@ -225,6 +226,8 @@ def wrong(value: Any) -> Any:
         (lambda: ProgramProblem(total, [1, 2], LOGITS[..., 0], symbols=3), ShapeError, "(B, n, 3) for choices"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS / 0, symbols=3), NotFiniteError, "NaN"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS.long(), symbols=3), ArgumentError, "a tensor of real numbers"),
+        (lambda: ProgramProblem(total, [1], HUGE, symbols=2), ArgumentError, "logits: got costs that sum up to inf"),
+        (lambda: ProgramProblem(total, [1], 1e-8 * HUGE, symbols=2, stay=1e9), ArgumentError, "at most 1e+300"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3, stay=-1), ArgumentError, "stay: got -1"),
         (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3, loss="close"), ArgumentError, "loss: got 'close'"),
         (
@@ -238,6 +241,16 @@ def wrong(value: Any) -> Any:
             ValueSetError,
             "no symbol in sample 1",
         ),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=wrong(2.5)), ArgumentError, "symbols: got 2.5"),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=wrong(None)), ArgumentError, "symbols: got None"),
+        (
+            lambda: ProgramProblem(
+                lambda a, b: {"sum": np.ones(2)}, [{"sum": np.ones(2)}] * 2, LOGITS, symbols=3
+            ).consistent(torch.zeros(2, 2, dtype=torch.int64)),
+            ArgumentError,
+            "program: got an answer of type dict, and == with a label of type dict raises ValueError",
+        ),
+        (lambda: ProgramProblem(total, [1, 2], LOGITS, symbols=3).answers(wrong(None)), ArgumentError, "targets: got"),
         (lambda: ProgramCalls(total, batched="rows"), ArgumentError, "batched: got 'rows'"),
         (lambda: ProgramCalls(total, max_remembered=-1), ArgumentError, "max_remembered: got -1"),
     ],

@@ -202,6 +202,16 @@ def test_values_whose_chance_is_zero_within_rounding_are_no_proof():
     assert solve(problem, "marginal", budget=Budget(calls=16)).objective.tolist() == [2000.0]
 
 
+@pytest.mark.parametrize("solver", EVERY)
+def test_costs_of_any_size_are_no_proof_that_there_is_none(solver: str):
+    # The dearest symbols alone are consistent; a unit more than their cost is the same number.
+    logits = torch.tensor([[[0.0, -1e30], [0.0, -1e30]]], dtype=torch.float64)
+    problem = ProgramProblem(total, [2], logits, symbols=2, stay=1e6)
+    result = solve(problem, solver, budget=Budget(calls=4, steps=30))
+    assert result.status[0] is not Status.INFEASIBLE
+    assert float(result.bound[0]) <= 2e36
+
+
 @pytest.mark.parametrize("solver", OWN)
 def test_equal_seeds_give_equal_results_whatever_is_remembered(solver: str):
     problem = random_problem(4, samples=10, units=3, classes=3)
@@ -276,6 +286,26 @@ def test_a_program_beside_constraints_has_the_last_word_and_is_not_called_where_
     assert result.targets.tolist() == [[0, 2]]
     assert result.optimal.all()
     assert all(a + b == 2 for a, b in called)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+@pytest.mark.parametrize("solver", ["declared:noise=9.0", "portfolio(declared:noise=9.0, tabu)"])
+def test_answers_of_cp_sat_are_counted_as_calls(solver: str, calls: int):
+    logits = torch.tensor([[[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]])
+    problem = ProgramProblem(total, [9], logits, symbols=3, constraints=lambda m, s, y: None)
+    solve(problem, solver, budget=Budget(calls=calls, steps=30))
+    assert problem.program is not None
+    assert problem.program.counts.calls <= calls
+
+
+def test_a_closed_sample_keeps_its_target_set_where_declared_runs_again():
+    called = random_problem(1, samples=8, units=3, classes=3)
+    problem = ProgramProblem(None, called.labels, called.logits, symbols=3, constraints=sum_is)
+    result = solve(problem, "restarts(declared, 2)", budget=Budget(steps=50))
+    assert result.target_set is not None
+    found = torch.isfinite(result.objective)
+    assert bool(found.any())
+    assert result.target_set.weights.sum(1).tolist() == found.double().tolist()
 
 
 def test_noise_draws_consistent_targets_and_proves_nothing():

@@ -62,6 +62,8 @@ BAD_CALLS: list[tuple[str, tuple[Any, Any], dict[str, Any], type[TpsolveError], 
         UnknownNameError,
         r"solver: got 'hill-clmb', expected one of .*cp-sat.*Did you mean 'hill-climb'",
     ),
+    ("generator", (PROBLEM, "tabu"), {"generator": 0}, ArgumentError, "generator: got int, expected a torch.Generator"),
+    ("callback", (PROBLEM, "tabu"), {"callback": 1}, ArgumentError, "callback: got int"),
     ("solver-foreign", (PROBLEM, "qqqq"), {}, UnknownNameError, r"solver: got 'qqqq', expected one of [a-z, -]*\.$"),
 ]
 

@@ -47,8 +47,9 @@ class Program(nn.Module):
         super().__init__()
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
-        for one in [symbols] if isinstance(symbols, str | int) else symbols:
-            if one != "sign" and (isinstance(one, bool) or not isinstance(one, int) or one < 2):
+        for one in symbols if isinstance(symbols, list | tuple) else [symbols]:
+            classes = isinstance(one, int) and not isinstance(one, bool) and one >= 2
+            if not classes and not (isinstance(one, str) and one == "sign"):
                 raise ArgumentError(
                     "symbols", repr(symbols), "'sign', a number of classes of at least 2, or a list of these"
                 )
@@ -57,6 +58,10 @@ class Program(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """The answers for each sample."""
+        if not isinstance(h, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError("h", type(h).__name__, "a tensor (B, ...) of outputs of thresholds or choices")
+        if h.dim() < 2 or h.dtype == torch.bool or h.is_complex():
+            raise ShapeError("h", f"{h.dtype} of shape {tuple(h.shape)}", "real numbers (B, ...), a row a sample")
         symbols = self._read(h.detach().flatten(1))
         self.program.check_arguments(symbols.shape[1])
         answers = self.program.answers([tuple(row) for row in symbols.tolist()])
@@ -65,7 +70,7 @@ class Program(nn.Module):
         filled = [(float("nan"),) * width if row is FAILED else row for row in rows]
         try:
             return torch.tensor(filled, dtype=h.dtype, device=h.device).reshape(len(h), width)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(
                 "program", f"answers such as {answers[0]!r}", "numbers, or lists of one length"
             ) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve.errors import ArgumentError, ShapeError
+from tpsolve.errors import ArgumentError
 from tpsolve.nn._program_loss import ProgramLoss
 from tpsolve.problems import ProgramProblem
 from tpsolve.problems.program._program_problem import UNKNOWN
@@ -205,10 +205,6 @@ def diagnose_program(
     """
     if not isinstance(loss_fn, ProgramLoss):
         raise ArgumentError("loss_fn", type(loss_fn).__name__, "a ProgramLoss", "diagnose() is for thresholds.")
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
-    if logits.dim() not in (2, 3):
-        raise ShapeError("logits", f"shape {tuple(logits.shape)}", "(B, n, K) of choices, or (B, n) of spins")
     check_count("max_calls", max_calls, 1)
     mask = mask.cpu() if isinstance(mask, Tensor) else mask
     problem = loss_fn.problem(logits, labels, mask=mask)

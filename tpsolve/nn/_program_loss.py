@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
 from tpsolve.problems.program._declared_constraints import Declaration
-from tpsolve.problems.program._read_program import as_choices
+from tpsolve.problems.program._read_program import as_choices, check_logits
 from tpsolve.search import Solver, find_solver, solve
 
 MEMORY = 0.95
@@ -135,7 +136,7 @@ class ProgramLoss(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
         for name, weight in (("balance", balance), ("confidence", confidence)):
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
@@ -146,6 +147,12 @@ class ProgramLoss(nn.Module):
             raise ArgumentError(
                 "program", None, "a function of the symbols, or constraints=", "Give one of them, or both."
             )
+        if count is not None:
+            check_count("count", count, 1)
+        if not isinstance(budget, Budget | None):
+            raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(calls=64).")
+        if not isinstance(generator, torch.Generator | None):
+            raise ArgumentError("generator", type(generator).__name__, "a torch.Generator")
         self.program = program if isinstance(program, ProgramCalls | None) else ProgramCalls(program, **options)
         self.constraints = DeclaredConstraints.of(constraints)
         self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
@@ -161,6 +168,7 @@ class ProgramLoss(nn.Module):
 
     def problem(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> ProgramProblem:
         """The target problem of a batch, on the CPU."""
+        check_logits(logits)
         if self.count is not None and logits.shape[1] != self.count:
             raise ArgumentError("logits", f"{logits.shape[1]} units", f"{self.count}, as count= says")
         z = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).cpu()
@@ -243,7 +251,9 @@ class ProgramLoss(nn.Module):
             of_size = there & (problem.sizes == size).to(p.device)
             if bool(of_size.any()):
                 mean = p[of_size].mean(0)
-                spread = spread - torch.xlogy(mean, mean).sum() * of_size.sum() / there.sum()
+                # A value that no sample has counts 0, and its slope must be finite.
+                log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+                spread = spread - (mean * log_mean).sum() * of_size.sum() / there.sum()
         undecided = float((entropy.detach() / most)[there].mean())
         self.undecided += (1 - MEMORY) * (undecided - self.undecided)
         decide = self.confidence * self.undecided * entropy[there].mean()
@@ -252,6 +262,7 @@ class ProgramLoss(nn.Module):
     @torch.no_grad()
     def predict(self, logits: Tensor, *, mask: Any = None) -> list[Any]:
         """What the program makes of the network's present symbols: B answers, by B calls less what is remembered."""
+        check_logits(logits)
         problem = self.problem(logits, [None] * len(logits), mask=mask)
         return problem.answers(problem.present)
 
@@ -296,5 +307,9 @@ def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> 
 def _log_p(problem: ProgramProblem, logits: Tensor) -> Tensor:
     """Log p `(B, n, K)` of the values of every unit, -inf where it has no such value."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if problem.mask is not None:
+        # What is not read may be NaN or infinite, which no product with 0 ends.
+        there = problem.mask.to(logits.device)
+        wide = torch.where(there if wide.dim() == 2 else there[..., None], wide, 0.0)
     z = as_choices(wide, problem.is_spin.to(logits.device), problem.sizes.to(logits.device))
     return torch.log_softmax(z, 2)

@@ -43,6 +43,12 @@ def solve(
         raise BudgetError(
             "budget", f"calls={budget.calls} alone", "seconds or steps", f"A {type(problem).__name__} has no calls."
         )
+    if not isinstance(generator, torch.Generator | None):
+        raise ArgumentError(
+            "generator", type(generator).__name__, "a torch.Generator", "torch.Generator().manual_seed(0)"
+        )
+    if callback is not None and not callable(callback):
+        raise ArgumentError("callback", type(callback).__name__, "a function of a Progress")
     solver = find_solver(solver)
     solver.check(problem)
     generator = torch.Generator().manual_seed(0) if generator is None else generator

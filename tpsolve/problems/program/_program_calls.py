@@ -106,7 +106,7 @@ class ProgramCalls:
             raise ArgumentError("program", type(function).__name__, "a function of the symbols")
         if batched is True:
             batched = "numpy"
-        if batched not in BATCHED:
+        if not isinstance(batched, bool | str) or batched not in BATCHED:
             raise ArgumentError("batched", repr(batched), "False, 'numpy' or 'torch'")
         if executor is not None and not isinstance(executor, Executor):
             raise ArgumentError("executor", type(executor).__name__, "a concurrent.futures.Executor")
@@ -296,6 +296,8 @@ class _Disk:
     """Answers in an SQLite file, which outlive a crash of the program."""
 
     def __init__(self, path: str | PathLike[str]):
+        if not isinstance(path, str | PathLike):
+            raise ArgumentError("path", type(path).__name__, "the path of a file")
         self._path = path
         self._open()
 

@@ -21,10 +21,12 @@ from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.problems.program._read_program import (
     all_whole,
     as_choices,
+    check_logits,
     check_read,
     read_labels,
     read_mask,
     read_symbols,
+    read_table,
 )
 from tpsolve.problems.program._symbol_spins import SymbolSpins
 
@@ -34,6 +36,8 @@ AnswerLoss = str | Callable[[Any, Any], float]
 """How an answer is judged: "equal" to the label, or a function (answer, label) -> float of at least 0."""
 UNKNOWN = -1
 """In `known`: a symbol without a label."""
+MAX_COST = 1e300
+"""What the costs of a sample may sum up to, so that no sum of them overflows."""
 FAILURE_PENALTY = 1e9
 """What a failed call counts while a search walks, for a loss of one's own, whose values nobody knows."""
 
@@ -102,11 +106,10 @@ class ProgramProblem(FlipProblem):
         loss: AnswerLoss = "equal",
         constraints: Declaration | DeclaredConstraints | None = None,
     ):
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
+        check_logits(logits)
         if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
             raise ArgumentError("stay", stay, "a finite number of at least 0")
-        if loss != "equal" and not callable(loss):
+        if not callable(loss) and not (isinstance(loss, str) and loss == "equal"):
             raise ArgumentError("loss", repr(loss), "'equal', or a function of (answer, label)")
         if program is None and constraints is None:
             raise ArgumentError(
@@ -133,6 +136,15 @@ class ProgramProblem(FlipProblem):
             self.logits = torch.where(self.mask[..., None], self.logits, torch.where(only_first, 0.0, -torch.inf))
         self.cost = self.logits.amax(2, keepdim=True) - self.logits
         """`(B, n, K)` float64, at least 0: of each value; +inf where there is none such."""
+        each = self.cost.masked_fill(torch.isinf(self.logits), 0.0)
+        worst = float(max(1.0, self.stay) * each.amax(2).sum(1).amax())
+        if worst > MAX_COST:
+            raise ArgumentError(
+                "logits",
+                f"costs that sum up to {worst:.3g}",
+                f"logits whose differences, times stay, sum up to at most {MAX_COST:g}",
+                "Scale them down: sums overflow, and would look like symbols that do not exist.",
+            )
         if known is not None:
             given = self.read_known(known)
             other = (given[..., None] != UNKNOWN) & (
@@ -216,10 +228,12 @@ class ProgramProblem(FlipProblem):
         """
         if self.program is None:
             raise NotAcceptedError("problem", "constraints without a program", "a program, which gives answers")
+        self._check_targets(targets)
         return self.program.answers(self._keys(targets, np.arange(self.batch_shape[0])))
 
     def consistent(self, targets: Tensor) -> Tensor:
         """Where E has no infinite loss, `(..., B)` bool: for the loss "equal", where the program gives the label."""
+        self._check_targets(targets)
         return torch.isfinite(self.loss_of(targets))
 
     def log_probability(self, targets: Tensor) -> Tensor:
@@ -249,7 +263,9 @@ class ProgramProblem(FlipProblem):
         """
         if self.loss != "equal":
             return torch.full_like(self.cost[:, 0, 0], FAILURE_PENALTY)
-        return 1 + self.stay * torch.where(self.possible, self.cost, 0.0).amax(2).sum(1)
+        most = self.stay * torch.where(self.possible, self.cost, 0.0).amax(2).sum(1)
+        # Beyond rounding, whatever its size.
+        return 1 + most * (1 + 1e-9)
 
     def cost_of(self, values: Tensor, rows: Tensor | None = None) -> Tensor:
         """sum_j cost_j, `(R,)`, of the value numbers `values (R, n)` in the samples `rows (R,)`, by default all."""
@@ -433,12 +449,29 @@ class ProgramProblem(FlipProblem):
         if self.program is None:
             return 0.0
         if self.loss == "equal":
-            return 0.0 if answer == label else float("inf")
+            return 0.0 if self._is_equal(answer, label) else float("inf")
         assert callable(self.loss)
-        value = float(self.loss(answer, label))
+        try:
+            value = float(self.loss(answer, label))
+        except Exception as error:  # The user's own function, whatever it raises.
+            got = f"{type(error).__name__} ({error}) for {answer!r} and {label!r}"
+            raise ArgumentError("loss", got, "a function of (answer, label) that gives a number") from error
         if value < 0:
             raise ArgumentError("loss", f"{value:g} for {answer!r} and {label!r}", "numbers of at least 0", "Shift it.")
         return float("inf") if value != value else value
+
+    @staticmethod
+    def _is_equal(answer: Any, label: Any) -> bool:
+        try:
+            return bool(answer == label)
+        except Exception as error:  # Whatever == of these values raises.
+            raise ArgumentError(
+                "program",
+                f"an answer of type {type(answer).__name__}, and == with a label of type {type(label).__name__} "
+                f"raises {type(error).__name__} ({error})",
+                "answers for which == gives one bool",
+                "Return numbers, texts, or tuples of these; or give a loss= that compares them.",
+            ) from error
 
     def _keys(self, targets: Tensor, rows: np.ndarray) -> list[tuple[int, ...]]:
         table = targets.reshape(-1, self.n_vars).tolist()
@@ -448,6 +481,8 @@ class ProgramProblem(FlipProblem):
         return [tuple(row[j] for j in kept[sample]) for row, sample in zip(table, rows, strict=True)]
 
     def _check_targets(self, targets: Tensor) -> None:
+        if not isinstance(targets, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError("targets", type(targets).__name__, "a tensor of int64")
         shape = (*self.batch_shape, self.n_vars)
         if tuple(targets.shape[max(0, targets.dim() - 2) :]) != shape:
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {shape[0]}, {shape[1]})")
@@ -468,7 +503,7 @@ class ProgramProblem(FlipProblem):
         Raises:
             ShapeError, ValueSetError: they don't fit the problem; the message calls them `name`.
         """
-        given = torch.as_tensor(known, device=self.device)
+        given = read_table(name, known, self.device)
         shape = (*self.batch_shape, self.n_vars)
         if tuple(given.shape) != shape or given.is_floating_point() or given.dtype == torch.bool:
             raise ShapeError(name, f"{given.dtype} of shape {tuple(given.shape)}", f"whole numbers of shape {shape}")

@@ -13,14 +13,10 @@ from tpsolve.problems.program._program_calls import plain
 def read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     """How many values each unit has `(n,)`, and which units are spins `(n,)`."""
     expected = "'sign', a number of classes of at least 2, or a list of these"
-    if z.dim() not in (2, 3) or 0 in z.shape:
-        raise ShapeError(
-            "logits", f"shape {tuple(z.shape)}", "(B, n, K) of choices, or (B, n) of spins, none of them 0"
-        )
-    each = [symbols] * z.shape[1] if isinstance(symbols, str | int) else list(symbols)
+    each = list(symbols) if isinstance(symbols, list | tuple) else [symbols] * z.shape[1]
     sizes: list[int] = []
     for one in each:
-        size = 2 if one == "sign" else one
+        size = 2 if isinstance(one, str) and one == "sign" else one
         if isinstance(size, bool) or not isinstance(size, int) or size < 2:
             raise ArgumentError("symbols", repr(symbols), expected, "A unit of one value has nothing to search.")
         sizes.append(size)
@@ -34,6 +30,16 @@ def read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:
             "logits", f"{z.shape[2]} logits a unit", f"at least {max(sizes)}, the classes of the largest unit"
         )
     return torch.tensor(sizes, device=z.device), torch.tensor(spins, device=z.device)
+
+
+def check_logits(logits: Any) -> None:
+    """Raise unless `logits` are a tensor of real numbers, `(B, n, K)` or `(B, n)`, of at least one sample and unit."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
+    if logits.dim() not in (2, 3) or 0 in logits.shape:
+        raise ShapeError(
+            "logits", f"shape {tuple(logits.shape)}", "(B, n, K) of choices, or (B, n) of spins, none of them 0"
+        )
 
 
 def check_read(z: Tensor, sizes: Tensor, mask: Tensor | None) -> None:
@@ -76,10 +82,22 @@ def read_labels(labels: Any, samples: int) -> list[Any]:
         return list(values)
 
 
+def read_table(name: str, value: Any, device: torch.device) -> Tensor:
+    """`value` as a tensor on `device`, of whatever shape and dtype.
+
+    Raises:
+        ArgumentError: it can't be read as one; the message calls it `name`.
+    """
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(name, type(value).__name__, "a tensor, array or list of (B, n)") from error
+
+
 def read_mask(mask: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
     if mask is None:
         return None
-    mask = torch.as_tensor(mask, device=device)
+    mask = read_table("mask", mask, device)
     if tuple(mask.shape) != shape or mask.dtype != torch.bool:
         raise ShapeError("mask", f"{mask.dtype} of shape {tuple(mask.shape)}", f"bool of shape {shape}")
     if not bool(mask.any(1).all()):

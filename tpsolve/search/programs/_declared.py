@@ -72,6 +72,10 @@ class Declared(Solver):
             steps = limit or 1_000_000
             ends = math.inf if share.seconds is None else report.seconds + share.seconds
             _Sample(problem, report, row, cost[row][0].cpu(), self, seed).search(sets[int(row)], steps, ends)
+        for b, known in enumerate(torch.isfinite(report.objective).tolist()):
+            if known and not sets[b]:
+                # An earlier part of a composite has closed the sample.
+                sets[b].append(report.targets[b])
         width = max(1, *map(len, sets))
         targets = torch.stack(
             [torch.stack((found + [problem.present[b]] * width)[:width]) for b, found in enumerate(sets)]
@@ -149,7 +153,10 @@ class _Sample:
             chosen.append(literals[value])
         targets = self.problem.symbols_of(values.to(self.problem.device))
         self.report.offer(targets[None], self.row)
-        if bool(torch.isfinite(self.problem.select(self.row).objective(targets[None]))[0]):
+        part = self.problem.select(self.row)
+        if self.problem.program is not None:
+            part.spend(1)
+        if bool(torch.isfinite(part.objective(targets[None]))[0]):
             found.append(targets)
         self.native.add_bool_or([~literal for literal in chosen])
 
