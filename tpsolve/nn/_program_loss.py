@@ -130,7 +130,7 @@ class ProgramLoss(nn.Module):
         budget: Budget | None = None,
         stay: float = 1.0,
         balance: float = 4.0,
-        confidence: float = 0.6,
+        confidence: float = 0.3,
         reduction: str = "mean",
         generator: torch.Generator | None = None,
         **options: Any,
