@@ -3,7 +3,10 @@
 import asyncio
 import itertools
 import math
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,17 @@ import torch
 from torch import Tensor
 
 from tpsolve import Budget, ProgramProblem, solve
-from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, ShapeError, TpsolveError, ValueSetError
-from tpsolve.problems import ProgramCalls
+from tpsolve.errors import (
+    ArgumentError,
+    FileFormatError,
+    FolderError,
+    NotFiniteError,
+    ShapeError,
+    TpsolveError,
+    ValueSetError,
+)
+from tpsolve.problems import DeclaredConstraints, ProgramCalls
+from tpsolve.problems.program import _answer_file
 
 
 def total(*symbols: int) -> int:
@@ -289,3 +301,117 @@ def test_targets_that_are_none_are_refused(targets: Any, error: type[TpsolveErro
     problem = ProgramProblem(total, [1, 2], LOGITS, symbols=3)
     with pytest.raises(error):
         problem.objective(torch.tensor(targets))
+
+
+class _Broken(Executor):
+    """Its processes die after the first call."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if args == (0, 0):
+            future.set_result(fn(*args))
+        else:
+            future.set_exception(BrokenExecutor("a process has died"))
+        return future
+
+
+def test_what_a_broken_executor_has_not_run_is_not_remembered_as_failed():
+    calls = ProgramCalls(total, executor=_Broken())
+    with pytest.raises(ArgumentError, match=r"executor: got BrokenExecutor \(a process has died\)"):
+        calls.answers([(0, 0), (1, 1), (2, 2)])
+    assert calls.counts.failed == 0
+    calls.executor = None
+    assert calls.answers([(0, 0), (1, 1), (2, 2)]) == [0, 2, 4]
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(ArgumentError, match="executor: got RuntimeError"):
+        ProgramCalls(total, executor=pool).answers([(0, 0)])
+
+
+def test_no_call_begins_after_an_interrupt():
+    called: list[int] = []
+
+    def program(a: int) -> int:
+        called.append(a)
+        if a == 1:
+            raise KeyboardInterrupt
+        return a
+
+    with ThreadPoolExecutor(1) as pool:
+        # Holds the only thread until all calls wait.
+        gate = threading.Event()
+        pool.submit(gate.wait)
+        threading.Timer(0.02, gate.set).start()
+        slow = ProgramCalls(lambda a: time.sleep(0.002) or program(a), executor=pool)
+        with pytest.raises(KeyboardInterrupt):
+            slow.answers([(a,) for a in range(50)])
+    assert len(called) < 40
+
+
+def test_a_process_pool_takes_what_pickle_takes():
+    with ProcessPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="program: got a function that can't cross"):
+        ProgramCalls(lambda a: a, executor=pool)
+
+
+class _Async:
+    async def __call__(self, a: int, b: int) -> int:
+        return a + b
+
+
+def test_coroutines_are_awaited_or_refused():
+    assert ProgramCalls(_Async()).answers([(1, 2)]) == [3]
+    with pytest.raises(ArgumentError, match="program: got a function that returns a coroutine"):
+        ProgramCalls(lambda a, b: _Async()(a, b)).answers([(1, 2)])
+
+
+def test_answers_on_disk_serve_threads(tmp_path: Any):
+    calls = ProgramCalls(total, path=tmp_path / "answers.sqlite", max_remembered=1)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda a: calls.answers([(a, b) for b in range(9)]), range(9)))
+    assert found == [[a + b for b in range(9)] for a in range(9)]
+
+
+def test_answers_are_on_disk_before_the_batch_ends_and_the_file_is_free(tmp_path: Any, monkeypatch: Any):
+    monkeypatch.setattr(_answer_file, "SAVE_SECONDS", -1)
+    path = tmp_path / "answers.sqlite"
+    other = ProgramCalls(lambda a: -1, path=path)
+    seen: list[Any] = []
+
+    def program(a: int) -> int:
+        # Another process could write now.
+        other.answers([(100 + a,)])
+        seen.append(ProgramCalls(lambda a: "none", path=path).answers([(a - 1,)]))
+        return a
+
+    ProgramCalls(program, path=path).answers([(1,)])
+    calls = ProgramCalls(program, path=path)
+    calls.answers([(2,), (3,)])
+    assert seen == [["none"], [1], [2]]
+
+
+@pytest.mark.parametrize("answer", [{1: 2}, {"failed": True}, {1, 2}], ids=["keys", "failed", "set"])
+def test_answers_that_would_change_on_disk_are_refused(tmp_path: Any, answer: Any):
+    with pytest.raises(ArgumentError, match="program: got an answer of type"):
+        ProgramCalls(lambda a: answer, path=tmp_path / "x").answers([(1,)])
+
+
+@pytest.mark.parametrize("answer", [{"a": [1, 2]}, (math.nan, 1), 2**80, True, None, "\ud800", math.inf], ids=repr)
+def test_answers_on_disk_come_back_as_they_were(tmp_path: Any, answer: Any):
+    calls = [ProgramCalls(lambda a: answer, path=tmp_path / "x") for _ in range(2)]
+    first, again = (each.answers([(1,)])[0] for each in calls)
+    assert repr(first) == repr(again)
+    assert calls[1].counts.calls == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_named():
+    with pytest.raises(FolderError, match="can't be read or written"):
+        ProgramCalls(total, path="/dev/full")
+
+
+def test_constraints_may_be_checked_by_threads_at_once():
+    constraints = DeclaredConstraints(lambda model, symbols, label: model.add(sum(symbols) == label))
+    every = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda s: constraints.holds(s, (3, 3, 3), 3), every))
+    assert found == [sum(s) == 3 for s in every]

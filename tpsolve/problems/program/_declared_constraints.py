@@ -2,6 +2,7 @@
 again.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,22 +54,25 @@ class DeclaredModel:
                 "constraints", f"a model that CP-SAT refuses: {why.strip()}", "constraints that it takes"
             )
         self._fixed: Any = None
+        self._checking = threading.Lock()
 
     def holds(self, values: Sequence[int]) -> bool:
         """Whether the constraints hold where each symbol has its value of this number."""
         from ortools.sat.python import cp_model
 
-        if self._fixed is None:
-            # One copy serves all checks, as making one takes longer than most checks.
-            self._fixed = self.native.clone()
-        variables = self._fixed.proto.variables
-        for value, literals in zip(values, self.values, strict=True):
-            for number, literal in enumerate(literals):
-                domain = variables[literal.index].domain
-                domain[0] = domain[1] = int(number == value)
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        return solver.solve(self._fixed) in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+        # CP-SAT ends the whole process where a model changes while it is solved.
+        with self._checking:
+            if self._fixed is None:
+                # One copy serves all checks, as making one takes longer than most checks.
+                self._fixed = self.native.clone()
+            variables = self._fixed.proto.variables
+            for value, literals in zip(values, self.values, strict=True):
+                for number, literal in enumerate(literals):
+                    domain = variables[literal.index].domain
+                    domain[0] = domain[1] = int(number == value)
+            solver = cp_model.CpSolver()
+            solver.parameters.num_workers = 1
+            return solver.solve(self._fixed) in (cp_model.OPTIMAL, cp_model.FEASIBLE)
 
 
 class DeclaredConstraints:

@@ -1,13 +1,19 @@
 """Calls of a program: checked, batched, counted and remembered."""
 
 import asyncio
-import contextlib
 import inspect
 import json
 import math
-import sqlite3
+import pickle
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final
@@ -17,7 +23,8 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve.errors import ArgumentError, FileFormatError, FolderError
+from tpsolve.errors import ArgumentError
+from tpsolve.problems.program._answer_file import AnswerFile
 
 Key = tuple[int, ...]
 """The symbols of one call, as the program reads them."""
@@ -35,6 +42,7 @@ class _Failed:
 
 FAILED: Final = _Failed()
 _MISSING = object()
+_FAILED_ON_DISK = {"failed": True}
 BATCHED = (False, "numpy", "torch")
 
 
@@ -110,6 +118,8 @@ class ProgramCalls:
             raise ArgumentError("batched", repr(batched), "False, 'numpy' or 'torch'")
         if executor is not None and not isinstance(executor, Executor):
             raise ArgumentError("executor", type(executor).__name__, "a concurrent.futures.Executor")
+        if isinstance(executor, ProcessPoolExecutor):
+            _check_pickled(function)
         check_count("max_remembered", max_remembered, 0)
         check_count("max_concurrent", max_concurrent, 1)
         self.function, self.batched, self.executor = function, batched, executor
@@ -117,7 +127,7 @@ class ProgramCalls:
         self.counts = CallCounts()
         self.frozen = False
         self._answers: dict[Key, Any] = {}
-        self._disk = None if path is None else _Disk(path)
+        self._disk = None if path is None else AnswerFile(path)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the executor, whose threads and processes can't cross."""
@@ -191,7 +201,10 @@ class ProgramCalls:
 
     def _recall(self, key: Key) -> Any:
         answer = self._answers.get(key, _MISSING)
-        return self._disk.get(key) if answer is _MISSING and self._disk is not None else answer
+        if answer is not _MISSING or self._disk is None:
+            return answer
+        text = self._disk.get(json.dumps(key))
+        return _MISSING if text is None else _from_text(text)
 
     def _keep(self, key: Key, answer: Any) -> None:
         if not self.max_remembered:
@@ -200,21 +213,35 @@ class ProgramCalls:
         if len(self._answers) > self.max_remembered:
             del self._answers[next(iter(self._answers))]
         if self._disk is not None:
-            self._disk.put(key, answer)
+            self._disk.put(json.dumps(key), _to_text(answer))
 
     @torch.no_grad()
     def _run(self, keys: list[Key]) -> Iterator[Any]:
         """The answers in order, each as soon as it is there."""
         if not keys:
             return
-        if self.batched or inspect.iscoroutinefunction(self.function):
+        if self.batched or _is_async(self.function):
             self.counts.calls += len(keys)
             yield from self._run_batch(keys) if self.batched else self._run_async(keys)
         elif self.executor is not None:
-            futures = [self.executor.submit(self.function, *key) for key in keys]
-            self.counts.calls += len(keys)
-            for future in futures:
-                yield self._settled(future.result)
+            futures: list[Future[Any]] = []
+            try:
+                futures += [self.executor.submit(self.function, *key) for key in keys]
+                self.counts.calls += len(keys)
+                for future in futures:
+                    yield self._settled(future.result)
+            except (BrokenExecutor, CancelledError, RuntimeError) as error:
+                # Nothing is known of these assignments: they must not be remembered as failed.
+                raise ArgumentError(
+                    "executor",
+                    f"{type(error).__name__} ({error})",
+                    "one that runs all its calls",
+                    "Make a new one; what was answered before is remembered.",
+                ) from error
+            finally:
+                # After an interrupt, no call begins that nobody waits for.
+                for future in futures:
+                    future.cancel()
         else:
             for key in keys:
                 self.counts.calls += 1
@@ -261,12 +288,23 @@ class ProgramCalls:
 
     def _settled(self, call: Callable[[], Any]) -> Any:
         try:
-            return self._checked(call())
+            answer = call()
+        except (BrokenExecutor, CancelledError):
+            raise
         except Exception as error:  # Whatever the program raises: this assignment is wrong.
             return self._failed(f"{type(error).__name__}: {error}")
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise ArgumentError(
+                "program", "a function that returns a coroutine", "one of async def, or values", "Pass that itself."
+            )
+        return self._checked(answer)
 
     def _checked(self, answer: Any) -> Any:
-        answer = plain(answer)
+        try:
+            answer = plain(answer)
+        except Exception as error:  # Whatever a value of another library raises: it has no answer.
+            return self._failed(f"{type(error).__name__}: {error}")
         return self._failed("NaN") if isinstance(answer, float) and math.isnan(answer) else answer
 
     def _failed(self, why: str) -> _Failed:
@@ -286,59 +324,47 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _is_async(function: Callable[..., Any]) -> bool:
+    # An object may have an async __call__.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(vars(type(function)).get("__call__"))
+
+
+def _check_pickled(function: Callable[..., Any]) -> None:
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # Pickle raises what it likes.
+        raise ArgumentError(
+            "program",
+            f"a function that can't cross to a process of the executor ({error})",
+            "one that pickle takes",
+            "Define it by def at the top of a module, or take a ThreadPoolExecutor.",
+        ) from error
+
+
 def _is_simple(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_simple, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 
-class _Disk:
-    """Answers in an SQLite file, which outlive a crash of the program."""
+def _to_text(answer: Any) -> str:
+    """The answer as JSON, from which `_from_text` makes an equal one."""
+    try:
+        text = json.dumps(_FAILED_ON_DISK if answer is FAILED else answer)
+        back = _from_text(text)
+        # NaN in a tuple is not equal to itself, but looks the same.
+        if back is not answer and back != answer and repr(back) != repr(answer):
+            raise ValueError(f"it would come back as {back!r}")
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            "program",
+            f"an answer of type {type(answer).__name__} ({error})",
+            "values that JSON holds, for path=",
+            "Leave out path=.",
+        ) from error
+    return text
 
-    def __init__(self, path: str | PathLike[str]):
-        if not isinstance(path, str | PathLike):
-            raise ArgumentError("path", type(path).__name__, "the path of a file")
-        self._path = path
-        self._open()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process opens the file anew."""
-        return {"_path": self._path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._path = state["_path"]
-        self._open()
-
-    def _open(self) -> None:
-        path = self._path
-        try:
-            self._file = sqlite3.connect(path)
-            self._file.execute("create table if not exists answers (key text primary key, answer text)")
-        except sqlite3.OperationalError as error:
-            raise FolderError(f"{path}: can't be written ({error}). Choose a folder you may write to.") from error
-        except sqlite3.DatabaseError as error:
-            raise FileFormatError(f"{path}: no memory of a program ({error}).") from error
-
-    def get(self, key: Key) -> Any:
-        row = self._file.execute("select answer from answers where key = ?", (json.dumps(key),)).fetchone()
-        if row is None:
-            return _MISSING
-        value = json.loads(row[0])
-        return FAILED if value == {"failed": True} else plain(value)
-
-    def put(self, key: Key, answer: Any) -> None:
-        try:
-            text = json.dumps({"failed": True} if answer is FAILED else answer)
-        except TypeError as error:
-            self.save()
-            raise ArgumentError(
-                "program",
-                f"an answer of type {type(answer).__name__}",
-                "values that JSON holds, for path=",
-                "Leave out path=.",
-            ) from error
-        self._file.execute("insert or replace into answers values (?, ?)", (json.dumps(key), text))
-
-    def save(self) -> None:
-        with contextlib.suppress(sqlite3.ProgrammingError):
-            self._file.commit()
+def _from_text(text: str) -> Any:
+    value = json.loads(text)
+    return FAILED if value == _FAILED_ON_DISK else plain(value)
