@@ -90,7 +90,7 @@ def entropy(p: torch.Tensor) -> torch.Tensor:
     return -torch.special.xlogy(p, p).sum(-1)
 
 
-def test_terms_added_in_training_are_the_weighted_entropies_and_fade():
+def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
     logits, labels = logits_of(6, 3, 4), [0, 1, 3, 5, 6, 0]
     mask = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)) > 0.2
     mask[:, 0] = True
@@ -103,9 +103,11 @@ def test_terms_added_in_training_are_the_weighted_entropies_and_fade():
     assert loss_fn.explained == pytest.approx(0.05 * float(explained.double().mean()))
     assert loss_fn.undecided == pytest.approx(0.95 + 0.05 * float(entropy(p).mean().detach()) / math.log(4))
     added = 0.5 * loss_fn.undecided * entropy(p).mean() - 2 * (1 - loss_fn.explained) * entropy(p.mean(0))
-    assert torch.allclose(loss, plain + added, atol=1e-6)
+    assert torch.equal(loss, plain)
+    (expected,) = torch.autograd.grad(plain + added, logits)
     loss.backward()
     assert logits.grad is not None
+    assert torch.allclose(logits.grad, expected, atol=1e-6)
     assert not logits.grad[~mask].any()
     assert torch.allclose(loss_fn.eval()(logits, labels, mask=mask), plain, atol=1e-6)
 
@@ -118,7 +120,9 @@ def test_units_of_different_sizes_have_mean_distributions_of_their_own():
     loss = loss_fn(logits, [1] * 5)
     up = torch.sigmoid(logits[:, 0, 0]).mean()
     spread = entropy(torch.stack([up, 1 - up])) / 3 + entropy(torch.softmax(logits[:, 1:], 2).mean((0, 1))) * 2 / 3
-    assert torch.allclose(loss, plain - (1 - loss_fn.explained) * spread, atol=1e-6)
+    (own,) = torch.autograd.grad(loss, logits)
+    (expected,) = torch.autograd.grad(plain - (1 - loss_fn.explained) * spread, logits)
+    assert torch.allclose(own, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -140,10 +144,15 @@ def test_slopes_are_those_of_the_value(symbols: Any, solver: str):
     mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
 
     def value(z: torch.Tensor) -> torch.Tensor:
-        # The weight of confidence follows the logits without a slope.
-        return ProgramLoss(total, symbols=symbols, solver=solver, confidence=0)(z, [1, 0, 3], mask=mask)
+        return ProgramLoss(total, symbols=symbols, solver=solver, **PLAIN)(z, [1, 0, 3], mask=mask)
 
-    assert torch.autograd.gradcheck(value, logits.detach().double().requires_grad_())
+    def terms(z: torch.Tensor) -> torch.Tensor:
+        # The weight of confidence follows the logits without a slope.
+        loss_fn = ProgramLoss(total, symbols=symbols, solver=solver, confidence=0)
+        return loss_fn._information(loss_fn.problem(z, [1, 0, 3], mask=mask), z)
+
+    for function in (value, terms):
+        assert torch.autograd.gradcheck(function, logits.detach().double().requires_grad_())
 
 
 @pytest.mark.parametrize("symbols", [3, "sign"])

@@ -68,12 +68,13 @@ class ProgramLoss(nn.Module):
     "marginal" it is -log P(label). A sample without consistent symbols counts 0.
 
     Labels leave the symbols open for a while: many readings of the inputs agree with what was seen so far, and a
-    network that settles on one too early keeps it. Two terms are added in training, which fade by themselves. *Balance*
-    is the entropy of the batch's mean distribution over the values, times the share of samples that the present symbols
-    do not explain yet: it keeps all values in use. *Confidence* is minus the mean entropy of single symbols, times this
-    entropy over its maximum: it makes an undecided network take sides. Both shares are running means. Unweighted, the
-    two terms are the mutual information that Krause, Perona and Gomes (Discriminative clustering by regularized
-    information maximization, NeurIPS 2010) maximise. A weight of 0 leaves a term out.
+    network that settles on one too early keeps it. In training the gradient has two terms more, which fade by
+    themselves; the value is without them. *Balance* is the entropy of the batch's mean distribution over the values,
+    times the share of samples that the present symbols do not explain yet: it keeps all values in use. *Confidence* is
+    minus the mean entropy of single symbols, times this entropy over its maximum: it makes an undecided network take
+    sides. Both shares are running means. Unweighted, the two terms are the mutual information that Krause, Perona and
+    Gomes (Discriminative clustering by regularized information maximization, NeurIPS 2010) maximise. A weight of 0
+    leaves a term out.
 
     Args:
         program: as `ProgramCalls` takes it: called with n symbols, whole numbers from 0 to K - 1 or spins in {-1, +1}.
@@ -221,7 +222,9 @@ class ProgramLoss(nn.Module):
         each = _divergence(problem, logits, targets)
         if self.training and (self.balance or self.confidence):
             self.explained += (1 - MEMORY) * (explained - self.explained)
-            each = each + self._information(problem, logits)
+            added = self._information(problem, logits)
+            # Only the gradient has them: a loss that rises as they fade would look like a failure.
+            each = each + (added - added.detach())
         if self.reduction == "none":
             return each
         return each.sum() / (len(each) if self.reduction == "mean" else 1)
