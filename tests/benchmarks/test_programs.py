@@ -1,13 +1,18 @@
 """The benchmark of training through programs: its peers estimate what they should, and the page shows its rows."""
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+# Behind all others, so that tpsolve is the installed one.
+sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.program_methods import Exact, Indecater, Reinforce, Searched
 from benchmarks.program_tasks import EVERY, TASKS
