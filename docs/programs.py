@@ -68,7 +68,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     methods = [method for method in SHOWN if any(method in each for each in accuracy.values())]
     lines = ["| task | " + " | ".join(SHOWN[m] for m in methods) + " |", "|---|" + "---:|" * len(methods)]
     lines += [
-        f"| {task} | " + " | ".join(_cell(each.get(m, [])) for m in methods) + " |" for task, each in accuracy.items()
+        f"| {task.replace('|', chr(92) + '|')} | " + " | ".join(_cell(each.get(m, [])) for m in methods) + " |"
+        for task, each in accuracy.items()
     ]
     common = [task for task, each in accuracy.items() if each.get(BASELINE)]
     means = {m: [statistics.mean(accuracy[t][m]) for t in common if accuracy[t].get(m)] for m in methods}
@@ -103,7 +104,7 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     runs = {method: sum(len(accuracy[t][method]) for t in accuracy) for method in (OURS, BASELINE)}
     seeds = len({row["seed"] for row in rows if row["method"] == OURS})
     return (
-        f"Over {len(common)} tasks and {seeds} seeds, `ProgramLoss` as it is ends "
+        f"Over {len(common)} tasks and {seeds} seed{'s' * (seeds > 1)}, `ProgramLoss` as it is ends "
         f"{statistics.mean(ahead.values()):+.1f} points from exact inference. Its worst task is *{worst}*, with "
         f"{ahead[worst]:+.1f} points. "
         f"{lost[OURS]} of its {runs[OURS]} runs collapsed, and {lost[BASELINE]} of the {runs[BASELINE]} of exact "
