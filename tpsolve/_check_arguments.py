@@ -92,6 +92,7 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device).item()  # the meta device has no numbers
+    # An unknown name, a device that torch was built without, the meta device, a backend that is not installed.
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise DeviceError("device", repr(name), f"one of {', '.join(here)}") from error

@@ -1,6 +1,7 @@
 """Put thresholds in place of a model's activations, and find those that it has."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import nn
 
@@ -8,6 +9,8 @@ from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.thresholds._base import Threshold
 from tpsolve.thresholds._hard_threshold import HardThreshold
 from tpsolve.thresholds._hard_unit import HardUnit
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def convert(
@@ -71,15 +74,7 @@ def find_thresholds(model: nn.Module) -> dict[str, Threshold]:
     Raises:
         NotAcceptedError: it has none.
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Threshold)}
-    if not found:
-        raise NotAcceptedError(
-            "model",
-            "no HardThreshold or Staircase",
-            "a model with thresholds",
-            "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.",
-        )
-    return found
+    return _found(model, Threshold, "no HardThreshold or Staircase", "a model with thresholds")
 
 
 def find_hard_units(model: nn.Module) -> dict[str, HardUnit]:
@@ -88,12 +83,11 @@ def find_hard_units(model: nn.Module) -> dict[str, HardUnit]:
     Raises:
         NotAcceptedError: it has none.
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, HardUnit)}
+    return _found(model, HardUnit, "no HardThreshold, Staircase or Choice", "a model with thresholds or choices")
+
+
+def _found(model: nn.Module, kind: type[Kind], none: str, wanted: str) -> dict[str, Kind]:
+    found = {name: module for name, module in model.named_modules() if isinstance(module, kind)}
     if not found:
-        raise NotAcceptedError(
-            "model",
-            "no HardThreshold, Staircase or Choice",
-            "a model with thresholds or choices",
-            "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.",
-        )
+        raise NotAcceptedError("model", none, wanted, "Put them in, or let tpsolve.nn.convert(model, nn.ReLU) do it.")
     return found
