@@ -545,6 +545,7 @@ def test_a_copied_report_knows_whether_the_weights_have_changed(way: str):
             one["1"]
 
 
+@pytest.mark.slow
 def test_errors_and_results_of_a_worker_reach_the_parent():
     problem = layer_problem("hinge")
     with multiprocessing.get_context("spawn").Pool(1) as pool:

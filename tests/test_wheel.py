@@ -41,6 +41,7 @@ def dist(built: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_wheel_and_source_archive_hold_the_package_and_nothing_else(built: Path):
     assert check_wheel.check(built) == []
     files = check_wheel.wheel_files(next(built.glob("*.whl")))

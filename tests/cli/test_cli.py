@@ -138,6 +138,7 @@ def test_version_is_the_packages(call: Call):
     assert call("--version") == Ended(0, f"tpsolve {tpsolve.__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_version_of_the_module_run_as_a_process(tmp_path: Path):
     assert piped(tmp_path, "--version") == Ended(0, f"tpsolve {tpsolve.__version__}\n", "")
 

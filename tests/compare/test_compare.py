@@ -112,6 +112,7 @@ def saved_instances(comparison: Comparison) -> dict[str, LayerProblem]:
     return {name: load_problem(folder / f"{i:02d}.npz") for i, name in enumerate(names)}
 
 
+@pytest.mark.slow
 def test_there_is_one_row_for_each_instance_solver_that_accepts_it_and_seed(finished: Comparison):
     expected = []
     for name, problem in saved_instances(finished).items():
@@ -989,6 +990,7 @@ def test_figures_of_the_report_are_those_of_the_table(finished: Comparison):
         assert cells[at + 6] == f"{summary.seconds:.3g}"
 
 
+@pytest.mark.slow
 def test_name_of_a_run_is_text_in_the_report(small: Comparison, tmp_path: Path):
     odd = dataclasses.replace(small, folder=tmp_path / "<i>&amp;", solvers=("keep",))
     page = Page.of(write_report(odd, run_comparison(odd)))

@@ -57,6 +57,7 @@ def test_flip_deltas_are_what_the_moves_change(case: Case):
         assert torch.allclose(changed[offered[:, spin]], delta[offered[:, spin], spin])
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(ZOO) - 1), st.integers(0, 10**6), st.integers(1, 8))
 def test_inverses_lead_back(number: int, start: int, length: int):
     problem, state = begun(ZOO[number], start)

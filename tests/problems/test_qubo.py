@@ -80,6 +80,7 @@ def test_what_is_no_such_model_is_refused():
         from_bqm(dimod.BinaryQuadraticModel({0: math.nan}, {}, 0.0, "SPIN"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_named_samplers_find_good_targets_of_every_sample(name: str):
     problem = make_problem(5, n=8, m=5, loss="squared", batch=(2, 2), stay=0.25, weighted=True)

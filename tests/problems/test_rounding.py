@@ -105,6 +105,7 @@ def test_zero_one_bounds_hold_where_the_best_margin_is_a_rounding(side: int):
         assert Fraction(bound) <= optimum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXACT_SOLVERS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("side", [1, -1])
 def test_exact_solvers_prove_no_zero_one_loss_that_exact_arithmetic_undercuts(kind: type[Solver], side: int):
@@ -114,6 +115,7 @@ def test_exact_solvers_prove_no_zero_one_loss_that_exact_arithmetic_undercuts(ki
         assert Fraction(bound) <= optimum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXACT_SOLVERS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("loss", ["hinge", "saturated-hinge", "soft-hinge", "squared", "cross-entropy"])
 def test_exact_solvers_prove_no_bound_that_exact_arithmetic_undercuts(kind: type[Solver], loss: str):

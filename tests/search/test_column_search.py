@@ -89,6 +89,7 @@ def test_known_optima_are_reached_by_networks_that_exist(kind: str, table: tuple
     assert sum(a != b for a, b in zip(named, y.tolist(), strict=True)) == optimum
 
 
+@pytest.mark.slow
 def test_many_points_and_features():
     # A network of two units made the labels, of which some are then turned; one unit alone makes 49 errors.
     generator = torch.Generator().manual_seed(0)

@@ -132,6 +132,7 @@ def test_large_numbers_cost_no_optimum(kind: type[Solver], name: str):
     assert_optimal(LARGE_NUMBERS[name], one_worker(kind), optima(LARGE_NUMBERS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e3, 1e4, 1e5])
 def test_squared_losses_of_large_weights_are_proved_by_milp(size: float):
     generator = torch.Generator().manual_seed(3)
@@ -220,6 +221,7 @@ def test_the_bound_of_the_rest_is_no_bound_of_excluded_targets(monkeypatch: pyte
     assert excludes[:2] == [False, True]
 
 
+@pytest.mark.slow
 @each_exact
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_larger_problems_agree_with_brute_force(kind: type[Solver], loss: str):
@@ -238,6 +240,7 @@ def test_one_target_and_classes_with_equal_rows_are_solved(kind: type[Solver]):
     assert_optimal(problem, one_worker(kind), optima(problem))
 
 
+@pytest.mark.slow
 @each_exact
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_sums_that_cancel_to_zero_are_told_from_positive_ones(kind: type[Solver], dtype: torch.dtype):

@@ -64,6 +64,7 @@ def test_optimum_is_found(table: str, widths: tuple[int, ...], optimum: int):
     assert problem.errors(problem.columns(result.targets)[-1]).item() == optimum
 
 
+@pytest.mark.slow
 def test_classes_and_equal_seeds():
     inputs, labels = make_table("random-3-30-s2")
     problem = NetworkProblem(inputs, (labels > 0) + 1 * (inputs[:, 0] > 0.3), widths=(3,))
@@ -76,6 +77,7 @@ def test_classes_and_equal_seeds():
     assert first.objective < problem.objective(problem.start)
 
 
+@pytest.mark.slow
 def test_search_improves_on_its_first_network():
     problem = NetworkProblem(*make_table("random-2-60-s4"), widths=(3,))
     poor = "ftprop:patience=1"

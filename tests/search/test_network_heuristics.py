@@ -131,6 +131,7 @@ def test_any_solver_of_layer_problems_makes_proposals(proposals: str):
     assert run(parity(2, 3), Ftprop(proposals=proposals), steps=300).objective.item() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["logistic", "perceptron", "hinge"])
 def test_any_learner_of_units_gives_weights(learner: str):
     assert run(parity(2, 3), Ftprop(learner=learner), steps=300).objective.item() == 0

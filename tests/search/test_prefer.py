@@ -148,6 +148,7 @@ def test_parity_s_margin():
     assert result.stats["preferred"] == pytest.approx(1 / math.sqrt(3))
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_proves_no_preference():
     problem = NetworkProblem(*random_table(2, 40), [3])
     proved = solve(problem, Circuits(workers=1, max_drawn=2000), budget=Budget(steps=10**6))

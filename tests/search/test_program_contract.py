@@ -16,7 +16,7 @@ PARTS = {"warm-start": "warm-start(tabu, k-best)"}
 """Texts of solvers whose default parts don't take programs."""
 TEXTS = tuple(PARTS.get(name, name) for name, kind in SOLVERS.items() if issubclass(ProgramProblem, kind.accepts))
 PLENTY = Budget(calls=500)
-WALK = 40
+WALK = 15
 """Steps of searches that may walk on without a call among what they have asked."""
 COMPLETE = ("enumerate", "k-best", "marginal", "auto", "warm-start(tabu, k-best)")
 """Solvers that prove the optimum of every program, given as many calls."""

@@ -91,6 +91,7 @@ def test_exact_solvers_prove_the_optimum_or_that_there_is_none(solver: str, stay
             assert result.status[b] is Status.INFEASIBLE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", EVERY)
 @pytest.mark.parametrize("calls", [1, 2, 5, 13, 100])
 def test_bounds_hold_and_calls_are_kept_at_every_budget(solver: str, calls: int):
@@ -110,6 +111,7 @@ def test_bounds_hold_and_calls_are_kept_at_every_budget(solver: str, calls: int)
     assert asked
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(1, 30))
 def test_k_best_calls_none_after_the_first_consistent_one_but_those_of_its_batch(seed: int, calls: int):
     problem = random_problem(seed, samples=1, units=2, classes=4)

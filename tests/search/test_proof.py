@@ -364,6 +364,7 @@ def test_an_engine_that_crashes_after_its_answer_refutes_nothing(proof: Proof, m
     assert verify_proof(proof, X, Y, engine="cadical195")[-1].holds is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("costs", [[3], [1, 2], [2, 2, 3]])
 def test_costs_up_to_the_limit_are_allowed_and_no_others(costs: list[int]):
     formula = bound_module.Formula((1,), (0, 1), [{0: Fraction(1)}], 1, [])
@@ -423,6 +424,7 @@ def test_cases_need_every_unit_only_where_one_unit_reads_them(widths: tuple[int,
     assert len(formula.cases) == count
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_what_a_network_reaches_is_never_refuted(data: st.DataObject):

@@ -58,9 +58,9 @@ def test_result_is_valid_on_random_problems(kind: type[Solver], loss: str, dtype
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_objective_is_the_problem_s_own_to_the_last_bit(kind: type[Solver], dtype: torch.dtype):
     # Sums of 40 real numbers round differently in another order, so this shows who computed them.
-    for size in (1, 3, 8):
+    for size in (1, 5):
         problem = make_problem(size, n=16, m=40, loss="logistic", batch=(size,), dtype=dtype)
-        result = solve(problem, one_worker(kind), budget=Budget(seconds=0.1, steps=5))
+        result = solve(problem, one_worker(kind), budget=Budget(seconds=0.05, steps=5))
         assert torch.equal(result.objective, problem.objective(result.targets))
 
 

@@ -161,6 +161,7 @@ def test_the_saved_network_is_that_of_whole_weights():
     assert all(finding.holds for finding in verify_proof(proof, x, y))
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_proves_no_preference():
     x, y = random_table(2, 40)
     problem = NetworkProblem(np.round(100 * x), y, [3])

@@ -135,6 +135,7 @@ WRONG = {
 CHECKS: dict[str, Any] = {check.__name__: check for check in LEARNER_CHECKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", [Borrowed(), Hinge(l2=1e-3), Perceptron(keep="averaged")], ids=lambda one: one.name)
 def test_learner_that_keeps_the_contract_passes_every_check(learner: UnitLearner):
     check_learner(learner)

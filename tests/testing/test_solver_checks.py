@@ -272,6 +272,7 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpsolve.testing._solver_checks.ATTEMPTS", 1)
 
 
+@pytest.mark.slow
 def test_solver_that_keeps_the_contract_passes_every_check():
     check_solver(Draws())
 

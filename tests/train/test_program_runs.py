@@ -68,6 +68,7 @@ def test_tpsolve_train_sum_of_digits_reaches_its_bar(tmp_path: Path):
     assert f"Symbols read rightly: {last['test_symbol_accuracy']:.2%} in the test set, after 100 calls." in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [1, 4, 5, 8])
 def test_a_stopped_run_goes_on_bit_for_bit(whole: Path, tmp_path: Path, batches: int):
     # 5 batches make an epoch.
@@ -94,6 +95,7 @@ def test_measured_accuracies_are_those_of_the_saved_weights(whole: Path):
     assert found.symbol_accuracy == pytest.approx(row["test_symbol_accuracy"])
 
 
+@pytest.mark.slow
 def test_seeds_and_solvers_make_other_runs(whole: Path, tmp_path: Path):
     for name, changes in (("seed", {"seed": 1}), ("solver", {"solver": "k-best"}), ("average", {"average": 0.5})):
         train(small(**changes), tmp_path / name)

@@ -254,6 +254,7 @@ def make_cifar(folder: Path) -> None:
         (folder / f"{name}.bin").write_bytes(b"".join(rows))
 
 
+@pytest.mark.slow
 def test_a_solver_of_targets_trains_and_goes_on_bit_for_bit(tmp_path: Path):
     recipe = small(epochs=2, solver="hill-climb:restarts=1", solver_steps=5)
     rows = train(recipe, tmp_path / "a")
@@ -328,6 +329,7 @@ def test_fresh_deletes_a_run_once_the_new_one_can_begin(whole: Path, tmp_path: P
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
+@pytest.mark.slow
 def test_fresh_deletes_all_that_a_run_wrote_and_nothing_else(tmp_path: Path, pictures: None):
     folder = tmp_path / "run"
     train(small(epochs=1), folder, diagnose=1)

@@ -34,6 +34,7 @@ def test_boolean_inputs_have_as_many_threshold_functions_as_is_known(inputs: int
     assert 2 * len(as_set(dichotomies(cube(inputs)))) == functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "n"), [(1, 7), (2, 30), (3, 18), (4, 12), (8, 11), (5, 4)])
 def test_general_position_has_as_many_as_cover_counts(p: int, n: int):
     x = torch.randn(n, p, generator=torch.Generator().manual_seed(p), dtype=torch.float64)
@@ -43,6 +44,7 @@ def test_general_position_has_as_many_as_cover_counts(p: int, n: int):
     assert len(as_set(found)) == dichotomy_count(n, min(p, n - 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_pattern_of_small_grids_is_here_if_and_only_if_it_is_separable(data: st.DataObject):
