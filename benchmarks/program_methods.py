@@ -55,8 +55,7 @@ class Searched:
         loss = self.loss(logits, labels)
         assert self.loss.report is not None
         stats = self.loss.report.result.stats
-        # k-best: at most one call of each sample a step, and the first one.
-        self.calls += int(stats["draws"].sum()) if "draws" in stats else len(labels) * (stats["steps"] + 1)
+        self.calls = self.loss.program.counts.calls
         return loss
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tpsolve import SOLVERS, Budget, ProgramProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.problems import ProgramCalls
 from tpsolve.search.programs._orders import k_best, perturbed_best
 
 OWN = ("k-best", "weighted-draws", "posterior-draw", "marginal")
@@ -170,7 +171,8 @@ def test_weighted_draws_of_all_assignments_are_the_marginal_and_prove_the_answer
     least = [min(consistent.values(), default=math.inf) for consistent in brute_force(problem)]
     assert result.objective.tolist() == pytest.approx(least)
     assert result.bound.tolist() == pytest.approx(least)
-    assert not solve(problem, "weighted-draws:first=99", budget=Budget(calls=8)).optimal.all()
+    forgetful = "weighted-draws:first=99,max_recalled=0"
+    assert not solve(problem, forgetful, budget=Budget(calls=8)).optimal.all()
 
 
 def test_the_mean_of_weighted_draws_tends_to_the_posterior():
@@ -180,18 +182,92 @@ def test_the_mean_of_weighted_draws_tends_to_the_posterior():
     copies = problem.select(torch.zeros(3000, dtype=torch.int64))
     errors = []
     for calls in (3, 9, 18):
-        drawn = weights_of(copies, "weighted-draws:first=99", calls)
+        drawn = weights_of(copies, "weighted-draws:first=99,max_recalled=0", calls)
         means = {s: sum(weights.get(s, 0.0) for weights in drawn) / len(drawn) for s in exact}
         errors.append(sum(abs(means[s] - w) for s, w in exact.items()))
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.02
 
 
+def recall_case(program: ProgramCalls, form: str, samples: int = 6) -> ProgramProblem:
+    """Three symbols of different kinds, some of them missing or known."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(samples, 3, 4, generator=generator, dtype=torch.float64)
+    mask = known = None
+    if form == "masked":
+        mask = torch.rand(samples, 3, generator=generator) < 0.7
+        mask[:, 0] = True
+    if form == "known":
+        known = torch.where(torch.rand(samples, 3, generator=generator) < 0.4, 1, torch.tensor([-1, -1, 0]))
+    return ProgramProblem(
+        program, [n % 4 for n in range(samples)], logits, symbols=[4, 3, "sign"], mask=mask, known=known
+    )
+
+
+@pytest.mark.parametrize("form", ["plain", "masked", "known"])
+@pytest.mark.parametrize("calls", [2, 6, 24])
+def test_what_earlier_draws_found_is_in_the_set_with_its_probability(form: str, calls: int):
+    program = ProgramCalls(total)
+    for seed in range(4):
+        problem = recall_case(program, form)
+        generator = torch.Generator().manual_seed(seed)
+        asked = dict(program.state())
+        result = solve(problem, "weighted-draws", budget=Budget(calls=calls), generator=generator)
+        assert result.target_set is not None
+        log_p = problem.log_probability(result.target_set.targets.transpose(0, 1)).T
+        targets, weights = result.target_set.targets, result.target_set.weights
+        assert weights.sum(1).tolist() == pytest.approx([float(row.any()) for row in weights > 0])
+        assert bool(problem.consistent(targets.transpose(0, 1)).T[weights > 0].all())
+        for b in range(len(targets)):
+            there = weights[b] > 0
+            kept = [tuple(s) for s in targets[b, there].tolist()]
+            assert len(set(kept)) == len(kept), "an assignment counts once"
+            read = slice(None) if problem.mask is None else problem.mask[b]
+            keys = [tuple(s) for s in targets[b, there][:, read].tolist()]
+            found = [i for i, key in enumerate(keys) if key in asked]
+            # Weights of what was known are in the ratio of p.
+            ratio = weights[b, there].log() - log_p[b, there]
+            assert all(math.isclose(float(ratio[i]), float(ratio[found[0]]), abs_tol=1e-9) for i in found)
+            for s, answer in asked.items():
+                values = problem.present[b].clone()
+                if len(s) == len(values[read]) and answer == problem.labels[b]:
+                    values[read] = torch.tensor(s)
+                    # The same symbols may have been asked of a sample that reads other ones.
+                    exists = all(v in (-1, 1) if j == 2 else 0 <= v < (4, 3)[j] for j, v in enumerate(values.tolist()))
+                    if exists and math.isfinite(float(problem.log_probability(values.repeat(len(targets), 1))[b])):
+                        assert tuple(values.tolist()) in kept
+
+
+def test_once_all_answers_are_known_the_set_is_the_marginal_without_calls():
+    program = ProgramCalls(total)
+    solve(recall_case(program, "plain", 4), "marginal", budget=Budget(calls=24))
+    problem = recall_case(program, "plain", 9)
+    problem.labels[8] = 99
+    assert weights_of(problem, "weighted-draws", 1) == [
+        pytest.approx(weights) for weights in weights_of(problem, "marginal", 24)
+    ]
+    before = program.counts.calls
+    result = solve(problem, "weighted-draws", budget=Budget(calls=1))
+    assert program.counts.calls == before == 24
+    assert result.status == [Status.OPTIMAL] * 8 + [Status.INFEASIBLE]
+
+
+def test_a_small_memory_recalls_what_it_still_has():
+    program = ProgramCalls(total, max_remembered=5)
+    for seed in range(5):
+        problem = recall_case(program, "plain")
+        result = solve(problem, "weighted-draws", budget=Budget(calls=4), generator=torch.Generator().manual_seed(seed))
+        assert result.target_set is not None
+        consistent = problem.consistent(result.target_set.targets.transpose(0, 1)).T
+        assert bool(consistent[result.target_set.weights > 0].all())
+        assert len(program.state()) <= 5
+
+
 def test_a_sample_makes_do_with_the_first_draws_where_they_hold_the_belief():
     logits = torch.zeros(3, 2, 4)
     logits[:2, :, 1] = 9.0  # The belief is (1, 1) in the first two samples, which is consistent in the first one only.
     problem = ProgramProblem(total, [2, 5, 2], logits, symbols=4)
-    result = solve(problem, "weighted-draws:first=4,mass=0.9", budget=Budget(calls=16))
+    result = solve(problem, "weighted-draws:first=4,mass=0.9,max_recalled=0", budget=Budget(calls=16))
     assert result.stats["draws"].tolist() == [4, 16, 16]
     assert result.status[1] is Status.OPTIMAL
 
@@ -214,7 +290,7 @@ def test_costs_of_any_size_are_no_proof_that_there_is_none(solver: str):
     assert float(result.bound[0]) <= 2e36
 
 
-@pytest.mark.parametrize("solver", OWN)
+@pytest.mark.parametrize("solver", ["k-best", "weighted-draws:max_recalled=0", "posterior-draw", "marginal"])
 def test_equal_seeds_give_equal_results_whatever_is_remembered(solver: str):
     problem = random_problem(4, samples=10, units=3, classes=3)
     results = [

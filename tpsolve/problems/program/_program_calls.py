@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import itertools
 import json
 import math
 import pickle
@@ -44,6 +45,30 @@ FAILED: Final = _Failed()
 _MISSING = object()
 _FAILED_ON_DISK = {"failed": True}
 BATCHED = (False, "numpy", "torch")
+
+
+class _Giving:
+    """Assignments of one answer, the oldest first."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Key, None] = {}
+        self._newest: np.ndarray | None = None
+
+    def add(self, key: Key) -> None:
+        self._keys[key], self._newest = None, None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def remove(self, key: Key) -> None:
+        del self._keys[key]
+        self._newest = None
+
+    def newest(self, max_count: int) -> np.ndarray:
+        if self._newest is None or len(self._newest) != min(len(self._keys), max_count):
+            keys = list(itertools.islice(reversed(self._keys), max_count))
+            self._newest = np.array(keys, dtype=np.int64)
+        return self._newest
 
 
 @dataclass
@@ -127,6 +152,8 @@ class ProgramCalls:
         self.counts = CallCounts()
         self.frozen = False
         self._answers: dict[Key, Any] = {}
+        self._known_whole: set[tuple[tuple[int, ...], ...]] = set()
+        self._giving: dict[tuple[Any, int], _Giving] = {}
         self._disk = None if path is None else AnswerFile(path)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,6 +217,25 @@ class ProgramCalls:
         """Those of the assignments, each once, whose answers are not remembered: each would cost a call."""
         return [key for key in dict.fromkeys(keys) if self._recall(key) is _MISSING]
 
+    def giving(self, answer: Any, length: int, max_count: int) -> np.ndarray:
+        """The newest assignments of `length` symbols that are known to give an answer equal to this one.
+
+        None of them where the answer has no hash, or is only on disk.
+
+        Returns:
+            int64 `(M, length)`, M <= max_count; not to be changed.
+        """
+        known = self._giving.get((answer, length)) if _has_hash(answer) else None
+        return np.empty((0, length), dtype=np.int64) if known is None else known.newest(max_count)
+
+    def knows_all(self, values: tuple[tuple[int, ...], ...]) -> bool:
+        """Whether the answers of all assignments are in memory; `values` are those of each symbol."""
+        if math.prod(map(len, values)) > len(self._answers):
+            return False
+        if values not in self._known_whole and all(key in self._answers for key in itertools.product(*values)):
+            self._known_whole.add(values)
+        return values in self._known_whole
+
     def state(self) -> list[tuple[Key, Any]]:
         """What is remembered, of answers that are plain numbers, texts or None, or tuples of these."""
         return [(key, answer) for key, answer in self._answers.items() if _is_simple(answer)]
@@ -209,11 +255,24 @@ class ProgramCalls:
     def _keep(self, key: Key, answer: Any) -> None:
         if not self.max_remembered:
             return
+        self._forget(key)
         self._answers[key] = answer
+        if _has_hash(answer):
+            self._giving.setdefault((answer, len(key)), _Giving()).add(key)
         if len(self._answers) > self.max_remembered:
-            del self._answers[next(iter(self._answers))]
+            self._forget(next(iter(self._answers)))
         if self._disk is not None:
             self._disk.put(json.dumps(key), _to_text(answer))
+
+    def _forget(self, key: Key) -> None:
+        answer = self._answers.pop(key, _MISSING)
+        if answer is not _MISSING:
+            self._known_whole.clear()
+            if _has_hash(answer):
+                others = self._giving[answer, len(key)]
+                others.remove(key)
+                if not others:
+                    del self._giving[answer, len(key)]
 
     @torch.no_grad()
     def _run(self, keys: list[Key]) -> Iterator[Any]:
@@ -339,6 +398,14 @@ def _check_pickled(function: Callable[..., Any]) -> None:
             "one that pickle takes",
             "Define it by def at the top of a module, or take a ThreadPoolExecutor.",
         ) from error
+
+
+def _has_hash(answer: Any) -> bool:
+    try:
+        hash(answer)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_simple(value: Any) -> bool:

@@ -13,6 +13,7 @@ from tpsolve.errors import ArgumentError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.programs._orders import perturbed_best
+from tpsolve.search.programs._recalled import recalled
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
 
 
@@ -26,6 +27,9 @@ class WeightedDraws(Solver):
     loss of the set estimates -log P(label) up to a constant, and its gradient tends to the exact marginal's as draws
     grow. Where a sample has no more assignments than draws, it is the exact marginal, and the answer is proved.
 
+    Assignments that earlier searches found for the same label are recalled: all of them are in the set, with weight p.
+    So the set of a program with few assignments soon holds all that is consistent, without further calls.
+
     A single cheapest assignment locks a network in the first consistent reading of its inputs; the set does not. All
     draws are one step. The cheapest of them is the result's targets.
     Source of the weights: Kool, van Hoof and Welling, Stochastic beams and where to find them (ICML 2019).
@@ -36,12 +40,14 @@ class WeightedDraws(Solver):
         first: draws that are called at first. A sample makes do with them if one of them is consistent, and if they
             hold `mass` of the network's belief. The others go on to all draws.
         mass: share of the belief, from 0 to 1.
+        max_recalled: of a sample; 0: what earlier searches found is not used.
     """
 
     draws: int | None = None
     uniform: float = 0.2
     first: int = 8
     mass: float = 0.9
+    max_recalled: int = 1024
 
     name = "weighted-draws"
     accepts: ClassVar[tuple[type[Problem], ...]] = (ProgramProblem,)
@@ -52,6 +58,7 @@ class WeightedDraws(Solver):
         if self.draws is not None:
             check_count("draws", self.draws, 1)
         check_count("first", self.first, 1)
+        check_count("max_recalled", self.max_recalled, 0)
         for name in ("uniform", "mass"):
             share = getattr(self, name)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
@@ -59,6 +66,32 @@ class WeightedDraws(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, ProgramProblem)
+        log_p = torch.log_softmax(problem.logits, 2)
+        known, there, whole = recalled(problem, self.max_recalled)
+        targets = problem.symbols_of(known).transpose(0, 1)
+        weight = _total(log_p, known).masked_fill(~there, -math.inf)
+        rows = there.any(1).nonzero()[:, 0]
+        if len(rows):
+            offer_cheapest(report, targets[weight.argmax(1)[rows], rows][None], rows)
+        if whole:
+            report.stats["draws"] = torch.zeros(len(log_p), dtype=torch.int64)
+            report.prove(report.objective)
+        else:
+            drawn, weight_drawn = self._draw(problem, budget, generator, report, known, there)
+            targets, weight = torch.cat([targets, drawn]), torch.cat([weight, weight_drawn], 1)
+        report.target_set = weighted_set(targets, weight.T)
+        report.step()
+
+    def _draw(
+        self,
+        problem: ProgramProblem,
+        budget: Budget,
+        generator: torch.Generator,
+        report: Report,
+        known: Tensor,
+        there: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Targets `(C, B, n)` and the log of their weights `(B, C)`, -inf for those that don't count."""
         count = budget.calls or 64
         count = count if self.draws is None else min(self.draws, budget.calls or self.draws)
         log_p = torch.log_softmax(problem.logits, 2)
@@ -81,10 +114,8 @@ class WeightedDraws(Solver):
         # Values whose q is 0 within rounding are never drawn, so that assignments are counted.
         every = torch.tensor([n == c for n, c in zip(problem.count_assignments(), called.tolist(), strict=True)])
         report.prove(torch.where(every.to(problem.device), report.objective, -math.inf))
-
         chance = _log_chance(_total(log_q, values) - left_out[:, None])
-        report.target_set = weighted_set(targets, (log_p_of - chance).T.masked_fill(torch.isinf(value), -math.inf))
-        report.step()
+        return targets, (log_p_of - chance).masked_fill(torch.isinf(value.T) | _among(values, known, there), -math.inf)
 
     def _proposal(self, log_p: Tensor) -> Tensor:
         possible = torch.isfinite(log_p)
@@ -115,6 +146,14 @@ def _present_first(
 def _total(log_p: Tensor, values: Tensor) -> Tensor:
     """The sum `(B, C)` over the units of `log_p (B, n, K)` at value numbers `values (B, C, n)`."""
     return log_p.gather(2, values.transpose(1, 2)).sum(1)
+
+
+def _among(values: Tensor, known: Tensor, there: Tensor) -> Tensor:
+    """Which of the values `(B, C, n)` are among those known `(B, R, n)` that are there: `(B, C)` bool."""
+    equal = there[:, None].expand(-1, values.shape[1], -1)
+    for unit in range(values.shape[2]):
+        equal = equal & (values[:, :, None, unit] == known[:, None, :, unit])
+    return equal.any(2)
 
 
 def _log_chance(above: Tensor) -> Tensor:
