@@ -90,8 +90,15 @@ def entropy(p: torch.Tensor) -> torch.Tensor:
     return -torch.special.xlogy(p, p).sum(-1)
 
 
+def beyond_chance(mean: torch.Tensor, count: int) -> float:
+    """The share of the unevenness of `count` symbols that is more than chance, as (O - C) / O."""
+    size = len(mean)
+    observed = float(((mean.detach() * size - 1) ** 2).mean())
+    return max(0.0, (observed - (size - 1) / count) / observed)
+
+
 def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
-    logits, labels = logits_of(6, 3, 4), [0, 1, 3, 5, 6, 0]
+    logits, labels = (logits_of(6, 3, 4).detach() + torch.tensor([2.0, 0, 0, 0])).requires_grad_(), [0, 1, 3, 5, 6, 0]
     mask = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)) > 0.2
     mask[:, 0] = True
     settings: dict[str, Any] = {"symbols": 4, "solver": "marginal"}
@@ -102,7 +109,9 @@ def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
     explained = torch.tensor([v == y for v, y in zip(loss_fn.predict(logits, mask=mask), labels, strict=True)])
     assert loss_fn.explained == pytest.approx(0.05 * float(explained.double().mean()))
     assert loss_fn.undecided == pytest.approx(0.95 + 0.05 * float(entropy(p).mean().detach()) / math.log(4))
-    added = 0.5 * loss_fn.undecided * entropy(p).mean() - 2 * (1 - loss_fn.explained) * entropy(p.mean(0))
+    beyond = beyond_chance(p.mean(0), len(p))
+    assert 0 < beyond < 1
+    added = 0.5 * loss_fn.undecided * entropy(p).mean() - 2 * beyond * (1 - loss_fn.explained) * entropy(p.mean(0))
     assert torch.equal(loss, plain)
     (expected,) = torch.autograd.grad(plain + added, logits)
     loss.backward()
@@ -113,13 +122,16 @@ def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
 
 
 def test_units_of_different_sizes_have_mean_distributions_of_their_own():
-    logits = logits_of(5, 3, 3)
+    logits = (logits_of(5, 3, 3).detach() + torch.tensor([3.0, 0, 0])).requires_grad_()
     settings: dict[str, Any] = {"symbols": ["sign", 3, 3], "solver": "marginal"}
     plain = ProgramLoss(total, **settings, **PLAIN)(logits, [1] * 5)
     loss_fn = ProgramLoss(total, **settings, balance=1, confidence=0)
     loss = loss_fn(logits, [1] * 5)
     up = torch.sigmoid(logits[:, 0, 0]).mean()
-    spread = entropy(torch.stack([up, 1 - up])) / 3 + entropy(torch.softmax(logits[:, 1:], 2).mean((0, 1))) * 2 / 3
+    spins, choices = torch.stack([up, 1 - up]), torch.softmax(logits[:, 1:], 2).mean((0, 1))
+    shares = beyond_chance(spins, 5), beyond_chance(choices, 10)
+    assert min(shares) > 0
+    spread = shares[0] * entropy(spins) / 3 + shares[1] * entropy(choices) * 2 / 3
     (own,) = torch.autograd.grad(loss, logits)
     (expected,) = torch.autograd.grad(plain - (1 - loss_fn.explained) * spread, logits)
     assert torch.allclose(own, expected, atol=1e-6)
@@ -146,13 +158,7 @@ def test_slopes_are_those_of_the_value(symbols: Any, solver: str):
     def value(z: torch.Tensor) -> torch.Tensor:
         return ProgramLoss(total, symbols=symbols, solver=solver, **PLAIN)(z, [1, 0, 3], mask=mask)
 
-    def terms(z: torch.Tensor) -> torch.Tensor:
-        # The weight of confidence follows the logits without a slope.
-        loss_fn = ProgramLoss(total, symbols=symbols, solver=solver, confidence=0)
-        return loss_fn._information(loss_fn.problem(z, [1, 0, 3], mask=mask), z)
-
-    for function in (value, terms):
-        assert torch.autograd.gradcheck(function, logits.detach().double().requires_grad_())
+    assert torch.autograd.gradcheck(value, logits.detach().double().requires_grad_())
 
 
 @pytest.mark.parametrize("symbols", [3, "sign"])
@@ -259,3 +265,14 @@ def test_logits_that_are_none_are_named_wherever_they_come_in(logits: Any):
 def test_tables_that_are_none_are_named(argument: str, value: Any):
     with pytest.raises(ArgumentError, match=f"{argument}: got"):
         ProgramLoss(total, symbols=3)(logits_of(2, 2, 3), [1, 2], **{argument: value})
+
+
+def test_unevenness_that_chance_explains_has_no_slope():
+    # Eight symbols: two values twice, two not at all. Eight draws are more uneven on average.
+    logits = torch.eye(8)[[0, 0, 1, 1, 2, 3, 4, 5]].reshape(4, 2, 8).mul(20).requires_grad_()
+    loss_fn = ProgramLoss(total, symbols=8, solver="marginal", confidence=0)
+    (with_balance,) = torch.autograd.grad(loss_fn(logits, [0, 2, 5, 9]), logits)
+    (plain,) = torch.autograd.grad(
+        ProgramLoss(total, symbols=8, solver="marginal", **PLAIN)(logits, [0, 2, 5, 9]), logits
+    )
+    assert torch.equal(with_balance, plain)

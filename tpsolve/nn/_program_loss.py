@@ -70,7 +70,8 @@ class ProgramLoss(nn.Module):
     Labels leave the symbols open for a while: many readings of the inputs agree with what was seen so far, and a
     network that settles on one too early keeps it. In training the gradient has two terms more, which fade by
     themselves; the value is without them. *Balance* is the entropy of the batch's mean distribution over the values,
-    times the share of samples that the present symbols do not explain yet: it keeps all values in use. *Confidence* is
+    times the share of samples that the present symbols do not explain yet, and the share of its unevenness that is more
+    than chance: it keeps all values in use. *Confidence* is
     minus the mean entropy of single symbols, times this entropy over its maximum: it makes an undecided network take
     sides. Both shares are running means. Unweighted, the two terms are the mutual information that Krause, Perona and
     Gomes (Discriminative clustering by regularized information maximization, NeurIPS 2010) maximise. A weight of 0
@@ -256,7 +257,10 @@ class ProgramLoss(nn.Module):
                 mean = p[of_size].mean(0)
                 # A value that no sample has counts 0, and its slope must be finite.
                 log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
-                spread = spread - (mean * log_mean).sum() * of_size.sum() / there.sum()
+                # The share of the unevenness that a batch of this size has not by chance.
+                uneven = float((size * mean[:size].detach() - 1).square().mean())
+                beyond = max(0.0, 1 - (size - 1) / (max(uneven, 1e-12) * int(of_size.sum())))
+                spread = spread - beyond * (mean * log_mean).sum() * of_size.sum() / there.sum()
         undecided = float((entropy.detach() / most)[there].mean())
         self.undecided += (1 - MEMORY) * (undecided - self.undecided)
         decide = self.confidence * self.undecided * entropy[there].mean()
