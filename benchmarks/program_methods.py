@@ -53,8 +53,7 @@ class Searched:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss(logits, labels)
-        assert self.loss.report is not None
-        stats = self.loss.report.result.stats
+        assert self.loss.program is not None
         self.calls = self.loss.program.counts.calls
         return loss
 

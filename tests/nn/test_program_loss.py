@@ -244,7 +244,18 @@ def test_what_makes_no_sense_is_named(settings: dict[str, Any], error: type[Exce
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("logits", [None, [[1.0, 2.0]], torch.zeros(3), torch.tensor(1.0), torch.zeros(0, 2, 3)])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        None,
+        [[1.0, 2.0]],
+        torch.zeros(3),
+        torch.tensor(1.0),
+        torch.zeros(0, 2, 3),
+        torch.zeros(2, 2, 3).to_sparse(),
+        torch.zeros(2, 2, 3, device="meta"),
+    ],
+)
 def test_logits_that_are_none_are_named_wherever_they_come_in(logits: Any):
     loss_fn = ProgramLoss(total, symbols=3, count=2)
     for call in (
@@ -254,6 +265,12 @@ def test_logits_that_are_none_are_named_wherever_they_come_in(logits: Any):
     ):
         with pytest.raises(ArgumentError, match="logits: got"):
             call()
+
+
+@pytest.mark.parametrize("state", [3, None, {}, {"answers": [], "generator": None}])
+def test_a_state_that_is_none_is_named(state: Any):
+    with pytest.raises(ArgumentError, match=r"state: got .*, expected what get_extra_state\(\) gave"):
+        ProgramLoss(total).set_extra_state(state)
 
 
 @pytest.mark.parametrize("argument", ["mask", "known"])

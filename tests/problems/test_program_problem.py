@@ -299,8 +299,18 @@ def test_batches_that_are_answered_wrongly_are_refused(program: Any, words: str)
 )
 def test_targets_that_are_none_are_refused(targets: Any, error: type[TpsolveError]):
     problem = ProgramProblem(total, [1, 2], LOGITS, symbols=3)
-    with pytest.raises(error):
-        problem.objective(torch.tensor(targets))
+    for method in (problem.objective, problem.disturbance, problem.loss_of, problem.log_probability):
+        with pytest.raises(error):
+            method(torch.tensor(targets))
+
+
+@pytest.mark.parametrize("state", [3, [3], [((0, "a"), 1)], [((0, 1),)]])
+def test_a_memory_that_is_none_is_refused_and_changes_nothing(state: Any):
+    program = ProgramCalls(total)
+    program.load_state([((0, 1), 1)])
+    with pytest.raises(ArgumentError, match=r"state: got .*, expected what state\(\) gave"):
+        program.load_state(state)
+    assert program.state() == [((0, 1), 1)]
 
 
 class _Broken(Executor):

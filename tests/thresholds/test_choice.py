@@ -211,6 +211,7 @@ def test_it_is_no_threshold_and_has_no_state():
         (lambda: Choice(3)(torch.zeros(2, 4)), ShapeError, r"input: got shape \(2, 4\), expected \(\.\.\., 3\)"),
         (lambda: Choice(3)(torch.tensor(1.0)), ShapeError, r"shape \(\)"),
         (lambda: Choice(3)(torch.zeros(2, 3, dtype=torch.int64)), ArgumentError, "floating-point logits"),
+        (lambda: Choice(3)([1.0, 2.0, 3.0]), ArgumentError, "input: got list"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_what_makes_no_sense_is_named(make: object, error: type[Exception], words: str):

@@ -286,7 +286,13 @@ class ProgramLoss(nn.Module):
         return {"answers": answers, "generator": self.generator.get_state(), "running": running}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on with what `get_extra_state` gave."""
+        """Go on with what `get_extra_state` gave.
+
+        Raises:
+            ArgumentError: it is something else.
+        """
+        if not isinstance(state, dict) or not {"answers", "generator", "running"} <= state.keys():  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError("state", type(state).__name__, "what get_extra_state() gave")
         if self.program is not None:
             self.program.load_state(state["answers"])
         self.generator.set_state(state["generator"])

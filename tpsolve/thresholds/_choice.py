@@ -53,11 +53,12 @@ class Choice(HardUnit):
         a choice that gets either.
 
         Raises:
-            ArgumentError: z holds whole numbers.
+            ArgumentError: z is no tensor, or holds whole numbers.
             ShapeError: its last axis is not K.
         """
-        if not z.is_floating_point():
-            raise ArgumentError("input", z.dtype, "floating-point logits", "Convert it with .float().")
+        if not isinstance(z, Tensor) or not z.is_floating_point():  # pyright: ignore[reportUnnecessaryIsInstance]
+            got = getattr(z, "dtype", type(z).__name__)
+            raise ArgumentError("input", got, "a tensor of floating-point logits", "Convert it with .float().")
         if z.dim() == 0 or z.shape[-1] != self.classes:
             mend = f"nn.Unflatten(1, (n, {self.classes})) makes n choices of {self.classes} n logits."
             raise ShapeError("input", f"shape {tuple(z.shape)}", f"(..., {self.classes}), the classes last", mend)

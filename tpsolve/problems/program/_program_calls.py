@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import math
+import operator
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
@@ -241,9 +242,17 @@ class ProgramCalls:
         return [(key, answer) for key, answer in self._answers.items() if _is_simple(answer)]
 
     def load_state(self, state: Sequence[tuple[Key, Any]]) -> None:
-        """Remember what `state()` gave."""
-        for key, answer in state:
-            self._keep(tuple(key), answer)
+        """Remember what `state()` gave.
+
+        Raises:
+            ArgumentError: it is something else.
+        """
+        try:
+            known = [(tuple(map(operator.index, key)), plain(answer)) for key, answer in state]
+        except (TypeError, ValueError) as error:
+            raise ArgumentError("state", str(error), "what state() gave: pairs of symbols and an answer") from error
+        for key, answer in known:
+            self._keep(key, answer)
 
     def _recall(self, key: Key) -> Any:
         answer = self._answers.get(key, _MISSING)

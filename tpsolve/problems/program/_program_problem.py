@@ -181,11 +181,15 @@ class ProgramProblem(FlipProblem):
         Raises:
             ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
         """
-        self._check_targets(targets)
         return self.loss_of(targets) + self.stay * self.disturbance(targets)
 
     def disturbance(self, targets: Tensor) -> Tensor:
-        """sum_j cost_j(s_j), `(..., B)` float64: what it takes to leave the present symbols; 0 for those."""
+        """sum_j cost_j(s_j), `(..., B)` float64: what it takes to leave the present symbols; 0 for those.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
         values = self.values_of(targets)
         cost = self.cost.expand(*values.shape[:-2], *self.cost.shape)
         return cost.gather(-1, values[..., None])[..., 0].sum(-1)
@@ -193,7 +197,11 @@ class ProgramProblem(FlipProblem):
     def loss_of(self, targets: Tensor) -> Tensor:
         """The loss of the program's answers, `(..., B)` float64; one call for each distinct assignment that is not
         remembered.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
         """
+        self._check_targets(targets)
         shape = targets.shape[:-1]
         rows = np.broadcast_to(np.arange(self.batch_shape[0]), tuple(shape)).reshape(-1)
         keys = self._keys(targets, rows)
@@ -233,11 +241,15 @@ class ProgramProblem(FlipProblem):
 
     def consistent(self, targets: Tensor) -> Tensor:
         """Where E has no infinite loss, `(..., B)` bool: for the loss "equal", where the program gives the label."""
-        self._check_targets(targets)
         return torch.isfinite(self.loss_of(targets))
 
     def log_probability(self, targets: Tensor) -> Tensor:
-        """Log p of targets `(..., B, n)` under the network, `(..., B)` float64; known symbols have p = 1."""
+        """Log p of targets `(..., B, n)` under the network, `(..., B)` float64; known symbols have p = 1.
+
+        Raises:
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+        """
+        self._check_targets(targets)
         values = self.values_of(targets)
         log_p = torch.log_softmax(self.logits, 2)
         return log_p.expand(*values.shape[:-2], *log_p.shape).gather(-1, values[..., None])[..., 0].sum(-1)

@@ -36,6 +36,9 @@ def check_logits(logits: Any) -> None:
     """Raise unless `logits` are a tensor of real numbers, `(B, n, K)` or `(B, n)`, of at least one sample and unit."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise ArgumentError("logits", getattr(logits, "dtype", type(logits).__name__), "a tensor of real numbers")
+    if logits.layout != torch.strided or logits.is_meta:
+        got = "a tensor without values" if logits.is_meta else f"a tensor of layout {logits.layout}"
+        raise ArgumentError("logits", got, "a dense tensor", "Take .to_dense(), or a device that holds numbers.")
     if logits.dim() not in (2, 3) or 0 in logits.shape:
         raise ShapeError(
             "logits", f"shape {tuple(logits.shape)}", "(B, n, K) of choices, or (B, n) of spins, none of them 0"
