@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tpsolve import cli
-from tpsolve._storage._csv_table import read_table
+from tpsolve.tables import read_table
 from tpsolve.errors import FileFormatError, NotFiniteError, UnknownNameError
 
 SQUARE = "x,y,kind\n0,0,a\n1,1,a\n0,1,b\n1,0,b\n"

@@ -14,7 +14,7 @@ ROOT = Path(tpsolve.__file__).parent
 FLOORS = (
     ("errors", "_version"),
     ("_registry", "_check_arguments", "spins", "losses", "_result", "_storage"),
-    ("thresholds", "units"),
+    ("thresholds", "units", "tables"),
     ("problems",),
     ("search",),
     ("_register", "testing"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.cli._terminal import notes, say
+from tpsolve.cli._terminal import notes, say, visible
 from tpsolve.errors import ArgumentError, FolderError, TpsolveError
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) ->
     except TpsolveError as error:
         if asked is not None and isinstance(error, FolderError):
             raise
-        notes.print(f"No picture: {error}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"No picture: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
+        return
+    except Exception as error:  # Whatever the plotting library can't draw; the answer has been printed.
+        words = visible(f"{type(error).__name__}: {error}")
+        notes.print(f"No picture: {words}", highlight=False, markup=False, soft_wrap=True)
         return
     say(f"Picture: {path}")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -48,8 +49,14 @@ def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
     return shown, torch.tensor([[1.0 if str(v) == c else -1.0 for c in shown] for v in labels], dtype=torch.float64)
 
 
-def class_rows(inputs: Tensor, labels: Sequence[object]) -> tuple[list[ClassRow], Certificate]:
+def class_rows(
+    inputs: Tensor, labels: Sequence[object], scaling: Sequence[tuple[Fraction, Fraction]] = ()
+) -> tuple[list[ClassRow], Certificate]:
     """A row for each class, and the certificate behind them, which has been verified.
+
+    Args:
+        scaling: offset and scale of each feature, where an input is `(number - offset) * scale`: margins are those of
+            the numbers.
 
     Raises:
         ArgumentError: as `class_targets` and `UnitLearner.fit`.
@@ -60,13 +67,14 @@ def class_rows(inputs: Tensor, labels: Sequence[object]) -> tuple[list[ClassRow]
     certificate = Separability().fit(inputs, targets)
     proven = certificate.verify(inputs, targets)
     x, rows = torch.as_tensor(inputs).double(), []
+    scale = torch.tensor([float(scale) for _, scale in scaling] or 1.0, dtype=torch.float64)
     for k, name in enumerate(names):
         status = int(proven[k])
         circuit = tuple(certificate.circuit(k).tolist()) if status < 0 else ()
         weights = certificate.multipliers(inputs, targets, k) if circuit else []
         margin = None
         if status > 0:
-            distance = (x @ certificate.weight[k] + certificate.bias[k]).abs() / certificate.weight[k].norm()
+            distance = (x @ certificate.weight[k] + certificate.bias[k]).abs() / (certificate.weight[k] * scale).norm()
             margin = float(distance.min())
         rows.append(
             ClassRow(
