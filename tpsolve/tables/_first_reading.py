@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import FileFormatError, NotFiniteError, UnknownNameError
-from tpsolve.tables._raw_table import read_rows
+from tpsolve.tables._text_files import read_rows
 
 
 def read_first(path: str | PathLike[str], target: str) -> tuple[Tensor, tuple[str, ...]]:

@@ -10,6 +10,9 @@ from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError
 from tpsolve.tables._raw_table import Cell, RawTable
 
 SHEETS = (".xlsx", ".xls", ".ods")
+TYPED = (*SHEETS, ".parquet", ".feather", ".arrow")
+"""Ends of the names of files that hold types."""
+
 _NOTHING = ("NAType", "NaTType")
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, TooLargeError, UnknownNameError
 from tpsolve.tables._columns import (
@@ -22,9 +23,9 @@ from tpsolve.tables._columns import (
     guess_column,
     settle_style,
 )
-from tpsolve.tables._labelled_table import LabelledTable
 from tpsolve.tables._options import TableOptions
-from tpsolve.tables._raw_table import Cell, RawTable, read_raw
+from tpsolve.tables._raw_table import Cell, RawTable
+from tpsolve.tables._read_source import read_raw
 
 READING = 1
 """Raised if the same file ever gives other numbers than before."""
@@ -117,7 +118,7 @@ class TableSchema:
         """The columns whose numbers float64 rounds: what is proved of the inputs is not proved of the file there."""
         return tuple(column.name for column in self.columns if column.kind in USED and not column.exact)
 
-    def apply(self, source: Any, *, labels: bool = True) -> LabelledTable:
+    def apply(self, source: Any, *, labels: bool = True) -> "LabelledTable":
         """The samples of a table, read as the schema says; new rows give the same numbers as the first ones.
 
         Columns that are left out may be absent. So may the target.
@@ -145,7 +146,7 @@ class TableSchema:
         kept, dropped = _drop_rows(raw, target, self.columns, self.options)
         return self._read(kept, target, dropped)
 
-    def _read(self, raw: RawTable, target: str | None, dropped: tuple[int, ...]) -> LabelledTable:
+    def _read(self, raw: RawTable, target: str | None, dropped: tuple[int, ...]) -> "LabelledTable":
         rows, features = len(raw.lines), self.features
         if rows * len(features) > MAX_NUMBERS:
             widest = max(self.columns, key=lambda column: len(column.features))
@@ -200,6 +201,27 @@ class TableSchema:
             raise FileFormatError(f"schema of a table: of version {data['reading']}, expected {READING}.")
         columns = tuple(Column.from_json(column) for column in data["columns"])
         return cls(data["target"], tuple(data["classes"]), columns, TableOptions.from_json(data["options"]))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledTable:
+    """Samples and their classes.
+
+    Args:
+        inputs: `(N, n)` float64, in the units of the schema's columns.
+        features: n names, such as "age" or "colour=red".
+        labels: N class names; none where the table has no target column, or nobody asked for it.
+        lines: where the N samples begin: lines of a text file or a sheet, rows of a DataFrame or of Parquet, from 1.
+        dropped: the places of the rows that were left out, since a value is missing.
+        schema: what the columns were taken for.
+    """
+
+    inputs: Tensor
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+    lines: tuple[int, ...]
+    dropped: tuple[int, ...]
+    schema: TableSchema
 
 
 def read_table(source: Any, target: str | None = None, options: TableOptions | None = None) -> LabelledTable:

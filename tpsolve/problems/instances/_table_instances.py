@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
-from tpsolve.tables._raw_table import read_rows
+from tpsolve.tables._text_files import read_rows
 
 VERSION = 1
 """Raised if a name ever stands for other numbers than before."""
