@@ -141,10 +141,11 @@ class Column:
             return (*(float(word == known) for known in self.words), *gap)
         if missing and self.indicator:
             return (0.0, *gap)
-        value = Fraction(self.fill) if missing else as_fraction(self.exact_value(str(cell)))
-        if value is None:
+        found = None if missing else self.exact_value(str(cell))
+        if not missing and found is None:
             expected = f"a date as the others of the column ({self.form})" if self.kind == "date" else "a number"
             raise ValueSetError(place(), repr(cell), expected + (f" in {self.unit}" if self.unit else ""))
+        value = as_fraction(found) if found is not None else Fraction(self.fill)
         return (round_scaled(value, self.offset, self.scale, place), *gap)
 
     @property
@@ -191,10 +192,8 @@ def _frozen(words: tuple[str, ...]) -> frozenset[str]:
     return frozenset(words)
 
 
-def as_fraction(value: Exact | None) -> Fraction | None:
+def as_fraction(value: Exact) -> Fraction:
     """The number m * 10**e."""
-    if value is None:
-        return None
     mantissa, power = value
     return Fraction(mantissa * 10**power) if power >= 0 else Fraction(mantissa, 10**-power)
 
@@ -304,7 +303,7 @@ def _refuse_mixture(texts: dict[str, int], place: Place, cells: list[Cell], opti
     total = sum(texts.values())
     for what, is_one in (("number", is_number), ("date", is_date)):
         good = {text for text in texts if is_one(text)}
-        if 2 * sum(texts[text] for text in good) < total:
+        if 2 * sum(n for text, n in texts.items() if text in good or is_infinite(text)) < total:
             continue
         row = next((k for k, cell in enumerate(cells) if cell in texts and cell not in good), None)
         if row is not None and is_infinite(str(cells[row])):
@@ -342,21 +341,23 @@ def fit_scale(column: Column, cells: list[Cell], place: Place) -> Column:
         if days:
             return dataclasses.replace(column, scale=Fraction(1, DAY))
     digits = max(0, *(-power for _, power in values))
-    whole = sorted(mantissa * 10 ** (power + digits) for mantissa, power in values)
-    largest, fives = max(abs(whole[0]), abs(whole[-1])), 5**digits
-    if all(v % fives == 0 for v in whole) and largest // fives <= MAX_WHOLE:
+    wholes = {mantissa * 10 ** (power + digits): cell for (mantissa, power), cell in values.items()}
+    low, high = min(wholes), max(wholes)
+    for end in (low, high):
+        where = wholes[end]
+        round_scaled(Fraction(end, 10**digits), Fraction(0), Fraction(1), lambda where=where: place(cells.index(where)))
+    largest, fives = max(abs(low), abs(high)), 5**digits
+    if largest // fives <= MAX_WHOLE and all(value % fives == 0 for value in wholes):
         return column
     if largest <= MAX_WHOLE:
         return dataclasses.replace(column, scale=Fraction(10**digits))
-    divisor = math.gcd(*(v - whole[0] for v in whole)) or 1
-    if (whole[-1] - whole[0]) // divisor <= MAX_WHOLE:
-        return dataclasses.replace(column, offset=Fraction(whole[0], 10**digits), scale=Fraction(10**digits, divisor))
+    divisor = math.gcd(*(value - low for value in wholes)) or 1
+    if (high - low) // divisor <= MAX_WHOLE:
+        return dataclasses.replace(column, offset=Fraction(low, 10**digits), scale=Fraction(10**digits, divisor))
     rounded: dict[float, str] = {}
-    for value, cell in values.items():
-        exact = as_fraction(value)
-        assert exact is not None
-        number = round_scaled(exact, column.offset, column.scale, lambda cell=cell: place(cells.index(cell)))
-        if number in rounded and as_fraction(column.exact_value(rounded[number])) != exact:
+    for whole, cell in wholes.items():
+        number = float(Fraction(whole, 10**digits))
+        if number in rounded:
             mend = f"Leave {column.name} out (--drop), or round it in the file to the digits that matter."
             expected = f"numbers that float64 tells from each other: it rounds both to {number!r}"
             raise ArgumentError(place(cells.index(cell)), f"{cell} besides {rounded[number]}", expected, mend)

@@ -324,7 +324,10 @@ def _finish(column: Column, raw: RawTable, options: TableOptions) -> Column:
         column = fit_scale(column, cells, place)
         if options.missing == "impute":
             values = sorted(
-                v for c, n in counts.items() for v in [as_fraction(column.exact_value(str(c)))] * n if v is not None
+                as_fraction(value)
+                for cell, count in counts.items()
+                if (value := column.exact_value(str(cell))) is not None
+                for _ in range(count)
             )
             fill = str(values[(len(values) - 1) // 2])
     indicator = options.missing == "indicator" and gaps > 0
@@ -363,7 +366,7 @@ def _details(column: Column) -> str:
     if not column.exact:
         parts.append("rounded to float64")
     elif column.kind == "number" and (column.scale, column.offset) != (1, 0):
-        above = f", above {column.offset}" if column.offset else ""
+        above = f", above {_short(column.offset)}" if column.offset else ""
         parts.append(f"exact, in units of {_short(1 / column.scale)}{above}")
     if column.gaps:
         stands = "a column of its own" if column.indicator else f"{column.fill} instead" if column.fill else ""
@@ -372,4 +375,4 @@ def _details(column: Column) -> str:
 
 
 def _short(value: Fraction) -> str:
-    return str(value) if value.denominator == 1 else f"{float(value):g}"
+    return str(value) if len(str(value)) <= 24 and value.denominator == 1 else f"{float(value):g}"

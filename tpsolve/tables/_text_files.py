@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ def read_text(path: Path, options: TableOptions) -> RawTable:
     (_, header), *below = _rows(str(path), _text(path), options)
     if not below:
         raise FileFormatError(f"{path}: no rows below the header.")
+    if len(header) == 1 and len(header[0].split()) == len(below[0][1][0].split()) > 1:
+        raise FileFormatError(f"{path}: cells with spaces between them, expected one of , ; | or tabs.")
     header, below = _same_length(str(path), header, below)
     columns = [[row[k].strip() for _, row in below] for k in range(len(header))]
     return RawTable(str(path), header, [list(column) for column in columns], [line for line, _ in below])
@@ -88,10 +91,14 @@ def _rows(name: str, text: str, options: TableOptions) -> list[tuple[int, list[s
 
 
 def _parse(name: str, text: str, delimiter: str, strict: bool) -> list[tuple[int, list[str]]]:
+    found: list[tuple[int, list[str]]] = []
     try:
-        return list(_parsed(text, delimiter, strict))
+        found.extend(_parsed(text, delimiter, strict))
     except csv.Error as error:
-        raise FileFormatError(f"{name}: can't be read as CSV with a header ({error}).") from error
+        line = found[-1][0] + 1 if found else 1
+        mend = "Is a quotation mark left open, or not doubled?"
+        raise FileFormatError(f"{name}:{line}: can't be read as CSV with a header ({error}). {mend}") from error
+    return found
 
 
 def _parsed(text: str, delimiter: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
@@ -138,11 +145,14 @@ def _same_length(
     """Header and rows of one length; row names without a header and delimiters at the end of lines are put right."""
     header = [cell.strip() for cell in header]
     if all(len(row) == len(header) + 1 for _, row in below):
-        if any(row[-1].strip() for _, row in below):
+        if not any(row[-1].strip() for _, row in below):
+            below = [(line, row[:-1]) for line, row in below]
+        elif all(re.search(r"[^\W\d_]", row[0]) for _, row in below):
             # R writes the names of rows so.
             header = ["", *header]
         else:
-            below = [(line, row[:-1]) for line, row in below]
+            mend = "Name the first column, or put quotation marks around cells that hold the delimiter."
+            raise FileFormatError(f"{name}: one value more in each row than in the header. {mend}")
     if not header[-1] and all(len(row) == len(header) and not row[-1].strip() for _, row in below):
         header, below = header[:-1], [(line, row[:-1]) for line, row in below]
     for line, row in below:
