@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._plain import make_plain
 from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import BudgetError
 
@@ -50,6 +51,7 @@ class Budget:
     calls: int | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.seconds is None and self.steps is None and self.calls is None:
             raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
         if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count
+from tpsolve._plain import is_real
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
@@ -141,7 +142,7 @@ class ProgramLoss(nn.Module):
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
         for name, weight in (("balance", balance), ("confidence", confidence)):
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            if not is_real(weight) or not 0 <= weight < math.inf:
                 raise ArgumentError(name, weight, "a finite number of at least 0")
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._plain import Settings
 from tpsolve._result import Budget, Progress, TargetSet, is_closed
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import LayerProblem, Problem, ProgramProblem
@@ -31,7 +32,7 @@ USUAL = {
 
 
 @dataclass(frozen=True)
-class Solver(ABC):
+class Solver(Settings, ABC):
     """Settings of a search. All its state lives inside the call, so one solver serves many problems."""
 
     name: ClassVar[str]

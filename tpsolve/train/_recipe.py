@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tpsolve._check_arguments import check_count
+from tpsolve._plain import make_plain
 from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -104,6 +105,7 @@ class Recipe:
     launch: Literal["eager", "graphs", "compile"] = "eager"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
         for name, least in LEAST.items():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_device, check_shape, check_tensor, check_values
+from tpsolve._plain import plain_array
 from tpsolve.errors import ArgumentError, DeviceError, ShapeError, TooLargeError, ValueSetError
 
 WORKING_ELEMENTS = 2**25
@@ -44,6 +45,7 @@ def read_numbers(argument: str, value: object) -> Tensor:
     Raises:
         ArgumentError: whole numbers that float64 can't hold.
     """
+    value = plain_array(argument, value)
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._plain import plain_number
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError
 from tpsolve.units._data import group_rows
 
@@ -44,12 +45,17 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         ArgumentError: labels of kinds that can't be sorted.
         TooLargeError: more than `MAX_CLASSES` classes.
     """
-    plain = values.tolist() if hasattr(values, "tolist") else values
+    listed = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    plain = values if listed is None else listed()
+    if getattr(values, "columns", None) is not None:
+        mend = "Take its column: df[name]."
+        raise ArgumentError(argument, "a DataFrame", "one class label a sample", mend)
     if isinstance(plain, str) or not isinstance(plain, Sequence):
         raise ArgumentError(argument, type(values).__name__, "one class label a sample")
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):
         shape = tuple(getattr(values, "shape", (len(plain),)))
         raise ShapeError(argument, f"shape {shape}", f"({count},): one class label a sample")
+    plain = [plain_number(label) for label in plain]
     strange = [label for label in plain if not isinstance(label, Label)]
     if strange:
         raise ArgumentError(argument, f"a label of type {type(strange[0]).__name__}", "numbers or words")

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._plain import plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
@@ -75,6 +77,7 @@ class NetworkProblem(Problem):
     dtype: torch.dtype = torch.float64
 
     def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
+        X = plain_array("X", X)
         x = read_numbers("X", X)
         if not hasattr(X, "dtype"):
             # Python's numbers keep all their digits.
@@ -334,8 +337,10 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:
+    if isinstance(widths, np.ndarray) and widths.ndim == 1:
+        widths = widths.tolist()
     if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
         raise ArgumentError("widths", repr(widths), "units of each hidden layer", "For example widths=[3].")
     for width in widths:
         check_count("widths", width, 1)
-    return tuple(widths)
+    return tuple(int(width) for width in widths)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError, ShapeError
+from tpsolve.units._data import read_numbers
 from tpsolve.units.checking._certificate import Certificate
 from tpsolve.units.separability._separability import Separability
 
@@ -61,12 +62,13 @@ def class_rows(
     Raises:
         ArgumentError: as `class_targets` and `UnitLearner.fit`.
     """
+    inputs = read_numbers("inputs", inputs)
     if len(labels) != len(inputs):
         raise ShapeError("labels", f"{len(labels)} labels", f"{len(inputs)}, one for each sample")
     names, targets = class_targets(labels)
     certificate = Separability().fit(inputs, targets)
     proven = certificate.verify(inputs, targets)
-    x, rows = torch.as_tensor(inputs).double(), []
+    x, rows = inputs.double(), []
     scale = torch.tensor([float(scale) for _, scale in scaling] or 1.0, dtype=torch.float64)
     for k, name in enumerate(names):
         status = int(proven[k])
