@@ -30,7 +30,7 @@ def read_text(path: Path, options: TableOptions) -> RawTable:
     (_, header), *below = _rows(str(path), _text(path), options)
     if not below:
         raise FileFormatError(f"{path}: no rows below the header.")
-    if len(header) == 1 and len(header[0].split()) == len(below[0][1][0].split()) > 1:
+    if options.delimiter is None and len(header) == 1 and len(header[0].split()) == len(below[0][1][0].split()) > 1:
         raise FileFormatError(f"{path}: cells with spaces between them, expected one of , ; | or tabs.")
     header, below = _same_length(str(path), header, below)
     columns = [[row[k].strip() for _, row in below] for k in range(len(header))]
