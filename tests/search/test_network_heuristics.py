@@ -9,10 +9,10 @@ import torch
 from sklearn.datasets import load_digits
 
 from tpsolve import Budget, NetworkProblem, Result, Status, solve
-from tpsolve.tables import read_table
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
 from tpsolve.search.network._ftprop_mini_batch import draw
+from tpsolve.tables import read_table
 
 pytestmark = pytest.mark.rounding
 

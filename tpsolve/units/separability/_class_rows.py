@@ -1,5 +1,6 @@
 """Which classes of a labelled table a single unit can tell from the rest: the rows of `tpsolve separate`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -69,18 +70,24 @@ def class_rows(
     certificate = Separability().fit(inputs, targets)
     proven = certificate.verify(inputs, targets)
     x, rows = inputs.double(), []
-    scale = torch.tensor([float(scale) for _, scale in scaling] or 1.0, dtype=torch.float64)
     for k, name in enumerate(names):
         status = int(proven[k])
         circuit = tuple(certificate.circuit(k).tolist()) if status < 0 else ()
         weights = certificate.multipliers(inputs, targets, k) if circuit else []
         margin = None
         if status > 0:
-            distance = (x @ certificate.weight[k] + certificate.bias[k]).abs() / (certificate.weight[k] * scale).norm()
-            margin = float(distance.min())
+            z = x @ certificate.weight[k] + certificate.bias[k]
+            margin = _distance(float(z.abs().min()), certificate.weight[k].tolist(), [scale for _, scale in scaling])
         rows.append(
             ClassRow(
                 name, int((targets[:, k] > 0).sum()), status, margin, circuit, tuple(100 * float(w) for w in weights)
             )
         )
     return rows, certificate
+
+
+def _distance(z: float, weight: list[float], scales: list[Fraction]) -> float:
+    """|z| by the length of the weights of the numbers, which may be beyond float64 where the scales are."""
+    exact = [abs(Fraction(w)) * scale for w, scale in zip(weight, scales or [Fraction(1)] * len(weight), strict=True)]
+    largest = max(exact)
+    return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
