@@ -110,7 +110,7 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
 
 
 def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:
-    """Name the axes, in the numbers of the file; no text is a formula, whatever dollar signs it holds."""
+    """Name the axes, in the numbers of the file; no text is a formula, and none holds control signs."""
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     for axis, (offset, scale) in zip((axes.xaxis, axes.yaxis), scaling, strict=False):
@@ -120,6 +120,7 @@ def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:
     texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]
     for text in texts:
         text.set_parse_math(False)
+        text.set_text("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text.get_text()))
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -24,7 +24,7 @@ from tpsolve.cli._tables import (
     show_schema,
     table_stem,
 )
-from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, refuse_given, say
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
 
 def exact(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     target: Annotated[str, typer.Option(help="The column that holds the classes.")],
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
+    solver: Annotated[
+        str, typer.Option(help="Another solver, as `tpsolve list` writes it, such as column-search; it gives no proof.")
+    ] = "circuits",
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
     prefer: Annotated[
         str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
@@ -62,10 +66,17 @@ def exact(
 
     from tpsolve._result import Budget
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, make_proof, solve
+    from tpsolve.search import Circuits, find_solver, make_proof, solve
     from tpsolve.tables import read_table
 
-    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
+    chosen = find_solver(solver)
+    if solver == "circuits":
+        chosen = Circuits(engine=engine, prefer=prefer)
+    else:
+        refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
+        if save is not None and not isinstance(chosen, Circuits):
+            raise ArgumentError("--save", save, f"no --save with --solver {solver}", "Only circuits gives a proof.")
+    budget, layers = Budget(seconds=seconds), _widths(widths)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     read = read_table(file, target, options)
@@ -81,7 +92,7 @@ def exact(
             return interrupt.asked
 
         generator = torch.Generator().manual_seed(seed)
-        result = solve(problem, solver, budget=budget, generator=generator, callback=show)
+        result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
     errors, bound = round(result.objective.item()), round(result.bound.item())
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
     for heading in ("samples", "points", "features", "classes", "widths", "errors", "bound", "status"):

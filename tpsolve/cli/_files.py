@@ -1,6 +1,7 @@
 """Files that commands write: refused before any work where they can't be, and pictures beside an answer."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,10 @@ def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) ->
     path = asked or Path(name)
     try:
         figure = draw()
-        write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
+        with warnings.catch_warnings():
+            # Letters that the font lacks are drawn as boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
     except TpsolveError as error:
         if asked is not None and isinstance(error, FolderError):
             raise

@@ -55,7 +55,8 @@ def show_schema(schema: "TableSchema", dropped: tuple[int, ...] = ()) -> None:
     notes.print(table)
     if dropped:
         lines = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
-        notes.print(f"{len(dropped)} rows left out, since a value is missing: {lines}", highlight=False, markup=False)
+        rows = "1 row" if len(dropped) == 1 else f"{len(dropped)} rows"
+        notes.print(f"{rows} left out, since a value is missing: {lines}", highlight=False, markup=False)
     if schema.rounded:
         names = visible(", ".join(schema.rounded))
         words = f"float64 rounds {names}: what is proved holds for the rounded numbers."

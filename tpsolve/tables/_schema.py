@@ -37,6 +37,18 @@ MAX_SHORT = 20
 """Rows of a table that is too small to tell words from an id."""
 
 NO_CLASS = (None, "", "?")
+_COUNTED = {
+    "number": ("number", "numbers"),
+    "date": ("date", "dates"),
+    "words": ("column of words", "columns of words"),
+    "id": ("id left out", "ids left out"),
+    "index": ("index left out", "indices left out"),
+    "empty": ("empty left out", "empty left out"),
+    "date left out": ("date left out", "dates left out"),
+    "dropped": ("other left out", "others left out"),
+}
+"""Names of the kinds of columns: of one, and of several."""
+
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 _ID = re.compile(r"(?i:(?:.*[_\W])?(?:id|uuid|guid|index|level_0|rowid|row.?names?))|.*[a-z0-9](?:Id|ID)")
 
@@ -165,11 +177,7 @@ class TableSchema:
     def summary(self) -> str:
         """One line, such as "12 numbers, 2 dates, 3 words, 1 id left out -> 19 features"."""
         counts = Counter(column.kind for column in self.columns)
-        words = {"number": ("number", "numbers"), "date": ("date", "dates"), "words": ("column of words",) * 2}
-        words["words"] = ("column of words", "columns of words")
-        parts = [f"{counts[kind]} {names[counts[kind] > 1]}" for kind, names in words.items() if counts[kind]]
-        out = {"id": "id", "index": "index", "empty": "empty", "date left out": "date", "dropped": "other"}
-        parts += [f"{counts[kind]} {name} left out" for kind, name in out.items() if counts[kind]]
+        parts = [f"{counts[kind]} {names[counts[kind] > 1]}" for kind, names in _COUNTED.items() if counts[kind]]
         count = len(self.features)
         return f"{', '.join(parts)} -> {count} {'feature' if count == 1 else 'features'}"
 

@@ -88,6 +88,8 @@ def class_rows(
 
 def _distance(z: float, weight: list[float], scales: list[Fraction]) -> float:
     """|z| by the length of the weights of the numbers, which may be beyond float64 where the scales are."""
+    if not math.isfinite(z):
+        return z
     exact = [abs(Fraction(w)) * scale for w, scale in zip(weight, scales or [Fraction(1)] * len(weight), strict=True)]
     largest = max(exact)
     return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
