@@ -16,6 +16,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import polars
 import pytest
 import torch
 from support.public_names import exported
@@ -39,6 +40,7 @@ from tpsolve import (
     problems,
     search,
     solve,
+    tables,
     train,
     units,
 )
@@ -181,6 +183,11 @@ def fit(learner: type[units.UnitLearner[Any]]) -> units.Units:
     return learner().fit(POINTS, SIGNS)
 
 
+def table() -> tables.LabelledTable:
+    frame = polars.DataFrame({"x": [0.1, 2.5, None], "c": ["u", "v", "u"], "k": ["a", "b", "a"]})
+    return tables.read_table(frame, "k", tables.TableOptions(missing="indicator"))
+
+
 TOLD = ("targets", "3 numbers", "4", "Add one.")
 
 SAMPLES: dict[type, Callable[[], list[Any]]] = {
@@ -245,6 +252,11 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         losses.LOSSES["cross-entropy"],
         losses.ClassLoss("cross-entropy", torch.add, torch.mul, convex=False),
     ],
+    # tables
+    tables.TableOptions: lambda: [tables.TableOptions(missing="drop", columns=("x",))],
+    tables.Column: lambda: list(table().schema.columns),
+    tables.TableSchema: lambda: [table().schema],
+    tables.LabelledTable: lambda: [table()],
     # searches
     Budget: lambda: [Budget(seconds=0.5), Budget(steps=3), Budget(calls=5)],
     TargetSet: lambda: [TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3))],

@@ -119,7 +119,8 @@ def _from_array(argument: str, array: np.ndarray) -> np.ndarray:
 def _narrowed(argument: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = array.astype(dtype)
-    if not np.array_equal(narrow.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"):
+    same = np.array_equal(narrow.astype(array.dtype), array, equal_nan=array.dtype.kind == "f")
+    if not same or (array.dtype.kind == "u" and bool((narrow < 0).any())):
         raise ArgumentError(argument, f"numbers of {array.dtype} that {dtype} would round", "numbers that it holds")
     return narrow
 
@@ -161,7 +162,7 @@ def _from_table(argument: str, table: Any) -> np.ndarray:
         return np.empty((len(table), 0))
     if len({array.dtype for array in arrays}) > 1:
         for name, array in zip(names, arrays, strict=True):
-            if array.dtype.kind in "iu" and array.size and int(np.abs(array.astype(np.float64)).max()) > MAX_WHOLE:
+            if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) > MAX_WHOLE:
                 got = f"whole numbers beyond 2**53 in column {name!r}, beside other numbers"
                 raise ArgumentError(argument, got, "numbers that float64 holds exactly")
         arrays = [array.astype(np.float64) for array in arrays]
