@@ -162,7 +162,8 @@ def test_commands_of_the_page_run_and_print_what_it_shows(
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))
-        monkeypatch.setattr(cli.output, "_width", command.columns)
+        for console in (cli.output, cli.notes):
+            monkeypatch.setattr(console, "_width", command.columns)
         result = CliRunner().invoke(cli.app, words, prog_name="tpsolve")
         what = f"{page.name}: tpsolve {shlex.join(words)}"
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -266,6 +267,7 @@ def test_every_solver_is_in_the_tables_that_the_registry_makes(site: Path, page:
         "tpsolve",
         "tpsolve.problems",
         "tpsolve.search",
+        "tpsolve.tables",
         "tpsolve.units",
         "tpsolve.nn",
         "tpsolve.train",

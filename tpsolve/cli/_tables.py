@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TABLE_HELP = "A table with a header: .csv (.gz, .xz), .tsv, .parquet, .feather, .xlsx; - for standard input."
 
+MIN_ALIKE = 4
+"""Columns in a row that are alike and are printed as one."""
+
 Columns = Annotated[str, typer.Option(help="Names of the only columns to use, separated by commas; default: all.")]
 Drop = Annotated[str, typer.Option(help="Names of columns to leave out.")]
 Words = Annotated[str, typer.Option(help="Names of columns that hold words even if they look like numbers.")]
@@ -44,15 +47,21 @@ def read_options(
 
 
 def show_schema(schema: "TableSchema", dropped: tuple[int, ...] = ()) -> None:
-    """Print what each column was taken for, columns in a row that are alike as one; `dropped`: rows left out."""
-    table = Table(caption=schema.summary(), caption_justify="left")
-    for heading in ("column", "taken for", ""):
-        table.add_column(heading, overflow="fold")
+    """Print what each column was taken for, long rows of columns that are alike as one; `dropped`: rows left out."""
+    rows = []
     for (kind, details), alike in itertools.groupby(schema.table(), key=lambda row: row[1:]):
         names = [name for name, _, _ in alike]
-        shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)})"
-        table.add_row(*(escape(visible(text)) for text in (shown, kind, details)))
+        if len(names) >= MIN_ALIKE:
+            names = [f"{names[0]} to {names[-1]} ({len(names)})"]
+        rows += [(name, kind, details) for name in names]
+    headings = ("column", "taken for", "details")[: 3 if any(details for _, _, details in rows) else 2]
+    table = Table(*headings)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(escape(visible(text)) for text in row[: len(headings)]))
     notes.print(table)
+    notes.print(schema.summary(), highlight=False, soft_wrap=True)
     if dropped:
         lines = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
         rows = "1 row" if len(dropped) == 1 else f"{len(dropped)} rows"

@@ -377,9 +377,13 @@ def _details(column: Column) -> str:
         above = f", above {_short(column.offset)}" if column.offset else ""
         parts.append(f"exact, in units of {_short(1 / column.scale)}{above}")
     if column.gaps:
-        stands = "a column of its own" if column.indicator else f"{column.fill} instead" if column.fill else ""
+        stands = "a column of its own" if column.indicator else f"{_fill(column)} instead" if column.fill else ""
         parts.append(f"{column.gaps} missing" + (f", {stands}" if stands else ""))
     return "; ".join(parts)
+
+
+def _fill(column: Column) -> str:
+    return column.fill if column.kind == "words" else f"{float(Fraction(column.fill)):.6g}"
 
 
 def _short(value: Fraction) -> str:
