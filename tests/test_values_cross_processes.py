@@ -312,6 +312,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     train.Recipe: lambda: [train.Recipe(), *map(train.load_recipe, train.RECIPES)],
     train.Moment: lambda: [train.Moment(1, 2, 3, 0.5, 0.25, 0.125)],
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
+    compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
     compare.Summary: lambda: [compare.Summary("tabu", False, 1.0, math.nan, 0.5, 0.5, math.nan, 0.1, 4, 0)],
 }

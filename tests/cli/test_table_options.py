@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tpsolve import cli
+from tpsolve import Budget, NetworkProblem, cli, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, UnknownNameError, ValueSetError
-from tpsolve.search import load_proof
+from tpsolve.search import load_proof, make_proof
 
 pytestmark = pytest.mark.cli
 
@@ -162,3 +162,27 @@ def test_names_with_commas_are_written_in_quotes(call):
     Path("t.csv").write_text('"a, b",c,class\n1,2,u\n2,1,v\n')
     runner = CliRunner().invoke(cli.app, ["separate", "t.csv", "--target", "class", "--drop", '"a, b"'])
     assert "1 number, 1 other left out" in runner.stderr
+
+
+def test_a_proof_from_before_is_checked_on_the_table_as_it_was_read_then(call):
+    Path("t.csv").write_text("id,x,colour,class\n1,0.1,red,a\n2,0.2, red,b\n3,0.3,red,a\n")
+    # Numbers as float64 rounds them, an id as a number, and a column for each word with its spaces.
+    inputs = [[1, 0.1, 0, 1], [2, 0.2, 1, 0], [3, 0.3, 0, 1]]
+    problem = NetworkProblem(inputs, ["a", "b", "a"], [1])
+    result = solve(problem, "circuits", budget=Budget(seconds=30))
+    make_proof(problem, result, {"target": "class"}).save("p.npz")
+    checked = call("verify p.npz t.csv")
+    assert checked.exit_code == 0, checked.output
+    make_proof(problem, result, {"target": "class", "reading": "{}"}).save("q.npz")
+    assert isinstance(call("verify q.npz t.csv").exception, FileFormatError)
+
+
+def test_solvers_are_compared_on_a_folder_of_tables(call, no_plots: None):
+    Path("some").mkdir()
+    Path("some/t.csv").write_text(TABLE)
+    options = "--tables some --target class --widths 2 --missing drop --solver column-search --samples 1 --seeds 1"
+    done = call(f"compare {options}")
+    assert done.exit_code == 0, done.output
+    assert Path("runs/some/report.html").exists()
+    for wrong in ("compare --tables some", "compare --drop x", f"compare {options} --suite networks"):
+        assert isinstance(call(wrong).exception, ArgumentError), wrong

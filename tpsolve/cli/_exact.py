@@ -21,6 +21,7 @@ from tpsolve.cli._tables import (
     Missing,
     Words,
     read_options,
+    read_widths,
     show_schema,
     table_stem,
 )
@@ -76,7 +77,7 @@ def exact(
         refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
         if save is not None and not isinstance(chosen, Circuits):
             raise ArgumentError("--save", save, f"no --save with --solver {solver}", "Only circuits gives a proof.")
-    budget, layers = Budget(seconds=seconds), _widths(widths)
+    budget, layers = Budget(seconds=seconds), read_widths(widths)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     read = read_table(file, target, options)
@@ -135,10 +136,3 @@ def _inequality(
     words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
     words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
     return f"{words or 0} >= {least * common}"
-
-
-def _widths(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._terminal import notes, visible
+from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from tpsolve.tables import TableOptions, TableSchema
@@ -70,6 +71,18 @@ def show_schema(schema: "TableSchema", dropped: tuple[int, ...] = ()) -> None:
         names = visible(", ".join(schema.rounded))
         words = f"float64 rounds {names}: what is proved holds for the rounded numbers."
         notes.print(words, highlight=False, markup=False, soft_wrap=True)
+
+
+def read_widths(text: str) -> list[int]:
+    """Units of each hidden layer, from a text such as 3,2.
+
+    Raises:
+        ArgumentError: no whole numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error
 
 
 def table_stem(file: Path) -> str:

@@ -96,7 +96,7 @@ class TableSchema:
         for name, given in (("target", [target]), *((n, getattr(options, n)) for n in ("columns", "drop", "words"))):
             for column in given:
                 if column is not None and column not in raw.header:
-                    raise UnknownNameError(name, column, raw.header)
+                    raise UnknownNameError(f"{raw.name}: {name}", column, raw.header)
         if target is not None and target in (*options.columns, *options.drop):
             raise ArgumentError("target", repr(target), "a column that is neither an input nor left out")
         if raw.header == [target]:
