@@ -257,6 +257,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     tables.Column: lambda: list(table().schema.columns),
     tables.TableSchema: lambda: [table().schema],
     tables.LabelledTable: lambda: [table()],
+    train.TablePreprocessing: lambda: [train.TablePreprocessing(table().schema, (1.0, 2.0), (0.5, 1.0), "hash")],
     # searches
     Budget: lambda: [Budget(seconds=0.5), Budget(steps=3), Budget(calls=5)],
     TargetSet: lambda: [TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3))],
