@@ -317,6 +317,52 @@ def test_a_schema_reads_new_rows_alike_and_survives_json(read: Callable[..., Lab
 
 
 @pytest.mark.parametrize(
+    ("first", "new", "expected"),
+    [
+        (["1,5", "2,25"], ["3.5", "4"], ["3.5", "4"]),
+        (["1,5", "2,25"], ["1.234", "1.234,5"], ["1234", "1234.5"]),
+        (["1.5", "2.25"], ["3,5", "4,25"], ["3.5", "4.25"]),
+        (["1.5", "2.25"], ["1,234", "12"], ["1234", "12"]),
+        (["1.234,5", "2"], ["1.234", "2"], ["1234", "2"]),
+        (["$5", "$7.5"], ["$1,000", "$2.50"], ["1000", "2.5"]),
+    ],
+)
+def test_new_rows_may_write_numbers_in_another_way(
+    read: Callable[..., LabelledTable], first: list[str], new: list[str], expected: list[str]
+):
+    schema = read(column(first)).schema
+    Path("new.csv").write_text("x;k\n" + "".join(f"{cell};a\n" for cell in new))
+    assert numbers(schema.apply("new.csv")) == [Fraction(number) for number in expected]
+
+
+@pytest.mark.parametrize("cells", [["1,5", "2.000,25"], ["1,5", "2,25"], ["$5", "$7.5"]])
+def test_numbers_of_a_frame_have_points_whatever_the_first_table_had(
+    read: Callable[..., LabelledTable], cells: list[str]
+):
+    import polars
+
+    schema = read(column(cells)).schema
+    assert numbers(schema.apply(polars.DataFrame({"x": [1.125, 1000.0, 7.0]}))) == [Fraction("1.125"), 1000, 7]
+    assert numbers(schema.apply(polars.DataFrame({"x": [3, 4]}))) == [3, 4]
+
+
+def test_dates_of_a_frame_are_dates_whatever_their_order_was(read: Callable[..., LabelledTable]):
+    import polars
+
+    schema = read(column(["31/12/2020", "01/02/2020"])).schema
+    frame = polars.DataFrame({"x": ["2020-12-31", "2020-02-01"]}, schema={"x": polars.Date})
+    assert schema.apply(frame).inputs.tolist() == schema.apply("t.csv").inputs.tolist()
+
+
+def test_shares_and_percentages_are_not_mixed_up(read: Callable[..., LabelledTable]):
+    import polars
+
+    schema = read(column(["5%", "7%"])).schema
+    with pytest.raises(ValueSetError, match="a number in %"):
+        schema.apply(polars.DataFrame({"x": [0.05]}))
+
+
+@pytest.mark.parametrize(
     ("text", "error", "message"),
     [
         ("x,c\n1,w\n", ValueSetError, "new.csv:2:c: got the word 'w', expected one of 'u', 'v'"),

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -100,21 +100,43 @@ class Column:
         """Whether a cell has no value."""
         return cell is None or cell in (MISSING_WORDS if self.kind == "words" else MISSING_NUMBERS)
 
-    def exact_value(self, cell: str) -> Exact | None:
-        """The number of a cell that is not missing, in the units of the file, or None."""
-        if self.kind == "date":
-            found = read_date(cell, self.form)
-            return None if found is None else found[0]
-        text, unit = split_unit(cell)
-        return read_number(text, self.style) if unit == self.unit else None
+    def exact_value(self, cell: str, style: Style | None = None, typed: bool = False) -> Exact | None:
+        """The number of a cell that is not missing, in the units of the file, or None.
 
-    def numbers(self, cells: Sequence[Cell], place: Place) -> Tensor:
+        Args:
+            style: by default that of the column.
+            typed: whether the cell was no text; then it has no unit.
+        """
+        if self.kind == "date":
+            # ISO dates mean one thing only, whatever the others were.
+            found = read_date(cell, self.form)
+            if found is None and self.form != "clock":
+                found = read_date(cell, "ymd")
+            return None if found is None else found[0]
+        if typed:
+            # 0.05 may be what the column calls 5 %.
+            return None if self.unit == "%" else read_number(cell, (".", ""))
+        text, unit = split_unit(cell)
+        return read_number(text, style or self.style) if unit == self.unit else None
+
+    def style_of(self, cells: Iterable[Cell]) -> Style:
+        """How new texts write their numbers: as the column did, else with its sign of decimals, else in another way."""
+        bare = {split_unit(str(cell))[0] for cell in cells if not self.is_missing(cell)}
+        if self.kind != "number" or all(read_number(text, self.style) is not None for text in bare):
+            return self.style
+        return (fitting_styles(bare, self.style[0]) or fitting_styles(bare, None) or [self.style])[0]
+
+    def numbers(self, cells: Sequence[Cell], place: Place, typed: bool = False) -> Tensor:
         """`(N, n)` float64 of N cells, where n is the number of `features`.
+
+        Args:
+            typed: whether the cells were no texts.
 
         Raises:
             NotFiniteError: a value is missing and nothing stands for it, or a number is beyond float64.
             ValueSetError: no number or date, or a word that the schema does not know.
         """
+        style = self.style if typed else self.style_of(dict.fromkeys(cells))
         known: dict[Cell, int] = {}
         numbers: list[tuple[float, ...]] = []
         index = []
@@ -122,11 +144,11 @@ class Column:
             number = known.get(cell)
             if number is None:
                 number = known[cell] = len(numbers)
-                numbers.append(self._number(cell, lambda row=row: place(row)))
+                numbers.append(self._number(cell, style, typed, lambda row=row: place(row)))
             index.append(number)
         return torch.tensor(numbers, dtype=torch.float64)[torch.tensor(index)]
 
-    def _number(self, cell: Cell, place: Callable[[], str]) -> tuple[float, ...]:
+    def _number(self, cell: Cell, style: Style, typed: bool, place: Callable[[], str]) -> tuple[float, ...]:
         missing = self.is_missing(cell)
         if missing and not self.fill and not self.indicator:
             got = "no value" if cell in ("", None) else f"{cell!r}, no value"
@@ -141,7 +163,7 @@ class Column:
             return (*(float(word == known) for known in self.words), *gap)
         if missing and self.indicator:
             return (0.0, *gap)
-        found = None if missing else self.exact_value(str(cell))
+        found = None if missing else self.exact_value(str(cell), style, typed)
         if not missing and found is None:
             expected = f"a date as the others of the column ({self.form})" if self.kind == "date" else "a number"
             raise ValueSetError(place(), repr(cell), expected + (f" in {self.unit}" if self.unit else ""))
@@ -225,11 +247,14 @@ class Guess:
     proves: bool = False
 
 
-def guess_column(name: str, cells: list[Cell], place: Place, options: TableOptions, words: bool) -> Guess:
+def guess_column(
+    name: str, cells: list[Cell], place: Place, options: TableOptions, *, words: bool = False, typed: bool = False
+) -> Guess:
     """What a column that is not left out by its name is taken for.
 
     Args:
         words: whether its type says that it holds words.
+        typed: whether its cells were no texts.
 
     Raises:
         ValueSetError: numbers or dates among which a cell is none; numbers in several units or styles.
@@ -239,7 +264,7 @@ def guess_column(name: str, cells: list[Cell], place: Place, options: TableOptio
     counts = Counter(cells)
     texts = {cell: count for cell, count in counts.items() if cell is not None and cell not in MISSING_NUMBERS}
     if not (words or name in options.words) and texts:
-        guess = _guess_numbers(name, texts, options) or _guess_dates(name, texts, place, cells, options)
+        guess = _guess_numbers(name, texts, options, typed) or _guess_dates(name, texts, place, cells, options)
         if guess is not None:
             return guess
         _refuse_mixture(texts, place, cells, options)
@@ -247,13 +272,15 @@ def guess_column(name: str, cells: list[Cell], place: Place, options: TableOptio
     return Guess(Column(name, "empty" if empty else "words"))
 
 
-def _guess_numbers(name: str, texts: dict[str, int], options: TableOptions) -> Guess | None:
+def _guess_numbers(name: str, texts: dict[str, int], options: TableOptions, typed: bool) -> Guess | None:
     split = {text: split_unit(text) for text in texts}
     units = {unit for _, unit in split.values()}
     if len(units) > 1:
         return None
     bare = {number for number, _ in split.values()}
     styles = fitting_styles(bare, options.decimal)
+    if typed:
+        styles = [(".", "")] if all(read_number(text, (".", "")) is not None for text in bare) else []
     if not styles:
         return None
     signs = {sign for text in bare for sign in text if not sign.isdigit()}

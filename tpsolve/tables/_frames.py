@@ -1,5 +1,6 @@
 """DataFrames, and files that hold types: their cells as the texts that a CSV file of them would hold."""
 
+import dataclasses
 import datetime
 import math
 from decimal import Decimal
@@ -38,7 +39,9 @@ def read_frame(frame: Any) -> RawTable:
     kinds = [str(one.dtype) for one in series]
     words = {name for name, kind in zip(header, kinds, strict=True) if kind.startswith(("category", "Categ", "Enum"))}
     columns = [_texts(name, one) for name, one in zip(header, series, strict=True)]
-    return RawTable("DataFrame", header, columns, list(range(1, len(frame) + 1)), "row", frozenset(words))
+    typed = {name for name, one in zip(header, series, strict=True) if not _is_text(one)}
+    lines = list(range(1, len(frame) + 1))
+    return RawTable("DataFrame", header, columns, lines, "row", frozenset(words), frozenset(typed))
 
 
 def read_typed_file(path: Path) -> RawTable:
@@ -55,8 +58,8 @@ def read_typed_file(path: Path) -> RawTable:
         raise MissingLibraryError(f"a {path.suffix} file", "polars", "'tpsolve[tables]'") from error
     try:
         if sheet:
-            # No types: sheets hold no columns of one type. An empty row keeps its number.
-            frame = polars.read_excel(path, infer_schema_length=0, drop_empty_rows=False, drop_empty_cols=False)
+            # A column has a type if all its cells have it. An empty row keeps its number.
+            frame = polars.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
         elif path.suffix.lower() == ".parquet":
             frame = polars.read_parquet(path)
         else:
@@ -71,11 +74,16 @@ def read_typed_file(path: Path) -> RawTable:
         raise FileFormatError(f"{path}: can't be read ({str(error).splitlines()[0]}).") from error
     table = read_frame(frame)
     if not sheet:
-        return RawTable(str(path), table.header, table.columns, table.lines, "row", table.words)
+        return dataclasses.replace(table, name=str(path))
     header = ["" if name.startswith("__UNNAMED__") else name.strip() for name in table.header]
     rows = [k for k in range(len(table.lines)) if any(cells[k] not in (None, "") for cells in table.columns)]
     columns = [[cells[k] for k in rows] for cells in table.columns]
-    return RawTable(str(path), header, columns, [k + 2 for k in rows])
+    return RawTable(str(path), header, columns, [k + 2 for k in rows], typed=table.typed)
+
+
+def _is_text(series: Any) -> bool:
+    """Whether a column holds texts, as which numbers may be written in any way."""
+    return any(isinstance(value, str) for value in series.to_list())
 
 
 def _texts(name: str, series: Any) -> list[Cell]:

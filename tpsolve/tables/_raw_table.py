@@ -20,6 +20,7 @@ class RawTable:
         lines: where each row begins, from 1.
         row: what lines count: "" for lines of a text, else a word such as "row".
         words: names of columns whose type says that they hold words.
+        typed: names of columns whose cells were no texts: their numbers have points, and their dates are ISO dates.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RawTable:
     lines: list[int]
     row: str = ""
     words: frozenset[str] = frozenset()
+    typed: frozenset[str] = frozenset()
 
     def place(self, index: int, column: str) -> str:
         """Where a cell stands, for a message: file, line and column."""

@@ -167,7 +167,7 @@ class TableSchema:
                 raw.name, got, f"at most {MAX_NUMBERS:,} numbers", "Leave columns or rows out (--drop)."
             )
         parts = [
-            column.numbers(_cells(raw, column.name), _placer(raw, column.name))
+            column.numbers(_cells(raw, column.name), _placer(raw, column.name), column.name in raw.typed)
             for column in self.columns
             if column.kind in USED
         ]
@@ -251,7 +251,7 @@ def _guesses(raw: RawTable, target: str | None, options: TableOptions) -> list[G
         if kind is not None:
             guesses.append(Guess(Column(name, kind)))
             continue
-        guess = guess_column(name, cells, _placer(raw, name), options, name in raw.words)
+        guess = guess_column(name, cells, _placer(raw, name), options, words=name in raw.words, typed=name in raw.typed)
         if guess.column.kind == "words" and name not in options.columns and _hardly_repeats(cells):
             guess = Guess(Column(name, "id"))
         guesses.append(guess)
