@@ -39,6 +39,8 @@ def test_other_signs_inside_cells_do_not_mislead(here: Path):
 def test_lines_are_those_of_the_file(here: Path):
     Path("t.csv").write_text('x,note,k\n\n1,"of two\nlines",a\n\n\n2,one line,b\n3,one line,a\n')
     assert read_table("t.csv", "k").lines == (3, 7, 8)
+    Path("t.csv").write_text("x,k\n1,a\n,\n2,b\n , \n")
+    assert read_table("t.csv", "k").lines == (2, 4)
     Path("t.csv").write_text("sep=;\nx;k\n1;a\n2;b\n")
     assert read_table("t.csv", "k").lines == (3, 4)
     Path("t.csv").write_bytes(b"x,k\r\n1,a\r\n2,b\r\n")
@@ -85,6 +87,7 @@ def test_delimiters_at_the_end_of_lines_and_names_of_rows_are_put_right(here: Pa
         ("x, x,k\n1,2,b\n", "two columns are named 'x'"),
         ("k\na\nb\n", "no columns but k, the target"),
         ('x,k\n1,"a\n2,b\n', "t.csv:2: can't be read as CSV with a header"),
+        ("x,k\n1,\0a\n", "zero bytes"),
         ("x k\n1 a\n2 b\n", "cells with spaces between them"),
         ("x,k\n1,5,a\n2,5,b\n", "one value more in each row than in the header"),
     ],

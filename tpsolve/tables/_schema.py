@@ -50,7 +50,9 @@ _COUNTED = {
 """Names of the kinds of columns: of one, and of several."""
 
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
-_ID = re.compile(r"(?i:(?:.*[_\W])?(?:id|uuid|guid|index|level_0|rowid|row.?names?))|.*[a-z0-9](?:Id|ID)")
+_ID = re.compile(
+    r"(?i:(?:.*[_\W])?(?:id|uuid|guid|rowid)|index|level_0|row.?(?:names?|index|number))|.*[a-z0-9](?:Id|ID)"
+)
 
 
 @dataclass(frozen=True)
@@ -263,10 +265,10 @@ def _left_out(name: str, cells: list[Cell]) -> str | None:
     if len(set(cells)) < len(cells) or len(cells) < 2:
         return None
     whole = all(cell is not None and re.fullmatch(r"[+-]?\d+(\.0)?", cell) for cell in cells)
+    words = all(cell is not None and re.search(r"[^\W\d_]", cell) for cell in cells)
     if _UNNAMED.fullmatch(name):
-        words = all(cell is not None and re.search(r"[^\W\d_]", cell) for cell in cells)
         return "index" if whole else "id" if words else None
-    return "id" if _ID.fullmatch(name) else None
+    return "id" if (whole or words) and _ID.fullmatch(name) else None
 
 
 def _hardly_repeats(cells: list[Cell]) -> bool:

@@ -70,6 +70,10 @@ def _text(path: Path) -> str:
         mend = "Keep the columns and a sample of the rows that you need."
         raise TooLargeError("table", f"{path}, more than 1 GiB of text{size}", "at most 1 GiB", mend)
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in data:
+        raise FileFormatError(
+            f"{path}: can't be read as text (zero bytes). Is it another kind of file? Save it as UTF-8."
+        )
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -102,11 +106,11 @@ def _parse(name: str, text: str, delimiter: str, strict: bool) -> list[tuple[int
 
 
 def _parsed(text: str, delimiter: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty, with the line where it begins."""
+    """Each row that is not empty, with the line where it begins; `strict`: nor are all its cells."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict, skipinitialspace=strict)
     line = 1
     for row in reader:
-        if row and (not strict or len(row) > 1 or row[0].strip()):
+        if row and (not strict or any(cell.strip() for cell in row)):
             yield line, row
         line = reader.line_num + 1
 
