@@ -19,6 +19,7 @@ from tpsolve.tables._numbers import (
     MISSING_WORDS,
     Exact,
     Style,
+    are_plain,
     fitting_styles,
     is_infinite,
     is_number,
@@ -122,7 +123,9 @@ class Column:
     def style_of(self, cells: Iterable[Cell]) -> Style:
         """How new texts write their numbers: as the column did, else with its sign of decimals, else in another way."""
         bare = {split_unit(str(cell))[0] for cell in cells if not self.is_missing(cell)}
-        if self.kind != "number" or all(read_number(text, self.style) is not None for text in bare):
+        if self.kind != "number" or (self.style == (".", "") and are_plain(bare)):
+            return self.style
+        if all(read_number(text, self.style) is not None for text in bare):
             return self.style
         return (fitting_styles(bare, self.style[0]) or fitting_styles(bare, None) or [self.style])[0]
 
@@ -167,6 +170,8 @@ class Column:
         if not missing and found is None:
             expected = f"a date as the others of the column ({self.form})" if self.kind == "date" else "a number"
             raise ValueSetError(place(), repr(cell), expected + (f" in {self.unit}" if self.unit else ""))
+        if found is not None and not self.offset:
+            return (scaled(found, self.scale, place), *gap)
         value = as_fraction(found) if found is not None else Fraction(self.fill)
         return (round_scaled(value, self.offset, self.scale, place), *gap)
 
@@ -218,6 +223,16 @@ def as_fraction(value: Exact) -> Fraction:
     """The number m * 10**e."""
     mantissa, power = value
     return Fraction(mantissa * 10**power) if power >= 0 else Fraction(mantissa, 10**-power)
+
+
+def scaled(value: Exact, scale: Fraction, place: Callable[[], str]) -> float:
+    """As `round_scaled` without an offset, faster."""
+    mantissa, power = value
+    above, below = mantissa * scale.numerator, scale.denominator
+    try:
+        return above * 10**power / below if power >= 0 else above / (below * 10**-power)
+    except OverflowError:
+        raise NotFiniteError(place(), "a number beyond float64", "numbers up to 1.8e308") from None
 
 
 def round_scaled(value: Fraction, offset: Fraction, scale: Fraction, place: Callable[[], str]) -> float:
@@ -278,6 +293,9 @@ def _guess_numbers(name: str, texts: dict[str, int], options: TableOptions, type
     if len(units) > 1:
         return None
     bare = {number for number, _ in split.values()}
+    if options.decimal != "," and are_plain(bare) and not all(len(text.partition(".")[2]) in (0, 3) for text in bare):
+        # A point that can't be one of thousands; the other styles need no look.
+        return Guess(Column(name, "number", unit=units.pop()), ((".", ""),), proves=True)
     styles = fitting_styles(bare, options.decimal)
     if typed:
         styles = [(".", "")] if all(read_number(text, (".", "")) is not None for text in bare) else []

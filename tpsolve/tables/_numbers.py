@@ -1,7 +1,7 @@
 """Texts as exact numbers: decimals, thousands, units; and the marks of missing values."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 MISSING_WORDS = frozenset({"", "?", "nan", "NaN", "<NA>", "NaT", "#N/A", "#N/A N/A"})
 """Missing in every column: no program writes them for a word."""
@@ -60,6 +60,10 @@ _UNIT_BEFORE = re.compile(r"([+-]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s?\d))\s*(?=[+-
 _UNIT_AFTER = re.compile(r"([+-]?[\d.,' ]*\d(?:[eE][+-]?\d+)?[.,]?)\s*([^\d\s.,'+-][^\d]{0,11})", re.DOTALL)
 
 
+_ONE_PLAIN = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?"
+_PLAIN = re.compile(rf"{_ONE_PLAIN}(?:\n{_ONE_PLAIN})*")
+
+
 def _pattern(style: Style) -> re.Pattern[str]:
     point, group = re.escape(style[0]), re.escape(style[1])
     whole = rf"[1-9]\d{{0,2}}(?:{group}\d{{3}})+|\d+" if group else r"\d+"
@@ -71,8 +75,9 @@ _PATTERNS: dict[Style, re.Pattern[str]] = {style: _pattern(style) for style in S
 
 def split_unit(text: str) -> tuple[str, str]:
     """The number's text and its unit before or after it, such as "$", "%" or "kg"; "" without one."""
-    text = text.translate(_PLAIN_SIGNS)
-    if text[-1:].isdigit() and text[:1].isdigit():
+    if not text.isascii():
+        text = text.translate(_PLAIN_SIGNS)
+    if text[-1:].isdigit() and text.lstrip("+-")[:1].isdigit():
         return text, ""
     if found := _UNIT_BEFORE.fullmatch(text):
         return found[1] + found[3], found[2]
@@ -104,6 +109,11 @@ def fitting_styles(texts: Collection[str], decimal: str | None) -> list[Style]:
     """The styles in which all `texts`, without units, are numbers; `decimal`: the sign of decimals, if it is known."""
     styles = [style for style in STYLES if decimal in (None, style[0])]
     return [style for style in styles if all(read_number(text, style) is not None for text in texts)]
+
+
+def are_plain(texts: Iterable[str]) -> bool:
+    """Whether all `texts` are numbers such as -12.5 without a unit: one search through all of them."""
+    return _PLAIN.fullmatch("\n".join(texts)) is not None
 
 
 def is_number(text: str) -> bool:
