@@ -74,8 +74,10 @@ def test_numbers_that_float64_holds_stay_as_they_are(read: Callable[..., Labelle
 
 def test_points_on_a_line_stay_on_it(read: Callable[..., LabelledTable]):
     # In float64 0.1 + 0.2 is not 0.3: the three would be no longer on one line, and separable.
-    x = read("x;y;k\n0.1;1;a\n0.2;2;b\n0.3;3;a\n").inputs
-    assert (x[0] + x[2]).tolist() == (2 * x[1]).tolist()
+    inputs = read("x;y;k\n0.1;1;a\n0.2;2;b\n0.3;3;a\n").inputs
+    first, middle, last = (list(map(Fraction, row)) for row in inputs.tolist())
+    assert [a + c for a, c in zip(first, last, strict=True)] == [2 * b for b in middle]
+    assert Fraction(0.1) + Fraction(0.3) != 2 * Fraction(0.2)
 
 
 def test_numbers_of_more_digits_than_float64_has_are_rounded_and_named(read: Callable[..., LabelledTable]):

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from tpsolve._plain import MAX_WHOLE
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, ValueSetError
 from tpsolve.tables._dates import DAY, fitting_formats, is_date, read_date
 from tpsolve.tables._numbers import (
@@ -38,9 +39,6 @@ LEFT_OUT = {
     "dropped": "as asked for",
 }
 """Kinds of columns that are no features, and why."""
-
-MAX_WHOLE = 2**53
-"""float64 holds all whole numbers up to it."""
 
 Place = Callable[[int], str]
 """Where the cell of a row stands, for a message."""
