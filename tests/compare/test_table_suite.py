@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "xor.csv").write_text("x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n")
     (folder / "line.tsv").write_text("x\tz\tclass\n0,5\tNA\ta\n1,5\tu\tb\n")
-    (folder / "readme.md").write_text("no table")
+    (folder / "notes.txt").write_text("no table")
     return folder
 
 
