@@ -151,6 +151,20 @@ def test_labels_of_every_make_are_those_of_python(labels: Any):
     json.dumps(problem.classes)
 
 
+def test_labels_that_are_missing_are_named():
+    masked: Any = np.ma.masked_equal([0, 1, 9, 1], 9)
+    for labels in (polars.Series([0, 1, None, 1]), masked, [0, 1, None, 1]):
+        with pytest.raises(NotFiniteError, match="no label at sample 2"):
+            NetworkProblem(X, labels, [2])
+
+
+def test_whole_numbers_that_a_layer_problem_would_round_are_refused():
+    for number in (2**53 + 1, 2**24 + 1):
+        with pytest.raises(ArgumentError, match=r"weight: got whole numbers that float32 would round"):
+            LayerProblem(np.array([[number, 1]]), np.ones((3, 1)))
+    assert LayerProblem(np.array([[2**24, 1]]), np.ones((3, 1))).weight[0, 0] == 2**24
+
+
 def test_labels_that_are_a_table_are_refused():
     with pytest.raises(ArgumentError, match=r"y: got a DataFrame.*df\[name\]"):
         NetworkProblem(X, polars.DataFrame({"k": Y}), [2])

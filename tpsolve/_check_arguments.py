@@ -19,7 +19,7 @@ def check_tensor(
     and float32 stay what they are, and all else becomes float32 or torch's default dtype.
 
     Raises:
-        ArgumentError: it can't be read as a tensor of numbers.
+        ArgumentError: it can't be read as a tensor of numbers, or holds whole numbers that `dtype` would round.
         DeviceError: it is a tensor on another device.
         NotFiniteError: it holds NaN or infinity; the message counts them.
     """
@@ -39,7 +39,11 @@ def check_tensor(
     if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
         dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
     check_finite(argument, tensor)
-    return tensor.to(dtype or tensor.dtype)
+    result = tensor.to(dtype or tensor.dtype)
+    if not tensor.is_floating_point() and not torch.equal(result.to(tensor.dtype), tensor):
+        got = f"whole numbers that {str(result.dtype).removeprefix('torch.')} would round"
+        raise ArgumentError(argument, got, "numbers that it holds exactly", "Give real numbers of more digits.")
+    return result
 
 
 def check_finite(argument: str, tensor: Tensor) -> None:

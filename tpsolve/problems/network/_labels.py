@@ -41,7 +41,7 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
 
     Raises:
         ShapeError: not `count` labels in one axis.
-        NotFiniteError: NaN or infinity.
+        NotFiniteError: NaN, infinity, or no label.
         ArgumentError: labels of kinds that can't be sorted.
         TooLargeError: more than `MAX_CLASSES` classes.
     """
@@ -56,6 +56,9 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         shape = tuple(getattr(values, "shape", (len(plain),)))
         raise ShapeError(argument, f"shape {shape}", f"({count},): one class label a sample")
     plain = [plain_number(label) for label in plain]
+    for i, label in enumerate(plain):
+        if label is None or type(label).__name__ in ("NAType", "NaTType"):
+            raise NotFiniteError(argument, f"no label at sample {i}", "a class label for every sample")
     strange = [label for label in plain if not isinstance(label, Label)]
     if strange:
         raise ArgumentError(argument, f"a label of type {type(strange[0]).__name__}", "numbers or words")
