@@ -51,13 +51,14 @@ class LineSearch(Solver):
     One step moves one unit of every copy; the first solver's steps are not counted.
 
     Args:
-        first: the solver of the first network, such as "surrogate"; it takes a `NetworkProblem`.
+        first: the solver of the first network, such as "surrogate"; it takes a `NetworkProblem`. None: it starts from
+            the best targets known before, such as those of a `WarmStart`.
         share: of the seconds that the first solver gets.
         first_steps: of the first solver, where the budget has no seconds.
         copies: networks searched side by side.
     """
 
-    first: str = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
+    first: str | None = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
     share: float = 0.2
     first_steps: int = 300
     copies: int = 16
@@ -75,6 +76,8 @@ class LineSearch(Solver):
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
+        if self.first is None:
+            return
         first = find_solver(self.first)
         if NetworkProblem not in first.accepts:
             raise NotAcceptedError("first", self.first, "a solver that accepts a NetworkProblem")
@@ -82,15 +85,17 @@ class LineSearch(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
-        seconds = None if budget.seconds is None else self.share * budget.seconds
-        steps = self.first_steps if seconds is None else None
-        limit = Budget(seconds=seconds, steps=steps)
-        found = solve(problem, self.first, budget=limit, generator=generator, callback=lambda _: report.pulse())
-        report.offer(found.targets)
+        start = report.incumbent
+        if self.first is not None or start is None:
+            seconds = None if budget.seconds is None else self.share * budget.seconds
+            limit = Budget(seconds=seconds, steps=self.first_steps if seconds is None else None)
+            first = self.first or "surrogate"
+            start = solve(problem, first, budget=limit, generator=generator, callback=lambda _: report.pulse()).targets
+            report.offer(start)
         if report.pulse():
             return
         search = _Search(problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device)), generator)
-        state = search.copies(found.targets[:1], self.copies)
+        state = search.copies(start[:1], self.copies)
         best, level = [w.clone() for w in state], search.cost(state)
         lowest, stale = level.clone(), torch.zeros(self.copies, dtype=torch.int64, device=problem.device)
         least, turns = float(report.objective[0]), 0

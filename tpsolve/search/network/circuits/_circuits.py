@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import math
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, common_measure, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import Race, has_many_features, local_searches
+from tpsolve.search.network.circuits._race import Race, local_searches, taken
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._state import Master, SearchState
 
@@ -33,6 +34,12 @@ MAX_OTHER = 6
 """Inputs of any other truth table."""
 MAX_CLAUSES = 5_000_000
 MAX_TOTAL = 2**20
+MAX_WORKERS = 4
+"""By default: more do little."""
+MANY_FEATURES = 8
+"""With more, no circuits are drawn."""
+PROVERS = ("dichotomies",)
+"""Solvers that run beside the masters, if they take the problem."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +120,19 @@ class Circuits(Solver):
                     f"at most {most} where {units} read them, for {self.name}",
                     "Use ColumnSearch() for good networks without a proof.",
                 )
-        for name in local_searches(problem):
+        for name in local_searches(problem)[1]:
             find_solver(name).check(problem)
         check_preference(problem, self.prefer)
-        clauses = sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
-        if clauses > MAX_CLAUSES:
+        clauses = _clauses(problem)
+        needed = self.engine != "auto" or self.solutions > 1 or self.prefer != "any"
+        if clauses > MAX_CLAUSES and needed:
             raise TooLargeError(
                 "problem",
                 f"{len(problem.inputs)} points: about {clauses:.2g} clauses",
                 f"at most {MAX_CLAUSES:.2g} for {self.name}",
                 "Use fewer samples or units, or ColumnSearch() for good networks without a proof.",
             )
-        if problem.counts.sum().item() / common_measure(problem) > MAX_TOTAL:
+        if needed and not _countable(problem):
             raise NotAcceptedError(
                 "problem",
                 "weights with no common measure",
@@ -150,35 +158,47 @@ class Circuits(Solver):
         if engine == "auto":
             engine = "glucose4" if sat_installed() and trivial_cost(problem) <= MAX_COUNTED else "cp-sat"
         # A circuit of many points forbids next to nothing, and takes long to work out.
-        drawn = 0 if has_many_features(problem) else self.max_drawn
+        drawn = 0 if problem.inputs.shape[1] > MANY_FEATURES else self.max_drawn
         state = SearchState(problem, report, generator, max_drawn=drawn, max_cuts=self.max_cuts)
-        race = Race(problem, report, state, generator)
-        cores = (os.cpu_count() or 1) if self.workers is None else self.workers
-        one = budget.steps is not None or cores == 1
+        cores = min(MAX_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
+        alone = self.engine != "auto"
+        provers = [name for name in PROVERS if taken(name, problem)] if not alone else []
+        race = Race(problem, report, state, generator, workers=cores, provers=provers, forced=alone)
         with ExitStack() as opened:
 
-            def make(name: str, workers: int) -> Master:
+            def make(name: str, workers: int, stop: Callable[[], bool]) -> Master:
                 model = state.formula.count, state.clauses(), state.costs, state.upper
-                master = CpSatMaster(*model, workers) if name == "cp-sat" else SatMaster(name, *model)
-                return opened.enter_context(master)
+                kind = partial(CpSatMaster, workers=workers) if name == "cp-sat" else partial(SatMaster, name)
+                return opened.enter_context(kind(*model, stop=stop))
 
             second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
-            planned = [partial(make, engine, 1)] + ([] if one else [partial(make, second, cores - 1)])
+            planned = [partial(make, engine, 1)] + ([] if cores == 1 else [partial(make, second, cores - 1)])
+            if not alone and not (_countable(problem) and _clauses(problem) <= MAX_CLAUSES):
+                planned = []
             seconds = budget.seconds or 0.0
             local = min(max(self.local_seconds, seconds / 20), seconds / 5)
             race.run(planned, local, budget.steps)
             if state.closed and self.solutions > 1:
-                optima = Optima(problem, report, state, race.masters[0], None)
+                optima = Optima(problem, report, state, race.master(planned[0]), None)
                 report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)
             if state.closed and self.prefer != "any":
                 decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
-                preferred = decide(Optima(problem, report, state, race.masters[0], budget.steps))
+                preferred = decide(Optima(problem, report, state, race.master(planned[0]), budget.steps))
                 state.replace(preferred.targets)
                 report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
                 if preferred.weights is not None:
                     report.stats["weights"] = preferred.weights
             report.steps = sum(master.conflicts for master in race.masters)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
+
+
+def _clauses(problem: NetworkProblem) -> int:
+    return sum(len(problem.inputs) * units * 2**inputs for inputs, units in pairwise(problem.layers))
+
+
+def _countable(problem: NetworkProblem) -> bool:
+    """Whether the weights are not too many multiples of one number."""
+    return problem.counts.sum().item() / common_measure(problem) <= MAX_TOTAL
 
 
 def sat_installed() -> bool:

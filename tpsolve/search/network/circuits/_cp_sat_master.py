@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.search._cp_sat_run import run_cp_sat
-from tpsolve.search.network.circuits._formula import MAX_COUNTED, Clause, totalizer
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, Clause, never, totalizer, while_time
 
 
 class CpSatMaster:
@@ -18,17 +18,24 @@ class CpSatMaster:
         costs: what each literal adds if it is true.
         max_limit: the largest limit that will be asked for.
         workers: threads.
+        stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
 
     def __init__(
-        self, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], max_limit: int, workers: int
+        self,
+        count: int,
+        clauses: Iterable[Clause],
+        costs: list[tuple[int, int]],
+        max_limit: int,
+        workers: int,
+        stop: Callable[[], bool] = never,
     ) -> None:
         from ortools.sat.python import cp_model
 
         self._model, self._workers, self.conflicts = cp_model.CpModel(), workers, 0
         # Few errors counted by clauses take a tenth of the conflicts that a linear constraint takes to be refuted.
         counting, self._reached, count = (
-            totalizer(count, costs, max_limit) if max_limit <= MAX_COUNTED else ([], {}, count)
+            totalizer(count, costs, max_limit, stop) if max_limit <= MAX_COUNTED else ([], {}, count)
         )
         self._true: list[Any] = [None, *(self._model.new_bool_var("") for _ in range(count))]
         self._false: list[Any] = [None, *(v.negated() for v in self._true[1:])]
@@ -36,8 +43,8 @@ class CpSatMaster:
         if max_limit > MAX_COUNTED:
             self._cost = self._model.new_int_var(0, sum(cost for _, cost in costs), "")
             self._model.add(sum(cost * self._literal(literal) for literal, cost in costs) <= self._cost)
-        self.add(clauses)
-        self.add(counting)
+        self.add(while_time(clauses, stop))
+        self.add(while_time(counting, stop))
 
     def __enter__(self) -> "CpSatMaster":
         return self

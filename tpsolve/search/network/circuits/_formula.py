@@ -9,9 +9,10 @@ Every unit above the first hidden layer is a truth table, one variable for each 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +21,37 @@ from tpsolve.problems import NetworkProblem
 Clause = list[int]
 MAX_COUNTED = 1000
 """Costs up to which `totalizer` counts with fewer than a million clauses."""
+_LOOK_EVERY = 1000
+"""Clauses between two looks at the clock."""
+
+
+class StoppedError(Exception):
+    """The clock said stop while clauses were made."""
+
+
+def while_time(items: Iterable[Any], stop: Callable[[], bool]) -> Iterator[Any]:
+    """The items, with a look at the clock now and then.
+
+    Raises:
+        StoppedError: `stop` said so.
+    """
+    for number, item in enumerate(items):
+        if number % _LOOK_EVERY == _LOOK_EVERY - 1 and stop():
+            raise StoppedError
+        yield item
+
+
+def never() -> bool:
+    """For those who have time."""
+    return False
 
 
 class NetworkFormula:
     """Variables and clauses of a problem.
+
+    Args:
+        problem: whose targets they describe.
+        stop: asked now and then; True ends it with a `StoppedError`.
 
     Attributes:
         hidden: for each hidden layer its targets, `(M, units)` variables.
@@ -34,7 +62,8 @@ class NetworkFormula:
         base: what contradictory labels add always.
     """
 
-    def __init__(self, problem: NetworkProblem) -> None:
+    def __init__(self, problem: NetworkProblem, stop: Callable[[], bool] = never) -> None:
+        self._stop = stop
         self.count = 0
         self.clauses: list[Clause] = []
         points = len(problem.inputs)
@@ -49,9 +78,8 @@ class NetworkFormula:
             self.order_equals(gates[0], self.hidden[layer])
         for layer, gates in enumerate(self.gates[:-1]):
             for unit, gate in enumerate(gates):
-                for below, above in zip(
-                    self.hidden[layer].tolist(), self.hidden[layer + 1][:, unit].tolist(), strict=True
-                ):
+                rows = zip(self.hidden[layer].tolist(), self.hidden[layer + 1][:, unit].tolist(), strict=True)
+                for below, above in while_time(rows, stop):
                     self.wire(gate, below, [-above], 1, monotone=unit == 0)
                     self.wire(gate, below, [above], -1, monotone=unit == 0)
         self.outputs, self.costs, self.base = self._label(problem)
@@ -110,7 +138,7 @@ class NetworkFormula:
             self.clauses.append([-stronger, *tells.tolist()])
             # equal[i]: the columns agree above point i. If neither stronger nor different before, first >= second.
             self.clauses.append([equal[0]])
-            for i, (first, second) in enumerate(columns[:, j : j + 2].tolist()):
+            for i, (first, second) in while_time(enumerate(columns[:, j : j + 2].tolist()), self._stop):
                 self.clauses.append([stronger, -equal[i], first, -second])
                 if i + 1 < points:
                     self.clauses += [[-equal[i], first, equal[i + 1]], [-equal[i], -second, equal[i + 1]]]
@@ -133,7 +161,7 @@ class NetworkFormula:
         counts = [[Fraction(value) for value in row] for row in problem.counts.tolist()]
         outputs, costs = np.zeros(problem.counts.shape, dtype=int), []
         units = self.gates[-1]
-        for i, below in enumerate(self.hidden[-1].tolist()):
+        for i, below in while_time(enumerate(self.hidden[-1].tolist()), self._stop):
             ranked = sorted((c for c, weight in enumerate(counts[i]) if weight), key=lambda c: (-counts[i][c], c))
             names: Clause = []
             for place, c in enumerate(ranked):
@@ -149,7 +177,7 @@ class NetworkFormula:
                 price = counts[i][c] - sum(counts[i][following] for following in ranked[place + 1 : place + 2])
                 if price:
                     costs.append((self._none_of(names), price))
-        return outputs, costs, sum((sum(row) - max(row) for row in counts), Fraction(0))
+        return outputs, costs, always_paid(problem)
 
     def _none_of(self, names: Clause) -> int:
         if len(names) == 1:
@@ -157,6 +185,12 @@ class NetworkFormula:
         none = int(self.new(1)[0])
         self.clauses.append([none, *names])
         return none
+
+
+def always_paid(problem: NetworkProblem) -> Fraction:
+    """What contradictory labels cost every network, exactly."""
+    (most, total) = (sum(map(Fraction, part.tolist()), Fraction(0)) for part in (problem.counts.amax(1), problem.counts.flatten()))
+    return total - most
 
 
 def common_measure(problem: NetworkProblem) -> Fraction:
@@ -182,12 +216,14 @@ def asummable(inputs: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         yield from combinations(pairs, 2)
 
 
-def totalizer(count: int, costs: list[tuple[int, int]], max_sum: int) -> tuple[list[Clause], dict[int, int], int]:
+def totalizer(
+    count: int, costs: list[tuple[int, int]], max_sum: int, stop: Callable[[], bool] = never
+) -> tuple[list[Clause], dict[int, int], int]:
     """Clauses, for each sum up to the first above `max_sum` a variable that is true if it is reached, and their count.
 
     A tree whose nodes add up the costs of their literals (Joshi, Martins and Manquinho, "Generalized totalizer
     encoding for pseudo-Boolean constraints", 2015). One direction only: a false variable says that the sum
-    is less. Variables above `count` are new.
+    is less. Variables above `count` are new. `stop` is asked now and then; True ends it with a `StoppedError`.
     """
     clauses: list[Clause] = []
     nodes: list[dict[int, int]] = [{cost: literal} for literal, cost in costs]
@@ -198,7 +234,7 @@ def totalizer(count: int, costs: list[tuple[int, int]], max_sum: int) -> tuple[l
             sums = sorted({min(a + b, max_sum + 1) for a, b in pairs})
             node = {value: count + 1 + k for k, value in enumerate(sums)}
             count += len(node)
-            for a, b in pairs:
+            for a, b in while_time(pairs, stop):
                 parts = [-side[part] for side, part in ((left, a), (right, b)) if part]
                 clauses.append([*parts, node[min(a + b, max_sum + 1)]])
             clauses += [[-node[high], node[low]] for low, high in pairwise(sums)]

@@ -1,32 +1,51 @@
-"""Masters and local searches side by side, until the bounds of a search meet."""
+"""All that can solve a network problem side by side, until the bounds of the search meet."""
 
 import math
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+from itertools import count, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tpsolve._result import Budget
-from tpsolve.errors import ContradictionError
+from tpsolve.errors import ContradictionError, NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search._cp_sat_run import POLL_SECONDS
 from tpsolve.search._naming import find_solver
+from tpsolve.search.network.circuits._formula import StoppedError
 from tpsolve.search.network.circuits._state import SPRINT, Master, SearchState
+from tpsolve.search.network.circuits._turns import Turns
 from tpsolve.spins import sign
 from tpsolve.units import LeastSquares
 
-MANY_FEATURES = 8
-"""With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
+Maker = Callable[[Callable[[], bool]], Master]
+"""Makes a master unless the function that it is given says stop."""
 SPRINT_SECONDS = 0.03
-"""So long, or `SPRINT` conflicts, the first master works by itself, before a second one and the local search begin."""
+"""So long, or `SPRINT` conflicts, the first master works by itself, before all others begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
 _MIN_PATIENCE = 0.15
 _PATIENCE = 2
-"""Local search ends after so many seconds at least, and so many times those of its last gain."""
+"""The first round of local search ends after so many seconds at least, and so many times those of its last gain."""
+_LONGER = 2.0
+"""Each further round of local search lasts so many times longer."""
+_FROM_BEST = "line-search:first=None"
+_LONG = 1e9
+_LONG_TURN, _TURN = 0.5, 0.1
+"""Seconds that those who prove work before others may take their place, and that those who look for networks do."""
+_SMALL = 50_000
+"""Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
+_CLAUSES_A_SECOND = 300_000
+_BUILDING = 0.15
+"""Share of the time left that the making of clauses may take."""
 
 
 class Race:
@@ -36,42 +55,54 @@ class Race:
         problem, report: of the search; a budget in steps counts the first master's conflicts.
         state: shared by all.
         generator: of the local searches.
+        workers: so many work at a time.
+        provers: solvers that run beside the masters.
+        forced: whether the masters run whatever their clauses cost.
 
     Attributes:
         masters: those that were made, the first one first.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report, state: SearchState, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        problem: NetworkProblem,
+        report: Report,
+        state: SearchState,
+        generator: torch.Generator,
+        *,
+        workers: int = 1,
+        provers: list[str] | None = None,
+        forced: bool = True,
+    ) -> None:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
+        self._provers, self._forced, self._workers = provers or [], forced, workers
+        self._turns = Turns(workers, state.halted)
+        self._searched = threading.Event()
         self.masters: list[Master] = []
 
-    def run(self, make: list[Callable[[], Master]], local: float, steps: int | None) -> None:
-        """Let masters work until the bounds meet.
+    def run(self, make: list[Maker], local: float, steps: int | None) -> None:
+        """Let all work until the bounds meet.
 
-        The first one rises from below. A second one, if any, comes down from the best network that `local`
-        seconds of local search have found meanwhile. A single one waits for a short local search.
+        The first master rises from below. A second one, if any, comes down from the best network that `local` seconds
+        of local search have found. Local search goes on, and so do the provers. With a budget in steps, local search
+        and the first master follow one another.
         """
         state, report = self._state, self._report
-        first = self._made(make[0])
         if steps is not None:
-            self._improve(local / 4, _LOCAL_STEPS)
-            self._work(first, True, steps, state.pulse)
+            self._in_order(make, steps)
             return
-        self._work(first, True, SPRINT, lambda: state.pulse() or report.seconds > SPRINT_SECONDS)
-        if state.halted():
-            return
-        state.draw(SPRINT)
-        if len(make) == 1:
-            self._improve(local / 4, None)
-            self._work(first, True, None, state.pulse)
-            return
-
-        def descend() -> None:
-            self._improve(local, None)
-            if not state.halted():
-                self._work(self._made(make[1]), False, None, lambda: state.ended)
-
-        tasks = [lambda: self._work(first, True, None, lambda: state.ended), descend]
+        if make and self._clauses() <= _SMALL:
+            with suppress(StoppedError):
+                first = self._made(make[0], state.late)
+                self._work(first, True, SPRINT, lambda: state.pulse() or report.seconds > SPRINT_SECONDS)
+            if state.halted():
+                return
+            state.draw(SPRINT)
+        self._local = local
+        tasks = [self._improve, *(partial(self._rise, made) for made in make[:1])]
+        tasks += [partial(self._descend, made) for made in make[1:]]
+        tasks += [partial(self._prove, name) for name in self._provers]
+        tasks += [self._train] if self._provers else []
         with ThreadPoolExecutor(len(tasks)) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
@@ -85,17 +116,101 @@ class Race:
         for future in futures:
             future.result()
 
-    def _improve(self, seconds: float, steps: int | None) -> None:
-        """Local search for so long, or with `steps` for so many: `local_searches`, which share the seconds equally."""
-        names = local_searches(self._problem)
-        for name in names:
-            if (seconds > 0 or steps is not None) and not self._state.halted():
-                budget = Budget(seconds / len(names)) if steps is None else Budget(steps=steps)
-                relay = _Relay(self._problem, budget, self._state)
-                find_solver(name).run(self._problem, budget, self._generator, relay)
+    def _in_order(self, make: list[Maker], steps: int) -> None:
+        for name in local_searches(self._problem)[0]:
+            self._let(name, self._generator, Budget(steps=_LOCAL_STEPS))
+        with suppress(StoppedError):
+            for made in make[:1] if not self._state.halted() else ():
+                self._work(self._made(made, self._state.late), True, steps, self._state.pulse)
 
-    def _made(self, make: Callable[[], Master]) -> Master:
-        self.masters.append(self._state.open_master(make))
+    # --- those who look for networks ----------------------------------------------------------------------------------
+
+    def _improve(self) -> None:
+        """Local searches in turn, each round longer than the last."""
+        state, seconds = self._state, self._local
+        with self._turns.taken(_TURN) as turn:
+            for number in count():
+                names = local_searches(self._problem)[min(number, 1)]
+                for name in names if seconds > 0 else ():
+                    self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=number > 0)
+                self._searched.set()
+                if state.halted() or seconds <= 0:
+                    return
+                seconds = max(1.0, _LONGER * seconds)
+
+    def _train(self) -> None:
+        """A surrogate gradient all the time."""
+        self._wait_for_search()
+        with self._turns.taken(_TURN) as turn:
+            self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
+
+    def _prove(self, name: str) -> None:
+        self._wait_for_search()
+        with self._turns.taken(_LONG_TURN) as turn:
+            self._let(name, self._own_generator(2), Budget(_LONG), turn)
+
+    def _let(
+        self,
+        name: str,
+        generator: torch.Generator,
+        budget: Budget,
+        turn: Callable[[], float] | None = None,
+        *,
+        patient: bool = True,
+    ) -> None:
+        """Let a solver search; what it finds and proves is kept."""
+        if not self._state.halted():
+            relay = _Relay(self._report, self._state, name, budget, turn or _no_turn, patient=patient)
+            find_solver(name).run(self._problem, budget, generator, relay)
+
+    def _own_generator(self, number: int) -> torch.Generator:
+        """For a thread of its own, since generators are not to be shared."""
+        return torch.Generator().manual_seed((self._generator.initial_seed() + number) % 2**63)
+
+    # --- masters ------------------------------------------------------------------------------------------------------
+
+    def _rise(self, make: Maker) -> None:
+        """The first master rises from below; made now, if that takes long, when it has become short enough."""
+        with suppress(StoppedError), self._turns.taken(_LONG_TURN) as turn:
+            if not self.masters and not self._affordable(turn):
+                return
+            self._work(self.masters[0] if self.masters else self._made(make, self._state.halted), True, None, partial(self._ended, turn))
+
+    def _descend(self, make: Maker) -> None:
+        """A further one comes down from the best network."""
+        self._wait_for_search()
+        with suppress(StoppedError), self._turns.taken(_TURN) as turn:
+            if self._affordable(turn):
+                self._work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
+
+    def _wait_for_search(self) -> None:
+        while not self._searched.wait(POLL_SECONDS) and not self._state.halted():
+            pass
+
+    def _ended(self, turn: Callable[[], float]) -> bool:
+        turn()
+        return self._state.ended
+
+    def _affordable(self, turn: Callable[[], float]) -> bool:
+        """Wait until the clauses can be made in a small share of the time; False: the search ended before."""
+        while not self._state.halted():
+            if self._forced or self._clauses() <= _CLAUSES_A_SECOND * _BUILDING * self._report.seconds_left:
+                return True
+            turn()
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def _clauses(self) -> float:
+        """About how many clauses a master has."""
+        sizes = sum(units * 2**inputs for inputs, units in pairwise(self._problem.layers))
+        return len(self._problem.inputs) * (sizes + 8) + 2.0 * self._state.upper**2
+
+    def master(self, make: Maker) -> Master:
+        """The first master, made now if there is none yet."""
+        return self.masters[0] if self.masters else self._made(make, self._state.late)
+
+    def _made(self, make: Maker, stop: Callable[[], bool]) -> Master:
+        self.masters.append(self._state.open_master(make, stop))
         return self.masters[-1]
 
     def _work(self, master: Master, rising: bool, steps: int | None, ended: Callable[[], bool]) -> None:
@@ -141,23 +256,51 @@ class Race:
         return self._problem.pack(*columns)
 
 
-def local_searches(problem: NetworkProblem) -> list[str]:
-    """The solvers that look for a first network: column search where it applies, then line search of many features."""
-    first = ["column-search"] if problem.layers[1:] == (1,) else []
-    return [*first, "line-search"] if has_many_features(problem) else first
+def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
+    """The solvers that look for a first network, and those that go on from the best one."""
+    if taken("column-search", problem):
+        return ["column-search", _FROM_BEST], [_FROM_BEST, "column-search", "line-search"]
+    return ["line-search"], [_FROM_BEST, "line-search"]
 
 
-def has_many_features(problem: NetworkProblem) -> bool:
-    """More than `MANY_FEATURES`."""
-    return problem.inputs.shape[1] > MANY_FEATURES
+def taken(name: str, problem: NetworkProblem) -> bool:
+    """Whether a solver takes this problem."""
+    try:
+        find_solver(name).check(problem)
+    except (NotAcceptedError, TooLargeError):
+        return False
+    return True
+
+
+def _no_turn() -> float:
+    return 0.0
 
 
 class _Relay(Report):
-    """The report that a local search beside other workers sees; it ends when a gain is long ago."""
+    """The report that a solver beside others sees; a first local search ends when a gain is long ago.
 
-    def __init__(self, problem: NetworkProblem, budget: Budget, state: SearchState) -> None:
-        super().__init__(problem, budget, None)
-        self._state = state
+    Args:
+        report: of the whole search, whose incumbent and bound it shows.
+        state: gets what is found and proved.
+        name: of the solver.
+        budget: of the solver.
+        turn: called now and then, lets others work meanwhile and says for how many seconds.
+        patient: whether it goes on without a gain.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        state: SearchState,
+        name: str,
+        budget: Budget,
+        turn: Callable[[], float],
+        *,
+        patient: bool,
+    ) -> None:
+        super().__init__(report.problem, budget, None)
+        self.targets, self.objective, self.bound = report.targets, report.objective, report.bound
+        self._state, self._name, self._turn, self._patient = state, name, turn, patient
         self._gained = math.inf
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
@@ -166,8 +309,15 @@ class _Relay(Report):
         if self._state.upper < before or math.isinf(self._gained):
             self._gained = self.seconds
 
+    def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
+        proved = float(torch.as_tensor(bound).max())
+        if math.isfinite(proved):
+            self._state.prove(Fraction(proved), self._name)
+
     def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
-        patience = max(_MIN_PATIENCE, _PATIENCE * self._gained)
-        tired = self.budget.steps is None and self.seconds > min(patience, self.budget.seconds or math.inf)
+        # Its clock stands still while it waits.
+        self._started += self._turn()
+        patience = math.inf if self._patient else max(_MIN_PATIENCE, _PATIENCE * self._gained)
+        tired = self.budget.seconds is not None and self.seconds > min(patience, self.budget.seconds)
         self.stopped = self.stopped or tired or self._state.halted()
         return self.stopped

@@ -1,13 +1,16 @@
 """A clausal model with a limit on its costs, solved by an incremental SAT solver of python-sat."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from tpsolve.search.network.circuits._formula import Clause, totalizer
+from tpsolve.search.network.circuits._formula import Clause, never, totalizer, while_time
 
 _CONFLICTS_AT_ONCE = 2000
+_SECONDS_AT_ONCE = 0.1
+"""Some engines look at their budget of conflicts at restarts only, which may be long in coming."""
 
 
 class SatMaster:
@@ -18,16 +21,26 @@ class SatMaster:
         count: variables of the clauses.
         costs: what each literal adds if it is true.
         max_limit: the largest limit that will be asked for.
+        stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
 
     def __init__(
-        self, engine: str, count: int, clauses: Iterable[Clause], costs: list[tuple[int, int]], max_limit: int
+        self,
+        engine: str,
+        count: int,
+        clauses: Iterable[Clause],
+        costs: list[tuple[int, int]],
+        max_limit: int,
+        stop: Callable[[], bool] = never,
     ) -> None:
         from pysat.solvers import Solver
 
-        self._solver: Any = Solver(name=engine, bootstrap_with=clauses)
-        counting, self._reached, _ = totalizer(count, costs, max_limit)
-        self.add(counting)
+        counting, self._reached, _ = totalizer(count, costs, max_limit, stop)
+        self._solver: Any = Solver(name=engine)
+        # CaDiCaL can't be interrupted; it heeds its budget of conflicts.
+        self._timed = not engine.startswith("cadical")
+        self.add(while_time(clauses, stop))
+        self.add(while_time(counting, stop))
 
     def __enter__(self) -> "SatMaster":
         return self
@@ -57,8 +70,21 @@ class SatMaster:
         while not stop() and (steps is None or steps > 0):
             portion = _CONFLICTS_AT_ONCE if steps is None else min(_CONFLICTS_AT_ONCE, steps)
             self._solver.conf_budget(portion)
-            answer = self._solver.solve_limited(assumptions=assumptions, expect_interrupt=True)
+            answer = self._solve_a_while(assumptions) if steps is None and self._timed else self._limited(assumptions)
             if answer is not None:
                 return np.array([False, *(v > 0 for v in self._solver.get_model())]) if answer else False
             steps = None if steps is None else steps - portion
         return None
+
+    def _limited(self, assumptions: list[int]) -> bool | None:
+        return self._solver.solve_limited(assumptions=assumptions, expect_interrupt=True)
+
+    def _solve_a_while(self, assumptions: list[int]) -> bool | None:
+        timer = threading.Timer(_SECONDS_AT_ONCE, self._solver.interrupt)
+        timer.start()
+        try:
+            return self._limited(assumptions)
+        finally:
+            timer.cancel()
+            timer.join()
+            self._solver.clear_interrupt()

@@ -1,5 +1,6 @@
 """What an exact search knows so far: bounds, the best network, and the circuits that its masters are told of."""
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -12,7 +13,13 @@ from tpsolve.errors import ContradictionError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import Clause, NetworkFormula, common_measure
+from tpsolve.search.network.circuits._formula import (
+    Clause,
+    NetworkFormula,
+    always_paid,
+    common_measure,
+    never,
+)
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.spins import from_bits
@@ -27,7 +34,8 @@ EASY = 3000
 class SearchState:
     """Bounds, best network and circuits of one search; masters and local searches share it, each in a thread.
 
-    Costs are whole numbers here: multiples of the weights' common measure, above what is always paid.
+    Costs are whole numbers here: multiples of the weights' common measure, above what is always paid. The formula and
+    the first circuits are made by `prepare`, for those who ask for them: they are dear where points are many.
 
     Args:
         problem: of the search.
@@ -41,6 +49,7 @@ class SearchState:
         costs: literals, and what each of them costs if it is true.
         lower: every network costs at least this; proved.
         upper: the best network found costs this.
+        proved_by: what proved `lower`: "labels", since they contradict each other, "circuits", or what `prove` said.
     """
 
     def __init__(
@@ -48,19 +57,46 @@ class SearchState:
     ) -> None:
         self._problem, self._report, self._max_cuts = problem, report, max_cuts
         self._lock, self._ended = threading.RLock(), False
-        self.formula = NetworkFormula(problem)
-        self._measure = common_measure(problem)
-        self.costs = [(literal, int(cost / self._measure)) for literal, cost in self.formula.costs]
-        self.lower, self.upper = 0, 0
-        # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
-        points = len(problem.inputs)
-        most = max(4, problem.inputs.shape[1] ** 2) * points**2 // 2
-        self._draws = [(SPRINT, min(max_drawn, 2 * points**2)), (EASY, min(max_drawn, most))]
-        self._pool = CircuitPool(problem.inputs, min(max_drawn, 16 * points), generator)
-        self._added = list(range(len(self._pool)))
-        self._used = set(self._added)
+        self._building = threading.Lock()
+        self._formula: NetworkFormula | None = None
+        self.costs: list[tuple[int, int]] = []
+        self._generator, self._max_drawn = generator, max_drawn
+        self._base, self._measure = always_paid(problem), common_measure(problem)
+        self.lower, self.upper, self.proved_by = 0, 0, "labels"
         self._told: dict[Master, int] = {}
         self.offer(problem.start)
+
+    def prepare(self, stop: Callable[[], bool] = never) -> None:
+        """Make the formula and the first circuits, once.
+
+        Raises:
+            StoppedError: `stop` said so.
+        """
+        with self._building:
+            if self._formula is not None:
+                return
+            formula = NetworkFormula(self._problem, stop)
+            points = len(self._problem.inputs)
+            self._pool = CircuitPool(self._problem.inputs, min(self._max_drawn, 16 * points), self._generator)
+            # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
+            most = max(4, self._problem.inputs.shape[1] ** 2) * points**2 // 2
+            self._draws = [(SPRINT, min(self._max_drawn, 2 * points**2)), (EASY, min(self._max_drawn, most))]
+            self._added = list(range(len(self._pool)))
+            self._used = set(self._added)
+            self.costs = [(literal, int(cost / self._measure)) for literal, cost in formula.costs]
+            self._formula = formula
+
+    @property
+    def prepared(self) -> bool:
+        """Whether there is a formula."""
+        return self._formula is not None
+
+    @property
+    def formula(self) -> NetworkFormula:
+        """Of the problem, without circuits."""
+        self.prepare()
+        assert self._formula is not None
+        return self._formula
 
     # --- bounds, and the best network -------------------------------------------------------------------------------
 
@@ -79,14 +115,22 @@ class SearchState:
         """Keep `targets (..., n_vars)` of a network if they are the best so far."""
         with self._lock:
             self._report.offer(targets.reshape(1, -1).expand(len(self._report.objective), -1))
-            above = Fraction(self._report.objective[0].item()) - self.formula.base
+            above = Fraction(self._report.objective[0].item()) - self._base
             self.upper = round(above / self._measure)
 
     def refute(self, limit: int) -> None:
         """Note that no network costs `limit` or less: that is proved."""
+        self._raise(limit + 1, "circuits")
+
+    def prove(self, bound: Fraction, by: str) -> None:
+        """Note that every network makes errors of at least `bound`, which `by` has proved."""
+        self._raise(math.ceil((bound - self._base) / self._measure), by)
+
+    def _raise(self, lower: int, by: str) -> None:
         with self._lock:
-            self.lower = max(self.lower, limit + 1)
-            self._report.prove(float(self.formula.base + self.lower * self._measure))
+            if lower > self.lower:
+                self.lower, self.proved_by = lower, by
+                self._report.prove(float(self._base + self.lower * self._measure))
 
     def replace(self, targets: Tensor) -> None:
         """Return `targets (n_vars,)`, as good as the best so far, instead of those."""
@@ -109,6 +153,10 @@ class SearchState:
         """Whether the search is over: closed, out of time, or told to end."""
         return self._ended or self.closed or self._report.seconds_left <= 0
 
+    def late(self) -> bool:
+        """Whether time is up, or the callback has asked to stop."""
+        return self._report.asked or self._report.seconds_left <= 0
+
     def pulse(self) -> bool:
         """Let the report look at the clock and ask the callback, which belong to the main thread; whether it ended."""
         with self._lock:
@@ -118,7 +166,7 @@ class SearchState:
     def interrupted(self) -> bool:
         """Whether time is up, or the callback has asked to stop, once the bounds meet; the callback is told."""
         self._report.pulse()
-        return self._report.asked or self._report.seconds_left <= 0
+        return self.late()
 
     # --- circuits, and who knows them -------------------------------------------------------------------------------
 
@@ -127,11 +175,13 @@ class SearchState:
         yield from self.formula.clauses
         yield from self._cut(self._added)
 
-    def open_master(self, make: Callable[[], Master]) -> Master:
+    def open_master(self, make: Callable[[Callable[[], bool]], Master], stop: Callable[[], bool] = never) -> Master:
         """A new master, made with `clauses()`, so that it knows all circuits so far."""
+        self.prepare(stop)
+        known = len(self._added)
+        master = make(stop)
         with self._lock:
-            master = make()
-            self._told[master] = len(self._added)
+            self._told[master] = known
         return master
 
     def tell(self, master: Master) -> None:
@@ -159,6 +209,8 @@ class SearchState:
 
     def signed_circuits(self) -> Tensor:
         """`(C, p + 2)` int32: of each circuit added, sample numbers from 1 times their signs, filled up with 0."""
+        if not self.prepared:
+            return torch.zeros(0, self._problem.inputs.shape[1] + 2, dtype=torch.int32)
         rows = np.array(self._added, dtype=np.int64)
         return torch.from_numpy((self._pool.samples[rows] + 1) * self._pool.signs[rows])
 
