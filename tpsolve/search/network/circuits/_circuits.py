@@ -190,6 +190,7 @@ class Circuits(Solver):
                     report.stats["weights"] = preferred.weights
             report.steps = sum(master.conflicts for master in race.masters)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
+        report.stats["proved_by"] = state.proved_by
 
 
 def _clauses(problem: NetworkProblem) -> int:
