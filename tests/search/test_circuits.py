@@ -24,9 +24,10 @@ from tpsolve.errors import (
     UnknownNameError,
 )
 from tpsolve.search import Circuits, Report
+from tpsolve.search.network._measure import common_measure
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, common_measure, totalizer
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster

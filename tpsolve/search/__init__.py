@@ -55,6 +55,7 @@ from tpsolve.search.exact._milp import Milp as Milp
 from tpsolve.search.network.columns._column_search import ColumnSearch as ColumnSearch
 from tpsolve.search.network._line_search import LineSearch as LineSearch
 from tpsolve.search.network.circuits._circuits import Circuits as Circuits
+from tpsolve.search.network.sweep._sweep import Sweep as Sweep
 from tpsolve.search.network._ftprop import Ftprop as Ftprop
 from tpsolve.search.network._ftprop_mini_batch import FtpropMiniBatch as FtpropMiniBatch
 from tpsolve.search.network._surrogate import Surrogate as Surrogate

@@ -80,7 +80,7 @@ def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
     group = group_rows(x)
     points = x.new_empty(int(group.max()) + 1, x.shape[1], dtype=torch.float64)
     points[group] = x.double()
-    rows = _essential(points)
+    rows = essential(points)
     dimension = rows.shape[1] - 1
     patterns, hyperplanes = dichotomy_count(len(rows), dimension), math.comb(len(rows), dimension)
     if patterns * len(x) > MAX_ENTRIES or hyperplanes > MAX_HYPERPLANES:
@@ -93,7 +93,7 @@ def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
     return group, rows
 
 
-def _essential(points: Tensor) -> Tensor:
+def essential(points: Tensor) -> Tensor:
     """`(x, 1)` in as many coordinates as the points span: the others follow from these."""
     lifted = torch.cat([points, points.new_ones(len(points), 1)], dim=1)
     ratios = [[v.as_integer_ratio() for v in column] for column in lifted.T.tolist()]

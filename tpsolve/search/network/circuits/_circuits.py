@@ -19,8 +19,9 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
+from tpsolve.search.network._measure import common_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MAX_COUNTED, common_measure, trivial_cost
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
 from tpsolve.search.network.circuits._race import Race, local_searches, taken
@@ -38,7 +39,7 @@ MAX_WORKERS = 4
 """By default: more do little."""
 MANY_FEATURES = 8
 """With more, no circuits are drawn."""
-PROVERS = ("dichotomies",)
+PROVERS = ("sweep", "dichotomies")
 """Solvers that run beside the masters, if they take the problem."""
 
 
@@ -162,7 +163,8 @@ class Circuits(Solver):
         state = SearchState(problem, report, generator, max_drawn=drawn, max_cuts=self.max_cuts)
         cores = min(MAX_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
         alone = self.engine != "auto"
-        provers = [name for name in PROVERS if taken(name, problem)] if not alone else []
+        # Of those that look at all columns one is enough.
+        provers = [name for name in PROVERS if taken(name, problem)][:1] if not alone else []
         race = Race(problem, report, state, generator, workers=cores, provers=provers, forced=alone)
         with ExitStack() as opened:
 

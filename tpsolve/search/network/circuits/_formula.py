@@ -8,7 +8,6 @@ Every unit above the first hidden layer is a truth table, one variable for each 
 {0, 1}^n. Pattern number b has bit j set where unit j below outputs +1.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import combinations, pairwise
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.problems import NetworkProblem
+from tpsolve.search.network._measure import always_paid, common_measure
 
 Clause = list[int]
 MAX_COUNTED = 1000
@@ -185,19 +185,6 @@ class NetworkFormula:
         none = int(self.new(1)[0])
         self.clauses.append([none, *names])
         return none
-
-
-def always_paid(problem: NetworkProblem) -> Fraction:
-    """What contradictory labels cost every network, exactly."""
-    (most, total) = (sum(map(Fraction, part.tolist()), Fraction(0)) for part in (problem.counts.amax(1), problem.counts.flatten()))
-    return total - most
-
-
-def common_measure(problem: NetworkProblem) -> Fraction:
-    """The largest number of which the weights of all classes at all points are multiples; 1 if all are 0."""
-    weights = {Fraction(value) for value in problem.counts.unique().tolist()}
-    below = math.lcm(*(weight.denominator for weight in weights))
-    return Fraction(math.gcd(*(int(weight * below) for weight in weights)) or below, below)
 
 
 def trivial_cost(problem: NetworkProblem) -> int:

@@ -23,6 +23,7 @@ from tpsolve.search._naming import find_solver
 from tpsolve.search.network.circuits._formula import StoppedError
 from tpsolve.search.network.circuits._state import SPRINT, Master, SearchState
 from tpsolve.search.network.circuits._turns import Turns
+from tpsolve.search.network.sweep._pencils import count_turns
 from tpsolve.spins import sign
 from tpsolve.units import LeastSquares
 
@@ -43,6 +44,13 @@ _LONG_TURN, _TURN = 0.5, 0.1
 """Seconds that those who prove work before others may take their place, and that those who look for networks do."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
+_TINY = 5_000
+"""Clauses of problems that a master solves at once."""
+_QUICK = 2**22
+"""Turns of points in a sweep that takes less than a second: it comes before all others."""
+_TURNS_A_SECOND = 4_000_000
+_SWEEPING = 0.2
+"""Share of the time that a sweep may take before local search begins."""
 _CLAUSES_A_SECOND = 300_000
 _BUILDING = 0.15
 """Share of the time left that the making of clauses may take."""
@@ -76,8 +84,10 @@ class Race:
     ) -> None:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
         self._provers, self._forced, self._workers = provers or [], forced, workers
-        self._turns = Turns(workers, state.halted)
-        self._searched = threading.Event()
+        # Python lets one thread work at a time; engines of masters do without it. So each kind has turns of its own.
+        self._turns = Turns(max(1, workers - 1), state.halted)
+        self._master_turns = Turns(1, state.halted) if workers > 1 else self._turns
+        self._searched, self._cleared = threading.Event(), threading.Event()
         self.masters: list[Master] = []
 
     def run(self, make: list[Maker], local: float, steps: int | None) -> None:
@@ -91,6 +101,11 @@ class Race:
         if steps is not None:
             self._in_order(make, steps)
             return
+        sweeps = count_turns(*self._problem.inputs.shape) if "sweep" in self._provers else math.inf
+        if sweeps <= _QUICK and self._clauses() > _TINY:
+            self._let("sweep", self._generator, Budget(_LONG), pulse=state.pulse)
+            if state.halted():
+                return
         if make and self._clauses() <= _SMALL:
             with suppress(StoppedError):
                 first = self._made(make[0], state.late)
@@ -99,6 +114,8 @@ class Race:
                 return
             state.draw(SPRINT)
         self._local = local
+        if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
+            self._cleared.set()
         tasks = [self._improve, *(partial(self._rise, made) for made in make[:1])]
         tasks += [partial(self._descend, made) for made in make[1:]]
         tasks += [partial(self._prove, name) for name in self._provers]
@@ -128,6 +145,7 @@ class Race:
     def _improve(self) -> None:
         """Local searches in turn, each round longer than the last."""
         state, seconds = self._state, self._local
+        self._wait_for(self._cleared)
         with self._turns.taken(_TURN) as turn:
             for number in count():
                 names = local_searches(self._problem)[min(number, 1)]
@@ -140,14 +158,17 @@ class Race:
 
     def _train(self) -> None:
         """A surrogate gradient all the time."""
-        self._wait_for_search()
+        self._wait_for(self._searched)
         with self._turns.taken(_TURN) as turn:
             self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
 
     def _prove(self, name: str) -> None:
-        self._wait_for_search()
+        """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
+        if self._cleared.is_set():
+            self._wait_for(self._searched)
         with self._turns.taken(_LONG_TURN) as turn:
             self._let(name, self._own_generator(2), Budget(_LONG), turn)
+        self._cleared.set()
 
     def _let(
         self,
@@ -157,10 +178,12 @@ class Race:
         turn: Callable[[], float] | None = None,
         *,
         patient: bool = True,
+        pulse: Callable[[], bool] | None = None,
     ) -> None:
-        """Let a solver search; what it finds and proves is kept."""
+        """Let a solver search; what it finds and proves is kept. `pulse`: called now and then, True ends it."""
         if not self._state.halted():
-            relay = _Relay(self._report, self._state, name, budget, turn or _no_turn, patient=patient)
+            halted = pulse or self._state.halted
+            relay = _Relay(self._report, self._state, name, budget, turn or _no_turn, halted, patient=patient)
             find_solver(name).run(self._problem, budget, generator, relay)
 
     def _own_generator(self, number: int) -> torch.Generator:
@@ -171,20 +194,21 @@ class Race:
 
     def _rise(self, make: Maker) -> None:
         """The first master rises from below; made now, if that takes long, when it has become short enough."""
-        with suppress(StoppedError), self._turns.taken(_LONG_TURN) as turn:
+        with suppress(StoppedError), self._master_turns.taken(_LONG_TURN) as turn:
             if not self.masters and not self._affordable(turn):
                 return
-            self._work(self.masters[0] if self.masters else self._made(make, self._state.halted), True, None, partial(self._ended, turn))
+            first = self.masters[0] if self.masters else self._made(make, self._state.halted)
+            self._work(first, True, None, partial(self._ended, turn))
 
     def _descend(self, make: Maker) -> None:
         """A further one comes down from the best network."""
-        self._wait_for_search()
-        with suppress(StoppedError), self._turns.taken(_TURN) as turn:
+        self._wait_for(self._searched)
+        with suppress(StoppedError), self._master_turns.taken(_TURN) as turn:
             if self._affordable(turn):
                 self._work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
 
-    def _wait_for_search(self) -> None:
-        while not self._searched.wait(POLL_SECONDS) and not self._state.halted():
+    def _wait_for(self, event: threading.Event) -> None:
+        while not event.wait(POLL_SECONDS) and not self._state.halted():
             pass
 
     def _ended(self, turn: Callable[[], float]) -> bool:
@@ -285,6 +309,7 @@ class _Relay(Report):
         name: of the solver.
         budget: of the solver.
         turn: called now and then, lets others work meanwhile and says for how many seconds.
+        halted: called now and then; True ends the search.
         patient: whether it goes on without a gain.
     """
 
@@ -295,12 +320,13 @@ class _Relay(Report):
         name: str,
         budget: Budget,
         turn: Callable[[], float],
+        halted: Callable[[], bool],
         *,
         patient: bool,
     ) -> None:
         super().__init__(report.problem, budget, None)
         self.targets, self.objective, self.bound = report.targets, report.objective, report.bound
-        self._state, self._name, self._turn, self._patient = state, name, turn, patient
+        self._state, self._name, self._turn, self._halted, self._patient = state, name, turn, halted, patient
         self._gained = math.inf
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
@@ -319,5 +345,5 @@ class _Relay(Report):
         self._started += self._turn()
         patience = math.inf if self._patient else max(_MIN_PATIENCE, _PATIENCE * self._gained)
         tired = self.budget.seconds is not None and self.seconds > min(patience, self.budget.seconds)
-        self.stopped = self.stopped or tired or self._state.halted()
+        self.stopped = self.stopped or tired or self._halted()
         return self.stopped

@@ -9,11 +9,12 @@ import numpy as np
 from flint import fmpz_mat
 
 _UNIT = 2.0**-53
-_WHOLE = 2.0**52
-_FINE = 2.0**40
+_FINE = 2**22
 """Whole coordinates below that: different angles differ by more than rounding."""
 _ANGLE = 2.0**-48
 """More than what the computation of an angle rounds."""
+_LAST = 9.0
+"""For rows on all hyperplanes of a pencil: behind all angles."""
 _ELEMENTS = 2**19
 
 
@@ -58,6 +59,7 @@ class Pencils:
     def __init__(self, rows: np.ndarray, stop: Callable[[], bool] | None = None) -> None:
         self._stop = stop
         self._count, self._d = rows.shape
+        self._given = rows
         exponent = np.frexp(np.abs(rows).max(axis=0))[1]
         # Scaling a column by a power of two changes no side.
         self._rows = np.ldexp(rows, -exponent)
@@ -65,25 +67,33 @@ class Pencils:
         common = [max(below for _, below in column) for column in zip(*ratios, strict=True)]
         self.exact = [[above * (c // below) for (above, below), c in zip(row, common, strict=True)] for row in ratios]
         largest = [max(abs(row[k]) for row in self.exact) for k in range(self._d)]
-        size = math.factorial(self._d) * math.prod(map(float, largest)) if max(largest) < 2**62 else math.inf
+        # No coordinate of a row in a pencil, nor a term of it, is larger.
+        size = math.factorial(self._d - 1) * math.prod(sorted(largest)[1:])
         # Then all sides and angles are computed from whole numbers without rounding.
-        self.whole = size < min(_WHOLE, math.inf) and size < _FINE
+        self.whole = size < _FINE
         if self.whole:
             self._rows = np.array(self.exact, dtype=np.float64)
         self._norm = np.abs(self._rows).sum(axis=1)
 
-    def best(self, gains: np.ndarray, bases: np.ndarray, known: float = -math.inf) -> Cut | None:
+    def best(
+        self,
+        gains: np.ndarray,
+        bases: np.ndarray,
+        known: float = -math.inf,
+        tell: Callable[[Cut], None] | None = None,
+    ) -> Cut | None:
         """The dichotomy with the largest base and gain over all questions; None: none has more than `known`.
 
         Args:
             gains: `(Q, M)` int64 or a floating type.
             bases: `(Q,)` of the same type.
             known: the value of a dichotomy known before.
+            tell: told of each dichotomy that is the best so far.
         """
-        search = _Search(self, gains, bases, known)
+        search = _Search(self, gains, bases, known, tell)
         if self._d == 1:
             # All linear functions are multiples of the coordinate.
-            search.take_exact([], [], list(range(self._count)))
+            search.take_exact([], [], list(range(self._count)), self._stop)
             return search.found
         for chosen in self._centres():
             if self._stop is not None and self._stop():
@@ -140,8 +150,8 @@ class Pencils:
         floor = 0.0 if self.whole else 4 * (d + 1) ** 2 * _UNIT * most + 2.0**-900
         return u, v, error, np.abs(table).max(axis=0) <= floor
 
-    def exact_coordinates(self, chosen: tuple[int, ...], rows: list[int]) -> list[tuple[int, int]] | None:
-        """As `coordinates`, in whole numbers, for some rows; None: the rows `chosen` are dependent."""
+    def exact_coordinates(self, chosen: tuple[int, ...]) -> list[tuple[int, int]] | None:
+        """As `coordinates`, in whole numbers, for all rows; None: the rows `chosen` are dependent."""
         d = self._d
         around = [self.exact[i] for i in chosen]
         minors = {
@@ -151,36 +161,45 @@ class Pencils:
         i, j = max(minors, key=lambda pair: abs(minors[pair]))
         if minors[i, j] == 0:
             return None
-        normals = []
-        for dropped in (i, j):
-            others = [k for k in range(d) if k != dropped]
-            normals.append(
-                [(k, (-1) ** place * minors[min(k, dropped), max(k, dropped)]) for place, k in enumerate(others)]
-            )
-        return [tuple(sum(n * self.exact[r][k] for k, n in normal) for normal in normals) for r in rows]  # pyright: ignore[reportReturnType]
+        first, second = (
+            [
+                0 if k == dropped else (-1) ** (k - (k > dropped)) * minors[min(k, dropped), max(k, dropped)]
+                for k in range(d)
+            ]
+            for dropped in (i, j)
+        )
+        return [
+            (sum(a * b for a, b in zip(first, row, strict=True)), sum(a * b for a, b in zip(second, row, strict=True)))
+            for row in self.exact
+        ]
 
-    def without_rounding(self, rows: list[int]) -> "np.ndarray | None":
-        """The rows in as many whole coordinates as they span; None: float64 does not hold them."""
+    def spanned(self, rows: list[int]) -> np.ndarray:
+        """Some rows in as many coordinates as they span: the others follow from these."""
         picked = fmpz_mat([[self.exact[i][k] for i in rows] for k in range(self._d)][::-1]).transpose()
         reduced, _, rank = picked.rref()
         pivots = [next(j for j in range(self._d) if reduced[i, j] != 0) for i in range(rank)]
         kept = sorted(self._d - 1 - j for j in pivots)
-        values = [[self.exact[i][k] for k in kept] for i in rows]
-        # A column of whole numbers times a power of two is one of the original numbers, which float64 holds.
-        scaled = np.array([[float(v) for v in row] for row in values])
-        return scaled
+        return self._given[np.ix_(rows, kept)]
 
 
 class _Search:
     """One call of `Pencils.best`."""
 
-    def __init__(self, pencils: Pencils, gains: np.ndarray, bases: np.ndarray, known: float) -> None:
+    def __init__(
+        self,
+        pencils: Pencils,
+        gains: np.ndarray,
+        bases: np.ndarray,
+        known: float,
+        tell: Callable[[Cut], None] | None,
+    ) -> None:
         self.pencils, self.gains, self.bases = pencils, gains, bases
         self.better = np.maximum(gains, 0)
         self.value: float = known
+        self._tell = tell
         self.found: Cut | None = None
-        # Hyperplanes that are to be looked at in exact arithmetic: bound, centre, rows that may lie on it, an off one.
-        self.crowded: list[tuple[float, tuple[int, ...], list[int], list[int], list[int]]] = []
+        # Hyperplanes that are to be looked at in exact arithmetic: bound, centre, rows that may lie on them.
+        self.crowded: list[tuple[float, tuple[int, ...], tuple[int, ...]]] = []
         self.seen: set[tuple[int, ...]] = set()
 
     def turn(self, chosen: np.ndarray) -> None:
@@ -203,13 +222,12 @@ class _Search:
         if not self.pencils.whole:
             # On which side of the first hyperplane it is, rounding can't tell.
             flat |= (angle < spread) | (angle > math.pi - spread)
-        if not self.pencils.whole and dependent.any():
-            flat[dependent] = True
-        angle[flat] = np.inf
+        flat[dependent] = True
+        angle[flat] = _LAST
         order = angle.argsort(axis=1)
         angle = np.take_along_axis(angle, order, axis=1)
         side = np.take_along_axis(side, order, axis=1)
-        usual = np.isfinite(angle)
+        usual = angle < _LAST
         if self.pencils.whole:
             fresh = np.ones_like(usual)
             fresh[:, 1:] = angle[:, 1:] - angle[:, :-1] > 2 * _ANGLE
@@ -226,12 +244,11 @@ class _Search:
         end = np.minimum(end, counted[:, None])
         event = fresh & usual
         simple = event & (end - start == 1) & (counted == angle.shape[1] - chosen.shape[1])[:, None]
-        # A set whose rows may be dependent has no angles at all: exact arithmetic looks at it.
-        lost = counted == 0
         for question in range(len(self.gains)):
             self._look(question, chosen, order, side, usual, start, end, event, simple)
-        for row in np.flatnonzero(lost & dependent):
-            self._keep_whole(chosen[row])
+        # A set whose rows may be dependent has no angles at all: exact arithmetic looks at it.
+        every = tuple(range(order.shape[1]))
+        self.crowded += [(math.inf, tuple(chosen[row].tolist()), every) for row in np.flatnonzero(counted == 0)]
 
     def _look(
         self,
@@ -290,37 +307,33 @@ class _Search:
         if value > self.value:
             self.value = value
             self.found = Cut(question, value, signs)
+            if self._tell is not None:
+                self._tell(self.found)
 
     def _keep(
         self, bound: float, chosen: np.ndarray, order: np.ndarray, usual: np.ndarray, first: int, last: int
     ) -> None:
         on = np.concatenate([order[first:last], order[~usual]]).tolist()
-        self.crowded.append((bound, tuple(chosen.tolist()), sorted(set(on)), [], []))
-
-    def _keep_whole(self, chosen: np.ndarray) -> None:
-        every = list(range(self.gains.shape[1]))
-        self.crowded.append((math.inf, tuple(chosen.tolist()), every, [], []))
+        self.crowded.append((bound, tuple(chosen.tolist()), tuple(sorted(on))))
 
     def resolve(self, stop: Callable[[], bool] | None) -> None:
         """Look at the hyperplanes that are not simple and may be better, in exact arithmetic."""
         self.crowded.sort(key=lambda one: -one[0])
         looked: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-        for number, (bound, chosen, on, _, _) in enumerate(self.crowded):
+        for number, (bound, chosen, on) in enumerate(self.crowded):
             if bound <= self.value:
                 return
             if stop is not None and number % 16 == 0 and stop():
                 raise StoppedError
-            if (chosen, tuple(on)) in looked:
-                continue
-            looked.add((chosen, tuple(on)))
-            self._exactly(chosen, on, stop)
+            if (chosen, on) not in looked:
+                looked.add((chosen, on))
+                self._exactly(chosen, on, stop)
 
-    def _exactly(self, chosen: tuple[int, ...], rows: list[int], stop: Callable[[], bool] | None) -> None:
-        every = list(range(self.gains.shape[1]))
-        places = self.pencils.exact_coordinates(chosen, every)
+    def _exactly(self, chosen: tuple[int, ...], rows: tuple[int, ...], stop: Callable[[], bool] | None) -> None:
+        places = self.pencils.exact_coordinates(chosen)
         if places is None:
             return
-        flat = [i for i in every if places[i] == (0, 0)]
+        every = range(len(places))
         waiting = [i for i in rows if places[i] != (0, 0)]
         while waiting:
             u, v = places[waiting[0]]
@@ -329,10 +342,8 @@ class _Search:
             waiting = [i for i in waiting if distance[i] != 0]
             if tuple(on) not in self.seen:
                 self.seen.add(tuple(on))
-                plus = [i for i in every if distance[i] > 0]
-                minus = [i for i in every if distance[i] < 0]
-                self.take_exact(plus, minus, on, stop)
-        assert flat or not chosen
+                sides = ([i for i in every if distance[i] > 0], [i for i in every if distance[i] < 0])
+                self.take_exact(*sides, on, stop)
 
     def take_exact(
         self, plus: list[int], minus: list[int], on: list[int], stop: Callable[[], bool] | None = None
@@ -353,7 +364,7 @@ class _Search:
         self, gain: np.ndarray, on: list[int], known: float, stop: Callable[[], bool] | None
     ) -> Iterator[np.ndarray]:
         """Dichotomies of the rows `on`, one of which has the most gain if that is more than `known`."""
-        rows = self.pencils.without_rounding(on)
+        rows = self.pencils.spanned(on)
         if rows.shape[1] == len(on):
             yield np.where(gain > 0, 1, -1)
         elif rows.shape[1] == 1:
@@ -363,6 +374,11 @@ class _Search:
             cut = Pencils(rows, stop).best(gain[None], np.zeros(1, dtype=gain.dtype), known)
             if cut is not None:
                 yield cut.signs
+
+
+def count_turns(points: int, features: int) -> int:
+    """How often a point changes sides, in all pencils together, at most."""
+    return math.comb(points, min(features, points) - 1) * points
 
 
 def _minors(rows: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
