@@ -23,6 +23,7 @@ from tpsolve.search.network._measure import common_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
+from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
 from tpsolve.search.network.circuits._race import Race, local_searches, taken
 from tpsolve.search.network.circuits._sat_master import SatMaster
@@ -37,6 +38,8 @@ MAX_CLAUSES = 5_000_000
 MAX_TOTAL = 2**20
 MAX_WORKERS = 4
 """By default: more do little."""
+MIN_PARTED = 30
+"""Fewer points are not divided."""
 MANY_FEATURES = 8
 """With more, no circuits are drawn."""
 PROVERS = ("sweep", "dichotomies")
@@ -165,7 +168,8 @@ class Circuits(Solver):
         alone = self.engine != "auto"
         # Of those that look at all columns one is enough.
         provers = [name for name in PROVERS if taken(name, problem)][:1] if not alone else []
-        race = Race(problem, report, state, generator, workers=cores, provers=provers, forced=alone)
+        parts = None if alone else self._parts(problem, state, generator)
+        race = Race(problem, report, state, generator, workers=cores, provers=provers, parts=parts, forced=alone)
         with ExitStack() as opened:
 
             def make(name: str, workers: int, stop: Callable[[], bool]) -> Master:
@@ -193,6 +197,15 @@ class Circuits(Solver):
             report.steps = sum(master.conflicts for master in race.masters)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
         report.stats["proved_by"] = state.proved_by
+        if parts is not None and state.proved_by == "parts":
+            report.stats["parts"] = parts.evidence()
+
+    def _parts(self, problem: NetworkProblem, state: SearchState, generator: torch.Generator) -> Parts | None:
+        engine = "glucose4" if sat_installed() and _countable(problem) else None
+        if len(problem.inputs) < MIN_PARTED or (engine is None and problem.widths[0] > 1):
+            return None
+        own = torch.Generator().manual_seed((generator.initial_seed() + 3) % 2**63)
+        return Parts(problem, state, engine, own)
 
 
 def _clauses(problem: NetworkProblem) -> int:

@@ -6,26 +6,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
-from fractions import Fraction
 from functools import partial
 from itertools import count, pairwise
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from tpsolve._result import Budget
-from tpsolve.errors import ContradictionError, NotAcceptedError, TooLargeError
+from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search._cp_sat_run import POLL_SECONDS
 from tpsolve.search._naming import find_solver
+from tpsolve.search.network._relay import Relay, no_turn
+from tpsolve.search.network._turns import Turns
+from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import StoppedError
+from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._state import SPRINT, Master, SearchState
-from tpsolve.search.network.circuits._turns import Turns
 from tpsolve.search.network.sweep._pencils import count_turns
-from tpsolve.spins import sign
-from tpsolve.units import LeastSquares
 
 Maker = Callable[[Callable[[], bool]], Master]
 """Makes a master unless the function that it is given says stop."""
@@ -33,9 +31,6 @@ SPRINT_SECONDS = 0.03
 """So long, or `SPRINT` conflicts, the first master works by itself, before all others begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_MIN_PATIENCE = 0.15
-_PATIENCE = 2
-"""The first round of local search ends after so many seconds at least, and so many times those of its last gain."""
 _LONGER = 2.0
 """Each further round of local search lasts so many times longer."""
 _FROM_BEST = "line-search:first=None"
@@ -65,6 +60,7 @@ class Race:
         generator: of the local searches.
         workers: so many work at a time.
         provers: solvers that run beside the masters.
+        parts: what raises the bound by parts of the points; may be None.
         forced: whether the masters run whatever their clauses cost.
 
     Attributes:
@@ -80,14 +76,16 @@ class Race:
         *,
         workers: int = 1,
         provers: list[str] | None = None,
+        parts: Parts | None = None,
         forced: bool = True,
     ) -> None:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
-        self._provers, self._forced, self._workers = provers or [], forced, workers
+        self._provers, self._parts, self._forced = provers or [], parts, forced
         # Python lets one thread work at a time; engines of masters do without it. So each kind has turns of its own.
         self._turns = Turns(max(1, workers - 1), state.halted)
         self._master_turns = Turns(1, state.halted) if workers > 1 else self._turns
         self._searched, self._cleared = threading.Event(), threading.Event()
+        self._climber = Climber(problem, state, lambda conflicts: setattr(report, "steps", conflicts))
         self.masters: list[Master] = []
 
     def run(self, make: list[Maker], local: float, steps: int | None) -> None:
@@ -109,7 +107,7 @@ class Race:
         if make and self._clauses() <= _SMALL:
             with suppress(StoppedError):
                 first = self._made(make[0], state.late)
-                self._work(first, True, SPRINT, lambda: state.pulse() or report.seconds > SPRINT_SECONDS)
+                self._climber.work(first, True, SPRINT, lambda: state.pulse() or report.seconds > SPRINT_SECONDS)
             if state.halted():
                 return
             state.draw(SPRINT)
@@ -119,7 +117,8 @@ class Race:
         tasks = [self._improve, *(partial(self._rise, made) for made in make[:1])]
         tasks += [partial(self._descend, made) for made in make[1:]]
         tasks += [partial(self._prove, name) for name in self._provers]
-        tasks += [self._train] if self._provers else []
+        tasks += [self._train] if not self._forced else []
+        tasks += [self._divide] if self._parts is not None else []
         with ThreadPoolExecutor(len(tasks)) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
@@ -138,7 +137,7 @@ class Race:
             self._let(name, self._generator, Budget(steps=_LOCAL_STEPS))
         with suppress(StoppedError):
             for made in make[:1] if not self._state.halted() else ():
-                self._work(self._made(made, self._state.late), True, steps, self._state.pulse)
+                self._climber.work(self._made(made, self._state.late), True, steps, self._state.pulse)
 
     # --- those who look for networks ----------------------------------------------------------------------------------
 
@@ -183,12 +182,18 @@ class Race:
         """Let a solver search; what it finds and proves is kept. `pulse`: called now and then, True ends it."""
         if not self._state.halted():
             halted = pulse or self._state.halted
-            relay = _Relay(self._report, self._state, name, budget, turn or _no_turn, halted, patient=patient)
+            relay = Relay(self._report, self._state, name, budget, turn or no_turn, halted, patient=patient)
             find_solver(name).run(self._problem, budget, generator, relay)
 
     def _own_generator(self, number: int) -> torch.Generator:
         """For a thread of its own, since generators are not to be shared."""
         return torch.Generator().manual_seed((self._generator.initial_seed() + number) % 2**63)
+
+    def _divide(self) -> None:
+        assert self._parts is not None
+        self._wait_for(self._searched)
+        with suppress(StoppedError), self._master_turns.taken(_LONG_TURN) as turn:
+            self._parts.run(partial(self._ended, turn))
 
     # --- masters ------------------------------------------------------------------------------------------------------
 
@@ -198,14 +203,14 @@ class Race:
             if not self.masters and not self._affordable(turn):
                 return
             first = self.masters[0] if self.masters else self._made(make, self._state.halted)
-            self._work(first, True, None, partial(self._ended, turn))
+            self._climber.work(first, True, None, partial(self._ended, turn))
 
     def _descend(self, make: Maker) -> None:
         """A further one comes down from the best network."""
         self._wait_for(self._searched)
         with suppress(StoppedError), self._master_turns.taken(_TURN) as turn:
             if self._affordable(turn):
-                self._work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
+                self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
 
     def _wait_for(self, event: threading.Event) -> None:
         while not event.wait(POLL_SECONDS) and not self._state.halted():
@@ -237,48 +242,6 @@ class Race:
         self.masters.append(self._state.open_master(make, stop))
         return self.masters[-1]
 
-    def _work(self, master: Master, rising: bool, steps: int | None, ended: Callable[[], bool]) -> None:
-        state = self._state
-        rise, best = 0, state.upper
-        while not state.closed and not ended():
-            state.draw(master.conflicts)
-            lower, upper = state.bounds
-            rise, best = rise if upper == best else 0, upper
-            # Each limit that is refuted doubles the next rise: the last refutation is the dearest.
-            limit = min(lower + rise, best - 1) if rising else best - 1
-            state.tell(master)
-            left = None if steps is None else steps - master.conflicts
-            answer = master.solve(limit, left, lambda limit=limit: ended() or not state.lower <= limit < state.upper)
-            if steps is not None:
-                self._report.steps = master.conflicts
-            if isinstance(answer, np.ndarray):
-                self._examine(answer)
-            elif answer is False:
-                state.refute(limit)
-                rise = 2 * rise + 1
-            elif steps is not None and master.conflicts >= steps:
-                return
-
-    def _examine(self, model: np.ndarray) -> None:
-        """Cut off what is not separable of a model, or keep its targets."""
-        state = self._state
-        if not state.separate(model):
-            state.offer(state.targets_of(model))
-            if state.upper > state.cost_of(model):
-                raise ContradictionError("circuits: targets without a conflict are no network's")
-        elif self._problem.layers[1:] != (1,):
-            # Local search took care of the others.
-            state.offer(self._projected(state.targets_of(model)))
-
-    def _projected(self, targets: Tensor) -> Tensor:
-        """Targets of a network whose units are fitted, layer by layer, to `targets (n_vars,)`."""
-        h, columns = self._problem.inputs, []
-        for target in self._problem.columns(targets):
-            fit = LeastSquares().fit(h, target)
-            h = sign(h @ fit.weight.T.double() + fit.bias.double())
-            columns.append(h)
-        return self._problem.pack(*columns)
-
 
 def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     """The solvers that look for a first network, and those that go on from the best one."""
@@ -294,56 +257,3 @@ def taken(name: str, problem: NetworkProblem) -> bool:
     except (NotAcceptedError, TooLargeError):
         return False
     return True
-
-
-def _no_turn() -> float:
-    return 0.0
-
-
-class _Relay(Report):
-    """The report that a solver beside others sees; a first local search ends when a gain is long ago.
-
-    Args:
-        report: of the whole search, whose incumbent and bound it shows.
-        state: gets what is found and proved.
-        name: of the solver.
-        budget: of the solver.
-        turn: called now and then, lets others work meanwhile and says for how many seconds.
-        halted: called now and then; True ends the search.
-        patient: whether it goes on without a gain.
-    """
-
-    def __init__(
-        self,
-        report: Report,
-        state: SearchState,
-        name: str,
-        budget: Budget,
-        turn: Callable[[], float],
-        halted: Callable[[], bool],
-        *,
-        patient: bool,
-    ) -> None:
-        super().__init__(report.problem, budget, None)
-        self.targets, self.objective, self.bound = report.targets, report.objective, report.bound
-        self._state, self._name, self._turn, self._halted, self._patient = state, name, turn, halted, patient
-        self._gained = math.inf
-
-    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
-        before = self._state.upper
-        self._state.offer(targets[0])
-        if self._state.upper < before or math.isinf(self._gained):
-            self._gained = self.seconds
-
-    def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
-        proved = float(torch.as_tensor(bound).max())
-        if math.isfinite(proved):
-            self._state.prove(Fraction(proved), self._name)
-
-    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
-        # Its clock stands still while it waits.
-        self._started += self._turn()
-        patience = math.inf if self._patient else max(_MIN_PATIENCE, _PATIENCE * self._gained)
-        tired = self.budget.seconds is not None and self.seconds > min(patience, self.budget.seconds)
-        self.stopped = self.stopped or tired or self._halted()
-        return self.stopped

@@ -125,11 +125,16 @@ class SearchState:
         """Note that every network makes errors of at least `bound`, which `by` has proved."""
         self._raise(math.ceil((bound - self._base) / self._measure), by)
 
+    @property
+    def proved(self) -> Fraction:
+        """Errors that every network makes at least."""
+        return self._base + self.lower * self._measure
+
     def _raise(self, lower: int, by: str) -> None:
         with self._lock:
             if lower > self.lower:
                 self.lower, self.proved_by = lower, by
-                self._report.prove(float(self._base + self.lower * self._measure))
+                self._report.prove(float(self.proved))
 
     def replace(self, targets: Tensor) -> None:
         """Return `targets (n_vars,)`, as good as the best so far, instead of those."""

@@ -207,7 +207,7 @@ class _Search:
         u, v, error, dependent = self.pencils.coordinates(chosen)
         if self.pencils.whole:
             keep = ~dependent
-            chosen, u, v, error = chosen[keep], u[keep], v[keep], error[keep]
+            chosen, u, v, error, dependent = chosen[keep], u[keep], v[keep], error[keep], dependent[keep]
             if not len(chosen):
                 return
         else:

@@ -1,0 +1,192 @@
+"""Bounds from parts: the optima of disjoint parts of the points sum up to a bound for all points."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget
+from tpsolve.problems import NetworkProblem
+from tpsolve.search._base import Report
+from tpsolve.search._naming import find_solver
+from tpsolve.search.network._relay import Relay, no_turn
+from tpsolve.search.network.circuits._climb import Climber
+from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.search.network.circuits._state import SearchState
+from tpsolve.search.network.sweep._pencils import count_turns
+
+_POINTS = 6
+"""Points of the first parts, for each feature and each unit of the first hidden layer."""
+_SLICE = 0.2
+"""Seconds that a part gets in the first round; twice as much in the next."""
+_PATIENCE = 1.0
+"""Seconds a part in a round, after which larger ones are begun beside those that are still open."""
+_LARGER = 1.5
+"""How many times as many points the next parts have."""
+_TURNS_A_SECOND = 4_000_000
+"""Of points, in a sweep."""
+_DRAWN = 3_000
+_MANY_FEATURES = 8
+
+
+class Part:
+    """Some of the points of a problem, with a bound of their own.
+
+    Args:
+        problem: the whole.
+        order: `(M,)` int64, its points in a random order.
+        first, last: the part has the points from place `first` to `last` - 1.
+        least: a proven bound, exact.
+        generator: of circuits.
+    """
+
+    def __init__(
+        self,
+        problem: NetworkProblem,
+        order: Tensor,
+        first: int,
+        last: int,
+        least: Fraction,
+        generator: torch.Generator,
+    ) -> None:
+        self.first, self.last, self.points = first, last, order[first:last]
+        counts = problem.counts[self.points].cpu()
+        row, label = counts.nonzero(as_tuple=True)
+        samples = problem.inputs[self.points].cpu()[row]
+        # With fewer classes there may be fewer outputs, which can name what the others could.
+        self._problem = NetworkProblem(samples, label, problem.widths, counts[row, label]).flatten()
+        self._report = Report(self._problem, Budget(seconds=1e9), None)
+        drawn = 0 if samples.shape[1] > _MANY_FEATURES else _DRAWN
+        self._generator = generator
+        self._state = SearchState(self._problem, self._report, generator, drawn, 20)
+        self._state.prove(least, "parts")
+        self._master: SatMaster | None = None
+
+    @property
+    def bound(self) -> Fraction:
+        """Errors that every network makes on these points at least."""
+        return self._state.proved
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bound is the optimum."""
+        return self._state.closed
+
+    @property
+    def proved_by(self) -> str:
+        """What proved the bound: "parts" where it was given; see `SearchState`."""
+        return self._state.proved_by
+
+    def improve(self, engine: str | None, ended: Callable[[], bool], seconds: float) -> None:
+        """Raise the bound for about so many seconds, or until it is the optimum; by an engine of python-sat or a sweep.
+
+        Raises:
+            StoppedError: `ended` while clauses were made.
+        """
+        turns = count_turns(*self._problem.inputs.shape) if self._problem.widths[0] == 1 else math.inf
+        if turns <= _TURNS_A_SECOND * 2 * seconds:
+            relay = Relay(self._report, self._state, "sweep", Budget(seconds=1e9), no_turn, ended, patient=True)
+            find_solver("sweep").run(self._problem, relay.budget, self._generator, relay)
+        elif engine is not None:
+            until = self._report.seconds + seconds
+            if self._master is None:
+                self._master = self._opened(engine, ended)
+            climber = Climber(self._problem, self._state)
+            climber.work(self._master, True, None, lambda: ended() or self._report.seconds > until)
+
+    def _opened(self, engine: str, ended: Callable[[], bool]) -> SatMaster:
+        state = self._state
+        state.prepare(ended)
+        master = SatMaster(engine, state.formula.count, state.clauses(), state.costs, state.upper, ended)
+        state.open_master(lambda _: master, ended)
+        return master
+
+    def evidence(self) -> tuple[Tensor, Fraction, str, Tensor]:
+        """Points, bound, what proved it, and signed circuits of these points."""
+        return self.points, self.bound, self.proved_by, self._state.signed_circuits()
+
+    def close(self) -> None:
+        """Free the master."""
+        if self._master is not None:
+            self._master.__exit__()
+            self._master = None
+
+
+class Parts:
+    """Disjoint parts of the points of a problem, small at first, then larger ones.
+
+    The parts are runs of a random order of the points, so that each is like the whole. All of one size are worked on in
+    turn. The bound is that of the best choice of parts of any sizes that are disjoint.
+
+    Args:
+        problem: the whole.
+        state: of its search.
+        engine: of python-sat; None: none is there, or the weights have no common measure, so that only sweeps are left.
+        generator: of the parts.
+    """
+
+    def __init__(
+        self, problem: NetworkProblem, state: SearchState, engine: str | None, generator: torch.Generator
+    ) -> None:
+        self._problem, self._state, self._engine, self._generator = problem, state, engine, generator
+        self._order = torch.randperm(len(problem.inputs), generator=generator)
+        self._parts: list[Part] = []
+
+    def run(self, ended: Callable[[], bool]) -> None:
+        """Raise the bound until the largest parts are closed, or `ended`.
+
+        Raises:
+            StoppedError: `ended` while clauses were made.
+        """
+        points = len(self._order)
+        count = points / (_POINTS * (self._problem.inputs.shape[1] + self._problem.widths[0]))
+        waiting: list[tuple[list[Part], float]] = []
+        try:
+            while not ended():
+                if not waiting or waiting[-1][1] > _PATIENCE:
+                    if count > 0:
+                        count = max(2, math.ceil(count))
+                        waiting.append((self._divided(count), _SLICE))
+                        count = count / _LARGER if count > 2 else 0
+                    elif not waiting:
+                        return
+                for level, seconds in waiting:
+                    for part in level:
+                        if ended():
+                            return
+                        part.improve(self._engine, ended, seconds)
+                        self._state.prove(self._packed(0, points)[0], "parts")
+                waiting = [
+                    (still, 2 * seconds)
+                    for level, seconds in waiting
+                    if (still := [part for part in level if not part.closed])
+                ]
+        finally:
+            for part in self._parts:
+                part.close()
+
+    def _divided(self, count: int) -> list[Part]:
+        cuts = [round(k * len(self._order) / count) for k in range(count + 1)]
+        level = []
+        for first, last in pairwise(cuts):
+            least = self._packed(first, last)[0]
+            level.append(Part(self._problem, self._order, first, last, least, self._generator))
+        self._parts += level
+        return level
+
+    def _packed(self, first: int, last: int) -> tuple[Fraction, list[Part]]:
+        """The largest sum of bounds of disjoint parts between two places of the order, and these parts."""
+        proved = [p for p in self._parts if p.first >= first and p.last <= last and p.proved_by != "parts"]
+        best: list[tuple[Fraction, int, list[Part]]] = [(Fraction(0), first, [])]
+        for part in sorted(proved, key=lambda one: one.last):
+            before = next(one for one in reversed(best) if one[1] <= part.first)
+            if before[0] + part.bound > best[-1][0]:
+                best.append((before[0] + part.bound, part.last, [*before[2], part]))
+        return best[-1][0], best[-1][2]
+
+    def evidence(self) -> list[tuple[Tensor, Fraction, str, Tensor]]:
+        """As `Part.evidence`, of disjoint parts whose bounds sum up to the best one."""
+        return [part.evidence() for part in self._packed(0, len(self._order))[1]]
