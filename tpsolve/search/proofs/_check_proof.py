@@ -6,6 +6,7 @@ refuted anew, by another engine than the one that found it: see `verify_bound`.
 
 import importlib.util
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from tpsolve._plain import plain_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
-from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash
+from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
+from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, two_units
+
+_Costs = dict[tuple[float, ...], dict[Any, Fraction]]
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]
 
 def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
     points = _whole_points(list(_costs(X, y, weight)))
-    rows = proof.circuits.tolist()
+    rows = [row for one in (proof, *proof.parts) for row in one.circuits.tolist()]
     for number, row in enumerate(rows):
         used = [v for v in row if v]
         if len({abs(v) for v in used}) < len(used) or not used or max(map(abs, used)) > len(points):
@@ -148,19 +152,19 @@ def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> F
 
 
 def _check_clauses(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
-    learned = list(_learned(proof, len(_costs(X, y, weight))))
+    every = range(len(_costs(X, y, weight)))
+    learned = list(_learned(proof.circuits.tolist(), every, proof.widths[0]))
     same = clause_hash(learned) == proof.clauses
     words = f"{len(learned)} learned by the master" + (", the circuits'" if same else " are not those of the circuits")
     return Finding("clauses", same, words)
 
 
-def _learned(proof: Proof, points: int) -> Iterator[list[int]]:
-    """No unit of the first layer outputs a circuit's signs, or their negation."""
-    width = proof.widths[0]
-    number = np.arange(1, points * width + 1).reshape(points, width).tolist()
-    for row in proof.circuits.tolist():
+def _learned(circuits: list[list[int]], points: Sequence[int], width: int) -> Iterator[list[int]]:
+    """No unit of the first layer outputs a circuit's signs, or their negation; variables count the given points."""
+    place = {point: k for k, point in enumerate(points)}
+    for row in circuits:
         for unit in range(width):
-            literals = [number[abs(v) - 1][unit] * (1 if v > 0 else -1) for v in row if v]
+            literals = [(place[abs(v) - 1] * width + unit + 1) * (1 if v > 0 else -1) for v in row if v]
             yield literals
             yield [-literal for literal in literals]
 
@@ -198,16 +202,62 @@ def _sum_to_zero(vectors: list[list[int]]) -> bool:
 def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
     if proof.bound > proof.objective:
         return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
-    costs = list(_costs(X, y, weight).values())
-    paid = sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
-    if proof.bound <= paid:
-        return Finding("bound", True, f"{proof.bound}: contradictory labels already cost {paid}")
-    below = lcm(*(w.denominator for cost in costs for w in cost.values()))
-    formula = Formula(proof.widths, proof.classes, costs, below, _learned(proof, len(costs)))
+    costs = _costs(X, y, weight)
+    until = time.monotonic() + seconds
+    if proof.method != "parts":
+        return _bound_of(proof, proof, range(len(costs)), costs, engine, until)
+    used = [point for part in proof.parts for point in part.points.tolist()]
+    if len(set(used)) < len(used) or not set(used) <= set(range(len(costs))):
+        return Finding("bound", False, "the parts are not disjoint, or not of these points")
+    summed = sum((part.bound for part in proof.parts), Fraction(0))
+    if summed < proof.bound:
+        return Finding("bound", False, f"{proof.bound}: the parts sum up to {summed}")
+    for number, part in enumerate(proof.parts):
+        found = _bound_of(proof, part, part.points.tolist(), costs, engine, until)
+        if not found.holds:
+            return Finding("bound", found.holds, f"part {number} of {len(proof.parts)}: {found.words}")
+    return Finding("bound", True, f"{proof.bound}: the sum of {len(proof.parts)} disjoint parts, each checked")
+
+
+def _bound_of(
+    proof: Proof, part: Proof | ProofPart, points: Sequence[int], costs: _Costs, engine: str, until: float
+) -> Finding:
+    """Whether networks make errors of at least the bound of `part` on its points."""
+    bound, width = part.bound, proof.widths[0]
+    places, every = _whole_points(list(costs)), list(costs.values())
+    own = [every[k] for k in points]
+    paid = sum((sum(cost.values()) - max(cost.values()) for cost in own), Fraction(0))
+    if bound <= paid:
+        return Finding("bound", True, f"{bound}: contradictory labels already cost {paid}")
+    if part.method in ("sweep", "dichotomies"):
+        return _recounted(proof, bound, [places[k] for k in points], own, until)
+    if not {abs(v) - 1 for row in part.circuits.tolist() for v in row if v} <= set(points):
+        return Finding("bound", False, f"{bound}: a circuit is not of these points")
+    below = lcm(*(w.denominator for cost in own for w in cost.values()))
+    learned = _learned(part.circuits.tolist(), points, width)
+    formula = Formula(proof.widths, proof.classes, own, below, learned)
     # The largest number that is less than the bound.
-    limit = ceil((proof.bound - paid) * below) - 1
-    refuted = refutes(formula, limit, engine, seconds)
+    limit = ceil((bound - paid) * below) - 1
+    refuted = refutes(formula, limit, engine, max(until - time.monotonic(), 1e-3))
     if refuted is None:
-        return Finding("bound", None, f"{proof.bound}: not checked, {engine} gave no answer within {seconds:g} s")
+        return Finding("bound", None, f"{bound}: not checked, {engine} gave no answer in time")
     words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
-    return Finding("bound", refuted, f"{proof.bound}: {words}")
+    return Finding("bound", refuted, f"{bound}: {words}")
+
+
+def _recounted(
+    proof: Proof, bound: Fraction, points: list[list[int]], costs: list[dict[Any, Fraction]], until: float
+) -> Finding:
+    """Whether all hyperplanes through points say so."""
+    holds: bool | None = None
+    words = "not checked: there is no recount for more than two units, several layers or classes"
+    try:
+        if proof.widths[0] == 1:
+            holds = one_unit(points, costs, bound, until)
+        elif proof.widths == (2,) and len(proof.classes) == 2:
+            holds = two_units(points, costs, proof.classes, bound, until)
+    except OutOfTimeError:
+        return Finding("bound", None, f"{bound}: not checked, the recount did not end in time")
+    if holds is not None:
+        words = "no hyperplanes through points make fewer errors" if holds else "some hyperplanes make fewer errors"
+    return Finding("bound", holds, f"{bound}: {words}")

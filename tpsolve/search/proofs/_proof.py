@@ -15,6 +15,27 @@ from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"
+_MAX_PARTS = 100_000
+
+
+METHODS = ("circuits", "labels", "sweep", "dichotomies", "parts")
+
+
+@dataclass(frozen=True)
+class ProofPart:
+    """The claim that no weights make fewer errors than `bound` on some of the points.
+
+    Args:
+        points: `(k,)` int32, numbers from 0 of distinct points, in the order of their first samples.
+        bound: exact.
+        method: what proved it: as that of a `Proof`, but not "parts".
+        circuits: as those of a `Proof`, of these points.
+    """
+
+    points: Tensor
+    bound: Fraction
+    method: str
+    circuits: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +55,9 @@ class Proof:
             the first hidden layer and both ways round. Variable 1 + units * i + j says that unit j outputs +1 at
             distinct point i, both from 0.
         about: where the data are: for a table the name of its column of classes.
+        method: what proved the bound: "circuits"; "labels", which contradict each other; "sweep" and "dichotomies", which
+            looked at all hyperplanes through points; or "parts".
+        parts: disjoint ones, whose bounds sum up to the bound.
     """
 
     data: str
@@ -46,6 +70,8 @@ class Proof:
     circuits: Tensor
     clauses: str
     about: dict[str, str] = field(default_factory=dict)
+    method: str = "circuits"
+    parts: tuple[ProofPart, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -70,12 +96,17 @@ class Proof:
             "engine": self.engine,
             "clauses": self.clauses,
             "about": self.about,
+            # Proofs by circuits are what they were before there were others.
+            **({} if self.method == "circuits" else {"method": self.method}),
+            **({"parts": [[str(part.bound), part.method] for part in self.parts]} if self.parts else {}),
         }
 
     def _arrays(self) -> dict[str, Tensor | None]:
         arrays: dict[str, Tensor | None] = {"circuits": self.circuits}
         for layer, (weight, bias) in enumerate(self.weights):
             arrays |= {f"weight{layer}": weight, f"bias{layer}": bias}
+        for number, part in enumerate(self.parts):
+            arrays |= {f"points{number}": part.points, f"circuits{number}": part.circuits}
         return arrays
 
 
@@ -87,8 +118,10 @@ def load_proof(path: str | PathLike[str]) -> Proof:
     """
     names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "digest")
     layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
-    arrays, header = read_archive(path, KIND, ("circuits",), names, tuple(layers))
-    if header["digest"] != _digest({name: header[name] for name in names[:-1]}, arrays):
+    parts = [f"{kind}{number}" for number in range(_MAX_PARTS) for kind in ("points", "circuits")]
+    arrays, header = read_archive(path, KIND, ("circuits",), names, (*layers, *parts))
+    hashed = [*names[:-1], *(name for name in ("method", "parts") if name in header)]
+    if header["digest"] != _digest({name: header[name] for name in hashed}, arrays):
         raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
     try:
         weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
@@ -103,6 +136,11 @@ def load_proof(path: str | PathLike[str]) -> Proof:
             arrays["circuits"],
             header["clauses"],
             header["about"],
+            header.get("method", "circuits"),
+            tuple(
+                ProofPart(arrays[f"points{k}"], Fraction(bound), method, arrays[f"circuits{k}"])
+                for k, (bound, method) in enumerate(header.get("parts", []))
+            ),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error

@@ -132,7 +132,8 @@ class Parts:
         self, problem: NetworkProblem, state: SearchState, engine: str | None, generator: torch.Generator
     ) -> None:
         self._problem, self._state, self._engine, self._generator = problem, state, engine, generator
-        self._order = torch.randperm(len(problem.inputs), generator=generator)
+        used = problem.counts.sum(1).cpu().nonzero()[:, 0]
+        self._order = used[torch.randperm(len(used), generator=generator)]
         self._parts: list[Part] = []
 
     def run(self, ended: Callable[[], bool]) -> None:

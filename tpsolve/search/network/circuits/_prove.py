@@ -8,7 +8,7 @@ from tpsolve._result import Result
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import NetworkFormula
-from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash
+from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 
 
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
@@ -25,8 +25,11 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         raise NotAcceptedError("result", f"a result of {result.stats.get('solver')}", "a result of circuits")
     # Checked in exact arithmetic, so that sums may be too close to 0 for float64.
     weights = result.stats.get("weights") or problem.weights(result.targets)
-    circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
-    learned = (clause for row in circuits.tolist() for clause in formula.circuit(*_samples_and_signs(row)))
+    method = result.stats["proved_by"]
+    circuits, learned = torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32), []
+    if method == "circuits":
+        circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
+        learned = (clause for row in circuits.tolist() for clause in formula.circuit(*_samples_and_signs(row)))
     labels = [problem.classes[k] for k in problem.index.tolist()]
     return Proof(
         data=data_hash(problem.samples.cpu().numpy(), labels, problem.weight),
@@ -39,7 +42,16 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         circuits=circuits,
         clauses=clause_hash(learned),
         about=about or {},
+        method=method,
+        parts=tuple(_part(*evidence) for evidence in result.stats.get("parts", [])),
     )
+
+
+def _part(points: torch.Tensor, bound: Fraction, method: str, circuits: torch.Tensor) -> ProofPart:
+    """Of a part's own numbers of points, those of the whole."""
+    number = torch.cat([torch.zeros(1, dtype=torch.int64), points.cpu() + 1])
+    named = number[circuits.long().abs()] * circuits.long().sign()
+    return ProofPart(points.cpu().to(torch.int32), bound, method, named.to(torch.int32))
 
 
 def _samples_and_signs(row: list[int]) -> tuple[list[int], list[int]]:
