@@ -290,7 +290,9 @@ def test_what_it_can_t_take_is_refused():
             budget=budget,
         )
     with pytest.raises(NotAcceptedError, match="Round the weights"):
-        solve(NetworkProblem(x, y, [2], weight=np.random.default_rng(0).random(20)), Circuits(solutions=2), budget=budget)
+        solve(
+            NetworkProblem(x, y, [2], weight=np.random.default_rng(0).random(20)), Circuits(solutions=2), budget=budget
+        )
     with pytest.raises(TooLargeError, match=r"to count.*at most 1000.*engine=cp-sat"):
         solve(NetworkProblem(x, y, [2], weight=np.arange(20) + 1000), Circuits(engine="glucose4"), budget=budget)
     wrong: list[tuple[dict[str, Any], type[Exception]]] = [

@@ -8,30 +8,47 @@ from typing import Any
 Column = tuple[int, ...]
 
 
-def separable(rows: list[list[Fraction]], signs: Sequence[int]) -> bool:
-    """Whether some w gives each row the sign: w . row * sign > 0, by elimination of one unknown after the other."""
-    inequalities = {tuple(s * v for v in row) for row, s in zip(rows, signs, strict=True)}
-    for k in range(len(rows[0])):
-        above = [q for q in inequalities if q[k] > 0]
-        below = [q for q in inequalities if q[k] < 0]
-        kept = {q for q in inequalities if q[k] == 0}
-        for a, b in itertools.product(above, below):
-            mixed = [x * -b[k] + y * a[k] for x, y in zip(a, b, strict=True)]
-            size = next((abs(v) for v in mixed if v), Fraction(1))
-            kept.add(tuple(v / size for v in mixed))
-        inequalities = kept
-    # What is left says 0 > 0.
-    return not inequalities
+def circuits(rows: list[list[Fraction]]) -> list[Column]:
+    """The signs of each smallest linear dependency of the rows, 0 for rows that take no part."""
+    found = set()
+    for size in range(1, len(rows[0]) + 2):
+        for chosen in itertools.combinations(range(len(rows)), size):
+            if any(all(row in chosen for row, sign in enumerate(other) if sign) for other in found):
+                continue
+            dependency = _dependency([rows[k] for k in chosen])
+            if dependency is not None:
+                signs = [0] * len(rows)
+                for k, value in zip(chosen, dependency, strict=True):
+                    signs[k] = (value > 0) - (value < 0)
+                found.add(tuple(signs))
+    return list(found)
+
+
+def _dependency(rows: list[list[Fraction]]) -> list[Fraction] | None:
+    """Numbers with which the rows sum up to 0, where each part of the rows is independent; None: so are all."""
+    reduced: list[tuple[list[Fraction], list[Fraction]]] = []
+    for number, row in enumerate(rows):
+        own = [Fraction(int(k == number)) for k in range(len(rows))]
+        for other, mixed in reduced:
+            lead = next(k for k, v in enumerate(other) if v)
+            factor = row[lead] / other[lead]
+            row = [a - factor * b for a, b in zip(row, other, strict=True)]
+            own = [a - factor * b for a, b in zip(own, mixed, strict=True)]
+        if not any(row):
+            return own
+        reduced.append((row, own))
+    return None
 
 
 def columns(points: Sequence[Sequence[float]]) -> list[Column]:
-    """All dichotomies of the points, both of each pair of opposites."""
+    """All dichotomies of the points: signs with which no dependency has only terms of one sign (Gordan)."""
     rows = [[*map(Fraction, point), Fraction(1)] for point in points]
-    found = []
-    for rest in itertools.product((-1, 1), repeat=len(rows) - 1):
-        if separable(rows, (1, *rest)):
-            found += [(1, *rest), tuple(-s for s in (1, *rest))]
-    return found
+    forbidden = circuits(rows)
+    return [
+        signs
+        for signs in itertools.product((-1, 1), repeat=len(rows))
+        if not any(len({a * b for a, b in zip(signs, one, strict=True) if b}) == 1 for one in forbidden)
+    ]
 
 
 def fewest(X: Any, y: Sequence[Any], units: int, weight: Sequence[float] | None = None) -> Fraction:
@@ -42,10 +59,10 @@ def fewest(X: Any, y: Sequence[Any], units: int, weight: Sequence[float] | None 
         cost[label] = cost.get(label, Fraction(0)) + Fraction(1 if weight is None else weight[k])
     points, classes = list(costs), sorted(set(y))
     codes = list(itertools.product((-1, 1), repeat=units))
-    tables = [t for t in itertools.product((-1, 1), repeat=len(codes)) if _is_threshold(codes, t)]
+    order = columns(codes)
     outputs = 1 if len(classes) <= 2 else len(classes)
     named: set[tuple[Any, ...]] = set()
-    for chosen in itertools.product(tables, repeat=outputs):
+    for chosen in itertools.product(order, repeat=outputs):
         names = []
         for place in range(len(codes)):
             fires = [table[place] > 0 for table in chosen]
@@ -63,11 +80,9 @@ def fewest(X: Any, y: Sequence[Any], units: int, weight: Sequence[float] | None 
                 sums[place][label] = sums[place].get(label, Fraction(0)) + cost
         total = sum((sum(part.values()) for part in sums), Fraction(0))
         for names in named:
-            wrong = total - sum((part.get(name, Fraction(0)) for part, name in zip(sums, names, strict=True)), Fraction(0))
+            wrong = total - sum(
+                (part.get(name, Fraction(0)) for part, name in zip(sums, names, strict=True)), Fraction(0)
+            )
             best = wrong if best is None else min(best, wrong)
     assert best is not None
     return best
-
-
-def _is_threshold(codes: list[Column], table: Column) -> bool:
-    return separable([[*map(Fraction, code), Fraction(1)] for code in codes], table)

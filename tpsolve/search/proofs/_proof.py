@@ -55,8 +55,8 @@ class Proof:
             the first hidden layer and both ways round. Variable 1 + units * i + j says that unit j outputs +1 at
             distinct point i, both from 0.
         about: where the data are: for a table the name of its column of classes.
-        method: what proved the bound: "circuits"; "labels", which contradict each other; "sweep" and "dichotomies", which
-            looked at all hyperplanes through points; or "parts".
+        method: what proved the bound: "circuits"; "labels", which contradict each other; "sweep" and "dichotomies",
+            which looked at all hyperplanes through points; or "parts".
         parts: disjoint ones, whose bounds sum up to the bound.
     """
 

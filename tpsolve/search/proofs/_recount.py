@@ -68,27 +68,26 @@ def _exceeds(rows: list[list[int]], gains: list[Fraction], most: Fraction, until
     for through, sides in _sides(rows, until):
         positive = np.maximum(value, 0)
         free = (sides == 0) @ positive
-        for flip in (1, -1):
-            best = (sides == flip) @ value + free
-            for number in np.flatnonzero(best + slack > float(most)).tolist():
-                if _exceeds_at(rows, gains, most, through[number].tolist(), flip, until):
-                    return True
+        best = np.maximum((sides > 0) @ value, (sides < 0) @ value) + free
+        for number in np.flatnonzero(best + slack > float(most)).tolist():
+            if _exceeds_at(rows, gains, most, through[number].tolist(), until):
+                return True
     return False
 
 
-def _exceeds_at(
-    rows: list[list[int]], gains: list[Fraction], most: Fraction, through: list[int], flip: int, until: float
-) -> bool:
+def _exceeds_at(rows: list[list[int]], gains: list[Fraction], most: Fraction, through: list[int], until: float) -> bool:
     """As `_exceeds`, of the dichotomies near the hyperplane through some points, in whole numbers."""
     places = _exact_sides(rows, through)
     if places is None:
         return False
-    fixed = sum((g for g, s in zip(gains, places, strict=True) if s == flip), Fraction(0))
     on = [k for k, s in enumerate(places) if s == 0]
     own = [gains[k] for k in on]
-    if sum((max(g, Fraction(0)) for g in own), fixed) <= most:
-        return False
-    return _exceeds(_independent_columns([rows[k] for k in on]), own, most - fixed, until)
+    free = sum((max(g, Fraction(0)) for g in own), Fraction(0))
+    for side in (1, -1):
+        fixed = sum((g for g, s in zip(gains, places, strict=True) if s == side), Fraction(0))
+        if fixed + free > most and _exceeds(_independent_columns([rows[k] for k in on]), own, most - fixed, until):
+            return True
+    return False
 
 
 def dichotomies(rows: list[list[int]], until: float) -> np.ndarray:
@@ -158,7 +157,7 @@ def two_units(
 
 
 def _sides(rows: list[list[int]], until: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Sets of d - 1 rows, and on which side of the hyperplane through them all rows lie; 0 where rounding can't tell."""
+    """Sets of d - 1 rows, and the side of each row of the hyperplane through them; 0 where rounding can't tell."""
     d, count = len(rows[0]), len(rows)
     scale = [max(abs(row[k]) for row in rows) or 1 for k in range(d)]
     table = np.array([[v / s for v, s in zip(row, scale, strict=True)] for row in rows])
