@@ -6,6 +6,8 @@
 `python -m benchmarks.exact_scaling verify`: those proofs, checked whole, the bounds by another engine (`--engine`).
 `python -m benchmarks.exact_scaling adam`: ColumnSearch against 200 restarts of Adam with ten times the time.
 `python -m benchmarks.exact_scaling table`: what the rows say; writes docs/best-known.md.
+`python -m benchmarks.exact_scaling unsaturated`: 70 tables that are hard for exact solvers.
+`python -m benchmarks.exact_scaling gaps`: what those rows say; writes docs/gaps.md.
 
 Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
 `--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run. A row
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import unsaturated
 from benchmarks.record import RESULTS
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
@@ -298,11 +301,12 @@ def _geometric(values: list[float]) -> float:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("suite", "known", "open", "verify", "adam", "table"))
+    parser.add_argument("what", choices=("suite", "known", "open", "verify", "adam", "table", "unsaturated", "gaps"))
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--only", default="")
     parser.add_argument("--engine")
+    parser.add_argument("--data-root", type=Path)
     given = parser.parse_args()
     # Tensors here are small: a second thread only waits. The two workers are those of SAT and CP-SAT.
     torch.set_num_threads(1)
@@ -310,6 +314,11 @@ def main() -> None:
         table(given.seconds or 60.0)
     elif given.what == "verify":
         verify(given.seconds or 3600.0, given.engine, given.only.split(","))
+    elif given.what == "gaps":
+        unsaturated.page()
+    elif given.what == "unsaturated":
+        solvers = given.solvers if given.solvers != parser.get_default("solvers") else "circuits"
+        unsaturated.run(tuple(solvers.split(",")), given.seconds or 60.0, given.only.split(","), given.data_root)
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:
