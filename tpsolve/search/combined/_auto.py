@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 
@@ -32,17 +32,19 @@ class Auto(Solver):
 
     A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
     limit). Else `declared` takes it if it has constraints, and `k-best` if not. `k-best` shares the calls with `tabu`
-    where the loss says how wrong an answer is. No measurement chose these.
+    where the loss says how wrong an answer is. No measurement chose these. A network problem is solved by `circuits`.
     """
 
     name = "auto"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
+    accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, NetworkProblem, ProgramProblem)
     one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
 
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
+        if isinstance(problem, NetworkProblem):
+            return "circuits"
         if isinstance(problem, ProgramProblem):
             if max(problem.count_assignments()) <= (budget.calls or MAX_ASSIGNMENTS):
                 return "marginal"

@@ -23,8 +23,8 @@ class Turns:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, seconds: float) -> Iterator[Callable[[], float]]:
-        """A turn of this thread; what it gives lets others in, once `seconds` of the turn are over.
+    def taken(self, seconds: Callable[[], float]) -> Iterator[Callable[[], float]]:
+        """A turn of this thread; what it gives lets others in, once `seconds()` of the turn are over.
 
         It returns for how many seconds the thread had to wait.
         """
@@ -33,7 +33,7 @@ class Turns:
         def let_others() -> float:
             nonlocal began
             left = time.perf_counter()
-            if not self._line or left - began < seconds:
+            if not self._line or left - began < seconds():
                 return 0.0
             self._leave()
             began = self._take()

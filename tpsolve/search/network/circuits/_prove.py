@@ -1,4 +1,4 @@
-"""The proof that a result of `Circuits` holds."""
+"""The proof that a result of an exact solver of networks holds."""
 
 from fractions import Fraction
 
@@ -10,9 +10,14 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import NetworkFormula
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 
+PROVING = ("circuits", "sweep", "dichotomies")
+"""The solvers whose results can be proved."""
+
 
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
-    """The proof that a result of `Circuits` holds, to be saved and checked with `verify_proof`.
+    """The proof that a result holds, to be saved and checked with `verify_proof`.
+
+    Results are those of `circuits`, `sweep` and `dichotomies`.
 
     Args:
         about: where the data are: for a table the name of its column of classes.
@@ -21,11 +26,12 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         NotAcceptedError: a result of another solver.
         ArgumentError: the oracle has no weights for the result's targets that float64 holds.
     """
-    if "circuits" not in result.stats:
-        raise NotAcceptedError("result", f"a result of {result.stats.get('solver')}", "a result of circuits")
+    solver = result.stats.get("solver")
+    if solver not in PROVING:
+        raise NotAcceptedError("result", f"a result of {solver}", "a result of circuits, sweep or dichotomies")
     # Checked in exact arithmetic, so that sums may be too close to 0 for float64.
     weights = result.stats.get("weights") or problem.weights(result.targets)
-    method = result.stats["proved_by"]
+    method = result.stats.get("proved_by", solver)
     circuits, learned = torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32), []
     if method == "circuits":
         circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
@@ -37,7 +43,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         classes=problem.classes,
         objective=Fraction(result.objective.item()),
         bound=Fraction(result.bound.item()),
-        engine=result.stats["engine"],
+        engine=result.stats.get("engine", ""),
         weights=[(weight.cpu(), bias.cpu()) for weight, bias in weights],
         circuits=circuits,
         clauses=clause_hash(learned),

@@ -37,6 +37,8 @@ _FROM_BEST = "line-search:first=None"
 _LONG = 1e9
 _LONG_TURN, _TURN = 0.5, 0.1
 """Seconds that those who prove work before others may take their place, and that those who look for networks do."""
+_LATELY, _START = 0.6, 2.0
+"""A gain is long ago after this share of the time, or so many seconds from the start."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
 _TINY = 5_000
@@ -139,13 +141,18 @@ class Race:
             for made in make[:1] if not self._state.halted() else ():
                 self._climber.work(self._made(made, self._state.late), True, steps, self._state.pulse)
 
+    def _turn_of(self, name: str) -> float:
+        """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
+        seconds, gained = self._report.seconds, self._state.raised_at.get(name, 0.0)
+        return _LONG_TURN if name == "sweep" or gained > _LATELY * seconds - _START else _TURN
+
     # --- those who look for networks ----------------------------------------------------------------------------------
 
     def _improve(self) -> None:
         """Local searches in turn, each round longer than the last."""
         state, seconds = self._state, self._local
         self._wait_for(self._cleared)
-        with self._turns.taken(_TURN) as turn:
+        with self._turns.taken(lambda: _TURN) as turn:
             for number in count():
                 names = local_searches(self._problem)[min(number, 1)]
                 for name in names if seconds > 0 else ():
@@ -158,14 +165,14 @@ class Race:
     def _train(self) -> None:
         """A surrogate gradient all the time."""
         self._wait_for(self._searched)
-        with self._turns.taken(_TURN) as turn:
+        with self._turns.taken(lambda: _TURN) as turn:
             self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
 
     def _prove(self, name: str) -> None:
         """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
         if self._cleared.is_set():
             self._wait_for(self._searched)
-        with self._turns.taken(_LONG_TURN) as turn:
+        with self._turns.taken(partial(self._turn_of, name)) as turn:
             self._let(name, self._own_generator(2), Budget(_LONG), turn)
         self._cleared.set()
 
@@ -192,14 +199,14 @@ class Race:
     def _divide(self) -> None:
         assert self._parts is not None
         self._wait_for(self._searched)
-        with suppress(StoppedError), self._master_turns.taken(_LONG_TURN) as turn:
+        with suppress(StoppedError), self._master_turns.taken(partial(self._turn_of, "parts")) as turn:
             self._parts.run(partial(self._ended, turn))
 
     # --- masters ------------------------------------------------------------------------------------------------------
 
     def _rise(self, make: Maker) -> None:
         """The first master rises from below; made now, if that takes long, when it has become short enough."""
-        with suppress(StoppedError), self._master_turns.taken(_LONG_TURN) as turn:
+        with suppress(StoppedError), self._master_turns.taken(lambda: _LONG_TURN) as turn:
             if not self.masters and not self._affordable(turn):
                 return
             first = self.masters[0] if self.masters else self._made(make, self._state.halted)
@@ -208,7 +215,7 @@ class Race:
     def _descend(self, make: Maker) -> None:
         """A further one comes down from the best network."""
         self._wait_for(self._searched)
-        with suppress(StoppedError), self._master_turns.taken(_TURN) as turn:
+        with suppress(StoppedError), self._turns.taken(lambda: _LONG_TURN) as turn:
             if self._affordable(turn):
                 self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
 

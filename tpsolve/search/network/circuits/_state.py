@@ -48,6 +48,7 @@ class SearchState:
         costs: literals, and what each of them costs if it is true.
         lower: every network costs at least this; proved.
         upper: the best network found costs this.
+        raised_at: by what proved a bound, the seconds at which it last did.
         proved_by: what proved `lower`: "labels", since they contradict each other, "circuits", or what `prove` said.
     """
 
@@ -62,6 +63,7 @@ class SearchState:
         self._generator, self._max_drawn = generator, max_drawn
         self._base, self._measure = always_paid(problem), common_measure(problem)
         self.lower, self.upper, self.proved_by = 0, 0, "labels"
+        self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
         self.offer(problem.start)
 
@@ -134,6 +136,7 @@ class SearchState:
         with self._lock:
             if lower > self.lower:
                 self.lower, self.proved_by = lower, by
+                self.raised_at[by] = self._report.seconds
                 self._report.prove(float(self.proved))
 
     def replace(self, targets: Tensor) -> None:
