@@ -25,7 +25,7 @@ from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import Race, local_searches, taken
+from tpsolve.search.network.circuits._race import Race, is_large, local_searches, taken
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._state import Master, SearchState
 
@@ -70,8 +70,9 @@ class Circuits(Solver):
         workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
         max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
         max_cuts: the maximum number of circuits added for one column at a time.
-        local_seconds: seconds of local search at the start; a twentieth of the limit if that is more, at most a fifth.
-            It ends sooner if it has found nothing better for long.
+        local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
+            long; a twentieth of the limit if that is more, at most a fifth, and a third of it for large tables. Longer
+            rounds follow. 0: no local search.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return, decided in the time that is left once the optimum is proved. "any";
             "margin": those whose minimum margin of a unit of the first hidden layer is largest; "units": those of the
@@ -124,7 +125,8 @@ class Circuits(Solver):
                     f"at most {most} where {units} read them, for {self.name}",
                     "Use ColumnSearch() for good networks without a proof.",
                 )
-        for name in local_searches(problem)[1]:
+        # Others are checked where they begin: a surrogate loads PyTorch's compiler, which takes a second.
+        for name in local_searches(problem)[int(is_large(problem))]:
             find_solver(name).check(problem)
         check_preference(problem, self.prefer)
         clauses = _clauses(problem)
@@ -183,6 +185,8 @@ class Circuits(Solver):
                 planned = []
             seconds = budget.seconds or 0.0
             local = min(max(self.local_seconds, seconds / 20), seconds / 5)
+            if is_large(problem) and local > 0:
+                local = seconds / 3
             race.run(planned, local, budget.steps)
             if state.closed and self.solutions > 1:
                 optima = Optima(problem, report, state, race.master(planned[0]), None)

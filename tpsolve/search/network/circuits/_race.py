@@ -18,6 +18,7 @@ from tpsolve.search._base import Report
 from tpsolve.search._cp_sat_run import POLL_SECONDS
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network._relay import Relay, no_turn
+from tpsolve.search.network._subset import from_subset
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import StoppedError
@@ -37,10 +38,16 @@ _FROM_BEST = "line-search:first=None"
 _LONG = 1e9
 _LONG_TURN, _TURN = 0.5, 0.1
 """Seconds that those who prove work before others may take their place, and that those who look for networks do."""
-_LATELY, _START = 0.6, 2.0
-"""A gain is long ago after this share of the time, or so many seconds from the start."""
+_LATELY, _START = 0.5, 15.0
+"""A gain is long ago if it came before this share of the time; the first one may take so many seconds."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
+_MANY_FEATURES = 8
+"""With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
+_LARGE = 100_000
+"""Numbers in the inputs of a large problem."""
+_QUICK_SECONDS = 3.0
+"""Before, no surrogate gradient is asked: loading it takes a second."""
 _TINY = 5_000
 """Clauses of problems that a master solves at once."""
 _QUICK = 2**22
@@ -84,8 +91,9 @@ class Race:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
         self._provers, self._parts, self._forced = provers or [], parts, forced
         # Python lets one thread work at a time; engines of masters do without it. So each kind has turns of its own.
-        self._turns = Turns(max(1, workers - 1), state.halted)
-        self._master_turns = Turns(1, state.halted) if workers > 1 else self._turns
+        alone = workers == 1 or (not forced and not self._payable())
+        self._turns = Turns(workers if alone else workers - 1, state.halted)
+        self._master_turns = self._turns if alone else Turns(1, state.halted)
         self._searched, self._cleared = threading.Event(), threading.Event()
         self._climber = Climber(problem, state, lambda conflicts: setattr(report, "steps", conflicts))
         self.masters: list[Master] = []
@@ -143,28 +151,53 @@ class Race:
 
     def _turn_of(self, name: str) -> float:
         """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
-        seconds, gained = self._report.seconds, self._state.raised_at.get(name, 0.0)
-        return _LONG_TURN if name == "sweep" or gained > _LATELY * seconds - _START else _TURN
+        seconds = self._report.seconds
+        gained = self._state.raised_at.get(name)
+        patient = seconds < _START if gained is None else gained > _LATELY * seconds
+        return _LONG_TURN if patient or name == "sweep" else _TURN
 
     # --- those who look for networks ----------------------------------------------------------------------------------
 
     def _improve(self) -> None:
         """Local searches in turn, each round longer than the last."""
-        state, seconds = self._state, self._local
+        state, seconds, large = self._state, self._local, is_large(self._problem)
         self._wait_for(self._cleared)
         with self._turns.taken(lambda: _TURN) as turn:
+            if large and seconds > 0:
+                self._begin(turn)
             for number in count():
-                names = local_searches(self._problem)[min(number, 1)]
+                first, later = local_searches(self._problem)
+                names = first if number == 0 or self._report.seconds < _QUICK_SECONDS else later
                 for name in names if seconds > 0 else ():
-                    self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=number > 0)
+                    self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=large or number > 0)
                 self._searched.set()
                 if state.halted() or seconds <= 0:
                     return
                 seconds = max(1.0, _LONGER * seconds)
 
+    def _begin(self, turn: Callable[[], float]) -> None:
+        """Networks of more and more of many points."""
+        points, features = self._problem.inputs.shape
+        few = features <= _MANY_FEATURES and taken("column-search", self._problem)
+        name = "column-search" if few else "line-search"
+        number = max(_LARGE // (10 * features), 500)
+        while number < points and not self._state.halted():
+            seconds = self._local / 4
+
+            def stop() -> bool:
+                turn()
+                return self._state.halted()
+
+            targets = from_subset(self._problem, name, number, seconds, self._generator, stop)
+            if targets is not None and not self._state.halted():
+                self._state.offer(targets)
+            number *= 4
+
     def _train(self) -> None:
         """A surrogate gradient all the time."""
         self._wait_for(self._searched)
+        while self._report.seconds < _QUICK_SECONDS and not self._state.halted():
+            time.sleep(POLL_SECONDS)
         with self._turns.taken(lambda: _TURN) as turn:
             self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
 
@@ -206,18 +239,19 @@ class Race:
 
     def _rise(self, make: Maker) -> None:
         """The first master rises from below; made now, if that takes long, when it has become short enough."""
+        if not self.masters and not self._affordable():
+            return
         with suppress(StoppedError), self._master_turns.taken(lambda: _LONG_TURN) as turn:
-            if not self.masters and not self._affordable(turn):
-                return
             first = self.masters[0] if self.masters else self._made(make, self._state.halted)
             self._climber.work(first, True, None, partial(self._ended, turn))
 
     def _descend(self, make: Maker) -> None:
         """A further one comes down from the best network."""
         self._wait_for(self._searched)
+        if not self._affordable():
+            return
         with suppress(StoppedError), self._turns.taken(lambda: _LONG_TURN) as turn:
-            if self._affordable(turn):
-                self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
+            self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
 
     def _wait_for(self, event: threading.Event) -> None:
         while not event.wait(POLL_SECONDS) and not self._state.halted():
@@ -227,14 +261,16 @@ class Race:
         turn()
         return self._state.ended
 
-    def _affordable(self, turn: Callable[[], float]) -> bool:
+    def _affordable(self) -> bool:
         """Wait until the clauses can be made in a small share of the time; False: the search ended before."""
         while not self._state.halted():
-            if self._forced or self._clauses() <= _CLAUSES_A_SECOND * _BUILDING * self._report.seconds_left:
+            if self._forced or self._payable():
                 return True
-            turn()
             time.sleep(POLL_SECONDS)
         return False
+
+    def _payable(self) -> bool:
+        return self._clauses() <= _CLAUSES_A_SECOND * _BUILDING * self._report.seconds_left
 
     def _clauses(self) -> float:
         """About how many clauses a master has."""
@@ -252,9 +288,15 @@ class Race:
 
 def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     """The solvers that look for a first network, and those that go on from the best one."""
-    if taken("column-search", problem):
-        return ["column-search", _FROM_BEST], [_FROM_BEST, "column-search", "line-search"]
-    return ["line-search"], [_FROM_BEST, "line-search"]
+    columns = ["column-search"] if taken("column-search", problem) else []
+    if is_large(problem):
+        return [_FROM_BEST], ["line-search", _FROM_BEST, *columns]
+    return [*columns, _FROM_BEST] if columns else ["line-search"], [_FROM_BEST, *columns, "line-search"]
+
+
+def is_large(problem: NetworkProblem) -> bool:
+    """Whether steps of a local search take long, so that it needs a large share of the time to get anywhere."""
+    return problem.inputs.numel() > _LARGE
 
 
 def taken(name: str, problem: NetworkProblem) -> bool:

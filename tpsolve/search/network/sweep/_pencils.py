@@ -96,9 +96,9 @@ class Pencils:
             search.take_exact([], [], list(range(self._count)), self._stop)
             return search.found
         for chosen in self._centres():
+            search.turn(chosen)
             if self._stop is not None and self._stop():
                 raise StoppedError
-            search.turn(chosen)
         search.resolve(self._stop)
         return search.found
 
