@@ -24,7 +24,7 @@ from tpsolve.errors import (
     UnknownNameError,
 )
 from tpsolve.search import Circuits, Report
-from tpsolve.search.network._measure import common_measure
+from tpsolve.search.network._error_measure import common_measure
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, totalizer
@@ -193,11 +193,13 @@ def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
 
 def test_local_searches_by_shape():
     x, y = random_table(9, 12)
-    best = "line-search:first=None"
-    for problem in (NetworkProblem(x[:, :8], y, [2]), NetworkProblem(x, y, [2])):
-        assert local_searches(problem) == (["column-search", best], [best, "column-search", "line-search"])
+    best, fresh, columns = "line-search:first=None", "line-search", "column-search"
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh])
+    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh])
     for problem in (NetworkProblem(x, y, [2, 2]), NetworkProblem(x[:, :8], np.arange(12) % 3, [2])):
-        assert local_searches(problem) == (["line-search"], [best, "line-search"])
+        assert local_searches(problem) == ([fresh], [best, fresh])
+    many = np.random.default_rng(0).normal(size=(11_000, 10))
+    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == ([best], [fresh, best, columns])
 
 
 def test_bound_rises_from_the_start_and_is_heard():

@@ -19,7 +19,7 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search.network._measure import common_measure
+from tpsolve.search.network._error_measure import common_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima

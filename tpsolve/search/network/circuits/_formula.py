@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.problems import NetworkProblem
-from tpsolve.search.network._measure import always_paid, common_measure
+from tpsolve.search.network._error_measure import always_paid, common_measure
 
 Clause = list[int]
 MAX_COUNTED = 1000

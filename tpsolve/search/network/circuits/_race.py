@@ -289,9 +289,11 @@ class Race:
 def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     """The solvers that look for a first network, and those that go on from the best one."""
     columns = ["column-search"] if taken("column-search", problem) else []
+    many = problem.inputs.shape[1] > _MANY_FEATURES
     if is_large(problem):
-        return [_FROM_BEST], ["line-search", _FROM_BEST, *columns]
-    return [*columns, _FROM_BEST] if columns else ["line-search"], [_FROM_BEST, *columns, "line-search"]
+        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns]
+    first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
+    return first, [_FROM_BEST, *columns, "line-search"]
 
 
 def is_large(problem: NetworkProblem) -> bool:

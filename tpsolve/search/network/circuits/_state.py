@@ -12,7 +12,7 @@ from torch import Tensor
 from tpsolve.errors import ContradictionError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
-from tpsolve.search.network._measure import always_paid, common_measure
+from tpsolve.search.network._error_measure import always_paid, common_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import (
     Clause,

@@ -14,7 +14,7 @@ from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._labels import code
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network._measure import common_measure
+from tpsolve.search.network._error_measure import common_measure
 from tpsolve.search.network.sweep._pencils import Cut, Pencils, StoppedError, count_turns
 from tpsolve.units.patterns._all_dichotomies import essential
 
