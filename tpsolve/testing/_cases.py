@@ -130,11 +130,11 @@ def random_block_problem(n: int, samples: int, dtype: torch.dtype = torch.float6
     return BlockProblem(block.to(dtype).eval(), labels, start.to(dtype))
 
 
-def random_network_problem(points: int, seed: int = 0) -> NetworkProblem:
-    """Points of the plane with labels by coin flips, and one hidden unit or two."""
+def random_network_problem(points: int, seed: int = 0, units: int | None = None) -> NetworkProblem:
+    """Points of the plane with labels by coin flips, and `units` hidden ones; None: one or two, by the points."""
     g = torch.Generator().manual_seed(seed)
     x, y = torch.randint(-9, 10, (points, 2), generator=g), torch.randint(2, (points,), generator=g)
-    return NetworkProblem(x.double(), y, widths=(1 if points < 6 else 2,))
+    return NetworkProblem(x.double(), y, widths=(units or (1 if points < 6 else 2),))
 
 
 def random_program_problem(
@@ -258,7 +258,9 @@ def busy_problems(solver: Solver) -> list[Problem]:
     if issubclass(BlockProblem, solver.accepts):
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
-        found.append(random_network_problem(12))
+        # Some take one unit only.
+        two = random_network_problem(12)
+        found.append(two if takes(solver, two) else random_network_problem(40, units=1))
     if issubclass(ProgramProblem, solver.accepts):
         found.append(random_program_problem(4, 4, units=5, constrained=True))
     return [problem for problem in found if takes(solver, problem)]

@@ -167,7 +167,7 @@ class Race:
                 self._begin(turn)
             for number in count():
                 first, later = local_searches(self._problem)
-                names = first if number == 0 or self._report.seconds < _QUICK_SECONDS else later
+                names = later if number > 0 and self._has_time_to_load() else first
                 for name in names if seconds > 0 else ():
                     self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=large or number > 0)
                 self._searched.set()
@@ -196,10 +196,15 @@ class Race:
     def _train(self) -> None:
         """A surrogate gradient all the time."""
         self._wait_for(self._searched)
-        while self._report.seconds < _QUICK_SECONDS and not self._state.halted():
+        while not self._has_time_to_load():
+            if self._state.halted():
+                return
             time.sleep(POLL_SECONDS)
         with self._turns.taken(lambda: _TURN) as turn:
             self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
+
+    def _has_time_to_load(self) -> bool:
+        return self._report.seconds > _QUICK_SECONDS and self._report.seconds_left > 2 * _QUICK_SECONDS
 
     def _prove(self, name: str) -> None:
         """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
