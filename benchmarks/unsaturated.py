@@ -44,7 +44,7 @@ def moons(n: int, noise: float) -> Table:
     from sklearn.datasets import make_moons
 
     inputs, labels = make_moons(n, noise=noise, random_state=0)
-    return inputs.round(3), labels
+    return np.round(inputs, 3), np.asarray(labels)
 
 
 def circles(n: int, noise: float) -> Table:
@@ -52,7 +52,7 @@ def circles(n: int, noise: float) -> Table:
     from sklearn.datasets import make_circles
 
     inputs, labels = make_circles(n, noise=noise, factor=0.5, random_state=0)
-    return inputs.round(3), labels
+    return np.round(inputs, 3), np.asarray(labels)
 
 
 def xor(n: int, p: int, flipped: float) -> Table:

@@ -79,7 +79,7 @@ class Pencils:
         self,
         gains: np.ndarray,
         bases: np.ndarray,
-        known: float = -math.inf,
+        known: float | np.longdouble = -math.inf,
         tell: Callable[[Cut], None] | None = None,
     ) -> Cut | None:
         """The dichotomy with the largest base and gain over all questions; None: none has more than `known`.
@@ -190,12 +190,12 @@ class _Search:
         pencils: Pencils,
         gains: np.ndarray,
         bases: np.ndarray,
-        known: float,
+        known: float | np.longdouble,
         tell: Callable[[Cut], None] | None,
     ) -> None:
         self.pencils, self.gains, self.bases = pencils, gains, bases
         self.better = np.maximum(gains, 0)
-        self.value: float = known
+        self.value = known
         self._tell = tell
         self.found: Cut | None = None
         # Hyperplanes that are to be looked at in exact arithmetic: bound, centre, rows that may lie on them.
@@ -392,7 +392,7 @@ def _minors(rows: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
                 (-1) ** place * rows[:, row, column] * minors[chosen[:place] + chosen[place + 1 :]]
                 for place, column in enumerate(chosen)
             ]
-            wider[chosen] = sum(terms[1:], terms[0])
+            wider[chosen] = np.sum(terms, axis=0)
         minors = wider
     return minors
 
