@@ -17,6 +17,7 @@ from support.network_oracle import random_table
 
 from tpsolve import Budget, NetworkProblem
 from tpsolve.search import Proof, Report, load_proof, solve, verify_proof
+from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits import _parts as parts_module
 from tpsolve.search.network.circuits._parts import Part, Parts
@@ -141,6 +142,20 @@ def test_a_scan_of_three_units_is_not_counted_anew():
     proof = make_proof(problem, solve(problem, "dichotomies", budget=Budget(seconds=60)))
     assert proof.bound > 0
     assert verify_proof(proof, X, y)[-1].holds is None
+
+
+def test_a_relay_passes_bounds_on_as_they_are():
+    # Not rounded to float32, which is above 0.1.
+    problem = NetworkProblem([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], [1], weight=[0.1] * 4).flatten()
+    report = Report(problem, Budget(seconds=9), None)
+    state = SearchState(problem, report, seed(), 0, 5)
+    relay = Relay(report, state, "sweep", Budget(seconds=9), no_turn, state.halted, patient=True)
+    relay.prove(0.1)
+    assert (state.lower, state.proved, state.proved_by) == (1, Fraction(0.1), "sweep")
+    assert report.bound.tolist() == [0.1]
+    relay.offer(problem.start[None])
+    assert relay.objective is report.objective
+    assert relay.objective.item() == state.upper * 0.1
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------

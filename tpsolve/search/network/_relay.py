@@ -57,7 +57,7 @@ class Relay(Report):
             self._gained = self.seconds
 
     def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
-        proved = float(torch.as_tensor(bound).max())
+        proved = float(torch.as_tensor(bound, dtype=torch.float64).max())
         if math.isfinite(proved):
             self._state.prove(Fraction(proved), self._name)
 

@@ -205,7 +205,7 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     costs = _costs(X, y, weight)
     until = time.monotonic() + seconds
     if proof.method != "parts":
-        return _bound_of(proof, proof, range(len(costs)), costs, engine, until)
+        return _bound_of(proof, proof, range(len(costs)), costs, engine, seconds, until)
     used = [point for part in proof.parts for point in part.points.tolist()]
     if len(set(used)) < len(used) or not set(used) <= set(range(len(costs))):
         return Finding("bound", False, "the parts are not disjoint, or not of these points")
@@ -213,14 +213,20 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     if summed < proof.bound:
         return Finding("bound", False, f"{proof.bound}: the parts sum up to {summed}")
     for number, part in enumerate(proof.parts):
-        found = _bound_of(proof, part, part.points.tolist(), costs, engine, until)
+        found = _bound_of(proof, part, part.points.tolist(), costs, engine, seconds, until)
         if not found.holds:
             return Finding("bound", found.holds, f"part {number} of {len(proof.parts)}: {found.words}")
     return Finding("bound", True, f"{proof.bound}: the sum of {len(proof.parts)} disjoint parts, each checked")
 
 
 def _bound_of(
-    proof: Proof, part: Proof | ProofPart, points: Sequence[int], costs: _Costs, engine: str, until: float
+    proof: Proof,
+    part: Proof | ProofPart,
+    points: Sequence[int],
+    costs: _Costs,
+    engine: str,
+    seconds: float,
+    until: float,
 ) -> Finding:
     """Whether networks make errors of at least the bound of `part` on its points."""
     bound, width = part.bound, proof.widths[0]
@@ -240,7 +246,7 @@ def _bound_of(
     limit = ceil((bound - paid) * below) - 1
     refuted = refutes(formula, limit, engine, max(until - time.monotonic(), 1e-3))
     if refuted is None:
-        return Finding("bound", None, f"{bound}: not checked, {engine} gave no answer in time")
+        return Finding("bound", None, f"{bound}: not checked, {engine} gave no answer within {seconds:g} s")
     words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{bound}: {words}")
 

@@ -183,6 +183,7 @@ class Circuits(Solver):
             planned = [partial(make, engine, 1)] + ([] if cores == 1 else [partial(make, second, cores - 1)])
             if not alone and not (_countable(problem) and _clauses(problem) <= MAX_CLAUSES):
                 planned = []
+                report.note(torch.tensor(0), "no masters: weights without a common measure, or too many points")
             seconds = budget.seconds or 0.0
             local = min(max(self.local_seconds, seconds / 20), seconds / 5)
             if is_large(problem) and local > 0:
