@@ -191,7 +191,7 @@ def _determinant(matrix: np.ndarray) -> np.ndarray:
     if size == 0:
         return np.ones(len(matrix))
     parts = [(-1) ** k * matrix[:, 0, k] * _determinant(np.delete(matrix[:, 1:], k, axis=2)) for k in range(size)]
-    return np.sum(parts, axis=0)
+    return np.stack(parts).sum(axis=0)
 
 
 def _exact_sides(rows: list[list[int]], through: list[int]) -> list[int] | None:

@@ -392,7 +392,7 @@ def _minors(rows: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
                 (-1) ** place * rows[:, row, column] * minors[chosen[:place] + chosen[place + 1 :]]
                 for place, column in enumerate(chosen)
             ]
-            wider[chosen] = np.sum(terms, axis=0)
+            wider[chosen] = np.stack(terms).sum(axis=0)
         minors = wider
     return minors
 
