@@ -264,7 +264,7 @@ class _Search:
     ) -> None:
         gain = np.where(usual, self.gains[question][order], 0)
         plus, minus, free = (
-            np.pad(part.cumsum(axis=1), ((0, 0), (1, 0)))
+            np.concatenate([np.zeros_like(gain[:, :1]), part.cumsum(axis=1)], axis=1)
             for part in (np.where(side > 0, gain, 0), np.where(side < 0, gain, 0), np.maximum(gain, 0))
         )
         on_all = self.better[question].sum() - free[:, -1:]
