@@ -46,7 +46,7 @@ def assert_optimum(problem: NetworkProblem, best: Fraction, result: Any) -> None
     assert best - Fraction(result.bound.item()) <= slack + best / 2**50
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tables())
 def test_optimum_is_that_of_brute_force(table: tuple[list[list[float]], list[int], list[float] | None]):
     X, y, weight = table
@@ -54,9 +54,9 @@ def test_optimum_is_that_of_brute_force(table: tuple[list[list[float]], list[int
     assert_optimum(problem, fewest(X, y, 1, weight), solve(problem, "sweep", budget=QUICK))
 
 
-@pytest.mark.parametrize(("p", "n", "optimum"), [(1, 200, None), (2, 60, None), (4, 24, None)])
+@pytest.mark.parametrize(("p", "n"), [(1, 200), (2, 60), (4, 14)])
 @pytest.mark.parametrize("values", ["grid", "real"])
-def test_optimum_is_that_of_other_solvers(p: int, n: int, optimum: None, values: str):
+def test_optimum_is_that_of_other_solvers(p: int, n: int, values: str):
     rng = np.random.default_rng(p)
     X = rng.integers(0, 4, (n, p)) if values == "grid" else rng.normal(size=(n, p))
     problem = NetworkProblem(X, rng.integers(0, 2, n), [1])
