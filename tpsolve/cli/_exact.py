@@ -40,7 +40,7 @@ def exact(
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
     solver: Annotated[
-        str, typer.Option(help="Another solver, as `tpsolve list` writes it, such as column-search; it gives no proof.")
+        str, typer.Option(help="Another solver, as `tpsolve list` writes it, such as sweep or column-search.")
     ] = "circuits",
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
     prefer: Annotated[
@@ -67,7 +67,7 @@ def exact(
 
     from tpsolve._result import Budget
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, find_solver, make_proof, solve
+    from tpsolve.search import PROVING, Circuits, find_solver, make_proof, solve
     from tpsolve.tables import read_table
 
     chosen = find_solver(solver)
@@ -75,8 +75,9 @@ def exact(
         chosen = Circuits(engine=engine, prefer=prefer)
     else:
         refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
-        if save is not None and not isinstance(chosen, Circuits):
-            raise ArgumentError("--save", save, f"no --save with --solver {solver}", "Only circuits gives a proof.")
+        if save is not None and chosen.name not in PROVING:
+            mend = f"Proofs are given by {', '.join(PROVING)}."
+            raise ArgumentError("--save", save, f"no --save with --solver {solver}", mend)
     budget, layers = Budget(seconds=seconds), read_widths(widths)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
