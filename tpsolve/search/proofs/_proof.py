@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tpsolve._storage._archive import read_archive, write_archive
+from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"
+MODEL_KIND = "model"
+"""A network with names of columns and classes; its file holds a proof too, if it has one."""
+_NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
+_LAYERS = tuple(f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias"))
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,17 @@ class Proof:
         Raises:
             FolderError: the folder does not exist or can't be written.
         """
-        write_archive(path, KIND, self._arrays(), {**self._header(), "digest": self.digest})
+        header, arrays = self.parts()
+        write_archive(path, KIND, arrays, header)
 
     @property
     def digest(self) -> str:
         """A hash of all the proof holds."""
         return _digest(self._header(), self._arrays())
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, Tensor | None]]:
+        """What is saved: texts, numbers and lists, and arrays by name."""
+        return {**self._header(), "digest": self.digest}, self._arrays()
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -80,17 +89,30 @@ class Proof:
 
 
 def load_proof(path: str | PathLike[str]) -> Proof:
-    """The proof saved at `path`.
+    """The proof saved at `path`, alone or with a model.
 
     Raises:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
-    names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "digest")
-    layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
-    arrays, header = read_archive(path, KIND, ("circuits",), names, tuple(layers))
-    if header["digest"] != _digest({name: header[name] for name in names[:-1]}, arrays):
-        raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
+    if read_kind(path) != MODEL_KIND:
+        arrays, header = read_archive(path, KIND, ("circuits",), (*_NAMES, "digest"), _LAYERS)
+        return proof_of(path, header, arrays)
+    arrays, header = read_archive(path, MODEL_KIND, (), ("proof",), (*_LAYERS, "circuits", "low", "high", "parts"))
+    if header["proof"] is None:
+        raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")
+    return proof_of(path, header["proof"], arrays)
+
+
+def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor]) -> Proof:
+    """The proof that the file at `path` holds in these parts.
+
+    Raises:
+        FileFormatError: they have changed since they were written, or don't fit together.
+    """
     try:
+        own = {name: array for name, array in arrays.items() if name == "circuits" or name in _LAYERS}
+        if header["digest"] != _digest({name: header[name] for name in _NAMES}, own):
+            raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
         weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
         return Proof(
             header["data"],
