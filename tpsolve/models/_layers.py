@@ -47,7 +47,13 @@ class Layers:
         """
         if len(self.weights[-1][1]) == 1:
             return (self.outputs(X)[-1][:, 0] > 0).astype(np.int64)
-        return self.sums(X).argmax(axis=1)
+        weight, bias = self.weights[-1]
+        if bool((weight == np.round(weight)).all() and (bias == np.round(bias)).all()):
+            return self.sums(X).argmax(axis=1)
+        below, place = np.unique(self.outputs(X)[-2], axis=0, return_inverse=True)
+        units = list(zip(weight.tolist(), bias.tolist(), strict=True))
+        named = [int(np.argmax([exact_sum(row, w, b) for w, b in units])) for row in below.tolist()]
+        return np.array(named, dtype=np.int64)[place.reshape(-1)]
 
     @property
     def is_whole(self) -> bool:
@@ -57,12 +63,13 @@ class Layers:
     def whole(self) -> list[list[tuple[list[int], int]]]:
         """Whole weights and bias of each unit of each layer that give the same outputs, as small as scaling makes them.
 
-        Floats are fractions of a power of two, so every unit has some.
+        Floats are fractions of a power of two, so every unit has some. Several output units are scaled together, since
+        their sums are compared.
         """
-        return [
-            [_whole_unit(row, b) for row, b in zip(weight.tolist(), bias.tolist(), strict=True)]
-            for weight, bias in self.weights
-        ]
+        layers = [(weight.tolist(), bias.tolist()) for weight, bias in self.weights]
+        below = [[_whole([[*w, b]])[0] for w, b in zip(*layer, strict=True)] for layer in layers[:-1]]
+        last = _whole([[*w, b] for w, b in zip(*layers[-1], strict=True)])
+        return [[(unit[:-1], unit[-1]) for unit in layer] for layer in (*below, last)]
 
 
 def unit_outputs(X: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -86,12 +93,13 @@ def exact_sum(x: Sequence[float], weight: Sequence[float], bias: float) -> Fract
     return sum((Fraction(w) * Fraction(v) for w, v in zip(weight, x, strict=True) if w), Fraction(bias))
 
 
-def _whole_unit(weight: list[float], bias: float) -> tuple[list[int], int]:
-    exact = [Fraction(v) for v in (*weight, bias)]
-    common = lcm(*(v.denominator for v in exact))
-    scaled = [int(v * common) for v in exact]
-    divisor = gcd(*scaled) or 1
-    return [v // divisor for v in scaled[:-1]], scaled[-1] // divisor
+def _whole(rows: list[list[float]]) -> list[list[int]]:
+    """The smallest whole numbers in the ratios of these."""
+    exact = [[Fraction(v) for v in row] for row in rows]
+    common = lcm(*(v.denominator for row in exact for v in row))
+    scaled = [[int(v * common) for v in row] for row in exact]
+    divisor = gcd(*(v for row in scaled for v in row)) or 1
+    return [[v // divisor for v in row] for row in scaled]
 
 
 def read_layers(weights: Sequence[tuple[Any, Any]]) -> Layers:

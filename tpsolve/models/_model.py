@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,42 @@ import torch
 
 from tpsolve._result import Result, Status
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
-from tpsolve.errors import FileFormatError, NotAcceptedError, ShapeError
+from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models._columns import read_features
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._rules import rules, scorecard
 from tpsolve.models._tidy import tidy
+from tpsolve.models.export._export import export
 from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
 from tpsolve.search.proofs._proof import MODEL_KIND, proof_of
+from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
 
 _FIELDS = ("features", "named", "classes", "target", "objective", "bound", "count", "schema", "proof")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Files that were written.
+
+    Args:
+        files: their paths.
+        rows: on how many rows they were compared with the model; all classes were equal.
+        by: what ran them; "": nothing here can, so they were not compared.
+    """
+
+    files: tuple[Path, ...]
+    rows: int
+    by: str
+
+    def __str__(self) -> str:
+        names = ", ".join(map(str, self.files))
+        if not self.by:
+            return f"{names}: not compared with the model, for want of a tool that runs it"
+        return f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +82,7 @@ class Model:
     objective: float = 0.0
     bound: float = 0.0
     count: int = 0
-    schema: Any = None
+    schema: TableSchema | None = None
     proof: Proof | None = None
     rows: np.ndarray | None = None
 
@@ -76,7 +100,7 @@ class Model:
     @cached_property
     def rules(self) -> list[str]:
         """One line a unit, in words; see the page docs/models.md."""
-        return rules(self.layers, self.features, self.classes, self._scaling)
+        return rules(self.layers, self.features, self.classes, self.scaling)
 
     def scorecard(self) -> tuple[list[tuple[str, int]], str]:
         """Points of each feature and the sentence that says which score gives which class; of a single unit.
@@ -84,7 +108,7 @@ class Model:
         Raises:
             NotAcceptedError: the network has more than one unit, or more than two classes.
         """
-        table, words = scorecard(self.layers, self.features, self.classes, self._scaling)
+        table, words = scorecard(self.layers, self.features, self.classes, self.scaling)
         if not words:
             raise NotAcceptedError("model", f"widths {self.widths}", "one hidden unit that both classes depend on")
         return table, words
@@ -92,15 +116,17 @@ class Model:
     def read(self, X: Any, *, columns: Sequence[str] | None = None) -> np.ndarray:
         """`X` as the numbers that the network reads, `(N, n)` float64; see `predict`."""
         if self.schema is not None:
-            return self.schema.apply(X)
+            if columns is not None:
+                raise ArgumentError("columns", "names", "none, for a model made from a table", "Give a DataFrame.")
+            return self.schema.apply(X, labels=False).inputs.numpy()
         return read_features(self.features, self.named, self.target, X, columns)
 
     def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> np.ndarray:
         """Labels `(N,)` of new rows.
 
         Args:
-            X: a DataFrame or a dict of columns, in any order. A model made from a file takes a file too. A model made
-                from numbers without names takes arrays `(N, n)`.
+            X: a DataFrame, whose columns may stand in any order. A model made from a table takes the path of one too;
+                another one takes a dict of columns. A model made from numbers without names takes arrays `(N, n)`.
             columns: the names of the columns of an array.
 
         Raises:
@@ -139,6 +165,29 @@ class Model:
             modules += [linear, HardThreshold()]
         return torch.nn.Sequential(*modules)
 
+    def export(self, path: str | PathLike[str], table: Any = None) -> "Export":
+        """Write the model as a program or a file of another tool; the suffix says which.
+
+        .py is a Python function, .json holds exact fractions. .c comes with a header and a program of test vectors; it
+        computes in whole numbers only. .v is Verilog with a testbench, for whole inputs. .onnx needs the library onnx.
+
+        What was written is compared with the model on the training rows, on random rows, and on pairs of rows as near
+        to each other as possible on both sides of each unit's boundary. No file is written if any class differs.
+
+        Args:
+            table: the training rows, as for `predict`; None: those that the model was made from, if it was not loaded.
+
+        Returns:
+            The files, and on how many rows what has compared them.
+
+        Raises:
+            ExportError: the language can't hold the model, or gives another class at some row, which is shown.
+            UnknownNameError: no language has this suffix.
+            MissingLibraryError: .onnx without the library onnx.
+            FolderError: the folder does not exist or can't be written.
+        """
+        return Export(*export(self, path, self.rows if table is None else self.read(table)))
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to `path` (.npz, no pickle), without the training rows.
 
@@ -165,8 +214,9 @@ class Model:
         )
 
     @property
-    def _scaling(self) -> list[tuple[Fraction, Fraction]] | None:
-        return None if self.schema is None else list(self.schema.scaling)
+    def scaling(self) -> tuple[tuple[Fraction, Fraction], ...] | None:
+        """Offset and scale of each feature: the network reads `(v - offset) * scale` of a number v of the table."""
+        return None if self.schema is None else self.schema.scaling
 
 
 def make_model(
@@ -175,7 +225,7 @@ def make_model(
     *,
     features: Sequence[str] | None = None,
     target: str = "",
-    schema: Any = None,
+    schema: TableSchema | None = None,
     about: dict[str, str] | None = None,
     readable: bool = True,
 ) -> Model:

@@ -51,11 +51,14 @@ def _rounded(X: np.ndarray, weight: np.ndarray, wanted: np.ndarray) -> tuple[np.
         power = np.where(spread > 0, np.round(np.log10(spread)), 0.0)
     # 10^-power is what a step of one in a scaled weight means for the weight itself.
     size = 10.0 ** (power - power.min())
-    effect = weight * size
-    largest = np.abs(effect).max()
-    if not (0 < largest < math.inf) or size.max() > MAX_WEIGHT:
+    if size.max() > MAX_WEIGHT:
         return None
-    before = _gap(X @ weight, wanted)[2] / np.linalg.norm(effect)
+    with np.errstate(over="ignore", invalid="ignore"):
+        effect = weight * size
+        largest = np.abs(effect).max()
+        before = _gap(X @ (weight / largest), wanted)[2] / np.linalg.norm(effect / largest)
+    if not (0 < largest < math.inf and 0 < before < math.inf):
+        return None
     for scale in _scales():
         steps = np.round(effect / largest * scale)
         # Whole for every feature: one of a large spread gets the smaller factor.
