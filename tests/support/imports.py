@@ -18,7 +18,8 @@ FLOORS = (
     ("problems",),
     ("search",),
     ("_register", "testing"),
-    ("nn",),
+    ("models",),
+    ("nn", "estimators"),
     ("train", "pictures"),
     ("compare",),
     # The public names and the command line stand above all floors.

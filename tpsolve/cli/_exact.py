@@ -47,7 +47,7 @@ def exact(
         str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
     ] = "any",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
     columns: Columns = "",
     drop: Drop = "",
@@ -66,8 +66,9 @@ def exact(
     import torch
 
     from tpsolve._result import Budget
+    from tpsolve.models import make_model
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, find_solver, make_proof, solve
+    from tpsolve.search import Circuits, find_solver, solve
     from tpsolve.tables import read_table
 
     chosen = find_solver(solver)
@@ -75,8 +76,6 @@ def exact(
         chosen = Circuits(engine=engine, prefer=prefer)
     else:
         refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
-        if save is not None and not isinstance(chosen, Circuits):
-            raise ArgumentError("--save", save, f"no --save with --solver {solver}", "Only circuits gives a proof.")
     budget, layers = Budget(seconds=seconds), read_widths(widths)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
@@ -110,7 +109,9 @@ def exact(
             say(f"unit {number}: +1 where {rule}")
     if save is not None:
         # First: float64 may give no network for a picture.
-        make_proof(problem, result, {"target": target, "reading": json.dumps(options.to_json())}).save(save)
+        about = {"target": target, "reading": json.dumps(options.to_json())}
+        model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=about)
+        model.save(save)
         say(f"Saved: {save}")
     if len(read.features) == 2:
         from tpsolve.pictures import draw_network

@@ -34,7 +34,7 @@ def grid_of(X: np.ndarray) -> Grid:
     small = (np.abs(X) < 2.0**40).all(axis=0)
     for count in _PARTS:
         parts[small & (np.round(X * count) / count == X).all(axis=0)] = count
-    parts[(X == np.round(X)).all(axis=0)] = 1.0
+    parts[(np.round(X) == X).all(axis=0)] = 1.0
     return Grid(X.min(axis=0), X.max(axis=0), parts)
 
 

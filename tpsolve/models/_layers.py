@@ -89,7 +89,7 @@ def unit_outputs(X: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndar
 
 
 def exact_sum(x: Sequence[float], weight: Sequence[float], bias: float) -> Fraction:
-    """weight @ x + bias."""
+    """Weight @ x + bias."""
     return sum((Fraction(w) * Fraction(v) for w, v in zip(weight, x, strict=True) if w), Fraction(bias))
 
 

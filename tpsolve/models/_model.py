@@ -15,12 +15,12 @@ import torch
 from tpsolve._result import Result, Status
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
-from tpsolve.models._columns import read_features
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
-from tpsolve.models._rules import rules, scorecard
+from tpsolve.models._new_rows import read_features
 from tpsolve.models._tidy import tidy
-from tpsolve.models.export._export import export
+from tpsolve.models._words import rules, scorecard
+from tpsolve.models.export._write import export
 from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND

@@ -190,7 +190,7 @@ def _test(plan: Plan, kind: str) -> str:
     shown = (lambda v: str(int(v))) if kind == "int32_t" else repr
     rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in plan.rows.tolist())
     expected = ", ".join(map(str, plan.expected.tolist()))
-    return f"""/* Made by tpsolve: rows of {plan.stem}.h and their classes. Ends with 0 if all agree; -v prints each class. */
+    return f"""/* Made by tpsolve: rows and their classes. Ends with 0 if all agree; -v prints each class. */
 #include <stdio.h>
 #include "{plan.stem}.h"
 
@@ -220,5 +220,6 @@ def _comment(lines: list[str]) -> str:
 
 
 def _string(text: str) -> str:
-    plain = "".join(chr(b) if chr(b).isalnum() and b < 128 or chr(b) in " _.-+" else f"\\{b:03o}" for b in text.encode())
-    return f'"{plain}"'
+    """A literal in octal escapes of UTF-8, but for letters and digits."""
+    signs = [chr(b) if b < 128 and (chr(b).isalnum() or chr(b) in " _.-+") else f"\\{b:03o}" for b in text.encode()]
+    return f'"{"".join(signs)}"'

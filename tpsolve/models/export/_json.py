@@ -33,7 +33,10 @@ def write(plan: Plan) -> dict[str, bytes]:
         "target": plan.target,
         "classes": list(plan.classes),
         "layers": [
-            [{"weights": [str(Fraction(w)) for w in row], "bias": str(Fraction(b))} for row, b in zip(*layer, strict=True)]
+            [
+                {"weights": [str(Fraction(w)) for w in row], "bias": str(Fraction(b))}
+                for row, b in zip(*layer, strict=True)
+            ]
             for layer in ((weight.tolist(), bias.tolist()) for weight, bias in plan.layers.weights)
         ],
         "rules": plan.rules,
@@ -45,7 +48,9 @@ def write(plan: Plan) -> dict[str, bytes]:
 def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
     """The classes that the file gives to the rows, in fractions, and what read it."""
     data = json.loads((folder / f"{plan.stem}.json").read_text())
-    layers = [[([Fraction(w) for w in unit["weights"]], Fraction(unit["bias"])) for unit in l] for l in data["layers"]]
+    layers = [
+        [([Fraction(w) for w in unit["weights"]], Fraction(unit["bias"])) for unit in layer] for layer in data["layers"]
+    ]
     return np.array([_named(layers, row) for row in plan.rows.tolist()]), "fractions"
 
 

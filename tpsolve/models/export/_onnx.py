@@ -1,8 +1,8 @@
 """A model as an ONNX graph of MatMul, Add and Sign in float64.
 
-Whole weights and inputs give exact sums. Others are rounded, in an order that is up to the tool. So a row may get another
-class if it is nearer to the boundary of a unit than rounding is. Such rows are not compared, and a training row that is
-so near refuses the export.
+Whole weights and inputs give exact sums. Others are rounded, in an order that is up to the tool. So a row may get
+another class if it is nearer to the boundary of a unit than rounding is. Such rows are not compared, and a training row
+that is so near refuses the export.
 """
 
 import importlib.util

@@ -21,6 +21,7 @@ class Plan:
 
     Args:
         layers, features, classes, grid, scaling, rules, target: of the model.
+        words: of each feature the column and the word that it stands for; None: it is a number of its own name.
         title: one line on it.
         facts: of its training, for formats that hold data.
         stem: of the names of the files.
@@ -34,6 +35,7 @@ class Plan:
     classes: tuple[Any, ...]
     grid: Grid
     scaling: tuple[tuple[Fraction, Fraction], ...] | None
+    words: tuple[tuple[str, str] | None, ...]
     rules: list[str]
     target: str
     title: str

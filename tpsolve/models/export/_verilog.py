@@ -61,7 +61,9 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
     program = str(folder / "program")
     done = subprocess.run([compiler, "-g2005", "-Wall", "-o", program, *sources], capture_output=True, text=True)
     if done.returncode:
-        raise ExportError("model", f"Verilog that iverilog refuses: {done.stderr[:300]}", "Verilog", "Please report it.")
+        raise ExportError(
+            "model", f"Verilog that iverilog refuses: {done.stderr[:300]}", "Verilog", "Please report it."
+        )
     told = subprocess.run([simulator, program, "+v"], capture_output=True, text=True)
     return np.array([int(word) for word in told.stdout.split()[: len(plan.rows)]]), "iverilog"
 
@@ -110,12 +112,13 @@ def _testbench(plan: Plan, widths: list[int], outputs: int) -> str:
     ports = ", ".join(f".x{j}(x{j})" for j in range(len(widths)))
     steps = []
     for row, expected in zip(plan.rows.astype(int).tolist(), plan.expected.tolist(), strict=True):
-        values = ", ".join(f"{'-' if v < 0 else ''}{abs(w)}'{'s' if w < 0 else ''}d{abs(v)}" for v, w in zip(row, widths, strict=True))
+        values = ", ".join(
+            f"{'-' if v < 0 else ''}{abs(w)}'{'s' if w < 0 else ''}d{abs(v)}" for v, w in zip(row, widths, strict=True)
+        )
         steps.append(f"    check({values}, {expected});")
     arguments = "\n".join(f"    input {_range(width)}a{j};" for j, width in enumerate(widths))
     assign = " ".join(f"x{j} = a{j};" for j in range(len(widths)))
     inputs = "\n".join(f"  reg {_range(width)}x{j};" for j, width in enumerate(widths))
-    names = ", ".join(f"a{j}" for j in range(len(widths)))
     return f"""// Made by tpsolve: rows of {plan.name} and their classes; +v prints each class.
 module {plan.name}_tb;
 {inputs}
@@ -140,3 +143,7 @@ module {plan.name}_tb;
   end
 endmodule
 """
+
+
+def _constant(value: int, width: int) -> str:
+    return f"{'-' if value < 0 else ''}{abs(width)}'{'s' if width < 0 else ''}d{abs(value)}"

@@ -8,7 +8,9 @@ import numpy as np
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError
 
 
-def read_features(features: Sequence[str], named: bool, target: str, X: Any, columns: Sequence[str] | None) -> np.ndarray:
+def read_features(
+    features: Sequence[str], named: bool, target: str, X: Any, columns: Sequence[str] | None
+) -> np.ndarray:
     """`X` as `(N, n)` float64 in the order of `features`.
 
     Args:

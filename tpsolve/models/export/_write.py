@@ -13,6 +13,7 @@ from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
 from tpsolve.models._grid import check_rows
 from tpsolve.models.export import _c, _json, _onnx, _python, _verilog
 from tpsolve.models.export._plan import Plan
+from tpsolve.tables import TableSchema
 
 LANGUAGES: dict[str, ModuleType] = {".c": _c, ".json": _json, ".onnx": _onnx, ".py": _python, ".v": _verilog}
 MAX_ROWS = 1000
@@ -44,6 +45,7 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
         classes=model.classes,
         grid=model.grid,
         scaling=model.scaling,
+        words=_words(model.schema) if model.schema is not None else (None,) * len(model.features),
         rules=model.rules,
         target=model.target,
         title=repr(model),
@@ -67,7 +69,18 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
         _compare(plan, told, *ran)
     for file, content in zip(files, written.values(), strict=True):
         write_whole(file, lambda stream, content=content: stream.write(content))
-    return files, int(told.sum()), "" if ran is None else ran[1]
+    by = "" if ran is None else ran[1]
+    if by and not told.all():
+        by += f"; {int((~told).sum()):,} rows beside boundaries, which float64 can't decide, were left out"
+    return files, int(told.sum()), by
+
+
+def _words(schema: TableSchema) -> tuple[tuple[str, str] | None, ...]:
+    found: list[tuple[str, str] | None] = []
+    for column in schema.columns:
+        plain = column.kind == "words" and not column.indicator and not column.fill
+        found += [(column.name, word) for word in column.words] if plain else [None] * len(column.features)
+    return tuple(found)
 
 
 def _compare(plan: Plan, told: np.ndarray, found: np.ndarray, by: str) -> None:
