@@ -33,7 +33,8 @@ def grid_of(X: np.ndarray) -> Grid:
     parts = np.zeros(X.shape[1])
     small = (np.abs(X) < 2.0**40).all(axis=0)
     for count in _PARTS:
-        parts[small & (np.round(X * count) / count == X).all(axis=0)] = count
+        with np.errstate(over="ignore"):
+            parts[small & (np.round(X * count) / count == X).all(axis=0)] = count
     parts[(np.round(X) == X).all(axis=0)] = 1.0
     return Grid(X.min(axis=0), X.max(axis=0), parts)
 
@@ -58,7 +59,7 @@ def check_rows(layers: Layers, grid: Grid, count: int, seed: int = 0) -> np.ndar
         differ = side != unit.classes(b)
         a, b, side = a[differ], b[differ], side[differ]
         for _ in range(1100):
-            middle = a + (b - a) / 2
+            middle = _middle(a, b)
             if grid.whole:
                 middle = np.round(middle)
             open_ = ~((middle == a).all(axis=1) | (middle == b).all(axis=1))
@@ -71,10 +72,15 @@ def check_rows(layers: Layers, grid: Grid, count: int, seed: int = 0) -> np.ndar
     return np.concatenate(found)
 
 
+def _middle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.where(np.isfinite(b - a), a + (b - a) / 2, a / 2 + b / 2)
+
+
 def _random(grid: Grid, count: int, generator: np.random.Generator) -> np.ndarray:
     """A tenth of the rows leave the range of training by up to a tenth, but for features with two values."""
     with np.errstate(over="ignore"):
-        room = np.where(np.isfinite(grid.high - grid.low), grid.high - grid.low, 0.0)
+        room = np.minimum(grid.high - grid.low, 1e308)
     share = generator.uniform(size=(count, len(room)))
     wide = generator.uniform(size=(count, 1)) < 0.1
     parts = np.where(grid.parts > 0, grid.parts, 1.0)

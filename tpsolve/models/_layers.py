@@ -23,7 +23,7 @@ class Layers:
         weights: `(weight (units, n), bias (units,))` float64 of each layer, the lowest first.
     """
 
-    weights: tuple[tuple[np.ndarray, np.ndarray], ...]
+    weights: Sequence[tuple[np.ndarray, np.ndarray]]
 
     def outputs(self, X: np.ndarray) -> list[np.ndarray]:
         """What the units of each layer output at `X (N, n)` float64: int8 `(N, units)` in {-1, +1}."""
@@ -52,8 +52,8 @@ class Layers:
             return self.sums(X).argmax(axis=1)
         below, place = np.unique(self.outputs(X)[-2], axis=0, return_inverse=True)
         units = list(zip(weight.tolist(), bias.tolist(), strict=True))
-        named = [int(np.argmax([exact_sum(row, w, b) for w, b in units])) for row in below.tolist()]
-        return np.array(named, dtype=np.int64)[place.reshape(-1)]
+        sums = [[exact_sum(row, w, b) for w, b in units] for row in below.tolist()]
+        return np.array([row.index(max(row)) for row in sums], dtype=np.int64)[place.reshape(-1)]
 
     @property
     def is_whole(self) -> bool:
@@ -104,4 +104,4 @@ def _whole(rows: list[list[float]]) -> list[list[int]]:
 
 def read_layers(weights: Sequence[tuple[Any, Any]]) -> Layers:
     """`Layers` of tensors or arrays; zeros lose their signs."""
-    return Layers(tuple((np.array(w, dtype=np.float64) + 0.0, np.array(b, dtype=np.float64) + 0.0) for w, b in weights))
+    return Layers(tuple((np.asarray(w, np.float64) + 0.0, np.asarray(b, np.float64) + 0.0) for w, b in weights))

@@ -1,6 +1,7 @@
 """A trained network to take away: its weights, the names that they belong to, and what is proved of it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from tpsolve._result import Result, Status
-from tpsolve._storage._archive import read_archive, read_kind, write_archive
+from tpsolve._storage._archive import digest, read_archive, read_kind, write_archive
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
@@ -205,7 +206,8 @@ class Model:
         if self.proof is not None:
             header["proof"], arrays = self.proof.parts()
             tensors |= arrays
-        write_archive(path, MODEL_KIND, tensors, header | {"layers": len(self.layers.weights)})
+        header["layers"] = len(self.layers.weights)
+        write_archive(path, MODEL_KIND, tensors, header | {"digest": _digest(header, tensors)})
 
     def __repr__(self) -> str:
         return (
@@ -286,8 +288,11 @@ def load_model(path: str | PathLike[str]) -> Model:
             f"{path}: a proof without the names of its columns. Save the model with tpsolve exact --save once more."
         )
     layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
-    fields = (*_FIELDS, "layers")
+    fields = (*_FIELDS, "layers", "digest")
     arrays, header = read_archive(path, MODEL_KIND, ("low", "high", "parts"), fields, (*layers, "circuits"))
+    own = {name: header[name] for name in fields[:-1]}
+    if header["digest"] != _digest(own, arrays):
+        raise FileFormatError(f"{path}: changed since it was written. Save the model again.")
     try:
         found = read_layers([(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(header["layers"])])
         model = Model(
@@ -312,3 +317,7 @@ def load_model(path: str | PathLike[str]) -> Model:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FileFormatError(f"{path}: the parts of the model don't fit together ({error!r}).") from error
     return model
+
+
+def _digest(header: Mapping[str, Any], arrays: Mapping[str, torch.Tensor | None]) -> str:
+    return digest([json.dumps(header, sort_keys=True)], dict(sorted(arrays.items())))

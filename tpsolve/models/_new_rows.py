@@ -24,26 +24,25 @@ def read_features(
         ShapeError: another number of columns.
         NotFiniteError: NaN or infinity.
     """
-    if columns is None:
-        columns = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)
-    if isinstance(X, Mapping):
-        values = [np.atleast_1d(_numbers(str(name), X[name])) for name in X]
+    own = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)
+    if own is not None:
+        places = _places(features, target, list(map(str, own)))
+        values = [np.atleast_1d(_numbers(features[k], X[list(own)[place]])) for k, place in enumerate(places)]
         if len({len(column) for column in values}) > 1:
             raise ShapeError("X", "columns of different lengths", "one value of each column for each row")
-        table = np.stack(values, axis=1) if values else np.empty((0, 0))
+        table = np.stack(values, axis=1)
     else:
         table = _numbers("X", X)
-        table = table[None] if table.ndim == 1 and columns is not None else table
-    if table.ndim != 2:
-        raise ShapeError("X", f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
-    if columns is None:
-        if named:
+        if table.ndim != 2:
+            raise ShapeError("X", f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
+        if columns is None and named:
             mend = "Give a DataFrame, a dict of columns, or columns=[...], the names of the columns of X."
             raise ArgumentError("X", "columns without names", f"the columns {', '.join(features)} by name", mend)
-        if table.shape[1] != len(features):
-            raise ShapeError("X", f"{table.shape[1]} columns", f"{len(features)}, as in training")
-    else:
-        table = table[:, _places(features, target, [str(name) for name in columns], table.shape[1])]
+        expected = len(features) if columns is None else len(columns)
+        if table.shape[1] != expected:
+            raise ShapeError("X", f"{table.shape[1]} columns", f"{expected}")
+        if columns is not None:
+            table = table[:, _places(features, target, list(map(str, columns)))]
     if not np.isfinite(table).all():
         row, column = (int(k) for k in np.argwhere(~np.isfinite(table))[0])
         mend = "Fill it in, or drop the row."
@@ -51,9 +50,8 @@ def read_features(
     return table
 
 
-def _places(features: Sequence[str], target: str, columns: Sequence[str], count: int) -> list[int]:
-    if len(columns) != count:
-        raise ShapeError("columns", f"{len(columns)} names", f"{count}, one for each column of X")
+def _places(features: Sequence[str], target: str, columns: Sequence[str]) -> list[int]:
+    """Where each of the features stands among the columns."""
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise ArgumentError("X", f"two columns named {twice[0]!r}", "one")

@@ -59,6 +59,7 @@ def _rounded(X: np.ndarray, weight: np.ndarray, wanted: np.ndarray) -> tuple[np.
         before = _gap(X @ (weight / largest), wanted)[2] / np.linalg.norm(effect / largest)
     if not (0 < largest < math.inf and 0 < before < math.inf):
         return None
+    sums_are_whole = bool((np.round(X) == X).all())
     for scale in _scales():
         steps = np.round(effect / largest * scale)
         # Whole for every feature: one of a large spread gets the smaller factor.
@@ -69,7 +70,7 @@ def _rounded(X: np.ndarray, weight: np.ndarray, wanted: np.ndarray) -> tuple[np.
         whole /= divisor
         low, high, gap = _gap(X @ whole, wanted)
         if gap > 0 and gap / np.linalg.norm(whole * size) >= MIN_MARGIN * before:
-            return _with_threshold(whole, low, high)
+            return _with_threshold(whole, low, high, sums_are_whole)
     return None
 
 
@@ -78,9 +79,17 @@ def _gap(sums: np.ndarray, wanted: np.ndarray) -> tuple[float, float, float]:
     return low, high, high - low
 
 
-def _with_threshold(whole: np.ndarray, low: float, high: float) -> tuple[np.ndarray, float] | None:
-    """The bias -t of the roundest t in the middle half of (low, high); all times a power of ten where t is no whole."""
+def _with_threshold(
+    whole: np.ndarray, low: float, high: float, sums_are_whole: bool
+) -> tuple[np.ndarray, float] | None:
+    """The bias -t of the roundest t in the middle half of (low, high); all times a power of ten where t is no whole.
+
+    Where sums are whole, all t between two of them are the same unit, and the larger one is taken.
+    """
     first, last = low + (high - low) / 4, high - (high - low) / 4
+    if sums_are_whole and math.ceil(first) > last:
+        # The first whole number beyond the middle.
+        return whole, -float(math.ceil(first))
     for exponent in range(18, -16, -1):
         step = 10.0**exponent
         t = math.ceil(first / step)

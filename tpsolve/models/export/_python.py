@@ -15,7 +15,7 @@ def write(plan: Plan) -> dict[str, bytes]:
     """The files by their suffixes."""
     lines = "\n".join(line.replace("\\", "\\\\").replace('"""', "'''") for line in plan.about)
     layers = ",\n    ".join(repr(layer) for layer in plan.layers.whole())
-    reads = "\n".join(f"    {ascii(read)}," for read in _reads(plan))
+    reads = "\n".join(f"    {read!a}," for read in _reads(plan))
     text = f'''"""{lines}
 """
 
@@ -26,7 +26,7 @@ from fractions import Fraction
 READS = [
 {reads}
 ]
-CLASSES = {ascii(list(plan.classes))}
+CLASSES = {list(plan.classes)!a}
 # Of each layer the units, of each unit its weights and its bias.
 LAYERS = [
     {layers},
