@@ -51,6 +51,8 @@ ALLOWED = {
     ),
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py",),
+    "onnx": ("models/export/_onnx.py",),
+    "onnxruntime": ("models/export/_onnx.py",),
     "pysat": ("search/network/circuits/_sat_master.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
     "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "estimators/*", "problems/instances/_table_instances.py"),

@@ -68,9 +68,10 @@ def test_equal_seeds_give_equal_networks_and_copies():
     again = pickle.loads(pickle.dumps(one))
     assert np.array_equal(again.predict(X), one.predict(X))
     assert again.model_.rules == one.rules_
-    assert clone(one).get_params() == one.get_params()
+    fresh: Any = clone(one)
+    assert fresh.get_params() == one.get_params()
     with pytest.raises(NotFittedError):
-        clone(one).predict(X)
+        fresh.predict(X)
 
 
 def test_a_penalty_trades_units_for_errors():

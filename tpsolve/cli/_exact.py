@@ -1,8 +1,6 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
 import json
-from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +28,6 @@ from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 
 def exact(
@@ -67,6 +64,7 @@ def exact(
 
     from tpsolve._result import Budget
     from tpsolve.models import make_model
+    from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Circuits, find_solver, solve
     from tpsolve.tables import read_table
@@ -105,14 +103,14 @@ def exact(
         output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
     if "weights" in result.stats:
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
-            rule = _inequality(weight, bias, read.features, read.schema.scaling)
-            say(f"unit {number}: +1 where {rule}")
+            whole = unscaled([round(w) for w in weight.tolist()], round(bias.item()), read.schema.scaling)
+            say(f"unit {number}: +1 where {inequality(*whole, read.features)}")
     if save is not None:
         # First: float64 may give no network for a picture.
         about = {"target": target, "reading": json.dumps(options.to_json())}
         model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=about)
         model.save(save)
-        say(f"Saved: {save}")
+        say(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
     if len(read.features) == 2:
         from tpsolve.pictures import draw_network
 
@@ -123,17 +121,3 @@ def exact(
         save_picture(plot, f"{table_stem(file)}-exact.png", draw)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
-
-
-def _inequality(
-    weight: "Tensor", bias: "Tensor", names: tuple[str, ...], scaling: tuple[tuple[Fraction, Fraction], ...]
-) -> str:
-    """Whole weights in words, of the numbers in the file, such as `2 x - y >= 3`."""
-    pairs = list(zip(weight.tolist(), scaling, strict=True))
-    exact = [round(w) * scale for w, (_, scale) in pairs]
-    least = sum((round(w) * scale * offset for w, (offset, scale) in pairs), Fraction(-round(bias.item())))
-    common = lcm(least.denominator, *(w.denominator for w in exact))
-    terms = [(int(w * common), name) for w, name in zip(exact, names, strict=True) if w]
-    words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
-    words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
-    return f"{words or 0} >= {least * common}"

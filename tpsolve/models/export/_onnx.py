@@ -7,6 +7,7 @@ that is so near refuses the export.
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,4 +95,5 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
         return np.asarray(session.run(None, {"x": rows})[0]), "onnxruntime"
     from onnx.reference import ReferenceEvaluator
 
-    return np.asarray(ReferenceEvaluator(path).run(None, {"x": rows})[0]), "the reference of onnx"
+    found: Any = ReferenceEvaluator(path).run(None, {"x": rows})
+    return np.asarray(found[0]), "the reference of onnx"
