@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -24,6 +25,10 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search import Circuits, Proof, Solver, find_solver
 
+AUTO_WIDTHS = (1, 2, 3, 4)
+"""Units of the hidden layer that `widths="auto"` compares."""
+_FOLDS = 3
+
 
 class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     """The network of threshold units with the fewest training errors, with a proof where the solver gives one.
@@ -33,7 +38,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     which not just its own unit outputs +1; `predict` then takes the class whose unit has the largest sum.
 
     Args:
-        widths: units of each hidden layer, such as 3 or (3, 2).
+        widths: units of each hidden layer, such as 3 or (3, 2). "auto": of `AUTO_WIDTHS`, those that name most held-out
+            samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
         solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
             how few errors are possible; "column-search" is for two classes and larger tables.
         seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
@@ -55,6 +61,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         status_: a `Status`, optimal where `objective_` meets `bound_`.
         proof_: a `Proof` for `verify_proof(proof_, X, y)`, with `sample_weight` where that was given; None where the
             solver gives none, where weights were rounded, and of a class weight.
+        widths_: units of each hidden layer.
         model_: the `Model`, which can be saved and exported.
         network_: the layers as a torch module.
         rules_: the rules of the network in words.
@@ -70,6 +77,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     bound_: float
     status_: Status
     proof_: Proof | None
+    widths_: tuple[int, ...]
     model_: Model
     network_: torch.nn.Sequential
     rules_: list[str]
@@ -103,7 +111,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             ValueError: scikit-learn's checks fail, or there is one class only.
             ArgumentError, TooLargeError, NotAcceptedError: a setting makes no sense, or the solver can't take the data.
         """
-        solver, shapes = self._solver(), self._shapes()
+        solver, given_shapes = self._solver(), self._shapes()
         target = str(getattr(y, "name", None) or "")
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -118,6 +126,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y[kept], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {y[0]}.")
+        share = 1.0 if len(given_shapes) == 1 else 0.5
+        shapes = given_shapes[0] if share == 1 else self._validated(given_shapes, X[kept], y[kept], weight, kept)
         # Sorted, so that equal data give equal searches whatever the order of their samples.
         X = X + 0.0
         order = np.lexsort((codes, *X[kept].T[::-1]))
@@ -131,7 +141,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             solver,
             shapes,
             penalty=self.penalty,
-            seconds=self.seconds,
+            seconds=None if self.seconds is None else share * self.seconds,
             steps=self.steps,
             seed=self._seed(),
         )
@@ -152,6 +162,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.model_ = dataclasses.replace(
             model, objective=self.errors_, bound=max(0.0, whole.unit * found.bound - whole.slack)
         )
+        self.widths_ = model.widths
         self.status_ = Result(torch.empty(0), torch.tensor(self.objective_), torch.tensor(self.bound_)).status
         self.proof_, self.rules_, self.network_ = model.proof, model.rules, model.network()
         self.n_iter_ = max(1, found.steps)
@@ -194,15 +205,45 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             raise ArgumentError("prefer", repr(self.prefer), "'any', for a solver other than circuits")
         return dataclasses.replace(solver, prefer=self.prefer)
 
-    def _shapes(self) -> list[tuple[int, ...]]:
+    def _validated(
+        self, shapes: list[list[tuple[int, ...]]], X: np.ndarray, y: np.ndarray, weight: Any, kept: np.ndarray
+    ) -> list[tuple[int, ...]]:
+        """Of several lists of widths the one with which most held-out samples, by weight, get their labels."""
+        folds = min(_FOLDS, int(np.unique(y, return_counts=True)[1].min()))
+        if folds < 2:
+            return shapes[0]
+        each = np.ones(len(y)) if weight is None else weight[kept]
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(X, y))
+        seconds = None if self.seconds is None else self.seconds / (2 * len(shapes) * folds)
+        right = []
+        for one in shapes:
+            settings = {**self.get_params(deep=False), "widths": one[-1], "seconds": seconds, "class_weight": None}
+            settings["random_state"] = self._seed()
+            total = 0.0
+            for train, test in splits:
+                with warnings.catch_warnings():
+                    # Of networks that are thrown away.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    fitted = type(self)(**settings).fit(X[train], y[train], each[train])
+                total += float(each[test][fitted.predict(X[test]) == y[test]].sum())
+            right.append(total)
+        return shapes[right.index(max(right))]
+
+    def _shapes(self) -> list[list[tuple[int, ...]]]:
+        """Of each choice of widths the shapes that are searched; a choice is all but for "auto"."""
+        if not isinstance(self.penalty, int | float) or not 0 <= self.penalty < math.inf:
+            raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
+        if isinstance(self.widths, str) and self.widths == "auto":
+            return [self._with_fewer((width,)) for width in AUTO_WIDTHS]
         given = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
         try:
             widths = tuple(index(width) for width in given)
         except TypeError as error:
-            expected = "whole numbers of at least 1, the units of each hidden layer"
+            expected = "'auto', or whole numbers of at least 1, the units of each hidden layer"
             raise ArgumentError("widths", repr(self.widths), expected, "For example widths=(3,).") from error
-        if not isinstance(self.penalty, int | float) or not 0 <= self.penalty < math.inf:
-            raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
+        return [self._with_fewer(widths)]
+
+    def _with_fewer(self, widths: tuple[int, ...]) -> list[tuple[int, ...]]:
         if not self.penalty:
             return [widths]
         if len(widths) != 1:
