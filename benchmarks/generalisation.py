@@ -23,7 +23,7 @@ from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
@@ -39,7 +39,7 @@ TABLES = (
 )
 MAX_ROWS = 1500
 SECONDS = 1.5
-"""Of each search of a network of given widths; one of widths "auto" gets twice as much, each of five averaged ones a third."""
+"""Of each search of a network of given widths. One of widths "auto" gets twice as much, each averaged one a third."""
 
 
 def network(**settings: Any) -> Callable[[], Any]:
@@ -56,9 +56,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "three units": network(widths=3),
     "penalty 2": network(widths=3, penalty=2.0),
     "auto": network(widths="auto", seconds=2 * SECONDS),
-    "five averaged": lambda: BaggingClassifier(
-        network(widths=1, seconds=SECONDS / 3)(), n_estimators=5, random_state=0
-    ),
+    "five averaged": lambda: BaggingClassifier(network(widths=1, seconds=SECONDS / 3)(), 5, random_state=0),
 }
 
 
@@ -79,7 +77,7 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def size(fitted: Any) -> int:
     """How many numbers decide: weights that are not 0, thresholds of trees, all numbers of support vectors."""
-    model = fitted[-1] if hasattr(fitted, "steps") else fitted
+    model = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     if isinstance(model, BaggingClassifier):
         return sum(map(size, model.estimators_))
     if isinstance(model, ThresholdNetworkClassifier):

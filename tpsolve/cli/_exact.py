@@ -24,7 +24,6 @@ from tpsolve.cli._tables import (
     table_stem,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, refuse_given, say
-from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
