@@ -51,8 +51,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             where `steps` is the only limit.
         steps: limit in steps of the solver for each search.
 
-    After `fit` it has
-
+    Attributes:
         classes_: labels in sorted order.
         n_features_in_, feature_names_in_: as in scikit-learn.
         errors_: weight of the training samples whose label the network does not name.
