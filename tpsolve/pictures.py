@@ -175,6 +175,8 @@ def _draw_units(model: Model) -> Figure:
         axes.barh(range(len(used)), values, color=[COLOURS[0] if v > 0 else COLOURS[1] for v in values])
         axes.set_yticks(range(len(used)), [read[k] for k in used], fontsize=8)
         axes.axvline(0, color="#1c2430", linewidth=0.8)
+        # Bars of all panels are equally thick.
+        axes.set_ylim(len(used) - 0.4 - bars, len(used) - 0.4)
         axes.set_xlim(-1.05, 1.05)
         axes.set_xticks([])
         axes.set_title(f"for {title}" if last else title, fontsize=10)

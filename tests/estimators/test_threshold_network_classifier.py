@@ -85,6 +85,19 @@ def test_a_penalty_trades_units_for_errors():
     assert found.rules_ == [f"{found.predict(X)[0]}: always"]
 
 
+def test_widths_are_chosen_on_held_out_samples():
+    corners, _ = parity_table(2)
+    X = np.concatenate([corners + shift for shift in np.random.default_rng(0).uniform(-0.3, 0.3, (9, 1, 2))])
+    y = X.prod(axis=1) > 0
+    found = quick("auto", steps=500).fit(X, y)
+    assert found.widths_ == (2,)
+    assert found.errors_ == 0
+    line = quick("auto", steps=500).fit(X, X[:, 0] > 0)
+    assert line.widths_ == (1,)
+    # Too few samples of a class to hold any out.
+    assert quick("auto", steps=50).fit(X[:2], [0, 1]).widths_ == (1,)
+
+
 def test_weights_of_classes_count():
     X, y = parity_table(2)
     even = quick(1).fit(X, y)

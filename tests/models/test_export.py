@@ -143,6 +143,13 @@ def test_large_weights_are_held_or_refused(tmp_path: Path):
     beyond.export(tmp_path / "beyond.json")
 
 
+def test_whole_inputs_of_all_32_bits_stay_such(tmp_path: Path):
+    rows = np.array([[-(2.0**31), 0], [2.0**31 - 1, 5], [7, 3]])
+    model = model_of([(np.array([[2.0**31, -1]]), np.array([3.0])), ([[1.0]], [0.0])], rows)
+    model.export(tmp_path / "bits.c")
+    assert "int32_t x[2]" in (tmp_path / "bits.h").read_text()
+
+
 def test_json_holds_exact_fractions_and_the_training(tmp_path: Path):
     model = model_of([(np.array([[0.1, -2]]), np.array([0.5])), ([[1.0]], [0.0])], np.eye(2))
     model.export(tmp_path / "net.json")

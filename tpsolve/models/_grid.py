@@ -87,4 +87,7 @@ def _random(grid: Grid, count: int, generator: np.random.Generator) -> np.ndarra
     share = np.where(wide & ((room > 1 / parts) | (grid.parts == 0)), 1.2 * share - 0.1, share)
     rows = grid.low + share * room
     with np.errstate(over="ignore"):
-        return np.where(grid.parts > 0, np.round(rows * parts) / parts, rows)
+        rows = np.where(grid.parts > 0, np.round(rows * parts) / parts, rows)
+    # Values of 32 bits stay such.
+    short = (grid.parts == 1) & (grid.low >= -(2.0**31)) & (grid.high < 2.0**31)
+    return np.where(short, np.clip(rows, -(2.0**31), 2.0**31 - 1), rows)

@@ -68,8 +68,8 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
 def _takes_whole_inputs(plan: Plan) -> bool:
     """Whether inputs are whole numbers of 32 bits whose sums fit into 64, whatever they are."""
     largest = max(sum(map(abs, weight)) * (MAX_INPUT + 1) + abs(bias) for weight, bias in plan.whole[0])
-    small = max(map(abs, (*plan.grid.low.tolist(), *plan.grid.high.tolist()))) <= MAX_INPUT
-    return plan.grid.whole and small and largest < 2**63
+    small = plan.grid.low.min() >= -MAX_INPUT - 1 and plan.grid.high.max() <= MAX_INPUT
+    return bool(plan.grid.whole and small and largest < 2**63)
 
 
 def _body(plan: Plan, whole_inputs: bool) -> str:
