@@ -77,7 +77,7 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def size(fitted: Any) -> int:
     """How many numbers decide: weights that are not 0, thresholds of trees, all numbers of support vectors."""
-    model = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+    model: Any = fitted[-1] if isinstance(fitted, Pipeline) else fitted
     if isinstance(model, BaggingClassifier):
         return sum(map(size, model.estimators_))
     if isinstance(model, ThresholdNetworkClassifier):

@@ -26,7 +26,7 @@ from tpsolve.search import Circuits, verify_proof
 QUICK = "circuits:engine=cp-sat,workers=1,max_drawn=100,max_cuts=5,local_seconds=0"
 
 
-def quick(widths=2, **settings) -> ThresholdNetworkClassifier:
+def quick(widths: Any = 2, **settings) -> ThresholdNetworkClassifier:
     return ThresholdNetworkClassifier(widths, **{"solver": QUICK, "seconds": None, "steps": 3000, **settings})
 
 

@@ -234,7 +234,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
         if isinstance(self.widths, str) and self.widths == "auto":
             return [self._with_fewer((width,)) for width in AUTO_WIDTHS]
-        given = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
+        given: Any = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
         try:
             widths = tuple(index(width) for width in given)
         except TypeError as error:
