@@ -146,6 +146,17 @@ def test_a_search_that_ends_without_a_proof_warns():
     assert found.errors_ < 12
 
 
+def test_a_search_without_time_is_no_worse_than_logistic_units():
+    table: Any = load_iris()
+    for widths, errors in ((1, 5), ((3, 2), 5), (2, 150)):
+        keep = table.target > 0 if widths != 2 else slice(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = quick(widths, steps=1).fit(table.data[keep], table.target[keep])
+        assert found.bound_ <= found.errors_ <= errors
+        assert (found.predict(table.data[keep]) != table.target[keep]).sum() <= found.errors_
+
+
 def test_three_classes_have_a_unit_each():
     X, y = load_iris(return_X_y=True)
     labels = np.array(["setosa", "versicolor", "virginica"])[y]

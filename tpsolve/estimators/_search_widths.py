@@ -14,6 +14,7 @@ from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._tidy import tidy
 from tpsolve.problems import NetworkProblem
 from tpsolve.search import Solver, solve
+from tpsolve.units import Logistic, UnitFit
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def search_widths(
         generator = torch.Generator().manual_seed(seed)
         result = solve(problem, solver, budget=Budget(seconds=share, steps=steps), generator=generator)
         done += result.stats["steps"]
+        result = _no_worse_than_logistic(problem, result)
         leasts.append(max(least, whole.unit * result.bound.item() - whole.slack + price))
         cost = whole.unit * result.objective.item() + price
         if best is None or cost < best[0]:
@@ -88,3 +90,39 @@ def search_widths(
     given = result.stats.get("weights")
     layers = read_layers(given) if given else tidy(read_layers(problem.weights(result.targets)), problem.inputs.numpy())
     return Found(problem, layers, units, result.bound.item(), min(leasts), done, result.stats)
+
+
+def _no_worse_than_logistic(problem: NetworkProblem, result: Result) -> Result:
+    """`result`, or the same with the network of one logistic unit for each output where that makes fewer errors.
+
+    A search that has little time may end near the network that names one class everywhere. The bound stays.
+    """
+    outputs = problem.layers[-1]
+    if result.objective <= result.bound or min(problem.widths) < outputs:
+        return result
+    X = problem.inputs
+    mean, spread = X.mean(0), X.std(0, correction=0)
+    spread = torch.where((spread > 0) & spread.isfinite(), spread, 1.0)
+    weight = problem.counts.sum(1, keepdim=True).expand(-1, outputs)
+    fit = Logistic(l2=1e-3).fit((X - mean) / spread, problem.wanted, weight)
+    assert isinstance(fit, UnitFit)
+    first = fit.weight / spread
+    weights, below = [], X.shape[1]
+    for number, units in enumerate(problem.layers):
+        matrix, bias = X.new_zeros(units, below), X.new_zeros(units)
+        if number == 0:
+            matrix[:outputs], bias[:outputs] = first, fit.bias - first @ mean
+        else:
+            matrix[:outputs, :outputs] = torch.eye(outputs)
+        weights.append((matrix, bias))
+        below = units
+    layers = read_layers(weights)
+    columns = [torch.tensor(out, dtype=torch.float64) for out in layers.outputs(X.numpy())]
+    errors = problem.errors(columns[-1])
+    if not errors < result.objective:
+        return result
+    stats = {
+        **result.stats,
+        "weights": [(torch.tensor(w), torch.tensor(b)) for w, b in tidy(layers, X.numpy()).weights],
+    }
+    return Result(problem.pack(*columns), errors, result.bound, stats=stats)
