@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tpsolve._result import Budget, Progress, TargetSet, is_closed
+from tpsolve._gap import is_closed
+from tpsolve._result import Budget, Progress, TargetSet
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import LayerProblem, Problem, ProgramProblem
 
@@ -112,6 +113,8 @@ class Report:
     targets: Tensor
     objective: Tensor
     bound: Tensor
+    tolerance: Tensor
+    """`Problem.tolerance()`: gaps of at most this, `(B,)`, are closed."""
     found_at: Tensor
     proved_at: Tensor
     steps: int
@@ -135,6 +138,7 @@ class Report:
         self.targets = torch.ones(*shape, problem.n_vars, device=problem.device, dtype=problem.dtype)
         self.objective = torch.full(shape, math.inf, device=problem.device, dtype=torch.float64)
         self.bound = problem.lower_bound()
+        self.tolerance = problem.tolerance()
         self.found_at, self.proved_at = self.objective.clone(), self.objective.clone()
         self.steps = 0
         self.stopped = False
@@ -165,6 +169,11 @@ class Report:
     def seconds_left(self) -> float:
         """Until the budget ends; +inf if it has no limit in seconds."""
         return max(0.0, self._ends - self.seconds)
+
+    @property
+    def closed(self) -> Tensor:
+        """The samples `(B,)` whose gap is closed."""
+        return is_closed(self.objective, self.bound, self.tolerance)
 
     @property
     def called_out(self) -> Tensor:
@@ -273,7 +282,7 @@ class Report:
         self.stopped = self.asked or spent or self._is_done(self.objective, self.bound) or self.seconds_left <= 0
 
     def _is_done(self, objective: Tensor, bound: Tensor) -> bool:
-        done = is_closed(objective, bound)
+        done = is_closed(objective, bound, self.tolerance)
         return bool((done if self.budget.calls is None else done | self.called_out).all())
 
     def _share_of_calls(self, share: float) -> int | None:
@@ -281,7 +290,7 @@ class Report:
         if self.budget.calls is None or not isinstance(self.problem, ProgramProblem):
             return None
         left = self.problem.calls_left()
-        left = left[(left > 0) & ~is_closed(self.objective, self.bound)]
+        left = left[(left > 0) & ~self.closed]
         return int(share * float(left.min())) if len(left) else 0
 
     def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
@@ -300,7 +309,7 @@ class Report:
             for position, row in enumerate(waiting):
                 if self.stopped:
                     return
-                if bool(is_closed(self.objective[row], self.bound[row])):
+                if bool(self.closed[row]):
                     continue
                 share, began = self.seconds_left / (count - position), self.seconds
                 seconds = None if math.isinf(share) else max(1e-3, share)
@@ -321,5 +330,5 @@ class Report:
         self.trace.append(progress)
 
     def _note_closed(self) -> None:
-        fresh = is_closed(self.objective, self.bound) & torch.isinf(self.proved_at)
+        fresh = self.closed & torch.isinf(self.proved_at)
         self.proved_at[fresh] = self.seconds

@@ -81,6 +81,7 @@ def solve(
             **report.stats,
         },
         target_set=report.target_set,
+        tolerance=report.tolerance.reshape(shape),
     )
 
 

@@ -225,8 +225,15 @@ class BlockProblem(FlipProblem):
         A module has no formula, so that nothing is proved of its distance from exact arithmetic: E is
         what the block computes in `judge_dtype`.
         """
-        values = self._at_start
-        return tolerance(self.judge_dtype) * torch.where(torch.isfinite(values), values.abs(), 0.0).clamp(min=1)
+        size = torch.where(torch.isfinite(self._at_start), self._at_start.abs(), 0.0)
+        unit = torch.ones_like(size) if self.unit_weight is None else self.unit_weight.double().amax(self._own_axes)
+        return tolerance(self.judge_dtype) * torch.maximum(size, unit)
+
+    @property
+    def _own_axes(self) -> tuple[int, ...]:
+        """Axes of `unit_weight` other than that of the samples."""
+        assert self.unit_weight is not None
+        return tuple(range(1, self.unit_weight.dim()))
 
     @cached_property
     def _at_start(self) -> Tensor:

@@ -223,6 +223,10 @@ class LayerProblem(FlipProblem):
         """
         return self.energy64.rounding().reshape(self.batch_shape)
 
+    def least_difference(self) -> Tensor:
+        """Of the zero-one loss alone, `(*batch,)` float64: its sums are whole multiples of what weights share."""
+        return self.energy64.least_difference().reshape(self.batch_shape)
+
     def state(self, targets: Tensor) -> LayerState:
         """The search state of `targets (B, n)` under single flips."""
         kind = {"squared": SquaredState, "cross-entropy": ClassState}.get(self.loss, LayerState)

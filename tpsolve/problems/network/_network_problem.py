@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from os import PathLike
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._gap import common_measure
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
@@ -252,6 +254,15 @@ class NetworkProblem(Problem):
         whole = bool((self.counts == self.counts.round()).all()) and float(total) < 2**53
         slack = 0.0 if whole else float(total) * 2.0**-52 * len(self.samples)
         return self.counts.new_full(self.batch_shape, slack)
+
+    def least_difference(self) -> Tensor:
+        """The largest number of which all weights, and so all errors, are whole multiples: `(*batch,)` float64."""
+        return self.counts.new_full(self.batch_shape, self._measure)
+
+    @cached_property
+    def _measure(self) -> float:
+        # An odd number of at most 53 bits times a power of two: a float is exact.
+        return 1.0 if self.weight is None else float(common_measure(self.weight.cpu().numpy()))
 
     def flatten(self) -> Self:
         return self._rebatch((math.prod(self.batch_shape),))

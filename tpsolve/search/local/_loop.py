@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve._result import Budget, is_closed
+from tpsolve._gap import is_closed
+from tpsolve._result import Budget
 from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.local._chains import Chains
@@ -62,7 +63,7 @@ class ChainSolver(Solver):
         memory, stopped = self.init(repeated, state, chains), False
         # What a state of a program problem has of this much has no objective.
         limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
-        chains.finish(is_closed(report.objective, report.bound) | report.called_out)
+        chains.finish(report.closed | report.called_out)
         while not stopped and len(chains):
             unfinished = self.step(state, memory, chains)
             if (chains.step + 1) % REFRESH_STEPS == 0:
@@ -71,7 +72,7 @@ class ChainSolver(Solver):
             found = chains.incumbent
             if limit is not None:
                 found = torch.where(found < limit, found, torch.inf)
-            chains.finish(is_closed(found, report.bound) | report.called_out)
+            chains.finish(is_closed(found.double(), report.bound, report.tolerance) | report.called_out)
             stopped = report.step(found)
             # Finished chains leave once they are half of those carried along.
             if 2 * int(chains.alive.sum()) <= len(chains):
