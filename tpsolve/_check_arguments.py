@@ -1,7 +1,9 @@
 """Checks of what callers pass: tensors, finite numbers, values, shapes, devices, counts; each raises a typed error."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +39,16 @@ def check_tensor(
         dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
     check_finite(argument, tensor)
     return tensor.to(dtype or tensor.dtype)
+
+
+def own(value: Any) -> Any:
+    """`value`, or a copy of a tensor or numpy array, so that later changes of it in place change nothing here."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        # One copy of what is repeated along an axis.
+        once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+        return once.clone().expand(value.shape) if once.shape != value.shape else value.clone()
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def check_finite(argument: str, tensor: Tensor) -> None:

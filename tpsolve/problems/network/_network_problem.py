@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values, own
 from tpsolve._gap import common_measure
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
@@ -77,6 +77,7 @@ class NetworkProblem(Problem):
     dtype: torch.dtype = torch.float64
 
     def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
+        X, weight = own(X), own(weight)
         x = read_numbers("X", X)
         if not hasattr(X, "dtype"):
             # Python's numbers keep all their digits.
