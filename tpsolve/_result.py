@@ -101,7 +101,8 @@ class Result:
         objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
-        stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which
+        stats: `solver`, `steps`, `seconds`, of which `judge_seconds` went into the problem's own checks of what was
+            found: the last one ends after the budget does. And `found_at`, `proved_at`: seconds per sample at which
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
             early, by its index in the flat batch.

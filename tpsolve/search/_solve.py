@@ -63,7 +63,7 @@ def solve(
 
     shape = problem.batch_shape
     targets = report.targets.reshape((*shape, *problem.target_shape))
-    objective = problem.objective(targets)
+    objective = report.judge().reshape(shape)
     return Result(
         targets=targets,
         objective=objective,
@@ -74,6 +74,7 @@ def solve(
             "solver": solver.name,
             "steps": report.steps,
             "seconds": report.seconds,
+            "judge_seconds": report.judge_seconds,
             "found_at": report.found_at.reshape(shape),
             "proved_at": report.proved_at.reshape(shape),
             "missing": missing.reshape(shape),

@@ -1,5 +1,6 @@
 """FtpropMiniBatch: target propagation on mini-batches, Algorithm 2 of Friesen and Domingos (2018)."""
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -63,6 +64,8 @@ class FtpropMiniBatch(Solver):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         check_proposals(self.proposals)
+        # As for `Surrogate`.
+        importlib.import_module("torch._dynamo")
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
@@ -84,6 +87,7 @@ class FtpropMiniBatch(Solver):
                 optimizer.step()
                 schedule.step()
                 if report.step():
+                    standard.finish()
                     return
 
     def descend(

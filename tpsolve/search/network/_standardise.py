@@ -24,16 +24,26 @@ class Standardised:
         self._scale = torch.where(spread > 0, spread, 1.0)
         self.inputs = (problem.inputs - self._mean) / self._scale
         self._least = math.inf
+        self._waiting: tuple[float, list[tuple[Tensor, Tensor]]] | None = None
 
     def offer(self, errors: float, weights: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Offer what the network of these `(weight (units, n), bias (units,))` gives, if `errors` would be fewest yet.
 
         The weights are those for `inputs`; the targets are what the raw data give, where a point on a
-        boundary may change sides. So the errors are counted anew.
+        boundary may change sides. So the errors are counted anew. Where checks take long, the network waits:
+        `finish` offers the one that still does.
         """
-        if errors >= self._least:
+        if errors >= (self._least if self._waiting is None else min(self._least, self._waiting[0])):
             return
-        (weight, bias), *rest = [(w.double(), b.double()) for w, b in weights]
+        self._waiting = errors, [(w.to(torch.float64, copy=True), b.to(torch.float64, copy=True)) for w, b in weights]
+        if self._report.may_judge:
+            self.finish()
+
+    def finish(self) -> None:
+        """Offer what waits."""
+        if self._waiting is None:
+            return
+        (_, [(weight, bias), *rest]), self._waiting = self._waiting, None
         weight = weight / self._scale
         targets = self._problem.from_weights([(weight, bias - weight @ self._mean), *rest])
         self._least = min(self._least, float(self._problem.errors(self._problem.columns(targets)[-1])))

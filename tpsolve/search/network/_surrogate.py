@@ -24,6 +24,8 @@ SMOOTH = {
 """Name of a rule: the function whose slope it passes back in place of the hard threshold's."""
 ERRORS_EVERY = 10
 """Steps between two counts of errors."""
+PART_ELEMENTS = 2**20
+"""Restarts times points times units that are looked at before the next look at the clock: a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +78,32 @@ class Surrogate(Solver):
         standard = Standardised(problem, report)
         inputs = standard.inputs.float()
         wanted, counts = problem.wanted.float(), (problem.counts.sum(1, keepdim=True) / problem.counts.sum()).float()
+        size = max(1, PART_ELEMENTS // (len(inputs) * max(problem.layers)))
         while not report.stopped:
             layers = self._drawn(problem, generator)
             optimizer = torch.optim.Adam([p for layer in layers for p in layer], lr=self.rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
             for step in range(self.steps):
-                z = self.outputs(layers, inputs)
-                if step % ERRORS_EVERY == 0 or step == self.steps - 1:
-                    errors, best = problem.errors(sign(z.detach()).double()).min(0)
-                    standard.offer(float(errors), [(w[best].detach().T, b[best, 0].detach()) for w, b in layers])
                 optimizer.zero_grad()
-                # The restarts have no weights in common: the sum of their losses trains each by itself.
-                (counts * softplus(-z * wanted)).sum().backward()
+                for part in torch.arange(self.restarts, device=inputs.device).split(size):
+                    z = self.outputs([(w[part], b[part]) for w, b in layers], inputs)
+                    if step % ERRORS_EVERY == 0 or step == self.steps - 1:
+                        errors, place = problem.errors(sign(z.detach()).double()).min(0)
+                        best = part[place]
+                        standard.offer(float(errors), [(w[best].detach().T, b[best, 0].detach()) for w, b in layers])
+                    if report.seconds_left <= 0:
+                        break
+                    # The restarts have no weights in common: the sum of their losses trains each by itself.
+                    (counts * softplus(-z * wanted)).sum().backward()
                 optimizer.step()
                 schedule.step()
                 if report.step():
+                    standard.finish()
                     return
 
     def outputs(self, layers: list[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
-        """Pre-activations of the outputs, `(restarts, M, outputs)`."""
-        h = inputs.expand(self.restarts, -1, -1)
+        """Pre-activations of the outputs, `(restarts, M, outputs)`, of as many as `layers` has."""
+        h = inputs.expand(len(layers[0][0]), -1, -1)
         for weight, bias in layers[:-1]:
             z = torch.baddbmm(bias, h, weight)
             smooth = SMOOTH[self.rule](z, self.width)

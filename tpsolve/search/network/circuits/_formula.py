@@ -8,13 +8,13 @@ Every unit above the first hidden layer is a truth table, one variable for each 
 {0, 1}^n. Pattern number b has bit j set where unit j below outputs +1.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import combinations, pairwise
 
 import numpy as np
 
-from tpsolve._gap import common_measure as measure_of
 from tpsolve.problems import NetworkProblem
 
 Clause = list[int]
@@ -161,7 +161,9 @@ class NetworkFormula:
 
 def common_measure(problem: NetworkProblem) -> Fraction:
     """The largest number of which the weights of all classes at all points are multiples; 1 if all are 0."""
-    return measure_of(problem.counts.cpu().numpy()) or Fraction(1)
+    weights = {Fraction(value) for value in problem.counts.unique().tolist()}
+    below = math.lcm(*(weight.denominator for weight in weights))
+    return Fraction(math.gcd(*(int(weight * below) for weight in weights)) or below, below)
 
 
 def trivial_cost(problem: NetworkProblem) -> int:
