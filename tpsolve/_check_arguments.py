@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, ValueSetError
+from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
+
+MAX_SIZE = 2.0**300
 
 
 def check_tensor(
@@ -22,6 +24,7 @@ def check_tensor(
         ArgumentError: it can't be read as a tensor of numbers.
         DeviceError: it is a tensor on another device.
         NotFiniteError: it holds NaN or infinity; the message counts them.
+        TooLargeError: it holds numbers beyond the range of `dtype`.
     """
     if isinstance(value, Tensor):
         tensor = value.detach()
@@ -29,8 +32,10 @@ def check_tensor(
             check_device(argument, tensor, device)
     else:
         try:
-            # Python's numbers keep all their digits on the way to dtype.
+            # Python's numbers keep all their digits on the way to dtype, and are finite where they are.
             tensor = torch.as_tensor(value, device=device, dtype=None if hasattr(value, "dtype") else dtype)
+            if not hasattr(value, "dtype") and tensor.dtype == torch.float32:
+                tensor = torch.as_tensor(value, device=device, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
     if tensor.is_complex():
@@ -38,7 +43,12 @@ def check_tensor(
     if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
         dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
     check_finite(argument, tensor)
-    return tensor.to(dtype or tensor.dtype)
+    found = tensor.to(dtype or tensor.dtype)
+    if found.dtype != tensor.dtype and bool(torch.isinf(found).any()):
+        size = float(tensor.abs().max())
+        mend = "Pass a float64 tensor or array, or scale them down."
+        raise TooLargeError(argument, f"numbers up to {size:.3g}", f"numbers that {found.dtype} holds", mend)
+    return found
 
 
 def own(value: Any) -> Any:
@@ -49,6 +59,14 @@ def own(value: Any) -> Any:
         once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
         return once.clone().expand(value.shape) if once.shape != value.shape else value.clone()
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def check_size(argument: str, tensor: Tensor | None) -> None:
+    """Raise TooLargeError if `tensor` holds numbers beyond `MAX_SIZE`, so that sums of products of three are finite."""
+    size = 0.0 if tensor is None or not tensor.numel() else float(tensor.abs().max())
+    if size > MAX_SIZE:
+        mend = "Give them in a larger unit: it changes no targets."
+        raise TooLargeError(argument, f"numbers up to {size:.3g}", f"absolute values up to {MAX_SIZE:.3g}", mend)
 
 
 def check_finite(argument: str, tensor: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tpsolve._check_arguments import check_shape, check_tensor, check_values, own
+from tpsolve._check_arguments import check_shape, check_size, check_tensor, check_values, own
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
@@ -48,7 +48,7 @@ class LayerProblem(FlipProblem):
     copies of its own: what is done to the arguments afterwards, such as an optimizer's step, doesn't change it.
 
     Raises:
-        ShapeError, ValueSetError, NotFiniteError, DeviceError, UnknownNameError, NotAcceptedError:
+        ShapeError, ValueSetError, NotFiniteError, TooLargeError, DeviceError, UnknownNameError, NotAcceptedError:
             an argument makes no sense; the message names it and the cure.
     """
 
@@ -113,6 +113,8 @@ class LayerProblem(FlipProblem):
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
         self.pull = check_broadcast("pull", pull, shape, *kind)
+        for name in ("weight", "bias", "unit_weight", "stay_weight", "pull"):
+            check_size(name, getattr(self, name))
 
     @property
     def n_units(self) -> int:

@@ -45,6 +45,9 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         TooLargeError: more than `MAX_CLASSES` classes.
     """
     plain = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(plain, list | tuple):
+        # The elements of numpy arrays and of tensors, which are no numbers of Python.
+        plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
     if isinstance(plain, str) or not isinstance(plain, Sequence):
         raise ArgumentError(argument, type(values).__name__, "one class label a sample")
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 
@@ -23,6 +24,9 @@ class Standardised:
         spread = problem.inputs.std(0, unbiased=False)
         self._scale = torch.where(spread > 0, spread, 1.0)
         self.inputs = (problem.inputs - self._mean) / self._scale
+        if not bool(torch.isfinite(self.inputs).all()):
+            size = float(problem.inputs.abs().max())
+            raise TooLargeError("problem", f"inputs up to {size:.3g}", "inputs whose squares are finite", "Scale them.")
         self._least = math.inf
         self._waiting: tuple[float, list[tuple[Tensor, Tensor]]] | None = None
 

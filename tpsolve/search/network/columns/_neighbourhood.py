@@ -173,7 +173,7 @@ class Lines(Neighbourhood):
         super().__init__(problem, tables, generator)
         x = problem.inputs
         self.lines = 12 if len(x) <= _MANY_POINTS else 3
-        scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.double())
+        scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.clamp(max=1023).double())
         self.scale = torch.cat([scale, scale.new_ones(1)])
         self.points = torch.cat([x / scale, torch.ones_like(x[:, :1])], dim=1)  # (M, p + 1)
         spread = self.points.std(0, correction=0)
