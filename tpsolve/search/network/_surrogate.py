@@ -1,6 +1,5 @@
 """Surrogate: small networks trained by a surrogate gradient, many restarts at once."""
 
-import importlib
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +13,7 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network._standardise import Adam, Standardised
 from tpsolve.spins import sign
 
 SMOOTH = {
@@ -68,11 +67,6 @@ class Surrogate(Solver):
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ArgumentError(setting, value, "a positive number")
 
-    def check(self, problem: Problem) -> None:
-        super().check(problem)
-        # The first optimizer of a process loads this, which takes a second: here it is not charged to the budget.
-        importlib.import_module("torch._dynamo")
-
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         standard = Standardised(problem, report)
@@ -81,8 +75,7 @@ class Surrogate(Solver):
         size = max(1, PART_ELEMENTS // (len(inputs) * max(problem.layers)))
         while not report.stopped:
             layers = self._drawn(problem, generator)
-            optimizer = torch.optim.Adam([p for layer in layers for p in layer], lr=self.rate)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            optimizer = Adam([p for layer in layers for p in layer], self.rate, self.steps)
             for step in range(self.steps):
                 optimizer.zero_grad()
                 for part in torch.arange(self.restarts, device=inputs.device).split(size):
@@ -96,7 +89,6 @@ class Surrogate(Solver):
                     # The restarts have no weights in common: the sum of their losses trains each by itself.
                     (counts * softplus(-z * wanted)).sum().backward()
                 optimizer.step()
-                schedule.step()
                 if report.step():
                     standard.finish()
                     return
