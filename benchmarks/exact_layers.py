@@ -21,7 +21,7 @@ from tpsolve.losses import LOSSES, ClassLoss
 from tpsolve.search import find_solver
 
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "combined" / "proof.json"
-SOLVERS = ("enumerate", "cp-sat", "milp")
+SOLVERS = ("enumerate", "branch", "cp-sat", "milp")
 SHAPES = ((8, 8), (12, 12), (16, 16), (20, 20), (24, 24), (32, 32), (32, 8), (64, 16))
 """Targets and units above."""
 SECONDS = 4.0

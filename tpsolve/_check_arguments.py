@@ -35,7 +35,7 @@ def check_tensor(
             # Python's numbers keep all their digits on the way to dtype, and are finite where they are.
             tensor = torch.as_tensor(value, device=device, dtype=None if hasattr(value, "dtype") else dtype)
             if not hasattr(value, "dtype") and tensor.dtype == torch.float32:
-                tensor = torch.as_tensor(value, device=device, dtype=torch.float64)
+                tensor, dtype = torch.as_tensor(value, device=device, dtype=torch.float64), torch.float32
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
     if tensor.is_complex():
