@@ -134,7 +134,7 @@ def main() -> None:
             continue
         for seconds in BUDGETS:
             key = (name, size, seconds)
-            if asked.solver and name not in asked.solver or key in rows and name not in asked.solver:
+            if name not in asked.solver and (asked.solver or key in rows):
                 continue
             row = {"solver": name, "size": size, "budget": seconds, **measured((name, size, seconds)), **where()}
             log.append(row)

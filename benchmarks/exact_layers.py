@@ -26,11 +26,10 @@ SHAPES = ((8, 8), (12, 12), (16, 16), (20, 20), (24, 24), (32, 32), (32, 8), (64
 """Targets and units above."""
 SECONDS = 4.0
 RULE = (
-    "For each loss and size, the table names the solver that proved most of the problems; of several, the one that took "
-    "the fewest seconds, and where none proved any, the one of the smallest mean gap; and so the best of the others than "
-    "enumerate. The problems have normal weights "
-    "scaled by 1 / sqrt(n), one sample, coin-flip targets, and unit weights that are all 1 or drawn from an exponential "
-    "distribution; each solver has {seconds:g} s."
+    "For each loss and size, the table names the solver that proved most of the problems; of several, the one that "
+    "took the fewest seconds, and where none proved any, the one of the smallest mean gap. It names the best of those "
+    "other than enumerate likewise. The problems have normal weights scaled by 1 / sqrt(n), one sample, coin-flip "
+    "targets, and unit weights that are all 1 or drawn from an exponential distribution; each solver has {seconds:g} s."
 )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def is_closed(objective: Tensor, bound: Tensor, tolerance: Tensor) -> Tensor:
-    """Where `objective - bound` is at most `tolerance`, all of one shape; False where objective or bound is infinite."""
+    """Where `objective - bound` is at most `tolerance`, all of one shape; False where one of the two is infinite."""
     return torch.isfinite(objective) & torch.isfinite(bound) & (objective - bound <= tolerance)
 
 

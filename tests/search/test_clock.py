@@ -116,7 +116,9 @@ def test_networks_that_wait_for_a_check_are_offered_at_the_end(monkeypatch: pyte
     problem = noisy(30, 2)
     report = Report(problem.flatten(), Budget(seconds=60), None)
     standard = Standardised(problem.flatten(), report)
-    layers = [(torch.randn(n, p, dtype=torch.float64), torch.randn(n, dtype=torch.float64)) for n, p in ((2, 2), (1, 2))]
+    layers = [
+        (torch.randn(n, p, dtype=torch.float64), torch.randn(n, dtype=torch.float64)) for n, p in ((2, 2), (1, 2))
+    ]
     monkeypatch.setattr(Report, "may_judge", False)
     standard.offer(7.0, layers)
     standard.offer(8.0, [(w + 1, b) for w, b in layers])

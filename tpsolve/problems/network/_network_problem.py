@@ -239,7 +239,7 @@ class NetworkProblem(Problem):
         return found
 
     def exact_weights(self, targets: Tensor) -> list[list[tuple[list[Fraction], Fraction]]]:
-        """Of each unit of each layer weights and a bias as fractions, which give `targets (n_vars,)` in exact arithmetic.
+        """Of each unit of each layer weights and a bias, fractions that give `targets (n_vars,)` in exact arithmetic.
 
         Every network whose units are separable has them, also where no float64 weights give its targets.
 

@@ -27,8 +27,8 @@ PRICE_TOLERANCE = 1e-7
 class Milp(Solver):
     """Exact targets, sample by sample, by HiGHS, the branch and bound of `scipy.optimize.milp`.
 
-    The losses enter as in `CpSat`, with refinement and with exclusion of what can't be better than known targets, but in
-    floating point. The bound reported is HiGHS's own, less what its tolerances are worth. It holds up to HiGHS's
+    The losses enter as in `CpSat`, with refinement and with exclusion of what can't be better than known targets, but
+    in floating point. The bound reported is HiGHS's own, less what its tolerances are worth. It holds up to HiGHS's
     arithmetic. Unlike that of `CpSat` it is no proof in exact arithmetic.
 
     A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node of each sample's

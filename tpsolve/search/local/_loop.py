@@ -31,8 +31,9 @@ class ChainSolver(Solver):
     """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
 
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished, and those that
-    have no calls left. Where a budget in seconds is too short for three steps of all chains, fewer are run. Of a program problem the flips are moves: one symbol set to another of its values. The best
-    assignment that was asked counts, also where no chain went there; where all were asked it is proved optimal.
+    have no calls left. Where a budget in seconds is too short for three steps of all chains, fewer are run. Of a
+    program problem the flips are moves: one symbol set to another of its values. The best assignment that was asked
+    counts, also where no chain went there; where all were asked it is proved optimal.
     """
 
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
@@ -73,7 +74,7 @@ class ChainSolver(Solver):
         self._fitting(problem, report)._run(problem, budget, generator, report)
 
     def _fitting(self, problem: FlipProblem, report: Report) -> Self:
-        """This search with as many chains as there is time for."""
+        """The same search with as many chains as there is time for."""
         # To ask a program costs calls.
         if report.budget.seconds is None or self.copies == 1 or isinstance(problem, ProgramProblem):
             return self

@@ -103,7 +103,11 @@ class WeightBox(Solver):
         below = (problem.inputs * self.scale).round().long().tolist()
         reach = max(sum(map(abs, row)) for row in below)
         for number, width in enumerate(problem.layers):
-            layer = [[model.new_bool_var("") for _ in range(width)] for _ in below]
+            layer: list[list[Any]] = []
+            for _ in below:
+                if report.seconds_left <= 0:
+                    return None
+                layer.append([model.new_bool_var("") for _ in range(width)])
             for unit in range(width):
                 size = self.max_weight * reach + 1
                 bias = model.new_int_var(-size, size, "")
