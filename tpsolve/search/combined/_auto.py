@@ -36,8 +36,8 @@ class Auto(Solver):
     are those of the solver taken; `stats["taken"]` is its text.
 
     With `proof`, the solver of a layer problem is an exact one. The table `proof.json` says which proves optima
-    soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken only where
-    it would finish within the budget. A budget with only steps counts as 4 s a sample.
+    soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
+    only where it would finish within the budget. A budget with only steps counts as 4 s a sample.
 
     A network problem is solved by `circuits`. A program problem is solved by `marginal` where each sample has no more
     assignments than calls (1024 without a limit). Else `declared` takes it if it has constraints, and `k-best` if not.
