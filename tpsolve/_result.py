@@ -163,7 +163,8 @@ def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
     required, fields = ("targets", "objective", "bound"), ("fingerprint", "stats", "trace")
     arrays, header = read_archive(path, "result", required, fields, ("tolerance",))
     trace = tuple(Progress(int(s), *map(float, rest)) for s, *rest in header["trace"])
-    result = Result(**arrays, trace=trace, stats=header["stats"])
+    given = (arrays[name] for name in required)
+    result = Result(*given, trace=trace, stats=header["stats"], tolerance=arrays.get("tolerance"))
     return result, header["fingerprint"]
 
 

@@ -517,7 +517,7 @@ def test_numbers_too_large_for_their_dtype_or_for_sums_are_refused_with_the_cure
     assert kept.weight[0, 0] == 1e39
     for name in ("bias", "unit_weight", "pull"):
         with pytest.raises(TooLargeError, match=rf"{name}: got numbers up to 1e\+307, expected absolute values up to"):
-            LayerProblem(np.ones((1, 2)), [1], **{name: np.array([1e307])})
+            LayerProblem(np.ones((1, 2)), [1], **{name: np.array([1e307])})  # pyright: ignore[reportArgumentType]
     for solver in ("hill-climb", "cp-sat", "milp", "enumerate"):
         problem = LayerProblem(
             np.array([[2.0**300, -1.0], [1.0, 2.0**299]]), [1, -1], loss="squared", unit_weight=2.0**300
