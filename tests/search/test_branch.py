@@ -50,6 +50,8 @@ def test_nothing_that_matters_needs_no_split():
 @pytest.mark.parametrize("steps", [1, 3, 9, 200])
 def test_a_search_cut_short_leaves_a_bound(steps: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tpsolve.search.exact._branch.NODE_NUMBERS", 16)
+    # From targets that are not optimal.
+    monkeypatch.setattr("tpsolve.search.exact._branch.descend", lambda _, report: report.offer(report.targets))
     problem = make_problem(9, n=8, m=6, loss="soft-hinge", batch=(2,))
     result = solve(problem, "branch", budget=Budget(steps=steps))
     assert_valid(problem, result, optima(problem))

@@ -410,3 +410,19 @@ def test_what_is_excluded_costs_no_less(loss: str, stay: float):
         assert len(found) == 1 or len(found[1].flips) == 5
     # The squared loss knows no side; the others leave out more than what was tried.
     assert (many > 0) == (loss != "squared")
+
+
+def test_linear_programs_leave_out_what_is_excluded_and_nothing_else():
+    energy = energy_of(make_problem(6, n=5, m=4, loss="zero-one", weighted=True).flatten())
+    model, targets = sample_model(energy, first_touch(energy)), torch.ones(1, 5, dtype=torch.float64)
+    found = exclusions(model, energy, targets)
+    program, count = linear_model(model, found), len(model.rows) + len(model.choices)
+    assert len(found) == 2
+    for spins in itertools.product((-1.0, 1.0), repeat=5):
+        for on in (0.0, 1.0):
+            x = np.zeros(program.left.shape[1])
+            x[:5] = (np.array(spins) + 1) / 2
+            x[len(x) - model.n_switches :] = on
+            for row, one in enumerate(found, start=count):
+                kept = all(spins[j] == one.targets[j] for j in one.flips) and (on == 1 or not one.switches)
+                assert (program.left[row] @ x >= program.low[row]) is not kept
