@@ -425,4 +425,4 @@ def test_linear_programs_leave_out_what_is_excluded_and_nothing_else():
             x[len(x) - model.n_switches :] = on
             for row, one in enumerate(found, start=count):
                 kept = all(spins[j] == one.targets[j] for j in one.flips) and (on == 1 or not one.switches)
-                assert (program.left[row] @ x >= program.low[row]) is not kept
+                assert bool(program.left[row] @ x >= program.low[row]) != kept
