@@ -3,7 +3,7 @@
 Conventions of the pages: every ```python block runs, all of a page in one namespace; an ```output block
 right below holds what it prints. In ```console blocks the lines that begin with `$ tpsolve` run, and
 what follows is their output. A line of three dots stands for any lines that are not shown. A block that
-begins with ```text NAME is a file that the commands find.
+begins with ```text NAME is a file that commands and examples find.
 """
 
 import contextlib
@@ -73,6 +73,13 @@ def blocks(page: Path) -> list[Block]:
     return [Block(found[1].strip(), found[2], text[: found.start(2)].count("\n") + 1) for found in fences]
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """The files that a page shows."""
+    for block in blocks(page):
+        if named := re.fullmatch(r"text (\S+)", block.language):
+            (folder / named[1]).write_text(block.text)
+
+
 def commands(page: Path) -> list[Command]:
     """The `tpsolve` commands of a page, in order."""
     found: list[Command] = []
@@ -126,6 +133,7 @@ def registries() -> Iterator[None]:
 @pytest.mark.slow
 def test_python_of_the_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
     namespace = {"__name__": f"page_{page.stem}"}
     found = blocks(page)
     for number, block in enumerate(found):
@@ -150,9 +158,7 @@ def test_commands_of_the_page_run_and_print_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_plots: None
 ):
     monkeypatch.chdir(tmp_path)
-    for block in blocks(page):
-        if named := re.fullmatch(r"text (\S+)", block.language):
-            (tmp_path / named[1]).write_text(block.text)
+    write_files(page, tmp_path)
     for command in commands(page):
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
@@ -162,7 +168,8 @@ def test_commands_of_the_page_run_and_print_what_it_shows(
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))
-        monkeypatch.setattr(cli.output, "_width", command.columns)
+        for console in (cli.output, cli.notes):
+            monkeypatch.setattr(console, "_width", command.columns)
         result = CliRunner().invoke(cli.app, words, prog_name="tpsolve")
         what = f"{page.name}: tpsolve {shlex.join(words)}"
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -266,6 +273,7 @@ def test_every_solver_is_in_the_tables_that_the_registry_makes(site: Path, page:
         "tpsolve",
         "tpsolve.problems",
         "tpsolve.search",
+        "tpsolve.tables",
         "tpsolve.units",
         "tpsolve.nn",
         "tpsolve.train",

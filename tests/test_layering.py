@@ -50,6 +50,7 @@ ALLOWED = {
         "units/separability/_elastic.py",
     ),
     "dimod": ("problems/layer/_qubo.py",),
+    "polars": ("tables/_frames.py",),
     "pysat": ("search/network/circuits/_sat_master.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
     "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "problems/instances/_table_instances.py"),
@@ -61,7 +62,7 @@ ALLOWED = {
 }
 """The only files that may import a library, wherever in the file."""
 
-HEAVY = ("ortools", "dimod", "scipy.optimize", "matplotlib", "sklearn", "typer", "rich", "jinja2", "PIL")
+HEAVY = ("ortools", "polars", "dimod", "scipy.optimize", "matplotlib", "sklearn", "typer", "rich", "jinja2", "PIL")
 
 MAX_FILES = 13
 """Of one folder, besides its __init__.py: more than that is no room but a corridor."""

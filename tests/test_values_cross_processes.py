@@ -16,6 +16,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import polars
 import pytest
 import torch
 from support.public_names import exported
@@ -39,6 +40,7 @@ from tpsolve import (
     problems,
     search,
     solve,
+    tables,
     train,
     units,
 )
@@ -181,6 +183,11 @@ def fit(learner: type[units.UnitLearner[Any]]) -> units.Units:
     return learner().fit(POINTS, SIGNS)
 
 
+def table() -> tables.LabelledTable:
+    frame = polars.DataFrame({"x": [0.1, 2.5, None], "c": ["u", "v", "u"], "k": ["a", "b", "a"]})
+    return tables.read_table(frame, "k", tables.TableOptions(missing="indicator"))
+
+
 TOLD = ("targets", "3 numbers", "4", "Add one.")
 
 SAMPLES: dict[type, Callable[[], list[Any]]] = {
@@ -245,6 +252,12 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         losses.LOSSES["cross-entropy"],
         losses.ClassLoss("cross-entropy", torch.add, torch.mul, convex=False),
     ],
+    # tables
+    tables.TableOptions: lambda: [tables.TableOptions(missing="drop", columns=("x",))],
+    tables.Column: lambda: list(table().schema.columns),
+    tables.TableSchema: lambda: [table().schema],
+    tables.LabelledTable: lambda: [table()],
+    train.TablePreprocessing: lambda: [train.TablePreprocessing(table().schema, (1.0, 2.0), (0.5, 1.0), "hash")],
     # searches
     Budget: lambda: [Budget(seconds=0.5), Budget(steps=3), Budget(calls=5)],
     TargetSet: lambda: [TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3))],
@@ -300,6 +313,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     train.Recipe: lambda: [train.Recipe(), *map(train.load_recipe, train.RECIPES)],
     train.Moment: lambda: [train.Moment(1, 2, 3, 0.5, 0.25, 0.125)],
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
+    compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
     compare.Summary: lambda: [compare.Summary("tabu", False, 1.0, math.nan, 0.5, 0.5, math.nan, 0.1, 4, 0)],
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tpsolve._version import __version__
 
 if TYPE_CHECKING:
-    from tpsolve import errors, losses, nn, problems, search, spins, units
+    from tpsolve import errors, losses, nn, problems, search, spins, tables, units
     from tpsolve._register import register
     from tpsolve._result import Budget, Progress, Result, Status, TargetSet, load_result
     from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, ProgramProblem, load_problem
@@ -38,11 +38,12 @@ __all__ = [
     "search",
     "solve",
     "spins",
+    "tables",
     "units",
 ]
 
 
-_MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "units")
+_MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "tables", "units")
 _HOMES = {
     "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "ProgramProblem", "load_problem"),
     "_result": ("Budget", "Progress", "Result", "Status", "TargetSet", "load_result"),

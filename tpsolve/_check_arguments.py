@@ -1,12 +1,14 @@
 """Checks of what callers pass: tensors, finite numbers, values, shapes, devices, counts; each raises a typed error."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._plain import plain_array
 from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
 
 MAX_SIZE = 2.0**300
@@ -15,17 +17,18 @@ MAX_SIZE = 2.0**300
 def check_tensor(
     argument: str, value: object, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """`value` as a detached tensor of `dtype`; lists, numpy arrays and integers are converted.
+    """`value` as a detached tensor of `dtype`; lists, arrays, tables of numbers and integers are converted.
 
     What is no tensor yet is put on `device`, where a tensor must lie already. Without `dtype`, float64
     and float32 stay what they are, and all else becomes float32 or torch's default dtype.
 
     Raises:
-        ArgumentError: it can't be read as a tensor of numbers.
+        ArgumentError: it can't be read as a tensor of numbers, or holds whole numbers that `dtype` would round.
         DeviceError: it is a tensor on another device.
         NotFiniteError: it holds NaN or infinity; the message counts them.
         TooLargeError: it holds numbers beyond the range of `dtype`.
     """
+    value = plain_array(argument, value)
     if isinstance(value, Tensor):
         tensor = value.detach()
         if device is not None:
@@ -48,6 +51,9 @@ def check_tensor(
         size = float(tensor.abs().max())
         mend = "Pass a float64 tensor or array, or scale them down."
         raise TooLargeError(argument, f"numbers up to {size:.3g}", f"numbers that {found.dtype} holds", mend)
+    if not tensor.is_floating_point() and not torch.equal(found.to(tensor.dtype), tensor):
+        got = f"whole numbers that {str(found.dtype).removeprefix('torch.')} would round"
+        raise ArgumentError(argument, got, "numbers that it holds exactly", "Give real numbers of more digits.")
     return found
 
 
@@ -89,7 +95,8 @@ def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: st
     `given`: what the caller was given and has made `tensor` of. False would pass as 0, don't care.
     """
     expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
-    dtype = given.dtype if hasattr(given, "dtype") else torch.as_tensor(given).dtype  # pyright: ignore
+    plain = plain_array(argument, given)
+    dtype = plain.dtype if hasattr(plain, "dtype") else torch.as_tensor(plain).dtype
     if str(dtype) in ("torch.bool", "bool"):
         raise ValueSetError(argument, "booleans", expected, f"Write torch.where({argument}, 1, -1).")
     good = torch.zeros_like(tensor, dtype=torch.bool)
@@ -130,6 +137,6 @@ def find_device(name: str) -> torch.device:
 
 
 def check_count(argument: str, value: object, minimum: int) -> None:
-    """Raise ArgumentError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    """Raise ArgumentError unless `value` is a whole number of at least `minimum`; numpy's are."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise ArgumentError(argument, value, f"a whole number of at least {minimum}")

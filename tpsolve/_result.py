@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._gap import is_closed
+from tpsolve._plain import make_plain
 from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import BudgetError
 
@@ -48,6 +49,7 @@ class Budget:
     calls: int | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.seconds is None and self.steps is None and self.calls is None:
             raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
         number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)

@@ -1,11 +1,14 @@
 """Pictures of what single units and small networks can tell apart, for samples in the plane."""
 
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor, nn
 
@@ -16,12 +19,18 @@ from tpsolve.units import Certificate
 from tpsolve.units.separability._class_rows import ClassRow
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+Scaling = Sequence[tuple[Fraction, Fraction]]
 MAX_NUMBER = 1e100
 """The largest number of a picture: sums and products of larger ones may overflow."""
 
 
 def draw_separation(
-    inputs: Tensor, labels: Sequence[str], names: Sequence[str], rows: Sequence[ClassRow], certificate: Certificate
+    inputs: Tensor,
+    labels: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[ClassRow],
+    certificate: Certificate,
+    scaling: Scaling = (),
 ) -> Figure:
     """One panel a class: the line that tells it from the rest, or the circuit that forbids any line.
 
@@ -29,6 +38,7 @@ def draw_separation(
         inputs: `(N, 2)`.
         names: of the two features.
         rows, certificate: of `class_rows(inputs, labels)`.
+        scaling: offset and scale of both, where an input is `(number - offset) * scale`: the axes show the numbers.
 
     Raises:
         ArgumentError: numbers beyond `MAX_NUMBER`.
@@ -53,19 +63,18 @@ def draw_separation(
             axes.set_title(f"{row.label}: {len(circuit)} samples forbid it")
         else:
             axes.set_title(f"{row.label}: undecided")
-        axes.set_xlabel(names[0])
-        axes.set_ylabel(names[1])
         axes.legend(frameon=False, loc="best", fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        _finish(axes, names, scaling)
     return figure
 
 
-def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[str]) -> Figure:
+def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[str], scaling: Scaling = ()) -> Figure:
     """The plane of a network on two features: regions by class, lines of the first units, samples, rings on errors.
 
     Args:
         network: `problem.network(targets)`.
         names: of the two features.
+        scaling: as in `draw_separation`.
 
     Raises:
         ArgumentError: numbers beyond `MAX_NUMBER`.
@@ -93,13 +102,30 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
         axes.scatter(*x[wrong].T, **rings, label="error", zorder=4)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
     errors = int(wrong.sum())
     axes.set_title(f"{errors} {'error' if errors == 1 else 'errors'} on {len(x)} samples")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
+    _finish(axes, names, scaling)
     return figure
+
+
+def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:
+    """Name the axes, in the numbers of the file; no text is a formula, and none holds control signs."""
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    for axis, (offset, scale) in zip((axes.xaxis, axes.yaxis), scaling, strict=False):
+        if (offset, scale) != (0, 1):
+            axis.set_major_formatter(FuncFormatter(partial(_number, offset=offset, scale=scale)))
+    legend = axes.get_legend()
+    texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text.get_text()))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _number(value: float, place: int | None, *, offset: Fraction, scale: Fraction) -> str:
+    return f"{float(Fraction(value) / scale + offset):.6g}"
 
 
 def _span(name: str, values: np.ndarray) -> tuple[float, float]:

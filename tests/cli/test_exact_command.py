@@ -126,6 +126,8 @@ def test_picture_of_any_scale_is_drawn(call, tmp_path: Path, rows: str):
 def test_answer_whose_weights_no_float64_holds_is_told_without_its_picture(call, tmp_path: Path):
     step = 2.0**-52
     points = [(1 + 3 * step, 1 + 2 * step, "a"), (1 + 2 * step, 1.0, "a"), (1 + 2 * step, 1 + step, "b")]
+    # Too far away for both to be whole numbers of one unit.
+    points.append((12345678.0, 12345679.0, "a"))
     rows = "".join(f"{x!r},{y!r},{label}\n" for x, y, label in points)
     (tmp_path / "t.csv").write_text(f"x,y,class\n{rows}")
     done = call("exact t.csv --target class --widths 2")
@@ -134,7 +136,7 @@ def test_answer_whose_weights_no_float64_holds_is_told_without_its_picture(call,
 
 
 def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path):
-    (tmp_path / "t.csv").write_text("x,y,class\n1e308,0,a\n-1e308,1,b\n0,0,a\n")
+    (tmp_path / "t.csv").write_text("x,y,class\n1e308,0,a\n-1e308,1,b\n0.1,0,a\n")
     for command in ("exact", "separate"):
         done = call(f"{command} t.csv --target class")
         assert done.exit_code == 0, done.output

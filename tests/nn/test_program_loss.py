@@ -90,11 +90,12 @@ def entropy(p: torch.Tensor) -> torch.Tensor:
     return -torch.special.xlogy(p, p).sum(-1)
 
 
-def beyond_chance(mean: torch.Tensor, count: int) -> float:
-    """The share of the unevenness of `count` symbols that is more than chance, as (O - C) / O."""
-    size = len(mean)
-    observed = float(((mean.detach() * size - 1) ** 2).mean())
-    return max(0.0, (observed - (size - 1) / count) / observed)
+def beyond_chance(p: torch.Tensor) -> float:
+    """The share of the unevenness of the mean of `p (N, K)` that is more than its expectation for an even one."""
+    p = p.detach()
+    chance = float(((p - p.mean(0)) ** 2).sum()) / len(p) / (len(p) - 1)
+    observed = float(((p.mean(0) - 1 / p.shape[1]) ** 2).sum())
+    return max(0.0, (observed - chance) / observed)
 
 
 def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
@@ -109,7 +110,7 @@ def test_the_gradient_in_training_has_the_weighted_entropies_which_fade():
     explained = torch.tensor([v == y for v, y in zip(loss_fn.predict(logits, mask=mask), labels, strict=True)])
     assert loss_fn.explained == pytest.approx(0.05 * float(explained.double().mean()))
     assert loss_fn.undecided == pytest.approx(0.95 + 0.05 * float(entropy(p).mean().detach()) / math.log(4))
-    beyond = beyond_chance(p.mean(0), len(p))
+    beyond = beyond_chance(p)
     assert 0 < beyond < 1
     added = 0.5 * loss_fn.undecided * entropy(p).mean() - 2 * beyond * (1 - loss_fn.explained) * entropy(p.mean(0))
     assert torch.equal(loss, plain)
@@ -127,11 +128,11 @@ def test_units_of_different_sizes_have_mean_distributions_of_their_own():
     plain = ProgramLoss(total, **settings, **PLAIN)(logits, [1] * 5)
     loss_fn = ProgramLoss(total, **settings, balance=1, confidence=0)
     loss = loss_fn(logits, [1] * 5)
-    up = torch.sigmoid(logits[:, 0, 0]).mean()
-    spins, choices = torch.stack([up, 1 - up]), torch.softmax(logits[:, 1:], 2).mean((0, 1))
-    shares = beyond_chance(spins, 5), beyond_chance(choices, 10)
+    up = torch.sigmoid(logits[:, 0, 0])
+    spins, choices = torch.stack([up, 1 - up], 1), torch.softmax(logits[:, 1:], 2).flatten(0, 1)
+    shares = beyond_chance(spins), beyond_chance(choices)
     assert min(shares) > 0
-    spread = shares[0] * entropy(spins) / 3 + shares[1] * entropy(choices) * 2 / 3
+    spread = shares[0] * entropy(spins.mean(0)) / 3 + shares[1] * entropy(choices.mean(0)) * 2 / 3
     (own,) = torch.autograd.grad(loss, logits)
     (expected,) = torch.autograd.grad(plain - (1 - loss_fn.explained) * spread, logits)
     assert torch.allclose(own, expected, atol=1e-6)

@@ -192,7 +192,7 @@ def test_saved_problem_is_the_same(tmp_path: Path):
         (([[1.0], [2.0]], [[1], [2]]), ShapeError, "y: .*one class label a sample"),
         (([[1.0], [2.0]], [1.0, float("nan")]), NotFiniteError, "y: got nan at sample 1"),
         (([[1.0], [2.0]], [1, "a"]), ArgumentError, "y: got numbers mixed with words"),
-        (([[1.0], [2.0]], [None, None]), ArgumentError, "y: got a label of type NoneType"),
+        (([[1.0], [2.0]], [None, None]), NotFiniteError, "y: got no label at sample 0"),
         (([[1.0], [2.0]], 7), ArgumentError, "y: got int"),
         (
             (np.arange(99.0)[:, None], np.arange(99)),

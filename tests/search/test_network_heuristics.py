@@ -11,11 +11,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from tpsolve import Budget, NetworkProblem, Result, Status, solve
-from tpsolve._storage._csv_table import read_table
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
 from tpsolve.search.network._ftprop_mini_batch import draw
 from tpsolve.search.network._standardise import Adam
+from tpsolve.tables import read_table
 
 pytestmark = pytest.mark.rounding
 

@@ -13,8 +13,8 @@ ROOT = Path(tpsolve.__file__).parent
 
 FLOORS = (
     ("errors", "_version"),
-    ("_registry", "_check_arguments", "spins", "losses", "_gap", "_result", "_storage"),
-    ("thresholds", "units"),
+    ("_registry", "_plain", "_check_arguments", "spins", "losses", "_gap", "_result", "_storage"),
+    ("thresholds", "units", "tables"),
     ("problems",),
     ("search",),
     ("_register", "testing"),

@@ -14,7 +14,7 @@ from tpsolve.cli._instances import instances
 from tpsolve.cli._list_solvers import list_solvers
 from tpsolve.cli._separate import separate
 from tpsolve.cli._solve import solve
-from tpsolve.cli._terminal import INTERRUPTED, notes, output
+from tpsolve.cli._terminal import INTERRUPTED, notes, output, visible
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
 from tpsolve.errors import PluginWarning, TpsolveError
@@ -82,7 +82,7 @@ def main() -> None:
             warnings.showwarning = _tell_in_one_line
             status = app(standalone_mode=False)
     except TpsolveError as error:
-        notes.print(f"tpsolve: {error}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"tpsolve: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         notes.print("tpsolve: interrupted.", highlight=False)
@@ -91,6 +91,6 @@ def main() -> None:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        notes.print(f"tpsolve: {message()}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"tpsolve: {visible(message())}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)

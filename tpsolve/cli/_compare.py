@@ -5,6 +5,17 @@ from typing import Annotated
 
 import typer
 
+from tpsolve.cli._tables import (
+    Columns,
+    Dates,
+    Decimal,
+    Delimiter,
+    Drop,
+    Missing,
+    Words,
+    read_options,
+    read_widths,
+)
 from tpsolve.cli._terminal import (
     INTERRUPTED,
     MAX_SEED,
@@ -15,7 +26,9 @@ from tpsolve.cli._terminal import (
     refuse_given,
     say,
 )
+from tpsolve.errors import ArgumentError
 
+OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
 FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 
 
@@ -40,6 +53,16 @@ def compare(
         typer.Option("--training", help="Compare who sets the targets in training, narrow and wide networks."),
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="With --training: epochs of each wide network.")] = 20,
+    tables: Annotated[Path | None, typer.Option(help="A folder of tables, in place of a suite.")] = None,
+    target: Annotated[str, typer.Option(help="With --tables: the column that holds the classes.")] = "",
+    widths: Annotated[str, typer.Option(help="With --tables: units of each hidden layer, such as 3 or 3,2.")] = "3",
+    columns: Columns = "",
+    drop: Drop = "",
+    words: Words = "",
+    missing: Missing = "refuse",
+    dates: Dates = "auto",
+    delimiter: Delimiter = "",
+    decimal: Decimal = "",
 ) -> None:
     """Compare solvers on real layer problems under one equal budget.
 
@@ -47,20 +70,34 @@ def compare(
     to every solver, and prints one line a solver. Other suites have other problems. Rows, plots and a
     report.html are kept under runs/NAME. A second call with the same name goes on where the first one ended.
 
+    With --tables the problems are the tables of a folder: networks with the fewest training errors are sought.
+
     With --training the question is whether search helps to train: surrogate gradients against searches, on
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
     if training:
-        refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")
+        refuse_given(
+            context, (*FIXED_IN_TRAINING, *OF_TABLES), "with --training, whose instances and solvers are fixed"
+        )
         _training(name, runs, seconds, seeds, epochs, fresh)
         return
     refuse_given(context, ("epochs",), "without --training")
-    from tpsolve.compare import Comparison, run_comparison, summarise, write_report
+    if tables is None:
+        refuse_given(context, OF_TABLES[1:], "without --tables")
+    else:
+        refuse_given(context, ("suite", "suite_seed"), "with --tables")
+        if not target:
+            raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
+    from tpsolve.compare import Comparison, TableSuite, run_comparison, summarise, write_report
     from tpsolve.compare._report import as_table, caption
     from tpsolve.compare._summary import advice
 
+    of_tables = None
+    if tables is not None:
+        options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
+        of_tables = TableSuite(tables, target, read_widths(widths), options)
     comparison = Comparison(
-        folder=runs / (name or suite),
+        folder=runs / (name or (suite if tables is None else tables.resolve().name)),
         suite=suite,
         solvers=tuple(solver or ()),
         samples=samples,
@@ -68,6 +105,7 @@ def compare(
         seeds=tuple(range(seeds)),
         suite_seed=suite_seed,
         device=device,
+        tables=of_tables,
     )
     told: list[str] = []
     with Interrupt() as interrupt, progress_bar() as bar:

@@ -1,5 +1,8 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
+import json
+from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +11,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._files import check_output, check_plot, save_picture
-from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, say
+from tpsolve.cli._tables import (
+    TABLE_HELP,
+    Columns,
+    Dates,
+    Decimal,
+    Delimiter,
+    Drop,
+    Missing,
+    Words,
+    read_options,
+    read_widths,
+    show_schema,
+    table_stem,
+)
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, refuse_given, say
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -17,10 +34,14 @@ if TYPE_CHECKING:
 
 
 def exact(
-    file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     target: Annotated[str, typer.Option(help="The column that holds the classes.")],
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
+    solver: Annotated[
+        str, typer.Option(help="Another solver, as `tpsolve list` writes it, such as column-search; it gives no proof.")
+    ] = "circuits",
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
     prefer: Annotated[
         str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
@@ -28,6 +49,13 @@ def exact(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
+    columns: Columns = "",
+    drop: Drop = "",
+    words: Words = "",
+    missing: Missing = "refuse",
+    dates: Dates = "auto",
+    delimiter: Delimiter = "",
+    decimal: Decimal = "",
 ) -> None:
     """Find the fewest training errors that any weights of a small hard-threshold network reach, and prove it.
 
@@ -38,25 +66,34 @@ def exact(
     import torch
 
     from tpsolve._result import Budget
-    from tpsolve._storage._csv_table import read_table
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, make_proof, solve
+    from tpsolve.search import Circuits, find_solver, make_proof, solve
+    from tpsolve.tables import read_table
 
-    budget, solver, layers = Budget(seconds=seconds), Circuits(engine=engine, prefer=prefer), _widths(widths)
+    chosen = find_solver(solver)
+    if solver == "circuits":
+        chosen = Circuits(engine=engine, prefer=prefer)
+    else:
+        refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
+        if save is not None and not isinstance(chosen, Circuits):
+            raise ArgumentError("--save", save, f"no --save with --solver {solver}", "Only circuits gives a proof.")
+    budget, layers = Budget(seconds=seconds), read_widths(widths)
     check_output("--save", save, file)
-    read = read_table(file, target)
+    options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
+    read = read_table(file, target, options)
     check_plot(plot, len(read.features))
     problem = NetworkProblem(read.inputs, read.labels, layers)
+    show_schema(read.schema, read.dropped)
     with Interrupt() as interrupt, progress_bar(seconds) as bar:
         task = bar.add_task("", total=seconds)
 
         def show(progress) -> bool:
-            words = f"{progress.objective:g} errors, at least {max(0.0, progress.bound):g}"
-            bar.update(task, completed=progress.seconds, description=words)
+            figures = f"{progress.objective:g} errors, at least {max(0.0, progress.bound):g}"
+            bar.update(task, completed=progress.seconds, description=figures)
             return interrupt.asked
 
         generator = torch.Generator().manual_seed(seed)
-        result = solve(problem, solver, budget=budget, generator=generator, callback=show)
+        result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
     errors, bound = round(result.objective.item()), round(result.bound.item())
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
     for heading in ("samples", "points", "features", "classes", "widths", "errors", "bound", "status"):
@@ -69,33 +106,33 @@ def exact(
         output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
     if "weights" in result.stats:
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
-            words = _inequality(weight, bias, read.features)
-            output.print(f"unit {number}: +1 where {words}", highlight=False, markup=False)
+            rule = _inequality(weight, bias, read.features, read.schema.scaling)
+            say(f"unit {number}: +1 where {rule}")
     if save is not None:
         # First: float64 may give no network for a picture.
-        make_proof(problem, result, {"target": target}).save(save)
+        make_proof(problem, result, {"target": target, "reading": json.dumps(options.to_json())}).save(save)
         say(f"Saved: {save}")
     if len(read.features) == 2:
         from tpsolve.pictures import draw_network
 
         def draw() -> "Figure":
-            return draw_network(problem, problem.network(result.targets, result.stats.get("weights")), read.features)
+            network = problem.network(result.targets, result.stats.get("weights"))
+            return draw_network(problem, network, read.features, read.schema.scaling)
 
-        save_picture(plot, f"{file.stem}-exact.png", draw)
+        save_picture(plot, f"{table_stem(file)}-exact.png", draw)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
 
 
-def _inequality(weight: "Tensor", bias: "Tensor", names: tuple[str, ...]) -> str:
-    """Whole weights in words, such as `2 x - y >= 3`."""
-    terms = [(round(w), name) for w, name in zip(weight.tolist(), names, strict=True) if w]
+def _inequality(
+    weight: "Tensor", bias: "Tensor", names: tuple[str, ...], scaling: tuple[tuple[Fraction, Fraction], ...]
+) -> str:
+    """Whole weights in words, of the numbers in the file, such as `2 x - y >= 3`."""
+    pairs = list(zip(weight.tolist(), scaling, strict=True))
+    exact = [round(w) * scale for w, (_, scale) in pairs]
+    least = sum((round(w) * scale * offset for w, (offset, scale) in pairs), Fraction(-round(bias.item())))
+    common = lcm(least.denominator, *(w.denominator for w in exact))
+    terms = [(int(w * common), name) for w, name in zip(exact, names, strict=True) if w]
     words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
     words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
-    return f"{words or 0} >= {-round(bias.item())}"
-
-
-def _widths(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error
+    return f"{words or 0} >= {least * common}"

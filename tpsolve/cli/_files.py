@@ -1,12 +1,13 @@
 """Files that commands write: refused before any work where they can't be, and pictures beside an answer."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.cli._terminal import notes, say
+from tpsolve.cli._terminal import notes, say, visible
 from tpsolve.errors import ArgumentError, FolderError, TpsolveError
 
 if TYPE_CHECKING:
@@ -53,11 +54,18 @@ def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) ->
     path = asked or Path(name)
     try:
         figure = draw()
-        write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
+        with warnings.catch_warnings():
+            # Letters that the font lacks are drawn as boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
     except TpsolveError as error:
         if asked is not None and isinstance(error, FolderError):
             raise
-        notes.print(f"No picture: {error}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"No picture: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
+        return
+    except Exception as error:  # Whatever the plotting library can't draw; the answer has been printed.
+        words = visible(f"{type(error).__name__}: {error}")
+        notes.print(f"No picture: {words}", highlight=False, markup=False, soft_wrap=True)
         return
     say(f"Picture: {path}")
 

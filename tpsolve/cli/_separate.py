@@ -8,13 +8,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._files import check_plot, save_picture
-from tpsolve.cli._terminal import output
+from tpsolve.cli._tables import (
+    TABLE_HELP,
+    Columns,
+    Dates,
+    Decimal,
+    Delimiter,
+    Drop,
+    Missing,
+    Words,
+    read_options,
+    show_schema,
+    table_stem,
+)
+from tpsolve.cli._terminal import output, visible
 
 
 def separate(
-    file: Annotated[Path, typer.Argument(help="A table (.csv with a header).")],
+    file: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     target: Annotated[str, typer.Option(help="The column that holds the classes.")],
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-separate.png.")] = None,
+    columns: Columns = "",
+    drop: Drop = "",
+    words: Words = "",
+    missing: Missing = "refuse",
+    dates: Dates = "auto",
+    delimiter: Delimiter = "",
+    decimal: Decimal = "",
 ) -> None:
     """Tell which classes of a table a single unit can tell from the rest, each answer with its proof.
 
@@ -22,19 +42,21 @@ def separate(
     circuit, a few samples that forbid any weights. Both are verified in exact arithmetic. Columns of
     words become a column of 0 and 1 for each word. Tables of two number columns are drawn.
     """
-    from tpsolve._storage._csv_table import read_table
-    from tpsolve.units.separability._class_rows import class_rows
+    from tpsolve.tables import read_table
+    from tpsolve.units.separability._class_rows import class_rows, class_targets
 
-    read = read_table(file, target)
+    read = read_table(file, target, read_options(columns, drop, words, missing, dates, delimiter, decimal))
     check_plot(plot, len(read.features))
-    rows, certificate = class_rows(read.inputs, read.labels)
+    class_targets(read.labels)
+    show_schema(read.schema, read.dropped)
+    rows, certificate = class_rows(read.inputs, read.labels, read.schema.scaling)
     table = Table(caption=f"{len(read.labels)} samples, {len(read.features)} features", caption_justify="left")
     for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
         table.add_column(heading, justify="left" if heading[0] == "c" else "right", overflow="fold")
     for row in rows:
         circuit = ", ".join(f"{read.lines[i]}: {w:.3g}%" for i, w in zip(row.circuit, row.weights, strict=True))
         table.add_row(
-            escape(row.label),
+            escape(visible(row.label)),
             str(row.samples),
             {1: "yes, proved", -1: "no, proved", 0: "undecided"}[row.status],
             "-" if row.margin is None else f"{row.margin:.4g}",
@@ -46,6 +68,6 @@ def separate(
 
         save_picture(
             plot,
-            f"{file.stem}-separate.png",
-            lambda: draw_separation(read.inputs, read.labels, read.features, rows, certificate),
+            f"{table_stem(file)}-separate.png",
+            lambda: draw_separation(read.inputs, read.labels, read.features, rows, certificate, read.schema.scaling),
         )

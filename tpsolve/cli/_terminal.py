@@ -36,9 +36,16 @@ class Interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def visible(text: str) -> str:
+    """`text` with what a terminal would obey, or can't show, as escapes such as \\x1b: names come from files."""
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    encoding = output.encoding
+    return plain.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def say(text: str) -> None:
     """Print a line as it is: paths hold brackets and may be long."""
-    output.print(text, highlight=False, markup=False, soft_wrap=True)
+    output.print(visible(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def refuse_given(context: typer.Context, options: Iterable[str], where: str) -> None:

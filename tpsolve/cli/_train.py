@@ -1,5 +1,6 @@
 """`tpsolve train`: carry out a recipe."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,20 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tpsolve.cli._tables import (
+    Columns,
+    Dates,
+    Decimal,
+    Delimiter,
+    Drop,
+    Missing,
+    Words,
+    read_options,
+    show_schema,
+    table_stem,
+)
 from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, say
+from tpsolve.errors import ArgumentError
 
 SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "rate")
 """Settings with an option of their own."""
@@ -48,8 +62,19 @@ def train(
     diagnose: Annotated[
         int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
     ] = 0,
+    table: Annotated[str | None, typer.Option(help="The table to train on, for recipes such as table-mlp.")] = None,
+    target: Annotated[str | None, typer.Option(help="Its column that holds the classes.")] = None,
+    columns: Columns = "",
+    drop: Drop = "",
+    words: Words = "",
+    missing: Missing = "refuse",
+    dates: Dates = "auto",
+    delimiter: Delimiter = "",
+    decimal: Decimal = "",
 ) -> None:
     """Train a hard-threshold network by a recipe: `tpsolve train digits-mlp` takes a minute and needs no files.
+
+    `tpsolve train table-mlp --table data.csv --target class` trains on a table of yours.
 
     Of two digits at a time, `tpsolve train sum-of-digits` knows only the sum.
 
@@ -57,9 +82,11 @@ def train(
     checkpoint. Ctrl-C saves; the same command with --resume goes on. On several GPUs or cores:
     torchrun --nproc-per-node 2 -m tpsolve train ...
     """
+    from tpsolve.tables import TableOptions
     from tpsolve.train import load_recipe
     from tpsolve.train import train as carry_out
     from tpsolve.train._recipe import parse_settings
+    from tpsolve.train.data._table_rows import load_table
 
     if not recipe:
         _list_recipes()
@@ -67,9 +94,18 @@ def train(
     values = (activation, rule, width, solver, seed, epochs, batch, rate)
     given = {key: value for key, value in zip(SHORT, values, strict=True) if value is not None}
     chosen = {**parse_settings(setting or []), **given}
-    resolved = load_recipe(recipe, chosen)
-    folder = runs / (name or _run_name(recipe, {**chosen, "seed": resolved.seed}))
+    options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
+    of_table = {key: value for key, value in (("table", table), ("target", target)) if value is not None}
+    if options != TableOptions():
+        of_table["reading"] = json.dumps(options.to_json())
+    resolved = load_recipe(recipe, {**chosen, **of_table})
+    if of_table and resolved.data != "table":
+        raise ArgumentError("--table", recipe, "a recipe for tables, such as table-mlp")
+    named = {"table": table_stem(Path(resolved.table))} if resolved.data == "table" else {}
+    folder = runs / (name or _run_name(recipe, {**chosen, **named, "seed": resolved.seed}))
     first = os.environ.get("RANK", "0") == "0"
+    if resolved.data == "table" and first:
+        show_schema(load_table(resolved)[1].schema)
     with Interrupt() as interrupt, _bar(first) as bar:
         # A cluster that takes the machine back asks as politely.
         previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))

@@ -1,14 +1,19 @@
 """`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from tpsolve._storage._archive import read_kind
+from tpsolve.cli._tables import show_schema
 from tpsolve.cli._terminal import notes, output, refuse_given
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, FileFormatError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def verify(
@@ -42,17 +47,16 @@ def verify(
 
 
 def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:
-    from tpsolve._storage._csv_table import read_table
     from tpsolve.search import load_proof, verify_proof
 
     proof = load_proof(file)
     if "target" not in proof.about:
         raise ArgumentError("PROOF", file, "a proof saved by tpsolve exact", "Use verify_proof from Python.")
-    read = read_table(data, proof.about["target"])
+    inputs, labels = _read_data(data, proof.about)
     table = Table()
     for heading in ("part", "holds", "what was found"):
         table.add_column(heading, overflow="fold")
-    findings = verify_proof(proof, read.inputs.numpy(), list(read.labels), engine=engine, seconds=seconds)
+    findings = verify_proof(proof, inputs.numpy(), list(labels), engine=engine, seconds=seconds)
     for finding in findings:
         word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
         table.add_row(finding.part, word, finding.words)
@@ -61,6 +65,26 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
         notes.print("Not checked: give it more --seconds, or another --engine.", highlight=False)
         raise typer.Exit(1)
     return all(finding.holds for finding in findings)
+
+
+def _read_data(data: Path, about: dict[str, str]) -> "tuple[Tensor, tuple[str, ...]]":
+    """Inputs and classes of a table, read as it was for the proof.
+
+    What the columns were taken for is found out anew, since a proof that says so itself could change the data.
+    """
+    if "reading" not in about:
+        from tpsolve.tables._first_reading import read_first
+
+        return read_first(data, about["target"])
+    from tpsolve.tables import TableOptions, read_table
+
+    try:
+        options = json.loads(about["reading"])
+    except ValueError as error:
+        raise FileFormatError(f"reading options of the proof: {error}.") from error
+    read = read_table(data, about["target"], TableOptions.from_json(options))
+    show_schema(read.schema, read.dropped)
+    return read.inputs, read.labels
 
 
 def _verify_result(context: typer.Context, file: Path, result: Path, max_enumerated: int) -> bool:

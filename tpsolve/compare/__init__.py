@@ -5,6 +5,7 @@ from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._summary import Summary, summarise
+from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare._training_runs import STRATEGIES, Strategy, run_training
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Comparison",
     "Strategy",
     "Summary",
+    "TableSuite",
     "run_comparison",
     "run_training",
     "summarise",

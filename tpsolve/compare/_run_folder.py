@@ -10,6 +10,7 @@ from tpsolve._result import Budget
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare._table_suite import TableSuite
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
 from tpsolve.search import Solver, find_solver, solver_text
@@ -29,6 +30,7 @@ class Comparison:
     Args:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
+        tables: tables in place of a suite.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
@@ -49,6 +51,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0, 1, 2)
     suite_seed: int = 0
     device: str = "cpu"
+    tables: TableSuite | None = None
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -196,7 +199,8 @@ def _check_deletable(folder: Path) -> None:
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What all rows of a folder share."""
-    return {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+    shared = {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+    return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
 
 
 def _read_json(path: Path, kind: type) -> Any:

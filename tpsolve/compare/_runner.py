@@ -83,7 +83,10 @@ def run_comparison(
 
 def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
     device = find_device(comparison.device)
-    made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
+    if comparison.tables is not None:
+        made = comparison.tables.instances()
+    else:
+        made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
     return [Instance(instance.name, instance.problem.to(device)) for instance in made]
 
 

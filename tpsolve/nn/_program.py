@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve._plain import plain_number
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.problems import ProgramCalls
 from tpsolve.problems.program._program_calls import FAILED
@@ -47,7 +48,8 @@ class Program(nn.Module):
         super().__init__()
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
-        for one in symbols if isinstance(symbols, list | tuple) else [symbols]:
+        symbols = [plain_number(one) for one in symbols] if isinstance(symbols, list | tuple) else plain_number(symbols)
+        for one in symbols if isinstance(symbols, list) else [symbols]:
             classes = isinstance(one, int) and not isinstance(one, bool) and one >= 2
             if not classes and not (isinstance(one, str) and one == "sign"):
                 raise ArgumentError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count
+from tpsolve._plain import is_real
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
@@ -141,7 +142,7 @@ class ProgramLoss(nn.Module):
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ArgumentError("reduction", repr(reduction), "'mean', 'sum' or 'none'")
         for name, weight in (("balance", balance), ("confidence", confidence)):
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            if not is_real(weight) or not 0 <= weight < math.inf:
                 raise ArgumentError(name, weight, "a finite number of at least 0")
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
@@ -253,14 +254,17 @@ class ProgramLoss(nn.Module):
         spread, most = entropy.new_zeros(()), torch.log(problem.sizes.to(p))
         for size in problem.sizes.unique().tolist():
             of_size = there & (problem.sizes == size).to(p.device)
-            if bool(of_size.any()):
-                mean = p[of_size].mean(0)
+            count = int(of_size.sum())
+            if count:
+                each = p[of_size]
+                mean = each.mean(0)
                 # A value that no sample has counts 0, and its slope must be finite.
                 log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
-                # The share of the unevenness that a batch of this size has not by chance.
-                uneven = float((size * mean[:size].detach() - 1).square().mean())
-                beyond = max(0.0, 1 - (size - 1) / (max(uneven, 1e-12) * int(of_size.sum())))
-                spread = spread - beyond * (mean * log_mean).sum() * of_size.sum() / there.sum()
+                # The share of the unevenness that is not chance: means of few symbols vary as the symbols do.
+                chance = float(each.detach().var(0, correction=0).sum()) / max(1, count - 1)
+                uneven = float((mean[:size].detach() - 1 / size).square().sum())
+                beyond = max(0.0, 1 - chance / max(uneven, 1e-12))
+                spread = spread - beyond * (mean * log_mean).sum() * count / there.sum()
         undecided = float((entropy.detach() / most)[there].mean())
         self.undecided += (1 - MEMORY) * (undecided - self.undecided)
         decide = self.confidence * self.undecided * entropy[there].mean()

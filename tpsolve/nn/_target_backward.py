@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpsolve._plain import plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
@@ -193,6 +194,7 @@ def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
         return dict.fromkeys(order, find_solver(solver))
     chosen: dict[str, Solver] = dict.fromkeys(order, SignGradient())
     for key, one in solver.items():
+        key = plain_number(key)
         if isinstance(key, int):
             if not 1 <= abs(key) <= len(order):
                 raise ArgumentError("solver", f"depth {key}", f"a depth from 1 to {len(order)}, or -1 for the last")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_device, check_tensor, check_values
+from tpsolve._plain import is_real
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 
 
@@ -34,7 +35,7 @@ def check_weight(
 
 def check_stay(stay: Any, start: Tensor | None) -> float:
     """The stay penalty as a float of at least 0; it needs `start`."""
-    if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
+    if not is_real(stay) or not 0 <= stay < float("inf"):
         raise ArgumentError("stay", stay, "a finite number of at least 0")
     if stay and start is None:
         raise ArgumentError("start", None, "the activations to stay at", "Pass start=, or stay=0.")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._gap import is_closed
+from tpsolve._plain import Settings
 from tpsolve._result import Budget, Progress, TargetSet
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
@@ -37,7 +38,7 @@ USUAL = {
 
 
 @dataclass(frozen=True)
-class Solver(ABC):
+class Solver(Settings, ABC):
     """Settings of a search. All its state lives inside the call, so one solver serves many problems."""
 
     name: ClassVar[str]

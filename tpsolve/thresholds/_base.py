@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_finite
+from tpsolve._plain import is_real, plain_number
 from tpsolve.errors import ArgumentError, ShapeError, UnknownNameError
 from tpsolve.thresholds._hard_unit import HardUnit, refuse_second_derivative
 from tpsolve.thresholds._rules import Slope, check_rule, pass_back
@@ -58,7 +59,7 @@ class Threshold(HardUnit):
 
     @width.setter
     def width(self, value: float) -> None:
-        check_width(value)
+        value = check_width(value)
         if self.width_mode == "learned":
             with torch.no_grad():
                 self.log_width.fill_(math.log(value))
@@ -100,9 +101,10 @@ class Threshold(HardUnit):
 
 def check_width(width: object) -> float:
     """`width` itself; raise ArgumentError unless it is a positive, finite number."""
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+    number = plain_number(width)
+    if not is_real(number) or not 0 < number < math.inf:
         raise ArgumentError("width", width, "a positive, finite number")
-    return float(width)
+    return float(number)
 
 
 def check_input(z: Tensor, given: Tensor | None) -> None:

@@ -5,12 +5,14 @@ from tpsolve.train._checkpoint import load_weights
 from tpsolve.train._ftprop_mb import ftprop_mb
 from tpsolve.train._recipe import RECIPES, Recipe, load_recipe
 from tpsolve.train._run import Moment, train
+from tpsolve.train.data._table_rows import TablePreprocessing
 from tpsolve.train.models._build import build_model
 
 __all__ = [
     "RECIPES",
     "Moment",
     "Recipe",
+    "TablePreprocessing",
     "averaged_weights",
     "build_model",
     "estimate_batch_norm",

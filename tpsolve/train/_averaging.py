@@ -7,6 +7,7 @@ from itertools import chain, islice
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from tpsolve._plain import is_real
 from tpsolve.errors import ArgumentError
 from tpsolve.nn.passes._frozen import copied
 from tpsolve.thresholds._base import Threshold
@@ -30,7 +31,7 @@ def averaged_weights(model: nn.Module, share: float) -> AveragedModel:
         ArgumentError: another share.
         NotAcceptedError: a model that can't be copied.
     """
-    if not (isinstance(share, int | float) and 0 < share <= 1):
+    if not (is_real(share) and 0 < share <= 1):
         raise ArgumentError("share", share, "more than 0 and at most 1")
     return _Averaged(copied(model), multi_avg_fn=partial(_blend, share))
 

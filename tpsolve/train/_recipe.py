@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tpsolve._check_arguments import check_count
+from tpsolve._plain import make_plain
 from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -27,6 +28,9 @@ class Recipe:
 
     Args:
         data: the data set.
+        table, target: with "table", the file and its column of classes.
+        reading: with "table", the JSON of `TableOptions.to_json`, which says how it is read; "": the defaults.
+        test: with "table", share of its rows that are kept for testing, always the same ones.
         model: the network.
         activation: of its hidden units.
         rule, width, width_mode: what passes a gradient through a threshold; see `tpsolve.nn.HardThreshold`.
@@ -65,7 +69,11 @@ class Recipe:
         launch: "eager"; "graphs": CUDA graphs, for small batches on a GPU; "compile": torch.compile.
     """
 
-    data: Literal["digits", "mnist", "fashion-mnist", "cifar10", "imagenet"] = "digits"
+    data: Literal["digits", "mnist", "fashion-mnist", "cifar10", "imagenet", "table"] = "digits"
+    table: str = ""
+    target: str = ""
+    reading: str = ""
+    test: float = 0.2
     model: Literal["mlp", "convnet4", "convnet8", "alexnet", "resnet18"] = "mlp"
     activation: Literal["sign", "staircase", "relu", "saturated-relu"] = "sign"
     rule: str = "soft-hinge"
@@ -104,11 +112,12 @@ class Recipe:
     launch: Literal["eager", "graphs", "compile"] = "eager"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name, kind in KINDS.items():
             _check_kind(name, getattr(self, name), kind)
         for name, least in LEAST.items():
             check_count(name, getattr(self, name), least)
-        for name in ("dropout", "validation", "smooth"):
+        for name in ("dropout", "validation", "smooth", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
         if not 0 <= self.average <= 1:

@@ -30,6 +30,7 @@ from tpsolve.train._program_judge import ProgramJudge
 from tpsolve.train._recipe import Recipe
 from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.data._load_data import load_data
+from tpsolve.train.data._table_rows import FILE, TablePreprocessing
 from tpsolve.train.models._build import build_model
 
 CHECKPOINT = "checkpoint.pt"
@@ -72,10 +73,10 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train the recipe's network and return one row an epoch; files go to `folder` as the run proceeds.
 
-    The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`. A checkpoint is
-    written after every epoch, and when `stop` says True, which is asked after every batch. A run that
-    goes on from one on the same device ends with the same bits as one that was never interrupted.
-    Under torchrun each process takes its part of every batch; the first writes the files.
+    The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`, and of a table `table.json`,
+    which `TablePreprocessing.load` reads. A checkpoint is written after every epoch, and when `stop` says True, which
+    is asked after every batch. A run that goes on from one on the same device ends with the same bits as one that was
+    never interrupted. Under torchrun each process takes its part of every batch; the first writes the files.
 
     With a program, accuracies are those of its answers, and rows hold those of the symbols too, the share of groups for
     which consistent symbols were found in training, and the program's calls. The loss counts 0 for groups without any.
@@ -160,7 +161,7 @@ class _Run:
         if self.processes.any(first and foreign, self.device):
             raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
         if first:
-            delete_written(self.folder, (CHECKPOINT, *WRITTEN))
+            delete_written(self.folder, (CHECKPOINT, FILE, *WRITTEN))
         self.processes.any(False, self.device)
 
     def to_its_end(
@@ -171,7 +172,11 @@ class _Run:
         progress: Callable[[Moment], None] | None,
         stop: Callable[[], bool],
     ) -> list[dict[str, Any]]:
+        table = getattr(self.source, "table", None)
         if resume and (self.folder / CHECKPOINT).exists():
+            if table is not None and TablePreprocessing.load(self.folder) != table:
+                mend = "Give the run another name."
+                raise ArgumentError("table", f"{self.recipe.table}, which has changed", "the table of the run", mend)
             self.position = load_checkpoint(
                 self.folder / CHECKPOINT,
                 self.recipe,
@@ -186,6 +191,8 @@ class _Run:
         log = None
         if self.processes.rank == 0:
             make_folder(self.folder)
+            if table is not None:
+                table.save(self.folder)
             log = Log(self.folder, self.recipe, position, tensorboard)
         random = torch.get_rng_state()
         prepare(self.model, self.recipe, self._sample(), self.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor
+from tpsolve._plain import Settings
 from tpsolve._result import Budget, Progress
 from tpsolve.errors import ArgumentError, BudgetError
 from tpsolve.spins import sign
@@ -122,7 +123,7 @@ Fit = TypeVar("Fit", bound=Units, covariant=True)
 
 
 @dataclass(frozen=True)
-class UnitLearner(ABC, Generic[Fit]):
+class UnitLearner(Settings, ABC, Generic[Fit]):
     """Settings of a learner. All its state lives inside the call.
 
     Args:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_device, check_shape, check_tensor, check_values
+from tpsolve._plain import MAX_WHOLE, plain_array
 from tpsolve.errors import ArgumentError, DeviceError, ShapeError, TooLargeError, ValueSetError
 
 WORKING_ELEMENTS = 2**25
@@ -46,6 +47,7 @@ def read_numbers(argument: str, value: object, dtype: torch.dtype | None = None)
     Raises:
         ArgumentError: whole numbers that float64 can't hold.
     """
+    value = plain_array(argument, value)
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
@@ -55,13 +57,20 @@ def read_numbers(argument: str, value: object, dtype: torch.dtype | None = None)
             argument, "a tensor on meta", "a device that holds numbers", "Move it with .to_empty() and fill it."
         )
     if not tensor.is_floating_point() and not tensor.is_complex():
-        exact = tensor.to(torch.float64)
-        if tensor.numel() and int(exact.abs().max()) > 2**53:
+        if tensor.numel() and max(-int(tensor.min()), int(tensor.max())) > MAX_WHOLE:
             raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
-        return exact
+        return tensor.to(torch.float64)
+    if isinstance(value, list | tuple) and _largest_whole(value) > MAX_WHOLE:
+        raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
     return check_tensor(
         argument, tensor if hasattr(value, "dtype") else value, dtype=None if hasattr(value, "dtype") else dtype
     )
+
+
+def _largest_whole(values: list[object] | tuple[object, ...]) -> int:
+    """The size of the largest int in nested lists, or 0."""
+    sizes = (_largest_whole(v) if isinstance(v, list | tuple) else abs(v) if isinstance(v, int) else 0 for v in values)
+    return max(sizes, default=0)
 
 
 def check_samples(inputs: object, targets: object, weight: object | None = None) -> Samples:

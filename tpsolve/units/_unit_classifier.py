@@ -1,11 +1,13 @@
 """Unit learners with scikit-learn's manners: one unit for two classes, one versus the rest for more."""
 
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -23,6 +25,8 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         l2: the penalty, for learners that have one.
         bias: whether the units have a bias.
         random_state: seed of learners that draw: an int, a numpy RandomState, or None for 0.
+
+    `fit` warns with scikit-learn's `ConvergenceWarning` if a unit has not converged.
 
     After `fit` it has `classes_`, `coef_ (units, features)`, `intercept_ (units,)`, `n_iter_` and `fit_` (the
     `UnitFit`).
@@ -55,11 +59,21 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
             weight = torch.as_tensor(np.broadcast_to(sample_weight[:, None], targets.shape).copy())
-        fit = self._learner().fit(torch.tensor(X), torch.as_tensor(targets), weight, generator=self._generator())
+        # A copy in plain order: torch takes no flipped array, and warns of one that is read-only.
+        x = torch.from_numpy(np.array(X, order="C"))
+        fit = self._learner().fit(x, torch.as_tensor(targets), weight, generator=self._generator())
         assert isinstance(fit, UnitFit)
         self.fit_ = fit
         self.coef_, self.intercept_ = fit.weight.numpy(), fit.bias.numpy()
         self.n_iter_ = max(1, int(fit.steps.max()))
+        if not bool(fit.converged.all()):
+            open_units = int((~fit.converged).sum())
+            warnings.warn(
+                f"{self.learner}: {open_units} of {len(fit.converged)} units did not converge in {self.n_iter_} steps. "
+                "Scale the features, raise l2, or take another learner.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

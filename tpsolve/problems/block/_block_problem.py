@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values, own
+from tpsolve._plain import is_real, plain_array
 from tpsolve._storage._archive import digest
 from tpsolve.errors import (
     ArgumentError,
@@ -332,6 +333,7 @@ class BlockProblem(FlipProblem):
         return other
 
     def _per_sample(self, argument: str, value: Any) -> Tensor:
+        value = plain_array(argument, value)
         tensor = torch.as_tensor(value, device=None if isinstance(value, Tensor) else self.device).detach()
         check_device(argument, tensor, self.device)
         if tensor.dim() == 0 or len(tensor) != len(self.start):
@@ -403,8 +405,8 @@ RANKINGS = ("gradient", "curvature")
 _BATCHED = ("start", "targets", "unit_weight", "stay_weight")
 
 
-def _smoothing(smoothing: object, loss: str | BlockLoss) -> float:
-    if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 <= smoothing <= 1:
+def _smoothing(smoothing: Any, loss: str | BlockLoss) -> float:
+    if not is_real(smoothing) or not 0 <= smoothing <= 1:
         raise ArgumentError("smoothing", smoothing, "a number from 0 to 1")
     if smoothing and loss != "cross-entropy":
         raise ArgumentError("smoothing", smoothing, f"0 with the loss {loss!r}", "Only class labels can be smoothed.")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsolve._storage._csv_table import read_rows
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.tables._text_files import read_rows
 
 VERSION = 1
 """Raised if a name ever stands for other numbers than before."""

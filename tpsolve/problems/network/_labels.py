@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._plain import plain_number
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError
 from tpsolve.units._data import group_rows
 
@@ -40,11 +41,15 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
 
     Raises:
         ShapeError: not `count` labels in one axis.
-        NotFiniteError: NaN or infinity.
+        NotFiniteError: NaN, infinity, or no label.
         ArgumentError: labels of kinds that can't be sorted.
         TooLargeError: more than `MAX_CLASSES` classes.
     """
-    plain = values.tolist() if hasattr(values, "tolist") else values
+    listed = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    plain = values if listed is None else listed()
+    if getattr(values, "columns", None) is not None:
+        mend = "Take its column: df[name]."
+        raise ArgumentError(argument, "a DataFrame", "one class label a sample", mend)
     if isinstance(plain, list | tuple):
         # The elements of numpy arrays and of tensors, which are no numbers of Python.
         plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
@@ -53,6 +58,10 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):
         shape = tuple(getattr(values, "shape", (len(plain),)))
         raise ShapeError(argument, f"shape {shape}", f"({count},): one class label a sample")
+    plain = [plain_number(label) for label in plain]
+    for i, label in enumerate(plain):
+        if label is None or type(label).__name__ in ("NAType", "NaTType"):
+            raise NotFiniteError(argument, f"no label at sample {i}", "a class label for every sample")
     strange = [label for label in plain if not isinstance(label, Label)]
     if strange:
         raise ArgumentError(argument, f"a label of type {type(strange[0]).__name__}", "numbers or words")

@@ -9,11 +9,13 @@ from functools import cached_property
 from os import PathLike
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_size, check_tensor, check_values, own
 from tpsolve._gap import common_measure
+from tpsolve._plain import plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
@@ -78,7 +80,7 @@ class NetworkProblem(Problem):
     dtype: torch.dtype = torch.float64
 
     def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
-        X, weight = own(X), own(weight)
+        X, weight = own(plain_array("X", X)), own(weight)
         x = read_numbers("X", X, torch.float64)
         if x.dim() != 2 or 0 in x.shape:
             raise ShapeError("X", f"shape {tuple(x.shape)}", "(N, p): at least one sample and one feature")
@@ -380,8 +382,10 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:
+    if isinstance(widths, np.ndarray) and widths.ndim == 1:
+        widths = widths.tolist()
     if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
         raise ArgumentError("widths", repr(widths), "units of each hidden layer", "For example widths=[3].")
     for width in widths:
         check_count("widths", width, 1)
-    return tuple(widths)
+    return tuple(int(width) for width in widths)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import own
+from tpsolve._plain import is_real
 from tpsolve._storage._archive import digest
 from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.problems._base import FlipProblem
@@ -108,7 +109,7 @@ class ProgramProblem(FlipProblem):
         constraints: Declaration | DeclaredConstraints | None = None,
     ):
         check_logits(logits)
-        if isinstance(stay, bool) or not isinstance(stay, int | float) or not 0 <= stay < float("inf"):
+        if not is_real(stay) or not 0 <= stay < float("inf"):
             raise ArgumentError("stay", stay, "a finite number of at least 0")
         if not callable(loss) and not (isinstance(loss, str) and loss == "equal"):
             raise ArgumentError("loss", repr(loss), "'equal', or a function of (answer, label)")

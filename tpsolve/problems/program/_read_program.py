@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_finite
+from tpsolve._plain import plain_array, plain_number
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems.program._program_calls import plain
 
@@ -16,7 +17,7 @@ def read_symbols(symbols: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     each = list(symbols) if isinstance(symbols, list | tuple) else [symbols] * z.shape[1]
     sizes: list[int] = []
     for one in each:
-        size = 2 if isinstance(one, str) and one == "sign" else one
+        size = 2 if isinstance(one, str) and one == "sign" else plain_number(one)
         if isinstance(size, bool) or not isinstance(size, int) or size < 2:
             raise ArgumentError("symbols", repr(symbols), expected, "A unit of one value has nothing to search.")
         sizes.append(size)
@@ -92,7 +93,7 @@ def read_table(name: str, value: Any, device: torch.device) -> Tensor:
         ArgumentError: it can't be read as one; the message calls it `name`.
     """
     try:
-        return torch.as_tensor(value, device=device)
+        return torch.as_tensor(plain_array(name, value), device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(name, type(value).__name__, "a tensor, array or list of (B, n)") from error
 

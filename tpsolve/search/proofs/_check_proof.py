@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tpsolve._plain import plain_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
@@ -53,8 +54,9 @@ def verify_proof(
     """
     Budget(seconds=seconds)
     engine = another_engine(proof.engine, engine)
-    samples = np.asarray(X, dtype=np.float64)
-    labels = list(y.tolist() if hasattr(y, "tolist") else y)
+    samples = np.asarray(plain_array("X", X), dtype=np.float64)
+    listed = getattr(y, "tolist", None) or getattr(y, "to_list", None)
+    labels = [plain_number(label) for label in (y if listed is None else listed())]
     findings: list[Finding] = []
     for check in (_check_data, _check_weights, _check_circuits, _check_clauses):
         findings.append(check(proof, samples, labels, weight))

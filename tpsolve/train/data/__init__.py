@@ -7,5 +7,16 @@ from tpsolve.train.data._groups import Groups
 from tpsolve.train.data._idx import load_fashion_mnist, load_mnist
 from tpsolve.train.data._images import Images
 from tpsolve.train.data._resident import Resident
+from tpsolve.train.data._table_rows import TablePreprocessing
 
-__all__ = ["Folders", "Groups", "Images", "Resident", "load_cifar10", "load_digits", "load_fashion_mnist", "load_mnist"]
+__all__ = [
+    "Folders",
+    "Groups",
+    "Images",
+    "Resident",
+    "TablePreprocessing",
+    "load_cifar10",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+]

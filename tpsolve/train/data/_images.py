@@ -13,7 +13,7 @@ class Images:
     """A data set in memory.
 
     Args:
-        inputs: `(N, C, H, W)` uint8, for training.
+        inputs: `(N, C, H, W)` uint8, for training; of a table `(N, n, 1, 1)` float32.
         labels: `(N,)` int64 in [0, classes); of groups, whose images lie one behind the other in C, `(N, count)`.
         test_inputs, test_labels: likewise.
         classes: how many there are.

@@ -12,6 +12,7 @@ from tpsolve.train.data._folders import Folders
 from tpsolve.train.data._groups import Groups
 from tpsolve.train.data._idx import load_fashion_mnist, load_mnist
 from tpsolve.train.data._resident import Resident
+from tpsolve.train.data._table_rows import load_table
 
 READERS = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "cifar10": load_cifar10}
 """Data sets that are read from files into memory."""
@@ -26,7 +27,7 @@ def load_data(
         ArgumentError: the data set needs a `root` and got none, or the settings do not fit it.
         FileFormatError: files are missing or damaged; the message says which.
     """
-    if recipe.data != "digits" and root is None:
+    if recipe.data not in ("digits", "table") and root is None:
         raise ArgumentError("data_root", None, f"the folder of {recipe.data}", "Give it, or set TPSOLVE_DATA.")
     process = {"channels_last": recipe.channels_last, "rank": rank, "world": world}
     if recipe.data == "imagenet":
@@ -36,11 +37,15 @@ def load_data(
         if recipe.crop:
             raise ArgumentError("crop", recipe.crop, "0: image folders are cut at random anyway")
         return Folders(root, device, recipe.batch, validation=recipe.validation, seed=recipe.seed, **process)
-    images = load_digits() if root is None or recipe.data == "digits" else READERS[recipe.data](root)
+    table = None
+    if recipe.data == "table":
+        images, table = load_table(recipe)
+    else:
+        images = load_digits() if root is None or recipe.data == "digits" else READERS[recipe.data](root)
     if recipe.images:
         images = images.limit(recipe.images, recipe.seed)
     images = images.hold_out(recipe.validation, recipe.seed)
     if recipe.program:
         augmented = {"crop": recipe.crop, "flip": recipe.flip, "channels_last": recipe.channels_last}
         return Groups(images, recipe.count, device, recipe.batch, seed=recipe.seed, **augmented)
-    return Resident(images, device, recipe.batch, crop=recipe.crop, flip=recipe.flip, **process)
+    return Resident(images, device, recipe.batch, crop=recipe.crop, flip=recipe.flip, table=table, **process)

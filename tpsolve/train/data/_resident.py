@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from tpsolve.errors import ArgumentError
 from tpsolve.train.data._images import Images
+from tpsolve.train.data._table_rows import TablePreprocessing
 
 TEST_BATCH = 1000
 ROOM = 0.5
@@ -27,12 +28,14 @@ class Resident:
         batch: images of a global batch.
         crop: pixels of black border; a random part of the original size is cut out. 0: none.
         flip: mirror every image left to right with probability 1/2.
+        table: how a table became these inputs; None: they are images.
         rank, world: which process this is, and how many there are.
     """
 
     classes: int
     shape: tuple[int, ...]
     steps: int
+    table: TablePreprocessing | None
 
     def __init__(
         self,
@@ -42,12 +45,14 @@ class Resident:
         *,
         crop: int = 0,
         flip: bool = False,
+        table: TablePreprocessing | None = None,
         channels_last: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         if batch > len(images.labels):
             raise ArgumentError("batch", batch, f"at most {len(images.labels)}, the images of the training set")
+        self.table = table
         self.classes, self.shape = images.classes, images.shape
         self.steps = len(images.labels) // batch
         self._device, self._batch, self._crop, self._flip = device, batch, crop, flip

@@ -1,12 +1,15 @@
 """Which classes of a labelled table a single unit can tell from the rest: the rows of `tpsolve separate`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from tpsolve.errors import ArgumentError, ShapeError
+from tpsolve.units._data import read_numbers
 from tpsolve.units.checking._certificate import Certificate
 from tpsolve.units.separability._separability import Separability
 
@@ -48,29 +51,45 @@ def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
     return shown, torch.tensor([[1.0 if str(v) == c else -1.0 for c in shown] for v in labels], dtype=torch.float64)
 
 
-def class_rows(inputs: Tensor, labels: Sequence[object]) -> tuple[list[ClassRow], Certificate]:
+def class_rows(
+    inputs: Tensor, labels: Sequence[object], scaling: Sequence[tuple[Fraction, Fraction]] = ()
+) -> tuple[list[ClassRow], Certificate]:
     """A row for each class, and the certificate behind them, which has been verified.
+
+    Args:
+        scaling: offset and scale of each feature, where an input is `(number - offset) * scale`: margins are those of
+            the numbers.
 
     Raises:
         ArgumentError: as `class_targets` and `UnitLearner.fit`.
     """
+    inputs = read_numbers("inputs", inputs)
     if len(labels) != len(inputs):
         raise ShapeError("labels", f"{len(labels)} labels", f"{len(inputs)}, one for each sample")
     names, targets = class_targets(labels)
     certificate = Separability().fit(inputs, targets)
     proven = certificate.verify(inputs, targets)
-    x, rows = torch.as_tensor(inputs).double(), []
+    x, rows = inputs.double(), []
     for k, name in enumerate(names):
         status = int(proven[k])
         circuit = tuple(certificate.circuit(k).tolist()) if status < 0 else ()
         weights = certificate.multipliers(inputs, targets, k) if circuit else []
         margin = None
         if status > 0:
-            distance = (x @ certificate.weight[k] + certificate.bias[k]).abs() / certificate.weight[k].norm()
-            margin = float(distance.min())
+            z = x @ certificate.weight[k] + certificate.bias[k]
+            margin = _distance(float(z.abs().min()), certificate.weight[k].tolist(), [scale for _, scale in scaling])
         rows.append(
             ClassRow(
                 name, int((targets[:, k] > 0).sum()), status, margin, circuit, tuple(100 * float(w) for w in weights)
             )
         )
     return rows, certificate
+
+
+def _distance(z: float, weight: list[float], scales: list[Fraction]) -> float:
+    """|z| by the length of the weights of the numbers, which may be beyond float64 where the scales are."""
+    if not math.isfinite(z):
+        return z
+    exact = [abs(Fraction(w)) * scale for w, scale in zip(weight, scales or [Fraction(1)] * len(weight), strict=True)]
+    largest = max(exact)
+    return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))

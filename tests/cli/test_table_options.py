@@ -1,0 +1,188 @@
+"""Tables on the command line: what each column was taken for, the options of reading, and proofs that know them."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tpsolve import Budget, NetworkProblem, cli, solve
+from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, UnknownNameError, ValueSetError
+from tpsolve.search import load_proof, make_proof
+
+pytestmark = pytest.mark.cli
+
+TABLE = """id;size;when;colour;class
+1;0,5;2020-01-01; red;a
+2;NA;2020-01-02;red;b
+3;1,5;2020-01-03;blue;a
+4;2;2020-01-04;blue;b
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for console in (cli.output, cli.notes):
+        monkeypatch.setattr(console, "_width", 120)
+    Path("t.csv").write_text(TABLE)
+
+    def run(line: str):
+        return CliRunner().invoke(cli.app, line.split(), prog_name="tpsolve")
+
+    return run
+
+
+def test_what_each_column_was_taken_for_is_told_before_the_work(call):
+    done = call("separate t.csv --target class --missing indicator")
+    assert done.exit_code == 0, done.output
+    told = done.stderr.replace("│", " ")
+    assert "1 number, 1 date, 1 column of words, 1 id left out -> 5 features" in told
+    rows = [" ".join(line.split()) for line in told.splitlines()]
+    assert "id left out: an id" in rows
+    assert "size number decimals ','; 1 missing, a column of its own" in rows
+    assert "colour words 2: blue, red" in rows
+
+
+@pytest.mark.parametrize("command", ["separate", "exact --seconds 5"])
+def test_columns_are_chosen_by_name(call, command: str):
+    done = call(f"{command} t.csv --target class --columns when --dates auto")
+    assert done.exit_code == 0, done.output
+    assert "1 date, 3 others left out -> 1 feature" in done.stderr
+    assert call(f"{command} t.csv --target class --drop size,colour").exit_code == 0
+    for wrong, error in [
+        ("--drop sizes", UnknownNameError),
+        ("--missing guess", ArgumentError),
+        ("--delimiter x", ArgumentError),
+        ("", NotFiniteError),
+        ("--missing drop --columns size --words nothing", UnknownNameError),
+    ]:
+        assert isinstance(call(f"{command} t.csv --target class {wrong}").exception, error), wrong
+
+
+def test_rows_that_are_dropped_are_told(call):
+    done = call("separate t.csv --target class --missing drop")
+    assert "1 row left out, since a value is missing: 3" in done.stderr
+
+
+def test_a_proof_is_checked_on_the_table_as_it_was_read(call):
+    done = call("exact t.csv --target class --widths 1 --missing impute --drop when --save p.npz")
+    assert done.exit_code == 0, done.output
+    checked = call("verify p.npz t.csv")
+    assert checked.exit_code == 0, checked.output
+    assert "4 samples, the proof's" in checked.output
+    Path("t.csv").write_text(TABLE.replace("0,5", "0,6"))
+    assert call("verify p.npz t.csv").exit_code == 1
+
+
+@pytest.mark.parametrize("reading", ["{", "[]", '{"missing": "refuse"}'])
+def test_a_proof_with_broken_reading_options_is_refused(call, reading: str):
+    call("exact t.csv --target class --widths 1 --columns when --save p.npz")
+    proof = load_proof("p.npz")
+    proof.about["reading"] = reading
+    proof.save("p.npz")
+    assert isinstance(call("verify p.npz t.csv").exception, FileFormatError)
+
+
+def test_whole_numbers_that_float64_would_round_give_true_answers(call):
+    Path("t.csv").write_text("stamp,class\n1556559573141592653,a\n1556559573141592654,b\n")
+    assert "yes, proved" in call("separate t.csv --target class").stdout
+    done = call("exact t.csv --target class --widths 1 --save p.npz")
+    assert "│      0 │     0 │ optimal" in done.stdout
+    assert call("verify p.npz t.csv").exit_code == 0
+
+
+def test_decimals_on_a_line_are_not_separable(call):
+    # float64 moves 0.3 off the line through 0.1 and 0.2, and they become separable.
+    Path("t.csv").write_text("x,y,class\n0.1,1,a\n0.2,2,b\n0.3,3,a\n")
+    assert "no, proved" in call("separate t.csv --target class").stdout
+    assert np.linalg.matrix_rank([[0.1, 1, 1], [0.2, 2, 1], [0.3, 3, 1]], tol=0) == 3
+
+
+def test_margins_and_inequalities_are_those_of_the_file(call):
+    Path("t.csv").write_text("x,class\n0.1,a\n0.3,b\n")
+    assert "│    0.1 │" in call("separate t.csv --target class").stdout
+    done = call("exact t.csv --target class --widths 1 --prefer weights")
+    assert "unit 1: +1 where 10 x >= " in done.stdout or "unit 1: +1 where -10 x >= -" in done.stdout
+
+
+def test_rounded_numbers_are_told(call):
+    Path("t.csv").write_text("x,class\n0.12345678901234567,a\n0.98765432109876543,b\n123456.7,b\n")
+    assert (
+        "float64 rounds x: what is proved holds for the rounded numbers."
+        in call("separate t.csv --target class").stderr
+    )
+
+
+def test_standard_input_is_read_and_its_picture_is_named_table(call, monkeypatch: pytest.MonkeyPatch):
+    Path("t.csv").unlink()
+    done = CliRunner().invoke(cli.app, ["separate", "-", "--target", "k"], input="x,y,k\n0,0,a\n1,1,b\n")
+    assert done.exit_code == 0, done.output
+    assert Path("table-separate.png").stat().st_size > 1000
+
+
+def test_another_solver_gives_a_network_and_no_proof(call):
+    done = call("exact t.csv --target class --columns when --solver column-search --seconds 5")
+    assert done.exit_code == 0, done.output
+    assert "optimal" in done.stdout
+    for wrong in ("--engine cp-sat", "--prefer units", "--save p.npz"):
+        assert isinstance(
+            call(f"exact t.csv --target class --columns when --solver column-search {wrong}").exception, ArgumentError
+        )
+
+
+@pytest.mark.parametrize("command", ["separate", "exact --seconds 5"])
+def test_no_name_costs_the_answer_or_reaches_the_terminal_raw(call, command: str):
+    Path("t.csv").write_text("a$b$,\x1b[31mred,price\n1,2,$\n3,4,$$\n0,1,$$$\n")
+    done = call(f"{command} t.csv --target price")
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.output
+    assert "Picture: t-" in done.stdout
+    Path("t.csv").write_text("x,\x1b[31mred,price\n1,2,$\n3,oops,$$\n0,1,$$$\n")
+    error = call(f"{command} t.csv --target price").exception
+    assert isinstance(error, ValueSetError)
+
+
+def test_names_outside_the_terminal_s_encoding_are_escaped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(cli.output, "_file", stream)
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("größe,class\n1,ä\n2,ö\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["tpsolve", "separate", "t.csv", "--target", "class"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    stream.flush()
+    assert ended.value.code == 0
+    assert "\\xf6" in stream.buffer.getvalue().decode("ascii")
+
+
+def test_names_with_commas_are_written_in_quotes(call):
+    Path("t.csv").write_text('"a, b",c,class\n1,2,u\n2,1,v\n')
+    runner = CliRunner().invoke(cli.app, ["separate", "t.csv", "--target", "class", "--drop", '"a, b"'])
+    assert "1 number, 1 other left out" in runner.stderr
+
+
+def test_a_proof_from_before_is_checked_on_the_table_as_it_was_read_then(call):
+    Path("t.csv").write_text("id,x,colour,class\n1,0.1,red,a\n2,0.2, red,b\n3,0.3,red,a\n")
+    # Numbers as float64 rounds them, an id as a number, and a column for each word with its spaces.
+    inputs = [[1, 0.1, 0, 1], [2, 0.2, 1, 0], [3, 0.3, 0, 1]]
+    problem = NetworkProblem(inputs, ["a", "b", "a"], [1])
+    result = solve(problem, "circuits", budget=Budget(seconds=30))
+    make_proof(problem, result, {"target": "class"}).save("p.npz")
+    checked = call("verify p.npz t.csv")
+    assert checked.exit_code == 0, checked.output
+    make_proof(problem, result, {"target": "class", "reading": "{}"}).save("q.npz")
+    assert isinstance(call("verify q.npz t.csv").exception, FileFormatError)
+
+
+def test_solvers_are_compared_on_a_folder_of_tables(call, no_plots: None):
+    Path("some").mkdir()
+    Path("some/t.csv").write_text(TABLE)
+    options = "--tables some --target class --widths 2 --missing drop --solver column-search --samples 1 --seeds 1"
+    done = call(f"compare {options}")
+    assert done.exit_code == 0, done.output
+    assert Path("runs/some/report.html").exists()
+    for wrong in ("compare --tables some", "compare --drop x", f"compare {options} --suite networks"):
+        assert isinstance(call(wrong).exception, ArgumentError), wrong

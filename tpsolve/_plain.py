@@ -1,0 +1,181 @@
+"""What callers pass, made plain: scalars of numpy as Python's numbers, tables and odd arrays as torch takes them."""
+
+import functools
+import math
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tpsolve.errors import ArgumentError
+
+MAX_WHOLE = 2**53
+"""float64 holds all whole numbers up to it."""
+
+TABLE_MEND = "Words and dates become numbers in tpsolve.tables.read_table."
+
+
+def plain_number(value: Any) -> Any:
+    """A scalar of numpy, or an array of no axes, as Python's number or text; all else as it is."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
+
+
+def is_real(value: object) -> bool:
+    """Whether a value is a real number, and no truth value; numpy's scalars count."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+class Settings:
+    """A frozen dataclass whose numbers of numpy are Python's before `__post_init__` of a subclass sees them.
+
+    So they print, compare and are saved as Python's.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if check := cls.__dict__.get("__post_init__"):
+
+            @functools.wraps(check)
+            def checked(self: Any) -> None:
+                make_plain(self)
+                check(self)
+
+            cls.__post_init__ = checked
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+
+
+def make_plain(settings: Any) -> None:
+    """Turn the numpy scalars among the attributes of a frozen dataclass into Python's numbers."""
+    for name, value in vars(settings).items():
+        plain = plain_number(value)
+        if plain is not value:
+            object.__setattr__(settings, name, plain)
+
+
+def plain_array(argument: str, value: Any) -> Any:
+    """A tensor or a list as it is; arrays and tables as arrays of numbers that torch shares or copies.
+
+    Read-only, flipped and big-endian arrays are copied. Tables of pandas and polars with columns of numbers become
+    float64, where missing values are NaN. Lists of arrays are stacked.
+
+    Raises:
+        ArgumentError: sparse or masked arrays, columns of words or dates, whole numbers that float64 can't hold
+            beside others, or more digits than float64 has; the message says how to mend it.
+    """
+    if isinstance(value, Tensor):
+        if str(value.layout) != "torch.strided":
+            raise ArgumentError(argument, f"a tensor of layout {value.layout}", "a dense one", "Write .to_dense().")
+        return value
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        got = f"a sparse matrix ({type(value).__name__})"
+        raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
+    library = type(value).__module__.partition(".")[0]
+    if library in ("pandas", "polars"):
+        return _from_table(argument, value)
+    if isinstance(value, list | tuple):
+        nested = value and hasattr(value[0], "__array__") and not isinstance(value[0], Tensor | np.generic)
+        if not nested:
+            return [plain_number(one) for one in value] if any(isinstance(v, np.generic) for v in value) else value
+        try:
+            return _from_array(argument, np.stack([_from_array(argument, np.asanyarray(row)) for row in value]))
+        except ValueError as error:
+            raise ArgumentError(argument, "rows of several lengths", "rows of one length") from error
+    if isinstance(value, np.ndarray):
+        return _from_array(argument, value)
+    if hasattr(value, "__array__"):
+        return _from_array(argument, np.asanyarray(value))
+    return value
+
+
+def _from_array(argument: str, array: np.ndarray) -> np.ndarray:
+    """A writable array in the machine's own order, of a type that torch knows."""
+    if isinstance(array, np.ma.MaskedArray):
+        if bool(np.ma.getmaskarray(array).any()):
+            count = int(np.ma.getmaskarray(array).sum())
+            mend = "Fill them in with .filled(), or leave their rows out."
+            raise ArgumentError(argument, f"an array with {count} masked values", "an array without", mend)
+        array = array.data
+    array = np.asarray(array)
+    kind = array.dtype.kind
+    if kind == "O":
+        return _from_objects(argument, array)
+    if kind not in "biufc":
+        what = {"M": "dates", "m": "durations", "U": "words", "S": "words", "V": "records"}.get(kind, str(array.dtype))
+        raise ArgumentError(argument, f"an array of {what}", "numbers", TABLE_MEND)
+    if kind == "f" and array.dtype.itemsize > 8:
+        return _narrowed(argument, array, np.dtype(np.float64))
+    if kind == "u" and array.dtype.itemsize > 1:
+        return _narrowed(argument, array, np.dtype(np.int64))
+    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
+
+
+def _narrowed(argument: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = array.astype(dtype)
+    same = np.array_equal(narrow.astype(array.dtype), array, equal_nan=array.dtype.kind == "f")
+    if not same or (array.dtype.kind == "u" and bool((narrow < 0).any())):
+        raise ArgumentError(argument, f"numbers of {array.dtype} that {dtype} would round", "numbers that it holds")
+    return narrow
+
+
+def _from_objects(argument: str, array: np.ndarray) -> np.ndarray:
+    """An array of numbers from Python's objects; None and the missing values of pandas become NaN."""
+    numbers = [_number(argument, value) for value in array.ravel().tolist()]
+    if all(isinstance(number, int) for number in numbers) and all(abs(number) < 2**63 for number in numbers):
+        return np.array(numbers, dtype=np.int64).reshape(array.shape)
+    for number in numbers:
+        if isinstance(number, int) and abs(number) > MAX_WHOLE:
+            raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
+    return np.array(numbers, dtype=np.float64).reshape(array.shape)
+
+
+def _number(argument: str, value: Any) -> int | float:
+    value = plain_number(value)
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return math.nan
+    if isinstance(value, bool | int | float):
+        return int(value) if isinstance(value, bool) else value
+    if isinstance(value, Decimal | Fraction):
+        return float(value)
+    raise ArgumentError(argument, f"a cell of type {type(value).__name__}", "numbers", TABLE_MEND)
+
+
+def _from_table(argument: str, table: Any) -> np.ndarray:
+    """A DataFrame, Series or Index as an array; each column by itself, since together they would be rounded."""
+    kind = type(table).__name__
+    if kind == "LazyFrame":
+        raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
+    if getattr(table, "ndim", None) == 1 or kind == "Series":
+        return _from_array(argument, _column(argument, table))
+    names = [str(name) for name in table.columns]
+    frame = hasattr(table, "iloc")
+    columns = [table.iloc[:, k] if frame else table[:, k] for k in range(len(names))]
+    arrays = [_from_array(f"{argument}, column {n!r}", _column(n, c)) for n, c in zip(names, columns, strict=True)]
+    if not arrays:
+        return np.empty((len(table), 0))
+    if len({array.dtype for array in arrays}) > 1:
+        for name, array in zip(names, arrays, strict=True):
+            if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) > MAX_WHOLE:
+                got = f"whole numbers beyond 2**53 in column {name!r}, beside other numbers"
+                raise ArgumentError(argument, got, "numbers that float64 holds exactly")
+        arrays = [array.astype(np.float64) for array in arrays]
+    return np.stack(arrays, axis=1)
+
+
+def _column(name: str, series: Any) -> np.ndarray:
+    words = str(series.dtype)
+    if words in ("category", "Categorical", "Enum") or words.startswith(("Categorical", "Enum")):
+        raise ArgumentError(name, "a column of categories", "numbers", TABLE_MEND)
+    if hasattr(series, "to_numpy"):
+        array = series.to_numpy()
+        # Whole numbers with gaps become floats in polars, and strings objects in pandas.
+        missing = hasattr(series, "null_count") and series.null_count() and series.dtype.is_integer()
+        return np.array(series.to_list(), dtype=object) if missing else np.asarray(array)
+    return np.asarray(series)

@@ -1,0 +1,95 @@
+"""What the commands on tables share: their options, and the table of what each column was taken for."""
+
+import csv
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tpsolve.cli._terminal import notes, visible
+from tpsolve.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from tpsolve.tables import TableOptions, TableSchema
+
+TABLE_HELP = "A table with a header: .csv (.gz, .xz), .tsv, .parquet, .feather, .xlsx; - for standard input."
+
+MIN_ALIKE = 4
+"""Columns in a row that are alike and are printed as one."""
+
+Columns = Annotated[str, typer.Option(help="Names of the only columns to use, separated by commas; default: all.")]
+Drop = Annotated[str, typer.Option(help="Names of columns to leave out.")]
+Words = Annotated[str, typer.Option(help="Names of columns that hold words even if they look like numbers.")]
+Missing = Annotated[
+    str, typer.Option(help="Missing values: refuse, drop their rows, an indicator column, or impute the middle value.")
+]
+Dates = Annotated[str, typer.Option(help="Dates: auto, dmy or mdy where day and month can't be told apart, or drop.")]
+Delimiter = Annotated[str, typer.Option(help='Between cells: "," ";" "|" or tab; default: found out.')]
+Decimal = Annotated[str, typer.Option(help='Sign of decimals: "." or ","; default: found out.')]
+
+
+def read_options(
+    columns: str, drop: str, words: str, missing: str, dates: str, delimiter: str, decimal: str
+) -> "TableOptions":
+    """The options of a command as those of a reading.
+
+    Raises:
+        ArgumentError: as `TableOptions`.
+    """
+    from tpsolve.tables import TableOptions
+
+    delimiter = "\t" if delimiter in ("tab", "\\t") else delimiter
+    return TableOptions(
+        missing, dates, _names(columns), _names(drop), _names(words), delimiter or None, decimal or None
+    )
+
+
+def show_schema(schema: "TableSchema", dropped: tuple[int, ...] = ()) -> None:
+    """Print what each column was taken for, long rows of columns that are alike as one; `dropped`: rows left out."""
+    rows = []
+    for (kind, details), alike in itertools.groupby(schema.table(), key=lambda row: row[1:]):
+        names = [name for name, _, _ in alike]
+        if len(names) >= MIN_ALIKE:
+            names = [f"{names[0]} to {names[-1]} ({len(names)})"]
+        rows += [(name, kind, details) for name in names]
+    headings = ("column", "taken for", "details")[: 3 if any(details for _, _, details in rows) else 2]
+    table = Table(*headings)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(escape(visible(text)) for text in row[: len(headings)]))
+    notes.print(table)
+    notes.print(schema.summary(), highlight=False, soft_wrap=True)
+    if dropped:
+        lines = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
+        rows = "1 row" if len(dropped) == 1 else f"{len(dropped)} rows"
+        notes.print(f"{rows} left out, since a value is missing: {lines}", highlight=False, markup=False)
+    if schema.rounded:
+        names = visible(", ".join(schema.rounded))
+        words = f"float64 rounds {names}: what is proved holds for the rounded numbers."
+        notes.print(words, highlight=False, markup=False, soft_wrap=True)
+
+
+def read_widths(text: str) -> list[int]:
+    """Units of each hidden layer, from a text such as 3,2.
+
+    Raises:
+        ArgumentError: no whole numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error
+
+
+def table_stem(file: Path) -> str:
+    """The name of a table for files beside it."""
+    return "table" if str(file) == "-" else file.name.partition(".")[0] or "table"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas; quotes around those that hold a comma."""
+    return tuple(name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row)

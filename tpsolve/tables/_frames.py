@@ -1,0 +1,125 @@
+"""DataFrames, and files that hold types: their cells as the texts that a CSV file of them would hold."""
+
+import dataclasses
+import datetime
+import math
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError
+from tpsolve.tables._raw_table import Cell, RawTable
+
+SHEETS = (".xlsx", ".xls", ".ods")
+TYPED = (*SHEETS, ".parquet", ".feather", ".arrow")
+"""Ends of the names of files that hold types."""
+
+_NOTHING = ("NAType", "NaTType")
+
+
+def read_frame(frame: Any) -> RawTable:
+    """The cells of a DataFrame of pandas or polars; the index of pandas is no column.
+
+    Floats become the shortest decimals that name them, as in a CSV file, so that both give the same numbers.
+
+    Raises:
+        ArgumentError: something else, or cells that are neither numbers, texts, dates nor truth values.
+    """
+    library = type(frame).__module__.partition(".")[0]
+    if library not in ("pandas", "polars") or type(frame).__name__ != "DataFrame":
+        mend = {"Series": "Write .to_frame().", "LazyFrame": "Write .collect()."}.get(type(frame).__name__, "")
+        kinds = "a path, '-' for standard input, or a DataFrame of pandas or polars"
+        raise ArgumentError("table", f"{type(frame).__module__}.{type(frame).__name__}", kinds, mend)
+    if library == "pandas" and getattr(frame.columns, "nlevels", 1) > 1:
+        mend = 'Join them: df.columns = ["_".join(c) for c in df.columns].'
+        raise ArgumentError("table", "a DataFrame with several levels of column names", "one level", mend)
+    # By place: names may occur twice, which the caller refuses.
+    series = [frame.iloc[:, k] for k in range(frame.shape[1])] if library == "pandas" else list(frame.iter_columns())
+    header = [str(name) for name in frame.columns]
+    kinds = [str(one.dtype) for one in series]
+    words = {name for name, kind in zip(header, kinds, strict=True) if kind.startswith(("category", "Categ", "Enum"))}
+    columns = [_texts(name, one) for name, one in zip(header, series, strict=True)]
+    typed = {name for name, one in zip(header, series, strict=True) if not _is_text(one)}
+    lines = list(range(1, len(frame) + 1))
+    return RawTable("DataFrame", header, columns, lines, "row", frozenset(words), frozenset(typed))
+
+
+def read_typed_file(path: Path) -> RawTable:
+    """The cells of a Parquet, Feather (Arrow IPC), Excel or OpenDocument file; of sheets the first.
+
+    Raises:
+        MissingLibraryError: polars is not installed.
+        FileFormatError: it can't be read.
+    """
+    sheet = path.suffix.lower() in SHEETS
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingLibraryError(f"a {path.suffix} file", "polars", "'tpsolve[tables]'") from error
+    try:
+        if sheet:
+            # A column has a type if all its cells have it. An empty row keeps its number.
+            frame = polars.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
+        elif path.suffix.lower() == ".parquet":
+            frame = polars.read_parquet(path)
+        else:
+            frame = polars.read_ipc(path)
+    except ImportError as error:
+        raise MissingLibraryError(f"a {path.suffix} file", "fastexcel", "'tpsolve[tables]'") from error
+    except (OSError, ValueError, polars.exceptions.PolarsError) as error:
+        raise FileFormatError(f"{path}: can't be read ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # fastexcel has errors of its own, which derive from Exception.
+        if not sheet:
+            raise
+        raise FileFormatError(f"{path}: can't be read ({str(error).splitlines()[0]}).") from error
+    table = read_frame(frame)
+    if not sheet:
+        return dataclasses.replace(table, name=str(path))
+    header = ["" if name.startswith("__UNNAMED__") else name.strip() for name in table.header]
+    rows = [k for k in range(len(table.lines)) if any(cells[k] not in (None, "") for cells in table.columns)]
+    columns = [[cells[k] for k in rows] for cells in table.columns]
+    return RawTable(str(path), header, columns, [k + 2 for k in rows], typed=table.typed)
+
+
+def _is_text(series: Any) -> bool:
+    """Whether a column holds texts, as which numbers may be written in any way."""
+    return any(isinstance(value, str) for value in series.to_list())
+
+
+def _texts(name: str, series: Any) -> list[Cell]:
+    if str(series.dtype).lower() in ("float32", "float16"):
+        # Their own shortest decimals: as Python's floats they would have more digits than they hold.
+        return [None if value != value else str(value) for value in series.to_numpy()]
+    texts: list[Cell] = []
+    for row, value in enumerate(series.to_list()):
+        kind = type(value)
+        if kind is str:
+            texts.append(value.strip())
+        elif kind is float:
+            texts.append(None if math.isnan(value) else repr(value))
+        elif kind is int:
+            texts.append(str(value))
+        else:
+            texts.append(_text(name, row, value))
+    return texts
+
+
+def _text(name: str, row: int, value: Any) -> Cell:
+    if value is None or type(value).__name__ in _NOTHING:
+        return None
+    if hasattr(value, "item") and not isinstance(value, datetime.datetime):
+        # A number of numpy.
+        value = value.item() if type(value).__name__ not in ("float32", "float16") else float(str(value))
+    if isinstance(value, float):
+        return None if math.isnan(value) else repr(value)
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else str(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | int):
+        return str(value)
+    mend = "Write .dt.total_seconds()." if isinstance(value, datetime.timedelta) else "Convert the column, or drop it."
+    got = f"a cell of type {type(value).__name__} in column {name!r}"
+    raise ArgumentError(f"DataFrame:row {row + 1}:{name}", got, "numbers, texts, dates or truth values", mend)
