@@ -15,7 +15,7 @@ from statistics import mean
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import write_whole
 
-TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "auto.json"
+TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "combined" / "auto.json"
 RULE = (
     "For each instance and budget, the table names the solver of the lowest mean objective over samples and seeds. "
     "A solver counts if its time for a sample was at most twice the budget. If none kept that limit, the limit is "

@@ -12,7 +12,7 @@ from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import summarise
 from tpsolve.compare._report import COLUMNS, caption
 from tpsolve.compare._summary import advice
-from tpsolve.search.combined._auto import table
+from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 
@@ -56,17 +56,39 @@ def choices() -> str:
     return "\n".join(lines)
 
 
+def provers() -> str:
+    """What `auto` takes for a proof, by loss and size, with what the choice rests on."""
+    source = table(PROOFS)
+    sizes = list(dict.fromkeys((row["n"], row["m"]) for row in sorted(source["rows"], key=lambda row: row["n"])))
+    found = {(row["loss"], row["n"], row["m"]): row for row in source["rows"]}
+    lines = [
+        "| loss | " + " | ".join(f"{n} x {m}" for n, m in sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for loss in dict.fromkeys(row["loss"] for row in source["rows"]):
+        cells = [_cell(found[loss, *size]) if (loss, *size) in found else "" for size in sizes]
+        lines.append("| " + " | ".join([loss, *cells]) + " |")
+    versions = ", ".join(f"{name} {source[name]}" for name in ("tpsolve", "torch", "ortools", "scipy"))
+    lines += ["", f"{source['measured']} Measured on {source['machine']}, with {versions}."]
+    return "\n".join(lines)
+
+
+def _cell(row: dict) -> str:
+    text = f"`{row['solver']}`, {row['proved']} of {row['of']}, {row['seconds']:.2g} s"
+    return text + (f"; else `{row['other']}`" if row["solver"] == "enumerate" else "")
+
+
 def replace(page: str, mark: str, text: str) -> str:
     """The page with `text` between the markers of this name."""
-    marked = re.compile(rf"(<!-- {mark}: begin[^\n]*-->\n).*?(\n<!-- {mark}: end -->)", re.DOTALL)
+    marked = re.compile(rf"(<!-- {mark}: begin[^\n]*-->\n).*?(<!-- {mark}: end -->)", re.DOTALL)
     if not marked.search(page):
         raise SystemExit(f"{PAGE}: the markers {mark} are missing")
-    return marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
+    return marked.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page)
 
 
 def main(folders: list[Path]) -> None:
     """Replace what stands between the markers of the page."""
-    page = replace(PAGE.read_text(), "auto", choices())
+    page = replace(replace(PAGE.read_text(), "auto", choices()), "proof", provers())
     for folder in folders:
         page = replace(page, "measured", section(RowLog(folder / "rows.jsonl").read()))
     PAGE.write_text(page)

@@ -277,6 +277,7 @@ def test_every_solver_is_in_the_tables_that_the_registry_makes(site: Path, page:
         "tpsolve.units",
         "tpsolve.nn",
         "tpsolve.train",
+        "tpsolve.models",
         "tpsolve.compare",
         "tpsolve.testing",
     ],

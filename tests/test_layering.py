@@ -51,9 +51,11 @@ ALLOWED = {
     ),
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py",),
+    "onnx": ("models/export/_onnx.py",),
+    "onnxruntime": ("models/export/_onnx.py",),
     "pysat": ("search/network/circuits/_sat_master.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
-    "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "problems/instances/_table_instances.py"),
+    "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "estimators/*", "problems/instances/_table_instances.py"),
     "matplotlib": FLOOR_5,
     "rich": FLOOR_5,
     "typer": FLOOR_5,
@@ -120,14 +122,14 @@ def sideways(found: list[Import], algorithms: set[str]) -> list[Import]:
 def too_early(found: list[Import]) -> list[Import]:
     """Imports below the floor of runs of a heavy library that are not inside a function.
 
-    `units/_unit_classifier.py` derives a class from one of scikit-learn's, and is itself imported where it is used.
+    Estimators derive classes from those of scikit-learn, and are themselves imported where they are used.
     """
     return [
         one
         for one in found
         if one.at_once
         and not any(fnmatch(one.file, pattern) for pattern in FLOOR_5)
-        and one.file != "units/_unit_classifier.py"
+        and not any(fnmatch(one.file, pattern) for pattern in ("units/_unit_classifier.py", "estimators/*"))
         and any(is_in(one.module, library) for library in HEAVY)
     ]
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tpsolve import Budget, Progress, Result, Status
-from tpsolve._result import OPTIMALITY_TOLERANCE
 from tpsolve.errors import BudgetError, TpsolveError
 
 INF = math.inf
+TOLERANCE = 1e-6
 
 
 def result(objective: Any, bound: Any) -> Result:
     values, bounds = (torch.tensor(v, dtype=torch.float64) for v in (objective, bound))
-    return Result(torch.ones(*values.shape, 2), values, bounds)
+    return Result(torch.ones(*values.shape, 2), values, bounds, tolerance=torch.full_like(values, TOLERANCE))
 
 
 STATUSES = [
@@ -26,12 +26,12 @@ STATUSES = [
     (0.0, 0.0, Status.OPTIMAL, 0.0),
     (1.0, 1.0 - 0.9e-6, Status.OPTIMAL, 0.9e-6),
     (1.0, 1.0 - 1.1e-6, Status.FEASIBLE, 1.1e-6),
-    # Near nothing the tolerance is absolute, far from it relative.
+    # The size of the objective makes no difference.
     (1e-3, 1e-3 - 0.9e-6, Status.OPTIMAL, 0.9e-6),
     (1e-3, 1e-3 - 1.1e-6, Status.FEASIBLE, 1.1e-6),
-    (1e6, 1e6 - 0.9, Status.OPTIMAL, 0.9),
-    (1e6, 1e6 - 1.1, Status.FEASIBLE, 1.1),
-    (-1e6, -1e6 - 0.9, Status.OPTIMAL, 0.9),
+    (1e6, 1e6 - 0.9e-6, Status.OPTIMAL, 0.9e-6),
+    (1e6, 1e6 - 1.1e-6, Status.FEASIBLE, 1.1e-6),
+    (-1e6, -1e6 - 0.9, Status.FEASIBLE, 0.9),
     # A bound above the objective by rounding.
     (1.0, 1.0 + 1e-9, Status.OPTIMAL, 0.0),
     (5.0, 0.0, Status.FEASIBLE, 5.0),
@@ -70,8 +70,10 @@ def test_a_better_bound_never_weakens_a_status(objective: float, gap: float, mor
     assert tighter.gap <= looser.gap
 
 
-def test_tolerance_is_one_in_a_million():
-    assert OPTIMALITY_TOLERANCE == 1e-6
+def test_without_a_tolerance_only_equal_numbers_are_optimal():
+    values = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    found = Result(torch.ones(2, 2), values, torch.tensor([1.0, math.nextafter(1.0, 0.0)], dtype=torch.float64))
+    assert found.status == [Status.OPTIMAL, Status.FEASIBLE]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,9 @@ def test_tolerance_is_one_in_a_million():
         ({"seconds": -1.5}, r"budget.seconds: got -1.5, expected a positive"),
         ({"seconds": math.nan}, r"budget.seconds: got nan, expected a positive"),
         ({"seconds": INF}, r"budget.seconds: got inf, expected a positive, finite"),
+        ({"seconds": True}, r"budget.seconds: got True, expected a positive, finite number of seconds"),
+        ({"seconds": 1, "steps": True}, r"budget.steps: got True, expected a positive whole number"),
+        ({"calls": True}, r"budget.calls: got True, expected a positive whole number"),
         ({"seconds": "ten"}, r"budget.seconds: got ten, expected a positive"),
         ({"steps": 0}, r"budget.steps: got 0, expected a positive whole number"),
         ({"steps": -3}, r"budget.steps: got -3, expected a positive whole number"),
@@ -97,7 +102,7 @@ def test_budget_that_makes_no_sense_is_a_typed_error(limits: dict[str, Any], mes
         Budget(**limits)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, TpsolveError)
-    assert caught.value.argument in ("budget", "budget.seconds", "budget.steps")
+    assert caught.value.argument in ("budget", "budget.seconds", "budget.steps", "budget.calls")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ from tpsolve import (
     TargetSet,
     compare,
     errors,
+    estimators,
     losses,
+    models,
     problems,
     search,
     solve,
@@ -136,6 +138,12 @@ def report_of_choices() -> tnn.TargetReport:
 def read(report: tnn.TargetReport) -> tnn.TargetReport:
     assert len(list(report.values())) == 2
     return report
+
+
+def xor_classifier() -> estimators.ThresholdNetworkClassifier:
+    solver = search.Circuits(engine="cp-sat", workers=1, local_seconds=0, max_drawn=9)
+    estimator = estimators.ThresholdNetworkClassifier(2, solver=solver, seconds=None, steps=100)
+    return estimator.fit([[0, 0], [0, 1], [1, 0], [1, 1]], ["same", "other", "other", "same"])
 
 
 def search_report(callback: search.Callback | None = None) -> search.Report:
@@ -292,6 +300,13 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     ],
     units.Circuit: lambda: units.circuits(POINTS, SIGNS[:, 0], 1),
     units.UnitClassifier: lambda: [units.UnitClassifier(l2=0.5), units.UnitClassifier().fit(POINTS, SIGNS[:, 1])],
+    # models
+    models.Model: lambda: [xor_classifier().model_],
+    models.Export: lambda: [models.Export((Path("net.c"),), 100, "cc")],
+    estimators.ThresholdNetworkClassifier: lambda: [
+        estimators.ThresholdNetworkClassifier((3, 2), seconds=5),
+        xor_classifier(),
+    ],
     # modules
     tnn.Threshold: lambda: [tnn.Threshold("ste")],
     tnn.HardThreshold: lambda: [
@@ -368,7 +383,7 @@ def same(one: Any, other: Any) -> bool:
         return same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
     if dataclasses.is_dataclass(one) and not isinstance(one, type):
         return same(*({f.name: getattr(v, f.name) for f in dataclasses.fields(v)} for v in (one, other)))
-    if isinstance(one, tnn.WidthSchedule | units.UnitClassifier):
+    if isinstance(one, tnn.WidthSchedule | units.UnitClassifier | estimators.ThresholdNetworkClassifier):
         return same(vars(one), vars(other))
     # A function that cloudpickle has carried is another one with the same code.
     return one == other or (isinstance(one, FunctionType) and one.__code__ == other.__code__)
@@ -409,6 +424,8 @@ def answers(value: Any) -> list[Any]:
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
+    if isinstance(value, nn.Sequential):
+        return [value.state_dict(), repr(value)]
     if isinstance(value, tnn.Choice):
         z = torch.linspace(-2, 2, 12).sin().reshape(4, 3).requires_grad_()
         out = value(z)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tpsolve._version import __version__
 
 if TYPE_CHECKING:
-    from tpsolve import errors, losses, nn, problems, search, spins, tables, units
+    from tpsolve import errors, estimators, losses, models, nn, problems, search, spins, tables, units
     from tpsolve._register import register
     from tpsolve._result import Budget, Progress, Result, Status, TargetSet, load_result
+    from tpsolve.models import Model, load_model
     from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, ProgramProblem, load_problem
     from tpsolve.search import SOLVERS, solve
 
@@ -21,6 +22,7 @@ __all__ = [
     "BlockProblem",
     "Budget",
     "LayerProblem",
+    "Model",
     "NetworkProblem",
     "ProgramProblem",
     "Progress",
@@ -29,9 +31,12 @@ __all__ = [
     "TargetSet",
     "__version__",
     "errors",
+    "estimators",
+    "load_model",
     "load_problem",
     "load_result",
     "losses",
+    "models",
     "nn",
     "problems",
     "register",
@@ -43,10 +48,11 @@ __all__ = [
 ]
 
 
-_MODULES = ("errors", "losses", "nn", "problems", "search", "spins", "tables", "units")
+_MODULES = ("errors", "estimators", "losses", "models", "nn", "problems", "search", "spins", "tables", "units")
 _HOMES = {
     "problems": ("BlockProblem", "LayerProblem", "NetworkProblem", "ProgramProblem", "load_problem"),
     "_result": ("Budget", "Progress", "Result", "Status", "TargetSet", "load_result"),
+    "models": ("Model", "load_model"),
     "search": ("SOLVERS", "solve"),
     "_register": ("register",),
 }

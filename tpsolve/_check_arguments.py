@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tpsolve._plain import plain_array
-from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, ValueSetError
+from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
+
+MAX_SIZE = 2.0**300
 
 
 def check_tensor(
@@ -22,6 +26,7 @@ def check_tensor(
         ArgumentError: it can't be read as a tensor of numbers, or holds whole numbers that `dtype` would round.
         DeviceError: it is a tensor on another device.
         NotFiniteError: it holds NaN or infinity; the message counts them.
+        TooLargeError: it holds numbers beyond the range of `dtype`.
     """
     value = plain_array(argument, value)
     if isinstance(value, Tensor):
@@ -30,8 +35,10 @@ def check_tensor(
             check_device(argument, tensor, device)
     else:
         try:
-            # Python's numbers keep all their digits on the way to dtype.
+            # Python's numbers keep all their digits on the way to dtype, and are finite where they are.
             tensor = torch.as_tensor(value, device=device, dtype=None if hasattr(value, "dtype") else dtype)
+            if not hasattr(value, "dtype") and tensor.dtype == torch.float32:
+                tensor, dtype = torch.as_tensor(value, device=device, dtype=torch.float64), torch.float32
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
     if tensor.is_complex():
@@ -39,11 +46,33 @@ def check_tensor(
     if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
         dtype = torch.float32 if tensor.is_floating_point() else torch.get_default_dtype()
     check_finite(argument, tensor)
-    result = tensor.to(dtype or tensor.dtype)
-    if not tensor.is_floating_point() and not torch.equal(result.to(tensor.dtype), tensor):
-        got = f"whole numbers that {str(result.dtype).removeprefix('torch.')} would round"
+    found = tensor.to(dtype or tensor.dtype)
+    if found.dtype != tensor.dtype and bool(torch.isinf(found).any()):
+        size = float(tensor.abs().max())
+        mend = "Pass a float64 tensor or array, or scale them down."
+        raise TooLargeError(argument, f"numbers up to {size:.3g}", f"numbers that {found.dtype} holds", mend)
+    if not tensor.is_floating_point() and not torch.equal(found.to(tensor.dtype), tensor):
+        got = f"whole numbers that {str(found.dtype).removeprefix('torch.')} would round"
         raise ArgumentError(argument, got, "numbers that it holds exactly", "Give real numbers of more digits.")
-    return result
+    return found
+
+
+def own(value: Any) -> Any:
+    """`value`, or a copy of a tensor or numpy array, so that later changes of it in place change nothing here."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        # One copy of what is repeated along an axis.
+        once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+        return once.clone().expand(value.shape) if once.shape != value.shape else value.clone()
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def check_size(argument: str, tensor: Tensor | None) -> None:
+    """Raise TooLargeError if `tensor` holds numbers beyond `MAX_SIZE`, so that sums of products of three are finite."""
+    size = 0.0 if tensor is None or not tensor.numel() else float(tensor.abs().max())
+    if size > MAX_SIZE:
+        mend = "Give them in a larger unit: it changes no targets."
+        raise TooLargeError(argument, f"numbers up to {size:.3g}", f"absolute values up to {MAX_SIZE:.3g}", mend)
 
 
 def check_finite(argument: str, tensor: Tensor) -> None:

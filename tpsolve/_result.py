@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._gap import is_closed
 from tpsolve._plain import make_plain
 from tpsolve._storage._archive import read_archive, write_archive
 from tpsolve.errors import BudgetError
-
-OPTIMALITY_TOLERANCE = 1e-6
-"""A gap of at most this times max(1, |objective|) counts as closed."""
 
 
 class Status(Enum):
@@ -25,7 +23,7 @@ class Status(Enum):
     FEASIBLE = "feasible"
     """Targets were found; better ones may exist."""
     OPTIMAL = "optimal"
-    """The objective meets a proven lower bound, within `OPTIMALITY_TOLERANCE`."""
+    """The objective meets a proven lower bound, within the result's `tolerance`."""
     INFEASIBLE = "infeasible"
     """It is proven that no targets satisfy the constraints."""
 
@@ -54,7 +52,8 @@ class Budget:
         make_plain(self)
         if self.seconds is None and self.steps is None and self.calls is None:
             raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
-        if self.seconds is not None and not (isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf):
+        number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
+        if self.seconds is not None and not (number and 0 < self.seconds < math.inf):
             raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
         for name in ("steps", "calls"):
             limit = getattr(self, name)
@@ -104,11 +103,14 @@ class Result:
         objective: `(*batch,)` float64, recomputed by the problem from `targets` alone; +inf: none found.
         bound: `(*batch,)` float64, a proven lower bound; +inf: proven infeasible.
         trace: incumbents and bounds as they came.
-        stats: `solver`, `steps`, `seconds`, and `found_at`, `proved_at`: seconds per sample at which
+        stats: `solver`, `steps`, `seconds`, of which `judge_seconds` went into the problem's own checks of what was
+            found: the last one ends after the budget does. And `found_at`, `proved_at`: seconds per sample at which
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
             early, by its index in the flat batch.
         target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
+        tolerance: `(*batch,)` float64, `Problem.tolerance()`: a gap of at most this is closed, since it is rounding or
+            less than two objectives can differ; None: only a gap of 0 is.
     """
 
     targets: Tensor
@@ -117,6 +119,7 @@ class Result:
     trace: tuple[Progress, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
     target_set: TargetSet | None = None
+    tolerance: Tensor | None = None
 
     @property
     def gap(self) -> Tensor:
@@ -127,27 +130,30 @@ class Result:
     @property
     def optimal(self) -> Tensor:
         """Where the gap is closed: `(*batch,)` bool."""
-        return is_closed(self.objective, self.bound)
+        return is_closed(self.objective, self.bound, self._tolerance)
+
+    @property
+    def _tolerance(self) -> Tensor:
+        return torch.zeros_like(self.objective) if self.tolerance is None else self.tolerance
 
     @property
     def status(self) -> Any:
         """The `Status` of the sample; for a batch, nested lists of them, shaped as the batch."""
-        return _nested_status(self.objective, self.bound)
+        return _nested_status(self.objective, self.bound, self._tolerance)
 
     def save(self, path: str | PathLike[str], *, fingerprint: str = "") -> None:
         """Write the result to `path` (.npz, no pickle); `fingerprint` ties it to its problem."""
         write_archive(
             path,
             "result",
-            {"targets": self.targets, "objective": self.objective, "bound": self.bound},
+            {
+                "targets": self.targets,
+                "objective": self.objective,
+                "bound": self.bound,
+                "tolerance": self.tolerance,
+            },
             {"fingerprint": fingerprint, "stats": _plain(self.stats), "trace": [_row(p) for p in self.trace]},
         )
-
-
-def is_closed(objective: Tensor, bound: Tensor) -> Tensor:
-    """Where `objective - bound` is within `OPTIMALITY_TOLERANCE` of nothing; False where either is infinite."""
-    tolerance = OPTIMALITY_TOLERANCE * objective.abs().clamp(min=1)
-    return torch.isfinite(objective) & torch.isfinite(bound) & (objective - bound <= tolerance)
 
 
 def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
@@ -156,20 +162,22 @@ def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
     Raises:
         FileFormatError: no tpsolve result, truncated, or of another version.
     """
-    arrays, header = read_archive(path, "result", ("targets", "objective", "bound"), ("fingerprint", "stats", "trace"))
+    required, fields = ("targets", "objective", "bound"), ("fingerprint", "stats", "trace")
+    arrays, header = read_archive(path, "result", required, fields, ("tolerance",))
     trace = tuple(Progress(int(s), *map(float, rest)) for s, *rest in header["trace"])
-    result = Result(arrays["targets"], arrays["objective"], arrays["bound"], trace, header["stats"])
+    given = (arrays[name] for name in required)
+    result = Result(*given, trace=trace, stats=header["stats"], tolerance=arrays.get("tolerance"))
     return result, header["fingerprint"]
 
 
-def _nested_status(objective: Tensor, bound: Tensor) -> Any:
+def _nested_status(objective: Tensor, bound: Tensor, tolerance: Tensor) -> Any:
     if objective.dim():
-        return [_nested_status(o, b) for o, b in zip(objective, bound, strict=True)]
+        return [_nested_status(*each) for each in zip(objective, bound, tolerance, strict=True)]
     if bound == math.inf:
         return Status.INFEASIBLE
     if objective == math.inf:
         return Status.UNKNOWN
-    return Status.OPTIMAL if is_closed(objective, bound) else Status.FEASIBLE
+    return Status.OPTIMAL if is_closed(objective, bound, tolerance) else Status.FEASIBLE
 
 
 def _row(progress: Progress) -> list[Any]:

@@ -55,6 +55,10 @@ class NotAcceptedError(ArgumentError):
     """The solver does not take this kind of problem, or the problem lacks something it needs."""
 
 
+class ExportError(ArgumentError):
+    """A model that a language can't hold, or a program that gives another class than the model."""
+
+
 class BlockError(ArgumentError):
     """A block whose value for a sample is not only a function of that sample's targets."""
 

@@ -13,6 +13,8 @@ from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError
+from tpsolve.models import Model
+from tpsolve.models._words import printable
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.units import Certificate
@@ -107,6 +109,86 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     _finish(axes, names, scaling)
     return figure
+
+
+def draw_model(model: Model) -> Figure:
+    """What a model does: the regions of its classes where it has two features, else its units with a bar a weight.
+
+    Raises:
+        ArgumentError: numbers beyond `MAX_NUMBER`.
+    """
+    return _draw_regions(model) if len(model.features) == 2 else _draw_units(model)
+
+
+def _draw_regions(model: Model) -> Figure:
+    names = model.features
+    ends = np.stack([model.grid.low, model.grid.high])
+    spans = tuple(_span(name, values) for name, values in zip(names, ends.T, strict=True))
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    across, up = np.meshgrid(*(np.linspace(low, high, 400) for low, high in spans))
+    regions = model.layers.classes(np.stack([across.ravel(), up.ravel()], axis=1)).reshape(across.shape)
+    for k, label in enumerate(model.classes):
+        colour = COLOURS[k % len(COLOURS)]
+        axes.contourf(across, up, (regions == k).astype(float), levels=[0.5, 1.5], colors=[colour], alpha=0.3)
+        axes.scatter([], [], s=60, marker="s", color=colour, alpha=0.5, label=str(label))
+    for weight, bias in zip(*model.layers.weights[0], strict=True):
+        if weight.any():
+            _draw_line(axes, weight, float(bias), spans)
+    axes.set_xlim(*spans[0])
+    axes.set_ylim(*spans[1])
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    _finish(axes, names, model.scaling or ())
+    return figure
+
+
+MAX_BARS = 30
+"""Of a unit, the weights that matter most are drawn."""
+
+
+def _draw_units(model: Model) -> Figure:
+    """A panel a unit: a bar of each weight times the span of what it reads, so that bars tell what matters."""
+    span = np.where(model.grid.high > model.grid.low, model.grid.high - model.grid.low, 1.0)
+    panels = []
+    names, reach = [_short_name(name) for name in model.features], span
+    for number, (weight, bias) in enumerate(model.layers.weights):
+        last = number == len(model.layers.weights) - 1
+        own = [f"unit {k + 1}" if len(model.widths) == 1 else f"unit {number + 1}.{k + 1}" for k in range(len(bias))]
+        titles = own
+        if last:
+            titles = [str(label) for label in (model.classes[1:] if len(bias) == 1 else model.classes)]
+        for title, row in zip(titles, weight, strict=True):
+            if row.any():
+                panels.append((_short_name(title), names, row * reach, last))
+        names, reach = own, np.full(len(bias), 2.0)
+    columns = min(4, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    bars = max((min(MAX_BARS, int((row != 0).sum())) for _, _, row, _ in panels), default=1)
+    figure = Figure(figsize=(3.6 * columns, (1.1 + 0.24 * bars) * rows), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, read, row, last) in zip(grid, panels, strict=False):
+        used = np.argsort(-np.abs(row))[: min(MAX_BARS, int((row != 0).sum()))][::-1]
+        with np.errstate(over="ignore"):
+            values = row[used] / np.abs(row).max()
+        axes.barh(range(len(used)), values, color=[COLOURS[0] if v > 0 else COLOURS[1] for v in values])
+        axes.set_yticks(range(len(used)), [read[k] for k in used], fontsize=8)
+        axes.axvline(0, color="#1c2430", linewidth=0.8)
+        # Bars of all panels are equally thick.
+        axes.set_ylim(len(used) - 0.4 - bars, len(used) - 0.4)
+        axes.set_xlim(-1.05, 1.05)
+        axes.set_xticks([])
+        axes.set_title(f"for {title}" if last else title, fontsize=10)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        for text in (axes.title, *axes.get_yticklabels()):
+            text.set_parse_math(False)
+    return figure
+
+
+def _short_name(name: object) -> str:
+    text = printable(name)
+    return text if len(text) <= 32 else f"{text[:29]}..."
 
 
 def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:

@@ -48,7 +48,7 @@ def test_smallest_weights_are_told_as_inequalities(call, tmp_path: Path):
     done = call("exact line.csv --target class --widths 1 --prefer weights")
     assert done.exit_code == 0, done.output
     assert "weights: 2, none better" in done.output
-    assert any(f"unit 1: +1 where {unit}" in done.output for unit in ("x + 2 long name >= 5", "-x - 2 long name >= -4"))
+    assert any(f"unit 1: +1 where {unit}" in done.output for unit in ("x + 2 long name >= 5", "x + 2 long name <= 4"))
     (tmp_path / "line.csv").write_text("\n".join([*rows, "0.5,1,no"]))
     assert isinstance(call("exact line.csv --target class --prefer weights").exception, NotAcceptedError)
 

@@ -60,6 +60,7 @@ FIELDS = {
 OUTCOME = {
     "objective": list,
     "bound": list,
+    "tolerance": list,
     "status": list,
     "flips": list,
     "seconds": float,
@@ -611,6 +612,7 @@ def row(
         "time": "2026-01-01T00:00:00+00:00",
         "objective": objective,
         "bound": bound,
+        "tolerance": [1e-6] * len(objective),
         "status": ["optimal" if v == b else "feasible" for v, b in zip(objective, bound, strict=True)],
         "flips": flips,
         "seconds": seconds,
@@ -740,9 +742,15 @@ def test_gap_is_over_proven_samples_only():
     assert math.isnan(summarise(nothing)[0].gap)
 
 
-def test_tolerance_of_a_tie_is_relative_to_the_objective():
-    rows = [row("one", "a", [1e6, 1e6], [None, None]), row("two", "a", [1e6 + 0.5, 1e6 + 2], [None, None])]
+def test_tolerance_of_a_tie_is_the_problem_s_own():
+    rows = [row("one", "a", [1e-3, 1e6], [None, None]), row("two", "a", [1.1e-3, 1e6 + 0.1], [None, None])]
+    assert {summary.solver: summary.best for summary in summarise(rows)} == {"one": 1.0, "two": 0.0}
+    for of in rows:
+        of["tolerance"] = [0.0, 0.2]
     assert {summary.solver: summary.best for summary in summarise(rows)} == {"one": 1.0, "two": 0.5}
+    for of in rows:
+        del of["tolerance"]  # as versions wrote them that had none
+    assert {summary.solver: summary.best for summary in summarise(rows)} == {"one": 1.0, "two": 0.0}
 
 
 def test_least_gap_stands_first_and_solvers_without_one_last():

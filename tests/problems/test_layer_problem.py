@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,13 +14,14 @@ from support.zoo import ALL_LOSSES, SMOOTH_LOSSES, Judge, layer_problems, make_p
 from torch import Tensor
 from torch.nn import functional
 
-from tpsolve import LayerProblem
+from tpsolve import Budget, LayerProblem, solve
 from tpsolve.errors import (
     ArgumentError,
     DeviceError,
     NotAcceptedError,
     NotFiniteError,
     ShapeError,
+    TooLargeError,
     TpsolveError,
     UnknownNameError,
     ValueSetError,
@@ -504,3 +506,20 @@ def test_bad_input_is_a_typed_error_that_says_what_came_and_what_was_expected(
     assert isinstance(caught.value, ValueError)
     assert caught.value.argument in {"weight", "targets", "bias", "loss", "unit_weight", "start", "stay", "stay_weight"}
     assert str(caught.value).startswith(f"{caught.value.argument}: got ")
+
+
+def test_numbers_too_large_for_their_dtype_or_for_sums_are_refused_with_the_cure():
+    with pytest.raises(
+        TooLargeError, match=r"weight: got numbers up to 1e\+39, .* torch.float32 holds. Pass a float64"
+    ):
+        LayerProblem([[1e39, 1.0]], [1])
+    kept = LayerProblem(np.array([[1e39, 1.0]]), [1])
+    assert kept.weight[0, 0] == 1e39
+    for name in ("bias", "unit_weight", "pull"):
+        with pytest.raises(TooLargeError, match=rf"{name}: got numbers up to 1e\+307, expected absolute values up to"):
+            LayerProblem(np.ones((1, 2)), [1], **{name: np.array([1e307])})  # pyright: ignore[reportArgumentType]
+    for solver in ("hill-climb", "cp-sat", "milp", "enumerate"):
+        problem = LayerProblem(
+            np.array([[2.0**300, -1.0], [1.0, 2.0**299]]), [1, -1], loss="squared", unit_weight=2.0**300
+        )
+        assert torch.isfinite(solve(problem, solver, budget=Budget(steps=20)).objective)

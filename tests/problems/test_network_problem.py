@@ -219,3 +219,59 @@ def test_targets_of_another_shape_or_value_are_refused():
         problem.objective(torch.ones(3))
     with pytest.raises(ValueSetError, match="targets"):
         problem.objective(torch.zeros(problem.n_vars))
+
+
+def test_numbers_of_python_and_of_numpy_are_read_as_they_are():
+    large = NetworkProblem([[1e39, 0.1], [0.0, 1e300]], [0, 1], [1])
+    assert large.inputs.tolist() == [[1e39, 0.1], [0.0, 1e300]]
+    given = np.array([3, 1, 3]), np.array([0.5, 2.0, 0.5]), np.array(["b", "a", "b"]), np.array([True, False, True])
+    for labels in (*given, torch.tensor([3, 1, 3])):
+        problem = NetworkProblem([[0.0], [1.0], [2.0]], list(labels), [1])
+        assert problem.classes == tuple(sorted(set(labels.tolist())))
+        assert type(problem.classes[0]) is type(labels.tolist()[0])
+
+
+def test_weights_too_large_to_add_up_are_refused():
+    with pytest.raises(TooLargeError, match=r"weight: got numbers up to 1e\+307, expected absolute values up to"):
+        NetworkProblem([[0.0], [1.0]], [0, 1], [1], weight=[1e307, 1.0])
+
+
+def test_network_in_float32_is_refused_where_only_float64_tells_its_points_apart():
+    near = NetworkProblem([[1.0], [1.0 + 1e-12], [2.0]], [0, 1, 0], [2])
+    targets = solve(near, "circuits", budget=Budget(steps=100)).targets
+    assert near.objective(targets) == 0
+    assert near.network(targets)[0].weight.dtype == torch.float64
+    with pytest.raises(ArgumentError, match="dtype: got margins so narrow that float32 gives other targets"):
+        near.network(targets, dtype=torch.float32)
+    with pytest.raises(ArgumentError, match=r"dtype: got torch.float16, expected torch.float64 or torch.float32"):
+        near.network(targets, dtype=torch.float16)
+    wide = NetworkProblem([[1.0], [2.0], [3.0]], [0, 1, 0], [2])
+    targets = solve(wide, "circuits", budget=Budget(steps=100)).targets
+    network = wide.network(targets, dtype=torch.float32)
+    assert wide.predict(network(wide.inputs.float())) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_optimum_has_exact_weights_also_on_a_general_line(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    base, direction = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+    points = base + torch.rand(7, 1, generator=generator, dtype=torch.float64) * direction
+    problem = NetworkProblem(points, torch.randint(2, (7,), generator=generator), [2])
+    result = solve(problem, "circuits", budget=Budget(steps=2000))
+    h = [[Fraction(v) for v in row] for row in problem.inputs.tolist()]
+    for units, columns in zip(problem.exact_weights(result.targets), problem.columns(result.targets), strict=True):
+        z = [[sum((a * b for a, b in zip(w, row, strict=True)), bias) for w, bias in units] for row in h]
+        h = [[Fraction(1 if v >= 0 else -1) for v in row] for row in z]
+        assert h == columns.tolist()
+    # What has no network in float64 says where weights are to be had.
+    try:
+        problem.network(result.targets)
+    except ArgumentError as error:
+        assert "exact_weights(targets) has fractions" in str(error)  # noqa: PT017
+
+
+def test_units_that_are_not_separable_have_no_exact_weights():
+    problem = NetworkProblem(*XOR, [1])
+    targets = problem.pack(problem.wanted, problem.wanted)
+    with pytest.raises(ArgumentError, match="unit 0 of layer 0 not separable"):
+        problem.exact_weights(targets)

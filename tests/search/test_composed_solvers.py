@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from support.zoo import make_problem
+from support.zoo import assert_valid, make_problem, optima
 
-from tpsolve import Budget, LayerProblem, solve
+from tpsolve import Budget, LayerProblem, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.losses import LOSSES
 from tpsolve.problems import make_instance
 from tpsolve.search import Auto, Beam, MinimumDisturbance, Polish, SignGradient, Tabu, find_solver, solver_text
-from tpsolve.search.combined._auto import table
+from tpsolve.search.combined._auto import PROOFS, table
 
 pytestmark = pytest.mark.rounding
 
@@ -132,3 +133,31 @@ def test_auto_takes_what_the_table_says():
         assert Auto().choose(problem, Budget(seconds=2 * row["seconds"])) == row["solver"]
     problem = make_instance("qubo", n=30, m=20, samples=4).problem
     assert Auto().choose(problem, Budget(seconds=1)) in {row["solver"] for row in rows}
+
+
+def test_auto_with_proof_takes_what_the_table_of_proofs_says():
+    rows = table(PROOFS)["rows"]
+    assert {row["loss"] for row in rows} == set(LOSSES)
+    for row in rows:
+        problem = make_problem(0, row["n"], row["m"], row["loss"])
+        assert find_solver(row["solver"]).exact
+        assert Auto(proof=True).choose(problem, Budget(seconds=3 * row["seconds"])) == row["solver"]
+        if row["solver"] == "enumerate":
+            # Of more samples or more targets there are too many.
+            assert Auto(proof=True).choose(problem, Budget(seconds=row["seconds"] / 2)) == row["other"]
+            assert row["other"] != "enumerate"
+    assert Auto(proof=True).choose(make_problem(0, 25, 8), Budget(seconds=1e9)) != "enumerate"
+    assert Auto(proof=True).choose(make_problem(0, 8, 8), Budget(steps=5)) == "enumerate"
+    with pytest.raises(ArgumentError, match="proof: got 1, expected True or False"):
+        Auto(proof=1)  # pyright: ignore[reportArgumentType]
+
+
+def test_without_a_solver_the_optimum_is_proved():
+    problem = make_problem(2, 6, 5, "saturated-hinge", (2,), weighted=True)
+    result = solve(problem, budget=Budget(seconds=20))
+    assert_valid(problem, result, optima(problem))
+    assert result.status == [Status.OPTIMAL, Status.OPTIMAL]
+    xor = NetworkProblem([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0], [2])
+    for solver in (None, "auto"):
+        found = solve(xor, solver, budget=Budget(steps=1000))
+        assert (found.status, found.objective, found.stats["taken"]) == (Status.OPTIMAL, 0.0, "circuits")

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tpsolve import Budget, NetworkProblem, Result, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Ftprop, FtpropMiniBatch, Solver, Surrogate
 from tpsolve.search.network._ftprop_mini_batch import draw
+from tpsolve.search.network._standardise import Adam
 from tpsolve.tables import read_table
 
 pytestmark = pytest.mark.rounding
@@ -171,3 +174,33 @@ def test_settings_that_make_no_sense():
         Surrogate(rule="soft")
     with pytest.raises(ArgumentError, match="width"):
         Surrogate(width=0)
+
+
+def test_adam_is_that_of_torch_with_a_rate_along_half_a_cosine():
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
+    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
+    own, other = Adam(ours, 0.05, 30), torch.optim.Adam(theirs, lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(other, 30)
+    for _ in range(30):
+        for optimizer, values in ((own, ours), (other, theirs)):
+            optimizer.zero_grad()
+            torch.cat([p.flatten() - 1 for p in values]).pow(4).sum().backward()
+            optimizer.step()
+        schedule.step()
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.slow
+def test_no_search_loads_the_compiler_of_torch():
+    code = """
+import sys
+import torch
+from tpsolve import Budget, NetworkProblem, solve
+x = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))
+for solver in ("surrogate", "ftprop-mini-batch", "ftprop", "line-search", "column-search", "circuits"):
+    solve(NetworkProblem(x, x[:, 0] > 0, [2]), solver, budget=Budget(steps=3))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -149,6 +150,8 @@ def mutants(proof: Proof) -> dict[str, Proof]:
         "bound above objective": replace(proof, bound=proof.bound + 1),
         "weights negated": replace(proof, weights=[(-weight, -bias), *proof.weights[1:]]),
         "bias moved": replace(proof, weights=[(weight, bias + 100), *proof.weights[1:]]),
+        "weights that are NaN": replace(proof, weights=[(weight * math.nan, bias), *proof.weights[1:]]),
+        "a bias that is infinite": replace(proof, weights=[(weight, bias + math.inf), *proof.weights[1:]]),
         "a unit less": replace(proof, weights=[(weight[:1], bias[:1]), *proof.weights[1:]]),
         "wider": replace(proof, widths=(3,)),
         "a layer less": replace(proof, weights=proof.weights[:1]),

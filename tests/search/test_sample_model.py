@@ -21,7 +21,7 @@ from tpsolve.losses import ClassLoss
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search.exact._cp_sat import IntegerModel
 from tpsolve.search.exact._linear_model import linear_model
-from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, first_touch, sample_model
+from tpsolve.search.exact._sample_model import Row, SampleModel, Touch, exclusions, first_touch, sample_model
 
 pytestmark = pytest.mark.rounding
 
@@ -385,3 +385,44 @@ def test_cross_entropy_model_is_tight_where_it_was_touched():
         least = linprog(price, A_ub=left, b_ub=right, bounds=[(0, float(m)) for m in model.upper]).fun
         energy_there = float(judge.objective(0, spins))
         assert energy_there - 1e-6 <= least <= energy_there + 1e-9
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.3])
+@pytest.mark.parametrize("loss", UNIT_LOSSES)
+def test_what_is_excluded_costs_no_less(loss: str, stay: float):
+    problem = make_problem(6, n=5, m=4, loss=loss, weighted=True, stay=stay).flatten()
+    energy, judge = energy_of(problem), Judge(problem)
+    every = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=5)), dtype=torch.float64)
+    exact = [judge.objectives(t[None])[0] for t in every]
+    paid = energy.loss.value(energy.pre(every), energy.targets)  # pyright: ignore[reportCallIssue]
+    model, many = sample_model(energy, first_touch(energy)), 0
+    unit_of = {switch: (k, constant) for k, flat in model.flat.items() for switch, constant in flat}
+    for number, targets in enumerate(every):
+        found = exclusions(model, energy, targets[None])
+        for one in found:
+            kept = (every[:, one.flips] == targets[one.flips]).all(1)
+            for switch in one.switches:
+                k, constant = unit_of[switch]
+                kept &= paid[:, k] >= constant
+            assert kept[number]
+            assert all(exact[other] >= exact[number] for other in kept.nonzero()[:, 0].tolist())
+            many += int(kept.sum()) - 1
+        assert len(found) == 1 or len(found[1].flips) == 5
+    # The squared loss knows no side; the others leave out more than what was tried.
+    assert (many > 0) == (loss != "squared")
+
+
+def test_linear_programs_leave_out_what_is_excluded_and_nothing_else():
+    energy = energy_of(make_problem(6, n=5, m=4, loss="zero-one", weighted=True).flatten())
+    model, targets = sample_model(energy, first_touch(energy)), torch.ones(1, 5, dtype=torch.float64)
+    found = exclusions(model, energy, targets)
+    program, count = linear_model(model, found), len(model.rows) + len(model.choices)
+    assert len(found) == 2
+    for spins in itertools.product((-1.0, 1.0), repeat=5):
+        for on in (0.0, 1.0):
+            x = np.zeros(program.left.shape[1])
+            x[:5] = (np.array(spins) + 1) / 2
+            x[len(x) - model.n_switches :] = on
+            for row, one in enumerate(found, start=count):
+                kept = all(spins[j] == one.targets[j] for j in one.flips) and (on == 1 or not one.switches)
+                assert bool(program.left[row] @ x >= program.low[row]) != kept

@@ -13,12 +13,13 @@ ROOT = Path(tpsolve.__file__).parent
 
 FLOORS = (
     ("errors", "_version"),
-    ("_registry", "_plain", "_check_arguments", "spins", "losses", "_result", "_storage"),
+    ("_registry", "_plain", "_check_arguments", "spins", "losses", "_gap", "_result", "_storage"),
     ("thresholds", "units", "tables"),
     ("problems",),
     ("search",),
     ("_register", "testing"),
-    ("nn",),
+    ("models",),
+    ("nn", "estimators"),
     ("train", "pictures"),
     ("compare",),
     # The public names and the command line stand above all floors.

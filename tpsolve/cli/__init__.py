@@ -17,6 +17,9 @@ from tpsolve.cli._solve import solve
 from tpsolve.cli._terminal import INTERRUPTED, notes, output, visible
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
+from tpsolve.cli.models._export import export
+from tpsolve.cli.models._predict import predict
+from tpsolve.cli.models._show import show
 from tpsolve.errors import PluginWarning, TpsolveError
 
 app: typer.Typer = typer.Typer(
@@ -34,6 +37,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "solve": solve,
     "verify": verify,
     "exact": exact,
+    "predict": predict,
+    "show": show,
+    "export": export,
     "instances": instances,
     "separate": separate,
     "train": train,

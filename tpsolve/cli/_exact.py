@@ -1,8 +1,6 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
 import json
-from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,11 +24,9 @@ from tpsolve.cli._tables import (
     table_stem,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, refuse_given, say
-from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 
 def exact(
@@ -47,7 +43,7 @@ def exact(
         str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
     ] = "any",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Write the proof here (.npz), for `tpsolve verify`.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
     columns: Columns = "",
     drop: Drop = "",
@@ -66,8 +62,10 @@ def exact(
     import torch
 
     from tpsolve._result import Budget
+    from tpsolve.models import make_model
+    from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import PROVING, Circuits, find_solver, make_proof, solve
+    from tpsolve.search import Circuits, find_solver, solve
     from tpsolve.tables import read_table
 
     chosen = find_solver(solver)
@@ -75,9 +73,6 @@ def exact(
         chosen = Circuits(engine=engine, prefer=prefer)
     else:
         refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
-        if save is not None and chosen.name not in PROVING:
-            mend = f"Proofs are given by {', '.join(PROVING)}."
-            raise ArgumentError("--save", save, f"no --save with --solver {solver}", mend)
     budget, layers = Budget(seconds=seconds), read_widths(widths)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
@@ -107,12 +102,14 @@ def exact(
         output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
     if "weights" in result.stats:
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
-            rule = _inequality(weight, bias, read.features, read.schema.scaling)
-            say(f"unit {number}: +1 where {rule}")
+            whole = unscaled([round(w) for w in weight.tolist()], round(bias.item()), read.schema.scaling)
+            say(f"unit {number}: +1 where {inequality(*whole, read.features)}")
     if save is not None:
         # First: float64 may give no network for a picture.
-        make_proof(problem, result, {"target": target, "reading": json.dumps(options.to_json())}).save(save)
-        say(f"Saved: {save}")
+        about = {"target": target, "reading": json.dumps(options.to_json())}
+        model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=about)
+        model.save(save)
+        say(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
     if len(read.features) == 2:
         from tpsolve.pictures import draw_network
 
@@ -123,17 +120,3 @@ def exact(
         save_picture(plot, f"{table_stem(file)}-exact.png", draw)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
-
-
-def _inequality(
-    weight: "Tensor", bias: "Tensor", names: tuple[str, ...], scaling: tuple[tuple[Fraction, Fraction], ...]
-) -> str:
-    """Whole weights in words, of the numbers in the file, such as `2 x - y >= 3`."""
-    pairs = list(zip(weight.tolist(), scaling, strict=True))
-    exact = [round(w) * scale for w, (_, scale) in pairs]
-    least = sum((round(w) * scale * offset for w, (offset, scale) in pairs), Fraction(-round(bias.item())))
-    common = lcm(least.denominator, *(w.denominator for w in exact))
-    terms = [(int(w * common), name) for w, name in zip(exact, names, strict=True) if w]
-    words = " ".join(f"{'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w)} '}{name}" for w, name in terms)
-    words = f"-{words[2:]}" if words.startswith("-") else words.removeprefix("+ ")
-    return f"{words or 0} >= {least * common}"

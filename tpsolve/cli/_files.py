@@ -36,13 +36,20 @@ def check_plot(path: Path | None, features: int) -> None:
         return
     if features != 2:
         raise ArgumentError("--plot", f"a table of {features} features", "two", "Leave --plot away.")
+    check_picture("--plot", path)
+
+
+def check_picture(option: str, path: Path | None) -> None:
+    """Raise ArgumentError unless the file that `option` names is a picture that can be written, or is None."""
+    if path is None:
+        return
     from matplotlib.backend_bases import FigureCanvasBase
 
     # pgf needs a TeX, which only shows once it writes.
     known = FigureCanvasBase.get_supported_filetypes().keys() - {"pgf"}
     if _kind(path) not in known:
-        raise ArgumentError("--plot", path, f"a picture, named .{', .'.join(sorted(known))}")
-    check_output("--plot", path)
+        raise ArgumentError(option, path, f"a picture, named .{', .'.join(sorted(known))}")
+    check_output(option, path)
 
 
 def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) -> None:

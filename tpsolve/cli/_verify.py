@@ -33,9 +33,9 @@ def verify(
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
     """
-    from tpsolve.search.proofs._proof import KIND
+    from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
-    if read_kind(file) == KIND:
+    if read_kind(file) in (KIND, MODEL_KIND):
         refuse_given(context, ("max_enumerated",), "for a proof")
         holds = _verify_proof(file, result, engine or None, seconds)
     else:

@@ -71,7 +71,8 @@ def solved_against_seconds(rows: list[Row]) -> Figure:
     for name, group, style in _by_solver(rows):
         found, proved = [], []
         for row in group:
-            best = is_met(np.array(row["objective"]), known[row["instance"]].objective)
+            of = known[row["instance"]]
+            best = is_met(np.array(row["objective"]), of.objective, of.tolerance)
             found += [at if met and at is not None else np.inf for at, met in zip(row["found_at"], best, strict=True)]
             proved += [np.inf if at is None else at for at in row["proved_at"]]
         _share_curve(axes, found, label=name, linewidth=2, **style)

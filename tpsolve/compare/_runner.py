@@ -165,11 +165,14 @@ def _size(problem: Problem) -> dict[str, Any]:
 def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
     """One entry a sample; a problem without a batch, such as a network's, is one sample."""
     problem, start = instance.problem, instance.problem.start
-    flat = Result(result.targets.reshape(-1, problem.n_vars), result.objective.reshape(-1), result.bound.reshape(-1))
+    tolerance = torch.zeros_like(result.objective) if result.tolerance is None else result.tolerance
+    targets, tolerance = result.targets.reshape(-1, problem.n_vars), tolerance.reshape(-1)
+    flat = Result(targets, result.objective.reshape(-1), result.bound.reshape(-1), tolerance=tolerance)
     flips = None if start is None else (flat.targets != start.reshape_as(flat.targets)).float().mean(-1).tolist()
     return {
         "objective": flat.objective.tolist(),
         "bound": _finite(flat.bound.tolist()),
+        "tolerance": tolerance.tolist(),
         "status": [status.value for status in flat.status],
         "flips": flips,
         "seconds": result.stats["seconds"],

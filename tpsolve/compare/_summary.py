@@ -8,8 +8,9 @@ from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 
-from tpsolve._result import OPTIMALITY_TOLERANCE
+from tpsolve._gap import is_closed
 
 Row = dict[str, Any]
 
@@ -45,20 +46,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class Known:
-    """What all rows together know of one instance's samples: best objective and highest proven bound."""
+    """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps."""
 
     objective: np.ndarray
     bound: np.ndarray
+    tolerance: np.ndarray
 
     @property
     def proven(self) -> np.ndarray:
         """Where the best objective is proven optimal."""
-        return is_met(self.objective, self.bound)
+        return is_met(self.objective, self.bound, self.tolerance)
 
 
-def is_met(objective: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Where `objective` is no more than the tolerance above `best`."""
-    return objective - best <= OPTIMALITY_TOLERANCE * np.maximum(1, np.abs(objective))
+def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """Where `objective` is no more than the problem's `tolerance` above `best`."""
+    return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
 
 
 def known_of(rows: Iterable[Row]) -> dict[str, Known]:
@@ -71,6 +73,7 @@ def known_of(rows: Iterable[Row]) -> dict[str, Known]:
         name: Known(
             np.min([row["objective"] for row in group], axis=0),
             np.max([_bound(row) for row in group], axis=0),
+            np.max([_tolerance(row) for row in group], axis=0),
         )
         for name, group in grouped.items()
     }
@@ -136,6 +139,7 @@ def wins(rows: list[Row]) -> tuple[list[str], np.ndarray]:
     for row in rows:
         if "error" not in row:
             objective[row["solver"]].setdefault(row["instance"], []).append(row["objective"])
+    known = known_of(rows)
     means = {name: {k: np.mean(v, axis=0) for k, v in of.items()} for name, of in objective.items()}
     table = np.full((len(names), len(names)), np.nan)
     for i, first in enumerate(names):
@@ -144,7 +148,7 @@ def wins(rows: list[Row]) -> tuple[list[str], np.ndarray]:
             if i != j and shared:
                 a = np.concatenate([means[first][k] for k in shared])
                 b = np.concatenate([means[second][k] for k in shared])
-                table[i, j] = np.mean(~is_met(b, a))
+                table[i, j] = np.mean(~is_met(b, a, np.concatenate([known[k].tolerance for k in shared])))
     return names, table
 
 
@@ -157,15 +161,15 @@ def _summary(name: str, rows: list[Row], known: dict[str, Known]) -> Summary:
     objective = gather(lambda row: row["objective"])
     best = gather(lambda row: known[row["instance"]].objective)
     proven = gather(lambda row: known[row["instance"]].proven) > 0
-    bound = gather(lambda row: _bound(row))
+    bound, tolerance = gather(_bound), gather(_tolerance)
     flips = gather(lambda row: row["flips"] if row["flips"] is not None else [np.nan] * len(row["objective"]))
     return Summary(
         solver=name,
         exact=any(row["exact"] for row in rows),
         objective=_mean(objective),
         gap=_mean((objective - best)[proven]),
-        proved=_mean(is_met(objective, bound)),
-        best=_mean(is_met(objective, best)),
+        proved=_mean(is_met(objective, bound, tolerance)),
+        best=_mean(is_met(objective, best, tolerance)),
         flips=_mean(flips),
         seconds=float(sum(row["seconds"] for row in good) / len(objective)) if len(objective) else np.nan,
         samples=len(objective),
@@ -175,6 +179,11 @@ def _summary(name: str, rows: list[Row], known: dict[str, Known]) -> Summary:
 
 def _bound(row: Row) -> np.ndarray:
     return np.array([-np.inf if bound is None else bound for bound in row["bound"]])
+
+
+def _tolerance(row: Row) -> np.ndarray:
+    # Rows of versions that had none: only equal objectives are equal.
+    return np.array(row.get("tolerance", [0.0] * len(row["objective"])))
 
 
 def _mean(values: np.ndarray) -> float:

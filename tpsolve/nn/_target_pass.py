@@ -147,4 +147,5 @@ def _judged(problem: Problem, targets: Tensor) -> Result:
     """The result of the closed form."""
     objective = problem.objective(targets)
     bound = torch.minimum(problem.lower_bound(), objective)
-    return Result(targets, objective, bound, stats={"solver": SignGradient.name, "steps": 1})
+    stats = {"solver": SignGradient.name, "steps": 1}
+    return Result(targets, objective, bound, stats=stats, tolerance=problem.tolerance())

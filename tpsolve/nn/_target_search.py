@@ -131,7 +131,9 @@ def _scale_of(g: Tensor) -> float:
 def _divided(result: Result, scale: float) -> Result:
     """The result in the units of the unscaled problem; powers of two divide without rounding."""
     trace = [replace(p, objective=p.objective / scale, bound=p.bound / scale) for p in result.trace]
-    return replace(result, objective=result.objective / scale, bound=result.bound / scale, trace=tuple(trace))
+    tolerance = None if result.tolerance is None else result.tolerance / scale
+    objective, bound = result.objective / scale, result.bound / scale
+    return replace(result, objective=objective, bound=bound, trace=tuple(trace), tolerance=tolerance)
 
 
 def _in_order(problem: Problem, result: Result, shape: tuple[int, ...]) -> Result:

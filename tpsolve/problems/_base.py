@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from tpsolve._gap import closing_tolerance
+
 Limit = Callable[[slice], Tensor | None]
 """For a run of u targets, by how much the flip of each may change the objective: `(u, B)`; None: sweep no further."""
 
@@ -118,6 +120,14 @@ class Problem(ABC):
     @abstractmethod
     def rounding(self) -> Tensor:
         """How far `objective` may be from exact arithmetic: `(*batch,)` float64."""
+
+    def least_difference(self) -> Tensor:
+        """What two different objectives differ by at least: `(*batch,)` float64; 0: nothing is known."""
+        return torch.zeros(self.batch_shape, dtype=torch.float64, device=self.device)
+
+    def tolerance(self) -> Tensor:
+        """A gap of at most this, `(*batch,)` float64, leaves no better targets: see `closing_tolerance`."""
+        return closing_tolerance(self.rounding(), self.least_difference())
 
     @abstractmethod
     def flatten(self) -> Self:

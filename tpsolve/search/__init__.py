@@ -49,6 +49,7 @@ from tpsolve.search.combined._auto import Auto as Auto
 
 # Exact solvers of layer problems.
 from tpsolve.search.exact._enumerate import Enumerate as Enumerate
+from tpsolve.search.exact._branch import Branch as Branch
 from tpsolve.search.exact._cp_sat import CpSat as CpSat
 from tpsolve.search.exact._milp import Milp as Milp
 

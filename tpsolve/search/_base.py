@@ -14,13 +14,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tpsolve._gap import is_closed
 from tpsolve._plain import Settings
-from tpsolve._result import Budget, Progress, TargetSet, is_closed
+from tpsolve._result import Budget, Progress, TargetSet
 from tpsolve.errors import MissingLibraryError, NotAcceptedError
-from tpsolve.problems import LayerProblem, Problem, ProgramProblem
+from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
 
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True stops the search, which then returns what it has."""
+
+NUMBER_SECONDS = 4e-7
+"""For each number of a network's inputs, what a check of one network takes, and a model at least to write down."""
+CHECK_SHARE = 0.1
+"""Of the seconds of a search, what may go into checks on the way."""
 
 USUAL = {
     "LayerProblem": "cp-sat",
@@ -113,6 +119,10 @@ class Report:
     targets: Tensor
     objective: Tensor
     bound: Tensor
+    judge_seconds: float
+    """What the problem's own checks of targets have taken of `seconds`."""
+    tolerance: Tensor
+    """`Problem.tolerance()`: gaps of at most this, `(B,)`, are closed."""
     found_at: Tensor
     proved_at: Tensor
     steps: int
@@ -136,7 +146,14 @@ class Report:
         self.targets = torch.ones(*shape, problem.n_vars, device=problem.device, dtype=problem.dtype)
         self.objective = torch.full(shape, math.inf, device=problem.device, dtype=torch.float64)
         self.bound = problem.lower_bound()
+        self.tolerance = problem.tolerance()
         self.found_at, self.proved_at = self.objective.clone(), self.objective.clone()
+        self.judge_seconds = 0.0
+        # Targets of one sample, and what the problem itself said of them: nobody else writes to these.
+        self._verdict: dict[str, Tensor] = {}
+        self._judge_from = 0.0
+        if isinstance(problem, NetworkProblem):
+            self._judge_from = NUMBER_SECONDS / CHECK_SHARE * problem.inputs.numel()
         self.steps = 0
         self.stopped = False
         self.asked = False
@@ -166,6 +183,11 @@ class Report:
     def seconds_left(self) -> float:
         """Until the budget ends; +inf if it has no limit in seconds."""
         return max(0.0, self._ends - self.seconds)
+
+    @property
+    def closed(self) -> Tensor:
+        """The samples `(B,)` whose gap is closed."""
+        return is_closed(self.objective, self.bound, self.tolerance)
 
     @property
     def called_out(self) -> Tensor:
@@ -200,8 +222,12 @@ class Report:
         `found_at (R,)`: when they were found, by default now.
         """
         rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
-        value = self.problem.select(rows).objective(targets)
+        value = self._judge(self.problem.select(rows), targets)
         better = value < self.objective[rows]
+        if len(self.objective) == len(rows) == 1 and (
+            bool(better) or torch.equal(targets.to(self.targets.dtype), self.targets)
+        ):
+            self._verdict.update(targets=targets.to(self.targets.dtype, copy=True), objective=value)
         if isinstance(self.problem, ProgramProblem):
             self.offered[rows] = True
             none = torch.isinf(value) & torch.isinf(self.objective[rows])
@@ -211,6 +237,31 @@ class Report:
         self.objective[kept] = value[better]
         self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
         self._note_closed()
+
+    def judge(self) -> Tensor:
+        """The problem's objective `(B,)` of `targets`; not computed again for the one sample that was offered last.
+
+        A batch is: its parts may round otherwise.
+        """
+        if self._verdict and torch.equal(self._verdict["targets"], self.targets):
+            return self._verdict["objective"].clone()
+        return self._judge(self.problem, self.targets)
+
+    def _judge(self, problem: Problem, targets: Tensor) -> Tensor:
+        began = time.perf_counter()
+        value = problem.objective(targets)
+        spent = time.perf_counter() - began
+        self.judge_seconds += spent
+        self._judge_from = self.seconds + spent / CHECK_SHARE
+        return value
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether a network that is better may be offered now; else later or at the end, since checks take too long.
+
+        Always with a budget in steps alone.
+        """
+        return self.budget.seconds is None or self.seconds >= self._judge_from
 
     def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
         """Raise the bound of the samples `rows` (by default all) to a proven `bound`."""
@@ -268,13 +319,14 @@ class Report:
         with self.problem.limited(calls) if isinstance(self.problem, ProgramProblem) else nullcontext():
             solver.run(self.problem, part.budget, generator, part)
         self.steps += part.steps
-        self.target_set = part.target_set
+        self.target_set, self.judge_seconds = part.target_set, part.judge_seconds
+        self._judge_from = part._judge_from
         self.asked = part.asked
         spent = self.budget.steps is not None and self.steps >= self.budget.steps
         self.stopped = self.asked or spent or self._is_done(self.objective, self.bound) or self.seconds_left <= 0
 
     def _is_done(self, objective: Tensor, bound: Tensor) -> bool:
-        done = is_closed(objective, bound)
+        done = is_closed(objective, bound, self.tolerance)
         return bool((done if self.budget.calls is None else done | self.called_out).all())
 
     def _share_of_calls(self, share: float) -> int | None:
@@ -282,7 +334,7 @@ class Report:
         if self.budget.calls is None or not isinstance(self.problem, ProgramProblem):
             return None
         left = self.problem.calls_left()
-        left = left[(left > 0) & ~is_closed(self.objective, self.bound)]
+        left = left[(left > 0) & ~self.closed]
         return int(share * float(left.min())) if len(left) else 0
 
     def each_sample(self) -> Iterator[tuple[Tensor, Budget]]:
@@ -301,7 +353,7 @@ class Report:
             for position, row in enumerate(waiting):
                 if self.stopped:
                     return
-                if bool(is_closed(self.objective[row], self.bound[row])):
+                if bool(self.closed[row]):
                     continue
                 share, began = self.seconds_left / (count - position), self.seconds
                 seconds = None if math.isinf(share) else max(1e-3, share)
@@ -322,5 +374,5 @@ class Report:
         self.trace.append(progress)
 
     def _note_closed(self) -> None:
-        fresh = is_closed(self.objective, self.bound) & torch.isinf(self.proved_at)
+        fresh = self.closed & torch.isinf(self.proved_at)
         self.proved_at[fresh] = self.seconds

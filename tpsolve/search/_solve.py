@@ -11,7 +11,7 @@ from tpsolve.search._naming import find_solver
 
 def solve(
     problem: Problem,
-    solver: Solver | str,
+    solver: Solver | str | None = None,
     *,
     budget: Budget,
     generator: torch.Generator | None = None,
@@ -26,7 +26,8 @@ def solve(
     program is left to judge the start, they get what was tried last.
 
     Args:
-        solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8".
+        solver: settings such as `HillClimb(restarts=8)`, or a text such as "hill-climb:restarts=8"; None:
+            `Auto(proof=True)`, which is exact for layer and network problems.
         generator: the source of all randomness; None: one of seed 0.
         callback: called with each `Progress`; True stops the search cleanly.
 
@@ -49,7 +50,7 @@ def solve(
         )
     if callback is not None and not callable(callback):
         raise ArgumentError("callback", type(callback).__name__, "a function of a Progress")
-    solver = find_solver(solver)
+    solver = find_solver("auto:proof=True" if solver is None else solver)
     solver.check(problem)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
@@ -63,7 +64,7 @@ def solve(
 
     shape = problem.batch_shape
     targets = report.targets.reshape((*shape, *problem.target_shape))
-    objective = problem.objective(targets)
+    objective = report.judge().reshape(shape)
     return Result(
         targets=targets,
         objective=objective,
@@ -74,6 +75,7 @@ def solve(
             "solver": solver.name,
             "steps": report.steps,
             "seconds": report.seconds,
+            "judge_seconds": report.judge_seconds,
             "found_at": report.found_at.reshape(shape),
             "proved_at": report.proved_at.reshape(shape),
             "missing": missing.reshape(shape),
@@ -81,6 +83,7 @@ def solve(
             **report.stats,
         },
         target_set=report.target_set,
+        tolerance=report.tolerance.reshape(shape),
     )
 
 

@@ -47,6 +47,11 @@ class Case:
         """`(B,)`: how far an objective in float64 may be off."""
         return _twin(self).rounding()
 
+    @property
+    def tolerance(self) -> Tensor:
+        """`(B,)`: gaps of at most this are closed."""
+        return _twin(self).tolerance()
+
     def value(self, targets: Tensor) -> Tensor:
         """The objective `(B,)` of `targets (*batch, *target_shape)`, whose values are in their sets."""
         place = torch.zeros(len(self.objectives), dtype=torch.int64)

@@ -34,13 +34,13 @@ def flat(values: Any) -> list[Any]:
     return [v for part in values for v in flat(part)] if isinstance(values, list) else [values]
 
 
-def status_of(objective: float, bound: float) -> Status:
-    """The status that follows from an objective and a bound."""
+def status_of(objective: float, bound: float, tolerance: float) -> Status:
+    """The status that follows from an objective and a bound; a gap of at most `tolerance` is closed."""
     if bound == math.inf:
         return Status.INFEASIBLE
     if objective == math.inf:
         return Status.UNKNOWN
-    return Status.OPTIMAL if objective - bound <= 1e-6 * max(1.0, abs(objective)) else Status.FEASIBLE
+    return Status.OPTIMAL if objective - bound <= tolerance else Status.FEASIBLE
 
 
 def require_valid(problem: Problem, result: Result, where: str = "") -> None:
@@ -62,7 +62,12 @@ def require_valid(problem: Problem, result: Result, where: str = "") -> None:
 
     objective, bound = result.objective.flatten().tolist(), result.bound.flatten().tolist()
     require(all(b <= v for b, v in zip(bound, objective, strict=True)), f"{at}a bound above its objective")
-    statuses = [status_of(v, b) for v, b in zip(objective, bound, strict=True)]
+    rounding, least = (each.flatten().tolist() for each in (problem.rounding(), problem.least_difference()))
+    allowed = [max(2 * r, math.nextafter(d - 2 * r, -math.inf)) for r, d in zip(rounding, least, strict=True)]
+    require(result.tolerance is not None, f"{at}a result without a tolerance")
+    assert result.tolerance is not None
+    require(result.tolerance.flatten().tolist() == allowed, f"{at}the tolerance is not the problem's own")
+    statuses = [status_of(*each) for each in zip(objective, bound, allowed, strict=True)]
     require(flat(result.status) == statuses, f"{at}a status that does not follow from objective and bound")
     optimal = [status is Status.OPTIMAL for status in statuses]
     require(result.optimal.flatten().tolist() == optimal, f"{at}`optimal` differs from the status")

@@ -110,7 +110,7 @@ def check_bounds(solver: Solver) -> None:
             f"{case.name}: a mean bound of {highest} in the trace, optimum {mean}",
         )
         if solver.exact:
-            closed = (objective == bound) | ((objective - bound) <= 1e-6 * objective.abs().clamp(min=1))
+            closed = (objective == bound) | ((objective - bound) <= case.tolerance)
             require(
                 closed.all(), f"{case.name}: exact, but the gap is open: {objective.tolist()}, bound {bound.tolist()}"
             )

@@ -39,8 +39,10 @@ class Samples:
         return [slice(k, min(k + size, units)) for k in range(0, units, size)]
 
 
-def read_numbers(argument: str, value: object) -> Tensor:
+def read_numbers(argument: str, value: object, dtype: torch.dtype | None = None) -> Tensor:
     """As `check_tensor`, but whole numbers become float64, which holds them exactly up to 2**53.
+
+    `dtype`: of Python's numbers that aren't whole.
 
     Raises:
         ArgumentError: whole numbers that float64 can't hold.
@@ -49,7 +51,7 @@ def read_numbers(argument: str, value: object) -> Tensor:
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
-        return check_tensor(argument, value)
+        return check_tensor(argument, value, dtype=dtype)
     if tensor.device.type == "meta":
         raise DeviceError(
             argument, "a tensor on meta", "a device that holds numbers", "Move it with .to_empty() and fill it."
@@ -60,7 +62,9 @@ def read_numbers(argument: str, value: object) -> Tensor:
         return tensor.to(torch.float64)
     if isinstance(value, list | tuple) and _largest_whole(value) > MAX_WHOLE:
         raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
-    return check_tensor(argument, tensor)
+    return check_tensor(
+        argument, tensor if hasattr(value, "dtype") else value, dtype=None if hasattr(value, "dtype") else dtype
+    )
 
 
 def _largest_whole(values: list[object] | tuple[object, ...]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values, own
 from tpsolve._plain import is_real, plain_array
 from tpsolve._storage._archive import digest
 from tpsolve.errors import (
@@ -120,7 +120,8 @@ class BlockProblem(FlipProblem):
             raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
         self.loss, self.candidates, self.ranking, self.max_bytes = loss, candidates, ranking, max_bytes
-        given, start = start, check_tensor("start", start)
+        targets, unit_weight, stay_weight = own(targets), own(unit_weight), own(stay_weight)
+        given, start = start, check_tensor("start", own(start))
         check_values("start", start, (-1, 1), given=given)
         if start.dim() < 2 or 0 in start.shape:
             raise ShapeError("start", f"shape {tuple(start.shape)}", "(samples, ...), with at least one target each")
@@ -130,7 +131,7 @@ class BlockProblem(FlipProblem):
         self.dtype = _dtype(block, start)
         self.start = start.to(self.dtype)
         _check_devices(block, self.device)
-        self.context = tuple(self._per_sample(f"context[{i}]", part) for i, part in enumerate(context))
+        self.context = tuple(self._per_sample(f"context[{i}]", own(part)) for i, part in enumerate(context))
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, tuple(start.shape), self.device, self.dtype)
         self.targets = self._check_targets(targets)
@@ -226,8 +227,15 @@ class BlockProblem(FlipProblem):
         A module has no formula, so that nothing is proved of its distance from exact arithmetic: E is
         what the block computes in `judge_dtype`.
         """
-        values = self._at_start
-        return tolerance(self.judge_dtype) * torch.where(torch.isfinite(values), values.abs(), 0.0).clamp(min=1)
+        size = torch.where(torch.isfinite(self._at_start), self._at_start.abs(), 0.0)
+        unit = torch.ones_like(size) if self.unit_weight is None else self.unit_weight.double().amax(self._own_axes)
+        return tolerance(self.judge_dtype) * torch.maximum(size, unit)
+
+    @property
+    def _own_axes(self) -> tuple[int, ...]:
+        """Axes of `unit_weight` other than that of the samples."""
+        assert self.unit_weight is not None
+        return tuple(range(1, self.unit_weight.dim()))
 
     @cached_property
     def _at_start(self) -> Tensor:
@@ -420,8 +428,8 @@ def _check_devices(block: nn.Module, device: torch.device) -> None:
 
 def _copies(block: nn.Module, dtype: torch.dtype) -> dict[torch.dtype, nn.Module]:
     try:
-        own = copy.deepcopy(block).to(dtype).requires_grad_(False)
-        return {dtype: own, torch.float64: copy.deepcopy(own).double()}
+        copied = copy.deepcopy(block).to(dtype).requires_grad_(False)
+        return {dtype: copied, torch.float64: copy.deepcopy(copied).double()}
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise BlockError(
             "block", f"{type(error).__name__} ({error}) when copied", "a module that copy.deepcopy copies"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tpsolve._gap import common_measure
 from tpsolve.losses import ClassLoss, Loss
 
 
@@ -108,6 +109,13 @@ class LayerEnergy:
         if self.stay_parts is not None:
             error = error + 2.0**-52 * self.stay_parts.sum(1)
         return error.expand(self.n_samples)
+
+    def least_difference(self) -> Tensor:
+        """What two different values of a zero-one loss without a stay penalty differ by at least, `(B,)`; else 0."""
+        if self.loss.name != "zero-one" or self.stay is not None:
+            return self.unit_weight.new_zeros(self.n_samples)
+        shared = [float(common_measure(row)) for row in self.unit_weight.cpu().numpy()]
+        return self.unit_weight.new_tensor(shared).expand(self.n_samples)
 
     def blur(self) -> Tensor:
         """How far a float64 pre-activation may be from exact arithmetic, `(m,)`; 0 where the sum is exact.

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tpsolve._check_arguments import check_shape, check_tensor, check_values
+from tpsolve._check_arguments import check_shape, check_size, check_tensor, check_values, own
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
@@ -44,10 +44,11 @@ class LayerProblem(FlipProblem):
         pull: r `(*batch, n)` by broadcasting, by default 0: the last term becomes sum_j |p_j| [t_j p_j < 0] with
             p_j = r_j + stay kappa_j a_j. So a linear term d . t enters as r = -2 d, up to the sum of |d_j|.
 
-    All tensors lie on the device of `weight` and are converted to its dtype; lists are moved there.
+    All tensors lie on the device of `weight` and are converted to its dtype; lists are moved there. The problem has
+    copies of its own: what is done to the arguments afterwards, such as an optimizer's step, doesn't change it.
 
     Raises:
-        ShapeError, ValueSetError, NotFiniteError, DeviceError, UnknownNameError, NotAcceptedError:
+        ShapeError, ValueSetError, NotFiniteError, TooLargeError, DeviceError, UnknownNameError, NotAcceptedError:
             an argument makes no sense; the message names it and the cure.
     """
 
@@ -76,6 +77,8 @@ class LayerProblem(FlipProblem):
         stay_weight: Any = None,
         pull: Any = None,
     ) -> None:
+        weight, targets, bias, unit_weight = own(weight), own(targets), own(bias), own(unit_weight)
+        start, stay_weight, pull = own(start), own(stay_weight), own(pull)
         self.loss = loss
         by_class = isinstance(find_loss(loss), ClassLoss)
         self.weight = check_tensor("weight", weight)
@@ -110,6 +113,8 @@ class LayerProblem(FlipProblem):
         self.stay = check_stay(stay, self.start)
         self.stay_weight = check_weight("stay_weight", stay_weight, shape, *kind)
         self.pull = check_broadcast("pull", pull, shape, *kind)
+        for name in ("weight", "bias", "unit_weight", "stay_weight", "pull"):
+            check_size(name, getattr(self, name))
 
     @property
     def n_units(self) -> int:
@@ -222,6 +227,10 @@ class LayerProblem(FlipProblem):
         by its float64 value, and every bound counts it as the more favourable one.
         """
         return self.energy64.rounding().reshape(self.batch_shape)
+
+    def least_difference(self) -> Tensor:
+        """Of the zero-one loss alone, `(*batch,)` float64: its sums are whole multiples of what weights share."""
+        return self.energy64.least_difference().reshape(self.batch_shape)
 
     def state(self, targets: Tensor) -> LayerState:
         """The search state of `targets (B, n)` under single flips."""

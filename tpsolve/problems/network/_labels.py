@@ -50,6 +50,9 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
     if getattr(values, "columns", None) is not None:
         mend = "Take its column: df[name]."
         raise ArgumentError(argument, "a DataFrame", "one class label a sample", mend)
+    if isinstance(plain, list | tuple):
+        # The elements of numpy arrays and of tensors, which are no numbers of Python.
+        plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
     if isinstance(plain, str) or not isinstance(plain, Sequence):
         raise ArgumentError(argument, type(values).__name__, "one class label a sample")
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):

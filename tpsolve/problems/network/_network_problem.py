@@ -4,6 +4,8 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
 from os import PathLike
 from typing import Any, Self
 
@@ -11,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tpsolve._check_arguments import check_count, check_device, check_shape, check_tensor, check_values
+from tpsolve._check_arguments import check_count, check_device, check_shape, check_size, check_tensor, check_values, own
+from tpsolve._gap import common_measure
 from tpsolve._plain import plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
@@ -77,11 +80,8 @@ class NetworkProblem(Problem):
     dtype: torch.dtype = torch.float64
 
     def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
-        X = plain_array("X", X)
-        x = read_numbers("X", X)
-        if not hasattr(X, "dtype"):
-            # Python's numbers keep all their digits.
-            x = check_tensor("X", X, dtype=torch.float64)
+        X, weight = own(plain_array("X", X)), own(weight)
+        x = read_numbers("X", X, torch.float64)
         if x.dim() != 2 or 0 in x.shape:
             raise ShapeError("X", f"shape {tuple(x.shape)}", "(N, p): at least one sample and one feature")
         self.samples, self.device = x.double(), x.device
@@ -155,10 +155,10 @@ class NetworkProblem(Problem):
         layers = self.columns(targets.reshape(self.n_vars).double())
         return [Separability().fit(below, above) for below, above in zip([self.inputs, *layers], layers, strict=False)]
 
-    def from_weights(self, weights: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def from_weights(self, weights: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> Tensor:
         """Targets `(n_vars,)` that a network with these `(weight (units, n), bias (units,))` of each layer gives.
 
-        Computed in float64, with output +1 where z >= 0.
+        Computed in `dtype`, with output +1 where z >= 0.
 
         Raises:
             ShapeError: another number of layers or units.
@@ -166,7 +166,7 @@ class NetworkProblem(Problem):
         shapes = list(zip(self.layers, (self.samples.shape[1], *self.widths), strict=True))
         if [tuple(weight.shape) for weight, _ in weights] != shapes:
             raise ShapeError("weights", str([tuple(w.shape) for w, _ in weights]), f"{shapes}, one for each layer")
-        h, columns = self.inputs, []
+        h, columns = self.inputs.to(dtype), []
         for weight, bias in weights:
             h = sign(torch.addmm(bias.to(h), h, weight.to(h).T))
             columns.append(h)
@@ -178,36 +178,48 @@ class NetworkProblem(Problem):
         biases = [m.weight.new_zeros(len(m.weight)) if m.bias is None else m.bias.detach() for m in linear]
         return self.from_weights([(m.weight.detach(), bias) for m, bias in zip(linear, biases, strict=True)])
 
-    def network(self, targets: Tensor, weights: Sequence[tuple[Tensor, Tensor]] | None = None) -> nn.Sequential:
-        """Linear layers in float64 and `HardThreshold`s that give exactly `targets (n_vars,)`, and so their errors.
+    def network(
+        self,
+        targets: Tensor,
+        weights: Sequence[tuple[Tensor, Tensor]] | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> nn.Sequential:
+        """Linear layers and `HardThreshold`s that give exactly `targets (n_vars,)`, and so their errors.
 
-        Its outputs are in {-1, +1}; `predict` reads labels from them. The float64 outputs are compared with the
-        targets.
+        Its outputs are in {-1, +1}; `predict` reads labels from them. They are compared with the targets, computed in
+        `dtype` from inputs rounded to it.
 
         Args:
             weights: `(weight (units, n), bias (units,))` of each layer, such as a result's `stats["weights"]`; by
                 default those of the oracle, which separate in exact arithmetic.
+            dtype: of the network, float64 or float32.
 
         Raises:
-            ArgumentError: a unit is not separable, or the weights give other targets, since float64 rounds those of
-                the oracle or the sums that they make.
+            ArgumentError: a unit is not separable, or the weights give other targets, since `dtype` rounds those of
+                the oracle or the sums that they make; `exact_weights` has fractions that give them. Or another dtype.
             ShapeError: `weights` of another number of layers or units.
         """
         self._check_targets(targets)
+        if dtype not in (torch.float64, torch.float32):
+            raise ArgumentError("dtype", dtype, "torch.float64 or torch.float32")
         used = self._separating(targets) if weights is None else weights
-        if not torch.equal(self.from_weights(used), targets.reshape(self.n_vars).double()):
+        wanted = targets.reshape(self.n_vars).double()
+        if not torch.equal(self.from_weights(used, dtype), wanted):
+            if dtype == torch.float32 and torch.equal(self.from_weights(used), wanted):
+                got = "margins so narrow that float32 gives other targets"
+                raise ArgumentError("dtype", got, "torch.float64, which gives `targets`")
             if weights is not None:
                 raise ArgumentError("weights", "weights that give other targets", "weights that give `targets`")
             raise ArgumentError(
                 "targets",
                 "margins so narrow that the oracle's weights give other targets in float64",
                 "targets with wider margins",
-                "Give weights of your own, if you have any.",
+                "exact_weights(targets) has fractions that give them.",
             )
         modules: list[nn.Module] = []
         for weight, bias in used:
             units, features = weight.shape
-            linear = nn.Linear(features, units, device=self.device, dtype=torch.float64)
+            linear = nn.Linear(features, units, device=self.device, dtype=dtype)
             linear.load_state_dict({"weight": weight, "bias": bias})
             modules += [linear, HardThreshold()]
         return nn.Sequential(*modules)
@@ -228,14 +240,31 @@ class NetworkProblem(Problem):
                 raise ArgumentError("targets", got, "targets with wider margins")
         return found
 
+    def exact_weights(self, targets: Tensor) -> list[list[tuple[list[Fraction], Fraction]]]:
+        """Of each unit of each layer weights and a bias, fractions that give `targets (n_vars,)` in exact arithmetic.
+
+        Every network whose units are separable has them, also where no float64 weights give its targets.
+
+        Raises:
+            ArgumentError: a unit is not separable.
+        """
+        self._check_targets(targets)
+        found = []
+        for number, certificate in enumerate(self.certificates(targets)):
+            _require_separable(certificate, number)
+            units = []
+            for unit, (weight, bias) in enumerate(
+                zip(certificate.weight.tolist(), certificate.bias.tolist(), strict=True)
+            ):
+                exact = certificate.rationals.get(unit) or tuple(map(Fraction, (*weight, bias)))
+                units.append((list(exact[:-1]), exact[-1]))
+            found.append(units)
+        return found
+
     def _separating(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
         layers = []
         for number, certificate in enumerate(self.certificates(targets)):
-            if not bool((certificate.status > 0).all()):
-                unit = int((certificate.status <= 0).nonzero()[0, 0])
-                raise ArgumentError(
-                    "targets", f"unit {unit} of layer {number} not separable", "targets of finite objective"
-                )
+            _require_separable(certificate, number)
             layers.append((certificate.weight, certificate.bias))
         return layers
 
@@ -255,6 +284,15 @@ class NetworkProblem(Problem):
         whole = bool((self.counts == self.counts.round()).all()) and float(total) < 2**53
         slack = 0.0 if whole else float(total) * 2.0**-52 * len(self.samples)
         return self.counts.new_full(self.batch_shape, slack)
+
+    def least_difference(self) -> Tensor:
+        """The largest number of which all weights, and so all errors, are whole multiples: `(*batch,)` float64."""
+        return self.counts.new_full(self.batch_shape, self._measure)
+
+    @cached_property
+    def _measure(self) -> float:
+        # An odd number of at most 53 bits times a power of two: a float is exact.
+        return 1.0 if self.weight is None else float(common_measure(self.weight.cpu().numpy()))
 
     def flatten(self) -> Self:
         return self._rebatch((math.prod(self.batch_shape),))
@@ -302,6 +340,7 @@ class NetworkProblem(Problem):
     def _check_weight(self, weight: Any) -> Tensor:
         tensor = check_tensor("weight", weight, self.device, torch.float64)
         check_shape("weight", tensor, (len(self.samples),), "(N,)")
+        check_size("weight", tensor)
         if bool((tensor < 0).any()):
             raise ValueSetError("weight", f"{tensor.min().item():g}", "no negative weights")
         return tensor
@@ -312,6 +351,12 @@ class NetworkProblem(Problem):
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"(..., {', '.join(map(str, tail))})")
         check_device("targets", targets, self.device)
         check_values("targets", targets, (-1, 1), given=targets)
+
+
+def _require_separable(certificate: Certificate, layer: int) -> None:
+    if not bool((certificate.status > 0).all()):
+        unit = int((certificate.status <= 0).nonzero()[0, 0])
+        raise ArgumentError("targets", f"unit {unit} of layer {layer} not separable", "targets of finite objective")
 
 
 def _separable(inputs: Tensor, columns: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._check_arguments import own
 from tpsolve._plain import is_real
 from tpsolve._storage._archive import digest
 from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeError, ValueSetError
@@ -122,11 +123,11 @@ class ProgramProblem(FlipProblem):
         self.constraints = DeclaredConstraints.of(constraints)
         self.stay, self.loss = float(stay), loss
         self.device, self.dtype = logits.device, torch.int64
-        z = logits.detach()
+        z = own(logits)
         self.sizes, self.is_spin = read_symbols(symbols, z)
         self.n_vars, self.batch_shape = len(self.sizes), (len(z),)
         self.labels = read_labels(labels, len(z))
-        self.mask = read_mask(mask, (len(z), self.n_vars), self.device)
+        self.mask = read_mask(own(mask), (len(z), self.n_vars), self.device)
         check_read(z, self.sizes, self.mask)
         self.logits = as_choices(z.double(), self.is_spin, self.sizes)
         """`(B, n, K)` float64: of a value, up to a constant of the unit, the log of its probability; -inf where it is

@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 import torch
 
 from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError
 from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 
-TABLE = "auto.json"
+TABLE, PROOFS = "auto.json", "proof.json"
 UNKNOWN = "anneal"
 """What serves where nothing was measured: blocks, and losses that are not in the table."""
+MAX_TARGETS = 24
+"""Of a layer problem, up to which they can be enumerated."""
+SECONDS = 4.0
+"""Of a sample, that stand for a budget with only steps where a proof is looked for."""
 MAX_ASSIGNMENTS = 1024
 """Of each sample, up to which all are called where the budget does not limit calls."""
 
@@ -28,18 +33,31 @@ class Auto(Solver):
     by loss, size, seconds a sample and kind of device. `benchmarks/auto.py` writes it and says from which rows. The
     nearest entry of the same loss counts; sizes and seconds are compared on logarithmic scales. Another loss takes the
     entries of the hinge if it is a sum over units. A budget with only steps counts as the longest time measured. Steps
-    are those of the solver taken.
+    are those of the solver taken; `stats["taken"]` is its text.
 
-    A program problem is solved by `marginal` where each sample has no more assignments than calls (1024 without a
-    limit). Else `declared` takes it if it has constraints, and `k-best` if not. `k-best` shares the calls with `tabu`
-    where the loss says how wrong an answer is. No measurement chose these. A network problem is solved by `circuits`.
+    With `proof`, the solver of a layer problem is an exact one. The table `proof.json` says which proves optima
+    soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
+    only where it would finish within the budget. A budget with only steps counts as 4 s a sample.
+
+    A network problem is solved by `circuits`. A program problem is solved by `marginal` where each sample has no more
+    assignments than calls (1024 without a limit). Else `declared` takes it if it has constraints, and `k-best` if not.
+    `k-best` shares the calls with `tabu` where the loss says how wrong an answer is. No measurement chose these.
+
+    Args:
+        proof: whether to look for the optimum of a layer problem and its proof, rather than for good targets soon.
     """
+
+    proof: bool = False
 
     name = "auto"
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, NetworkProblem, ProgramProblem)
     one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.proof, bool):
+            raise ArgumentError("proof", self.proof, "True or False")
 
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
@@ -53,6 +71,8 @@ class Auto(Solver):
             return "k-best" if problem.loss == "equal" else "portfolio(k-best, tabu)"
         if not isinstance(problem, LayerProblem):
             return UNKNOWN
+        if self.proof:
+            return _prover(problem, budget)
         rows = table()["rows"]
         losses = {row["loss"] for row in rows}
         loss = problem.loss if problem.loss in losses else "hinge"
@@ -71,11 +91,34 @@ class Auto(Solver):
         return min(rows, key=distance)["solver"]
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        solver = find_solver(self.choose(problem, budget))
+        text = self.choose(problem, budget)
+        solver = find_solver(text)
         solver.check(problem)
+        report.stats["taken"] = text
         report.run(solver, generator)
 
 
-def table() -> dict[str, Any]:
-    """The measured table: `rows` of loss, n, m, seconds a sample, device, solver; the rest is their provenance."""
-    return json.loads(resources.files("tpsolve.search.combined").joinpath(TABLE).read_text())
+def _prover(problem: LayerProblem, budget: Budget) -> str:
+    """The exact solver that the nearest entry names, by loss and size."""
+    rows = table(PROOFS)["rows"]
+    loss = problem.loss if problem.loss in {row["loss"] for row in rows} else "hinge"
+    n, m, samples = problem.n_vars, problem.n_units, problem.n_samples
+
+    def distance(row: dict[str, Any]) -> float:
+        return abs(math.log(n / row["n"])) + abs(math.log(m / row["m"]))
+
+    row = min((row for row in rows if row["loss"] == loss), key=distance)
+    if row["solver"] != "enumerate":
+        return row["solver"]
+    # It goes through 2^n targets of every sample.
+    needed = samples * row["seconds"] * 2.0 ** min(1000, n - row["n"]) * max(1.0, m / row["m"])
+    seconds = SECONDS * samples if budget.seconds is None else budget.seconds
+    return "enumerate" if n <= MAX_TARGETS and needed < seconds else row["other"]
+
+
+def table(name: str = TABLE) -> dict[str, Any]:
+    """The measured table: `rows` of loss, n, m, seconds a sample, device, solver; the rest is their provenance.
+
+    That of proofs has the mean seconds of the solver named, and the best `other` one than `enumerate`.
+    """
+    return json.loads(resources.files("tpsolve.search.combined").joinpath(name).read_text())

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve._result import OPTIMALITY_TOLERANCE, Budget
+from tpsolve._result import Budget
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
-from tpsolve.search.exact._sample_model import Row, SampleModel, first_touch, sample_model
+from tpsolve.search.exact._sample_model import Exclusion, Row, SampleModel, exclusions, first_touch, sample_model
 from tpsolve.search.local._loop import descend
 
 OBJECTIVE_BITS = ROW_BITS = 46
@@ -36,9 +36,10 @@ class CpSat(Solver):
 
     Piecewise-linear losses enter as they are. The soft hinge, logistic, squared and cross-entropy losses enter as lines
     that lie certainly below them. Real weights are scaled by a power of two and rounded to integers, and each row is
-    loosened by its own maximum rounding error. So the minimum of the model is a lower bound for the real problem. It
-    may fall short of the problem's own objective of the answer. Then the lines are refined there, that answer is
-    excluded, and the rest is searched for anything that could still be better.
+    loosened by its own maximum rounding error. So the minimum of the model is a lower bound for the real problem. The
+    best targets known are excluded, with all others that can't cost less, and CP-SAT searches the rest for anything
+    that could be better. What it finds refines the lines, is excluded too, and the search goes on until nothing is
+    left.
 
     One step is one conflict of each sample's search. A budget in steps is spent by one worker, so that equal seeds give
     equal results.
@@ -70,22 +71,25 @@ class CpSat(Solver):
     def _solve_sample(
         self, energy: LayerEnergy, row: Tensor, budget: Budget, generator: torch.Generator, report: Report
     ) -> None:
-        touch, excluded, least = first_touch(energy), [], math.inf
-        rounding = float(report.problem.rounding()[row])
+        touch, known = first_touch(energy), [report.targets[row].to(energy.weight)]
+        least = float(energy.favourable(energy.pre(known[0]), known[0]))
+        rounding, tolerance = float(report.problem.rounding()[row]), float(report.tolerance[row])
         seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
         conflicts = 0
         while True:
-            model = IntegerModel(sample_model(energy, touch))
+            sample = sample_model(energy, touch)
+            model = IntegerModel(sample)
             best = float(report.objective[row])
+            excluded = [one for targets in known for one in exclusions(sample, energy, targets)]
             built, bits = model.build(report.targets[row[0]], excluded, best)
             solver = self._solver(budget, seed, conflicts, max(1e-3, seconds_end - report.seconds))
-            solver.parameters.absolute_gap_limit = model.close_enough
+            solver.parameters.absolute_gap_limit = model.close_enough(tolerance)
             pulse = partial(self._pulse, report, row, model, least - rounding)
             answer, told = run_cp_sat(solver, built, pulse)
             conflicts += solver.num_conflicts
             report.steps = max(report.steps, conflicts)
-            if answer == "INFEASIBLE" and excluded:
+            if answer == "INFEASIBLE":
                 # Nothing else costs as little as the best.
                 report.prove(min(best, least) - rounding, row)
                 return
@@ -104,7 +108,7 @@ class CpSat(Solver):
             if report.stopped or spent or answer != "OPTIMAL" or math.isfinite(report.proved_at[row]):
                 return
             touch.add(energy, found)
-            excluded.append(found[0])
+            known.append(found)
             least = min(least, float(energy.favourable(energy.pre(found), found)))
 
     @staticmethod
@@ -162,10 +166,9 @@ class IntegerModel:
             for row in self.model.rows
         )
 
-    @property
-    def close_enough(self) -> float:
-        """A gap of the integer objective that is no gap of E: costs need not be whole to the last unit."""
-        return 0.25 * OPTIMALITY_TOLERANCE * self.scale / self.model.factor
+    def close_enough(self, tolerance: float) -> float:
+        """A gap of the integer objective that is none of E, whose gaps of `tolerance` are closed."""
+        return 0.25 * tolerance * self.scale / self.model.factor
 
     def bound(self, integer_bound: float) -> float:
         """The bound on E that a bound on the integer objective proves."""
@@ -176,13 +179,13 @@ class IntegerModel:
         return value - 2.0**-50 * (abs(value) + abs(self.model.constant) + 2.0**-100)
 
     def build(
-        self, hint: Tensor, excluded: Sequence[Tensor] = (), max_objective: float = math.inf
+        self, hint: Tensor, excluded: Sequence[Exclusion] = (), max_objective: float = math.inf
     ) -> tuple[Any, list[Any]]:
         """The CP-SAT model, and the variables of its n targets (true: +1).
 
         Args:
             hint: targets `(n,)` to begin from.
-            excluded: targets `(n,)` that are no solutions.
+            excluded: what is no solution.
             max_objective: solutions whose E certainly exceeds this may be left out.
         """
         from ortools.sat.python import cp_model
@@ -208,8 +211,9 @@ class IntegerModel:
             built.add(
                 total <= math.ceil(self.scale * (max_objective - model.constant) / model.factor + self._slack) + 1
             )
-        for targets in excluded:
-            built.add_bool_or(~bit if value > 0 else bit for bit, value in zip(bits, targets.tolist(), strict=True))
+        for one in excluded:
+            flips = [~bits[j] if one.targets[j] > 0 else bits[j] for j in one.flips]
+            built.add_bool_or([*flips, *(~switches[w] for w in one.switches)])
         for bit, value in zip(bits, hint.tolist(), strict=True):
             built.add_hint(bit, value > 0)
         return built, bits

@@ -1,11 +1,12 @@
 """A `SampleModel` as the matrix of a mixed-integer linear program: what HiGHS and MPS files take."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tpsolve.search.exact._sample_model import Row, SampleModel
+from tpsolve.search.exact._sample_model import Exclusion, Row, SampleModel
 
 MAX_SCALE = 1024.0
 """HiGHS lets a row be violated by 1e-6: costs counted in thousandths make that 1e-9 of a cost."""
@@ -42,8 +43,8 @@ class LinearModel:
         return self.factor * value + self.constant
 
 
-def linear_model(model: SampleModel) -> LinearModel:
-    """The program of this model."""
+def linear_model(model: SampleModel, excluded: Sequence[Exclusion] = ()) -> LinearModel:
+    """The program of this model, without what is `excluded`."""
     n, costs = model.n, len(model.upper)
     columns = n + costs + model.n_switches
     scales = np.array([_scale(upper, MAX_COST, MAX_SCALE) for upper in model.upper])
@@ -57,13 +58,18 @@ def linear_model(model: SampleModel) -> LinearModel:
     for v in model.objective:
         price[n + v] = unit / scales[v]
 
-    left = np.zeros((len(model.rows) + len(model.choices), columns))
+    left = np.zeros((len(model.rows) + len(model.choices) + len(excluded), columns))
     low, high = np.full(len(left), -np.inf), np.full(len(left), np.inf)
     for i, row in enumerate(model.rows):
         low[i] = _fill(left[i], row, scales, upper)
     for i, group in enumerate(model.choices, start=len(model.rows)):
         left[i, [n + costs + w for w in group]] = 1.0
         low[i] = high[i] = 1.0
+    for i, one in enumerate(excluded, start=len(model.rows) + len(model.choices)):
+        plus = one.targets[one.flips] > 0
+        left[i, one.flips] = np.where(plus, -1.0, 1.0)
+        left[i, [n + costs + w for w in one.switches]] = -1.0
+        low[i] = 1.0 - int(plus.sum()) - len(one.switches)
     constant = model.constant - model.factor * float(model.spins.sum())
     return LinearModel(price, upper, whole, left, low, high, model.factor / unit, constant)
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve._result import OPTIMALITY_TOLERANCE, Budget
+from tpsolve._result import Budget
 from tpsolve.problems import LayerProblem, Problem
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.exact._linear_model import linear_model
-from tpsolve.search.exact._sample_model import Row, SampleModel, first_touch, sample_model
+from tpsolve.search.exact._sample_model import Exclusion, SampleModel, exclusions, first_touch, sample_model
 from tpsolve.search.local._loop import descend
 
 GAP = 1e-6
@@ -27,10 +27,9 @@ PRICE_TOLERANCE = 1e-7
 class Milp(Solver):
     """Exact targets, sample by sample, by HiGHS, the branch and bound of `scipy.optimize.milp`.
 
-    The losses enter as in `CpSat`, with refinement and with exclusion of the answers found, but in floating point. The
-    bound reported is HiGHS's own, less half of `OPTIMALITY_TOLERANCE` or less what its tolerances are worth, whichever
-    is more. It holds up to HiGHS's arithmetic. Unlike that of `CpSat` it is no proof in exact arithmetic. A bound above
-    the objective of known targets is dropped, and the sample's note says so.
+    The losses enter as in `CpSat`, with refinement and with exclusion of what can't be better than known targets, but
+    in floating point. The bound reported is HiGHS's own, less what its tolerances are worth. It holds up to HiGHS's
+    arithmetic. Unlike that of `CpSat` it is no proof in exact arithmetic.
 
     A steepest descent gives the first incumbent, which HiGHS can't be told of. One step is one node of each sample's
     tree. HiGHS can't be interrupted within a sample: a callback and Ctrl-C are heard between samples, and between the
@@ -51,17 +50,17 @@ class Milp(Solver):
             self._solve_sample(energy.select(row), row, share, report)
 
     def _solve_sample(self, energy: LayerEnergy, row: Tensor, budget: Budget, report: Report) -> None:
-        touch, excluded, least = first_touch(energy), [], math.inf
+        touch, known = first_touch(energy), [report.targets[row].to(energy.weight)]
+        least = float(energy.favourable(energy.pre(known[0]), known[0]))
         rounding = float(report.problem.rounding()[row])
         seconds_end = math.inf if budget.seconds is None else report.seconds + budget.seconds
         nodes = 0
         while True:
             model = sample_model(energy, touch)
-            # Any other targets differ in at least one place, so that t . found is at most n - 2.
-            model.rows += [Row(-found, {}, 2.0 - model.n) for found in excluded]
+            excluded = [one for targets in known for one in exclusions(model, energy, targets)]
             seconds = None if budget.seconds is None else max(1e-3, seconds_end - report.seconds)
             left = None if budget.steps is None else max(1, budget.steps - nodes)
-            answer = _run(model, seconds, left, exhaustible=bool(excluded))
+            answer = _run(model, excluded, seconds, left)
             # A tree that closes at its root has been a step too.
             nodes += max(1, answer.nodes)
             report.steps = max(report.steps, nodes)
@@ -84,7 +83,7 @@ class Milp(Solver):
             if not answer.finished or spent or report.pulse() or math.isfinite(report.proved_at[row]):
                 return
             touch.add(energy, targets)
-            excluded.append(answer.targets)
+            known.append(targets)
             least = min(least, float(energy.favourable(energy.pre(targets), targets)))
 
 
@@ -99,11 +98,11 @@ class _Answer:
     failure: str = ""
 
 
-def _run(model: SampleModel, seconds: float | None, nodes: int | None, *, exhaustible: bool) -> _Answer:
-    """HiGHS's answer; `exhaustible`: answers are excluded, so that none may be left."""
+def _run(model: SampleModel, excluded: list[Exclusion], seconds: float | None, nodes: int | None) -> _Answer:
+    """HiGHS's answer; nothing may be left besides what is excluded."""
     from scipy.optimize import milp
 
-    linear = linear_model(model)
+    linear = linear_model(model, excluded)
     options = {"mip_rel_gap": 0.0}
     if seconds is not None:
         options["time_limit"] = seconds
@@ -117,15 +116,14 @@ def _run(model: SampleModel, seconds: float | None, nodes: int | None, *, exhaus
         answer = solve(unit * linear.price, options={**options, "presolve": presolve})
         if answer.status != 4:
             break
-    if answer.status == 2 and exhaustible:
+    if answer.status == 2:
         return _Answer(None, math.inf, 0, True)
     if answer.status not in (0, 1):
-        # 0: finished, 1: a limit was reached. Any targets satisfy a layer problem, so others are failures.
+        # 0: finished, 1: a limit was reached.
         return _Answer(None, -math.inf, 0, False, f"HiGHS failed with status {answer.status}: {answer.message}")
     bound = -math.inf
     if answer.mip_dual_bound is not None and math.isfinite(answer.mip_dual_bound):
         bound = linear.energy(answer.mip_dual_bound / unit)
-        worth = linear.factor / unit * (GAP + PRICE_TOLERANCE * float(linear.upper.sum()))
-        bound -= max(0.5 * OPTIMALITY_TOLERANCE * max(1.0, abs(bound)), worth)
+        bound -= linear.factor / unit * (GAP + PRICE_TOLERANCE * float(linear.upper.sum()))
     targets = None if answer.x is None else np.where(answer.x[: model.n] > 0.5, 1.0, -1.0)
     return _Answer(targets, bound, int(answer.mip_node_count or 0), answer.status == 0)

@@ -48,6 +48,7 @@ class SampleModel:
         spins: linear cost of the targets, `(n,)`.
         choices: groups of switches, exactly one of which is on.
         exact: whether every choice of targets has E itself as its minimum cost, but for rounding.
+        flat: for each unit above its switches of pieces that cost the same everywhere, with the loss there.
     """
 
     n: int
@@ -60,6 +61,7 @@ class SampleModel:
     rows: list[Row] = field(default_factory=list)
     choices: list[list[int]] = field(default_factory=list)
     n_switches: int = 0
+    flat: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
 
     def new_cost(self, upper: float) -> int:
         """Add a cost variable in [0, upper]."""
@@ -120,14 +122,53 @@ def sample_model(energy: LayerEnergy, touch: Touch) -> SampleModel:
     s = energy.targets[0].cpu().numpy()
     model.exact = is_piecewise_linear(energy.loss)
     for k in np.flatnonzero(c > 0):
-        _add_unit(model, energy.loss, float(c[k]), s[k] * weight[k], s[k] * bias[k], s[k] > 0, touch.points[k])
+        flat = _add_unit(model, energy.loss, float(c[k]), s[k] * weight[k], s[k] * bias[k], s[k] > 0, touch.points[k])
+        model.flat[int(k)] = flat
     return model
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """What must change for anything to cost less than `targets (n,)`: a target of `flips`, or a switch goes off.
+
+    Targets that change nothing of it need not cost the same; but they cost no less, in exact arithmetic.
+    """
+
+    targets: np.ndarray
+    flips: list[int]
+    switches: list[int]
+
+
+def exclusions(model: SampleModel, energy: LayerEnergy, targets: Tensor) -> list[Exclusion]:
+    """What excludes `targets (1, n)` from the model of the one sample of `energy`, and what can't cost less."""
+    t = targets[0].cpu().numpy()
+    everything = Exclusion(t, list(range(model.n)), [])
+    if isinstance(energy.loss, ClassLoss) or not energy.loss.monotone:
+        return [everything]
+    z, blur = energy.pre(targets)[0], energy.blur()
+    value = energy.loss.value(z, energy.targets[0]).cpu().numpy()
+    unsure = (z.abs() <= blur).cpu().numpy()
+    rows = (energy.targets[0][:, None] * energy.weight).cpu().numpy()
+    flips = np.zeros(model.n, dtype=bool) if energy.stay is None else energy.stay[0].cpu().numpy() * t < 0
+    switches = []
+    for k in np.flatnonzero(energy.unit_weight[0].cpu().numpy() > 0):
+        if value[k] == 0 and not unsure[k]:
+            continue
+        constant = [switch for switch, loss in model.flat[int(k)] if loss == value[k]]
+        if constant and not unsure[k]:
+            switches += constant
+        else:
+            # Its margin rises only where a target that lowers it is negated.
+            flips |= rows[k] * t < 0
+    found = Exclusion(t, np.flatnonzero(flips).tolist(), switches)
+    # At a kink the same targets may cost as much with another switch on.
+    return [found, everything] if switches else [found]
 
 
 def _add_unit(
     model: SampleModel, loss: Loss, c: float, row: np.ndarray, shift: float, positive: bool, points: Sequence[float]
-) -> None:
-    """Add c phi(u) for the margin u = row . t + shift."""
+) -> list[tuple[int, float]]:
+    """Add c phi(u) for the margin u = row . t + shift; the switches of flat pieces, with the loss there."""
     # A hair wider than the true range, against the rounding of its ends.
     radius = float(np.abs(row).sum()) * (1 + 1e-12)
     low, high = shift - radius - 1e-12, shift + radius + 1e-12
@@ -139,14 +180,18 @@ def _add_unit(
     for slope, intercept in sorted(shared):
         _add_line(model, cost, c, slope, intercept, row, shift, None)
     if len(parts) == 1:
-        return
+        return []
     switches = [model.new_switch() for _ in parts]
     model.choices.append(switches)
+    flat = []
     for switch, part in zip(switches, parts, strict=True):
         _add_range(model, part, row, shift, switch)
-        for slope, intercept in part.lines:
-            if (slope, intercept) not in shared:
-                _add_line(model, cost, c, slope, intercept, row, shift, switch)
+        own = [line for line in part.lines if line not in shared]
+        for slope, intercept in own:
+            _add_line(model, cost, c, slope, intercept, row, shift, switch)
+        if own and all(slope == 0 for slope, _ in own):
+            flat.append((switch, max(intercept for _, intercept in own)))
+    return flat
 
 
 def _add_line(

@@ -15,6 +15,10 @@ from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
 SCHEDULES = ("geometric", "linear", "tempering")
 
 
+MAX_INIT_SHARE = 0.25
+"""Of the time, that may go into the scale of the temperatures of all chains."""
+
+
 @dataclass(frozen=True)
 class Anneal(LocalSolver):
     """Sweeps over all targets that take a flip of delta d with probability min(1, exp(-d / T)); T falls.
@@ -60,10 +64,11 @@ class Anneal(LocalSolver):
             raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
-        # Calls are dear: of a program the first copy speaks for all.
-        asked = state.select(chains.rows < chains.samples) if isinstance(problem, ProgramProblem) else state
         # Of a block, some flips are not on offer.
-        size = asked.flip_delta().abs().nan_to_num(posinf=0.0)
+        size = state.select(chains.rows < chains.samples).flip_delta().abs().nan_to_num(posinf=0.0)
+        # Calls are dear, and so may time be: then the first copy speaks for all.
+        if not isinstance(problem, ProgramProblem) and chains.spent() * self.copies < MAX_INIT_SHARE:
+            size = state.flip_delta().abs().nan_to_num(posinf=0.0)
         scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)
         scale = scale.repeat(len(chains) // len(scale))
         if self.schedule != "tempering":
@@ -73,6 +78,10 @@ class Anneal(LocalSolver):
             "scale": shared,
             "level": torch.arange(self.copies, device=scale.device).repeat_interleave(chains.samples),
         }
+
+    def probe(self, state: State) -> None:
+        # A sweep looks at the clock itself.
+        state.refresh()
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         # Also where the time left is that of less than two sweeps.

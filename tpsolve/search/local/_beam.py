@@ -1,6 +1,7 @@
 """Beam: the best few sets of flips of each size, kept side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -57,6 +58,9 @@ class Beam(ChainSolver):
     @property
     def copies(self) -> int:
         return self.beam_width
+
+    def with_copies(self, copies: int) -> Self:
+        return replace(self, beam_width=copies)
 
     def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
         # All from one place; without a start it is drawn, the same for all samples.

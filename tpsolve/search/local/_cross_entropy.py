@@ -1,6 +1,7 @@
 """CrossEntropy: a population of targets drawn from probabilities that move towards the best of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,6 +51,13 @@ class CrossEntropy(ChainSolver):
     @property
     def copies(self) -> int:
         return self.population
+
+    def with_copies(self, copies: int) -> Self:
+        return replace(self, population=max(2, copies))
+
+    def probe(self, state: State) -> None:
+        # A step draws and evaluates.
+        state.move(torch.rand_like(state.targets).sub_(0.5).sign_())
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         # The first copy of each sample stands at its start.

@@ -1,20 +1,26 @@
 """The one loop of all local solvers: B samples times their restarts advance together, one step at a time."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve._result import Budget, is_closed
+from tpsolve._gap import is_closed
+from tpsolve._result import Budget
 from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.local._chains import Chains
 
 REFRESH_STEPS = 512
 """Steps after which a state is recomputed from its targets, which ends the drift of floating point."""
+
+MIN_STEPS = 3
+"""For which there must be time, else there are fewer chains."""
+LATE_SHARE, LATE_SECONDS = 0.05, 0.1
+"""The share of a budget, or the seconds, by which a step may end late."""
 
 Memory = dict[str, Tensor]
 """What an algorithm remembers between steps: tensors of one row a chain."""
@@ -25,8 +31,9 @@ class ChainSolver(Solver):
     """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
 
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished, and those that
-    have no calls left. Of a program problem the flips are moves: one symbol set to another of its values. The best
-    assignment that was asked counts, also where no chain went there; where all were asked it is proved optimal.
+    have no calls left. Where a budget in seconds is too short for three steps of all chains, fewer are run. Of a
+    program problem the flips are moves: one symbol set to another of its values. The best assignment that was asked
+    counts, also where no chain went there; where all were asked it is proved optimal.
     """
 
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
@@ -50,20 +57,47 @@ class ChainSolver(Solver):
         """What the algorithm remembers between steps, by default nothing; `problem` has a sample a chain."""
         return {}
 
+    def with_copies(self, copies: int) -> Self:
+        """The same search with so many chains of each sample, at least 1 and fewer than `copies`; by default itself."""
+        return self
+
+    def probe(self, state: State) -> None:
+        """Work that takes about as long as a step of these chains."""
+        state.flip_delta()
+
     @abstractmethod
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         """Advance every chain of `state` in place; `(B,)` bool: which may still improve."""
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, FlipProblem)
+        self._fitting(problem, report)._run(problem, budget, generator, report)
+
+    def _fitting(self, problem: FlipProblem, report: Report) -> Self:
+        """The same search with as many chains as there is time for."""
+        # To ask a program costs calls.
+        if report.budget.seconds is None or self.copies == 1 or isinstance(problem, ProgramProblem):
+            return self
+        # The first time some things are computed once and for all.
+        for _ in range(2):
+            began = report.seconds
+            self.probe(problem.state(report.targets))
+            fitting = report.seconds_left / max(MIN_STEPS * (report.seconds - began), 1e-9)
+            if fitting >= self.copies:
+                return self
+        return self.with_copies(max(1, int(fitting)))
+
+    def _run(self, problem: FlipProblem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         repeated = problem.repeat(self.copies)
         state = repeated.state(self.begin(problem, report, generator))
         chains = Chains(state, self.copies, generator, report.seconds, report.share_spent())
         memory, stopped = self.init(repeated, state, chains), False
         # What a state of a program problem has of this much has no objective.
         limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
-        chains.finish(is_closed(report.objective, report.bound) | report.called_out)
+        chains.finish(report.closed | report.called_out)
+        margin = 0.0 if budget.seconds is None else max(LATE_SHARE * budget.seconds, LATE_SECONDS)
         while not stopped and len(chains):
+            began = report.seconds
             unfinished = self.step(state, memory, chains)
             if (chains.step + 1) % REFRESH_STEPS == 0:
                 state.refresh()
@@ -71,8 +105,10 @@ class ChainSolver(Solver):
             found = chains.incumbent
             if limit is not None:
                 found = torch.where(found < limit, found, torch.inf)
-            chains.finish(is_closed(found, report.bound) | report.called_out)
+            chains.finish(is_closed(found.double(), report.bound, report.tolerance) | report.called_out)
             stopped = report.step(found)
+            # Another step would end too late.
+            stopped |= report.seconds_left + margin < report.seconds - began
             # Finished chains leave once they are half of those carried along.
             if 2 * int(chains.alive.sum()) <= len(chains):
                 alive = chains.alive
@@ -103,6 +139,9 @@ class LocalSolver(ChainSolver):
     @property
     def copies(self) -> int:
         return 1 + self.restarts
+
+    def with_copies(self, copies: int) -> Self:
+        return replace(self, restarts=copies - 1)
 
 
 def steepest_flip(state: State) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import NetworkProblem, Problem
-from tpsolve.search._base import Report, Solver
+from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 
 MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""
@@ -21,7 +21,8 @@ class BigM(Solver):
 
     Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows be
     violated by a tolerance. So it proves nothing here. `stats["notes"]` says what HiGHS proved of its program. Any
-    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted.
+    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted. So a program that took
+    more than half of the seconds to write down is not given to it, which the note says.
 
     Args:
         max_weight: the largest absolute weight and bias that are allowed.
@@ -43,7 +44,11 @@ class BigM(Solver):
         assert isinstance(problem, NetworkProblem)
         if report.pulse():
             return
-        program = _Program(problem, float(self.max_weight))
+        row = torch.zeros(1, dtype=torch.int64)
+        program = _Program(problem, float(self.max_weight), report)
+        if not program.done or report.seconds_left < report.seconds:
+            report.note(row, f"a program of {len(problem.inputs)} points: no time was left to solve it")
+            return
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if budget.seconds is not None:
             options["time_limit"] = max(1e-3, report.seconds_left)
@@ -55,7 +60,6 @@ class BigM(Solver):
             np.array(program.price), integrality=program.whole, bounds=bounds, constraints=rows, options=options
         )
         report.steps = max(1, int(answer.mip_node_count or 0))
-        row = torch.zeros(1, dtype=torch.int64)
         if answer.x is None:
             report.note(row, f"HiGHS found no weights: {answer.message}")
             return
@@ -74,14 +78,21 @@ class BigM(Solver):
 
 
 class _Program:
-    """Columns and rows `sum of factors * columns <= right` of the program."""
+    """Columns and rows `sum of factors * columns <= right` of the program.
 
-    def __init__(self, problem: NetworkProblem, box: float) -> None:
+    Attributes:
+        done: whether there was time for all.
+    """
+
+    def __init__(self, problem: NetworkProblem, box: float, report: Report) -> None:
+        self.done = False
+        self.right: list[float] = []
+        if report.seconds_left < NUMBER_SECONDS * problem.inputs.numel() * problem.layers[0]:
+            return
         self.low: list[float] = []
         self.high: list[float] = []
         self.whole: list[int] = []
         self.price: list[float] = []
-        self.right: list[float] = []
         self._entries: list[tuple[int, int, float]] = []
         x = problem.inputs / problem.inputs.abs().amax(0).clamp(min=1e-300)
         self.outputs: list[np.ndarray] = []
@@ -92,16 +103,21 @@ class _Program:
                 weights = [self.column(-box, box) for _ in below[0]]
                 bias = self.column(-box, box)
                 for row, h in zip(below, layer[:, unit], strict=True):
+                    if report.seconds_left <= 0:
+                        return
                     terms = list(zip(weights, row, strict=True)) if number == 0 else self._signed(weights, row, box)
                     self._unit([*terms, (bias, 1.0)], h, box * (len(weights) + 1) + MARGIN)
             self.outputs.append(layer)
             below = layer
         for point, counts in zip(layer, problem.counts.tolist(), strict=True):
+            if report.seconds_left <= 0:
+                return
             for label, count in enumerate(counts):
                 named = self.column(0, 1, price=-count)
                 wanted = [k == label for k in range(len(point))] if len(point) > 1 else [label == 1]
                 for output, on in zip(point, wanted, strict=True):
                     self.row([(named, 1.0), (output, -1.0 if on else 1.0)], 0.0 if on else 1.0)
+        self.done = True
 
     def column(self, low: float, high: float, *, whole: bool = False, price: float = 0.0) -> int:
         """A new column; its number."""

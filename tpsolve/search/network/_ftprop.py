@@ -1,5 +1,6 @@
 """Ftprop: feasible target propagation on the full batch, Algorithm 1 of Friesen and Domingos (2018)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,7 +77,7 @@ class Ftprop(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         standard = Standardised(problem, report)
-        search = _Search(self, problem, standard.inputs, generator)
+        search = _Search(self, problem, standard.inputs, generator, report)
         while not report.stopped:
             network, since = search.draw(), 0
             while since <= self.patience:
@@ -85,6 +86,7 @@ class Ftprop(Solver):
                     break
                 network, better = search.improve(network)
                 since = 0 if better else since + 1
+        standard.finish()
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,11 @@ class _Network:
 
 
 class _Search:
-    def __init__(self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, settings: Ftprop, problem: NetworkProblem, inputs: Tensor, generator: torch.Generator, report: Report
+    ) -> None:
         self.settings, self.problem, self.inputs, self.generator = settings, problem, inputs, generator
+        self.report = report
         self.learner: UnitLearner = find_learner(settings.learner)()
         self.top = len(problem.layers) - 1
         self.counts = problem.counts.sum(1, keepdim=True).expand_as(problem.wanted)
@@ -139,7 +144,7 @@ class _Search:
         network = self._refit(network, d, targets, weight, moving)
         for _ in range(self.settings.max_tries if d else 0):
             missed = self._missed(network, d, targets, weight)
-            if not missed:
+            if not missed or self.report.seconds_left <= 0:
                 break
             new = self._propose(network, d, targets, weight, moving)
             if self._missed(new, d, targets, weight) <= missed:
@@ -165,13 +170,17 @@ class _Search:
         return self._refit(network, d, targets, weight, moving)
 
     def _refit(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
+        if self.report.seconds_left <= 0:
+            return network
         old = network.units[d]
         new = self._fit(network.outputs[d], targets[:, moving], weight[:, moving])
         fitted = Units(old.weight.index_copy(0, moving, new.weight), old.bias.index_copy(0, moving, new.bias))
         return network.with_layer(d, fitted)
 
     def _fit(self, inputs: Tensor, targets: Tensor, weight: Tensor) -> Units:
-        return self.learner.fit(inputs, targets, weight, budget=FIT, generator=self.generator)
+        left = self.report.seconds_left
+        budget = FIT if math.isinf(left) else Budget(max(1e-3, left), FIT.steps)
+        return self.learner.fit(inputs, targets, weight, budget=budget, generator=self.generator)
 
     def _missed(self, network: _Network, d: int, targets: Tensor, weight: Tensor) -> float:
         return float((weight * (network.outputs[d + 1] != targets)).sum())

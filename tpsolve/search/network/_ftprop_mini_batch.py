@@ -15,7 +15,7 @@ from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import check_proposals
 from tpsolve.search._solve import solve
-from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network._standardise import Adam, Standardised
 from tpsolve.spins import sign
 
 TOP, HIDDEN = "logistic", "soft-hinge"
@@ -71,8 +71,7 @@ class FtpropMiniBatch(Solver):
         weight = problem.counts.sum(1, keepdim=True).expand_as(problem.wanted) / problem.counts.sum() * points
         while not report.stopped:
             layers = draw(problem, generator)
-            optimizer = torch.optim.Adam([p for layer in layers for p in layer], lr=self.rate)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            optimizer = Adam([p for layer in layers for p in layer], self.rate, self.steps)
             for step in range(self.steps):
                 if step % ERRORS_EVERY == 0 or step == self.steps - 1:
                     errors = problem.errors(outputs(layers, standard.inputs)[-1])
@@ -82,8 +81,8 @@ class FtpropMiniBatch(Solver):
                 optimizer.zero_grad()
                 self.descend(layers, standard.inputs[batch], problem.wanted[batch], weight[batch], generator)
                 optimizer.step()
-                schedule.step()
                 if report.step():
+                    standard.finish()
                     return
 
     def descend(

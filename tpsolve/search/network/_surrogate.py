@@ -1,6 +1,5 @@
 """Surrogate: small networks trained by a surrogate gradient, many restarts at once."""
 
-import importlib
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +13,7 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network._standardise import Adam, Standardised
 from tpsolve.spins import sign
 
 SMOOTH = {
@@ -24,6 +23,8 @@ SMOOTH = {
 """Name of a rule: the function whose slope it passes back in place of the hard threshold's."""
 ERRORS_EVERY = 10
 """Steps between two counts of errors."""
+PART_ELEMENTS = 2**20
+"""Restarts times points times units that are looked at before the next look at the clock: a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +67,35 @@ class Surrogate(Solver):
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ArgumentError(setting, value, "a positive number")
 
-    def check(self, problem: Problem) -> None:
-        super().check(problem)
-        # The first optimizer of a process loads this, which takes a second: here it is not charged to the budget.
-        importlib.import_module("torch._dynamo")
-
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         standard = Standardised(problem, report)
         inputs = standard.inputs.float()
         wanted, counts = problem.wanted.float(), (problem.counts.sum(1, keepdim=True) / problem.counts.sum()).float()
+        size = max(1, PART_ELEMENTS // (len(inputs) * max(problem.layers)))
         while not report.stopped:
             layers = self._drawn(problem, generator)
-            optimizer = torch.optim.Adam([p for layer in layers for p in layer], lr=self.rate)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            optimizer = Adam([p for layer in layers for p in layer], self.rate, self.steps)
             for step in range(self.steps):
-                z = self.outputs(layers, inputs)
-                if step % ERRORS_EVERY == 0 or step == self.steps - 1:
-                    errors, best = problem.errors(sign(z.detach()).double()).min(0)
-                    standard.offer(float(errors), [(w[best].detach().T, b[best, 0].detach()) for w, b in layers])
                 optimizer.zero_grad()
-                # The restarts have no weights in common: the sum of their losses trains each by itself.
-                (counts * softplus(-z * wanted)).sum().backward()
+                for part in torch.arange(self.restarts, device=inputs.device).split(size):
+                    z = self.outputs([(w[part], b[part]) for w, b in layers], inputs)
+                    if step % ERRORS_EVERY == 0 or step == self.steps - 1:
+                        errors, place = problem.errors(sign(z.detach()).double()).min(0)
+                        best = part[place]
+                        standard.offer(float(errors), [(w[best].detach().T, b[best, 0].detach()) for w, b in layers])
+                    if report.seconds_left <= 0:
+                        break
+                    # The restarts have no weights in common: the sum of their losses trains each by itself.
+                    (counts * softplus(-z * wanted)).sum().backward()
                 optimizer.step()
-                schedule.step()
                 if report.step():
+                    standard.finish()
                     return
 
     def outputs(self, layers: list[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
-        """Pre-activations of the outputs, `(restarts, M, outputs)`."""
-        h = inputs.expand(self.restarts, -1, -1)
+        """Pre-activations of the outputs, `(restarts, M, outputs)`, of as many as `layers` has."""
+        h = inputs.expand(len(layers[0][0]), -1, -1)
         for weight, bias in layers[:-1]:
             z = torch.baddbmm(bias, h, weight)
             smooth = SMOOTH[self.rule](z, self.width)

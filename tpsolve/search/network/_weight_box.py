@@ -10,7 +10,7 @@ from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
-from tpsolve.search._base import Report, Solver
+from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 
 _MAX_ROW = 2**29
@@ -62,7 +62,13 @@ class WeightBox(Solver):
         assert isinstance(problem, NetworkProblem)
         if report.pulse():
             return
-        model, outputs = self._model(problem)
+        row = torch.zeros(1, dtype=torch.int64)
+        made = self._model(problem, report)
+        # CP-SAT looks at the clock only once it has read the model, which takes about as long.
+        if made is None or report.seconds_left < report.seconds:
+            report.note(row, f"a model of {len(problem.inputs)} points: no time was left to solve it")
+            return
+        model, outputs = made
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1 if budget.steps else self.workers or os.cpu_count() or 1
         solver.parameters.random_seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
@@ -73,7 +79,6 @@ class WeightBox(Solver):
             solver.parameters.max_number_of_conflicts = budget.steps
         answer, _ = run_cp_sat(solver, model, lambda _: report.pulse())
         report.steps = solver.num_conflicts
-        row = torch.zeros(1, dtype=torch.int64)
         if answer not in ("OPTIMAL", "FEASIBLE"):
             report.note(row, f"CP-SAT answered {answer} and found no weights in the box")
             return
@@ -88,20 +93,28 @@ class WeightBox(Solver):
             + ("Real weights may do better." if real else "Rounding misled it: no weights give these targets."),
         )
 
-    def _model(self, problem: NetworkProblem) -> tuple[Any, list[list[list[Any]]]]:
-        """The model, and the output of every unit: layers of points of units."""
+    def _model(self, problem: NetworkProblem, report: Report) -> tuple[Any, list[list[list[Any]]]] | None:
+        """The model, and the output of every unit: layers of points of units; None: the time was too short."""
         from ortools.sat.python import cp_model
 
+        if report.seconds_left < NUMBER_SECONDS * problem.inputs.numel() * problem.layers[0]:
+            return None
         model, outputs = cp_model.CpModel(), []
         below = (problem.inputs * self.scale).round().long().tolist()
         reach = max(sum(map(abs, row)) for row in below)
         for number, width in enumerate(problem.layers):
-            layer = [[model.new_bool_var("") for _ in range(width)] for _ in below]
+            layer: list[list[Any]] = []
+            for _ in below:
+                if report.seconds_left <= 0:
+                    return None
+                layer.append([model.new_bool_var("") for _ in range(width)])
             for unit in range(width):
                 size = self.max_weight * reach + 1
                 bias = model.new_int_var(-size, size, "")
                 weights = [model.new_int_var(-self.max_weight, self.max_weight, "") for _ in below[0]]
                 for row, point in zip(below, layer, strict=True):
+                    if report.seconds_left <= 0:
+                        return None
                     terms = weights if number == 0 else self._signed(model, weights, row)
                     factors = row if number == 0 else [1] * len(row)
                     z = cp_model.LinearExpr.weighted_sum(terms, factors) + bias
@@ -111,6 +124,8 @@ class WeightBox(Solver):
             below, reach = layer, width
         right, worth = [], []
         for point, counts in zip(outputs[-1], problem.counts.tolist(), strict=True):
+            if report.seconds_left <= 0:
+                return None
             for label, count in enumerate(counts):
                 if count:
                     named = model.new_bool_var("")

@@ -102,6 +102,8 @@ def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Fi
     shapes = [(tuple(w.shape), tuple(b.shape)) for w, b in proof.weights]
     if shapes != [((n, m), (n,)) for m, n in itertools.pairwise(sizes)]:
         return Finding("weights", False, f"shapes {shapes} are not those of the network")
+    if not all(bool(part.isfinite().all()) for layer in proof.weights for part in layer):
+        return Finding("weights", False, "weights that are NaN or infinite")
     layers = [
         [
             ([Fraction(v) for v in row], Fraction(b))

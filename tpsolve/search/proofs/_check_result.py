@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tpsolve._result import OPTIMALITY_TOLERANCE, Result
+from tpsolve._result import Result
 from tpsolve.errors import NotAcceptedError, ShapeError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 
@@ -99,9 +99,8 @@ def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
 
 def _status(value: float, optimum: float, bound: float, slack: float) -> str:
     """What enumeration says of an objective: `optimum` is the minimum it found, `bound` what it proved."""
-    tolerance = max(slack, OPTIMALITY_TOLERANCE * max(1.0, abs(value)))
-    if value <= bound + tolerance:
+    if value <= bound + slack:
         return "optimal, by enumeration"
-    if value <= optimum + tolerance:
+    if value <= optimum + slack:
         return "feasible; the minimum found, but for a pre-activation too near 0 to tell"
     return f"feasible; the optimum is {optimum:.6g}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,14 +12,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tpsolve._storage._archive import read_archive, write_archive
+from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"
-_MAX_PARTS = 100_000
-
-
+MODEL_KIND = "model"
+"""A network with names of columns and classes; its file holds a proof too, if it has one."""
 METHODS = ("circuits", "labels", "sweep", "dichotomies", "parts")
+MAX_PARTS = 10_000
+PARTS = tuple(f"{kind}{number}" for number in range(MAX_PARTS) for kind in ("points", "circuits"))
+"""Names of the arrays of parts."""
+_OF_PART = re.compile(r"(points|circuits)\d+")
+_NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
+_LAYERS = tuple(f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias"))
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,17 @@ class Proof:
         Raises:
             FolderError: the folder does not exist or can't be written.
         """
-        write_archive(path, KIND, self._arrays(), {**self._header(), "digest": self.digest})
+        header, arrays = self.contents()
+        write_archive(path, KIND, arrays, header)
 
     @property
     def digest(self) -> str:
         """A hash of all the proof holds."""
         return _digest(self._header(), self._arrays())
+
+    def contents(self) -> tuple[dict[str, Any], dict[str, Tensor | None]]:
+        """What is saved: texts, numbers and lists, and arrays by name."""
+        return {**self._header(), "digest": self.digest}, self._arrays()
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -111,19 +122,35 @@ class Proof:
 
 
 def load_proof(path: str | PathLike[str]) -> Proof:
-    """The proof saved at `path`.
+    """The proof saved at `path`, alone or with a model.
 
     Raises:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
-    names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "digest")
-    layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
-    parts = [f"{kind}{number}" for number in range(_MAX_PARTS) for kind in ("points", "circuits")]
-    arrays, header = read_archive(path, KIND, ("circuits",), names, (*layers, *parts))
-    hashed = [*names[:-1], *(name for name in ("method", "parts") if name in header)]
-    if header["digest"] != _digest({name: header[name] for name in hashed}, arrays):
-        raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
+    if read_kind(path) != MODEL_KIND:
+        arrays, header = read_archive(path, KIND, ("circuits",), (*_NAMES, "digest"), (*_LAYERS, *PARTS))
+        return proof_of(path, header, arrays)
+    arrays, header = read_archive(
+        path, MODEL_KIND, (), ("proof",), (*_LAYERS, *PARTS, "circuits", "low", "high", "parts")
+    )
+    if header["proof"] is None:
+        raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")
+    return proof_of(path, header["proof"], arrays)
+
+
+def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor]) -> Proof:
+    """The proof that the file at `path` holds in these parts.
+
+    Raises:
+        FileFormatError: they have changed since they were written, or don't fit together.
+    """
     try:
+        own = {
+            name: array for name, array in arrays.items() if name in ("circuits", *_LAYERS) or _OF_PART.fullmatch(name)
+        }
+        names = (*_NAMES, *(name for name in ("method", "parts") if name in header))
+        if header["digest"] != _digest({name: header[name] for name in names}, own):
+            raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
         weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
         return Proof(
             header["data"],

@@ -49,7 +49,7 @@ def make_basis(inputs: Tensor, bias: bool) -> Basis:
     centre = inputs.mean(dim=0) if bias else torch.zeros_like(inputs[0])
     x = inputs - centre
     # What is very small or large would meet the least curvature and the rounding of sums.
-    scale = 2.0 ** int(torch.frexp(x.abs().max()).exponent)
+    scale = 2.0 ** min(1023, int(torch.frexp(x.abs().max()).exponent))
     x = x / scale
     rows, features = x.shape
     if min(rows, features) > _MAX_ROTATED:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,12 @@ PATIENCE = 3
 _OFFERS = 16
 """Steps between two offers of a search whose steps aren't counted."""
 _ELEMENTS = 2**24
+_LINE_ELEMENTS = 2**18
+"""Points times lines that one part of a step looks at, before it looks at the clock: a tenth of a second."""
+_MANY_POINTS = 2**15
+"""With more, a unit moves along fewer lines at a time."""
+_FITTED_POINTS = 2**13
+"""That a fit to the labels sees at most: it is where a search begins."""
 
 
 @dataclass
@@ -65,8 +72,8 @@ class Neighbourhood(ABC):
         """Random networks, each with its best output table."""
 
     @abstractmethod
-    def step(self, state: Networks, unit: int) -> None:
-        """Choose the column of `unit` and the output table again, in place."""
+    def step(self, state: Networks, unit: int, stop: Callable[[], bool]) -> None:
+        """Choose the column of `unit` and the output table again, in place, network after network until `stop()`."""
 
     @abstractmethod
     def kick(self, state: Networks, where: Tensor) -> None:
@@ -113,7 +120,7 @@ class Listed(Neighbourhood):
         self.fit_tables(state)
         return state
 
-    def step(self, state: Networks, unit: int) -> None:
+    def step(self, state: Networks, unit: int, stop: Callable[[], bool]) -> None:
         every = torch.arange(2**self.units, device=self.device)
         low = every[(every >> unit) & 1 == 0]
         order = torch.cat([low, low + (1 << unit)]).argsort()
@@ -134,6 +141,8 @@ class Listed(Neighbourhood):
             best = (score + 0.5 * self.draw(*score.shape) * self._least()).argmax(1, keepdim=True)
             state.columns[part, unit] = self.list[picked.gather(1, best)[:, 0]]
             state.score[part], state.table[part] = score.gather(1, best)[:, 0], table.gather(1, best)[:, 0]
+            if stop():
+                return
 
     def kick(self, state: Networks, where: Tensor) -> None:
         fresh = self._random(len(where), self.units)
@@ -160,12 +169,11 @@ class Lines(Neighbourhood):
     residual targets smoothed over a random width, and such that some random points stay on the hyperplane.
     """
 
-    lines = 12
-
     def __init__(self, problem: NetworkProblem, tables: OutputTables, generator: torch.Generator) -> None:
         super().__init__(problem, tables, generator)
         x = problem.inputs
-        scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.double())
+        self.lines = 12 if len(x) <= _MANY_POINTS else 3
+        scale = torch.exp2(torch.frexp(x.abs().amax(0).clamp(min=1e-300)).exponent.clamp(max=1023).double())
         self.scale = torch.cat([scale, scale.new_ones(1)])
         self.points = torch.cat([x / scale, torch.ones_like(x[:, :1])], dim=1)  # (M, p + 1)
         spread = self.points.std(0, correction=0)
@@ -174,27 +182,36 @@ class Lines(Neighbourhood):
     def start(self, restarts: int) -> Networks:
         weights = self._through_points(restarts, self.units)
         # In half of them one unit begins with a fit to the labels: random hyperplanes are far off if features are many.
-        labels, price = torch.where(self.gain > 0, 1.0, -1.0)[:, None], self.gain.abs()[:, None]
-        fitted = LeastSquares().fit(self.points[:, :-1], labels, price)
+        some = slice(None, None, -(-len(self.gain) // _FITTED_POINTS))
+        labels, price = torch.where(self.gain > 0, 1.0, -1.0)[some, None], self.gain.abs()[some, None]
+        fitted = LeastSquares().fit(self.points[some, :-1], labels, price)
         weights[::2, 0] = torch.cat([fitted.weight[0], fitted.bias]).double()
         state = Networks(self._outputs(weights), weights, self.rows(1, restarts), self.draw(restarts))
         self.fit_tables(state)
         return state
 
-    def step(self, state: Networks, unit: int) -> None:
+    def step(self, state: Networks, unit: int, stop: Callable[[], bool]) -> None:
+        size = max(1, _LINE_ELEMENTS // (self.lines * len(self.points)))
+        for part in torch.arange(len(state.score), device=self.device).split(size):
+            self._move(state, unit, part)
+            if stop():
+                return
+
+    def _move(self, state: Networks, unit: int, part: Tensor) -> None:
         assert state.weights is not None
-        others = self.others(state, unit)
-        table = self.tables.signs[state.table]
+        others = codes(state.columns[part]) & ~(1 << unit)
+        table = self.tables.signs[state.table[part]]
         low, high = table.gather(1, others), table.gather(1, others + (1 << unit))
         residual = self.gain * (high - low)  # (R, M): what +1 of the last unit is worth
-        w = state.weights[:, unit]
+        w = state.weights[part, unit]
         z = w @ self.points.T
         directions = self._directions(w, z, residual)
         slope = directions @ self.points.T  # (R, L, M)
         noise = 0.5 * self.draw(*slope.shape[:2], slope.shape[2] + 1)
-        state.weights[:, unit] = best_on_lines(w, z, directions, slope, residual, noise)
-        state.columns[:, unit] = self._outputs(state.weights[:, unit])
-        self.fit_tables(state)
+        w = best_on_lines(w, z, directions, slope, residual, noise)
+        state.weights[part, unit], state.columns[part, unit] = w, self._outputs(w)
+        sums = code_sums(codes(state.columns[part]), self.gain[None], 2**self.units)
+        state.score[part], state.table[part] = self.tables.best(sums)
 
     def kick(self, state: Networks, where: Tensor) -> None:
         assert state.weights is not None
@@ -278,13 +295,13 @@ def search_columns(
     while True:
         best.keep(state, state.score > best.score)
         # A short search offers what it ends with: judging takes longer than a step.
-        if counted or turn % _OFFERS == _OFFERS - 1:
+        if (counted or turn % _OFFERS == _OFFERS - 1) and report.may_judge:
             offered = _offer(hood, best, offered, report)
         stopped = report.step() if counted else report.pulse()
         if stopped or turn == steps:
             _offer(hood, best, offered, report)
             return
-        hood.step(state, turn % hood.units)
+        hood.step(state, turn % hood.units, lambda: report.seconds_left <= 0)
         turn += 1
         stale = torch.where(state.score > level, 0, stale + 1)
         level = torch.maximum(level, state.score)

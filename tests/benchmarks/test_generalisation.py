@@ -1,0 +1,33 @@
+"""The page on models shows the saved rows of the benchmark."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = importlib.util.spec_from_file_location("generalisation_tables", ROOT / "docs" / "generalisation.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, found.name, module)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_page_shows_the_saved_rows(tables: ModuleType):
+    assert tables.section() in (ROOT / "docs" / "models.md").read_text()
+
+
+def test_a_table_that_a_method_has_not_finished_is_left_out(tables: ModuleType, tmp_path: Path, monkeypatch):
+    lines = (ROOT / "benchmarks" / "results" / "generalisation.jsonl").read_text().splitlines()
+    (tmp_path / "generalisation.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    last = tables.section().splitlines()
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert len(tables.section().splitlines()) == len(last) - 1

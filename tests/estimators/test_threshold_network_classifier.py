@@ -1,0 +1,229 @@
+"""The estimator of small networks: scikit-learn's checks, proofs, weights, penalties, and where it works."""
+
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+from support.network_oracle import parity_table, random_table
+
+from tpsolve import Status
+from tpsolve.errors import ArgumentError, BudgetError, UnknownNameError
+from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
+from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
+from tpsolve.search import Circuits, verify_proof
+
+QUICK = "circuits:engine=cp-sat,workers=1,max_drawn=100,max_cuts=5,local_seconds=0"
+
+
+def quick(widths: Any = 2, **settings) -> ThresholdNetworkClassifier:
+    return ThresholdNetworkClassifier(widths, **{"solver": QUICK, "seconds": None, "steps": 3000, **settings})
+
+
+@pytest.mark.slow
+def test_scikit_learn_accepts_the_estimator():
+    # A unit has a price, or two of them fit the noise that a check expects to be left.
+    estimator = quick(solver=QUICK.replace("cp-sat", "glucose4"), steps=50, penalty=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Of numpy, about an array of scikit-learn's own.
+        warnings.filterwarnings("ignore", ".*copy keyword.*", DeprecationWarning)
+        rows = check_estimator(estimator, on_fail=None, on_skip=None)
+    assert len(rows) > 50
+    for row in rows:
+        assert row["status"] in ("passed", "skipped"), (row["check_name"], row["exception"])
+
+
+def test_the_proof_is_that_of_the_samples_as_they_were_given():
+    X, y = random_table(2, 24)
+    found = quick().fit(X, y)
+    assert found.status_ is Status.OPTIMAL
+    assert found.errors_ == found.bound_ == (found.predict(X) != y).sum()
+    assert found.proof_ is not None
+    assert all(f.holds for f in verify_proof(found.proof_, X, y, engine="cadical195"))
+    order = np.random.default_rng(0).permutation(len(y))
+    assert found.errors_ == quick().fit(X[order], y[order]).errors_
+    # Weights of 0 keep their samples in the proof, which is of all samples.
+    weight = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
+    found = quick().fit(X, y, sample_weight=weight)
+    assert found.errors_ == weight[found.predict(X) != y].sum() == found.bound_
+    assert found.proof_ is not None
+    assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist(), engine="cadical195"))
+
+
+def test_equal_seeds_give_equal_networks_and_copies():
+    X, y = random_table(2, 20, 1)
+    one, other = (quick(random_state=3).fit(X, y) for _ in range(2))
+    assert one.rules_ == other.rules_
+    again = pickle.loads(pickle.dumps(one))
+    assert np.array_equal(again.predict(X), one.predict(X))
+    assert again.model_.rules == one.rules_
+    fresh: Any = clone(one)
+    assert fresh.get_params() == one.get_params()
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+
+
+def test_a_penalty_trades_units_for_errors():
+    X, y = parity_table(2)
+    for penalty, errors, units in ((0.2, 0, 2), (0.7, 0, 2), (3.0, 2, 0)):
+        found = quick(3, penalty=penalty).fit(X, y)
+        assert (found.errors_, round(found.objective_ - found.errors_, 6)) == (errors, penalty * units), penalty
+        assert found.status_ is Status.OPTIMAL
+        assert found.bound_ == pytest.approx(found.objective_)
+    assert len(set(found.predict(X))) == 1
+    assert found.rules_ == [f"{found.predict(X)[0]}: always"]
+
+
+def test_widths_are_chosen_on_held_out_samples():
+    corners, _ = parity_table(2)
+    X = np.concatenate([corners + shift for shift in np.random.default_rng(0).uniform(-0.3, 0.3, (9, 1, 2))])
+    y = X.prod(axis=1) > 0
+    found = quick("auto", steps=500).fit(X, y)
+    assert found.widths_ == (2,)
+    assert found.errors_ == 0
+    line = quick("auto", steps=500).fit(X, X[:, 0] > 0)
+    assert line.widths_ == (1,)
+    # Too few samples of a class to hold any out.
+    assert quick("auto", steps=50).fit(X[:2], [0, 1]).widths_ == (1,)
+
+
+def test_weights_of_classes_count():
+    X, y = parity_table(2)
+    even = quick(1).fit(X, y)
+    assert even.errors_ == 1
+    heavy = quick(1, class_weight={1: 5.0}).fit(X, y)
+    assert heavy.errors_ == 1
+    assert (heavy.predict(X)[y == 1] == 1).all()
+    assert heavy.proof_ is None
+    balanced = quick(1, class_weight="balanced").fit(X[:3], y[:3])
+    assert balanced.errors_ == 0
+    X, y = random_table(2, 25, 2)
+    balanced = quick(1, class_weight="balanced").fit(X, y)
+    share = len(y) / 2 / np.array([(y == label).sum() for label in y])
+    assert balanced.errors_ == pytest.approx(share[balanced.predict(X) != y].sum())
+    assert balanced.status_ is Status.OPTIMAL
+    assert balanced.bound_ <= balanced.errors_ + 1e-9
+
+
+def test_weights_become_whole_numbers_and_say_what_rounding_costs():
+    assert whole_weights(None).exact
+    assert whole_weights(np.array([2.0, 3.0])).exact
+    simple = whole_weights(np.array([0.1, 0.3, 0.25]))
+    assert simple.values is not None
+    assert simple.values.tolist() == [2, 6, 5]
+    assert simple.slack < 1e-15
+    odd = np.random.default_rng(0).uniform(size=50)
+    rounded = whole_weights(odd)
+    assert rounded.values is not None
+    assert rounded.values.sum() <= MAX_TOTAL + 50
+    assert rounded.slack == pytest.approx(np.abs(rounded.values * rounded.unit - odd).sum())
+    assert not rounded.exact
+    X, y = random_table(2, 12)
+    found = quick(1).fit(X, y, sample_weight=odd[:12])
+    assert found.errors_ - 12 * 2 * odd.sum() / MAX_TOTAL <= found.bound_ <= found.errors_
+    assert found.proof_ is None
+
+
+def test_a_search_that_ends_without_a_proof_warns():
+    X, y = random_table(2, 40)
+    with pytest.warns(ConvergenceWarning, match=r"costs \d+, and the fewest is at least 0"):
+        quick(3, steps=1).fit(X, y)
+    # A search that proves nothing doesn't claim to.
+    found = ThresholdNetworkClassifier(solver="column-search", seconds=None, steps=30).fit(X, y)
+    assert found.status_ is Status.FEASIBLE
+    assert found.proof_ is None
+    assert found.errors_ < 12
+
+
+def test_a_search_without_time_is_no_worse_than_logistic_units():
+    table: Any = load_iris()
+    for widths, errors in ((1, 5), ((3, 2), 5), (2, 150)):
+        keep = table.target > 0 if widths != 2 else slice(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = quick(widths, steps=1).fit(table.data[keep], table.target[keep])
+        assert found.bound_ <= found.errors_ <= errors
+        assert (found.predict(table.data[keep]) != table.target[keep]).sum() <= found.errors_
+
+
+def test_three_classes_have_a_unit_each():
+    X, y = load_iris(return_X_y=True)
+    labels = np.array(["setosa", "versicolor", "virginica"])[y]
+    found = ThresholdNetworkClassifier(2, solver="ftprop", seconds=None, steps=30).fit(X, labels)
+    assert found.decision_function(X).shape == (150, 3)
+    assert (found.predict(X) == found.classes_[found.decision_function(X).argmax(1)]).all()
+    assert (found.predict(X) != labels).sum() <= found.errors_ < 50
+
+
+def test_it_works_where_scikit_learn_does():
+    table: Any = load_iris(as_frame=True)
+    X, y = table.data[table.target > 0], table.target[table.target > 0]
+    estimator = quick(1, seconds=5, steps=None)
+    pipeline: Any = make_pipeline(StandardScaler(), estimator).set_output(transform="pandas").fit(X, y)
+    assert pipeline.score(X, y) >= 0.98
+    assert pipeline[-1].model_.features == tuple(X.columns)
+    assert pipeline[-1].model_.target == "target"
+    assert "petal width (cm)" in pipeline[-1].rules_[0]
+    assert cross_val_score(estimator, X, y, cv=2).mean() > 0.85
+    calibrated = CalibratedClassifierCV(estimator, cv=2).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (100, 2)
+    assert not hasattr(estimator, "predict_proba")
+    named = estimator.fit(X, y).model_
+    assert named.predict(X[X.columns[::-1]]).tolist() == estimator.predict(X).tolist()
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(X[X.columns[::-1]])
+    with pytest.raises(ArgumentError, match="columns without names"):
+        named.predict(X.to_numpy())
+
+
+@pytest.mark.slow
+def test_grids_are_searched_in_processes():
+    X, y = random_table(2, 30, 3)
+    search = GridSearchCV(quick(), {"widths": [(1,), (2,)], "penalty": [0.0, 1.0]}, cv=2, n_jobs=2).fit(X, y)
+    assert set(search.best_params_) == {"widths", "penalty"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"widths": "3"}, ArgumentError, "widths: got '3'"),
+        ({"widths": (2.5,)}, ArgumentError, "widths"),
+        ({"widths": ()}, ArgumentError, "widths"),
+        ({"widths": 0}, ArgumentError, "at least 1"),
+        ({"widths": (2, 2), "penalty": 1.0}, ArgumentError, "penalty: got 1.0, expected 0"),
+        ({"penalty": -1}, ArgumentError, "penalty"),
+        ({"penalty": float("nan")}, ArgumentError, "penalty"),
+        ({"solver": "circits"}, UnknownNameError, "circuits"),
+        ({"solver": "column-search", "prefer": "margin"}, ArgumentError, "prefer: got 'margin'"),
+        ({"prefer": "best"}, UnknownNameError, "prefer"),
+        ({"seconds": -1}, BudgetError, "seconds"),
+        ({"seconds": None, "steps": None}, BudgetError, "no limit"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, error, words):
+    X, y = parity_table(2)
+    with pytest.raises(error, match=words):
+        quick(**settings).fit(X, y)
+
+
+def test_whole_weights_are_preferred_where_asked_for():
+    X, y = parity_table(2)
+    found = quick(2, prefer="weights", solver=Circuits(engine="cp-sat", workers=1, local_seconds=0)).fit(X, y)
+    assert max(np.abs(found.model_.layers.weights[0][0]).ravel()) == 1
+    assert found.errors_ == 0
+
+
+def test_the_estimator_of_units_is_exported_beside_it():
+    frame = pd.DataFrame({"x": [0.0, 1, 2, 3]})
+    assert UnitClassifier("hinge").fit(frame, [0, 0, 1, 1]).score(frame, [0, 0, 1, 1]) == 1

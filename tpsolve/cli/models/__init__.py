@@ -1,0 +1,1 @@
+"""The commands on saved models, one file each."""

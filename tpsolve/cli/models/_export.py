@@ -1,0 +1,25 @@
+"""`tpsolve export`: a saved model as a program, or as a file of another tool."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpsolve.cli._files import check_output
+from tpsolve.cli._terminal import say
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model saved by `tpsolve exact --save` (.npz).")],
+    file: Annotated[Path, typer.Argument(help="What to write: .c, .py, .json, .v (Verilog) or .onnx.")],
+    table: Annotated[Path | None, typer.Option(help="The training table, on whose rows both are compared too.")] = None,
+) -> None:
+    """Write a model in another language, and compare the classes that both give to many rows.
+
+    They are random rows and pairs of rows beside the boundary of each unit; with --table also those of the table. If a
+    class differs, nothing is written.
+    """
+    from tpsolve.models import load_model
+
+    check_output("FILE", file, model)
+    say(str(load_model(model).export(file, table)))

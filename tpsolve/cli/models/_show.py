@@ -1,0 +1,62 @@
+"""`tpsolve show`: what a saved model does, in words and as a picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tpsolve.cli._files import check_picture, save_picture
+from tpsolve.cli._tables import show_schema
+from tpsolve.cli._terminal import output, say, visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def show(
+    model: Annotated[Path, typer.Argument(help="A model saved by `tpsolve exact --save` (.npz).")],
+    picture: Annotated[Path | None, typer.Option(help="Draw the network here; the suffix is the format.")] = None,
+) -> None:
+    """Print what a model reads and the rules by which it decides; a single unit as a scorecard.
+
+    The picture shows the regions of the classes where there are two features, else the units with a bar a weight.
+    """
+    from tpsolve.errors import NotAcceptedError
+    from tpsolve.models import load_model
+
+    check_picture("--picture", picture)
+    read = load_model(model)
+    if read.schema is not None:
+        show_schema(read.schema)
+    table = Table()
+    for heading in ("features", "classes", "widths", "trained on", "errors", "bound", "status"):
+        table.add_column(heading, justify="right", overflow="fold")
+    classes = escape(visible(", ".join(map(str, read.classes))))
+    widths = ",".join(map(str, read.widths))
+    figures = (f"{read.objective:g}", f"{read.bound:g}", read.status.value)
+    table.add_row(str(len(read.features)), classes, widths, str(read.count), *figures)
+    output.print(table)
+    for rule in read.rules:
+        say(rule)
+    try:
+        points, words = read.scorecard()
+    except NotAcceptedError:
+        points, words = [], ""
+    if words:
+        card = Table()
+        card.add_column("feature", overflow="fold")
+        card.add_column("points", justify="right")
+        for name, count in points:
+            card.add_row(escape(visible(name)), str(count))
+        output.print(card)
+        say(f"score: the sum of value times points; {words}")
+    if picture is not None:
+
+        def draw() -> "Figure":
+            from tpsolve.pictures import draw_model
+
+            return draw_model(read)
+
+        save_picture(picture, picture.name, draw)

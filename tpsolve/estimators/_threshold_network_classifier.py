@@ -1,0 +1,273 @@
+"""A small network of threshold units with scikit-learn's manners, its errors proved where the solver can."""
+
+import dataclasses
+import math
+import warnings
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from tpsolve._result import Result, Status
+from tpsolve.errors import ArgumentError
+from tpsolve.estimators._sample_weights import whole_weights
+from tpsolve.estimators._search_widths import Found, search_widths
+from tpsolve.models import Model, make_model
+from tpsolve.problems import NetworkProblem
+from tpsolve.problems.network._labels import decode
+from tpsolve.search import Circuits, Proof, Solver, find_solver
+
+AUTO_WIDTHS = (1, 2, 3, 4)
+"""Units of the hidden layer that `widths="auto"` compares."""
+_FOLDS = 3
+
+
+class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
+    """The network of threshold units with the fewest training errors, with a proof where the solver gives one.
+
+    It minimises the weight of the samples whose label the network does not name, plus `penalty` for each hidden unit.
+    With two classes, one output unit names the class. With more there is one unit a class, and an error is a sample at
+    which not just its own unit outputs +1; `predict` then takes the class whose unit has the largest sum.
+
+    Args:
+        widths: units of each hidden layer, such as 3 or (3, 2). "auto": of `AUTO_WIDTHS`, those that name most held-out
+            samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
+        solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
+            how few errors are possible; "column-search" is for two classes and larger tables.
+        seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
+        prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
+        penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
+            share of the limit, and one that names the same class everywhere needs none.
+        class_weight: None, "balanced", or a dict from classes to what an error there counts.
+        random_state: seed of the search: an int, a numpy RandomState, or None for 0. Equal seeds give equal networks
+            where `steps` is the only limit.
+        steps: limit in steps of the solver for each search.
+
+    Attributes:
+        classes_: labels in sorted order.
+        n_features_in_, feature_names_in_: as in scikit-learn.
+        errors_: weight of the training samples whose label the network does not name.
+        objective_: `errors_` plus the penalty.
+        bound_: no network of these widths has a smaller objective.
+        status_: a `Status`, optimal where `objective_` meets `bound_`.
+        proof_: a `Proof` for `verify_proof(proof_, X, y)`, with `sample_weight` where that was given; None where the
+            solver gives none, where weights were rounded, and of a class weight.
+        widths_: units of each hidden layer.
+        model_: the `Model`, which can be saved and exported.
+        network_: the layers as a torch module.
+        rules_: the rules of the network in words.
+        n_iter_: steps of the search.
+
+    A search by an exact solver that ends without a proof gives scikit-learn's ConvergenceWarning. There is no
+    `predict_proba`: thresholds say nothing of how sure they are. `CalibratedClassifierCV` estimates probabilities.
+    """
+
+    classes_: np.ndarray
+    errors_: float
+    objective_: float
+    bound_: float
+    status_: Status
+    proof_: Proof | None
+    widths_: tuple[int, ...]
+    model_: Model
+    network_: torch.nn.Sequential
+    rules_: list[str]
+    n_iter_: int
+
+    def __init__(
+        self,
+        widths: Any = (3,),
+        *,
+        solver: Any = "circuits",
+        seconds: float | None = 60,
+        prefer: str = "any",
+        penalty: float = 0.0,
+        class_weight: Any = None,
+        random_state: Any = None,
+        steps: int | None = None,
+    ) -> None:
+        self.widths = widths
+        self.solver = solver
+        self.seconds = seconds
+        self.prefer = prefer
+        self.penalty = penalty
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.steps = steps
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ThresholdNetworkClassifier":
+        """Fit to `X (samples, features)`, labels `y (samples,)` and `sample_weight (samples,)` of at least 0.
+
+        Raises:
+            ValueError: scikit-learn's checks fail, or there is one class only.
+            ArgumentError, TooLargeError, NotAcceptedError: a setting makes no sense, or the solver can't take the data.
+        """
+        solver, given_shapes = self._solver(), self._shapes()
+        target = str(getattr(y, "name", None) or "")
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        given = weight
+        if self.class_weight is not None:
+            own = compute_sample_weight(self.class_weight, y)
+            weight = own if weight is None else own * weight
+        kept = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
+        self.classes_, codes = np.unique(y[kept], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"Classifier can't train when only one class is present: {y[0]}.")
+        share = 1.0 if len(given_shapes) == 1 else 0.5
+        shapes = given_shapes[0] if share == 1 else self._validated(given_shapes, X[kept], y[kept], weight, kept)
+        # Sorted, so that equal data give equal searches whatever the order of their samples.
+        X = X + 0.0
+        order = np.lexsort((codes, *X[kept].T[::-1]))
+        rows, codes = kept[order], codes[order]
+        own = None if weight is None else weight[rows]
+        whole = whole_weights(own)
+        found = search_widths(
+            X[rows],
+            self.classes_[codes],
+            whole,
+            solver,
+            shapes,
+            penalty=self.penalty,
+            seconds=None if self.seconds is None else share * self.seconds,
+            steps=self.steps,
+            seed=self._seed(),
+        )
+        # As the caller knows the samples, so that he can check the proof.
+        provable = self.class_weight is None and whole.exact and len(self.classes_) == len(np.unique(y))
+        told = (X, y, given) if provable else (X[rows], y[rows], None)
+        names = getattr(self, "feature_names_in_", None)
+        model = make_model(
+            *_as_told(found, *told, provable),
+            features=None if names is None else [str(name) for name in names],
+            target=target,
+            readable=False,
+        )
+        wrong = decode(torch.tensor(model.layers.outputs(X[rows])[-1])).numpy() != codes
+        self.errors_ = float(wrong.sum() if own is None else own[wrong].sum())
+        self.objective_ = self.errors_ + self.penalty * found.units
+        self.bound_ = max(0.0, found.least)
+        self.model_ = dataclasses.replace(
+            model, objective=self.errors_, bound=max(0.0, whole.unit * found.bound - whole.slack)
+        )
+        self.widths_ = model.widths
+        self.status_ = Result(torch.empty(0), torch.tensor(self.objective_), torch.tensor(self.bound_)).status
+        self.proof_, self.rules_, self.network_ = model.proof, model.rules, model.network()
+        self.n_iter_ = max(1, found.steps)
+        # Rounded weights keep the gap open, but no longer search would close it.
+        open_ = self.objective_ - self.bound_ > 2 * whole.slack
+        if solver.exact and open_ and self.status_ is not Status.OPTIMAL:
+            warnings.warn(
+                f"The network found costs {self.objective_:g}, and the fewest is at least {self.bound_:g}. "
+                "Give it more seconds or steps, or fewer units.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Sums of the output units: `(samples,)` for two classes, at least 0 for the second; else `(samples, classes)`.
+
+        They are votes of the hidden units, and no distances to a boundary.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        sums = self.model_.layers.sums(X)
+        if sums.shape[1] > 1:
+            return sums
+        # Sums of real weights that rounding moves across 0 stay on their side.
+        out = self.model_.layers.outputs(X)[-1][:, 0]
+        return np.where(np.sign(sums[:, 0]) == out, sums[:, 0], out * np.finfo(np.float64).tiny)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels `(samples,)`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self.classes_[self.model_.layers.classes(X)]
+
+    def _solver(self) -> Solver:
+        solver = find_solver(self.solver)
+        if self.prefer == "any":
+            return solver
+        if not isinstance(solver, Circuits):
+            raise ArgumentError("prefer", repr(self.prefer), "'any', for a solver other than circuits")
+        return dataclasses.replace(solver, prefer=self.prefer)
+
+    def _validated(
+        self, shapes: list[list[tuple[int, ...]]], X: np.ndarray, y: np.ndarray, weight: Any, kept: np.ndarray
+    ) -> list[tuple[int, ...]]:
+        """Of several lists of widths the one with which most held-out samples, by weight, get their labels."""
+        folds = min(_FOLDS, int(np.unique(y, return_counts=True)[1].min()))
+        if folds < 2:
+            return shapes[0]
+        each = np.ones(len(y)) if weight is None else weight[kept]
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(X, y))
+        seconds = None if self.seconds is None else self.seconds / (2 * len(shapes) * folds)
+        right = []
+        for one in shapes:
+            settings = {**self.get_params(deep=False), "widths": one[-1], "seconds": seconds, "class_weight": None}
+            settings["random_state"] = self._seed()
+            total = 0.0
+            for train, test in splits:
+                with warnings.catch_warnings():
+                    # Of networks that are thrown away.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    fitted = type(self)(**settings).fit(X[train], y[train], each[train])
+                total += float(each[test][fitted.predict(X[test]) == y[test]].sum())
+            right.append(total)
+        return shapes[right.index(max(right))]
+
+    def _shapes(self) -> list[list[tuple[int, ...]]]:
+        """Of each choice of widths the shapes that are searched; a choice is all but for "auto"."""
+        if not isinstance(self.penalty, int | float) or not 0 <= self.penalty < math.inf:
+            raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
+        if isinstance(self.widths, str) and self.widths == "auto":
+            return [self._with_fewer((width,)) for width in AUTO_WIDTHS]
+        given: Any = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
+        try:
+            widths = tuple(index(width) for width in given)
+        except TypeError as error:
+            expected = "'auto', or whole numbers of at least 1, the units of each hidden layer"
+            raise ArgumentError("widths", repr(self.widths), expected, "For example widths=(3,).") from error
+        return [self._with_fewer(widths)]
+
+    def _with_fewer(self, widths: tuple[int, ...]) -> list[tuple[int, ...]]:
+        if not self.penalty:
+            return [widths]
+        if len(widths) != 1:
+            raise ArgumentError("penalty", repr(self.penalty), "0, with several hidden layers")
+        return [(k,) for k in range(1, widths[0] + 1)]
+
+    def _seed(self) -> int:
+        state = 0 if self.random_state is None else self.random_state
+        return int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
+
+
+def _as_told(
+    found: Found, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, provable: bool
+) -> tuple[NetworkProblem, Result]:
+    """The problem of the samples `X`, and its result; circuits name their points by the numbers that they have there.
+
+    Without a proof, if it is not `provable`.
+    """
+    problem = NetworkProblem(X, y.tolist(), found.problem.widths, weight)
+    columns = [torch.tensor(out, dtype=torch.float64) for out in found.layers.outputs(problem.inputs.numpy())]
+    stats: dict[str, Any] = {"weights": [(torch.tensor(w), torch.tensor(b)) for w, b in found.layers.weights]}
+    if provable and "circuits" in found.stats:
+        place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
+        number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
+        circuits = found.stats["circuits"].long()
+        stats |= {"circuits": circuits.sign() * number[circuits.abs()], "engine": found.stats["engine"]}
+    objective = problem.errors(columns[-1])
+    return problem, Result(problem.pack(*columns), objective, objective.new_tensor(found.bound), stats=stats)

@@ -1,0 +1,325 @@
+"""A trained network to take away: its weights, the names that they belong to, and what is proved of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tpsolve._result import Result, Status
+from tpsolve._storage._archive import digest, read_archive, read_kind, write_archive
+from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
+from tpsolve.models._grid import Grid, grid_of
+from tpsolve.models._layers import Layers, read_layers
+from tpsolve.models._new_rows import read_features
+from tpsolve.models._tidy import tidy
+from tpsolve.models._words import rules, scorecard
+from tpsolve.models.export._write import export
+from tpsolve.problems import NetworkProblem
+from tpsolve.search import PROVING, Proof, make_proof
+from tpsolve.search.proofs._proof import KIND as PROOF_KIND
+from tpsolve.search.proofs._proof import MODEL_KIND, proof_of
+from tpsolve.search.proofs._proof import PARTS as PROOF_PARTS
+from tpsolve.tables import TableSchema
+from tpsolve.thresholds import HardThreshold
+
+_FIELDS = ("features", "named", "classes", "target", "objective", "bound", "count", "schema", "proof")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Files that were written.
+
+    Args:
+        files: their paths.
+        rows: on how many rows they were compared with the model; all classes were equal.
+        by: what ran them; "": nothing here can, so they were not compared.
+    """
+
+    files: tuple[Path, ...]
+    rows: int
+    by: str
+
+    def __str__(self) -> str:
+        names = ", ".join(map(str, self.files))
+        if not self.by:
+            return f"{names}: not compared with the model, for want of a tool that runs it"
+        return f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A network of threshold units with all that is needed to use it on new rows.
+
+    Its outputs are those of exact arithmetic, on every machine. Where several output units or none say +1, the class
+    is the one whose unit has the largest sum. So it makes at most `objective` errors on the rows that it was made from.
+
+    Args:
+        layers: the weights.
+        features: names of the numbers that the network reads, in its order.
+        named: whether the training rows had these names; new rows must have them then.
+        classes: labels in the order of their numbers.
+        grid: where the values of the training rows lie.
+        target: name of the column of classes; "": it had none.
+        objective, bound: errors on the training rows, and how many any network of these widths makes at least.
+        count: of training rows.
+        schema: how rows of a table become features; None: they are numbers already.
+        proof: of the bound; None: there is none.
+        rows: distinct training rows `(M, n)`, for checks and pictures. A saved model leaves them out.
+    """
+
+    layers: Layers
+    features: tuple[str, ...]
+    named: bool
+    classes: tuple[Any, ...]
+    grid: Grid
+    target: str = ""
+    objective: float = 0.0
+    bound: float = 0.0
+    count: int = 0
+    schema: TableSchema | None = None
+    proof: Proof | None = None
+    rows: np.ndarray | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each hidden layer."""
+        return tuple(len(bias) for _, bias in self.layers.weights[:-1])
+
+    @property
+    def status(self) -> Status:
+        """What is known: optimal where the errors meet the bound."""
+        one = torch.tensor(self.objective), torch.tensor(self.bound)
+        return Result(torch.empty(0), *one).status
+
+    @cached_property
+    def rules(self) -> list[str]:
+        """One line a unit, in words; see the page docs/models.md."""
+        return rules(self.layers, self.features, self.classes, self.scaling)
+
+    def scorecard(self) -> tuple[list[tuple[str, int]], str]:
+        """Points of each feature and the sentence that says which score gives which class; of a single unit.
+
+        Raises:
+            NotAcceptedError: the network has more than one unit, or more than two classes.
+        """
+        table, words = scorecard(self.layers, self.features, self.classes, self.scaling)
+        if not words:
+            raise NotAcceptedError("model", f"widths {self.widths}", "one hidden unit that both classes depend on")
+        return table, words
+
+    def read(self, X: Any, *, columns: Sequence[str] | None = None) -> np.ndarray:
+        """`X` as the numbers that the network reads, `(N, n)` float64; see `predict`."""
+        if self.schema is not None:
+            if columns is not None:
+                raise ArgumentError("columns", "names", "none, for a model made from a table", "Give a DataFrame.")
+            return self.schema.apply(X, labels=False).inputs.numpy()
+        return read_features(self.features, self.named, self.target, X, columns)
+
+    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> np.ndarray:
+        """Labels `(N,)` of new rows.
+
+        Args:
+            X: a DataFrame, whose columns may stand in any order. A model made from a table takes the path of one too;
+                another one takes a dict of columns. A model made from numbers without names takes arrays `(N, n)`.
+            columns: the names of the columns of an array.
+
+        Raises:
+            ArgumentError, UnknownNameError, ValueSetError, NotFiniteError, ShapeError: the rows don't fit the
+                model: a column is missing or unknown, a word was not seen in training, a value is no finite number.
+        """
+        return self.labels(self.layers.classes(self.read(X, columns=columns)))
+
+    def labels(self, index: np.ndarray) -> np.ndarray:
+        """The labels of class numbers `(N,)`."""
+        return np.array(self.classes)[index]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Refused: thresholds say which class, and nothing of how sure that is.
+
+        Raises:
+            NotAcceptedError: always.
+        """
+        raise NotAcceptedError(
+            "predict_proba",
+            "a network of thresholds",
+            "a model that estimates probabilities",
+            "sklearn.calibration.CalibratedClassifierCV(ThresholdNetworkClassifier()) estimates some from held-out "
+            "rows.",
+        )
+
+    def network(self) -> torch.nn.Sequential:
+        """The layers as a torch module in float64: `Linear` and `HardThreshold`, outputs in {-1, +1}.
+
+        Sums are rounded there. Where weights and rows are whole numbers of less than 2^53 in all, nothing is.
+        """
+        modules: list[torch.nn.Module] = []
+        for weight, bias in self.layers.weights:
+            linear = torch.nn.Linear(weight.shape[1], len(bias), dtype=torch.float64)
+            linear.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+            modules += [linear, HardThreshold()]
+        return torch.nn.Sequential(*modules)
+
+    def export(self, path: str | PathLike[str], table: Any = None) -> "Export":
+        """Write the model as a program or a file of another tool; the suffix says which.
+
+        .py is a Python function, .json holds exact fractions. .c comes with a header and a program of test vectors; it
+        computes in whole numbers only. .v is Verilog with a testbench, for whole inputs. .onnx needs the library onnx.
+
+        What was written is compared with the model on the training rows, on random rows, and on pairs of rows as near
+        to each other as possible on both sides of each unit's boundary. No file is written if any class differs.
+
+        Args:
+            table: the training rows, as for `predict`; None: those that the model was made from, if it was not loaded.
+
+        Returns:
+            The files, and on how many rows what has compared them.
+
+        Raises:
+            ExportError: the language can't hold the model, or gives another class at some row, which is shown.
+            UnknownNameError: no language has this suffix.
+            MissingLibraryError: .onnx without the library onnx.
+            FolderError: the folder does not exist or can't be written.
+        """
+        return Export(*export(self, path, self.rows if table is None else self.read(table)))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to `path` (.npz, no pickle), without the training rows.
+
+        Raises:
+            FolderError: the folder does not exist or can't be written.
+        """
+        tensors: dict[str, torch.Tensor | None] = {
+            name: torch.tensor(getattr(self.grid, name)) for name in ("low", "high", "parts")
+        }
+        for number, (weight, bias) in enumerate(self.layers.weights):
+            tensors |= {f"weight{number}": torch.tensor(weight), f"bias{number}": torch.tensor(bias)}
+        header = {name: getattr(self, name) for name in _FIELDS}
+        header["schema"] = None if self.schema is None else self.schema.to_json()
+        header["proof"] = None
+        if self.proof is not None:
+            header["proof"], arrays = self.proof.contents()
+            tensors |= arrays
+        header["layers"] = len(self.layers.weights)
+        write_archive(path, MODEL_KIND, tensors, header | {"digest": _digest(header, tensors)})
+
+    def __repr__(self) -> str:
+        return (
+            f"Model(widths={self.widths}, features={len(self.features)}, classes={self.classes}, "
+            f"errors={self.objective:g} of {self.count}, bound={self.bound:g})"
+        )
+
+    @property
+    def scaling(self) -> tuple[tuple[Fraction, Fraction], ...] | None:
+        """Offset and scale of each feature: the network reads `(v - offset) * scale` of a number v of the table."""
+        return None if self.schema is None else self.schema.scaling
+
+
+def make_model(
+    problem: NetworkProblem,
+    result: Result,
+    *,
+    features: Sequence[str] | None = None,
+    target: str = "",
+    schema: TableSchema | None = None,
+    about: dict[str, str] | None = None,
+    readable: bool = True,
+) -> Model:
+    """The model of a result of a network problem; with its proof, where the solver is one of `PROVING`.
+
+    Args:
+        features: names of the columns of `problem`; None: they have none, and are called x0, x1, ...
+        target: name of the column of classes.
+        schema: how rows of a table become features.
+        about: where the data of the proof are.
+        readable: whether real weights are replaced by small whole ones that give every unit the same outputs on the
+            rows of the problem, at half the margin at least.
+
+    Raises:
+        ArgumentError: the oracle has no weights for the result's targets that float64 holds, or no targets were found.
+        ShapeError: another number of names than of columns.
+    """
+    columns = problem.samples.shape[1]
+    named = features is not None
+    names = tuple(features) if features is not None else tuple(f"x{k}" for k in range(columns))
+    if len(names) != columns or len(set(names)) < columns:
+        raise ShapeError("features", f"{len(names)} names", f"{columns} different ones, one for each column of X")
+    given = result.stats.get("weights") or problem.weights(result.targets)
+    rows = problem.inputs.cpu().numpy()
+    layers = read_layers([(w.cpu(), b.cpu()) for w, b in given])
+    if readable and not layers.is_whole:
+        layers = tidy(layers, rows)
+    proof = None
+    if result.stats.get("solver") in PROVING:
+        tensors = [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in layers.weights]
+        told = replace(result, stats={**result.stats, "weights": tensors})
+        proof = make_proof(problem, told, about)
+    return Model(
+        layers=layers,
+        features=names,
+        named=named,
+        classes=problem.classes,
+        grid=grid_of(rows),
+        target=target,
+        objective=result.objective.item(),
+        bound=result.bound.item(),
+        count=len(problem.samples),
+        schema=schema,
+        proof=proof,
+        rows=rows,
+    )
+
+
+def load_model(path: str | PathLike[str]) -> Model:
+    """The model saved at `path`.
+
+    Raises:
+        FileFormatError: no model of tpsolve, truncated, changed, or of another version; or a proof without the names
+            of its columns, as earlier versions saved.
+    """
+    if read_kind(path) == PROOF_KIND:
+        raise FileFormatError(
+            f"{path}: a proof without the names of its columns. Save the model with tpsolve exact --save once more."
+        )
+    layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
+    of_proof = ("circuits", *PROOF_PARTS)
+    fields = (*_FIELDS, "layers", "digest")
+    arrays, header = read_archive(path, MODEL_KIND, ("low", "high", "parts"), fields, (*layers, *of_proof))
+    own = {name: header[name] for name in fields[:-1]}
+    if header["digest"] != _digest(own, arrays):
+        raise FileFormatError(f"{path}: changed since it was written. Save the model again.")
+    try:
+        found = read_layers([(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(header["layers"])])
+        model = Model(
+            layers=found,
+            features=tuple(header["features"]),
+            named=bool(header["named"]),
+            classes=tuple(header["classes"]),
+            grid=Grid(*(arrays[name].numpy() for name in ("low", "high", "parts"))),
+            target=header["target"],
+            objective=float(header["objective"]),
+            bound=float(header["bound"]),
+            count=header["count"],
+            schema=None if header["schema"] is None else TableSchema.from_json(header["schema"]),
+            proof=None if header["proof"] is None else proof_of(path, header["proof"], arrays),
+        )
+        sizes = (len(model.features), *model.widths, 1 if len(model.classes) <= 2 else len(model.classes))
+        shapes = [(w.shape, b.shape) for w, b in found.weights]
+        if shapes != [((n, m), (n,)) for m, n in pairwise(sizes)]:
+            raise ValueError(f"weights of {shapes}")
+        if not all(np.isfinite(array).all() for pair in found.weights for array in pair):
+            raise ValueError("weights that are no finite numbers")
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise FileFormatError(f"{path}: the parts of the model don't fit together ({error!r}).") from error
+    return model
+
+
+def _digest(header: Mapping[str, Any], arrays: Mapping[str, torch.Tensor | None]) -> str:
+    return digest([json.dumps(header, sort_keys=True)], dict(sorted(arrays.items())))

@@ -1,0 +1,71 @@
+"""New rows for a model: its own columns by their names, whatever their order; anything else is refused by name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError
+
+
+def read_features(
+    features: Sequence[str], named: bool, target: str, X: Any, columns: Sequence[str] | None
+) -> np.ndarray:
+    """`X` as `(N, n)` float64 in the order of `features`.
+
+    Args:
+        named: whether the model was trained on columns with names; then X must have them too.
+        target: the column of classes, which X may have besides.
+        columns: the names of the columns of X, where it has none itself.
+
+    Raises:
+        UnknownNameError: a column is missing, or the model does not know it.
+        ArgumentError: columns without names, for a model that knows them by name; or no numbers.
+        ShapeError: another number of columns.
+        NotFiniteError: NaN or infinity.
+    """
+    own = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)
+    if own is not None:
+        places = _places(features, target, list(map(str, own)))
+        values = [np.atleast_1d(_numbers(features[k], X[list(own)[place]])) for k, place in enumerate(places)]
+        if len({len(column) for column in values}) > 1:
+            raise ShapeError("X", "columns of different lengths", "one value of each column for each row")
+        table = np.stack(values, axis=1)
+    else:
+        table = _numbers("X", X)
+        if table.ndim != 2:
+            raise ShapeError("X", f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
+        if columns is None and named:
+            mend = "Give a DataFrame, a dict of columns, or columns=[...], the names of the columns of X."
+            raise ArgumentError("X", "columns without names", f"the columns {', '.join(features)} by name", mend)
+        expected = len(features) if columns is None else len(columns)
+        if table.shape[1] != expected:
+            raise ShapeError("X", f"{table.shape[1]} columns", f"{expected}")
+        if columns is not None:
+            table = table[:, _places(features, target, list(map(str, columns)))]
+    if not np.isfinite(table).all():
+        row, column = (int(k) for k in np.argwhere(~np.isfinite(table))[0])
+        mend = "Fill it in, or drop the row."
+        raise NotFiniteError("X", f"{table[row, column]} for {features[column]} in row {row}", "finite numbers", mend)
+    return table
+
+
+def _places(features: Sequence[str], target: str, columns: Sequence[str]) -> list[int]:
+    """Where each of the features stands among the columns."""
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise ArgumentError("X", f"two columns named {twice[0]!r}", "one")
+    for name in features:
+        if name not in columns:
+            raise UnknownNameError("X", f"no column {name}", columns)
+    for name in columns:
+        if name not in features and name != target:
+            raise UnknownNameError("X", name, features)
+    return [columns.index(name) for name in features]
+
+
+def _numbers(argument: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(argument, f"values that are no numbers ({error})", "numbers") from error

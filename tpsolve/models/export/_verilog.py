@@ -1,0 +1,149 @@
+"""A model as a combinational Verilog module of threshold gates, with a testbench that checks itself."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from tpsolve.errors import ExportError
+from tpsolve.models.export._plan import Plan
+
+SUFFIXES = (".v", "_tb.v")
+MAX_BITS = 64
+
+
+def write(plan: Plan) -> dict[str, bytes]:
+    """The files by their suffixes.
+
+    Raises:
+        ExportError: inputs that are not whole, or sums of more than `MAX_BITS` bits.
+    """
+    if not plan.grid.whole:
+        name = plan.features[int(np.argmax(plan.grid.parts != 1))]
+        mend = "Scale the table first, such as tenths of it as whole numbers."
+        raise ExportError("model", f"values of {name} that are no whole numbers", "whole numbers for .v", mend)
+    widths = _input_bits(plan)
+    bits = max(_bits(layer, width) for layer, width in zip(plan.whole, _reaches(plan, widths), strict=True))
+    if bits > MAX_BITS:
+        raise ExportError("model", f"sums of {bits} bits", f"at most {MAX_BITS} for .v")
+    comment = "\n".join(f"// {line}".rstrip().rstrip("\\") for line in ["Made by tpsolve.", *plan.about])
+    outputs = max(1, (len(plan.classes) - 1).bit_length())
+    ports = ", ".join(f"input {_range(width)}x{j}" for j, width in enumerate(widths))
+    lines = [comment, f"module {plan.name}({ports}, output {f'[{outputs - 1}:0] ' if outputs > 1 else ''}y);"]
+    names = [f"$signed(x{j})" if width < 0 else f"$signed({{1'b0, x{j}}})" for j, width in enumerate(widths)]
+    for number, layer in enumerate(plan.whole):
+        for k, (weight, bias) in enumerate(layer):
+            lines.append(f"  wire signed [{bits - 1}:0] s{number}_{k} = {_sum(weight, bias, names, bits, number)};")
+            lines.append(f"  wire h{number}_{k} = s{number}_{k} >= 0;")
+        names = [f"h{number}_{k}" for k in range(len(layer))]
+    top = len(plan.whole) - 1
+    if len(names) == 1:
+        lines.append(f"  assign y = h{top}_0;")
+    else:
+        # Each stage holds the largest sum so far and its class.
+        lines.append(f"  wire signed [{bits - 1}:0] m0 = s{top}_0;\n  wire [{outputs - 1}:0] y0 = 0;")
+        for k in range(1, len(names)):
+            above = f"s{top}_{k} > m{k - 1}"
+            lines.append(f"  wire signed [{bits - 1}:0] m{k} = {above} ? s{top}_{k} : m{k - 1};")
+            lines.append(f"  wire [{outputs - 1}:0] y{k} = {above} ? {outputs}'d{k} : y{k - 1};")
+        lines.append(f"  assign y = y{len(names) - 1};")
+    lines.append("endmodule\n")
+    return {".v": "\n".join(lines).encode(), "_tb.v": _testbench(plan, widths, outputs).encode()}
+
+
+def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
+    """The classes that a simulation of the testbench gives, and the simulator; None: there is none."""
+    compiler, simulator = shutil.which("iverilog"), shutil.which("vvp")
+    if compiler is None or simulator is None:
+        return None
+    sources = [str(folder / f"{plan.stem}{suffix}") for suffix in SUFFIXES]
+    program = str(folder / "program")
+    done = subprocess.run([compiler, "-g2005", "-Wall", "-o", program, *sources], capture_output=True, text=True)
+    if done.returncode:
+        raise ExportError(
+            "model", f"Verilog that iverilog refuses: {done.stderr[:300]}", "Verilog", "Please report it."
+        )
+    told = subprocess.run([simulator, program, "+v"], capture_output=True, text=True)
+    return np.array([int(word) for word in told.stdout.split()[: len(plan.rows)]]), "iverilog"
+
+
+def _input_bits(plan: Plan) -> list[int]:
+    """Of each feature how many bits its check rows need; negative: signed ones."""
+    found = []
+    for low, high in zip(plan.rows.min(axis=0).tolist(), plan.rows.max(axis=0).tolist(), strict=True):
+        if low < 0:
+            found.append(-(1 + max((-int(low) - 1).bit_length(), int(high).bit_length() if high > 0 else 0)))
+        else:
+            found.append(max(1, int(high).bit_length()))
+    return found
+
+
+def _reaches(plan: Plan, widths: list[int]) -> list[list[int]]:
+    """For each layer how large its inputs can be."""
+    return [[2 ** abs(width) for width in widths]] + [[1] * len(layer) for layer in plan.whole[:-1]]
+
+
+def _bits(layer: list[tuple[list[int], int]], reach: list[int]) -> int:
+    largest = max(abs(bias) + sum(abs(w) * r for w, r in zip(weight, reach, strict=True)) for weight, bias in layer)
+    return largest.bit_length() + 1
+
+
+def _range(width: int) -> str:
+    signed = "signed " if width < 0 else ""
+    return signed if abs(width) == 1 else f"{signed}[{abs(width) - 1}:0] "
+
+
+def _sum(weight: list[int], bias: int, names: list[str], bits: int, number: int) -> str:
+    terms = []
+    for w, name in zip(weight, names, strict=True):
+        if w and number == 0:
+            terms.append(f"{_literal(w, bits)} * {name}")
+        elif w:
+            terms.append(f"({name} ? {_literal(w, bits)} : {_literal(-w, bits)})")
+    return " + ".join([*terms, _literal(bias, bits)])
+
+
+def _literal(value: int, bits: int) -> str:
+    return f"(-{bits}'sd{-value})" if value < 0 else f"{bits}'sd{value}"
+
+
+def _testbench(plan: Plan, widths: list[int], outputs: int) -> str:
+    ports = ", ".join(f".x{j}(x{j})" for j in range(len(widths)))
+    steps = []
+    for row, expected in zip(plan.rows.astype(int).tolist(), plan.expected.tolist(), strict=True):
+        values = ", ".join(
+            f"{'-' if v < 0 else ''}{abs(w)}'{'s' if w < 0 else ''}d{abs(v)}" for v, w in zip(row, widths, strict=True)
+        )
+        steps.append(f"    check({values}, {expected});")
+    arguments = "\n".join(f"    input {_range(width)}a{j};" for j, width in enumerate(widths))
+    assign = " ".join(f"x{j} = a{j};" for j in range(len(widths)))
+    inputs = "\n".join(f"  reg {_range(width)}x{j};" for j, width in enumerate(widths))
+    return f"""// Made by tpsolve: rows of {plan.name} and their classes; +v prints each class.
+module {plan.name}_tb;
+{inputs}
+  wire {f"[{outputs - 1}:0] " if outputs > 1 else ""}y;
+  integer wrong;
+  {plan.name} dut({ports}, .y(y));
+  task check;
+{arguments}
+    input integer expected;
+    begin
+      {assign}
+      #1;
+      if ($test$plusargs("v")) $display("%0d", y);
+      if (y !== expected) wrong = wrong + 1;
+    end
+  endtask
+  initial begin
+    wrong = 0;
+{chr(10).join(steps)}
+    $display("%0d of {len(plan.rows)} rows differ", wrong);
+    $finish;
+  end
+endmodule
+"""
+
+
+def _constant(value: int, width: int) -> str:
+    return f"{'-' if value < 0 else ''}{abs(width)}'{'s' if width < 0 else ''}d{abs(value)}"

@@ -1,0 +1,103 @@
+"""Exports: written to a folder of their own, compared with the model there, and only then put in their place."""
+
+import tempfile
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tpsolve._storage._write_whole import write_whole
+from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
+from tpsolve.models._grid import check_rows
+from tpsolve.models.export import _c, _json, _onnx, _python, _verilog
+from tpsolve.models.export._plan import Plan
+from tpsolve.tables import TableSchema
+
+LANGUAGES: dict[str, ModuleType] = {".c": _c, ".json": _json, ".onnx": _onnx, ".py": _python, ".v": _verilog}
+MAX_ROWS = 1000
+"""Of the training rows, at most so many are compared; of random ones, and of pairs at all boundaries, as many."""
+
+
+def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tuple[tuple[Path, ...], int, str]:
+    """Write `model` as the suffix of `path` says; see `Model.export`.
+
+    Returns:
+        The files, on how many rows they were compared, and what ran them.
+    """
+    path = Path(path)
+    if path.suffix not in LANGUAGES:
+        raise UnknownNameError("path", path.suffix or str(path), LANGUAGES)
+    if not path.stem.isprintable() or '"' in path.stem:
+        raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
+    language = LANGUAGES[path.suffix]
+    drawn = check_rows(model.layers, model.grid, MAX_ROWS)
+    trained = 0
+    if rows is not None:
+        distinct = np.unique(rows, axis=0)
+        step = -(-len(distinct) // MAX_ROWS)
+        trained = len(distinct[::step])
+        drawn = np.concatenate([distinct[::step], drawn])
+    plan = Plan(
+        layers=model.layers,
+        features=model.features,
+        classes=model.classes,
+        grid=model.grid,
+        scaling=model.scaling,
+        words=_words(model.schema) if model.schema is not None else (None,) * len(model.features),
+        rules=model.rules,
+        target=model.target,
+        title=repr(model),
+        facts={
+            "training": {"rows": model.count, "errors": model.objective, "bound": model.bound},
+            "reading": None if model.schema is None else model.schema.to_json(),
+        },
+        stem=path.stem,
+        rows=drawn,
+        trained=trained,
+        expected=model.layers.classes(drawn),
+    )
+    written = language.write(plan)
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, content in written.items():
+            (Path(folder) / f"{path.stem}{suffix}").write_bytes(content)
+        ran = language.run(plan, Path(folder))
+    files = tuple(path.with_name(f"{path.stem}{suffix}") for suffix in written)
+    told = np.ones(len(drawn), dtype=bool) if language is not _onnx else _onnx.compared(plan)
+    if ran is not None:
+        _compare(plan, told, *ran)
+    for file, content in zip(files, written.values(), strict=True):
+        write_whole(file, lambda stream, content=content: stream.write(content))
+    by = "" if ran is None else ran[1]
+    if by and not told.all():
+        by += f"; {int((~told).sum()):,} rows beside boundaries, which float64 can't decide, were left out"
+    return files, int(told.sum()), by
+
+
+def _words(schema: TableSchema) -> tuple[tuple[str, str] | None, ...]:
+    found: list[tuple[str, str] | None] = []
+    for column in schema.columns:
+        plain = column.kind == "words" and not column.indicator and not column.fill
+        found += [(column.name, word) for word in column.words] if plain else [None] * len(column.features)
+    return tuple(found)
+
+
+def _compare(plan: Plan, told: np.ndarray, found: np.ndarray, by: str) -> None:
+    """Raise ExportError for the first row of another class among the rows `told (N,)`."""
+    if len(found) != len(plan.rows):
+        raise ExportError("model", f"{len(found)} classes from {by}", f"{len(plan.rows)}", "Please report this.")
+    wrong = np.flatnonzero(told & (found != plan.expected))
+    if len(wrong) == 0:
+        return
+    row = plan.rows[wrong[0]]
+    classes = plan.classes
+    shown = ", ".join(f"{name} = {value!r}" for name, value in zip(plan.features, row.tolist(), strict=True))
+    weight, bias = plan.layers.weights[0]
+    near = float(np.abs(weight @ row + bias).min())
+    raise ExportError(
+        "model",
+        f"class {classes[found[wrong[0]]]!r} from {by} at {shown}, one of {len(wrong)} such rows of {len(found)}",
+        f"{classes[plan.expected[wrong[0]]]!r}, the model's",
+        f"The nearest boundary is {near:.3g} away there, in the units of its sum.",
+    )
