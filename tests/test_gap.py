@@ -62,6 +62,7 @@ def test_no_weight_is_so_small_that_wrong_networks_are_optimal(size: float):
     assert kept.status is (Status.OPTIMAL if kept.objective == 0 else Status.FEASIBLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", ["hinge", "zero-one", "squared", "soft-hinge"])
 def test_unit_weights_of_any_size_change_no_status(loss: str, size: float):

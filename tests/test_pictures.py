@@ -40,6 +40,7 @@ def test_unit_that_is_constant_in_the_picture_has_no_line(weight: list[float], b
     assert lines_of([[0, 0], [1, 1]], weight, bias) == []
 
 
+@pytest.mark.slow
 def test_a_model_of_two_features_shows_its_regions_and_the_line_of_each_unit():
     X = np.array([[0.0, 0], [4, 2]])
     layers = read_layers([([[1.0, 0], [0, 1], [0, 0]], [-2.0, -1, 1]), ([[1.0, 1, 0]], [-1.0])])

@@ -55,6 +55,7 @@ def test_wheel_and_source_archive_hold_the_package_and_nothing_else(built: Path)
     }
 
 
+@pytest.mark.slow
 def test_command_of_the_release_workflow_ends_with_status_0(built: Path):
     done = subprocess.run([sys.executable, str(SCRIPT), str(built)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -80,6 +81,7 @@ def test_stray_file_in_the_wheel_is_named(dist: Path):
     assert check_wheel.check(dist) == [f"{wheel.name}: not expected: tests/zoo.py"]
 
 
+@pytest.mark.slow
 def test_stray_file_in_the_source_archive_is_named(dist: Path, tmp_path_factory: pytest.TempPathFactory):
     (source,) = dist.glob("*.tar.gz")
     folder = tmp_path_factory.mktemp("unpacked")

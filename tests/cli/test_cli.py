@@ -207,6 +207,7 @@ def test_list_cuts_no_word_in_a_pipe(tmp_path: Path):
             assert field.name in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["solve p.npz --solver keep", "verify p.npz r.npz", "instances", "train"])
 def test_narrow_terminal_folds_figures_and_words_and_cuts_none(
     call: Call, problem: LayerProblem, monkeypatch: pytest.MonkeyPatch, line: str

@@ -81,6 +81,7 @@ def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
     assert "not the data of the proof" in done.output
 
 
+@pytest.mark.slow
 def test_time_that_runs_out_prints_what_is_known_in_80_columns(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     x, y = random_table(2, 50)
     lines = [f"{a},{b},{'p' if c > 0 else 'm'}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]

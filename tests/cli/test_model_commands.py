@@ -75,6 +75,7 @@ def test_rows_that_don_t_fit_are_refused(call, tmp_path: Path):
     assert isinstance(call("predict t.csv t.csv").exception, FileFormatError)
 
 
+@pytest.mark.slow
 def test_rules_scorecard_and_picture(call, tmp_path: Path):
     done = call("show m.npz --picture net.svg")
     assert done.exit_code == 0, done.output

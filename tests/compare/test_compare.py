@@ -129,6 +129,7 @@ def test_there_is_one_row_for_each_instance_solver_that_accepts_it_and_seed(fini
     assert len(keys) >= 7 * 7
 
 
+@pytest.mark.slow
 def test_every_row_has_the_documented_fields_and_plain_json(finished: Comparison):
     for row in read(finished.folder):
         assert "error" not in row, row
@@ -535,6 +536,7 @@ def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
     assert run_comparison(failing) == rows
 
 
+@pytest.mark.slow
 def test_run_in_which_everything_failed_still_has_a_report(failing: Comparison):
     rows = run_comparison(dataclasses.replace(failing, solvers=("broken",)))
     text = Page.of(write_report(failing, rows)).text
@@ -542,12 +544,14 @@ def test_run_in_which_everything_failed_still_has_a_report(failing: Comparison):
     assert text.count("<b>boom</b>") == 3
 
 
+@pytest.mark.slow
 def test_run_stopped_before_its_first_row_still_has_a_report(small: Comparison):
     rows = run_comparison(small, stop=lambda: True)
     assert rows == []
     assert "No solver finished a row" in Page.of(write_report(small, rows)).text
 
 
+@pytest.mark.slow
 def test_solver_whose_library_is_missing_is_left_out_unless_it_is_asked_for(
     small: Comparison, monkeypatch: pytest.MonkeyPatch
 ):
@@ -890,6 +894,7 @@ def test_no_figure_of_the_table_is_cut_on_eighty_columns(solver: str):
 # --- pictures and page ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gap", "solved", "wins"])
 def test_every_plot_is_a_png_and_an_svg_of_sensible_size(finished: Comparison, name: str):
     pixels = imread(finished.folder / f"{name}.png")

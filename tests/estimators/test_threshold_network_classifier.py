@@ -61,6 +61,7 @@ def test_the_proof_is_that_of_the_samples_as_they_were_given():
     assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist(), engine="cadical195"))
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_networks_and_copies():
     X, y = random_table(2, 20, 1)
     one, other = (quick(random_state=3).fit(X, y) for _ in range(2))
@@ -85,6 +86,7 @@ def test_a_penalty_trades_units_for_errors():
     assert found.rules_ == [f"{found.predict(X)[0]}: always"]
 
 
+@pytest.mark.slow
 def test_widths_are_chosen_on_held_out_samples():
     corners, _ = parity_table(2)
     X = np.concatenate([corners + shift for shift in np.random.default_rng(0).uniform(-0.3, 0.3, (9, 1, 2))])
@@ -98,6 +100,7 @@ def test_widths_are_chosen_on_held_out_samples():
     assert quick("auto", steps=50).fit(X[:2], [0, 1]).widths_ == (1,)
 
 
+@pytest.mark.slow
 def test_weights_of_classes_count():
     X, y = parity_table(2)
     even = quick(1).fit(X, y)
@@ -135,6 +138,7 @@ def test_weights_become_whole_numbers_and_say_what_rounding_costs():
     assert found.proof_ is None
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_without_a_proof_warns():
     X, y = random_table(2, 40)
     with pytest.warns(ConvergenceWarning, match=r"costs \d+, and the fewest is at least 0"):
@@ -146,6 +150,7 @@ def test_a_search_that_ends_without_a_proof_warns():
     assert found.errors_ < 12
 
 
+@pytest.mark.slow
 def test_a_search_without_time_is_no_worse_than_logistic_units():
     table: Any = load_iris()
     for widths, errors in ((1, 5), ((3, 2), 5), (2, 150)):
@@ -157,6 +162,7 @@ def test_a_search_without_time_is_no_worse_than_logistic_units():
         assert (found.predict(table.data[keep]) != table.target[keep]).sum() <= found.errors_
 
 
+@pytest.mark.slow
 def test_three_classes_have_a_unit_each():
     X, y = load_iris(return_X_y=True)
     labels = np.array(["setosa", "versicolor", "virginica"])[y]
@@ -166,6 +172,7 @@ def test_three_classes_have_a_unit_each():
     assert (found.predict(X) != labels).sum() <= found.errors_ < 50
 
 
+@pytest.mark.slow
 def test_it_works_where_scikit_learn_does():
     table: Any = load_iris(as_frame=True)
     X, y = table.data[table.target > 0], table.target[table.target > 0]

@@ -100,6 +100,7 @@ def test_c_is_exact_where_rounding_would_cross_a_boundary(tmp_path: Path):
     assert model.layers.classes(np.array(rows, dtype=float)).tolist() == [0, 1, 1, 1, 0, 1, 0, 1, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no compiler of C")
 def test_c_reports_inputs_that_are_no_numbers(tmp_path: Path):
     real_model().export(tmp_path / "net.c")

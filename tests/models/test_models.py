@@ -50,6 +50,7 @@ def xor() -> Model:
 # --- exact outputs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.lists(FLOATS, min_size=3, max_size=3), st.lists(FLOATS, min_size=4, max_size=4))
 def test_outputs_are_those_of_fractions(x: list[float], unit: list[float]):
     layers = read_layers([(np.array([unit[:3]]), np.array(unit[3:]))])
@@ -172,6 +173,7 @@ def test_votes_count_what_the_sum_says(weight: list[int], bias: int):
             assert (sum(abs(w) for w, v in zip(weight, h, strict=True) if w * v > 0) >= needed) == fired
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(-9, 9), min_size=2, max_size=2).filter(any),
     st.integers(-99, 99),

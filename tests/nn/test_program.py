@@ -85,6 +85,7 @@ def test_a_program_at_the_end_of_a_model_is_searched_too():
     assert model[0].weight.grad is not None
 
 
+@pytest.mark.slow
 def test_a_network_below_a_program_learns_what_no_gradient_tells_it():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(128, 3, generator=g)

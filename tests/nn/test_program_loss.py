@@ -150,6 +150,7 @@ def test_gradients_are_finite_where_no_sample_has_a_value(dtype: torch.dtype, sy
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbols", [3, "sign", [3, 2, "sign"]])
 @pytest.mark.parametrize("solver", ["weighted-draws", "marginal", "k-best"])
 def test_slopes_are_those_of_the_value(symbols: Any, solver: str):

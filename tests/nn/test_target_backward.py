@@ -343,6 +343,7 @@ def test_other_losses_are_searched_sample_by_sample(reduction: str):
     assert (report["8"].objective <= problem.objective(problem.start)).all()
 
 
+@pytest.mark.slow
 @each_network
 def test_under_autocast_the_search_runs_in_float32(name: str):
     model, x, y = build(name)
@@ -444,6 +445,7 @@ def test_what_makes_no_sense_is_refused_before_gradients_change(change: dict, er
     assert all(p.grad is None for p in arguments["model"].parameters())
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_refused():
     model, x, y = build("mlp")
     with pytest.raises(NotAcceptedError, match=r"model: got a compiled module.*torch.compile was given"):

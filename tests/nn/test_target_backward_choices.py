@@ -390,6 +390,7 @@ def test_the_problem_is_a_judge_of_classes_that_can_be_copied_and_cut():
         problem.answers(targets)
 
 
+@pytest.mark.slow
 def test_a_network_learns_classes_that_only_a_program_reads():
     g = torch.Generator().manual_seed(0)
     classes = torch.randint(3, (128, 2), generator=g)

@@ -288,6 +288,7 @@ def test_a_search_is_the_same_where_less_is_saved_and_equal_seeds_give_equal_gra
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 def test_training_by_searches_alone_learns_a_staircase_network():
     # Four quarters of the plane, of which a linear classifier gets about half.
     generator = torch.Generator().manual_seed(1)

@@ -264,6 +264,7 @@ class Watched(nn.Module):
         return self.block(h)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_passes_keep_to_the_maximum_memory_and_give_the_same(ranking: str):
     torch.manual_seed(0)

@@ -109,6 +109,7 @@ def test_random_targets_have_every_value_that_exists_equally_often(case: Case):
     assert ((shares - expected).abs() <= 5 * (expected * (1 - expected) / copies).sqrt() + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_draws_take_each_value_in_proportion_to_its_chance():
     logits = torch.randn(1, 2, 3, generator=seed(0))
     problem = ProgramProblem(total, [1], logits, symbols=[3, "sign"], known=[[-1, 0]]).flatten().repeat(20_000)

@@ -102,6 +102,7 @@ def test_equal_seeds_and_steps_give_equal_results(name: str):
     assert torch.equal(runs[0].targets, runs[1].targets)
 
 
+@pytest.mark.slow
 def test_budget_in_seconds_is_kept_and_callback_stops():
     problem = make_instance("qubo", n=60, m=40, samples=4).problem
     for name in NAMES[:2]:

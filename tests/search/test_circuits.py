@@ -103,6 +103,7 @@ def test_optimum_with_two_hidden_layers_is_that_of_brute_force(problem: NetworkP
     assert result.objective.item() == best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "units", "optimum"),
     [
@@ -166,6 +167,7 @@ def test_optimum_survives_symmetries(name: str):
     assert optimum_of_moved(name) == optimum_of_moved("") * (2 if "twice" in name else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "units", "steps"), [("glucose4", 3, 1500), ("cp-sat", 2, 60)])
 def test_equal_seeds_and_steps_give_equal_results(engine: str, units: int, steps: int):
     problem = NetworkProblem(*random_table(2, 40), [units])
@@ -225,6 +227,7 @@ def test_what_is_refuted_raises_the_bound_by_one_error_and_never_lowers_it():
     assert not state.closed
 
 
+@pytest.mark.slow
 def test_callback_stops_both_workers():
     problem = NetworkProblem(*random_table(2, 80), [5])
     result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.2)
@@ -474,6 +477,7 @@ def test_totalizer_limits_the_sum(weights: list[int], limit: int):
             assert sat.solve(assumptions=chosen + [-v for v in above]) == (total <= limit)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 30))
 @settings(max_examples=20, deadline=None)
 def test_masters_limit_the_sum(weights: list[int], limit: int):

@@ -81,6 +81,7 @@ def test_chunks_of_restarts_train_as_all_of_them_do(monkeypatch: pytest.MonkeyPa
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [ColumnSearch(), Surrogate(restarts=5), "ftprop", "circuits"])
 def test_no_targets_are_judged_twice_in_one_call(solver: Solver | str, monkeypatch: pytest.MonkeyPatch):
     judged: Counter[bytes] = Counter()

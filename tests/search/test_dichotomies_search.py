@@ -34,6 +34,7 @@ def problems(draw: st.DrawFn) -> NetworkProblem:
     return NetworkProblem(X, y, [draw(st.integers(1, 3))], weight)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(problems(), st.sampled_from([0, 100]), st.booleans())
 def test_optimum_is_that_of_brute_force(problem: NetworkProblem, hint_steps: int, one_by_one: bool):

@@ -96,6 +96,7 @@ def by_parts() -> tuple[np.ndarray, np.ndarray, Proof]:
     return X, y, make_proof(problem, result)
 
 
+@pytest.mark.slow
 def test_a_proof_by_parts_survives_its_file_and_holds(by_parts: tuple[np.ndarray, np.ndarray, Proof], tmp_path: Path):
     X, y, proof = by_parts
     proof.save(tmp_path / "proof.npz")
@@ -104,6 +105,7 @@ def test_a_proof_by_parts_survives_its_file_and_holds(by_parts: tuple[np.ndarray
     assert "disjoint parts" in findings[-1].words
 
 
+@pytest.mark.slow
 def test_wrong_parts_are_rejected(by_parts: tuple[np.ndarray, np.ndarray, Proof]):
     X, y, proof = by_parts
     first, *rest = proof.parts

@@ -126,6 +126,7 @@ def cheapest_by_sums(cost: torch.Tensor, label: int, weight: float) -> float:
     return min(weight * abs(s - label) + spent for s, spent in least.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "least"), [("tabu", 10), ("anneal:restarts=3,sweeps=20", 8), ("beam", 9)])
 def test_a_graded_loss_leads_to_the_cheapest_symbols_where_their_order_does_not(solver: str, least: int):
     logits = torch.randn(10, 5, 10, generator=torch.Generator().manual_seed(4), dtype=torch.float64)

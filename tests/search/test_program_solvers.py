@@ -175,6 +175,7 @@ def test_weighted_draws_of_all_assignments_are_the_marginal_and_prove_the_answer
     assert not solve(problem, forgetful, budget=Budget(calls=8)).optimal.all()
 
 
+@pytest.mark.slow
 def test_the_mean_of_weighted_draws_tends_to_the_posterior():
     # 100 seeds side by side, as copies of one sample.
     problem = random_problem(5, samples=1, units=3, classes=3)

@@ -58,6 +58,7 @@ def test_a_proof_survives_its_file_and_holds(proof: Proof, tmp_path: Path):
         assert findings[1].words == f"errors: {proof.objective}"
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_verify_refutes_one_error_fewer_and_not_the_optimum(data: st.DataObject):
@@ -321,6 +322,7 @@ def test_arrays_edited_with_header_kept_are_refused(proof: Proof, tmp_path: Path
             load_proof(tmp_path / "edited.npz")
 
 
+@pytest.mark.slow
 def test_a_bound_that_is_not_the_optimum_can_be_proved_too():
     problem = NetworkProblem(*random_table(2, 40), [3])
     result = solve(problem, Circuits(max_drawn=2000), budget=Budget(steps=3000))
@@ -343,6 +345,7 @@ def hard() -> Proof:
     return dataclasses.replace(make_proof(problem, result), bound=Fraction(result.objective.item()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_limit_reached_is_not_checked(hard: Proof, engine: str):
     finding = verify_proof(hard, *random_table(2, 80), engine=engine, seconds=0.01)[-1]
@@ -472,6 +475,7 @@ def _all_circuits(x: np.ndarray, units: int) -> list[list[int]]:
     return [[c * v * (1 + units * i + j) for i, v in row] for row in rows for j in range(units) for c in (1, -1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("units", "classes"), [(2, 2), (3, 2), (4, 2), (6, 2), (2, 3), (3, 3)])
 def test_every_network_is_a_model_of_some_case_in_some_order(units: int, classes: int):
     from pysat.solvers import Solver as Sat

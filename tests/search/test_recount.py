@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fraction_oracle import columns, fewest
 
-from tpsolve.search.proofs._recount import OutOfTimeError, dichotomies, one_unit, two_units
+from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, recounted_dichotomies, two_units
 from tpsolve.units.patterns._all_dichotomies import dichotomy_count
 
 
@@ -17,6 +17,7 @@ def whole(points: list[list[int]]) -> list[list[int]]:
     return [[*point, 1] for point in points]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_optimum_holds_and_no_larger_bound(data: st.DataObject):
@@ -52,13 +53,13 @@ def test_the_optimum_holds_and_no_larger_bound(data: st.DataObject):
 def test_dichotomies_of_points_in_general_position_are_as_many_as_there_are(p: int, count: int):
     rng = np.random.default_rng(p)
     points = rng.integers(-1000, 1000, (count, p)).tolist()
-    found = dichotomies(whole(points), time.monotonic() + 60)
+    found = recounted_dichotomies(whole(points), time.monotonic() + 60)
     assert len(found) == dichotomy_count(count, p)
 
 
 def test_dichotomies_of_a_grid_are_those_of_fractions():
     points = [[x, y] for x in range(3) for y in range(3)]
-    found = dichotomies(whole(points), time.monotonic() + 60)
+    found = recounted_dichotomies(whole(points), time.monotonic() + 60)
     assert {tuple(row) for row in found.tolist()} == {c for c in columns(points) if c[0] > 0}
 
 

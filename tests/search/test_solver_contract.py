@@ -28,14 +28,24 @@ pytestmark = pytest.mark.rounding
 each_solver = pytest.mark.parametrize("kind", LAYER_SOLVERS, ids=lambda kind: kind.name)
 
 
+COMPOSED = ("auto", "polish", "portfolio", "restarts", "warm-start")
+"""Made of other solvers, whose contract is checked by itself."""
+
+
 @cache
 def medium(loss: str = "hinge", dtype: torch.dtype = torch.float64) -> LayerProblem:
     """Large enough that no solver is done at once, small enough for brute force."""
     return make_problem(7, n=9, m=4, loss=loss, batch=(2,), dtype=dtype, stay=0.25, weighted=True)
 
 
-@parametrize_with_checks([one_worker(kind) for kind in SOLVERS.values()])
+@parametrize_with_checks([one_worker(kind) for name, kind in SOLVERS.items() if name not in COMPOSED])
 def test_solver_keeps_the_public_contract(subject: Solver, check: Callable[[Solver], None]):
+    check(subject)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([one_worker(SOLVERS[name]) for name in COMPOSED])
+def test_composed_solver_keeps_the_public_contract(subject: Solver, check: Callable[[Solver], None]):
     check(subject)
 
 
@@ -64,6 +74,7 @@ def test_objective_is_the_problem_s_own_to_the_last_bit(kind: type[Solver], dtyp
         assert torch.equal(result.objective, problem.objective(result.targets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in LAYER_SOLVERS if k.exact], ids=lambda kind: kind.name)
 def test_time_that_is_over_ends_the_proof(kind: type[Solver]):
     # The proof takes each of them at least fifty times as long, so that only one who minds the budget is without it.

@@ -48,6 +48,7 @@ def assert_optimum(problem: NetworkProblem, best: Fraction, result: Any) -> None
     assert Fraction(result.bound.item()) >= best - near
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(tables())
 def test_optimum_is_that_of_brute_force(table: tuple[list[list[float]], list[int], list[float] | None]):

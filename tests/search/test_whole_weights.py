@@ -30,6 +30,7 @@ def sizes_of_column(points: np.ndarray, column: np.ndarray, most: int) -> tuple[
     return min(found, default=None)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_weights_of_a_column_are_the_smallest(data: st.DataObject):
@@ -92,6 +93,7 @@ def least_weight(problem: NetworkProblem) -> int:
     raise AssertionError("no weights up to 19")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_weights_are_the_smallest_of_all_optimal_networks(data: st.DataObject):

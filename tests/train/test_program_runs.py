@@ -46,6 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_sums_and_leaves_its_files(tmp_path: Path):
     rows = train(load_recipe("sum-of-digits", {"epochs": 2, "validation": 0.1}), tmp_path)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
@@ -102,6 +103,7 @@ def test_seeds_and_solvers_make_other_runs(whole: Path, tmp_path: Path):
         assert measured(tmp_path / name) != measured(whole)
 
 
+@pytest.mark.slow
 def test_other_programs_and_counts_are_taken(tmp_path: Path):
     for name, changes in (("a", {"program": "maximum"}), ("b", {"program": "product", "count": 3})):
         rows = train(small(epochs=1, **changes), tmp_path / name)

@@ -50,6 +50,7 @@ def test_threshold_functions_of_boolean_inputs_are_counted_exactly(n, count):
     assert int((certificate.status == -1).sum()) == 2**2**n - count
 
 
+@pytest.mark.slow
 @given(st.integers(3, 9), st.integers(1, 3), st.booleans(), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_dichotomies_of_points_in_general_position_follow_cover(rows, n, bias, seed):

@@ -23,7 +23,7 @@ from tpsolve.estimators._search_widths import Found, search_widths
 from tpsolve.models import Model, make_model
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
-from tpsolve.search import Circuits, Proof, Solver, find_solver
+from tpsolve.search import PROVING, Circuits, Proof, Solver, find_solver
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""
@@ -264,10 +264,14 @@ def _as_told(
     problem = NetworkProblem(X, y.tolist(), found.problem.widths, weight)
     columns = [torch.tensor(out, dtype=torch.float64) for out in found.layers.outputs(problem.inputs.numpy())]
     stats: dict[str, Any] = {"weights": [(torch.tensor(w), torch.tensor(b)) for w, b in found.layers.weights]}
-    if provable and "circuits" in found.stats:
+    if provable and found.stats.get("solver") in PROVING:
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
-        circuits = found.stats["circuits"].long()
-        stats |= {"circuits": circuits.sign() * number[circuits.abs()], "engine": found.stats["engine"]}
+        stats |= {name: found.stats[name] for name in ("solver", "proved_by", "engine") if name in found.stats}
+        if "circuits" in found.stats:
+            circuits = found.stats["circuits"].long()
+            stats["circuits"] = circuits.sign() * number[circuits.abs()]
+        # The circuits of a part name its points by their places in the part.
+        stats["parts"] = [(number[points.cpu() + 1] - 1, *rest) for points, *rest in found.stats.get("parts", [])]
     objective = problem.errors(columns[-1])
     return problem, Result(problem.pack(*columns), objective, objective.new_tensor(found.bound), stats=stats)

@@ -90,7 +90,7 @@ def _exceeds_at(rows: list[list[int]], gains: list[Fraction], most: Fraction, th
     return False
 
 
-def dichotomies(rows: list[list[int]], until: float) -> np.ndarray:
+def recounted_dichotomies(rows: list[list[int]], until: float) -> np.ndarray:
     """All dichotomies of rows of whole numbers, of full rank, one of each pair of opposites: `(K, M)` int8."""
     size = len(rows[0]) - 1
     if size == 0:
@@ -112,7 +112,7 @@ def dichotomies(rows: list[list[int]], until: float) -> np.ndarray:
                 continue
             seen.add(places.tobytes())
             on = np.flatnonzero(places == 0)
-            own = dichotomies(_independent_columns([rows[k] for k in on.tolist()]), until)
+            own = recounted_dichotomies(_independent_columns([rows[k] for k in on.tolist()]), until)
             near = np.repeat(places[None], 2 * len(own), axis=0)
             near[:, on] = np.concatenate([own, -own])
             near *= near[:, :1]
@@ -138,7 +138,7 @@ def two_units(
     if sum(abs(g) for g in gains) * below >= 2**50:
         return None
     value, limit = np.array([float(g * below) for g in gains]), 4 * float(most * below)
-    signs = dichotomies(_independent_columns(points), until).astype(np.float64)
+    signs = recounted_dichotomies(_independent_columns(points), until).astype(np.float64)
     signs = np.unique(np.concatenate([signs, np.ones((1, signs.shape[1]))]), axis=0)
     single, whole = signs @ value, float(value.sum())
     # The output is +1 nowhere, everywhere, or on one side of one unit.
