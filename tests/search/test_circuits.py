@@ -24,14 +24,14 @@ from tpsolve.errors import (
     UnknownNameError,
 )
 from tpsolve.search import Circuits, Report
-from tpsolve.search.network._error_measure import common_measure
+from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
-from tpsolve.search.network.circuits._state import SearchState
+from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
@@ -513,5 +513,5 @@ def test_many_errors_to_count_are_left_to_cp_sat():
 
 def test_common_measure_of_weights():
     problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1], weight=[0.5, 1.25, 0])
-    assert common_measure(problem) == Fraction(1, 4)
-    assert common_measure(NetworkProblem([[0.0]], [0], [1], weight=[0])) == 1
+    assert error_measure(problem) == Fraction(1, 4)
+    assert error_measure(NetworkProblem([[0.0]], [0], [1], weight=[0])) == 1

@@ -22,7 +22,7 @@ from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits import _parts as parts_module
 from tpsolve.search.network.circuits._parts import Part, Parts
 from tpsolve.search.network.circuits._prove import make_proof
-from tpsolve.search.network.circuits._state import SearchState
+from tpsolve.search.network.circuits._search_state import SearchState
 
 
 def seed(number: int = 0) -> torch.Generator:

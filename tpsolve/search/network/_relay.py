@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tpsolve._result import Budget
 from tpsolve.search._base import Report
-from tpsolve.search.network.circuits._state import SearchState
+from tpsolve.search.network.circuits._search_state import SearchState
 
 _MIN_PATIENCE = 0.15
 _PATIENCE = 2

@@ -19,7 +19,7 @@ from tpsolve.errors import ArgumentError, MissingLibraryError, NotAcceptedError,
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search.network._error_measure import common_measure
+from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
@@ -27,7 +27,7 @@ from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
 from tpsolve.search.network.circuits._race import Race, is_large, local_searches, taken
 from tpsolve.search.network.circuits._sat_master import SatMaster
-from tpsolve.search.network.circuits._state import Master, SearchState
+from tpsolve.search.network.circuits._search_state import Master, SearchState
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
 MAX_FIRST = 8
@@ -219,7 +219,7 @@ def _clauses(problem: NetworkProblem) -> int:
 
 def _countable(problem: NetworkProblem) -> bool:
     """Whether the weights are not too many multiples of one number."""
-    return problem.counts.sum().item() / common_measure(problem) <= MAX_TOTAL
+    return problem.counts.sum().item() / error_measure(problem) <= MAX_TOTAL
 
 
 def sat_installed() -> bool:

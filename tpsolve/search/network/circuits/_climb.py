@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tpsolve.errors import ContradictionError
 from tpsolve.problems import NetworkProblem
-from tpsolve.search.network.circuits._state import Master, SearchState
+from tpsolve.search.network.circuits._search_state import Master, SearchState
 from tpsolve.spins import sign
 from tpsolve.units import LeastSquares
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.problems import NetworkProblem
-from tpsolve.search.network._error_measure import always_paid, common_measure
+from tpsolve.search.network._error_measure import always_paid, error_measure
 
 Clause = list[int]
 MAX_COUNTED = 1000
@@ -188,9 +188,9 @@ class NetworkFormula:
 
 
 def trivial_cost(problem: NetworkProblem) -> int:
-    """What the best constant network costs above what is always paid, in multiples of `common_measure`."""
+    """What the best constant network costs above what is always paid, in multiples of `error_measure`."""
     extra = Fraction(problem.counts.amax(1).sum().item()) - Fraction(problem.counts.sum(0).max().item())
-    return round(extra / common_measure(problem))
+    return round(extra / error_measure(problem))
 
 
 def asummable(inputs: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search.network.circuits._formula import Clause
-from tpsolve.search.network.circuits._state import Master, SearchState
+from tpsolve.search.network.circuits._search_state import Master, SearchState
 
 
 class Optima:

@@ -15,7 +15,7 @@ from tpsolve.search._naming import find_solver
 from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._sat_master import SatMaster
-from tpsolve.search.network.circuits._state import SearchState
+from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.sweep._pencils import count_turns
 
 _POINTS = 6

@@ -23,7 +23,7 @@ from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import StoppedError
 from tpsolve.search.network.circuits._parts import Parts
-from tpsolve.search.network.circuits._state import SPRINT, Master, SearchState
+from tpsolve.search.network.circuits._search_state import SPRINT, Master, SearchState
 from tpsolve.search.network.sweep._pencils import count_turns
 
 Maker = Callable[[Callable[[], bool]], Master]

@@ -14,7 +14,7 @@ from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._labels import code
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network._error_measure import common_measure
+from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.sweep._pencils import Cut, Pencils, StoppedError, count_turns
 from tpsolve.units.patterns._all_dichotomies import essential
 
@@ -60,7 +60,7 @@ class Sweep(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
-        measure, counts = common_measure(problem), [[Fraction(v) for v in row] for row in problem.counts.tolist()]
+        measure, counts = error_measure(problem), [[Fraction(v) for v in row] for row in problem.counts.tolist()]
         totals = [sum(column, Fraction(0)) for column in zip(*counts, strict=True)]
         total = sum(totals)
         report.offer(problem.start.expand(len(report.objective), -1))

@@ -12,7 +12,7 @@ from torch import Tensor
 from tpsolve.errors import ContradictionError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
-from tpsolve.search.network._error_measure import always_paid, common_measure
+from tpsolve.search.network._error_measure import always_paid, error_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import (
     Clause,
@@ -61,7 +61,7 @@ class SearchState:
         self._formula: NetworkFormula | None = None
         self.costs: list[tuple[int, int]] = []
         self._generator, self._max_drawn = generator, max_drawn
-        self._base, self._measure = always_paid(problem), common_measure(problem)
+        self._base, self._measure = always_paid(problem), error_measure(problem)
         self.lower, self.upper, self.proved_by = 0, 0, "labels"
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
