@@ -426,3 +426,27 @@ def test_linear_programs_leave_out_what_is_excluded_and_nothing_else():
             for row, one in enumerate(found, start=count):
                 kept = all(spins[j] == one.targets[j] for j in one.flips) and (on == 1 or not one.switches)
                 assert bool(program.left[row] @ x >= program.low[row]) != kept
+
+
+def test_a_limit_on_the_objective_leaves_the_targets_that_reach_it():
+    from ortools.sat.python import cp_model
+
+    problem = LayerProblem(torch.tensor([[1.0, -2.0], [3.0, 1.0], [2.0, 2.0]]), [[1, -1, -1]], loss="hinge")
+    (sample,) = samples(problem)
+    scaled = IntegerModel(sample_model(energy_of(sample), first_touch(energy_of(sample))))
+    assert scaled.scale_is_exact()
+    best = min(float(problem.objective(torch.tensor([spins]).float())) for spins in every_targets(2))
+    for most, there in ((best, True), (best - 3, False)):
+        built, _ = scaled.build(torch.ones(2), max_objective=most)
+        assert (cp_model.CpSolver().solve(built) == cp_model.OPTIMAL) == there
+
+
+def test_a_model_lies_below_a_pull_and_a_stay_that_cancel():
+    # As in the test of the problem's own rounding: float64 makes 1.2e-4 of what is 7.0e-5 exactly.
+    kappa, pull = 8151246745395.185, -815124674539.5184
+    weight = torch.tensor([[10.0]], dtype=torch.float64)
+    problem = LayerProblem(weight, [-1], start=[1.0], stay=0.1, stay_weight=[kappa], pull=[pull])
+    (sample,) = samples(problem)
+    model = sample_model(energy_of(sample), first_touch(energy_of(sample)))
+    exact = max(Fraction(0), Fraction(pull) + Fraction(0.1) * Fraction(kappa))
+    assert Fraction(model.constant) - Fraction(float(model.spins[0])) <= exact
