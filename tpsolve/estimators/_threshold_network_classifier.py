@@ -23,7 +23,8 @@ from tpsolve.estimators._search_widths import Found, search_widths
 from tpsolve.models import Model, make_model
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
-from tpsolve.search import PROVING, Circuits, Proof, Solver, find_solver
+from tpsolve.search import Circuits, Proof, Solver, find_solver
+from tpsolve.search.network.circuits._prove import PROVING
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""

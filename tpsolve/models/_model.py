@@ -23,7 +23,8 @@ from tpsolve.models._tidy import tidy
 from tpsolve.models._words import rules, scorecard
 from tpsolve.models.export._write import export
 from tpsolve.problems import NetworkProblem
-from tpsolve.search import PROVING, Proof, make_proof
+from tpsolve.search import Proof, make_proof
+from tpsolve.search.network.circuits._prove import PROVING
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
 from tpsolve.search.proofs._proof import MODEL_KIND, proof_of
 from tpsolve.search.proofs._proof import PARTS as PROOF_PARTS

@@ -16,7 +16,6 @@ from tpsolve.search.bridges._export import read_targets as read_targets
 from tpsolve.search.bridges._export import to_cp_model as to_cp_model
 from tpsolve.search.bridges._export import to_mps as to_mps
 from tpsolve.search.local._loop import LocalSolver as LocalSolver
-from tpsolve.search.network.circuits._prove import PROVING as PROVING
 from tpsolve.search.network.circuits._prove import make_proof as make_proof
 from tpsolve.search.proofs._check_proof import verify_proof as verify_proof
 from tpsolve.search.proofs._check_result import verify_result as verify_result
