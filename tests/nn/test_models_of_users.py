@@ -123,6 +123,7 @@ def test_a_large_bias_does_not_hide_functional_dropout():
         search(BiasedTop(), x, 300 + x[:, :1], functional.mse_loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2.0**-8, 2.0**-16, 2.0**-40, 2.0**10])
 @pytest.mark.parametrize("solver", ["hill-climb", "tabu", "anneal", "polish(beam, hill-climb)"])
 def test_a_search_finds_the_same_targets_however_small_the_loss_is(solver: str, scale: float):

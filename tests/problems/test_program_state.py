@@ -76,6 +76,7 @@ def test_inverses_lead_back(number: int, start: int, length: int):
     assert torch.allclose(state.objective, objective)
 
 
+@pytest.mark.slow
 @each_case
 def test_a_sweep_takes_what_the_limit_allows(case: Case):
     problem, state = begun(case, 1)

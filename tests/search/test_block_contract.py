@@ -59,6 +59,7 @@ def test_result_is_valid(kind: type[Solver], name: str):
         assert (result.objective <= problem.objective(problem.start) + 1e-12).all()
 
 
+@pytest.mark.slow
 @each_solver
 @pytest.mark.parametrize("name", ["pooling", "frozen-norm"])
 def test_float32_and_few_candidates(kind: type[Solver], name: str):

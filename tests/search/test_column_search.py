@@ -75,6 +75,7 @@ def test_few_points_have_no_local_optima_that_last(problem: NetworkProblem, list
     assert result.bound.item() <= result.objective.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "units", "optimum"), KNOWN)
 def test_known_optima_are_reached_by_networks_that_exist(kind: str, table: tuple, units: int, optimum: int):
     X, y = table

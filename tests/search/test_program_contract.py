@@ -52,6 +52,7 @@ def test_result_is_valid(text: str, case: Case):
         assert result.status == [Status.INFEASIBLE if math.isinf(v) else Status.OPTIMAL for v in best]
 
 
+@pytest.mark.slow
 @each_solver
 @pytest.mark.parametrize("calls", [1, 3, 13])
 def test_no_sample_is_called_for_more_than_the_budget(text: str, calls: int):
@@ -63,6 +64,7 @@ def test_no_sample_is_called_for_more_than_the_budget(text: str, calls: int):
         assert_valid(case, problem, result)
 
 
+@pytest.mark.slow
 @each_solver
 def test_a_budget_in_steps_or_seconds_serves_too(text: str):
     for budget in (Budget(steps=3), Budget(seconds=5)):

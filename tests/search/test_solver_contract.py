@@ -56,6 +56,7 @@ def test_result_is_valid_on_the_zoo(kind: type[Solver], instance: Instance):
     assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=100)), optima(instance.problem))
 
 
+@pytest.mark.slow
 @each_solver
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("loss", ALL_LOSSES)
