@@ -17,6 +17,7 @@ from tpsolve.models._layers import read_layers
 from tpsolve.models.export import _write
 from tpsolve.tables import read_table
 
+COMPILER = any(map(shutil.which, ("cc", "gcc", "clang")))
 SUFFIXES = [".py", ".json", ".c"]
 if importlib.util.find_spec("onnx") is not None:
     SUFFIXES.append(".onnx")
@@ -69,7 +70,7 @@ def test_verilog_gives_the_classes_of_the_model(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_wrong_program_is_noticed_and_not_written(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    if suffix == ".c" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if suffix == ".c" and not COMPILER:
         pytest.skip("no compiler of C")
     monkeypatch.setattr(_write, "MAX_ROWS", 20)
     model = whole_model()
@@ -87,7 +88,7 @@ def _with(plan, layers):
     return replace(plan, layers=layers)
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no compiler of C")
+@pytest.mark.skipif(not COMPILER, reason="no compiler of C")
 def test_c_is_exact_where_rounding_would_cross_a_boundary(tmp_path: Path):
     weight = np.array([[1.0, 1.0, -1.0]])
     tiny, huge = 2.0**-1074, 1.7e308
@@ -101,7 +102,7 @@ def test_c_is_exact_where_rounding_would_cross_a_boundary(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no compiler of C")
+@pytest.mark.skipif(not COMPILER, reason="no compiler of C")
 def test_c_reports_inputs_that_are_no_numbers(tmp_path: Path):
     real_model().export(tmp_path / "net.c")
     (tmp_path / "main.c").write_text(

@@ -264,10 +264,12 @@ def test_every_optimum_has_exact_weights_also_on_a_general_line(seed: int):
         h = [[Fraction(1 if v >= 0 else -1) for v in row] for row in z]
         assert h == columns.tolist()
     # What has no network in float64 says where weights are to be had.
+    told = ""
     try:
         problem.network(result.targets)
     except ArgumentError as error:
-        assert "exact_weights(targets) has fractions" in str(error)  # noqa: PT017
+        told = str(error)
+    assert not told or "exact_weights(targets) has fractions" in told
 
 
 def test_units_that_are_not_separable_have_no_exact_weights():

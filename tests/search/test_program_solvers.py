@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -251,6 +252,39 @@ def test_once_all_answers_are_known_the_set_is_the_marginal_without_calls():
     result = solve(problem, "weighted-draws", budget=Budget(calls=1))
     assert program.counts.calls == before == 24
     assert result.status == [Status.OPTIMAL] * 8 + [Status.INFEASIBLE]
+
+
+class Letter(str, Enum):  # noqa: UP042  StrEnum has the hash of its text, and this must not.
+    A = "a"
+    B = "b"
+
+
+class Mod:
+    """A label that equals every number of its class."""
+
+    def __init__(self, rest: int):
+        self.rest = rest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and other % 2 == self.rest
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+@pytest.mark.parametrize(
+    ("function", "labels"),
+    [
+        (lambda a, b: {a + b}, [{1}, {2}]),  # without a hash
+        (lambda a, b: {a + b}, [frozenset({1}), frozenset({2})]),  # equal to what has none
+        (lambda a, b: a + b, [Mod(1), Mod(0)]),
+        (lambda a, b: "ab"[a], [Letter.A, Letter.B]),  # equal to a text, with another hash
+    ],
+)
+def test_answers_that_no_look_up_finds_are_no_proof_that_there_is_none(function: Any, labels: list[Any]):
+    program = ProgramCalls(function)
+    for solver in ("marginal", "weighted-draws"):
+        problem = ProgramProblem(program, labels, torch.zeros(2, 2, 2), symbols=2)
+        assert solve(problem, solver, budget=Budget(calls=4)).status == [Status.OPTIMAL] * 2
 
 
 def test_a_small_memory_recalls_what_it_still_has():

@@ -58,7 +58,8 @@ def read_archive(
         raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
     missing = [name for name in required if name not in arrays] + [name for name in fields if name not in header]
     missing += [name for name in header.get("arrays", []) if name not in arrays]
-    added = [name for name in arrays if name not in required + optional]
+    allowed = {*required, *optional}
+    added = [name for name in arrays if name not in allowed]
     if missing or added:
         what = f"lacks {', '.join(missing)}" if missing else f"holds {', '.join(added)} besides"
         raise FileFormatError(f"{path}: {what}; the file is damaged. Write it again.")

@@ -26,8 +26,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
 from tpsolve.search.network.circuits._prove import PROVING
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
-from tpsolve.search.proofs._proof import MODEL_KIND, proof_of
-from tpsolve.search.proofs._proof import PARTS as PROOF_PARTS
+from tpsolve.search.proofs._proof import MODEL_KIND, part_names, proof_of
 from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
 
@@ -290,7 +289,7 @@ def load_model(path: str | PathLike[str]) -> Model:
             f"{path}: a proof without the names of its columns. Save the model with tpsolve exact --save once more."
         )
     layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
-    of_proof = ("circuits", *PROOF_PARTS)
+    of_proof = ("circuits", *part_names())
     fields = (*_FIELDS, "layers", "digest")
     arrays, header = read_archive(path, MODEL_KIND, ("low", "high", "parts"), fields, (*layers, *of_proof))
     own = {name: header[name] for name in fields[:-1]}

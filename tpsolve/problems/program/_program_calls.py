@@ -62,14 +62,15 @@ class _Giving:
         return len(self._keys)
 
     def remove(self, key: Key) -> None:
-        del self._keys[key]
+        self._keys.pop(key, None)
         self._newest = None
 
     def newest(self, max_count: int) -> np.ndarray:
-        if self._newest is None or len(self._newest) != min(len(self._keys), max_count):
-            keys = list(itertools.islice(reversed(self._keys), max_count))
-            self._newest = np.array(keys, dtype=np.int64)
-        return self._newest
+        newest = self._newest
+        if newest is None or len(newest) != min(len(self._keys), max_count):
+            # One step of the interpreter: other threads may add meanwhile.
+            self._newest = newest = np.array(list(self._keys)[-max_count:], dtype=np.int64)
+        return newest
 
 
 @dataclass
@@ -221,25 +222,31 @@ class ProgramCalls:
     def giving(self, answer: Any, length: int, max_count: int) -> np.ndarray:
         """The newest assignments of `length` symbols that are known to give an answer equal to this one.
 
-        None of them where the answer has no hash, or is only on disk.
+        None of them where the answer is not simple, or is only on disk.
 
         Returns:
             int64 `(M, length)`, M <= max_count; not to be changed.
         """
-        known = self._giving.get((answer, length)) if _has_hash(answer) else None
+        known = self._giving.get((answer, length)) if is_simple(answer) else None
         return np.empty((0, length), dtype=np.int64) if known is None else known.newest(max_count)
 
     def knows_all(self, values: tuple[tuple[int, ...], ...]) -> bool:
-        """Whether the answers of all assignments are in memory; `values` are those of each symbol."""
+        """Whether `giving` has all assignments of every simple answer; `values` are those of each symbol.
+
+        Not so where an answer is not simple: it may be equal to a simple one, and `giving` would not know.
+        """
         if math.prod(map(len, values)) > len(self._answers):
             return False
-        if values not in self._known_whole and all(key in self._answers for key in itertools.product(*values)):
+        if values not in self._known_whole:
+            answers = (self._answers.get(key, _MISSING) for key in itertools.product(*values))
+            if not all(answer is FAILED or is_simple(answer) for answer in answers):
+                return False
             self._known_whole.add(values)
-        return values in self._known_whole
+        return True
 
     def state(self) -> list[tuple[Key, Any]]:
         """What is remembered, of answers that are plain numbers, texts or None, or tuples of these."""
-        return [(key, answer) for key, answer in self._answers.items() if _is_simple(answer)]
+        return [(key, answer) for key, answer in self._answers.items() if is_simple(answer)]
 
     def load_state(self, state: Sequence[tuple[Key, Any]]) -> None:
         """Remember what `state()` gave.
@@ -266,7 +273,7 @@ class ProgramCalls:
             return
         self._forget(key)
         self._answers[key] = answer
-        if _has_hash(answer):
+        if is_simple(answer):
             self._giving.setdefault((answer, len(key)), _Giving()).add(key)
         if len(self._answers) > self.max_remembered:
             self._forget(next(iter(self._answers)))
@@ -277,11 +284,10 @@ class ProgramCalls:
         answer = self._answers.pop(key, _MISSING)
         if answer is not _MISSING:
             self._known_whole.clear()
-            if _has_hash(answer):
-                others = self._giving[answer, len(key)]
+            if is_simple(answer) and (others := self._giving.get((answer, len(key)))) is not None:
                 others.remove(key)
                 if not others:
-                    del self._giving[answer, len(key)]
+                    self._giving.pop((answer, len(key)), None)
 
     @torch.no_grad()
     def _run(self, keys: list[Key]) -> Iterator[Any]:
@@ -409,18 +415,11 @@ def _check_pickled(function: Callable[..., Any]) -> None:
         ) from error
 
 
-def _has_hash(answer: Any) -> bool:
-    try:
-        hash(answer)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_simple(value: Any) -> bool:
+def is_simple(value: Any) -> bool:
+    """Whether it is a plain number, a text or None, or a tuple of these: equal ones have equal hashes."""
     if isinstance(value, tuple):
-        return all(map(_is_simple, value))
-    return value is None or isinstance(value, bool | int | float | str)
+        return all(map(is_simple, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _to_text(answer: Any) -> str:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.problems import ProgramProblem
+from tpsolve.problems.program._program_calls import is_simple
 
 
 def recalled(problem: ProgramProblem, max_count: int) -> tuple[Tensor, Tensor, bool]:
@@ -37,6 +38,12 @@ def recalled(problem: ProgramProblem, max_count: int) -> tuple[Tensor, Tensor, b
         (-1, 1) if is_spin else tuple(range(size))
         for size, is_spin in zip(problem.sizes.tolist(), problem.is_spin.tolist(), strict=True)
     )
-    whole = problem.mask is None and width < max_count and problem.program.knows_all(every)
+    # A label of another kind may be equal to answers that are not looked up for it.
+    whole = (
+        problem.mask is None
+        and width < max_count
+        and all(map(is_simple, problem.labels))
+        and problem.program.knows_all(every)
+    )
     there = there & (exists & torch.isfinite(cost)).all(2)
     return torch.where(there[..., None], values, problem.values_of(present)[:, None]), there, whole

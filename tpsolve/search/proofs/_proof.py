@@ -20,8 +20,6 @@ MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
 METHODS = ("circuits", "labels", "sweep", "dichotomies", "parts")
 MAX_PARTS = 10_000
-PARTS = tuple(f"{kind}{number}" for number in range(MAX_PARTS) for kind in ("points", "circuits"))
-"""Names of the arrays of parts."""
 _OF_PART = re.compile(r"(points|circuits)\d+")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
 _LAYERS = tuple(f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias"))
@@ -128,10 +126,10 @@ def load_proof(path: str | PathLike[str]) -> Proof:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
     if read_kind(path) != MODEL_KIND:
-        arrays, header = read_archive(path, KIND, ("circuits",), (*_NAMES, "digest"), (*_LAYERS, *PARTS))
+        arrays, header = read_archive(path, KIND, ("circuits",), (*_NAMES, "digest"), (*_LAYERS, *part_names()))
         return proof_of(path, header, arrays)
     arrays, header = read_archive(
-        path, MODEL_KIND, (), ("proof",), (*_LAYERS, *PARTS, "circuits", "low", "high", "parts")
+        path, MODEL_KIND, (), ("proof",), (*_LAYERS, *part_names(), "circuits", "low", "high", "parts")
     )
     if header["proof"] is None:
         raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")
@@ -171,6 +169,11 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error
+
+
+def part_names() -> tuple[str, ...]:
+    """Those that the arrays of parts may have."""
+    return tuple(f"{kind}{number}" for number in range(MAX_PARTS) for kind in ("points", "circuits"))
 
 
 def data_hash(X: np.ndarray, y: list[Any], weight: Any = None) -> str:
