@@ -29,6 +29,7 @@ class Task:
         program: answers `(C,)` int64 of digits `(C, n)`.
         read: what the labels can tell apart: a class `(C,)` for each digit `(C,)`.
         balanced: whether as many samples have the answer 1 as have the answer 0.
+        reversible: whether d -> 9 - d changes no label.
         any_order: whether a permutation of the ten digits changes no label.
     """
 
@@ -36,6 +37,7 @@ class Task:
     program: Callable[[Digits], Digits]
     read: Callable[[Digits], Digits] = lambda digit: digit
     balanced: bool = False
+    reversible: bool = False
     any_order: bool = False
 
 
@@ -79,7 +81,7 @@ TASKS: dict[str, Task] = {
 """The tasks on which settings were chosen and those of other people's papers."""
 UNSEEN: dict[str, Task] = {
     "largest of three": Task(3, lambda d: d.max(1)),
-    "|a - b|": Task(2, lambda d: abs(d[:, 0] - d[:, 1])),
+    "|a - b|": Task(2, lambda d: abs(d[:, 0] - d[:, 1]), reversible=True),
     "a b + c": Task(3, lambda d: d[:, 0] * d[:, 1] + d[:, 2]),
     "greatest common divisor": Task(2, lambda d: np.gcd(d[:, 0] + 1, d[:, 1] + 1)),
     "triangle, by a tree": Task(3, lambda d: _tree()(d).astype(np.int64)),
@@ -104,7 +106,8 @@ class Samples:
 
 
 @cache
-def _images(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+def images_of(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """MNIST's images `(M, 1, 28, 28)`, normalised, and digits `(M,)`: "train", "validation" and "test"."""
     data = load_mnist(folder)
 
     def part(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ def _images(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 def samples_of(task: Task, part: str, seed: int, folder: Path) -> Samples:
     """Groups of images drawn without replacement, anew where they run out: 5,000, or with "test" all images once."""
-    images, digits = _images(folder)[part]
+    images, digits = images_of(folder)[part]
     generator = np.random.default_rng([seed, len(part)])
     count = len(digits) // task.count if part == "test" else SAMPLES
     rounds = math.ceil(count * task.count / len(digits))

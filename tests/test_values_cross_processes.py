@@ -153,6 +153,10 @@ def search_report(callback: search.Callback | None = None) -> search.Report:
     return report
 
 
+def is_at_most(state: int, label: int) -> bool:
+    return state <= label
+
+
 def total(*symbols: int) -> int:
     return sum(symbols)
 
@@ -237,6 +241,10 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         program_problem().select(torch.tensor([2, 0])),
     ],
     problems.ProgramCalls: lambda: [program_calls(used=False), program_calls(used=True)],
+    problems.Fold: lambda: [
+        problems.Fold(total),
+        problems.Fold(total, 1, finish=abs, possible=is_at_most, max_states=7),
+    ],
     problems.CallCounts: lambda: [problems.CallCounts(3, 2, 1, "ValueError: no digit")],
     problems.DeclaredConstraints: lambda: [problems.DeclaredConstraints(sum_is)],
     tnn.ProgramLoss: lambda: [program_loss(used=False), program_loss(used=True)],
@@ -268,7 +276,10 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     train.TablePreprocessing: lambda: [train.TablePreprocessing(table().schema, (1.0, 2.0), (0.5, 1.0), "hash")],
     # searches
     Budget: lambda: [Budget(seconds=0.5), Budget(steps=3), Budget(calls=5)],
-    TargetSet: lambda: [TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3))],
+    TargetSet: lambda: [
+        TargetSet(torch.ones(2, 3, 4), torch.rand(2, 3)),
+        TargetSet(torch.ones(2, 1, 4), torch.rand(2, 1), torch.rand(2, 4, 2), torch.rand(2)),
+    ],
     Progress: lambda: [Progress(3, 0.5, math.inf, -math.inf)],
     Status: lambda: list(Status),
     Result: lambda: [
@@ -350,6 +361,7 @@ ANSWERING = (
     problems.State,
     problems.ProgramCalls,
     problems.DeclaredConstraints,
+    problems.Fold,
     nn.Module,
     search.Report,
     search.CpSampleModel,
@@ -415,6 +427,8 @@ def answers(value: Any) -> list[Any]:
         return [value.problem, value.budget, *(getattr(value, name) for name in names)]
     if isinstance(value, problems.ProgramCalls):
         return [value.function, value.batched, value.max_remembered, value.state(), value.counts]
+    if isinstance(value, problems.Fold):
+        return [value(1, 2), value.start, value.finish, value.possible, value.max_states]
     if isinstance(value, problems.DeclaredConstraints):
         return [value.declare, value.holds((1, 2), (4, 4), 3), value.holds((1, 2), (4, 4), 4)]
     if isinstance(value, tnn.Program):

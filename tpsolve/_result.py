@@ -87,10 +87,15 @@ class TargetSet:
         targets: `(B, K, n)`, as those of a `Result`.
         weights: `(B, K)` float64, at least 0; they sum to 1 over the sets of a sample, or are all 0 where there is
             none.
+        shares: `(B, n, K)` float64, of solvers that count more assignments than they list: the share of all of them
+            that has each value; None: what the sets and their weights say.
+        entropy: `(B,)` float64, with `shares`: of the weights of all these assignments, in nats.
     """
 
     targets: Tensor
     weights: Tensor
+    shares: Tensor | None = None
+    entropy: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from support.programs import ZOO, Case, distance, total
 
 from tpsolve import SOLVERS, BlockProblem, Budget, LayerProblem, ProgramProblem, Result, Status, solve
 from tpsolve.errors import ArgumentError, BudgetError, TooLargeError
+from tpsolve.problems import Fold
 from tpsolve.search import find_solver
 from tpsolve.testing._laws import require_valid
 
@@ -18,13 +19,23 @@ TEXTS = tuple(PARTS.get(name, name) for name, kind in SOLVERS.items() if issubcl
 PLENTY = Budget(calls=500)
 WALK = 15
 """Steps of searches that may walk on without a call among what they have asked."""
-COMPLETE = ("enumerate", "k-best", "marginal", "auto", "warm-start(tabu, k-best)")
+COMPLETE = ("enumerate", "k-best", "marginal", "forward-backward", "auto", "warm-start(tabu, k-best)")
 """Solvers that prove the optimum of every program, given as many calls."""
 
 each_solver = pytest.mark.parametrize("text", TEXTS)
 DECLARED = ZOO[-1]
 """A program beside constraints, which all solvers take."""
-PAIRS = [(text, case) for text in TEXTS for case in ZOO if text != "declared" or case.constraints is not None]
+FOLD = next(case for case in ZOO if isinstance(case.program, Fold))
+
+
+def takes(text: str, case: Case) -> bool:
+    """Whether the solver is meant for such a problem."""
+    if text == "forward-backward":
+        return case is FOLD
+    return text != "declared" or case.constraints is not None
+
+
+PAIRS = [(text, case) for text in TEXTS for case in ZOO if takes(text, case)]
 
 
 def assert_valid(case: Case, problem: ProgramProblem, result: Result) -> None:
@@ -67,15 +78,16 @@ def test_no_sample_is_called_for_more_than_the_budget(text: str, calls: int):
 @pytest.mark.slow
 @each_solver
 def test_a_budget_in_steps_or_seconds_serves_too(text: str):
+    case = DECLARED if takes(text, DECLARED) else FOLD
     for budget in (Budget(steps=3), Budget(seconds=5)):
-        result = solve(DECLARED.problem(), text, budget=budget)
-        assert_valid(DECLARED, DECLARED.problem(), result)
+        result = solve(case.problem(), text, budget=budget)
+        assert_valid(case, case.problem(), result)
         assert budget.steps is None or result.stats["steps"] <= 3
 
 
 @each_solver
 def test_equal_seeds_give_equal_results_whatever_is_remembered(text: str):
-    problem = DECLARED.problem()
+    problem = (DECLARED if takes(text, DECLARED) else FOLD).problem()
     budget = Budget(calls=9, steps=WALK)
     runs = [solve(problem, text, budget=budget, generator=torch.Generator().manual_seed(7)) for _ in range(2)]
     assert torch.equal(runs[0].targets, runs[1].targets)
@@ -155,6 +167,7 @@ def test_auto_takes_what_fits_the_calls():
     assert auto.choose(case.problem(), Budget(calls=26)) == "k-best"
     assert auto.choose(case.problem(), Budget(seconds=1)) == "marginal"
     assert auto.choose(DECLARED.problem(), Budget(calls=3)) == "declared"
+    assert auto.choose(FOLD.problem(), Budget(calls=3)) == "forward-backward"
     graded = next(case for case in ZOO if case.name == "graded")
     assert auto.choose(graded.problem(), Budget(calls=20)) == "portfolio(k-best, tabu)"
 

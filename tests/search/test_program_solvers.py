@@ -20,9 +20,9 @@ PARTS = {"warm-start": "warm-start(tabu, k-best)"}
 EVERY = [
     PARTS.get(name, name)
     for name, kind in SOLVERS.items()
-    if issubclass(ProgramProblem, kind.accepts) and name != "declared"
+    if issubclass(ProgramProblem, kind.accepts) and name not in ("declared", "forward-backward")
 ]
-"""All that need no constraints."""
+"""All that need neither constraints nor a fold."""
 
 
 def total(*symbols: int) -> int:

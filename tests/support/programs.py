@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tpsolve import ProgramProblem
-from tpsolve.problems import DeclaredConstraints
+from tpsolve.problems import DeclaredConstraints, Fold
 
 SAMPLES = 5
 
@@ -120,6 +120,15 @@ def sum_is(model: Any, symbols: list[Any], label: int) -> None:
     model.add(sum(symbols) == label)
 
 
+def total_and_first(state: tuple[int, int] | None, symbol: int) -> tuple[int, int]:
+    """Remembers the first symbol."""
+    if state is None:
+        return symbol, symbol
+    if state[0] + symbol > 5:
+        raise ArithmeticError("more than five")
+    return state[0] + symbol, state[1]
+
+
 ZOO = (
     Case("sum", total, (3, 3, 3), (0, 3, 6, 2, 5)),
     Case("sum, costs do not count", total, (3, 3, 3), (0, 3, 6, 2, 5), stay=0.0),
@@ -146,5 +155,6 @@ ZOO = (
     ),
     Case("graded", total, (4, 4, 4), (0, 9, 4, 12, 20), stay=0.5, loss=distance),
     Case("graded, raises", lambda a, b: a / b, (4, 3), (0, 1, 3, 0.5, 9), loss=distance),
+    Case("fold", Fold(total_and_first, None), (3, "sign", 4), ((3, 0), (7, 1), (1, 2), (-1, 0), (4, 1))),
     Case("declared", total, (3, 4, 3), (0, 7, 3, 5, 4), constraints=sum_is),
 )

@@ -382,7 +382,9 @@ class _Search:
         self.consistent = _share(found)
         self.changed = _share((cheapest != present[: self.samples])[exists])
         if result.target_set is not None and bool(found.any()):
-            self.entropy = float(torch.special.entr(result.target_set.weights[found]).sum(1).mean())
+            entropy = result.target_set.entropy
+            entropy = torch.special.entr(result.target_set.weights).sum(1) if entropy is None else entropy
+            self.entropy = float(entropy[found].mean())
 
 
 def _share(where: Tensor) -> float:

@@ -14,7 +14,7 @@ from tpsolve._check_arguments import check_count
 from tpsolve._plain import is_real
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
-from tpsolve.problems import CallCounts, DeclaredConstraints, ProgramCalls, ProgramProblem
+from tpsolve.problems import CallCounts, DeclaredConstraints, Fold, ProgramCalls, ProgramProblem
 from tpsolve.problems.program._declared_constraints import Declaration
 from tpsolve.problems.program._read_program import as_choices, check_logits
 from tpsolve.search import Solver, find_solver, solve
@@ -162,6 +162,12 @@ class ProgramLoss(nn.Module):
         self.balance, self.confidence = float(balance), float(confidence)
         self.explained, self.undecided, self.warned = 0.0, 1.0, False
         usual = "weighted-draws" if constraints is None else "declared"
+        if (
+            self.program is not None
+            and isinstance(self.program.function, Fold)
+            and (constraints, loss) == (None, "equal")
+        ):
+            usual = "forward-backward"
         self.solver = find_solver(usual if solver is None else solver)
         if not any(issubclass(ProgramProblem, kind) for kind in self.solver.accepts):
             raise NotAcceptedError("solver", self.solver.name, "a solver that accepts a ProgramProblem", "Take k-best.")
@@ -197,12 +203,14 @@ class ProgramLoss(nn.Module):
         problem = self.problem(logits, labels, mask=mask, known=known)
         calls = ProgramCalls(_no_program) if self.program is None else self.program
         before = dataclasses.replace(calls.counts)
-        calls.frozen = not self.training
+        # A fold is no cost to save: its states are read, and few of its answers are remembered.
+        calls.frozen = not self.training and not isinstance(calls.function, Fold)
+        frozen = calls.frozen
         try:
             result = solve(problem, self.solver, budget=self.budget, generator=self.generator)
         finally:
             calls.frozen = False
-        if not self.training:
+        if frozen:
             # What was not asked is not wrong: without calls nothing is proved.
             result = dataclasses.replace(result, bound=problem.lower_bound())
         found = torch.isfinite(result.objective)
@@ -309,16 +317,20 @@ def _no_program(*symbols: int) -> None:
 
 def _divergence(problem: ProgramProblem, logits: Tensor, targets: TargetSet) -> Tensor:
     """sum_k w_k log(w_k / p(s_k)) of each sample, `(B,)`, where p is of the symbols that exist; 0 without any."""
-    values = problem.values_of(targets.targets).to(logits.device)  # (B, K, n)
     log_p = _log_p(problem, logits)
-    weights = targets.weights.to(log_p)
-    share = torch.zeros_like(log_p).scatter_add_(
-        2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
-    )
+    if targets.shares is None or targets.entropy is None:
+        values = problem.values_of(targets.targets).to(logits.device)  # (B, K, n)
+        weights = targets.weights.to(log_p)
+        share = torch.zeros_like(log_p).scatter_add_(
+            2, values.transpose(1, 2), weights[:, None].expand(-1, values.shape[2], -1)
+        )
+        entropy = -torch.xlogy(weights, weights).sum(1)
+    else:
+        share, entropy = targets.shares.to(log_p), targets.entropy.to(log_p)
     each = -(share * log_p.masked_fill(share == 0, 0.0)).sum(2)
     if problem.mask is not None:
         each = each * problem.mask.to(each.device)
-    return each.sum(1) + torch.xlogy(weights, weights).sum(1)
+    return each.sum(1) - entropy
 
 
 def _log_p(problem: ProgramProblem, logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from tpsolve.problems.layer._layer_problem import LayerProblem
 from tpsolve.problems.layer._qubo import from_bqm, to_bqm
 from tpsolve.problems.network._network_problem import NetworkProblem
 from tpsolve.problems.program._declared_constraints import DeclaredConstraints
+from tpsolve.problems.program._fold import Fold
 from tpsolve.problems.program._program_calls import CallCounts, ProgramCalls
 from tpsolve.problems.program._program_problem import ProgramProblem
 
@@ -20,6 +21,7 @@ __all__ = [
     "CallCounts",
     "DeclaredConstraints",
     "FlipProblem",
+    "Fold",
     "Instance",
     "LayerProblem",
     "NetworkProblem",

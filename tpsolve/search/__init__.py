@@ -72,6 +72,7 @@ from tpsolve.search.programs._k_best import KBest as KBest
 from tpsolve.search.programs._weighted_draws import WeightedDraws as WeightedDraws
 from tpsolve.search.programs._posterior_draw import PosteriorDraw as PosteriorDraw
 from tpsolve.search.programs._marginal import Marginal as Marginal
+from tpsolve.search.programs._forward_backward import ForwardBackward as ForwardBackward
 from tpsolve.search.programs._declared import Declared as Declared
 # isort: on
 

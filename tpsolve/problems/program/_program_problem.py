@@ -18,6 +18,7 @@ from tpsolve.errors import ArgumentError, DeviceError, NotAcceptedError, ShapeEr
 from tpsolve.problems._base import FlipProblem
 from tpsolve.problems.program._asked import Asked
 from tpsolve.problems.program._declared_constraints import Declaration, DeclaredConstraints
+from tpsolve.problems.program._fold import Fold
 from tpsolve.problems.program._program_calls import FAILED, Key, ProgramCalls
 from tpsolve.problems.program._program_state import ProgramState
 from tpsolve.problems.program._read_program import (
@@ -166,6 +167,12 @@ class ProgramProblem(FlipProblem):
     def present(self) -> Tensor:
         """The network's own symbols `(B, n)`, with those that are known in their place: what `start` is."""
         return self.start
+
+    @property
+    def fold(self) -> Fold | None:
+        """The program, where it is a `Fold` and its answers count alone: without constraints, and equal to the label."""
+        function = None if self.program is None else self.program.function
+        return function if isinstance(function, Fold) and self.constraints is None and self.loss == "equal" else None
 
     def symbols_of(self, values: Tensor) -> Tensor:
         """Targets `(..., n)` of value numbers from 0: a spin's are -1 and +1."""
@@ -463,7 +470,7 @@ class ProgramProblem(FlipProblem):
         if self.program is None:
             return 0.0
         if self.loss == "equal":
-            return 0.0 if self._is_equal(answer, label) else float("inf")
+            return 0.0 if self.is_equal(answer, label) else float("inf")
         assert callable(self.loss)
         try:
             value = float(self.loss(answer, label))
@@ -475,7 +482,12 @@ class ProgramProblem(FlipProblem):
         return float("inf") if value != value else value
 
     @staticmethod
-    def _is_equal(answer: Any, label: Any) -> bool:
+    def is_equal(answer: Any, label: Any) -> bool:
+        """Whether an answer is the label, by ==.
+
+        Raises:
+            ArgumentError: == gives no bool.
+        """
         try:
             return bool(answer == label)
         except Exception as error:  # Whatever == of these values raises.
