@@ -2,10 +2,10 @@
 
     python -m benchmarks.long_sums --data-root DIR    # numbers of 1, 2, 4 and 15 digits, seeds 0 to 4
 
-All 50,000 images that are not for validation stand in one sum each. The program is a `Fold` that adds digit by digit, so
-the loss is exact inference. The network is that of `benchmarks.programs`, trained from a cold start for 12 epochs with
-Adam at 1e-3, falling linearly, in batches of 120 images. The accuracy is the share of right sums of the 10,000 test
-images, each in one sum. It goes on where it was stopped; rows stand in results/long_sums.jsonl.
+All 50,000 images that are not for validation stand in one sum each. The program is a `Fold` that adds digit by digit,
+so the loss is exact inference. The network is that of `benchmarks.programs`, trained from a cold start for 12 epochs
+with Adam at 1e-3, falling linearly, in batches of 120 images. The accuracy is the share of right sums of the 10,000
+test images, each in one sum. It goes on where it was stopped; rows stand in results/long_sums.jsonl.
 """
 
 import argparse

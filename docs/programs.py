@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
+SUMS = ROWS.with_name("long_sums.jsonl")
 PAGE = HERE / "programs.md"
 SEARCH_PAGE = HERE / "does-search-help.md"
 ALT = "Right answers of every run by task"
@@ -29,6 +30,11 @@ SHOWN = {
     "tpsolve, cheapest symbols": "cheapest symbols",
 }
 """Methods and what the table calls them."""
+PUBLISHED = {
+    "A-NeSI, as published": {1: "97.7", 2: "96.0", 4: "92.6", 15: "75.9"},
+    "DeepStochLog, as published": {1: "97.9", 2: "96.4", 4: "92.7", 15: "out of time"},
+}
+"""Sums that are right, by the length of the numbers."""
 DRAWN = {
     "tpsolve, cheapest symbols": ("cheapest symbols (k-best)", "x", "C3"),
     "tpsolve, terms left out": ("weighted draws, without the two terms", "^", "C1"),
@@ -112,6 +118,30 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def sums_table(rows: list[dict[str, Any]]) -> str:
+    """Accuracy of the sums by the length of the numbers, beside what was published."""
+    by_length: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_length[row["length"]].append(row)
+    lengths = sorted(by_length)
+    cells = {
+        "tpsolve, `Fold`": [_cell([100 * row["accuracy"] for row in by_length[n]]) for n in lengths],
+        **{name: [PUBLISHED[name].get(n, "") for n in lengths] for name in PUBLISHED},
+        "digits read rightly, tpsolve": [_cell([100 * row["digits"] for row in by_length[n]]) for n in lengths],
+        "processor seconds, tpsolve": [
+            f"{statistics.mean(row['cpu_seconds'] for row in by_length[n]):.0f}" for n in lengths
+        ],
+    }
+    seeds, first = len({row["seed"] for row in rows}), rows[0]
+    lines = ["| digits of each number | " + " | ".join(map(str, lengths)) + " |", "|---|" + "---:|" * len(lengths)]
+    lines += [f"| {name} | " + " | ".join(each) + " |" for name, each in cells.items()]
+    return "\n".join(lines) + (
+        f"\n\nSums that are right on the test set, in percent; {seeds} seed{'s' * (seeds > 1)}, {first['epochs']} "
+        f"epochs, torch {first['torch']}, {first['machine']}. The other rows are published ones, of 100 epochs and networks of "
+        "their own ([references](references.md)). `python -m benchmarks.long_sums` makes ours."
+    )
+
+
 def draw(rows: list[dict[str, Any]]) -> None:
     """Every run as a dot: the accuracy of its answers, by task."""
     accuracy = by_task(rows, "accuracy")
@@ -143,6 +173,7 @@ def main() -> None:
     rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
     where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
     write(PAGE, "rows", f"{verdict(rows)}\n\n{table(rows)}\n\n{where}")
+    write(PAGE, "sums", sums_table([json.loads(line) for line in SUMS.read_text().splitlines()]))
     write(SEARCH_PAGE, "programs", f"{verdict(rows)}\n\n![{ALT}](images/programs.svg)")
     draw(rows)
 

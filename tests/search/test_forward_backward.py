@@ -16,6 +16,7 @@ from tpsolve.nn import ProgramLoss
 from tpsolve.problems import Fold
 
 ONE = Budget(steps=1)
+BAD: Any = 3
 
 
 def add(total: int, symbol: int) -> int:
@@ -166,9 +167,9 @@ def test_what_is_no_fold_is_refused_by_name():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Fold(3), "step: got int"),
+        (lambda: Fold(BAD), "step: got int"),
         (lambda: Fold(add, []), "start: got a state of type list"),
-        (lambda: Fold(add, finish=3), "finish: got int"),
+        (lambda: Fold(add, finish=BAD), "finish: got int"),
         (lambda: Fold(add, max_states=0), "max_states: got 0"),
     ],
 )
@@ -182,7 +183,10 @@ def test_bad_folds_are_refused(make: Any, message: str):
     [
         (Fold(lambda state, symbol: [*(state or ()), symbol], None), "step: got a state of type list"),
         (Fold(lambda state, symbol: (*state, symbol), (), max_states=8), "9 states after 2 symbols.* possible="),
-        (Fold(add, possible=lambda state, label: 1 // 0), "possible: got a function that raises ZeroDivisionError"),
+        (
+            Fold(add, possible=lambda state, label: bool(1 // 0)),
+            "possible: got a function that raises ZeroDivisionError",
+        ),
     ],
 )
 def test_folds_that_fail_on_the_way_are_named(fold: Fold, message: str):

@@ -170,7 +170,7 @@ class ProgramProblem(FlipProblem):
 
     @property
     def fold(self) -> Fold | None:
-        """The program, where it is a `Fold` and its answers count alone: without constraints, and equal to the label."""
+        """The program, where it is a `Fold` and nothing else judges: no constraints, and the loss "equal"."""
         function = None if self.program is None else self.program.function
         return function if isinstance(function, Fold) and self.constraints is None and self.loss == "equal" else None
 

@@ -172,7 +172,7 @@ def _sums(edges: list[_Edges], log_p: Tensor, rows: Tensor, units: Tensor) -> tu
 
 
 def _log_sum(value: Tensor, index: Tensor, size: int) -> Tensor:
-    """log sum exp of the `value (E,)` of equal `index`, `(size,)`."""
+    """Log sum exp of the `value (E,)` of equal `index`, `(size,)`."""
     largest = torch.full((size,), -math.inf, dtype=torch.float64).scatter_reduce(0, index, value, "amax")
     largest = largest.masked_fill(torch.isinf(largest), 0.0)
     summed = torch.zeros(size, dtype=torch.float64).index_add(0, index, torch.exp(value - largest[index]))
