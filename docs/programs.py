@@ -138,7 +138,7 @@ def sums_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + (
         f"\n\nSums that are right on the test set, in percent; {seeds} seed{'s' * (seeds > 1)}, {first['epochs']} "
         f"epochs, torch {first['torch']}, {first['machine']}. The other rows are published ones, of "
-        "100 epochs and networks of their own ([references](references.md)). `python -m benchmarks.long_sums` makes ours."
+        "100 epochs and networks of their own ([references](references.md)). Ours: `python -m benchmarks.long_sums`."
     )
 
 
