@@ -1,6 +1,9 @@
 """Tasks whose only labels are what a program makes of the digits in several images."""
 
+import ctypes
 import math
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +66,19 @@ def _tree() -> Callable[[Digits], Digits]:
     return DecisionTreeClassifier(max_depth=6, random_state=0).fit(every, 2 * longest < every.sum(1)).predict
 
 
+@cache
+def _compiled() -> Callable[[Digits], Digits]:
+    """A C function: how often n = 10 a + b is halved or tripled until it is 1, by the rule of Collatz."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "steps.c").write_text(
+        "int steps(int n) { int k = 0; while (n > 1) { n = n % 2 ? 3 * n + 1 : n / 2; k++; } return k; }"
+    )
+    library = folder / "steps.so"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, folder / "steps.c"], check=True)
+    steps = ctypes.CDLL(str(library)).steps
+    return lambda d: np.array([steps(int(n)) for n in _number(d)])
+
+
 TASKS: dict[str, Task] = {
     "sum of 2": Task(2, lambda d: d.sum(1)),
     "sum of 3": Task(3, lambda d: d.sum(1)),
@@ -84,6 +100,7 @@ UNSEEN: dict[str, Task] = {
     "|a - b|": Task(2, lambda d: abs(d[:, 0] - d[:, 1]), reversible=True),
     "a b + c": Task(3, lambda d: d[:, 0] * d[:, 1] + d[:, 2]),
     "greatest common divisor": Task(2, lambda d: np.gcd(d[:, 0] + 1, d[:, 1] + 1)),
+    "steps of Collatz, in C": Task(2, lambda d: _compiled()(d)),
     "triangle, by a tree": Task(3, lambda d: _tree()(d).astype(np.int64)),
 }
 """Tasks that no setting was chosen on."""

@@ -1,6 +1,7 @@
 """What every registered solver of program problems promises, on a zoo of tiny programs, against brute force."""
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +74,19 @@ def test_no_sample_is_called_for_more_than_the_budget(text: str, calls: int):
         assert problem.program is not None
         assert problem.program.counts.calls <= calls, case.name
         assert_valid(case, problem, result)
+
+
+@pytest.mark.parametrize("text", ["weighted-draws", "k-best", "posterior-draw", "marginal", "enumerate"])
+def test_seconds_end_a_search_of_a_slow_program_whatever_the_calls(text: str):
+    def slow(*symbols: int) -> int:
+        time.sleep(0.002)
+        return sum(symbols)
+
+    problem = ProgramProblem(slow, [99, 99], torch.zeros(2, 6, 10), symbols=10)
+    result = solve(problem, text, budget=Budget(calls=10**8, seconds=0.1))
+    assert problem.program is not None
+    assert 2 <= problem.program.counts.calls < 5000
+    assert result.status == [Status.UNKNOWN] * 2
 
 
 @pytest.mark.slow

@@ -88,10 +88,12 @@ def _run_program(problem: ProgramProblem, budget: Budget, report: Report) -> Non
     for first in range(0, last, block):
         numbers = torch.arange(first, min(first + block, last), device=problem.device)
         # Numbers beyond a sample's own are its first assignment, which is known.
-        offer_cheapest(
-            report, problem.symbols_of(numbered(problem.cost, numbers[:, None] * (numbers[:, None] < counts)))
+        called = len(
+            offer_cheapest(
+                report, problem.symbols_of(numbered(problem.cost, numbers[:, None] * (numbers[:, None] < counts)))
+            )
         )
-        rows = (counts <= first + len(numbers)).nonzero()[:, 0]
+        rows = (counts <= first + called).nonzero()[:, 0]
         report.prove((report.objective - problem.rounding())[rows], rows)
         if report.step():
             return

@@ -10,6 +10,7 @@ from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._listing import longest_list, objectives
 from tpsolve.search.programs._orders import k_best
 
 
@@ -39,17 +40,18 @@ class KBest(Solver):
         assert isinstance(problem, ProgramProblem)
         limits = [limit for limit in (budget.steps, budget.calls) if limit is not None]
         count = min(limits, default=self.max_listed)
-        values, cost = k_best(problem.cost, count + 1)
+        values, cost = longest_list(lambda count: k_best(problem.cost, count), count + 1, report)
+        count = min(count, cost.shape[1])
         targets = problem.symbols_of(values)
-        # What follows the last that was listed costs at least as much; nothing follows where it has none.
+        # What follows the last that is listed costs at least as much; nothing follows a whole list.
         complete = torch.tensor([n <= count for n in problem.count_assignments()], device=problem.device)
         first, size = 0, 1
         open_rows = torch.arange(len(cost), device=problem.device)
         while len(open_rows) and first < count:
             last = min(first + size, count)
-            _offer(problem, report, targets, cost, open_rows, first, last)
-            problem.select(open_rows).spend(last - first)
-            following = cost[:, last] if last < cost.shape[1] else torch.full_like(cost[:, 0], torch.inf)
+            last = first + _offer(problem, report, targets, cost, open_rows, first, last)
+            ends = torch.where(complete, torch.inf, cost[:, -1])
+            following = cost[:, last] if last < cost.shape[1] else ends
             listed_all = complete & ~torch.isfinite(following)
             bound = torch.where(listed_all, torch.inf, problem.least(following) - problem.rounding())
             bound = torch.minimum(bound, report.objective)
@@ -64,12 +66,14 @@ class KBest(Solver):
 
 def _offer(
     problem: ProgramProblem, report: Report, targets: Tensor, cost: Tensor, rows: Tensor, first: int, last: int
-) -> None:
+) -> int:
+    """Call and offer, until the seconds end; how many of each sample were called."""
     part = problem.select(rows)
     tried = targets[rows, first:last].transpose(0, 1)
     listed = torch.isfinite(cost[rows, first:last]).transpose(0, 1)
     # What is not there is the first one again, which costs no call.
     tried = torch.where(listed[..., None], tried, targets[rows, :1].transpose(0, 1))
-    value = part.objective(tried)
+    value = objectives(report, part, tried)
     place = value.argmin(0)
     report.offer(tried[place, torch.arange(len(rows), device=place.device)], rows)
+    return len(value)

@@ -9,6 +9,7 @@ from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._listing import longest_list
 from tpsolve.search.programs._orders import perturbed_best
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
 
@@ -38,10 +39,12 @@ class PosteriorDraw(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, ProgramProblem)
-        values, cost = perturbed_best(problem.logits, budget.calls or self.max_listed, generator)
+        count = budget.calls or self.max_listed
+        values, cost = longest_list(lambda count: perturbed_best(problem.logits, count, generator), count, report)
         listed = torch.isfinite(cost)
         targets = problem.symbols_of(torch.where(listed[..., None], values, values[:, :1])).transpose(0, 1)
-        consistent = torch.isfinite(offer_cheapest(report, targets)) & listed.T
+        value = offer_cheapest(report, targets)
+        targets, consistent = targets[: len(value)], torch.isfinite(value) & listed.T[: len(value)]
         first = consistent & (consistent.cumsum(0) == 1)
         report.target_set = weighted_set(targets, torch.where(first, 0.0, -torch.inf))
         report.step()

@@ -6,19 +6,19 @@ from torch import Tensor
 from tpsolve._result import TargetSet
 from tpsolve.problems import ProgramProblem
 from tpsolve.search._base import Report
+from tpsolve.search.programs._listing import objectives
 
 
 def offer_cheapest(report: Report, targets: Tensor, rows: Tensor | None = None) -> Tensor:
     """Offer the best of `targets (C, R, n)` of each of the samples `rows (R,)`, by default all.
 
     Returns:
-        the objectives of all, `(C, R)`.
+        the objectives of all, `(C, R)`, or of the first of them, as many as are called before the seconds end.
     """
     problem = report.problem
     assert isinstance(problem, ProgramProblem)
     part = problem if rows is None else problem.select(rows)
-    value = part.objective(targets)
-    part.spend(len(targets))
+    value = objectives(report, part, targets)
     place = value.argmin(0)
     report.offer(targets[place, torch.arange(len(place), device=place.device)], rows)
     return value

@@ -12,9 +12,13 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.programs._listing import longest_list
 from tpsolve.search.programs._orders import perturbed_best
 from tpsolve.search.programs._recalled import recalled
 from tpsolve.search.programs._target_sets import offer_cheapest, weighted_set
+
+MAX_COMPARED = 2**24
+"""Symbols that are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -98,26 +102,33 @@ class WeightedDraws(Solver):
         count = count if self.draws is None else min(self.draws, budget.calls or self.draws)
         log_p = torch.log_softmax(problem.logits, 2)
         log_q = self._proposal(log_p).log()
-        values, noisy = _present_first(problem, log_q, count, generator)
+        values, noisy = longest_list(lambda most: _present_first(problem, log_q, most, generator), count, report)
         count, first = values.shape[1], min(self.first, values.shape[1])
         targets = problem.symbols_of(values).transpose(0, 1)
 
         value = torch.full(targets.shape[:2], math.inf, dtype=torch.float64, device=problem.device)
-        value[:first] = offer_cheapest(report, targets[:first])
+        tried = offer_cheapest(report, targets[:first])
+        first = len(tried)
+        value[:first] = tried
         listed = noisy[:, :count] > -math.inf
         log_p_of = _total(log_p, values).masked_fill(~listed, -math.inf)
         going_on = torch.isinf(value).all(0) | (log_p_of[:, :first].exp().sum(1) < self.mass)
         rows = going_on.nonzero()[:, 0]
-        if first < count and len(rows):
-            value[first:, rows] = offer_cheapest(report, targets[first:, rows], rows)
-        left_out = torch.where(going_on, noisy[:, count], noisy[:, first])
-        called = torch.where(going_on, listed.sum(1), listed[:, :first].sum(1))
+        last = first
+        if first < count and len(rows) and report.seconds_left > 0:
+            tried = offer_cheapest(report, targets[first:, rows], rows)
+            last = first + len(tried)
+            value[first:last, rows] = tried
+        left_out = torch.where(going_on, noisy[:, last], noisy[:, first])
+        called = torch.where(going_on, listed[:, :last].sum(1), listed[:, :first].sum(1))
         report.stats["draws"] = called
         # Values whose q is 0 within rounding are never drawn, so that assignments are counted.
         every = torch.tensor([n == c for n, c in zip(problem.count_assignments(), called.tolist(), strict=True)])
         report.prove(torch.where(every.to(problem.device), report.objective, -math.inf))
         chance = _log_chance(_total(log_q, values) - left_out[:, None])
-        return targets, (log_p_of - chance).masked_fill(torch.isinf(value.T) | _among(values, known, there), -math.inf)
+        counts = torch.isfinite(value.T)
+        counts[counts.clone()] = ~_among(values, known, there, counts)
+        return targets, (log_p_of - chance).masked_fill(~counts, -math.inf)
 
     def _proposal(self, log_p: Tensor) -> Tensor:
         possible = torch.isfinite(log_p)
@@ -150,12 +161,17 @@ def _total(log_p: Tensor, values: Tensor) -> Tensor:
     return log_p.gather(2, values.transpose(1, 2)).sum(1)
 
 
-def _among(values: Tensor, known: Tensor, there: Tensor) -> Tensor:
-    """Which of the values `(B, C, n)` are among those known `(B, R, n)` that are there: `(B, C)` bool."""
-    equal = there[:, None].expand(-1, values.shape[1], -1)
-    for unit in range(values.shape[2]):
-        equal = equal & (values[:, :, None, unit] == known[:, None, :, unit])
-    return equal.any(2)
+def _among(values: Tensor, known: Tensor, there: Tensor, asked: Tensor) -> Tensor:
+    """Of the values `(B, C, n)` those asked for, `(B, C)` bool: which are known `(B, R, n)` and there, `(M,)` bool."""
+    rows, places = asked.nonzero(as_tuple=True)
+    found = torch.zeros(len(rows), dtype=torch.bool, device=values.device)
+    at_once = max(1, MAX_COMPARED // max(1, known.shape[1] * known.shape[2]))
+    for first in range(0, len(rows) if known.shape[1] else 0, at_once):
+        part = slice(first, first + at_once)
+        row = rows[part]
+        equal = (values[row, places[part]][:, None] == known[row]).all(2)
+        found[part] = (equal & there[row]).any(1)
+    return found
 
 
 def _log_chance(above: Tensor) -> Tensor:
