@@ -33,7 +33,7 @@ def section(rows: list[dict]) -> str:
         "",
         "What the command concludes from these rows:",
         "",
-        f"> {advice(summaries)}",
+        f"> {advice(rows)}",
     ]
     return "\n".join(lines)
 

@@ -18,6 +18,6 @@ if __name__ == "__main__":
     console = Console(record=True, width=84, file=io.StringIO())
     console.print("$ tpsolve compare", highlight=False)
     console.print(as_table(summarise(rows), caption(rows)))
-    console.print(advice(summarise(rows)), highlight=False)
+    console.print(advice(rows), highlight=False)
     console.save_svg(str(IMAGES / "compare.svg"), title="tpsolve")
     gap_against_seconds(rows).savefig(IMAGES / "gap.svg")

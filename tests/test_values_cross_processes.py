@@ -341,7 +341,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
     compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
-    compare.Summary: lambda: [compare.Summary("tabu", False, 1.0, math.nan, 0.5, 0.5, math.nan, 0.1, 4, 0)],
+    compare.Summary: lambda: [
+        compare.Summary("tabu", False, 0.5, math.nan, 0.7, True, 0.5, 0.5, math.nan, 0.1, 2, 4, 0)
+    ],
 }
 
 REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {

@@ -35,7 +35,7 @@ def test_rows_of_networks_hold_what_the_problem_says(tmp_path: Path):
     assert rows[0]["objective"] == [0.0]
     (summary,) = summarise(rows)
     assert summary.samples == len(rows)
-    assert not math.isnan(summary.gap)
+    assert not math.isnan(summary.left)
     page = write_report(comparison, rows).read_text()
     assert "80 points, network 2-2-1" in page
 

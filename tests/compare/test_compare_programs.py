@@ -54,7 +54,7 @@ def test_rows_of_programs_hold_what_the_problem_says_and_are_kept(tmp_path: Path
     for row in rows:
         if row["instance"] in best:
             assert all(v >= b - 1e-9 for v, b in zip(row["objective"], best[row["instance"]], strict=True))
-    assert not any(math.isnan(summary.gap) for summary in summarise(rows))
+    assert not any(math.isnan(summary.left) for summary in summarise(rows))
     page = write_report(comparison, rows).read_text()
     assert "4 symbols, at most 10,000 assignments" in page
     assert "00.npz" not in page, "programs are not saved"

@@ -120,8 +120,8 @@ def compare(
         bar.update(task, description="drawing")
         report = write_report(comparison, rows)
     summaries = summarise(rows)
-    output.print(as_table(summaries, caption(rows)))
-    output.print(advice(summaries), highlight=False, markup=False)
+    output.print(as_table(summaries, caption(rows), output.width))
+    output.print(advice(rows), highlight=False, markup=False)
     for line in told:
         notes.print(line, highlight=False, markup=False, soft_wrap=True)
     say(f"Report: {report}")

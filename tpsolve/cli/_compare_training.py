@@ -39,7 +39,7 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
             trained = run_training(folder / "wide", seeds=seeds, epochs=epochs, progress=progress, stop=stop)
             save_training_plot(trained, folder / "wide")
     say("Narrow networks: training errors of all weights that a solver could find.")
-    output.print(as_table(summarise(found), caption(found)))
+    output.print(as_table(summarise(found), caption(found), output.width))
     say(f"Report: {report}")
     if trained:
         say("A wide network, 64-64-64-10 on scikit-learn's digits: who sets the targets in each mini-batch.")

@@ -9,19 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tpsolve._storage._write_whole import write_whole
+from tpsolve.compare._statistics import mean_ranks, scores
 from tpsolve.compare._summary import Known, Row, is_met, known_of, summarise, wins
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-# At the ends of the curves; with more solvers than colours, the next marker goes through the colours again.
+# With more solvers than colours, the next marker and line go through the colours again.
 MARKERS = ("o", "s", "^", "D")
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MIN_LEFT = 1e-4
 """Below this share of the improvement left the curves are drawn as done."""
 
 
 def draw_all(rows: list[Row]) -> dict[str, Figure]:
     """Figures by file name."""
-    return {"gap": gap_against_seconds(rows), "solved": solved_against_seconds(rows), "wins": who_beats_whom(rows)}
+    return {
+        "gap": gap_against_seconds(rows),
+        "solved": solved_against_seconds(rows),
+        "ranks": ranks_of_solvers(rows),
+        "wins": who_beats_whom(rows),
+    }
 
 
 def save_all(figures: dict[str, Figure], folder: Path) -> None:
@@ -43,8 +50,9 @@ def save_all(figures: dict[str, Figure], folder: Path) -> None:
 def gap_against_seconds(rows: list[Row]) -> Figure:
     """What is left of the attainable improvement, against the seconds of a call.
 
-    1: as bad as the activations; 0: the best objective that any solver found. Means over instances
-    and seeds of (mean objective - mean best) / (mean at the activations - mean best).
+    1: as bad as the activations; 0: the best objective that any solver found. Means over instances and seeds of (mean
+    objective - mean best) / (mean at the activations - mean best). A curve begins where its solver has something on
+    each of them.
     """
     figure, axes = _new_figure("What is left of the attainable improvement", "left (1: none made, 0: all)")
     known = known_of(rows)
@@ -52,10 +60,10 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
         curves = [curve for row in group if (curve := _left_curve(row, known)) is not None]
         if not curves:
             continue
-        grid = np.unique(np.concatenate([seconds for seconds, _ in curves]))
-        values = [
-            np.concatenate([[1.0], left])[np.searchsorted(seconds, grid, side="right")] for seconds, left in curves
-        ]
+        # A mean is one over all of them, so the curve begins where something is known of each.
+        begin = max(seconds[0] for seconds, _ in curves)
+        grid = np.unique(np.concatenate([[begin], *(seconds[seconds > begin] for seconds, _ in curves)]))
+        values = [left[np.searchsorted(seconds, grid, side="right") - 1] for seconds, left in curves]
         mean = np.maximum(np.mean(values, axis=0), MIN_LEFT)
         axes.step(grid, mean, where="post", label=name, linewidth=2, **style)
     axes.set_yscale("log")
@@ -65,7 +73,7 @@ def gap_against_seconds(rows: list[Row]) -> Figure:
 
 
 def solved_against_seconds(rows: list[Row]) -> Figure:
-    """Share of samples at their best known objective, and (dashed) proved optimal, against the seconds of a call."""
+    """Share of samples at their best known objective, and (thin) proved optimal, against the seconds of a call."""
     figure, axes = _new_figure("Samples solved", "share of samples")
     known = known_of(rows)
     for name, group, style in _by_solver(rows):
@@ -77,7 +85,7 @@ def solved_against_seconds(rows: list[Row]) -> Figure:
             proved += [np.inf if at is None else at for at in row["proved_at"]]
         _share_curve(axes, found, label=name, linewidth=2, **style)
         if np.isfinite(proved).any():
-            _share_curve(axes, proved, linestyle="--", label=f"{name}, proved", **style)
+            _share_curve(axes, proved, linewidth=0.8, alpha=0.8, label=f"{name}, proved", **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
@@ -100,6 +108,30 @@ def who_beats_whom(rows: list[Row]) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     figure.colorbar(image, ax=axes, format=lambda share, _: f"{share:.0%}")
+    return figure
+
+
+def ranks_of_solvers(rows: list[Row]) -> Figure:
+    """Mean ranks over the instances, and lines that join solvers which Nemenyi's test does not tell apart."""
+    found = scores(rows)
+    ranks, p, difference = mean_ranks(found)
+    order = np.argsort(ranks)
+    figure = Figure(figsize=(8, 1.4 + 0.3 * len(order)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(order)), [found.solvers[i] for i in order])
+    axes.invert_yaxis()
+    if np.isfinite(ranks).all() and len(order):
+        axes.scatter(ranks[order], range(len(order)), color=COLOURS[0], zorder=3)
+        for place, i in enumerate(order):
+            # From each solver to the last one that is not told apart from it.
+            end = ranks[order][ranks[order] <= ranks[i] + difference].max()
+            axes.plot([ranks[i], end], [place, place], color="#888888", linewidth=3, alpha=0.6)
+        axes.set_title(f"Mean ranks (1: the best); Friedman's p = {p:.2g}, critical difference {difference:.2g}")
+    else:
+        axes.set_title("Mean ranks need three solvers and two instances")
+    axes.set_xlabel("mean rank; a line reaches to what is not told apart")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -135,17 +167,21 @@ def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], dict[str, Any]]]:
 
 def _style(number: int) -> dict[str, Any]:
     again, colour = divmod(number, len(COLOURS))
-    return {"color": COLOURS[colour], "marker": MARKERS[again % len(MARKERS)], "markevery": [-1]}
+    again %= len(LINES)
+    return {"color": COLOURS[colour], "marker": MARKERS[again], "linestyle": LINES[again], "markevery": [-1]}
 
 
 def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Seconds, and the share of the improvement left from each on (1 before); None where there is none to make."""
+    """Seconds, and the share of the improvement left from each on; None where there is none to make."""
     best = float(np.mean(known[row["instance"]].objective))
     points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
-    if row["start"] is None or not points:
+    final = float(np.mean(row["objective"]))
+    if not points or points[-1][1] != final:
+        points.append((row["seconds"], final))
+    if row["start"] is None or not np.isfinite(final):
         return None
     attainable = float(np.mean(row["start"])) - best
-    if attainable <= 1e-9 * max(1.0, abs(best)):
+    if not np.isfinite(attainable) or attainable <= 1e-9 * max(1.0, abs(best)):
         return None
     seconds, objective = np.array(points).T
     return seconds, (np.minimum.accumulate(objective) - best) / attainable

@@ -184,7 +184,7 @@ def delete_comparison(folder: Path) -> None:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
     _check_deletable(folder)
-    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "wins") for kind in ("png", "svg")]
+    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
     instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])

@@ -237,6 +237,8 @@ class Report:
         self.objective[kept] = value[better]
         self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
         self._note_closed()
+        if len(kept):
+            self._record(self._progress(self.objective, self.bound))
 
     def judge(self) -> Tensor:
         """The problem's objective `(B,)` of `targets`; not computed again for the one sample that was offered last.
@@ -289,7 +291,7 @@ class Report:
         """
         best = self.objective if objective is None else torch.minimum(self.objective, objective.double())
         proven = self.bound if bound is None else torch.maximum(self.bound, bound)
-        progress = Progress(self._steps_before + self.steps, self.seconds, float(best.mean()), float(proven.mean()))
+        progress = self._progress(best, proven)
         self._record(progress)
         if self._callback is not None and self._callback(progress):
             self.stopped = self.asked = True
@@ -364,14 +366,18 @@ class Report:
                     cut.append(row)
             waiting = cut
 
+    def _progress(self, objective: Tensor, bound: Tensor) -> Progress:
+        return Progress(self._steps_before + self.steps, self.seconds, float(objective.mean()), float(bound.mean()))
+
     def _record(self, progress: Progress) -> None:
-        # Often enough to draw the curve, without a point for each of a million steps.
         last = self.trace[-1] if self.trace else None
-        if last is not None:
-            changed = (last.objective, last.bound) != (progress.objective, progress.bound)
-            if not changed or progress.seconds < 1.005 * last.seconds:
-                return
-        self.trace.append(progress)
+        if last is not None and (last.objective, last.bound) == (progress.objective, progress.bound):
+            return
+        # Often enough to draw the curve, without a point for each of a million steps; the newest is always there.
+        if len(self.trace) > 1 and self.trace[-1].seconds < 1.005 * self.trace[-2].seconds:
+            self.trace[-1] = progress
+        else:
+            self.trace.append(progress)
 
     def _note_closed(self) -> None:
         fresh = self.closed & torch.isinf(self.proved_at)

@@ -1,0 +1,171 @@
+"""Scores, intervals and paired tests of comparisons: by hand, by brute force, and by how often they are wrong."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tpsolve.compare._statistics import LEVEL, Row, alike, holm, interval, mean_ranks, paired, scores, share_left
+from tpsolve.compare._summary import advice, summarise
+
+
+def row(solver: str, instance: str, objective: list[float], start: list[float] | None, **more: Any) -> Row:
+    status = ["feasible"] * len(objective)
+    return {
+        "solver": solver,
+        "instance": instance,
+        "seed": 0,
+        "exact": False,
+        "loss": "hinge",
+        "objective": objective,
+        "bound": [None] * len(objective),
+        "status": status,
+        "start": start,
+        "flips": None,
+        "seconds": 1.0,
+        **more,
+    }
+
+
+def test_shares_by_hand():
+    inf = math.inf
+    left = share_left(
+        np.array([1.0, 3.0, 12.0, inf, 5.0, 2.0 + 1e-9]),
+        np.array([1.0, 1.0, 1.0, 1.0, 5.0, 2.0]),
+        np.array([9.0, 9.0, 9.0, 9.0, 5.0, 6.0]),
+        np.full(6, 1e-6),
+    )
+    assert left[:4].tolist() == [0.0, 0.25, 1.0, 1.0]
+    assert math.isnan(left[4]), "nothing to improve"
+    assert left[5] == 0.0, "within the tolerance"
+
+
+def test_scores_are_means_over_samples_and_seeds():
+    rows = [
+        row("one", "a", [1.0, 2.0], [5.0, 2.0]),
+        row("two", "a", [2.0, 2.0], [5.0, 2.0]),
+        row("two", "a", [4.0, 2.0], [5.0, 2.0], seed=1),
+        row("one", "b", [0.0], None),
+        row("two", "b", [8.0], None),
+    ]
+    found = scores(rows)
+    assert found.left[0].tolist() == [0.0, 0.0]
+    assert found.left[1].tolist() == [0.5, 1.0]
+    assert found.shared.all()
+
+
+def test_samples_of_unlike_scale_count_alike():
+    small = [row("one", "a", [0.01], [0.02]), row("two", "a", [0.015], [0.02])]
+    large = [row("one", "b", [985.0], [985.0]), row("two", "b", [700.0], [985.0])]
+    found = {summary.solver: summary.left for summary in summarise([*small, *large])}
+    assert found == pytest.approx({"one": 0.5, "two": 0.25})
+
+
+def test_after_an_interruption_means_are_over_what_all_have():
+    rows = [row(name, i, [float(k)], [9.0]) for i in "abcd" for k, name in enumerate(("one", "two"))]
+    stopped = [each for each in rows if (each["solver"], each["instance"]) != ("two", "d")]
+    stopped[-1]["objective"] = [9.0]  # of the instance that only one solver has
+    found = {summary.solver: summary for summary in summarise(stopped)}
+    assert {summary.instances for summary in found.values()} == {3}
+    assert found["one"].left == 0.0
+
+
+def test_interval_is_the_bootstrap_s():
+    values = np.random.default_rng(1).normal(0.5, 0.1, 200)
+    low, high = interval(values)
+    half = 1.96 * values.std(ddof=1) / math.sqrt(200)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
+    assert all(math.isnan(end) for end in interval(values[:1]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_signed_ranks_equal_all_assignments_of_signs(seed: int):
+    generator = np.random.default_rng(seed)
+    first, second = generator.random(8), generator.random(8)
+    ranks = stats.rankdata(np.abs(first - second))
+    observed = ranks[first > second].sum()
+    sums = [ranks[list(signs)].sum() for signs in itertools.product((False, True), repeat=8)]
+    middle = ranks.sum() / 2
+    expected = np.mean([abs(s - middle) >= abs(observed - middle) - 1e-9 for s in sums])
+    assert paired(first, second) == pytest.approx(expected)
+    assert paired(first, first) == 1.0
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_equal_solvers_are_told_apart_in_one_draw_of_twenty_and_better_ones_in_most():
+    generator = np.random.default_rng(0)
+    equal, better = 0, 0
+    for _ in range(200):
+        base = generator.normal(0.5, 0.1, 100)
+        same = base + generator.normal(0, 0.1, 100)
+        other = base + generator.normal(0, 0.1, 100)
+        equal += bool(alike(np.array([same, other]), int(same.mean() > other.mean())).any())
+        ahead = same - 0.5 * (same - other).std(ddof=1)
+        better += not alike(np.array([ahead, other]), 0).any()
+    assert equal >= 0.9 * 200, "95% expected"
+    assert better >= 0.8 * 200
+
+
+def noisy(solver: str, shift: float, generator: np.random.Generator) -> list[Row]:
+    drawn = 0.4 + shift + 0.1 * generator.standard_normal(100)
+    return [row(solver, f"i{k}", [float(v)], [1.0]) for k, v in enumerate(np.clip(drawn, 0.01, 0.99))]
+
+
+@pytest.mark.slow
+def test_the_verdict_itself_is_that_cautious():
+    generator = np.random.default_rng(3)
+    told, named = 0, 0
+    for _ in range(200):
+        same = [*noisy("one", 0, generator), *noisy("two", 0, generator)]
+        told += "not told apart from it" not in advice(same)
+        apart = [*noisy("one", -0.07, generator), *noisy("two", 0, generator)]
+        text = advice(apart)
+        named += text.startswith("Use one ") and "not told apart" not in text
+    assert told <= 0.09 * 200, "5% expected; 18 of 200 has a chance of 1% at that rate"
+    assert named >= 0.8 * 200
+
+
+def test_ranks_and_their_critical_difference():
+    rows = [
+        row(name, f"i{k}", [value], [9.0])
+        for k in range(10)
+        for name, value in (("one", 1.0), ("two", 2.0), ("three", 3.0 + k / 10))
+    ]
+    ranks, p, difference = mean_ranks(scores(rows))
+    assert ranks.tolist() == [1.0, 2.0, 3.0]
+    assert p == pytest.approx(stats.friedmanchisquare([1.0] * 10, [2.0] * 10, [3.0] * 10).pvalue)
+    assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / 60), abs=1e-3), "Demsar's table: q = 2.343 for three"
+    assert p < LEVEL
+
+
+def test_one_solver_is_not_recommended_twice():
+    text = advice([row("tabu", "a", [1.0], [2.0])])
+    assert text.count("tabu") == 1
+    assert "nothing to compare it with" in text
+
+
+def test_who_proved_says_nothing_about_quality():
+    proving = {"exact": True, "bound": [2.0], "status": ["optimal"]}
+    rows = [row("milp", f"i{k}", [2.0 if k < 2 else 8.0], [9.0], **(proving if k < 2 else {})) for k in range(12)]
+    rows += [row("anneal", f"i{k}", [2.0], [9.0]) for k in range(12)]
+    text = advice(rows)
+    assert text.startswith("Use anneal for the best targets")
+    assert "use milp for proofs (17% of the samples" in text
+
+
+def test_families_where_another_solver_is_ahead_are_named():
+    rows: list[Row] = []
+    for k in range(20):
+        loss = "hinge" if k < 12 else "squared"
+        good, bad = (1.0 + k / 100, 5.0) if k < 12 else (3.0, 2.0 + k / 100)
+        rows += [row("one", f"i{k}", [good], [9.0], loss=loss), row("two", f"i{k}", [bad], [9.0], loss=loss)]
+    text = advice(rows)
+    assert text.startswith("Use one ")
+    assert "on squared, two leaves less" in text

@@ -1,0 +1,148 @@
+"""Scores without a scale, their intervals, and paired tests: what may be said of solvers from their rows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Row = dict[str, Any]
+RESAMPLES = 2000
+"""Of the bootstrap."""
+LEVEL = 0.05
+"""Of the tests and of the intervals."""
+MIN_SHARED = 0.5
+"""Where less than this share of the instances has rows of all solvers, each solver is scored on its own instances."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What each solver leaves of the attainable improvement, by instance: means over samples and seeds.
+
+    Args:
+        solvers, instances: names. losses: of each instance.
+        left: `(solvers, instances)`, from 0, the best objective that is known, to 1, no better than the start; NaN
+            where the solver has no row, and where no solver improved on the start.
+        proved: `(solvers, instances)`: the share of samples that the solver proved optimal; NaN without a row.
+        shared: `(instances,)` bool: those that count in means over one solver.
+    """
+
+    solvers: list[str]
+    instances: list[str]
+    losses: list[str]
+    left: np.ndarray
+    proved: np.ndarray
+    shared: np.ndarray
+
+    def of(self, solver: str) -> np.ndarray:
+        """`left` of one solver on the instances that count."""
+        values = self.left[self.solvers.index(solver), self.shared]
+        return values[~np.isnan(values)]
+
+
+def share_left(objective: np.ndarray, best: np.ndarray, reference: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """(objective - best) / (reference - best) of each sample, within 0 and 1; NaN where there is nothing to improve.
+
+    An objective of +inf, which is none, leaves all.
+    """
+    attainable = reference - best
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.clip((objective - best) / attainable, 0.0, 1.0)
+    left = np.where(objective - best <= tolerance, 0.0, left)
+    left = np.where(np.isinf(objective), 1.0, left)
+    return np.where(np.isinf(best) | (attainable <= tolerance), np.nan, left)
+
+
+def scores(rows: Sequence[Row]) -> Scores:
+    """Of all solvers that finished a row.
+
+    The reference of a sample is its start; where it has none, or none that is finite, the worst objective that a solver
+    ended with.
+    """
+    good = [row for row in rows if "error" not in row]
+    solvers, instances = (list(dict.fromkeys(row[what] for row in good)) for what in ("solver", "instance"))
+    by_instance: dict[str, list[Row]] = defaultdict(list)
+    for row in good:
+        by_instance[row["instance"]].append(row)
+    left = np.full((len(solvers), len(instances)), np.nan)
+    proved = left.copy()
+    for column, name in enumerate(instances):
+        group = by_instance[name]
+        objective = np.array([row["objective"] for row in group], dtype=float)
+        tolerance = np.max([row.get("tolerance") or [0.0] * len(row["objective"]) for row in group], axis=0)
+        best = objective.min(0)
+        worst = np.where(np.isinf(objective), -np.inf, objective).max(0)
+        start = group[0]["start"]
+        reference = worst if start is None else np.where(np.isfinite(start), np.array(start, dtype=float), worst)
+        found: dict[str, list[np.ndarray]] = defaultdict(list)
+        shown: dict[str, list[float]] = defaultdict(list)
+        for row, values in zip(group, objective, strict=True):
+            found[row["solver"]].append(share_left(values, best, reference, tolerance))
+            shown[row["solver"]].append(float(np.mean([status == "optimal" for status in row["status"]])))
+        for solver, each in found.items():
+            whole = np.array(each)
+            if not np.isnan(whole).all():
+                left[solvers.index(solver), column] = np.nanmean(whole)
+            proved[solvers.index(solver), column] = np.mean(shown[solver])
+    shared = np.asarray(~np.isnan(proved).any(axis=0))
+    if len(instances) and shared.mean() < MIN_SHARED:
+        shared = np.ones(len(instances), dtype=bool)
+    losses = [by_instance[name][0]["loss"] for name in instances]
+    return Scores(solvers, instances, losses, left, proved, shared)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Of the mean over instances, by the percentile bootstrap; NaN of fewer than two."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [LEVEL / 2, 1 - LEVEL / 2])
+    return float(low), float(high)
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> float:
+    """The p value of Wilcoxon's signed rank test that two rows of scores differ, over the instances that both have."""
+    both = ~np.isnan(first) & ~np.isnan(second)
+    difference = first[both] - second[both]
+    difference = np.where(np.abs(difference) < 1e-12, 0.0, difference)
+    if not difference.any():
+        return 1.0
+    return float(stats.wilcoxon(difference)[1])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for their number, after Holm (Scandinavian Journal of Statistics 1979)."""
+    order = np.argsort(p_values)
+    adjusted, largest = [0.0] * len(order), 0.0
+    for rank, place in enumerate(order.tolist()):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def alike(table: np.ndarray, leader: int) -> np.ndarray:
+    """Which rows of scores can't be told from that of the leader, `(solvers,)` bool."""
+    others = [i for i in range(len(table)) if i != leader]
+    adjusted = holm([paired(table[leader], table[i]) for i in others])
+    found = np.zeros(len(table), dtype=bool)
+    found[others] = np.array(adjusted) >= LEVEL
+    return found
+
+
+def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:
+    """Mean ranks `(solvers,)` over the instances that all have, Friedman's p, and the critical difference.
+
+    Mean ranks that differ by less than the critical difference are not told apart, after Nemenyi; see Demsar,
+    Statistical comparisons of classifiers over multiple data sets (JMLR 2006).
+    """
+    table = found.left[:, ~np.isnan(found.left).any(0)]
+    solvers, instances = table.shape
+    if solvers < 3 or instances < 2:
+        return np.full(solvers, np.nan), float("nan"), float("nan")
+    table = np.round(table, 12)
+    ranks = stats.rankdata(table, axis=0).mean(1)
+    p = 1.0 if (table == table[0]).all() else float(stats.friedmanchisquare(*table).pvalue)
+    critical = stats.studentized_range.ppf(1 - LEVEL, solvers, np.inf) / np.sqrt(2)
+    return ranks, p, float(critical * np.sqrt(solvers * (solvers + 1) / (6 * instances)))
