@@ -66,9 +66,9 @@ class BlockError(ArgumentError):
 class UnknownNameError(ArgumentError):
     """A name that is in no registry; the message offers the nearest ones."""
 
-    def __init__(self, argument: str, got: str, known: Iterable[str]) -> None:
+    def __init__(self, argument: str, got: str, known: Iterable[str], meant: str | None = None) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(got, known, n=3, cutoff=0.5) if meant is None else [meant]
         mend = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
         super().__init__(argument, repr(got), f"one of {', '.join(known)}", mend)
 

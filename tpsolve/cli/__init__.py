@@ -14,7 +14,7 @@ from tpsolve.cli._instances import instances
 from tpsolve.cli._list_solvers import list_solvers
 from tpsolve.cli._separate import separate
 from tpsolve.cli._solve import solve
-from tpsolve.cli._terminal import INTERRUPTED, notes, output, visible
+from tpsolve.cli._terminal import INTERRUPTED, OnceCommand, notes, output, visible
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
 from tpsolve.cli.models._export import export
@@ -45,7 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=OnceCommand)(_command)
 
 
 def _show_version(wanted: bool) -> None:

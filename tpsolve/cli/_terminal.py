@@ -1,12 +1,15 @@
 """What the commands share: consoles, progress bars, and Ctrl-C."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterable
 from types import FrameType
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperCommand
 
 from tpsolve.errors import ArgumentError
 
@@ -34,6 +37,24 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class OnceCommand(TyperCommand):
+    """A command that refuses an option which is given twice, where only the last one would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As its parent does.
+
+        Raises:
+            ArgumentError: an option that takes one value is given twice.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, count in Counter(given).items():
+            if count > 1 and not parameter.multiple and parameter.nargs == 1 and parameter.param_type_name == "option":
+                raise ArgumentError(
+                    parameter.opts[-1], f"{count} of them", "one", "The command line has it more than once."
+                )
+        return super().parse_args(ctx, args)
 
 
 def visible(text: str) -> str:

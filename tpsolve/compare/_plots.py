@@ -184,7 +184,8 @@ def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarr
     if not np.isfinite(attainable) or attainable <= 1e-9 * max(1.0, abs(best)):
         return None
     seconds, objective = np.array(points).T
-    return seconds, (np.minimum.accumulate(objective) - best) / attainable
+    # Worse than the start is no more than all left.
+    return seconds, np.minimum((np.minimum.accumulate(objective) - best) / attainable, 1.0)
 
 
 def _share_curve(axes: Axes, at: list[float], **style: Any) -> None:

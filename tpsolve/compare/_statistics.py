@@ -109,7 +109,8 @@ def paired(first: np.ndarray, second: np.ndarray) -> float:
     difference = np.where(np.abs(difference) < 1e-12, 0.0, difference)
     if not difference.any():
         return 1.0
-    return float(stats.wilcoxon(difference)[1])
+    found: Any = stats.wilcoxon(difference)
+    return float(found.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -142,6 +142,21 @@ class Recipe:
 
 
 KINDS: dict[str, Any] = get_type_hints(Recipe)
+ELSEWHERE: dict[str, str] = {
+    "lr": "rate",
+    "learning_rate": "rate",
+    "batch_size": "batch",
+    "wd": "weight_decay",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "lr_scheduler": "schedule",
+    "scheduler": "schedule",
+    "label_smoothing": "smooth",
+    "optim": "optimizer",
+    "hidden": "widths",
+    "dataset": "data",
+}
+"""What other libraries call some settings."""
 RECIPES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 """The recipes that come with tpsolve."""
 
@@ -172,7 +187,7 @@ def load_recipe(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
     merged = {**read, **chosen, **(settings or {})}
     for key in merged:
         if key not in KINDS:
-            raise UnknownNameError("setting", key, KINDS)
+            raise UnknownNameError("setting", key, KINDS, ELSEWHERE.get(key))
     return Recipe(**{key: _converted(KINDS[key], value) for key, value in merged.items()})
 
 
@@ -189,7 +204,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ArgumentError("setting", repr(text), "NAME=VALUE", "For example rate=0.01.")
         if key not in KINDS:
-            raise UnknownNameError("setting", key, KINDS)
+            raise UnknownNameError("setting", key, KINDS, ELSEWHERE.get(key))
         settings[key] = _value(KINDS[key], value)
     return settings
 

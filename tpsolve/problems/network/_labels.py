@@ -56,8 +56,11 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
     if isinstance(plain, str) or not isinstance(plain, Sequence):
         raise ArgumentError(argument, type(values).__name__, "one class label a sample")
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):
-        shape = tuple(getattr(values, "shape", (len(plain),)))
-        raise ShapeError(argument, f"shape {shape}", f"({count},): one class label a sample")
+        rows = {len(each) for each in plain if isinstance(each, Sequence) and not isinstance(each, str)}
+        shape = tuple(getattr(values, "shape", (len(plain), *(rows if len(rows) == 1 else ()))))
+        got = f"rows of {len(rows)} lengths" if len(rows) > 1 else f"shape {shape}"
+        mend = "Take its column: y[:, 0], or a flat list." if shape == (count, 1) else ""
+        raise ShapeError(argument, got, f"({count},): one class label a sample", mend)
     plain = [plain_number(label) for label in plain]
     for i, label in enumerate(plain):
         if label is None or type(label).__name__ in ("NAType", "NaTType"):
