@@ -46,7 +46,7 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
         grid=model.grid,
         scaling=model.scaling,
         words=_words(model.schema) if model.schema is not None else (None,) * len(model.features),
-        rules=model.rules,
+        rules=model.rules if model.is_readable else [],
         target=model.target,
         title=repr(model),
         facts={
