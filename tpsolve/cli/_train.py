@@ -78,9 +78,9 @@ def train(
 
     Of two digits at a time, `tpsolve train sum-of-digits` knows only the sum.
 
-    The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png, a checkpoint,
-    and of dense networks model.npz, for predict, show and export. Ctrl-C saves; the same command with --resume goes on. On several GPUs or cores:
-    torchrun --nproc-per-node 2 -m tpsolve train ...
+    The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png, a checkpoint, and of
+    dense networks model.npz, for predict, show and export. Ctrl-C saves; the same command with --resume goes on. On
+    several GPUs or cores: torchrun --nproc-per-node 2 -m tpsolve train ...
     """
     from tpsolve.tables import TableOptions
     from tpsolve.train import load_recipe

@@ -66,7 +66,8 @@ def model_of_network(
     X = read("rows", rows)
     layers = fold(network, *_normalisation(mean, std, n, shape))
     if layers.weights[0][0].shape[1] != n or X.shape[1] != n or len(names) != n or not len(X):
-        got = f"{len(X)} rows of {X.shape[1]} numbers, {len(names)} names, and a network of {layers.weights[0][0].shape[1]}"
+        read_by = layers.weights[0][0].shape[1]
+        got = f"{len(X)} rows of {X.shape[1]} numbers, {len(names)} names, and a network of {read_by}"
         raise ShapeError("rows", got, f"at least one row, and {n} of each")
     if len(layers.weights[-1][1]) != len(classes) or len(classes) < 2:
         raise ShapeError("classes", f"{len(classes)} for {len(layers.weights[-1][1])} outputs", "one, and two at least")

@@ -74,10 +74,11 @@ def train(
     """Train the recipe's network and return one row an epoch; files go to `folder` as the run proceeds.
 
     The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`, and of a table `table.json`,
-    which `TablePreprocessing.load` reads. Of a dense network of hard thresholds, `model.npz` is the model after the last
-    epoch, which `tpsolve.load_model` reads; `load_network` loads every network. A checkpoint is written after every epoch, and when `stop` says True, which
-    is asked after every batch. A run that goes on from one on the same device ends with the same bits as one that was
-    never interrupted. Under torchrun each process takes its part of every batch; the first writes the files.
+    which `TablePreprocessing.load` reads. Of a dense network of hard thresholds, `model.npz` is the model after the
+    last epoch, which `tpsolve.load_model` reads; `load_network` loads every network. A checkpoint is written after
+    every epoch, and when `stop` says True, which is asked after every batch. A run that goes on from one on the same
+    device ends with the same bits as one that was never interrupted. Under torchrun each process takes its part of
+    every batch; the first writes the files.
 
     With a program, accuracies are those of its answers, and rows hold those of the symbols too, the share of groups for
     which consistent symbols were found in training, and the program's calls. The loss counts 0 for groups without any.

@@ -90,9 +90,10 @@ def load_network(path: str | PathLike[str]) -> Normalised:
     content = read_checkpoint(path)
     try:
         inputs = content["inputs"]
-        given = {name: tuple(v) if isinstance(v, list) else v for name, v in content["recipe"].items()}
-        known = {one.name for one in dataclasses.fields(Recipe)}
-        recipe = Recipe(**{name: value for name, value in given.items() if name in known})
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content["recipe"].items()}
+        known: set[str] = {one.name for one in dataclasses.fields(Recipe)}
+        settings: dict[str, Any] = {name: value for name, value in given.items() if name in known}
+        recipe = Recipe(**settings)
         shape, classes = tuple(inputs["shape"]), tuple(inputs["classes"])
         network = build_model(recipe, shape, len(classes))
     except (KeyError, TypeError, ValueError) as error:
