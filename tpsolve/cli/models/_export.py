@@ -14,7 +14,11 @@ def export(
         Path, typer.Argument(help="A model that `exact --save` or `train` has saved (.npz), or the folder of a run.")
     ],
     file: Annotated[Path, typer.Argument(help="What to write: .c, .py, .json, .v (Verilog) or .onnx.")],
-    table: Annotated[Path | None, typer.Option(help="The training table, on whose rows both are compared too.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="The training table or array, on whose rows both are compared too.")
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Round weights to so many bits, 2 to 32, for less memory.")] = None,
+    qonnx: Annotated[bool, typer.Option("--qonnx", help="Of .onnx: Quant and BipolarQuant nodes for QONNX.")] = False,
 ) -> None:
     """Write a model in another language, and compare the classes that both give to many rows.
 
@@ -29,4 +33,4 @@ def export(
     rows: Any = table
     if table is not None and read.schema is None:
         rows, _ = read_arrays(table)
-    say(str(read.export(file, rows)))
+    say(str(read.export(file, rows, bits=bits, qonnx=qonnx)))

@@ -1,4 +1,7 @@
-"""A model as C99: a function, its header, and a program of test vectors; whole-number arithmetic only."""
+"""A model as C99: a function, its header, and a program of test vectors; whole-number arithmetic only.
+
+A small network is written as sums; a larger one as tables of weights, `_c_tables`.
+"""
 
 import shutil
 import subprocess
@@ -7,8 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from tpsolve.errors import ExportError
+from tpsolve.models.export import _c_tables
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK = 2_000_000_000
+"""Weights times rows of a comparison; here as many as a second or two take."""
+MAX_NUMBERS = 300_000
+"""In the program of test vectors, which would take long to compile."""
+SUMS = 300
+"""Weights in all, up to which they are written as sums."""
 SUFFIXES = (".c", ".h", "_test.c")
 MAX_INPUT = 2**31 - 1
 _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -16,8 +26,11 @@ _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 def write(plan: Plan) -> dict[str, bytes]:
     """The files by their suffixes."""
-    whole_inputs = _takes_whole_inputs(plan)
-    kind, name, guard = "int32_t" if whole_inputs else "double", plan.name, f"{plan.name.upper()}_H"
+    whole_inputs = plan.pixels or _takes_whole_inputs(plan)
+    kind = "uint8_t" if plan.pixels else "int32_t" if whole_inputs else "double"
+    name, guard = plan.name, f"{plan.name.upper()}_H"
+    large = sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
+    tables, body = _c_tables.tables_and_body(plan, kind) if large else ("", _body(plan, whole_inputs))
     features, classes = len(plan.features), len(plan.classes)
     reading = "whole numbers" if whole_inputs else "any finite numbers; -1 for NaN and infinity"
     comment = _comment(plan.about)
@@ -40,12 +53,12 @@ int {name}_predict(const {kind} x[{features}]);
     labels = ", ".join(_string(str(label)) for label in plan.classes)
     source = f"""/* Made by tpsolve; {plan.stem}.h says what is computed. */
 #include "{plan.stem}.h"
-{_arithmetic(plan) if not whole_inputs and _reads_inputs(plan) else ""}
+{_arithmetic(plan) if not whole_inputs and (large or _reads_inputs(plan)) else ""}{tables}
 const char *const {name}_class_names[{classes}] = {{{labels}}};
 
 int {name}_predict(const {kind} x[{features}])
 {{
-{_body(plan, whole_inputs)}
+{body}
 }}
 """
     return {".h": header.encode(), ".c": source.encode(), "_test.c": _test(plan, kind).encode()}
@@ -187,7 +200,7 @@ static int fires(const double x[], const int64_t w[], int64_t b)
 
 def _test(plan: Plan, kind: str) -> str:
     features, count = len(plan.features), len(plan.rows)
-    shown = (lambda v: str(int(v))) if kind == "int32_t" else repr
+    shown = repr if kind == "double" else (lambda v: str(int(v)))
     rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in plan.rows.tolist())
     expected = ", ".join(map(str, plan.expected.tolist()))
     return f"""/* Made by tpsolve: rows and their classes. Ends with 0 if all agree; -v prints each class. */

@@ -15,6 +15,8 @@ from tpsolve._version import __version__
 from tpsolve.errors import ExportError, MissingLibraryError
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 5_000_000_000, 10_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
 SUFFIXES = (".onnx",)
 _OPSET = 17
 
