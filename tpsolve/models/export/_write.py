@@ -14,7 +14,7 @@ from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
 from tpsolve.models._fold import rounded
 from tpsolve.models._grid import check_rows
-from tpsolve.models.export import _c, _json, _onnx, _python, _verilog
+from tpsolve.models.export import _c, _json, _onnx, _python, _qonnx, _verilog
 from tpsolve.models.export._plan import Plan
 from tpsolve.tables import TableSchema
 
@@ -39,7 +39,9 @@ def export(
         raise UnknownNameError("path", path.suffix or str(path), LANGUAGES)
     if not path.stem.isprintable() or '"' in path.stem:
         raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
-    language = LANGUAGES[path.suffix]
+    if qonnx and path.suffix != ".onnx":
+        raise ArgumentError("qonnx", f"a file {path.suffix}", "one that ends in .onnx")
+    language = _qonnx if qonnx else LANGUAGES[path.suffix]
     if bits is not None:
         check_count("bits", bits, 2)
         if bits > 32:
