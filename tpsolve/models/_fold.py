@@ -87,7 +87,9 @@ def rounded(layers: Layers, reach: np.ndarray, bits: int, *, whole: bool) -> Lay
             # Beyond this the unit is constant.
             bound = 2 * np.abs(weight).sum(axis=1) + (np.abs(weight).max(axis=1, initial=0.0) == 0)
             bias = np.clip(bias, -bound, bound)
-        steps = _steps(weight, bias, reach, bits, together=last)
+        # Of whole numbers of 32 bits, as C reads them, sums then fit into 64.
+        longest = 2.0**63 if whole and number == 0 and (reach < 2.0**31).all() else np.inf
+        steps = _steps(weight, bias, reach, bits, longest, together=last)
         if steps is None:
             return layers
         weight, bias = np.round(weight * steps[:, None]), bias * steps
@@ -104,8 +106,13 @@ def rounded(layers: Layers, reach: np.ndarray, bits: int, *, whole: bool) -> Lay
     return Layers(tuple(found))
 
 
-def _steps(weight: np.ndarray, bias: np.ndarray, reach: np.ndarray, bits: int, *, together: bool) -> np.ndarray | None:
-    """Of each unit `(units,)` by what its weights are multiplied; None: no number of bits serves."""
+def _steps(
+    weight: np.ndarray, bias: np.ndarray, reach: np.ndarray, bits: int, longest: float, *, together: bool
+) -> np.ndarray | None:
+    """Of each unit `(units,)` by what its weights are multiplied; None: no number of bits serves.
+
+    Where `LEAST_BITS` allow it, sums of inputs below 2^31 stay below `longest`.
+    """
     largest = np.maximum(reach.max(initial=0.0), 1.0)
     product = (np.abs(weight) * reach).max(axis=1, initial=0.0)
     # Of a unit of zeros any step serves.
@@ -117,6 +124,8 @@ def _steps(weight: np.ndarray, bias: np.ndarray, reach: np.ndarray, bits: int, *
         steps = (2.0 ** (bits - 1) - 1) / product * largest
         room = (2.0**53 - 1) / size
         least = (2.0 ** (min(bits, LEAST_BITS) - 1) - 1) / product * largest
+        short = longest / (2.0**32 * np.abs(weight).sum(axis=1) + 2 * np.abs(bias) + 1e-300)
+        room = np.where(short >= least, np.minimum(room, short), room)
         steps = 2.0 ** np.floor(np.log2(np.minimum(steps, room)))
     usable = np.isfinite(steps) & (steps > 0) & (steps >= least / 2)
     return steps if bool(usable.all()) else None

@@ -55,6 +55,8 @@ def check_rows(
     generator = np.random.default_rng(seed)
     rows = _random(grid, 2 * count, generator, beyond=beyond)
     found = [rows[:count]]
+    # Nearer than that, floats differ only about 0.
+    finest = 0.0 if grid.whole else np.maximum(np.abs(grid.low), np.abs(grid.high)) * 2.0**-53
     weight, bias = layers.weights[0]
     units = range(0, len(bias), max(1, round(2 * len(bias) / most)))
     pairs = int(min(count, max(1, most // (2 * len(units)))))
@@ -68,7 +70,7 @@ def check_rows(
             middle = _middle(a, b)
             if grid.whole:
                 middle = np.round(middle)
-            open_ = ~((middle == a).all(axis=1) | (middle == b).all(axis=1))
+            open_ = ~((middle == a) | (middle == b) | (np.abs(b - a) <= finest)).all(axis=1)
             if not open_.any():
                 break
             same = unit.classes(middle) == side

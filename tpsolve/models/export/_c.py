@@ -29,8 +29,11 @@ def write(plan: Plan) -> dict[str, bytes]:
     whole_inputs = plan.pixels or _takes_whole_inputs(plan)
     kind = "uint8_t" if plan.pixels else "int32_t" if whole_inputs else "double"
     name, guard = plan.name, f"{plan.name.upper()}_H"
+    weights = "int64_t"
     large = sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
     tables, body = _c_tables.tables_and_body(plan, kind) if large else ("", _body(plan, whole_inputs))
+    if large:
+        weights = _c_tables.smallest_type(weight for weight, _ in plan.whole[0])
     features, classes = len(plan.features), len(plan.classes)
     reading = "whole numbers" if whole_inputs else "any finite numbers; -1 for NaN and infinity"
     comment = _comment(plan.about)
@@ -53,7 +56,7 @@ int {name}_predict(const {kind} x[{features}]);
     labels = ", ".join(_string(str(label)) for label in plan.classes)
     source = f"""/* Made by tpsolve; {plan.stem}.h says what is computed. */
 #include "{plan.stem}.h"
-{_arithmetic(plan) if not whole_inputs and (large or _reads_inputs(plan)) else ""}{tables}
+{_arithmetic(plan, weights) if not whole_inputs and (large or _reads_inputs(plan)) else ""}{tables}
 const char *const {name}_class_names[{classes}] = {{{labels}}};
 
 int {name}_predict(const {kind} x[{features}])
@@ -88,9 +91,7 @@ def _takes_whole_inputs(plan: Plan) -> bool:
 def _body(plan: Plan, whole_inputs: bool) -> str:
     lines: list[str] = []
     inputs = [f"x[{j}]" for j in range(len(plan.features))]
-    for number, layer in enumerate(plan.whole[:-1]):
-        # A unit that nobody reads is no variable: compilers would warn of it.
-        read = [k for k in range(len(layer)) if any(weight[k] for weight, _ in plan.whole[number + 1])]
+    for number, (layer, read) in enumerate(zip(plan.whole[:-1], _read_units(plan), strict=True)):
         if number == 0 and not whole_inputs:
             lines.append(f"for (int j = 0; j < {len(inputs)}; j++)")
             lines.append("    if (x[j] - x[j] != 0.0)\n            return -1;")
@@ -117,8 +118,18 @@ def _body(plan: Plan, whole_inputs: bool) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
+def _read_units(plan: Plan) -> list[list[int]]:
+    """Of each hidden layer the units that the output depends on: of others, compilers would warn."""
+    found: list[list[int]] = []
+    above = list(range(len(plan.whole[-1])))
+    for layer in reversed(plan.whole[1:]):
+        above = [k for k in range(len(layer[0][0])) if any(layer[unit][0][k] for unit in above)]
+        found.insert(0, above)
+    return found
+
+
 def _reads_inputs(plan: Plan) -> bool:
-    return any(any(weight[k] for weight, _ in plan.whole[1]) for k in range(len(plan.whole[0])))
+    return bool(_read_units(plan)[0])
 
 
 def _sum(weight: list[int], bias: int, names: list[str]) -> str:
@@ -130,7 +141,7 @@ def _literal(value: int) -> str:
     return f"(-INT64_C({-value}))" if value < 0 else f"INT64_C({value})"
 
 
-def _arithmetic(plan: Plan) -> str:
+def _arithmetic(plan: Plan, weights: str) -> str:
     features = len(plan.features)
     return f"""#include <string.h>
 
@@ -175,7 +186,7 @@ static void add_product(uint32_t a[LIMBS], int64_t w, double x)
 }}
 
 /* Whether w * x + b is at least 0: by its rounded value where that decides, else exactly. */
-static int fires(const double x[], const int64_t w[], int64_t b)
+static int fires(const double x[], const {weights} w[], int64_t b)
 {{
     double sum = (double)b, size = b < 0 ? -sum : sum;
     uint32_t a[LIMBS] = {{0}};

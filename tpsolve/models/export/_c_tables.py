@@ -5,7 +5,7 @@ weights. Weights of up to `MAX_PLANES` bits are stored bit by bit, and take as m
 the table of the weights, and is quicker up to about five bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tpsolve.models.export._plan import Plan
 
@@ -58,11 +58,11 @@ def _first(units: Units, kind: str) -> tuple[str, str]:
     """The table of the lowest layer, and the lines that compute the sum s of unit k."""
     weights, biases, n = [w for w, _ in units], [b for _, b in units], len(units[0][0])
     if kind == "double":
-        table = _matrix("w0", "int64_t", weights) + _vector("b0", "int64_t", biases)
+        table = _matrix("w0", smallest_type(weights), weights) + _vector("b0", "int64_t", biases)
         return table, "        const int s = fires(x, w0[k], b0[k]) ? 0 : -1;\n"
     reach = 2**8 if kind == "uint8_t" else 2**31
     total = _type(max(sum(map(abs, w)) * reach + abs(b) for w, b in units), least=32)
-    table = _matrix("w0", _type(_largest(weights)), weights) + _vector("b0", total, biases)
+    table = _matrix("w0", smallest_type(weights), weights) + _vector("b0", total, biases)
     lines = f"        {total} s = b0[k];\n        for (int j = 0; j < {n}; j++)\n"
     return table, f"{lines}            s += ({total})w0[k][j] * x[j];\n"
 
@@ -101,7 +101,7 @@ def _hidden(units: Units, number: int) -> tuple[str, str]:
             if ({below}[j / {_WORD}] >> j % {_WORD} & 1)
                 s += 2 * ({total}){w}[k][j];
 """
-    return _matrix(w, _type(_largest(weights)), weights) + _vector(c, total, constants), lines
+    return _matrix(w, smallest_type(weights), weights) + _vector(c, total, constants), lines
 
 
 def _packed(bits: Sequence[int]) -> list[int]:
@@ -111,8 +111,9 @@ def _packed(bits: Sequence[int]) -> list[int]:
     ]
 
 
-def _largest(weights: Sequence[Sequence[int]]) -> int:
-    return max(abs(v) for weight in weights for v in weight)
+def smallest_type(weights: Iterable[Sequence[int]]) -> str:
+    """The smallest type of C that holds all of these."""
+    return _type(max(abs(v) for weight in weights for v in weight))
 
 
 def _type(largest: int, least: int = 8) -> str:

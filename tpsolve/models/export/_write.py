@@ -21,6 +21,8 @@ from tpsolve.tables import TableSchema
 LANGUAGES: dict[str, ModuleType] = {".c": _c, ".json": _json, ".onnx": _onnx, ".py": _python, ".v": _verilog}
 MAX_ROWS = 1000
 """Of the training rows, at most so many are compared; of random ones, and of pairs at each boundary, as many."""
+MAX_PAIRS = 20_000
+"""Rows of all pairs together; a tenth of it where inputs are not whole."""
 MIN_ROWS = 20
 """Of each kind, however large the network is."""
 
@@ -51,6 +53,9 @@ def export(
         model, exact = replace(model, layers=narrow, proof=None), model.layers
     numbers = sum(weight.size for weight, _ in model.layers.weights)
     most = max(MIN_ROWS, min(language.MAX_WORK // numbers, language.MAX_NUMBERS // len(model.features)) // 3)
+    # Where numbers are not whole, sums are those of fractions, which take their time.
+    most = min(most, MAX_PAIRS) if model.grid.whole else min(most // 4, MAX_PAIRS // 10)
+    most = max(most, MIN_ROWS)
     drawn = check_rows(model.layers, model.grid, min(MAX_ROWS, most), most, beyond=not model.shape)
     trained = 0
     if rows is not None:
