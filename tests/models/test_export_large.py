@@ -1,6 +1,7 @@
 """Exports of networks of some hundred weights: each kind of table in C, narrow weights, and what is too large."""
 
 import itertools
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_c_agrees_with_whole_numbers_on_ten_thousand_points(inputs, sizes, kinds
     assert len(set(expected.tolist())) > 1
 
 
+@pytest.mark.slow
 def test_layers_of_signs_become_popcounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_write, "MAX_ROWS", 20)
     X = np.random.default_rng(0).integers(0, 4, (30, 10)).astype(float)
@@ -126,6 +128,7 @@ def test_layers_of_signs_become_popcounts(tmp_path: Path, monkeypatch: pytest.Mo
         assert without not in source
 
 
+@pytest.mark.slow
 def test_narrow_weights_say_what_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_write, "MAX_ROWS", 200)
     g = np.random.default_rng(3)
@@ -139,8 +142,6 @@ def test_narrow_weights_say_what_they_change(tmp_path: Path, monkeypatch: pytest
         others[bits] = done.others[0]
         assert done.others[1] == 200
         assert f"give {done.others[0]} of 200 rows another class" in str(done)
-        import json
-
         layers = json.loads((tmp_path / "net.json").read_text())["layers"]
         assert max(abs(int(w)) for layer in layers for unit in layer for w in unit["weights"]) < 2 ** (bits - 1)
     assert others[3] > others[20] == 0
@@ -156,6 +157,7 @@ def test_verilog_of_thousands_of_weights_is_refused(tmp_path: Path):
         model_of(weights, np.eye(80)).export(tmp_path / "net.v")
 
 
+@pytest.mark.slow
 def test_images_are_checked_on_pixels_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_write, "MAX_ROWS", 50)
     weights = random_weights(2, (16, 20, 3), ("bytes", "few"))
