@@ -33,7 +33,7 @@ from tpsolve.train.data._table_rows import load_table
 
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "digits": ((8,), (16, 16), (64, 64), (256, 256)),
-    "cancer": ((8,), (16, 16)),
+    "cancer": ((8,),),
 }
 BITS = (32, 8, 4)
 EPOCHS = 30
@@ -167,7 +167,7 @@ def networks(data: str, widths: tuple[int, ...], rows: Any, done: set[str], log:
                 header = (folder / "net.h").read_text()
                 kind = next(kind for kind in TYPES if f"const {kind} x[" in header)
                 source = f'#include "net.c"\nint predict(const {kind} *x) {{ return net_predict(x); }}\n'
-                row = {
+                row: dict[str, Any] = {
                     "units": sum(widths),
                     "weights": model.size,
                     "compared": exported.rows,

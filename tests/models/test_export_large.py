@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tpsolve.errors import ArgumentError, ExportError
 from tpsolve.models import Model
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import read_layers
-from tpsolve.models.export import _write
+from tpsolve.models.export import _c, _write
 
 COMPILER = shutil.which("gcc") or shutil.which("clang")
 DRIVER = """#include <stdio.h>
@@ -129,6 +131,33 @@ def test_layers_of_signs_become_popcounts(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="no compiler of C")
+def test_all_rows_are_compared_though_few_are_test_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_c, "MAX_VECTORS", 1000)
+    X = np.random.default_rng(0).integers(0, 4, (900, 10)).astype(float)
+    model = model_of(random_weights(1, (10, 20, 40, 3), ("few", "signs", "few")), X)
+    done = model.export(tmp_path / "net.c")
+    assert done.rows > 2000
+    assert (tmp_path / "net_test.c").stat().st_size < 8000
+    write = _c.write
+    # A wrong constant in one unit.
+    monkeypatch.setattr(
+        _c, "write", lambda plan: {k: v.replace(b"c1[40] = {", b"c1[40] = {99 + ") for k, v in write(plan).items()}
+    )
+    with pytest.raises(ExportError, match="the model's"):
+        model.export(tmp_path / "wrong.c")
+    # A wrong test vector alone.
+    monkeypatch.setattr(
+        _c,
+        "write",
+        lambda plan: {k: re.sub(rb"(expected\[\d+\] = \{)", rb"\g<1>9 + ", v) for k, v in write(plan).items()},
+    )
+    with pytest.raises(ExportError, match="test vectors: 1 of"):
+        model.export(tmp_path / "wrong.c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.c", "net.h", "net_test.c"]
+
+
+@pytest.mark.slow
 def test_narrow_weights_say_what_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_write, "MAX_ROWS", 200)
     g = np.random.default_rng(3)
@@ -146,6 +175,7 @@ def test_narrow_weights_say_what_they_change(tmp_path: Path, monkeypatch: pytest
         assert max(abs(int(w)) for layer in layers for unit in layer for w in unit["weights"]) < 2 ** (bits - 1)
     assert others[3] > others[20] == 0
     assert np.array_equal(model.predict(X), before), "the model itself stays"
+    wrong: Any
     for wrong in (1, 33, 2.5, True):
         with pytest.raises(ArgumentError, match="bits"):
             model.export(tmp_path / "net.json", bits=wrong)

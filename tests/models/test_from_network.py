@@ -1,5 +1,7 @@
 """Models of networks of torch: normalisation and batch norm folded in, compared with sums written out here."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tpsolve.models import model_of_network
 from tpsolve.nn import HardThreshold, Staircase
 
 
-def random_network(seed: int, sizes=(6, 5, 4, 3), *, norm: bool = True, simple: bool = True) -> nn.Sequential:
+def random_network(seed: int, sizes=(6, 5, 4, 3), *, norm: bool = True, simple: bool = True) -> Any:
     """Weights that float32 sums exactly where `simple`: ties are frequent then, and every output is certain."""
     g = np.random.default_rng(seed)
 
@@ -37,7 +39,7 @@ def random_network(seed: int, sizes=(6, 5, 4, 3), *, norm: bool = True, simple: 
     return nn.Sequential(*modules).eval()
 
 
-def written_out(network: nn.Sequential, X: np.ndarray, mean, std) -> tuple[np.ndarray, np.ndarray]:
+def written_out(network: Any, X: np.ndarray, mean, std) -> tuple[np.ndarray, np.ndarray]:
     """Classes `(N,)` in float64 by the definitions, and how near to a boundary each row is."""
     found, near = (X - mean) / std, np.full(len(X), np.inf)
     for module in network:
@@ -95,7 +97,7 @@ def test_real_weights_differ_at_most_beside_boundaries(tmp_path):
 
 
 def test_units_of_weights_plus_and_minus_one_stay_such():
-    network = nn.Sequential(nn.Flatten(), *random_network(1, (9, 7, 5, 2), norm=False, simple=False)[1:])
+    network: Any = nn.Sequential(nn.Flatten(), *random_network(1, (9, 7, 5, 2), norm=False, simple=False)[1:])
     with torch.no_grad():
         for module in network:
             if isinstance(module, nn.Linear):
@@ -170,14 +172,15 @@ def test_other_networks_are_refused_by_name():
     ):
         with pytest.raises(NotAcceptedError, match=words):
             model_of_network(nn.Sequential(*modules), X, classes="ab")
-    for arguments, error in (
+    refused: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"classes": "abc"}, ShapeError),
         ({"classes": "ab", "std": 0.0}, ArgumentError),
         ({"classes": "ab", "mean": [1.0, 2]}, ShapeError),
         ({"classes": "ab", "features": ["a"]}, ShapeError),
         ({"classes": "ab", "labels": [0]}, ShapeError),
         ({"classes": "ab", "shape": (1, 2, 2)}, ShapeError),
-    ):
+    ]
+    for arguments, error in refused:
         with pytest.raises(error):
             model_of_network(good, X, **arguments)
     with pytest.raises(ShapeError):

@@ -71,7 +71,7 @@ def _network(path: Path) -> Predictor:
         return X
 
     schema = None if table is None else table.schema
-    return Predictor(network.classes, "" if schema is None else schema.target, schema, index, read)
+    return Predictor(network.classes, (schema and schema.target) or "", schema, index, read)
 
 
 def read_arrays(path: Path, target: str | None = None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -13,21 +13,33 @@ from tpsolve.errors import ExportError
 from tpsolve.models.export import _c_tables
 from tpsolve.models.export._plan import Plan
 
-MAX_WORK = 2_000_000_000
-"""Weights times rows of a comparison; here as many as a second or two take."""
-MAX_NUMBERS = 300_000
-"""In the program of test vectors, which would take long to compile."""
-SUMS = 300
+MAX_WORK, MAX_NUMBERS = 2_000_000_000, 20_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
+MAX_VECTORS = 300_000
+"""Numbers in the program of test vectors, which would take long to compile."""
+SUMS = 100
 """Weights in all, up to which they are written as sums."""
 SUFFIXES = (".c", ".h", "_test.c")
 MAX_INPUT = 2**31 - 1
+_TYPES: dict[str, type[np.generic]] = {"uint8_t": np.uint8, "int32_t": np.int32, "double": np.float64}
+_READER = """#include <stdio.h>
+#include "{stem}.h"
+
+int main(void)
+{{
+    static {kind} x[{n}];
+    while (fread(x, sizeof x, 1, stdin) == 1)
+        printf("%d\\n", {name}_predict(x));
+    return 0;
+}}
+"""
 _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
 def write(plan: Plan) -> dict[str, bytes]:
     """The files by their suffixes."""
-    whole_inputs = plan.pixels or _takes_whole_inputs(plan)
-    kind = "uint8_t" if plan.pixels else "int32_t" if whole_inputs else "double"
+    kind = _kind(plan)
+    whole_inputs = kind != "double"
     name, guard = plan.name, f"{plan.name.upper()}_H"
     weights = "int64_t"
     large = sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
@@ -72,13 +84,36 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
-    sources = [str(folder / f"{plan.stem}{suffix}") for suffix in (".c", "_test.c")]
-    program = folder / "program"
-    done = subprocess.run([compiler, *_FLAGS, *sources, "-o", str(program)], capture_output=True, text=True)
-    if done.returncode:
-        raise ExportError("model", f"C that {compiler} refuses: {done.stderr[:300]}", "C99", "Please report this.")
-    told = subprocess.run([str(program), "-v"], capture_output=True, text=True)
-    return np.array([int(line) for line in told.stdout.split()[: len(plan.rows)]]), Path(compiler).name
+    kind = _kind(plan)
+
+    def compiled(main: str) -> str:
+        program = str(folder / Path(main).stem)
+        command = [compiler, *_FLAGS, str(folder / f"{plan.stem}.c"), str(folder / main), "-o", program]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ExportError("model", f"C that {compiler} refuses: {done.stderr[:300]}", "C99", "Please report this.")
+        return program
+
+    vectors = subprocess.run([compiled(f"{plan.stem}_test.c"), "-v"], capture_output=True, text=True)
+    if _every(plan) == 1:
+        return np.array([int(line) for line in vectors.stdout.split()[: len(plan.rows)]]), Path(compiler).name
+    (folder / "reader.c").write_text(_READER.format(stem=plan.stem, name=plan.name, kind=kind, n=len(plan.features)))
+    content = plan.rows.astype(_TYPES[kind]).tobytes()
+    found = subprocess.run([compiled("reader.c")], input=content, capture_output=True).stdout.split()
+    classes = np.array([int(word) for word in found])
+    if vectors.returncode and np.array_equal(classes, plan.expected):
+        told = vectors.stdout.splitlines()[-1]
+        raise ExportError("model", f"test vectors: {told}", "none that differs", "Please report this.")
+    return classes, Path(compiler).name
+
+
+def _every(plan: Plan) -> int:
+    """One of so many rows is a test vector."""
+    return -(-plan.rows.size // MAX_VECTORS)
+
+
+def _kind(plan: Plan) -> str:
+    return "uint8_t" if plan.pixels else "int32_t" if _takes_whole_inputs(plan) else "double"
 
 
 def _takes_whole_inputs(plan: Plan) -> bool:
@@ -210,10 +245,12 @@ static int fires(const double x[], const {weights} w[], int64_t b)
 
 
 def _test(plan: Plan, kind: str) -> str:
-    features, count = len(plan.features), len(plan.rows)
+    features = len(plan.features)
+    taken, classes = plan.rows[:: _every(plan)], plan.expected[:: _every(plan)]
+    count = len(taken)
     shown = repr if kind == "double" else (lambda v: str(int(v)))
-    rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in plan.rows.tolist())
-    expected = ", ".join(map(str, plan.expected.tolist()))
+    rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in taken.tolist())
+    expected = ", ".join(map(str, classes.tolist()))
     return f"""/* Made by tpsolve: rows and their classes. Ends with 0 if all agree; -v prints each class. */
 #include <stdio.h>
 #include "{plan.stem}.h"

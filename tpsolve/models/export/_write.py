@@ -43,7 +43,7 @@ def export(
         raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
     if qonnx and path.suffix != ".onnx":
         raise ArgumentError("qonnx", f"a file {path.suffix}", "one that ends in .onnx")
-    language = _qonnx if qonnx else LANGUAGES[path.suffix]
+    language: Any = _qonnx if qonnx else LANGUAGES[path.suffix]
     if bits is not None:
         check_count("bits", bits, 2)
         if bits > 32:
