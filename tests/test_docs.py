@@ -43,7 +43,7 @@ QUICK = {"--seconds": "0.01", "--seeds": "1", "--samples": "1"}
 COLUMNS = 80
 """Width of the terminal on the pages, unless a command begins with COLUMNS=."""
 
-LONG = ("command-line.md", "quickstart.md", "training.md")
+LONG = ("command-line.md", "models.md", "quickstart.md", "training.md")
 """Pages whose commands compare and train for seconds."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

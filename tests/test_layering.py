@@ -51,7 +51,7 @@ ALLOWED = {
     ),
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py",),
-    "onnx": ("models/export/_onnx.py",),
+    "onnx": ("models/export/_onnx.py", "models/export/_qonnx.py"),
     "onnxruntime": ("models/export/_onnx.py",),
     "pysat": ("search/network/circuits/_sat_master.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.

@@ -114,10 +114,31 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
 def draw_model(model: Model) -> Figure:
     """What a model does: the regions of its classes where it has two features, else its units with a bar a weight.
 
+    Of a model of images, each unit of the first layer is drawn as the image of its weights. At most `MAX_PANELS` units
+    are drawn.
+
     Raises:
         ArgumentError: numbers beyond `MAX_NUMBER`.
     """
+    if model.shape:
+        return _draw_images(model)
     return _draw_regions(model) if len(model.features) == 2 else _draw_units(model)
+
+
+def _draw_images(model: Model) -> Figure:
+    """The weights of each unit of the first layer, those of several channels added; blue is for it, red against."""
+    weight = model.layers.weights[0][0][:MAX_PANELS].reshape(-1, *model.shape).sum(axis=1)
+    columns = min(8, len(weight))
+    figure = Figure(figsize=(1.1 * columns, 1.25 * -(-len(weight) // columns) + 0.4), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(-(-len(weight) // columns), columns)).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for k, (axes, image) in enumerate(zip(grid, weight, strict=False)):
+        largest = max(float(np.abs(image).max()), 1.0)
+        axes.imshow(image, cmap="RdBu", vmin=-largest, vmax=largest)
+        axes.set_title(str(k + 1), fontsize=7, pad=2)
+    figure.suptitle(f"units 1 to {len(weight)} of {len(model.layers.weights[0][1])} in the first layer", fontsize=10)
+    return figure
 
 
 def _draw_regions(model: Model) -> Figure:
@@ -144,6 +165,8 @@ def _draw_regions(model: Model) -> Figure:
 
 MAX_BARS = 30
 """Of a unit, the weights that matter most are drawn."""
+MAX_PANELS = 64
+"""Units in one picture, the first ones of the lowest layer."""
 
 
 def _draw_units(model: Model) -> Figure:
@@ -161,6 +184,7 @@ def _draw_units(model: Model) -> Figure:
             if row.any():
                 panels.append((_short_name(title), names, row * reach, last))
         names, reach = own, np.full(len(bias), 2.0)
+    panels = panels[:MAX_PANELS]
     columns = min(4, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     bars = max((min(MAX_BARS, int((row != 0).sum())) for _, _, row, _ in panels), default=1)

@@ -129,6 +129,8 @@ def test_units_that_nobody_reads_and_constants_compile(tmp_path: Path, monkeypat
     monkeypatch.setattr(_write, "MAX_ROWS", 10)
     for rows in (np.arange(6).reshape(3, 2), np.arange(6).reshape(3, 2) / 3):
         idle = [(np.array([[1.0, 0], [0, 0]]), np.array([0.0, 1])), (np.zeros((1, 2)), np.array([-1.0]))]
+        deep = [idle[0], (np.ones((1, 2)), np.array([0.0])), (np.zeros((1, 1)), np.array([1.0]))]
+        model_of(deep, rows).export(tmp_path / "deep.c")
         for suffix in (".c", ".v") if grid_of(rows.astype(float)).whole else (".c",):
             model_of(idle, rows).export(tmp_path / f"idle{suffix}")
 

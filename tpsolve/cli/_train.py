@@ -78,9 +78,9 @@ def train(
 
     Of two digits at a time, `tpsolve train sum-of-digits` knows only the sum.
 
-    The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png and a
-    checkpoint. Ctrl-C saves; the same command with --resume goes on. On several GPUs or cores:
-    torchrun --nproc-per-node 2 -m tpsolve train ...
+    The folder runs/NAME gets the resolved recipe, a row of metrics.jsonl an epoch, curves.png, a checkpoint, and of
+    dense networks model.npz, for predict, show and export. Ctrl-C saves; the same command with --resume goes on. On
+    several GPUs or cores: torchrun --nproc-per-node 2 -m tpsolve train ...
     """
     from tpsolve.tables import TableOptions
     from tpsolve.train import load_recipe
@@ -163,7 +163,22 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
         say(f"Curves: {folder / 'curves.png'}")
         if (folder / "diagnostics.png").exists():
             say(f"Diagnostics: {folder / 'diagnostics.png'}")
+        _show_model(folder)
     say(f"Run: {folder}")
+
+
+def _show_model(folder: Path) -> None:
+    """What of the run can be used, and how many of the test rows it gets right as it was saved."""
+    from tpsolve.models import load_model
+
+    if not (folder / "model.npz").exists():
+        say(f"Network: {folder / 'checkpoint.pt'}, which tpsolve predict reads")
+        return
+    counts = load_model(folder).counts
+    words = f"{counts['right']} of {counts['test']} test rows right"
+    if counts["others"]:
+        words += f"; {counts['others']} of {counts['rows']} rows get another class than in float32, which rounds sums"
+    say(f"Model: {folder / 'model.npz'}, {words}")
 
 
 def _list_recipes() -> None:

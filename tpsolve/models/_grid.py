@@ -39,7 +39,9 @@ def grid_of(X: np.ndarray) -> Grid:
     return Grid(X.min(axis=0), X.max(axis=0), parts)
 
 
-def check_rows(layers: Layers, grid: Grid, count: int, seed: int = 0) -> np.ndarray:
+def check_rows(
+    layers: Layers, grid: Grid, count: int, most: int = 10**9, *, beyond: bool = True, seed: int = 0
+) -> np.ndarray:
     """Rows `(N, n)` on which programs of `layers` are compared: random ones of the grid, and pairs beside boundaries.
 
     A pair lies on both sides of the boundary of a unit of the first layer, as near to each other as floats can be;
@@ -47,22 +49,28 @@ def check_rows(layers: Layers, grid: Grid, count: int, seed: int = 0) -> np.ndar
 
     Args:
         count: of random rows, and of pairs for each unit.
+        most: rows of all pairs together; units in equal distances are taken where they are more.
+        beyond: whether some rows leave the range of the grid.
     """
     generator = np.random.default_rng(seed)
-    rows = _random(grid, 2 * count, generator)
+    rows = _random(grid, 2 * count, generator, beyond=beyond)
     found = [rows[:count]]
+    # Nearer than that, floats differ only about 0.
+    finest = 0.0 if grid.whole else np.maximum(np.abs(grid.low), np.abs(grid.high)) * 2.0**-53
     weight, bias = layers.weights[0]
-    for k in range(len(bias)):
+    units = range(0, len(bias), max(1, round(2 * len(bias) / most)))
+    pairs = int(min(count, max(1, most // (2 * len(units)))))
+    for k in units:
         unit = Layers(((weight[k : k + 1], bias[k : k + 1]),))
         a, b = rows[:count], rows[count:]
         side = unit.classes(a)
         differ = side != unit.classes(b)
-        a, b, side = a[differ], b[differ], side[differ]
+        a, b, side = a[differ][:pairs], b[differ][:pairs], side[differ][:pairs]
         for _ in range(1100):
             middle = _middle(a, b)
             if grid.whole:
                 middle = np.round(middle)
-            open_ = ~((middle == a).all(axis=1) | (middle == b).all(axis=1))
+            open_ = ~((middle == a) | (middle == b) | (np.abs(b - a) <= finest)).all(axis=1)
             if not open_.any():
                 break
             same = unit.classes(middle) == side
@@ -77,12 +85,12 @@ def _middle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(b - a), a + (b - a) / 2, a / 2 + b / 2)
 
 
-def _random(grid: Grid, count: int, generator: np.random.Generator) -> np.ndarray:
-    """A tenth of the rows leave the range of training by up to a tenth, but for features with two values."""
+def _random(grid: Grid, count: int, generator: np.random.Generator, *, beyond: bool) -> np.ndarray:
+    """A tenth of the rows may leave the range of training by up to a tenth, but for features with two values."""
     with np.errstate(over="ignore"):
         room = np.minimum(grid.high - grid.low, 1e308)
     share = generator.uniform(size=(count, len(room)))
-    wide = generator.uniform(size=(count, 1)) < 0.1
+    wide = generator.uniform(size=(count, 1)) < (0.1 if beyond else 0.0)
     parts = np.where(grid.parts > 0, grid.parts, 1.0)
     share = np.where(wide & ((room > 1 / parts) | (grid.parts == 0)), 1.2 * share - 0.1, share)
     rows = grid.low + share * room

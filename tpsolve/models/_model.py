@@ -1,8 +1,9 @@
 """A trained network to take away: its weights, the names that they belong to, and what is proved of it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +19,7 @@ from tpsolve._storage._archive import digest, read_archive, read_kind, write_arc
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
-from tpsolve.models._new_rows import read_features
+from tpsolve.models._new_rows import read_features, read_images
 from tpsolve.models._tidy import tidy
 from tpsolve.models._words import rules, scorecard
 from tpsolve.models.export._write import export
@@ -31,6 +32,11 @@ from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
 
 _FIELDS = ("features", "named", "classes", "target", "objective", "bound", "count", "schema", "proof")
+_MORE_FIELDS = ("shape", "counts")
+"""Fields that models saved earlier lack."""
+_MAX_LAYERS = 64
+MAX_READABLE = 1000
+"""Weights in all, above which nobody reads the rules."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,22 @@ class Export:
         files: their paths.
         rows: on how many rows they were compared with the model; all classes were equal.
         by: what ran them; "": nothing here can, so they were not compared.
+        others: with weights of fewer bits, on how many rows they give another class than the model, and of how many.
     """
 
     files: tuple[Path, ...]
     rows: int
     by: str
+    others: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         names = ", ".join(map(str, self.files))
-        if not self.by:
-            return f"{names}: not compared with the model, for want of a tool that runs it"
-        return f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
+        words = f"{names}: not compared with the model, for want of a tool that runs it"
+        if self.by:
+            words = f"{names}: the classes of {self.rows:,} rows are equal, by {self.by}"
+        if self.others[1]:
+            words += f"; the weights of fewer bits give {self.others[0]:,} of {self.others[1]:,} rows another class"
+        return words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,6 +84,9 @@ class Model:
         schema: how rows of a table become features; None: they are numbers already.
         proof: of the bound; None: there is none.
         rows: distinct training rows `(M, n)`, for checks and pictures. A saved model leaves them out.
+        shape: (C, H, W) of the images that it reads, as pixels before normalisation; (): it reads rows of a table.
+        counts: of a network that torch has trained, on how many training and test `rows` it was compared with the
+            model, on how many of them `others` the classes differ, and how many of the `test` rows are `right`.
     """
 
     layers: Layers
@@ -87,6 +101,8 @@ class Model:
     schema: TableSchema | None = None
     proof: Proof | None = None
     rows: np.ndarray | None = None
+    shape: tuple[int, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -98,6 +114,16 @@ class Model:
         """What is known: optimal where the errors meet the bound."""
         one = torch.tensor(self.objective), torch.tensor(self.bound)
         return Result(torch.empty(0), *one).status
+
+    @property
+    def size(self) -> int:
+        """How many weights are not 0."""
+        return sum(int(np.count_nonzero(weight)) for weight, _ in self.layers.weights)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the rules are few enough to be read; other models are shown and exported without them."""
+        return self.size <= MAX_READABLE
 
     @cached_property
     def rules(self) -> list[str]:
@@ -121,6 +147,10 @@ class Model:
             if columns is not None:
                 raise ArgumentError("columns", "names", "none, for a model made from a table", "Give a DataFrame.")
             return self.schema.apply(X, labels=False).inputs.numpy()
+        if self.shape:
+            if columns is not None:
+                raise ArgumentError("columns", "names", "none, for a model of images")
+            return read_images("X", self.shape, float(self.grid.high.max()), X)
         return read_features(self.features, self.named, self.target, X, columns)
 
     def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> np.ndarray:
@@ -128,7 +158,8 @@ class Model:
 
         Args:
             X: a DataFrame, whose columns may stand in any order. A model made from a table takes the path of one too;
-                another one takes a dict of columns. A model made from numbers without names takes arrays `(N, n)`.
+                another one takes a dict of columns. A model made from numbers without names takes arrays `(N, n)`, one
+                of images arrays `(N, C, H, W)`, `(N, H, W)` or `(N, C * H * W)` of pixels before normalisation.
             columns: the names of the columns of an array.
 
         Raises:
@@ -167,7 +198,9 @@ class Model:
             modules += [linear, HardThreshold()]
         return torch.nn.Sequential(*modules)
 
-    def export(self, path: str | PathLike[str], table: Any = None) -> "Export":
+    def export(
+        self, path: str | PathLike[str], table: Any = None, *, bits: int | None = None, qonnx: bool = False
+    ) -> "Export":
         """Write the model as a program or a file of another tool; the suffix says which.
 
         .py is a Python function, .json holds exact fractions. .c comes with a header and a program of test vectors; it
@@ -178,6 +211,9 @@ class Model:
 
         Args:
             table: the training rows, as for `predict`; None: those that the model was made from, if it was not loaded.
+            bits: round the weights to so many bits with their signs, 2 to 32; None: as they are. The program is then
+                compared with the rounded network, and `others` says how often that one's class is another one.
+            qonnx: of .onnx, a graph in float32 with the nodes `Quant` and `BipolarQuant` of QONNX.
 
         Returns:
             The files, and on how many rows what has compared them.
@@ -188,7 +224,7 @@ class Model:
             MissingLibraryError: .onnx without the library onnx.
             FolderError: the folder does not exist or can't be written.
         """
-        return Export(*export(self, path, self.rows if table is None else self.read(table)))
+        return Export(*export(self, path, self.rows if table is None else self.read(table), bits, qonnx))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to `path` (.npz, no pickle), without the training rows.
@@ -201,7 +237,7 @@ class Model:
         }
         for number, (weight, bias) in enumerate(self.layers.weights):
             tensors |= {f"weight{number}": torch.tensor(weight), f"bias{number}": torch.tensor(bias)}
-        header = {name: getattr(self, name) for name in _FIELDS}
+        header = {name: getattr(self, name) for name in (*_FIELDS, *_MORE_FIELDS)}
         header["schema"] = None if self.schema is None else self.schema.to_json()
         header["proof"] = None
         if self.proof is not None:
@@ -278,21 +314,29 @@ def make_model(
 
 
 def load_model(path: str | PathLike[str]) -> Model:
-    """The model saved at `path`.
+    """The model saved at `path`, or `model.npz` in the folder of a training run.
 
     Raises:
         FileFormatError: no model of tpsolve, truncated, changed, or of another version; or a proof without the names
             of its columns, as earlier versions saved.
     """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.npz"
+        if not path.exists():
+            words = "no model, as for all networks but dense ones of hard thresholds"
+            raise FileFormatError(f"{path.parent}: {words}. tpsolve.train.load_network reads the networks of runs.")
+    if path.suffix == ".pt":
+        raise FileFormatError(f"{path}: a checkpoint. tpsolve.train.load_network reads it; a run's model is model.npz.")
     if read_kind(path) == PROOF_KIND:
         raise FileFormatError(
             f"{path}: a proof without the names of its columns. Save the model with tpsolve exact --save once more."
         )
-    layers = [f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias")]
+    layers = [f"{kind}{layer}" for layer in range(_MAX_LAYERS) for kind in ("weight", "bias")]
     of_proof = ("circuits", *part_names())
     fields = (*_FIELDS, "layers", "digest")
     arrays, header = read_archive(path, MODEL_KIND, ("low", "high", "parts"), fields, (*layers, *of_proof))
-    own = {name: header[name] for name in fields[:-1]}
+    own = {name: header[name] for name in (*fields[:-1], *_MORE_FIELDS) if name in header}
     if header["digest"] != _digest(own, arrays):
         raise FileFormatError(f"{path}: changed since it was written. Save the model again.")
     try:
@@ -309,11 +353,18 @@ def load_model(path: str | PathLike[str]) -> Model:
             count=header["count"],
             schema=None if header["schema"] is None else TableSchema.from_json(header["schema"]),
             proof=None if header["proof"] is None else proof_of(path, header["proof"], arrays),
+            shape=tuple(map(int, header.get("shape", ()))),
+            counts={str(name): int(count) for name, count in header.get("counts", {}).items()},
         )
-        sizes = (len(model.features), *model.widths, 1 if len(model.classes) <= 2 else len(model.classes))
+        outputs = len(found.weights[-1][1])
+        sizes = (len(model.features), *model.widths, outputs)
         shapes = [(w.shape, b.shape) for w, b in found.weights]
         if shapes != [((n, m), (n,)) for m, n in pairwise(sizes)]:
             raise ValueError(f"weights of {shapes}")
+        if outputs != len(model.classes) and not (outputs == 1 and len(model.classes) <= 2):
+            raise ValueError(f"{outputs} outputs for {len(model.classes)} classes")
+        if model.shape and (len(model.shape) != 3 or math.prod(model.shape) != len(model.features)):
+            raise ValueError(f"images of {model.shape}")
         if not all(np.isfinite(array).all() for pair in found.weights for array in pair):
             raise ValueError("weights that are no finite numbers")
     except (KeyError, ValueError, TypeError, IndexError) as error:

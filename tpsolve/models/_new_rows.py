@@ -1,15 +1,54 @@
 """New rows for a model: its own columns by their names, whatever their order; anything else is refused by name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError
+from tpsolve._plain import plain_array
+from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError, ValueSetError
+
+
+def read_images(argument: str, shape: Sequence[int], largest: float, X: Any) -> np.ndarray:
+    """Images `X (N, C, H, W)`, `(N, H, W)` of one channel, or `(N, C * H * W)` as `(N, C * H * W)` float64.
+
+    Values are those before any normalisation: whole numbers from 0 to `largest`.
+
+    Raises:
+        ShapeError: another shape.
+        ArgumentError: no numbers.
+        NotFiniteError: NaN or infinity.
+        ValueSetError: a value that is not whole, below 0 or above `largest`.
+    """
+    if isinstance(X, Mapping):
+        raise ArgumentError(argument, "a dict", f"an array of images of shape {tuple(shape)}")
+    images, n = _numbers(argument, X), math.prod(shape)
+    shapes = [(*shape,), (n,)] + ([(*shape[1:],)] if shape[0] == 1 else [])
+    if images.ndim < 2 or images.shape[1:] not in shapes:
+        expected = " or ".join(f"(N, {', '.join(map(str, one))})" for one in shapes)
+        mend = "Put one image into an array of one: image[None]." if images.shape in shapes else ""
+        raise ShapeError(argument, f"shape {images.shape}", expected, mend)
+    images = images.reshape(len(images), n)
+    if not np.isfinite(images).all():
+        row = int(np.argwhere(~np.isfinite(images))[0][0])
+        raise NotFiniteError(argument, f"NaN or infinity in image {row}", "finite pixels")
+    wrong = (images != np.round(images)) | (images < 0) | (images > largest)
+    if wrong.any():
+        row, place = (int(k) for k in np.argwhere(wrong)[0])
+        top = "" if largest == math.inf else f" to {largest:g}"
+        mend = "Give pixels as they were before any normalisation: the model normalises them itself."
+        raise ValueSetError(argument, f"{images[row, place]:g} in image {row}", f"whole numbers from 0{top}", mend)
+    return images
 
 
 def read_features(
-    features: Sequence[str], named: bool, target: str, X: Any, columns: Sequence[str] | None
+    features: Sequence[str],
+    named: bool,
+    target: str,
+    X: Any,
+    columns: Sequence[str] | None,
+    argument: str = "X",
 ) -> np.ndarray:
     """`X` as `(N, n)` float64 in the order of `features`.
 
@@ -32,21 +71,23 @@ def read_features(
             raise ShapeError("X", "columns of different lengths", "one value of each column for each row")
         table = np.stack(values, axis=1)
     else:
-        table = _numbers("X", X)
+        table = _numbers(argument, X)
         if table.ndim != 2:
-            raise ShapeError("X", f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
+            raise ShapeError(argument, f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
         if columns is None and named:
             mend = "Give a DataFrame, a dict of columns, or columns=[...], the names of the columns of X."
             raise ArgumentError("X", "columns without names", f"the columns {', '.join(features)} by name", mend)
         expected = len(features) if columns is None else len(columns)
         if table.shape[1] != expected:
-            raise ShapeError("X", f"{table.shape[1]} columns", f"{expected}")
+            raise ShapeError(argument, f"{table.shape[1]} columns", f"{expected}")
         if columns is not None:
             table = table[:, _places(features, target, list(map(str, columns)))]
     if not np.isfinite(table).all():
         row, column = (int(k) for k in np.argwhere(~np.isfinite(table))[0])
         mend = "Fill it in, or drop the row."
-        raise NotFiniteError("X", f"{table[row, column]} for {features[column]} in row {row}", "finite numbers", mend)
+        raise NotFiniteError(
+            argument, f"{table[row, column]} for {features[column]} in row {row}", "finite numbers", mend
+        )
     return table
 
 
@@ -66,6 +107,8 @@ def _places(features: Sequence[str], target: str, columns: Sequence[str]) -> lis
 
 def _numbers(argument: str, values: Any) -> np.ndarray:
     try:
-        return np.asarray(values, dtype=np.float64)
+        return np.asarray(plain_array(argument, values), dtype=np.float64)
+    except ArgumentError:
+        raise
     except (TypeError, ValueError) as error:
         raise ArgumentError(argument, f"values that are no numbers ({error})", "numbers") from error

@@ -7,6 +7,7 @@ from tpsolve.train._recipe import RECIPES, Recipe, load_recipe
 from tpsolve.train._run import Moment, train
 from tpsolve.train.data._table_rows import TablePreprocessing
 from tpsolve.train.models._build import build_model
+from tpsolve.train.models._take_away import load_network
 
 __all__ = [
     "RECIPES",
@@ -17,6 +18,7 @@ __all__ = [
     "build_model",
     "estimate_batch_norm",
     "ftprop_mb",
+    "load_network",
     "load_recipe",
     "load_weights",
     "train",

@@ -50,8 +50,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     position: Position,
     states: list[dict[str, Any]],
+    inputs: dict[str, Any],
 ) -> None:
     """Write everything that the run needs to go on, or nothing; `states` are the `process_state` of all processes.
+
+    Args:
+        inputs: shape, normalisation and classes, as plain values: what is needed to use the network.
 
     Raises:
         FolderError: it can't be written; the checkpoint before is still there.
@@ -65,6 +69,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
         "processes": states,
+        "inputs": inputs,
     }
     write_whole(path, lambda stream: torch.save(content, stream))
 
@@ -127,12 +132,13 @@ def load_checkpoint(
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of the run at `path` into `model`, for use.
 
-    They are the averaged ones if the recipe averages, with statistics of batch norm that were estimated for them.
+    They are the averaged ones if the recipe averages, with statistics of batch norm that were estimated for them. The
+    network reads normalised inputs; one that reads raw pixels comes from `load_network`.
 
     Raises:
         FileFormatError: no checkpoint, or that of another network.
     """
-    content = _read(path, READABLE)
+    content = read_checkpoint(path)
     averaged = (content.get("averaged") or {}).items()
     average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
     try:
@@ -140,6 +146,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{path}: the checkpoint of another network ({reason}).") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """All that the checkpoint at `path` holds, for use.
+
+    Raises:
+        FileFormatError: no checkpoint.
+    """
+    return _read(path, READABLE)
 
 
 def _read(path: Path, versions: tuple[int, ...]) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.data._load_data import load_data
 from tpsolve.train.data._table_rows import FILE, TablePreprocessing
 from tpsolve.train.models._build import build_model
+from tpsolve.train.models._take_away import CHECKPOINT, MODEL, inputs_of, save_model
 
-CHECKPOINT = "checkpoint.pt"
 REPORT_SECONDS = 0.2
 """Between two reports of progress; each waits for the device."""
 TALK_STEPS = 25
@@ -74,9 +74,11 @@ def train(
     """Train the recipe's network and return one row an epoch; files go to `folder` as the run proceeds.
 
     The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`, and of a table `table.json`,
-    which `TablePreprocessing.load` reads. A checkpoint is written after every epoch, and when `stop` says True, which
-    is asked after every batch. A run that goes on from one on the same device ends with the same bits as one that was
-    never interrupted. Under torchrun each process takes its part of every batch; the first writes the files.
+    which `TablePreprocessing.load` reads. Of a dense network of hard thresholds, `model.npz` is the model after the
+    last epoch, which `tpsolve.load_model` reads; `load_network` loads every network. A checkpoint is written after
+    every epoch, and when `stop` says True, which is asked after every batch. A run that goes on from one on the same
+    device ends with the same bits as one that was never interrupted. Under torchrun each process takes its part of
+    every batch; the first writes the files.
 
     With a program, accuracies are those of its answers, and rows hold those of the symbols too, the share of groups for
     which consistent symbols were found in training, and the program's calls. The loss counts 0 for groups without any.
@@ -161,7 +163,7 @@ class _Run:
         if self.processes.any(first and foreign, self.device):
             raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
         if first:
-            delete_written(self.folder, (CHECKPOINT, FILE, *WRITTEN))
+            delete_written(self.folder, (CHECKPOINT, FILE, MODEL, *WRITTEN))
         self.processes.any(False, self.device)
 
     def to_its_end(
@@ -214,6 +216,9 @@ class _Run:
                 break
         if log is not None and position.rows:
             log.draw()
+            if not position.step:
+                network = self.model if self.averaged is None else self.averaged.module
+                save_model(self.folder, network, self.source, self.recipe)
         return position.rows
 
     def _epoch(self, progress: Callable[[Moment], None] | None, stop: Callable[[], bool]) -> bool:
@@ -338,6 +343,7 @@ class _Run:
                 self.optimizer,
                 self.position,
                 states,
+                inputs_of(self.source),
             )
 
     def _sample(self) -> Tensor:

@@ -1,7 +1,7 @@
 """`tpsolve export`: a saved model as a program, or as a file of another tool."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,16 +10,27 @@ from tpsolve.cli._terminal import say
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model saved by `tpsolve exact --save` (.npz).")],
+    model: Annotated[
+        Path, typer.Argument(help="A model that `exact --save` or `train` has saved (.npz), or the folder of a run.")
+    ],
     file: Annotated[Path, typer.Argument(help="What to write: .c, .py, .json, .v (Verilog) or .onnx.")],
-    table: Annotated[Path | None, typer.Option(help="The training table, on whose rows both are compared too.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="The training table or array, on whose rows both are compared too.")
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Round weights to so many bits, 2 to 32, for less memory.")] = None,
+    qonnx: Annotated[bool, typer.Option("--qonnx", help="Of .onnx: Quant and BipolarQuant nodes for QONNX.")] = False,
 ) -> None:
     """Write a model in another language, and compare the classes that both give to many rows.
 
     They are random rows and pairs of rows beside the boundary of each unit; with --table also those of the table. If a
     class differs, nothing is written.
     """
+    from tpsolve.cli.models._saved import read_arrays
     from tpsolve.models import load_model
 
     check_output("FILE", file, model)
-    say(str(load_model(model).export(file, table)))
+    read = load_model(model)
+    rows: Any = table
+    if table is not None and read.schema is None:
+        rows, _ = read_arrays(table)
+    say(str(read.export(file, rows, bits=bits, qonnx=qonnx)))

@@ -3,9 +3,10 @@
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,45 +16,49 @@ from tpsolve._storage._write_whole import write_whole
 from tpsolve.cli._files import check_output
 from tpsolve.cli._tables import TABLE_HELP
 from tpsolve.cli._terminal import notes, output, say, visible
-from tpsolve.errors import ArgumentError, UnknownNameError
-
-if TYPE_CHECKING:
-    from tpsolve.models import Model
+from tpsolve.errors import UnknownNameError
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model saved by `tpsolve exact --save` (.npz).")],
-    file: Annotated[Path, typer.Argument(help=TABLE_HELP)],
-    target: Annotated[str | None, typer.Option(help="The column of true classes, to count errors.")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="A model that `exact --save` or `train` has saved (.npz), or the folder of a run.")
+    ],
+    file: Annotated[Path, typer.Argument(help=f"{TABLE_HELP} For models of images: arrays, .npy or .npz.")],
+    target: Annotated[
+        str | None, typer.Option(help="The column of true classes, or the array of an .npz, to count errors.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the column of classes here (.csv).")] = None,
 ) -> None:
     """Give a class to each row of a table, read as the table that the model was trained on.
 
     The column of classes goes to standard output or to --out. With --target, accuracy and a table of confusions are
     printed instead. Columns may stand in any order. A column that is missing or unknown, and a word that training had
-    not, is an error.
+    not, is an error. Images are arrays of pixels as they were before normalisation.
     """
-    from tpsolve.models import load_model
+    from tpsolve.cli.models._saved import load_predictor, read_arrays
 
     check_output("--out", out, file)
-    read = load_model(model)
+    read = load_predictor(model)
     if read.schema is None:
-        raise ArgumentError("MODEL", model, "a model made from a table", "Use its predict() from Python.")
-    schema = read.schema if target is None else replace(read.schema, target=target)
-    rows = schema.apply(_source(file), labels=target is not None)
-    if target is not None and not rows.labels:
-        raise UnknownNameError("--target", target, [column.name for column in schema.columns])
-    index = read.layers.classes(rows.inputs.numpy())
-    labels = [str(label) for label in read.labels(index)]
-    if rows.dropped:
-        lines = ", ".join(map(str, rows.dropped[:10])) + (", ..." if len(rows.dropped) > 10 else "")
-        lost = f"{len(rows.dropped)} rows have no class, since a value is missing: {lines}"
+        given, true = read_arrays(file, target)
+        values, truth = read.read(given), None if true is None else [str(label) for label in true.tolist()]
+        lines, dropped = list(range(len(values))), []
+    else:
+        schema = read.schema if target is None else replace(read.schema, target=target)
+        rows = schema.apply(_source(file), labels=target is not None)
+        if target is not None and not rows.labels:
+            raise UnknownNameError("--target", target, [column.name for column in schema.columns])
+        values, truth, lines, dropped = rows.inputs.numpy(), list(rows.labels), rows.lines, rows.dropped
+    labels = [str(read.classes[k]) for k in read.index(values).tolist()] if len(values) else []
+    if dropped:
+        shown = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
+        lost = f"{len(dropped)} rows have no class, since a value is missing: {shown}"
         notes.print(lost, highlight=False, markup=False, soft_wrap=True)
-    if target is not None:
-        _show_confusions(read, list(rows.labels), labels)
+    if target is not None and truth is not None:
+        _show_confusions(read.classes, truth, labels)
     if out is not None or target is None:
         # One line for each row of the table, so that the column can be put beside it.
-        by_line = dict(zip(rows.lines, labels, strict=True)) | dict.fromkeys(rows.dropped, "")
+        by_line = dict(zip(lines, labels, strict=True)) | dict.fromkeys(dropped, "")
         stream = io.StringIO()
         name = f"predicted {read.target}" if read.target else "predicted"
         csv.writer(stream, lineterminator="\n").writerows([[name], *([by_line[line]] for line in sorted(by_line))])
@@ -69,10 +74,10 @@ def _source(file: Path) -> Any:
     return "-" if str(file) == "-" else file
 
 
-def _show_confusions(model: "Model", true: list[str], predicted: list[str]) -> None:
+def _show_confusions(classes: Sequence[Any], true: list[str], predicted: list[str]) -> None:
     right = sum(a == b for a, b in zip(true, predicted, strict=True))
     say(f"{right} of {len(true)} right: {right / len(true):.1%}")
-    known = [str(label) for label in model.classes]
+    known = [str(label) for label in classes]
     table = Table()
     table.add_column("true \\ predicted", overflow="fold")
     for label in known:

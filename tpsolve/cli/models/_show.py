@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def show(
-    model: Annotated[Path, typer.Argument(help="A model saved by `tpsolve exact --save` (.npz).")],
+    model: Annotated[
+        Path, typer.Argument(help="A model that `exact --save` or `train` has saved (.npz), or the folder of a run.")
+    ],
     picture: Annotated[Path | None, typer.Option(help="Draw the network here; the suffix is the format.")] = None,
 ) -> None:
     """Print what a model reads and the rules by which it decides; a single unit as a scorecard.
 
-    The picture shows the regions of the classes where there are two features, else the units with a bar a weight.
+    The picture shows the regions of the classes where there are two features, else the units with a bar a weight; of
+    images, the weights of the first layer as images.
     """
     from tpsolve.errors import NotAcceptedError
     from tpsolve.models import load_model
@@ -38,8 +41,14 @@ def show(
     figures = (f"{read.objective:g}", f"{read.bound:g}", read.status.value)
     table.add_row(str(len(read.features)), classes, widths, str(read.count), *figures)
     output.print(table)
-    for rule in read.rules:
-        say(rule)
+    if read.counts:
+        say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
+    if read.is_readable:
+        for rule in read.rules:
+            say(rule)
+    else:
+        units = sum(len(bias) for _, bias in read.layers.weights)
+        say(f"{units:,} units with {read.size:,} weights: too many to print. tpsolve export writes them as .json.")
     try:
         points, words = read.scorecard()
     except NotAcceptedError:

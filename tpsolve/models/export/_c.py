@@ -1,4 +1,7 @@
-"""A model as C99: a function, its header, and a program of test vectors; whole-number arithmetic only."""
+"""A model as C99: a function, its header, and a program of test vectors; whole-number arithmetic only.
+
+A small network is written as sums; a larger one as tables of weights, `_c_tables`.
+"""
 
 import shutil
 import subprocess
@@ -7,17 +10,42 @@ from pathlib import Path
 import numpy as np
 
 from tpsolve.errors import ExportError
+from tpsolve.models.export import _c_tables
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 2_000_000_000, 20_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
+MAX_VECTORS = 300_000
+"""Numbers in the program of test vectors, which would take long to compile."""
+SUMS = 100
+"""Weights in all, up to which they are written as sums."""
 SUFFIXES = (".c", ".h", "_test.c")
 MAX_INPUT = 2**31 - 1
+_TYPES: dict[str, type[np.generic]] = {"uint8_t": np.uint8, "int32_t": np.int32, "double": np.float64}
+_READER = """#include <stdio.h>
+#include "{stem}.h"
+
+int main(void)
+{{
+    static {kind} x[{n}];
+    while (fread(x, sizeof x, 1, stdin) == 1)
+        printf("%d\\n", {name}_predict(x));
+    return 0;
+}}
+"""
 _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
 def write(plan: Plan) -> dict[str, bytes]:
     """The files by their suffixes."""
-    whole_inputs = _takes_whole_inputs(plan)
-    kind, name, guard = "int32_t" if whole_inputs else "double", plan.name, f"{plan.name.upper()}_H"
+    kind = _kind(plan)
+    whole_inputs = kind != "double"
+    name, guard = plan.name, f"{plan.name.upper()}_H"
+    weights = "int64_t"
+    large = sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
+    tables, body = _c_tables.tables_and_body(plan, kind) if large else ("", _body(plan, whole_inputs))
+    if large:
+        weights = _c_tables.smallest_type(weight for weight, _ in plan.whole[0])
     features, classes = len(plan.features), len(plan.classes)
     reading = "whole numbers" if whole_inputs else "any finite numbers; -1 for NaN and infinity"
     comment = _comment(plan.about)
@@ -40,12 +68,12 @@ int {name}_predict(const {kind} x[{features}]);
     labels = ", ".join(_string(str(label)) for label in plan.classes)
     source = f"""/* Made by tpsolve; {plan.stem}.h says what is computed. */
 #include "{plan.stem}.h"
-{_arithmetic(plan) if not whole_inputs and _reads_inputs(plan) else ""}
+{_arithmetic(plan, weights) if not whole_inputs and (large or _reads_inputs(plan)) else ""}{tables}
 const char *const {name}_class_names[{classes}] = {{{labels}}};
 
 int {name}_predict(const {kind} x[{features}])
 {{
-{_body(plan, whole_inputs)}
+{body}
 }}
 """
     return {".h": header.encode(), ".c": source.encode(), "_test.c": _test(plan, kind).encode()}
@@ -56,13 +84,36 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
-    sources = [str(folder / f"{plan.stem}{suffix}") for suffix in (".c", "_test.c")]
-    program = folder / "program"
-    done = subprocess.run([compiler, *_FLAGS, *sources, "-o", str(program)], capture_output=True, text=True)
-    if done.returncode:
-        raise ExportError("model", f"C that {compiler} refuses: {done.stderr[:300]}", "C99", "Please report this.")
-    told = subprocess.run([str(program), "-v"], capture_output=True, text=True)
-    return np.array([int(line) for line in told.stdout.split()[: len(plan.rows)]]), Path(compiler).name
+    kind = _kind(plan)
+
+    def compiled(main: str) -> str:
+        program = str(folder / Path(main).stem)
+        command = [compiler, *_FLAGS, str(folder / f"{plan.stem}.c"), str(folder / main), "-o", program]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ExportError("model", f"C that {compiler} refuses: {done.stderr[:300]}", "C99", "Please report this.")
+        return program
+
+    vectors = subprocess.run([compiled(f"{plan.stem}_test.c"), "-v"], capture_output=True, text=True)
+    if _every(plan) == 1:
+        return np.array([int(line) for line in vectors.stdout.split()[: len(plan.rows)]]), Path(compiler).name
+    (folder / "reader.c").write_text(_READER.format(stem=plan.stem, name=plan.name, kind=kind, n=len(plan.features)))
+    content = plan.rows.astype(_TYPES[kind]).tobytes()
+    found = subprocess.run([compiled("reader.c")], input=content, capture_output=True).stdout.split()
+    classes = np.array([int(word) for word in found])
+    if vectors.returncode and np.array_equal(classes, plan.expected):
+        told = vectors.stdout.splitlines()[-1]
+        raise ExportError("model", f"test vectors: {told}", "none that differs", "Please report this.")
+    return classes, Path(compiler).name
+
+
+def _every(plan: Plan) -> int:
+    """One of so many rows is a test vector."""
+    return -(-plan.rows.size // MAX_VECTORS)
+
+
+def _kind(plan: Plan) -> str:
+    return "uint8_t" if plan.pixels else "int32_t" if _takes_whole_inputs(plan) else "double"
 
 
 def _takes_whole_inputs(plan: Plan) -> bool:
@@ -75,9 +126,7 @@ def _takes_whole_inputs(plan: Plan) -> bool:
 def _body(plan: Plan, whole_inputs: bool) -> str:
     lines: list[str] = []
     inputs = [f"x[{j}]" for j in range(len(plan.features))]
-    for number, layer in enumerate(plan.whole[:-1]):
-        # A unit that nobody reads is no variable: compilers would warn of it.
-        read = [k for k in range(len(layer)) if any(weight[k] for weight, _ in plan.whole[number + 1])]
+    for number, (layer, read) in enumerate(zip(plan.whole[:-1], _read_units(plan), strict=True)):
         if number == 0 and not whole_inputs:
             lines.append(f"for (int j = 0; j < {len(inputs)}; j++)")
             lines.append("    if (x[j] - x[j] != 0.0)\n            return -1;")
@@ -104,8 +153,18 @@ def _body(plan: Plan, whole_inputs: bool) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
+def _read_units(plan: Plan) -> list[list[int]]:
+    """Of each hidden layer the units that the output depends on: of others, compilers would warn."""
+    found: list[list[int]] = []
+    above = list(range(len(plan.whole[-1])))
+    for layer in reversed(plan.whole[1:]):
+        above = [k for k in range(len(layer[0][0])) if any(layer[unit][0][k] for unit in above)]
+        found.insert(0, above)
+    return found
+
+
 def _reads_inputs(plan: Plan) -> bool:
-    return any(any(weight[k] for weight, _ in plan.whole[1]) for k in range(len(plan.whole[0])))
+    return bool(_read_units(plan)[0])
 
 
 def _sum(weight: list[int], bias: int, names: list[str]) -> str:
@@ -117,7 +176,7 @@ def _literal(value: int) -> str:
     return f"(-INT64_C({-value}))" if value < 0 else f"INT64_C({value})"
 
 
-def _arithmetic(plan: Plan) -> str:
+def _arithmetic(plan: Plan, weights: str) -> str:
     features = len(plan.features)
     return f"""#include <string.h>
 
@@ -162,7 +221,7 @@ static void add_product(uint32_t a[LIMBS], int64_t w, double x)
 }}
 
 /* Whether w * x + b is at least 0: by its rounded value where that decides, else exactly. */
-static int fires(const double x[], const int64_t w[], int64_t b)
+static int fires(const double x[], const {weights} w[], int64_t b)
 {{
     double sum = (double)b, size = b < 0 ? -sum : sum;
     uint32_t a[LIMBS] = {{0}};
@@ -186,10 +245,12 @@ static int fires(const double x[], const int64_t w[], int64_t b)
 
 
 def _test(plan: Plan, kind: str) -> str:
-    features, count = len(plan.features), len(plan.rows)
-    shown = (lambda v: str(int(v))) if kind == "int32_t" else repr
-    rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in plan.rows.tolist())
-    expected = ", ".join(map(str, plan.expected.tolist()))
+    features = len(plan.features)
+    taken, classes = plan.rows[:: _every(plan)], plan.expected[:: _every(plan)]
+    count = len(taken)
+    shown = repr if kind == "double" else (lambda v: str(int(v)))
+    rows = ",\n".join("    {" + ", ".join(shown(v) for v in row) + "}" for row in taken.tolist())
+    expected = ", ".join(map(str, classes.tolist()))
     return f"""/* Made by tpsolve: rows and their classes. Ends with 0 if all agree; -v prints each class. */
 #include <stdio.h>
 #include "{plan.stem}.h"

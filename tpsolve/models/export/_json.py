@@ -9,6 +9,8 @@ import numpy as np
 
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 10_000_000, 10_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
 SUFFIXES = (".json",)
 FORMAT = "tpsolve-network"
 _MEANING = (
@@ -49,14 +51,18 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
     """The classes that the file gives to the rows, in fractions, and what read it."""
     data = json.loads((folder / f"{plan.stem}.json").read_text())
     layers = [
-        [([Fraction(w) for w in unit["weights"]], Fraction(unit["bias"])) for unit in layer] for layer in data["layers"]
+        [([_number(w) for w in unit["weights"]], _number(unit["bias"])) for unit in layer] for layer in data["layers"]
     ]
     return np.array([_named(layers, row) for row in plan.rows.tolist()]), "fractions"
 
 
+def _number(text: str) -> int | Fraction:
+    return Fraction(text) if "/" in text else int(text)
+
+
 def _named(layers: Any, row: list[float]) -> int:
-    values, sums = [Fraction(v) for v in row], []
+    values, sums = [int(v) if v == int(v) else Fraction(v) for v in row], []
     for layer in layers:
         sums = [sum((w * v for w, v in zip(weight, values, strict=True)), bias) for weight, bias in layer]
-        values = [Fraction(1 if s >= 0 else -1) for s in sums]
+        values = [1 if s >= 0 else -1 for s in sums]
     return int(sums[0] >= 0) if len(sums) == 1 else sums.index(max(sums))

@@ -15,6 +15,8 @@ from tpsolve._version import __version__
 from tpsolve.errors import ExportError, MissingLibraryError
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 5_000_000_000, 10_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
 SUFFIXES = (".onnx",)
 _OPSET = 17
 
@@ -42,7 +44,7 @@ def write(plan: Plan) -> dict[str, bytes]:
     if near:
         got = f"{near} training rows nearer to a boundary than float64 can tell"
         raise ExportError("model", got, "rows whose sums it gives the right signs", "Export it as .c or .py.")
-    from onnx import TensorProto, checker, helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     nodes, weights, below = [], [], "x"
 
@@ -69,15 +71,25 @@ def write(plan: Plan) -> dict[str, bytes]:
     else:
         nodes = nodes[:-3]
         nodes.append(helper.make_node("ArgMax", [f"sum{last}"], ["class"], axis=1, keepdims=0))
+    return finished(plan, nodes, weights, TensorProto.DOUBLE, "rows", {"": _OPSET})
+
+
+def finished(
+    plan: Plan, nodes: list[Any], constants: list[Any], kind: int, rows: int | str, opsets: dict[str, int]
+) -> dict[str, bytes]:
+    """The file of a graph from "x", of a type of onnx and so many rows, to "class"."""
+    from onnx import TensorProto, checker, helper
+
     graph = helper.make_graph(
         nodes,
         plan.name,
-        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", len(plan.features)])],
-        [helper.make_tensor_value_info("class", TensorProto.INT64, ["rows"])],
-        weights,
+        [helper.make_tensor_value_info("x", kind, [rows, len(plan.features)])],
+        [helper.make_tensor_value_info("class", TensorProto.INT64, [rows])],
+        constants,
         doc_string="\n".join(plan.about),
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="tpsolve")
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    made = helper.make_model(graph, opset_imports=imports, producer_name="tpsolve")
     made.producer_version, made.ir_version = __version__, 8
     helper.set_model_props(made, {"features": "\n".join(plan.features), "classes": "\n".join(map(str, plan.classes))})
     checker.check_model(made)

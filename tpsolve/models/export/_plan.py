@@ -28,6 +28,7 @@ class Plan:
         rows: `(N, n)`, on which the program is compared with the model; training rows come first.
         trained: how many of them are training rows.
         expected: `(N,)`, the numbers of their classes.
+        shape: (C, H, W) of images; (): inputs are features of a table.
     """
 
     layers: Layers
@@ -44,6 +45,12 @@ class Plan:
     rows: np.ndarray
     trained: int
     expected: np.ndarray
+    shape: tuple[int, ...] = ()
+
+    @property
+    def pixels(self) -> bool:
+        """Whether inputs are whole numbers from 0 to 255."""
+        return bool(self.shape) and self.grid.high.max() <= 255
 
     @property
     def name(self) -> str:
@@ -69,9 +76,14 @@ class Plan:
     def about(self) -> list[str]:
         """Lines for a comment: what is computed, the features in their order, and the classes."""
         lines = [ascii(self.title)[1:-1], "", "Inputs:"]
-        for number, name in enumerate(self.features):
+        if self.shape:
+            shape, high = " x ".join(map(str, self.shape)), f"{self.grid.high.max():g}"
+            lines.append(f"  the pixels of an image of {shape}, whole numbers from 0 to {high}, row by row")
+        for number, name in enumerate(self.features if not self.shape else ()):
             lines.append(f"  {number}: {ascii(name)[1:-1]}{_units(self.scaling[number]) if self.scaling else ''}")
         lines += ["Classes:"] + [f"  {k}: {ascii(str(label))[1:-1]}" for k, label in enumerate(self.classes)]
+        if not self.rules:
+            return lines
         return [*lines, "Rules:", *(f"  {ascii(rule)[1:-1]}" for rule in self.rules)]
 
 

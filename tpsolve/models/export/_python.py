@@ -8,6 +8,8 @@ import numpy as np
 
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 10_000_000, 10_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
 SUFFIXES = (".py",)
 
 
@@ -72,7 +74,7 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
     """The classes that the program gives to the rows, and what ran it; training rows by their columns."""
     space: dict[str, Any] = {}
     exec(compile((folder / f"{plan.stem}.py").read_bytes(), f"{plan.stem}.py", "exec"), space)
-    found = [space["decide"](map(Fraction, row)) for row in plan.rows.tolist()]
+    found = [space["decide"](int(v) if v == int(v) else Fraction(v) for v in row) for row in plan.rows.tolist()]
     for k, row in enumerate(plan.rows[: plan.trained].tolist()):
         label = space["predict"](_as_columns(plan, row))
         found[k] = list(plan.classes).index(label)

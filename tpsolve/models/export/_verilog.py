@@ -9,16 +9,24 @@ import numpy as np
 from tpsolve.errors import ExportError
 from tpsolve.models.export._plan import Plan
 
+MAX_WORK, MAX_NUMBERS = 500_000, 10_000_000
+"""Weights times rows of a comparison, and numbers in all rows: what takes a second or two."""
 SUFFIXES = (".v", "_tb.v")
 MAX_BITS = 64
+MAX_WEIGHTS = 5000
+"""Each is a multiplier or an adder of its own; a simulation of more takes minutes."""
 
 
 def write(plan: Plan) -> dict[str, bytes]:
     """The files by their suffixes.
 
     Raises:
-        ExportError: inputs that are not whole, or sums of more than `MAX_BITS` bits.
+        ExportError: inputs that are not whole, more than `MAX_WEIGHTS` weights, or sums of more than `MAX_BITS` bits.
     """
+    count = sum(v != 0 for layer in plan.whole for weight, _ in layer for v in weight)
+    if count > MAX_WEIGHTS:
+        mend = "Train a narrower network, such as --set widths=32, or export the model as .c."
+        raise ExportError("model", f"{count:,} weights", f"at most {MAX_WEIGHTS:,} for .v", mend)
     if not plan.grid.whole:
         name = plan.features[int(np.argmax(plan.grid.parts != 1))]
         mend = "Scale the table first, such as tenths of it as whole numbers."

@@ -1,6 +1,7 @@
 """Exports: written to a folder of their own, compared with the model there, and only then put in their place."""
 
 import tempfile
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -8,35 +9,58 @@ from typing import Any
 
 import numpy as np
 
+from tpsolve._check_arguments import check_count
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
+from tpsolve.models._fold_norms import rounded
 from tpsolve.models._grid import check_rows
-from tpsolve.models.export import _c, _json, _onnx, _python, _verilog
+from tpsolve.models.export import _c, _json, _onnx, _python, _qonnx, _verilog
 from tpsolve.models.export._plan import Plan
 from tpsolve.tables import TableSchema
 
 LANGUAGES: dict[str, ModuleType] = {".c": _c, ".json": _json, ".onnx": _onnx, ".py": _python, ".v": _verilog}
 MAX_ROWS = 1000
-"""Of the training rows, at most so many are compared; of random ones, and of pairs at all boundaries, as many."""
+"""Of the training rows, at most so many are compared; of random ones, and of pairs at each boundary, as many."""
+MAX_PAIRS = 20_000
+"""Rows of all pairs together; a tenth of it where inputs are not whole."""
+MIN_ROWS = 20
+"""Of each kind, however large the network is."""
 
 
-def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tuple[tuple[Path, ...], int, str]:
+def export(
+    model: Any, path: str | PathLike[str], rows: np.ndarray | None, bits: int | None, qonnx: bool
+) -> tuple[tuple[Path, ...], int, str, tuple[int, int]]:
     """Write `model` as the suffix of `path` says; see `Model.export`.
 
     Returns:
-        The files, on how many rows they were compared, and what ran them.
+        The files, on how many rows they were compared, what ran them, and on how many of how many rows the network of
+        weights of `bits` bits gives another class than the model: (others, rows).
     """
     path = Path(path)
     if path.suffix not in LANGUAGES:
         raise UnknownNameError("path", path.suffix or str(path), LANGUAGES)
     if not path.stem.isprintable() or '"' in path.stem:
         raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
-    language = LANGUAGES[path.suffix]
-    drawn = check_rows(model.layers, model.grid, MAX_ROWS)
+    if qonnx and path.suffix != ".onnx":
+        raise ArgumentError("qonnx", f"a file {path.suffix}", "one that ends in .onnx")
+    language: Any = _qonnx if qonnx else LANGUAGES[path.suffix]
+    if bits is not None:
+        check_count("bits", bits, 2)
+        if bits > 32:
+            raise ArgumentError("bits", bits, "at most 32")
+        reach = np.maximum(np.abs(model.grid.low), np.abs(model.grid.high))
+        narrow = rounded(model.layers, reach, bits, whole=model.grid.whole)
+        model, exact = replace(model, layers=narrow, proof=None), model.layers
+    numbers = sum(weight.size for weight, _ in model.layers.weights)
+    most = max(MIN_ROWS, min(language.MAX_WORK // numbers, language.MAX_NUMBERS // len(model.features)) // 3)
+    # Where numbers are not whole, sums are those of fractions, which take their time.
+    most = min(most, MAX_PAIRS) if model.grid.whole else min(most // 4, MAX_PAIRS // 10)
+    most = max(most, MIN_ROWS)
+    drawn = check_rows(model.layers, model.grid, min(MAX_ROWS, most), most, beyond=not model.shape)
     trained = 0
     if rows is not None:
         distinct = np.unique(rows, axis=0)
-        step = -(-len(distinct) // MAX_ROWS)
+        step = -(-len(distinct) // min(MAX_ROWS, most))
         trained = len(distinct[::step])
         drawn = np.concatenate([distinct[::step], drawn])
     plan = Plan(
@@ -46,7 +70,7 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
         grid=model.grid,
         scaling=model.scaling,
         words=_words(model.schema) if model.schema is not None else (None,) * len(model.features),
-        rules=model.rules,
+        rules=model.rules if model.is_readable else [],
         target=model.target,
         title=repr(model),
         facts={
@@ -57,7 +81,12 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
         rows=drawn,
         trained=trained,
         expected=model.layers.classes(drawn),
+        shape=model.shape,
     )
+    others = (0, 0)
+    if bits is not None:
+        typical = drawn[: trained or most]
+        others = int((exact.classes(typical) != plan.expected[: len(typical)]).sum()), len(typical)
     written = language.write(plan)
     with tempfile.TemporaryDirectory() as folder:
         for suffix, content in written.items():
@@ -72,7 +101,7 @@ def export(model: Any, path: str | PathLike[str], rows: np.ndarray | None) -> tu
     by = "" if ran is None else ran[1]
     if by and not told.all():
         by += f"; {int((~told).sum()):,} rows beside boundaries, which float64 can't decide, were left out"
-    return files, int(told.sum()), by
+    return files, int(told.sum()), by, others
 
 
 def _words(schema: TableSchema) -> tuple[tuple[str, str] | None, ...]:

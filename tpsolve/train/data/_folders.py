@@ -59,6 +59,7 @@ class Folders:
         self._validation, self._files = [files[i] for i in order[:held]], [files[i] for i in sorted(order[held:])]
         if batch > len(self._files):
             raise ArgumentError("batch", batch, f"at most {len(self._files)}, the images of the training set")
+        self.names, self.mean, self.std = tuple(names), MEAN, STD
         self.classes, self.shape, self.steps = len(names), (3, SIDE, SIDE), len(self._files) // batch
         self._device, self._batch, self._rank, self._world = device, batch, rank, world
         self._workers = max(1, (os.cpu_count() or 2) // world) if workers is None else workers

@@ -31,6 +31,7 @@ class Groups:
     classes: int
     shape: tuple[int, ...]
     steps: int
+    images: Images
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Groups:
         if batch > len(images.labels) // count:
             there = len(images.labels) // count
             raise ArgumentError("batch", batch, f"at most {there}, the groups of {count} images of the training set")
+        self.images = images
         self.classes, self.shape, self._count = images.classes, images.shape, count
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         inputs, labels = _grouped(images.inputs, images.labels, count, seed)

@@ -19,6 +19,7 @@ class Images:
         classes: how many there are.
         mean, std: of each channel, in units of a pixel: the networks see (pixel - mean) / std.
         validation_inputs, validation_labels: what `hold_out` took from the training set; empty before.
+        raw, raw_test: of a table, `(N, n)` float64, the rows before they were standardised.
 
     Raises:
         ShapeError: inputs and labels disagree.
@@ -34,6 +35,8 @@ class Images:
     std: tuple[float, ...]
     validation_inputs: Tensor | None = None
     validation_labels: Tensor | None = None
+    raw: Tensor | None = None
+    raw_test: Tensor | None = None
 
     def __post_init__(self) -> None:
         for inputs, labels in ((self.inputs, self.labels), (self.test_inputs, self.test_labels)):
@@ -52,8 +55,7 @@ class Images:
         if count > len(self.labels):
             raise ArgumentError("images", count, f"at most {len(self.labels)}, the images of the training set")
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
-        kept = order[:count].sort().values
-        return replace(self, inputs=self.inputs[kept], labels=self.labels[kept])
+        return self._only(order[:count].sort().values)
 
     def hold_out(self, share: float, seed: int) -> "Images":
         """The same data with `share` of the training set set aside for validation, drawn by `seed`."""
@@ -62,14 +64,16 @@ class Images:
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
         held, kept = order.tensor_split([round(share * len(order))])
         # Sorted, so that without validation the training set is as it was.
-        kept = kept.sort().values
         return replace(
-            self,
-            inputs=self.inputs[kept],
-            labels=self.labels[kept],
+            self._only(kept.sort().values),
             validation_inputs=self.inputs[held],
             validation_labels=self.labels[held],
         )
+
+    def _only(self, kept: Tensor) -> "Images":
+        """The same data with only the images `kept` of the training set."""
+        raw = None if self.raw is None else self.raw[kept]
+        return replace(self, inputs=self.inputs[kept], labels=self.labels[kept], raw=raw)
 
 
 def check_counts(what: str, inputs: Tensor, labels: Tensor) -> None:

@@ -36,6 +36,7 @@ class Resident:
     shape: tuple[int, ...]
     steps: int
     table: TablePreprocessing | None
+    images: Images
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Resident:
     ) -> None:
         if batch > len(images.labels):
             raise ArgumentError("batch", batch, f"at most {len(images.labels)}, the images of the training set")
-        self.table = table
+        self.table, self.images = table, images
         self.classes, self.shape = images.classes, images.shape
         self.steps = len(images.labels) // batch
         self._device, self._batch, self._crop, self._flip = device, batch, crop, flip

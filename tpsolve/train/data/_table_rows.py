@@ -111,5 +111,15 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
     preprocessing = TablePreprocessing(read.schema, tuple(mean.tolist()), tuple(std.tolist()), digest)
     inputs = preprocessing.standardise(read.inputs)[:, :, None, None]
     zeros, ones = (0.0,) * inputs.shape[1], (1.0,) * inputs.shape[1]
-    images = Images(inputs[train], labels[train], inputs[test], labels[test], len(classes), zeros, ones)
+    images = Images(
+        inputs[train],
+        labels[train],
+        inputs[test],
+        labels[test],
+        len(classes),
+        zeros,
+        ones,
+        raw=read.inputs[train],
+        raw_test=read.inputs[test],
+    )
     return images, preprocessing

@@ -1,0 +1,29 @@
+"""Write the table of sizes in models.md from the rows of the benchmark: `python docs/model_size.py`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results"
+NAMES = {"digits": "digits", "cancer": "breast cancer"}
+
+
+def section() -> str:
+    """Bytes, accuracy and gates by data set and method; on one data set the smallest first."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in (RESULTS / "model_size.jsonl").read_text().splitlines()]
+    lines = ["| data | method | bytes | right in the test | gates |", "|---|---|---|---|---|"]
+    for data, name in NAMES.items():
+        for row in sorted((row for row in rows if row["data"] == data), key=lambda row: row["bytes"]):
+            gates = f"{row['gates']:,}" if row.get("gates") else "-"
+            lines.append(f"| {name} | {row['method']} | {row['bytes']:,} | {100 * row['accuracy']:.1f} % | {gates} |")
+    first = rows[0]
+    machine = f"On {first['machine']}, with Python {first['python']} and tpsolve {first['tpsolve']}."
+    return "\n".join([*lines, "", machine])
+
+
+if __name__ == "__main__":
+    page = HERE / "models.md"
+    marked = re.compile(r"(<!-- sizes: begin -->\n).*?(<!-- sizes: end -->)", re.DOTALL)
+    page.write_text(marked.sub(lambda found: f"{found[1]}\n{section()}\n\n{found[2]}", page.read_text()))
