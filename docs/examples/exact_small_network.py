@@ -5,8 +5,7 @@ You have a small table, and a network of a few hard-threshold units. How few tra
 whatever its weights? This example finds such a network for a classic table, proves that no weights do better, saves the
 proof, checks it, and draws the network.
 
-Run it from any folder: `python exact_small_network.py`. It takes about ten seconds and writes two files. The check of
-the proof needs a second engine: `pip install 'tpsolve[sat]'`.
+Run it from any folder: `python exact_small_network.py`. It takes about ten seconds and writes two files.
 """
 
 # %%

@@ -220,6 +220,21 @@ def test_narrow_terminal_folds_figures_and_words_and_cuts_none(
     assert max(map(len, ended.out.splitlines())) <= 40
 
 
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [("compare --suite digits --suite wide", "--suite"), ("solve p.npz --seconds 1 --seed 2 --seconds 3", "--seconds")],
+)
+def test_an_option_that_takes_one_value_is_refused_twice(call: Call, line: str, option: str):
+    ended = call(*line.split())
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"tpsolve: {option}: got 2 of them, expected one.")
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_options_that_may_be_repeated_are(call: Call):
+    assert "two of them" not in call("compare", "--solver", "nothing", "--solver", "nothing").err
+
+
 def test_instances_lists_every_generator(call: Call):
     ended = call("instances")
     assert (ended.status, ended.err) == (0, "")

@@ -3,6 +3,7 @@
 import itertools
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,3 +278,17 @@ def test_units_that_are_not_separable_have_no_exact_weights():
     targets = problem.pack(problem.wanted, problem.wanted)
     with pytest.raises(ArgumentError, match="unit 0 of layer 0 not separable"):
         problem.exact_weights(targets)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([[0], [1]], r"y: got shape \(2, 1\), expected \(2,\).* Take its column"),
+        ([[0], [1, 2]], "y: got rows of 2 lengths"),
+        (np.zeros((2, 3)), r"y: got shape \(2, 3\), expected \(2,\)"),
+        ([0], r"y: got shape \(1,\), expected \(2,\)"),
+    ],
+)
+def test_labels_of_another_shape_are_named(y: Any, message: str):
+    with pytest.raises(ShapeError, match=message):
+        NetworkProblem([[0.0, 1.0], [1.0, 0.0]], y, widths=[2])

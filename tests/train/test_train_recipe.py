@@ -102,3 +102,9 @@ def test_recipes_that_make_no_sense(tmp_path: Path, text: str, error: type[Excep
     path.write_text(text)
     with pytest.raises(error, match=words):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("lr", "rate"), ("batch_size", "batch"), ("wd", "weight_decay")])
+def test_names_of_other_libraries_lead_to_ours(theirs: str, ours: str):
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{ours}'"):
+        parse_settings([f"{theirs}=0.1"])
