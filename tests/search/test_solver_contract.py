@@ -117,3 +117,17 @@ def test_activations_that_are_optimal_are_never_made_worse(kind: type[Solver]):
     if kind.name != "random":
         assert result.objective.tolist() == [0.0, 0.0]
         assert math.isfinite(result.stats["proved_at"].max())
+
+
+@pytest.mark.slow
+def test_incumbents_are_traced_when_they_are_found():
+    problem = with_start(make_problem(3, n=24, m=12, batch=(3,)))
+    late: dict[str, tuple[float, float]] = {}
+    for kind in LAYER_SOLVERS:
+        result = solve(problem, one_worker(kind), budget=Budget(seconds=0.25))
+        final, found = float(result.objective.mean()), float(result.stats["found_at"].max())
+        reached = [p.seconds for p in result.trace if p.objective <= final + 1e-9 * (1 + abs(final))]
+        # The machine may be busy between both.
+        if not reached or reached[0] > found + 0.1:
+            late[kind.name] = (found, reached[0] if reached else math.inf)
+    assert late == {}, "seconds at which the answer was found, and traced"
