@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tpsolve import Budget, Progress, Result, Status
+from tpsolve import Budget, LayerProblem, Progress, Result, Status, solve
 from tpsolve.errors import BudgetError, TpsolveError
 
 INF = math.inf
@@ -120,3 +120,33 @@ def test_what_is_reported_cannot_be_changed(value: Any):
     for field in dataclasses.fields(value):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, field.name, getattr(value, field.name))
+
+
+def test_a_result_is_shown_in_five_lines():
+    problem = LayerProblem(torch.eye(3), torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 1.0]]), start=torch.ones(2, 3))
+    result = solve(problem, "enumerate", budget=Budget(steps=10))
+    lines = repr(result).splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("Result of enumerate: 2 samples of 3 targets, 1 steps in ")
+    assert lines[1:] == ["  objective  0", "  bound      0", "  gap        0", "  status     2 optimal"]
+    single = Result(torch.ones(3), torch.tensor(2.0).double(), torch.tensor(-math.inf).double())
+    assert repr(single).splitlines() == [
+        "Result of a search: 1 sample of 3 targets",
+        "  objective  2",
+        "  bound      -inf",
+        "  gap        inf",
+        "  status     1 feasible",
+    ]
+
+
+def test_a_result_is_a_table_of_its_samples():
+    objective, bound = torch.tensor([2.0, 1.0, math.inf]).double(), torch.tensor([1.0, 1.0, math.inf]).double()
+    result = Result(torch.ones(3, 4), objective, bound, stats={"solver": "<tabu>"})
+    frame = result.to_frame()
+    assert frame["status"].tolist() == ["feasible", "optimal", "infeasible"]
+    assert frame["gap"].tolist() == [1.0, 0.0, 0.0]
+    page = result._repr_html_()
+    assert "<tabu>" not in page
+    assert page.count("<tr>") == 4
+    many = Result(torch.ones(30, 4), torch.zeros(30).double(), torch.zeros(30).double())
+    assert "10 more samples" in many._repr_html_()

@@ -1,6 +1,8 @@
 """What a search is allowed to spend, what it reports, and what it returns."""
 
+import html
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from os import PathLike
@@ -12,7 +14,10 @@ from torch import Tensor
 from tpsolve._gap import is_closed
 from tpsolve._plain import make_plain
 from tpsolve._storage._archive import read_archive, write_archive
-from tpsolve.errors import BudgetError
+from tpsolve.errors import BudgetError, MissingLibraryError
+
+SHOWN = 20
+"""Samples of a result that a notebook shows."""
 
 
 class Status(Enum):
@@ -98,7 +103,7 @@ class TargetSet:
     entropy: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What `solve()` returns, all tensors on the problem's device.
 
@@ -146,6 +151,61 @@ class Result:
         """The `Status` of the sample; for a batch, nested lists of them, shaped as the batch."""
         return _nested_status(self.objective, self.bound, self._tolerance)
 
+    def __repr__(self) -> str:
+        """Five lines: solver and size, objective, bound, gap, statuses."""
+        count = self.objective.numel()
+        size = f"{self.targets.numel() // max(1, count)} targets" if count else "no targets"
+        spent = f", {self.stats['steps']} steps in {self.stats['seconds']:.3g} s" if "seconds" in self.stats else ""
+        counts = Counter(status.value for status in self._statuses())
+        lines = [
+            f"Result of {self.stats.get('solver', 'a search')}: {count} sample{'s' * (count != 1)} of {size}{spent}",
+            f"  objective  {_range(self.objective)}",
+            f"  bound      {_range(self.bound)}",
+            f"  gap        {_range(self.gap)}",
+            f"  status     {', '.join(f'{number} {name}' for name, number in counts.items()) or 'none'}",
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the five lines, and a table of the first samples."""
+        head = html.escape(repr(self)).replace("\n", "<br>")
+        columns = self._columns()
+        rows = list(zip(*columns.values(), strict=True))
+        titles = "".join(f"<th>{name}</th>" for name in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{v:.6g}</td>" if isinstance(v, float) else f"<td>{v}</td>" for v in row) + "</tr>"
+            for row in rows[:SHOWN]
+        )
+        more = f"<p>{len(rows) - SHOWN} more samples</p>" if len(rows) > SHOWN else ""
+        return f"<pre>{head}</pre><table><tr>{titles}</tr>{body}</table>{more}"
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with one row a sample: sample, objective, bound, gap, status, found_at, proved_at.
+
+        Raises:
+            MissingLibraryError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingLibraryError("to_frame()", "pandas", "pandas") from error
+        return pandas.DataFrame(self._columns())
+
+    def _statuses(self) -> list[Status]:
+        flat = (each.reshape(-1) for each in (self.objective, self.bound, self._tolerance))
+        return _nested_status(*flat)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {
+            "sample": list(range(self.objective.numel())),
+            **{name: getattr(self, name).reshape(-1).tolist() for name in ("objective", "bound", "gap")},
+            "status": [status.value for status in self._statuses()],
+        }
+        for name in ("found_at", "proved_at"):
+            if name in self.stats:
+                columns[name] = torch.as_tensor(self.stats[name]).reshape(-1).tolist()
+        return columns
+
     def save(self, path: str | PathLike[str], *, fingerprint: str = "") -> None:
         """Write the result to `path` (.npz, no pickle); `fingerprint` ties it to its problem."""
         write_archive(
@@ -183,6 +243,14 @@ def _nested_status(objective: Tensor, bound: Tensor, tolerance: Tensor) -> Any:
     if objective == math.inf:
         return Status.UNKNOWN
     return Status.OPTIMAL if is_closed(objective, bound, tolerance) else Status.FEASIBLE
+
+
+def _range(values: Tensor) -> str:
+    flat = values.double().reshape(-1)
+    if not len(flat):
+        return "none"
+    low, high = float(flat.min()), float(flat.max())
+    return f"{low:.6g}" if low == high else f"mean {float(flat.mean()):.6g}, from {low:.6g} to {high:.6g}"
 
 
 def _row(progress: Progress) -> list[Any]:
