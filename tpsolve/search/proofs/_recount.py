@@ -160,7 +160,9 @@ def several_units(
             _look_at_the_clock(until)
             sums = [_sums(left[first : first + size, own], left[first:, own], value[own]) for own in sides]
             # Twice the gain of all corners of a positive gain: the sum of all corners and of their sizes.
-            twice = sum(np.maximum(abs(g + ab), abs(a + b)) + np.maximum(abs(g - ab), abs(a - b)) for g, a, b, ab in sums)
+            twice = sum(
+                np.maximum(abs(g + ab), abs(a + b)) + np.maximum(abs(g - ab), abs(a - b)) for g, a, b, ab in sums
+            )
             row, column = np.nonzero(4 * float(value.sum()) + 2 * np.asarray(twice) > 2 * limit)
             step = max(1, _AT_ONCE // len(tables))
             for some in range(0, len(row), step):
