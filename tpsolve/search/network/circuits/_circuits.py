@@ -169,7 +169,8 @@ class Circuits(Solver):
         cores = min(MAX_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
         alone = self.engine != "auto"
         # Of those that look at all columns one is enough.
-        provers = [name for name in PROVERS if taken(name, problem)][:1] if not alone else []
+        names = PROVERS[:1] if is_large(problem) else PROVERS
+        provers = [name for name in names if taken(name, problem)][:1] if not alone else []
         parts = None if alone else self._parts(problem, state, generator)
         race = Race(problem, report, state, generator, workers=cores, provers=provers, parts=parts, forced=alone)
         with ExitStack() as opened:

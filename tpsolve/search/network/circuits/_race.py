@@ -141,6 +141,7 @@ class Race:
                 state.end()
         for future in futures:
             future.result()
+        state.settle()
 
     def _in_order(self, make: list[Maker], steps: int) -> None:
         for name in local_searches(self._problem)[0]:
@@ -190,7 +191,7 @@ class Race:
 
             targets = from_subset(self._problem, name, number, seconds, self._generator, stop)
             if targets is not None and not self._state.halted():
-                self._state.offer(targets)
+                self._state.propose(targets)
             number *= 4
 
     def _train(self) -> None:

@@ -26,6 +26,8 @@ from tpsolve.spins import from_bits
 Master = SatMaster | CpSatMaster
 SPRINT = 100
 """Conflicts of the first master before circuits are drawn in numbers: tiny problems end sooner."""
+_QUICK_CHECK = 0.05
+"""Seconds of a check that no network waits for."""
 EASY = 3000
 """Conflicts of a master after which all circuits are drawn."""
 
@@ -63,6 +65,7 @@ class SearchState:
         self._generator, self._max_drawn = generator, max_drawn
         self._base, self._measure = always_paid(problem), error_measure(problem)
         self.lower, self.upper, self.proved_by = 0, 0, "labels"
+        self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
         self.offer(problem.start)
@@ -119,6 +122,32 @@ class SearchState:
             above = Fraction(self._report.objective[0].item()) - self._base
             self.upper = round(above / self._measure)
 
+    def propose(self, targets: Tensor) -> None:
+        """As `offer`, by and by: where checks take long, the best that was proposed waits until one may be made."""
+        flat = targets.reshape(1, -1)
+        with self._lock:
+            if self._report.may_judge or self._report.check_seconds < _QUICK_CHECK:
+                self.offer(flat)
+                self.settle()
+                return
+            errors = float(self._problem.errors(self._problem.columns(flat)[-1]))
+            least = float(self._report.objective[0]) if self._waiting is None else self._waiting[0]
+            if errors < least:
+                self._waiting = errors, flat.clone()
+
+    def settle(self) -> None:
+        """Keep what waits, if it is the best so far."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None and waiting[0] < float(self._report.objective[0]):
+                self.offer(waiting[1])
+
+    @property
+    def best(self) -> Tensor:
+        """Targets `(1, n_vars)` of the best network so far, which may wait for its check."""
+        with self._lock:
+            return self._report.targets[:1].clone() if self._waiting is None else self._waiting[1].clone()
+
     def refute(self, limit: int) -> None:
         """Note that no network costs `limit` or less: that is proved."""
         self._raise(limit + 1, "circuits")
@@ -168,6 +197,8 @@ class SearchState:
         """Let the report look at the clock and ask the callback, which belong to the main thread; whether it ended."""
         with self._lock:
             self._ended = self._report.pulse() or self._ended
+            if self._waiting is not None and self._report.may_judge and not self._ended:
+                self.settle()
         return self._ended
 
     def interrupted(self) -> bool:
