@@ -195,13 +195,16 @@ def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
 
 def test_local_searches_by_shape():
     x, y = random_table(9, 12)
-    best, fresh, columns = "line-search:first=None", "line-search", "column-search"
-    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh])
-    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh])
+    best, fresh, columns, surrogate = "line-search:first=None", "line-search", "column-search", "surrogate"
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh, surrogate])
+    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh, surrogate])
     for problem in (NetworkProblem(x, y, [2, 2]), NetworkProblem(x[:, :8], np.arange(12) % 3, [2])):
-        assert local_searches(problem) == ([fresh], [best, fresh])
+        assert local_searches(problem) == ([fresh], [best, fresh, surrogate])
     many = np.random.default_rng(0).normal(size=(11_000, 10))
-    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == ([best], [fresh, best, columns])
+    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == (
+        [best],
+        [fresh, best, columns, surrogate],
+    )
 
 
 def test_bound_rises_from_the_start_and_is_heard():

@@ -15,7 +15,6 @@ from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search._solve import solve
 from tpsolve.search.network._lines import best_on_lines
 from tpsolve.spins import sign
 from tpsolve.units import Logistic
@@ -94,10 +93,10 @@ class LineSearch(Solver):
         if self.first is not None or start is None:
             seconds = None if budget.seconds is None else self.share * budget.seconds
             limit = Budget(seconds=seconds, steps=self.first_steps if seconds is None else None)
-            first = self.first or "surrogate"
-            found = solve(problem, first, budget=limit, generator=generator, callback=lambda _: report.pulse())
-            start = found.targets
-            report.judge_seconds += found.stats["judge_seconds"]
+            first = _FirstReport(report, limit)
+            find_solver(self.first or "surrogate").run(problem, limit, generator, first)
+            start = first.targets if bool(torch.isfinite(first.objective).all()) else problem.start
+            report.judge_seconds += first.judge_seconds
             report.offer(start)
         if report.pulse():
             return
@@ -133,6 +132,22 @@ class LineSearch(Solver):
                 level, stale = torch.where(tired, search.cost(state), level), torch.where(tired, 0, stale)
         if waiting is not None:
             report.offer(waiting.expand(len(report.objective), -1))
+
+
+class _FirstReport(Report):
+    """What the first solver has for a report: its time is that of the whole search, whose clock may stand still."""
+
+    def __init__(self, whole: Report, budget: Budget) -> None:
+        self._whole, self._began = whole, whole.seconds
+        super().__init__(whole.problem, budget, None)
+
+    @property
+    def seconds(self) -> float:
+        return self._whole.seconds - self._began
+
+    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        self.stopped = super().pulse(objective, bound) or self._whole.pulse()
+        return self.stopped
 
 
 class _Search:

@@ -59,7 +59,7 @@ class SearchState:
     ) -> None:
         self._problem, self._report, self._max_cuts = problem, report, max_cuts
         self._lock, self._ended = threading.RLock(), False
-        self._building = threading.Lock()
+        self._building, self._sealed = threading.Lock(), False
         self._formula: NetworkFormula | None = None
         self.costs: list[tuple[int, int]] = []
         self._generator, self._max_drawn = generator, max_drawn
@@ -118,6 +118,8 @@ class SearchState:
     def offer(self, targets: Tensor) -> None:
         """Keep `targets (..., n_vars)` of a network if they are the best so far."""
         with self._lock:
+            if self._sealed:
+                return
             self._report.offer(targets.reshape(1, -1).expand(len(self._report.objective), -1))
             above = Fraction(self._report.objective[0].item()) - self._base
             self.upper = round(above / self._measure)
@@ -163,7 +165,7 @@ class SearchState:
 
     def _raise(self, lower: int, by: str) -> None:
         with self._lock:
-            if lower > self.lower:
+            if lower > self.lower and not self._sealed:
                 self.lower, self.proved_by = lower, by
                 self.raised_at[by] = self._report.seconds
                 self._report.prove(float(self.proved))
@@ -184,6 +186,16 @@ class SearchState:
     def end(self) -> None:
         """Tell all that work on it to end."""
         self._ended = True
+
+    def seal(self) -> None:
+        """Take nothing more, such as what an engine finds that did not hear of the end in time."""
+        with self._lock:
+            self._sealed = True
+
+    def unseal(self) -> None:
+        """Take again what is found: nobody works on it any longer."""
+        with self._lock:
+            self._sealed = False
 
     def halted(self) -> bool:
         """Whether the search is over: closed, out of time, or told to end."""
