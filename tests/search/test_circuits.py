@@ -23,7 +23,7 @@ from tpsolve.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from tpsolve.search import Circuits, Report
+from tpsolve.search import Circuits, LineSearch, Report
 from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
@@ -195,7 +195,8 @@ def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
 
 def test_local_searches_by_shape():
     x, y = random_table(9, 12)
-    best, fresh, columns, surrogate = "line-search:first=None", "line-search", "column-search", "surrogate"
+    best, fresh, columns = "line-search:first=None", "line-search", "column-search"
+    surrogate = LineSearch().first
     assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh, surrogate])
     assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh, surrogate])
     for problem in (NetworkProblem(x, y, [2, 2]), NetworkProblem(x[:, :8], np.arange(12) % 3, [2])):

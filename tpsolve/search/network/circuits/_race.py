@@ -33,6 +33,8 @@ SPRINT_SECONDS = 0.03
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
 _FROM_BEST = "line-search:first=None"
+_SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
+"""That a line search begins with: its rate falls in a second, and then it begins anew."""
 _FROM_NOTHING = ("column-search", "line-search")
 _LONG = 1e9
 _LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
@@ -331,9 +333,9 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     columns = ["column-search"] if taken("column-search", problem) else []
     many = problem.inputs.shape[1] > _MANY_FEATURES
     if is_large(problem):
-        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, "surrogate"]
+        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
     first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
-    return first, [_FROM_BEST, *columns, "line-search", "surrogate"]
+    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
 
 
 def is_large(problem: NetworkProblem) -> bool:
