@@ -414,7 +414,7 @@ def test_targets_that_no_network_gives_are_a_contradiction(monkeypatch: pytest.M
     # A pool that knows no circuits lets pass a column that is not separable.
     monkeypatch.setattr(CircuitPool, "violated", lambda *_: [])
     with pytest.raises(ContradictionError, match="no network's"):
-        solve(NetworkProblem(*parity_table(2), [1]), Circuits(max_drawn=0, workers=1), budget=QUICK)
+        solve(NetworkProblem(*parity_table(2), [1]), Circuits(max_drawn=0, workers=1), budget=Budget(steps=100))
 
 
 def pigeons(holes: int) -> tuple[int, list[list[int]]]:
