@@ -55,7 +55,7 @@ def block(samples: int, n: int, width: int) -> BlockProblem:
 def program(samples: int, symbols: int) -> ProgramProblem:
     """The sum of digits."""
     logits = torch.randn(samples, symbols, 10, generator=torch.Generator().manual_seed(0))
-    return ProgramProblem(sum, [4 * symbols] * samples, logits, symbols=10)
+    return ProgramProblem(lambda *digits: sum(digits), [4 * symbols] * samples, logits, symbols=10)
 
 
 SIZES: dict[str, Callable[[], Problem]] = {
