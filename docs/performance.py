@@ -91,6 +91,15 @@ COLUMNS = {
         "step_ratio": "ratio",
         "k_best_us": "64 best of 4 x 10, µs a sample",
     },
+    "clock": {
+        "size": "problem",
+        "calls": "calls",
+        "late": "late",
+        "latest": "latest, s",
+        "by": "by",
+        "cpu_calls": "calls with processor's clock",
+        "cpu_late": "late by it",
+    },
     "import_time": {"tpsolve_seconds": "tpsolve, s", "torch_seconds": "torch, s", "ratio": "ratio"},
 }
 
@@ -102,11 +111,33 @@ def section(benchmark: str) -> str:
     rows = [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()]
     if benchmark == "local_search_anytime":
         rows = list(auto_against_the_others(rows))
+    if benchmark == "clock":
+        rows = list(lateness(rows))
     columns = COLUMNS[benchmark]
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---:|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(key, "")) for key in columns) + " |" for row in rows]
     versions = ", ".join(f"{name} {rows[0][name]}" for name in LIBRARIES if name in rows[0])
     return "\n".join([*lines, "", f"Measured on {rows[0]['machine']} with Python {rows[0]['python']}, {versions}."])
+
+
+def lateness(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """For each problem the calls, how many were late, and the latest; of equal calls the last row counts."""
+    last = {(row["size"], row["solver"], row["budget"]): row for row in rows}
+    for size in dict.fromkeys(row["size"] for row in last.values()):
+        here = [row for row in last.values() if row["size"] == size and row["taken"]]
+        # One that did not end has no figure.
+        latest = max(here, key=lambda row: row.get("over", float("inf")))
+        timed = [row for row in here if "cpu_late" in row]
+        yield {
+            **here[0],
+            "size": size,
+            "calls": len(here),
+            "late": sum(row["late"] for row in here),
+            "latest": latest.get("over", latest.get("error")),
+            "by": f"`{latest['solver']}`",
+            "cpu_calls": len(timed),
+            "cpu_late": sum(row["cpu_late"] for row in timed),
+        }
 
 
 def auto_against_the_others(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

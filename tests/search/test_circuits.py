@@ -23,7 +23,7 @@ from tpsolve.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from tpsolve.search import Circuits, Report
+from tpsolve.search import Circuits, LineSearch, Report
 from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
@@ -196,12 +196,16 @@ def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
 def test_local_searches_by_shape():
     x, y = random_table(9, 12)
     best, fresh, columns = "line-search:first=None", "line-search", "column-search"
-    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh])
-    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh])
+    surrogate = LineSearch().first
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh, surrogate])
+    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh, surrogate])
     for problem in (NetworkProblem(x, y, [2, 2]), NetworkProblem(x[:, :8], np.arange(12) % 3, [2])):
-        assert local_searches(problem) == ([fresh], [best, fresh])
+        assert local_searches(problem) == ([fresh], [best, fresh, surrogate])
     many = np.random.default_rng(0).normal(size=(11_000, 10))
-    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == ([best], [fresh, best, columns])
+    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == (
+        [best],
+        [fresh, best, columns, surrogate],
+    )
 
 
 def test_bound_rises_from_the_start_and_is_heard():
@@ -410,7 +414,7 @@ def test_targets_that_no_network_gives_are_a_contradiction(monkeypatch: pytest.M
     # A pool that knows no circuits lets pass a column that is not separable.
     monkeypatch.setattr(CircuitPool, "violated", lambda *_: [])
     with pytest.raises(ContradictionError, match="no network's"):
-        solve(NetworkProblem(*parity_table(2), [1]), Circuits(max_drawn=0, workers=1), budget=QUICK)
+        solve(NetworkProblem(*parity_table(2), [1]), Circuits(max_drawn=0, workers=1), budget=Budget(steps=100))
 
 
 def pigeons(holes: int) -> tuple[int, list[list[int]]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ import torch
 from support.zoo import make_problem
 
 from tpsolve import Budget, NetworkProblem, solve
+from tpsolve.errors import TooLargeError
 from tpsolve.search import Anneal, Beam, ColumnSearch, CrossEntropy, HillClimb, Report, Solver, Surrogate
 from tpsolve.search.local._loop import ChainSolver
+from tpsolve.search.network import _line_search
 from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network.circuits._race import Race
+from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.columns import _neighbourhood
 from tpsolve.search.network.columns._output_tables import output_tables
+from tpsolve.units.patterns import _all_dichotomies
+from tpsolve.units.patterns._all_dichotomies import check_dichotomies
 
 
 def noisy(points: int, features: int) -> NetworkProblem:
@@ -154,3 +161,97 @@ def test_checks_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch
     steps = Report(noisy(30, 2).flatten(), Budget(steps=5), None)
     assert steps.may_judge
     assert math.isinf(steps.seconds_left)
+
+
+def test_a_first_solver_has_its_time_by_the_clock_of_the_whole_search():
+    whole = Report(noisy(20, 2).flatten(), Budget(seconds=600), None)
+    first = _line_search._FirstReport(whole, Budget(seconds=100))  # pyright: ignore[reportPrivateUsage]
+    whole._started -= 60  # pyright: ignore[reportPrivateUsage]
+    assert 30 < first.seconds_left <= 40
+    # The whole search waits for its turn: its clock stands still.
+    whole._started += 60  # pyright: ignore[reportPrivateUsage]
+    assert 90 < first.seconds_left <= 100
+    whole.stopped = True
+    assert not first.stopped
+    whole._ends = 0.0  # pyright: ignore[reportPrivateUsage]
+    assert first.pulse()
+
+
+def test_a_line_search_ends_between_its_networks(monkeypatch: pytest.MonkeyPatch):
+    problem = noisy(30, 3).flatten()
+    search = _line_search._Search(problem, torch.Generator().manual_seed(0))  # pyright: ignore[reportPrivateUsage]
+    state = search.copies(problem.start[:1], 4)
+    before = [weight.clone() for weight in state]
+    monkeypatch.setattr(_line_search, "PART_ELEMENTS", 1)
+    search.move(state, 0, 0, lambda: True)
+    assert (state[0] != before[0]).flatten(1).any(1).tolist() == [True, False, False, False]
+
+
+def test_a_network_waits_in_a_race_where_checks_take_long(monkeypatch: pytest.MonkeyPatch):
+    problem = noisy(30, 2).flatten()
+    report = Report(problem, Budget(seconds=600), None)
+    state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
+    better = solve(problem, "column-search", budget=Budget(steps=20)).targets
+    trivial = float(report.objective)
+    report.check_seconds = 5.0
+    monkeypatch.setattr(Report, "may_judge", False)
+    state.propose(better)
+    assert float(report.objective) == trivial
+    assert torch.equal(state.best, better)
+    state.propose(problem.start)
+    state.settle()
+    assert float(report.objective) == float(problem.objective(better)) < trivial
+    assert state.upper == round(float(report.objective))
+
+
+def test_what_comes_after_the_end_of_a_race_is_not_taken():
+    problem = noisy(30, 2).flatten()
+    report = Report(problem, Budget(seconds=600), None)
+    state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
+    better = solve(problem, "column-search", budget=Budget(steps=20)).targets
+    before = state.upper
+    state.seal()
+    state.offer(better)
+    state.refute(0)
+    assert (state.lower, state.upper, float(report.bound)) == (0, before, 0.0)
+    state.unseal()
+    state.refute(0)
+    assert (state.lower, float(report.bound)) == (1, 1.0)
+
+
+def test_masters_are_freed_when_no_engine_works_any_longer():
+    problem = noisy(30, 2).flatten()
+    report = Report(problem, Budget(seconds=600), None)
+    state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
+    race = Race(problem, report, state, torch.Generator())
+    freed: list[int] = []
+    race.afterwards(lambda: freed.append(0))
+    assert freed == [0]
+    working: list[Future[None]] = [Future(), Future()]
+    race._working = set(working)  # pyright: ignore[reportPrivateUsage]
+    race.afterwards(lambda: freed.append(1))
+    working[0].set_result(None)
+    assert freed == [0]
+    working[1].set_result(None)
+    assert freed == [0, 1]
+
+
+def test_the_same_targets_are_looked_at_once(monkeypatch: pytest.MonkeyPatch):
+    problem = noisy(20, 2)
+    looked: list[int] = []
+    anew = NetworkProblem._separable_anew  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(NetworkProblem, "_separable_anew", lambda self, t: looked.append(1) or anew(self, t))
+    wrong = problem.start.clone()
+    wrong[:10] = torch.tensor([1.0, -1.0] * 5)
+    values = [problem.flatten().objective(targets[None]).item() for targets in (problem.start, problem.start, wrong)]
+    assert len(looked) == 2
+    assert values[0] == values[1] < values[2] == math.inf
+
+
+def test_points_of_many_dimensions_are_refused_at_a_glance(monkeypatch: pytest.MonkeyPatch):
+    seen: list[int] = []
+    essential = _all_dichotomies.essential
+    monkeypatch.setattr(_all_dichotomies, "essential", lambda x: seen.append(len(x)) or essential(x))
+    with pytest.raises(TooLargeError, match="500 distinct points of 20 dimensions"):
+        check_dichotomies(torch.randn(500, 20, generator=torch.Generator().manual_seed(0)))
+    assert seen == [40]

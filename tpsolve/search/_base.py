@@ -121,6 +121,8 @@ class Report:
     bound: Tensor
     judge_seconds: float
     """What the problem's own checks of targets have taken of `seconds`."""
+    check_seconds: float
+    """About what one check of a network takes, by its inputs; 0 for other problems."""
     tolerance: Tensor
     """`Problem.tolerance()`: gaps of at most this, `(B,)`, are closed."""
     found_at: Tensor
@@ -151,9 +153,9 @@ class Report:
         self.judge_seconds = 0.0
         # Targets of one sample, and what the problem itself said of them: nobody else writes to these.
         self._verdict: dict[str, Tensor] = {}
-        self._judge_from = 0.0
-        if isinstance(problem, NetworkProblem):
-            self._judge_from = NUMBER_SECONDS / CHECK_SHARE * problem.inputs.numel()
+        # That of the trivial network takes nothing.
+        self.check_seconds = NUMBER_SECONDS * problem.inputs.numel() if isinstance(problem, NetworkProblem) else 0.0
+        self._judge_from = self.check_seconds / CHECK_SHARE
         self.steps = 0
         self.stopped = False
         self.asked = False
@@ -254,7 +256,7 @@ class Report:
         value = problem.objective(targets)
         spent = time.perf_counter() - began
         self.judge_seconds += spent
-        self._judge_from = self.seconds + spent / CHECK_SHARE
+        self._judge_from = self.seconds + max(spent, self.check_seconds) / CHECK_SHARE
         return value
 
     @property

@@ -95,6 +95,8 @@ class NetworkProblem(Problem):
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self.batch_shape = ()
         self.n_vars = len(self.inputs) * sum(self.layers)
+        # Targets that were looked at last, and whether they are separable: it takes a second where points are many.
+        self._looked_at: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def start(self) -> Tensor:
@@ -140,6 +142,15 @@ class NetworkProblem(Problem):
 
     def separable(self, targets: Tensor) -> Tensor:
         """Whether real weights give every unit its targets, `(K,)` bool of `targets (K, n_vars)`; proved."""
+        if len(targets) > 1:
+            return self._separable_anew(targets)
+        known = self._looked_at.get("last")
+        if known is None or not torch.equal(known[0], targets.double()):
+            known = targets.to(torch.float64, copy=True), self._separable_anew(targets)
+            self._looked_at["last"] = known
+        return known[1].clone()
+
+    def _separable_anew(self, targets: Tensor) -> Tensor:
         layers = self.columns(targets.double())
         first = layers[0].movedim(-2, 0).reshape(len(self.inputs), -1)
         distinct, place = torch.unique(first, dim=1, return_inverse=True)
@@ -305,7 +316,7 @@ class NetworkProblem(Problem):
         for name in ("samples", "index", "weight", "inputs", "counts", "group", "wanted"):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device))
-        moved.device = moved.samples.device
+        moved.device, moved._looked_at = moved.samples.device, {}
         return moved
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -14,6 +14,9 @@ from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""
 
+PREPARED = 4
+"""HiGHS prepares a program in about so many times the seconds that writing it down takes."""
+
 
 @dataclass(frozen=True)
 class BigM(Solver):
@@ -21,8 +24,9 @@ class BigM(Solver):
 
     Inputs are scaled to [-1, 1]. Box and margin exclude weights that real networks may have, and HiGHS lets rows be
     violated by a tolerance. So it proves nothing here. `stats["notes"]` says what HiGHS proved of its program. Any
-    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted. So a program that took
-    more than half of the seconds to write down is not given to it, which the note says.
+    number of layers and classes is allowed. One step is one node. HiGHS can't be interrupted
+    before it has prepared the program. So one that took more than a fifth of the seconds to write down is not given to
+    it, which the note says.
 
     Args:
         max_weight: the largest absolute weight and bias that are allowed.
@@ -46,7 +50,7 @@ class BigM(Solver):
             return
         row = torch.zeros(1, dtype=torch.int64)
         program = _Program(problem, float(self.max_weight), report)
-        if not program.done or report.seconds_left < report.seconds:
+        if not program.done or report.seconds_left < PREPARED * report.seconds:
             report.note(row, f"a program of {len(problem.inputs)} points: no time was left to solve it")
             return
         options: dict[str, float] = {"mip_rel_gap": 0.0}

@@ -1,6 +1,7 @@
 """LineSearch: a surrogate gradient's network, then exact line searches over the weights of single units."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,6 @@ from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search._solve import solve
 from tpsolve.search.network._lines import best_on_lines
 from tpsolve.spins import sign
 from tpsolve.units import Logistic
@@ -31,6 +31,10 @@ ANEW = 0.25
 """How often a copy that stopped improving is drawn anew as a whole."""
 NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
+
+
+PART_ELEMENTS = 2**19
+"""Points times lines that are looked at before the next look at the clock: a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,10 @@ class LineSearch(Solver):
         if self.first is not None or start is None:
             seconds = None if budget.seconds is None else self.share * budget.seconds
             limit = Budget(seconds=seconds, steps=self.first_steps if seconds is None else None)
-            first = self.first or "surrogate"
-            start = solve(problem, first, budget=limit, generator=generator, callback=lambda _: report.pulse()).targets
+            first = _FirstReport(report, limit)
+            find_solver(self.first or "surrogate").run(problem, limit, generator, first)
+            start = first.targets if bool(torch.isfinite(first.objective).all()) else problem.start
+            report.judge_seconds += first.judge_seconds
             report.offer(start)
         if report.pulse():
             return
@@ -99,8 +105,9 @@ class LineSearch(Solver):
         best, level = [w.clone() for w in state], search.cost(state)
         lowest, stale = level.clone(), torch.zeros(self.copies, dtype=torch.int64, device=problem.device)
         least, turns = float(report.objective[0]), 0
+        waiting: Tensor | None = None
         while not report.step():
-            search.move(state, *search.units[turns % len(search.units)])
+            search.move(state, *search.units[turns % len(search.units)], report.pulse)
             turns += 1
             cost = search.cost(state)
             stale = torch.where(cost < level, 0, stale + 1)
@@ -114,13 +121,33 @@ class LineSearch(Solver):
                 row = errors.argmin()
                 if float(errors[row]) < least:
                     least = float(errors[row])
-                    targets = problem.from_weights(search.raw(state, int(row)))
-                    report.offer(targets.expand(len(report.objective), -1))
+                    waiting = problem.from_weights(search.raw(state, int(row)))
+            if waiting is not None and report.may_judge:
+                report.offer(waiting.expand(len(report.objective), -1))
+                waiting = None
             tired = stale >= PATIENCE * len(search.units)
             if bool(tired.any()):
                 champion = int(lowest.argmin())
                 search.kick(state, best, champion, tired)
                 level, stale = torch.where(tired, search.cost(state), level), torch.where(tired, 0, stale)
+        if waiting is not None:
+            report.offer(waiting.expand(len(report.objective), -1))
+
+
+class _FirstReport(Report):
+    """What the first solver has for a report: its time is that of the whole search, whose clock may stand still."""
+
+    def __init__(self, whole: Report, budget: Budget) -> None:
+        self._whole, self._began = whole, whole.seconds
+        super().__init__(whole.problem, budget, None)
+
+    @property
+    def seconds(self) -> float:
+        return self._whole.seconds - self._began
+
+    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
+        self.stopped = super().pulse(objective, bound) or self._whole.pulse()
+        return self.stopped
 
 
 class _Search:
@@ -161,8 +188,17 @@ class _Search:
         """Errors, and a little for each wrong output unit where there are several: `(R,)`."""
         return self._costs(self._up(state, 0, self.inputs)).sum(1)
 
-    def move(self, state: list[Tensor], d: int, j: int) -> None:
-        """Move unit `j` of layer `d` of every network to the best point on its lines, in place."""
+    def move(self, state: list[Tensor], d: int, j: int, stop: Callable[[], bool]) -> None:
+        """Move unit `j` of layer `d` of each network to the best point on its lines, in place, until `stop()`."""
+        size = max(1, PART_ELEMENTS // (LINES * len(self.problem.inputs)))
+        for part in torch.arange(len(state[d]), device=self.device).split(size):
+            some = [weight[part] for weight in state]
+            self._move(some, d, j)
+            state[d][part] = some[d]
+            if stop():
+                return
+
+    def _move(self, state: list[Tensor], d: int, j: int) -> None:
         below = self.inputs
         for weight in state[:d]:
             below = _with_one(sign(below @ weight.mT))

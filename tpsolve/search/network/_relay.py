@@ -52,9 +52,17 @@ class Relay(Report):
 
     def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
         before = self._state.upper
-        self._state.offer(targets[0])
+        self._state.propose(targets[0])
         if self._state.upper < before or math.isinf(self._gained):
             self._gained = self.seconds
+
+    @property
+    def incumbent(self) -> Tensor:
+        return self._state.best.expand(len(self.objective), -1)
+
+    @property
+    def may_judge(self) -> bool:
+        return True
 
     def prove(self, bound: Tensor | float, rows: Tensor | None = None) -> None:
         proved = float(torch.as_tensor(bound, dtype=torch.float64).max())

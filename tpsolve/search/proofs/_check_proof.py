@@ -21,7 +21,7 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
-from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, two_units
+from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
 
 _Costs = dict[tuple[float, ...], dict[Any, Fraction]]
 
@@ -258,12 +258,12 @@ def _recounted(
 ) -> Finding:
     """Whether all hyperplanes through points say so."""
     holds: bool | None = None
-    words = "not checked: there is no recount for more than two units, several layers or classes"
+    words = "not checked: there is no recount for several layers or classes, nor for sums that float64 rounds"
     try:
         if proof.widths[0] == 1:
             holds = one_unit(points, costs, bound, until)
-        elif proof.widths == (2,) and len(proof.classes) == 2:
-            holds = two_units(points, costs, proof.classes, bound, until)
+        elif len(proof.widths) == 1 and len(proof.classes) == 2:
+            holds = several_units(points, costs, proof.classes, proof.widths[0], bound, until)
     except OutOfTimeError:
         return Finding("bound", None, f"{bound}: not checked, the recount did not end in time")
     if holds is not None:

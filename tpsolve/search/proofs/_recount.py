@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import combinations, islice, product
+from itertools import combinations, combinations_with_replacement, islice, product
 from typing import Any
 
 import numpy as np
@@ -120,13 +120,20 @@ def recounted_dichotomies(rows: list[list[int]], until: float) -> np.ndarray:
     return np.frombuffer(b"".join(sorted(found)), dtype=np.int8).reshape(len(found), len(rows))
 
 
-def two_units(
-    points: list[list[int]], costs: Costs, classes: tuple[Any, ...], bound: Fraction, until: float
+def several_units(
+    points: list[list[int]],
+    costs: Costs,
+    classes: tuple[Any, ...],
+    units: int,
+    bound: Fraction,
+    until: float,
 ) -> bool | None:
-    """Whether each network of two hidden units and one output makes errors of at least `bound`, for two classes.
+    """Whether networks of two classes, two or more hidden units and one output make errors of at least `bound`.
 
-    For dichotomies a and b and a gain g of each point, the sums of g over the points of each pair of sides follow from
-    the sums of g, g a, g b and g a b. None: the sums are too large for float64 to hold them exactly.
+    All sets of dichotomies are looked at. The last two of a set divide the points on each side of the others into four
+    corners, whose gains follow from the sums of g, g a, g b and g a b over these points. At most each corner of a
+    positive gain has the output +1. Where that would be enough, each threshold function of the units is tried. None:
+    the sums are too large for float64 to hold them exactly.
 
     Raises:
         OutOfTimeError: it gave up.
@@ -135,25 +142,51 @@ def two_units(
     gains = [cost.get(high, Fraction(0)) - cost.get(low, Fraction(0)) for cost in costs]
     most = sum((sum(cost.values()) - cost.get(low, Fraction(0)) for cost in costs), Fraction(0)) - bound
     below = math.lcm(most.denominator, *(g.denominator for g in gains))
-    if sum(abs(g) for g in gains) * below >= 2**50:
+    largest = sum(abs(g) for g in gains) * below
+    if largest >= 2**50:
         return None
-    value, limit = np.array([float(g * below) for g in gains]), 4 * float(most * below)
-    signs = recounted_dichotomies(_independent_columns(points), until).astype(np.float64)
-    signs = np.unique(np.concatenate([signs, np.ones((1, signs.shape[1]))]), axis=0)
-    single, whole = signs @ value, float(value.sum())
-    # The output is +1 nowhere, everywhere, or on one side of one unit.
-    if max(0.0, 4 * whole, float((2 * (whole + np.abs(single))).max())) > limit:
-        return False
-    size = max(1, _AT_ONCE // len(signs))
-    for first in range(0, len(signs), size):
-        _look_at_the_clock(until)
-        both = (signs[first : first + size] * value) @ signs.T
-        for s, t in product((1, -1), repeat=2):
-            # Four times the gain of a pair of sides; the output is +1 there, or everywhere else.
-            corner = whole + s * single[first : first + size, None] + t * single[None] + s * t * both
-            if (corner > limit).any() or (4 * whole - corner > limit).any():
-                return False
+    kind = np.float32 if largest < 2**20 else np.float64
+    value, limit = np.array([float(g * below) for g in gains], dtype=kind), 4 * float(most * below)
+    signs = recounted_dichotomies(_independent_columns(points), until).astype(kind)
+    signs = np.unique(np.concatenate([signs, np.ones((1, signs.shape[1]), dtype=kind)]), axis=0)
+    tables = _threshold_functions(units, until).astype(kind)
+    for others in combinations_with_replacement(range(len(signs)), units - 2):
+        # Units may be exchanged.
+        left = signs[others[-1] if others else 0 :]
+        codes = [np.array(code)[:, None] for code in product((1, -1), repeat=units - 2)]
+        sides = [np.flatnonzero((signs[list(others)] == code).all(0)) for code in codes]
+        size = max(1, _AT_ONCE // 8 // len(left))
+        for first in range(0, len(left), size):
+            _look_at_the_clock(until)
+            sums = [_sums(left[first : first + size, own], left[first:, own], value[own]) for own in sides]
+            # Twice the gain of all corners of a positive gain: the sum of all corners and of their sizes.
+            twice = sum(
+                np.maximum(abs(g + ab), abs(a + b)) + np.maximum(abs(g - ab), abs(a - b)) for g, a, b, ab in sums
+            )
+            row, column = np.nonzero(4 * float(value.sum()) + 2 * np.asarray(twice) > 2 * limit)
+            step = max(1, _AT_ONCE // len(tables))
+            for some in range(0, len(row), step):
+                r, c = row[some : some + step], column[some : some + step]
+                corners = [
+                    g + s * a[r, 0] + t * b[0, c] + s * t * ab[r, c]
+                    for g, a, b, ab in sums
+                    for s, t in product((1, -1), repeat=2)
+                ]
+                if (tables @ np.stack(corners) > limit).any():
+                    return False
     return True
+
+
+def _sums(one: np.ndarray, other: np.ndarray, value: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    """Of g, g a, g b and g a b over some points, for the columns `(K, M)` of two units."""
+    return value.sum(), (one @ value)[:, None], (other @ value)[None], (one * value) @ other.T
+
+
+def _threshold_functions(inputs: int, until: float) -> np.ndarray:
+    """`(F, 2^inputs)` in {0, 1}, of the signs of the inputs in the order of `product((1, -1), ...)`."""
+    found = recounted_dichotomies([[*code, 1] for code in product((1, -1), repeat=inputs)], until)
+    found = np.concatenate([found, np.ones((1, 2**inputs), dtype=np.int8)])
+    return np.unique(np.concatenate([found, -found]), axis=0) > 0
 
 
 def _sides(rows: list[list[int]], until: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:

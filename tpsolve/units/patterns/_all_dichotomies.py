@@ -80,17 +80,22 @@ def _checked(inputs: Tensor) -> tuple[Tensor, Tensor]:
     group = group_rows(x)
     points = x.new_empty(int(group.max()) + 1, x.shape[1], dtype=torch.float64)
     points[group] = x.double()
+    # A few points may tell at once that the dimensions are too many.
+    _check_size(len(points), essential(points[: 2 * points.shape[1]]).shape[1] - 1, len(x))
     rows = essential(points)
-    dimension = rows.shape[1] - 1
-    patterns, hyperplanes = dichotomy_count(len(rows), dimension), math.comb(len(rows), dimension)
-    if patterns * len(x) > MAX_ENTRIES or hyperplanes > MAX_HYPERPLANES:
+    _check_size(len(points), rows.shape[1] - 1, len(x))
+    return group, rows
+
+
+def _check_size(points: int, dimension: int, samples: int) -> None:
+    patterns, hyperplanes = dichotomy_count(points, dimension), math.comb(points, dimension)
+    if patterns * samples > MAX_ENTRIES or hyperplanes > MAX_HYPERPLANES:
         raise TooLargeError(
             "inputs",
-            f"{len(rows)} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
-            f"at most {MAX_ENTRIES // len(x):.3g} of them and {MAX_HYPERPLANES:.3g} hyperplanes",
+            f"{points} distinct points of {dimension} dimensions: up to {patterns:.3g} dichotomies",
+            f"at most {MAX_ENTRIES // samples:.3g} of them and {MAX_HYPERPLANES:.3g} hyperplanes",
             "Use fewer samples or features, or a solver that does not list them, such as Circuits() or ColumnSearch().",
         )
-    return group, rows
 
 
 def essential(points: Tensor) -> Tensor:

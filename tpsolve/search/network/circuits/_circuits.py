@@ -125,7 +125,6 @@ class Circuits(Solver):
                     f"at most {most} where {units} read them, for {self.name}",
                     "Use ColumnSearch() for good networks without a proof.",
                 )
-        # Others are checked where they begin: a surrogate loads PyTorch's compiler, which takes a second.
         for name in local_searches(problem)[int(is_large(problem))]:
             find_solver(name).check(problem)
         check_preference(problem, self.prefer)
@@ -169,10 +168,12 @@ class Circuits(Solver):
         cores = min(MAX_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
         alone = self.engine != "auto"
         # Of those that look at all columns one is enough.
-        provers = [name for name in PROVERS if taken(name, problem)][:1] if not alone else []
+        names = PROVERS[:1] if is_large(problem) else PROVERS
+        provers = [name for name in names if taken(name, problem)][:1] if not alone else []
         parts = None if alone else self._parts(problem, state, generator)
         race = Race(problem, report, state, generator, workers=cores, provers=provers, parts=parts, forced=alone)
-        with ExitStack() as opened:
+        opened = ExitStack()
+        try:
 
             def make(name: str, workers: int, stop: Callable[[], bool]) -> Master:
                 model = state.formula.count, state.clauses(), state.costs, state.upper
@@ -200,6 +201,8 @@ class Circuits(Solver):
                 if preferred.weights is not None:
                     report.stats["weights"] = preferred.weights
             report.steps = sum(master.conflicts for master in race.masters)
+        finally:
+            race.afterwards(opened.close)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
         report.stats["proved_by"] = state.proved_by
         if parts is not None and state.proved_by == "parts":

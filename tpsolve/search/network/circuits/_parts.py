@@ -150,7 +150,7 @@ class Parts:
                 if not waiting or waiting[-1][1] > _PATIENCE:
                     if count > 0:
                         count = max(2, math.ceil(count))
-                        waiting.append((self._divided(count), _SLICE))
+                        waiting.append((self._divided(count, ended), _SLICE))
                         count = count / _LARGER if count > 2 else 0
                     elif not waiting:
                         return
@@ -169,10 +169,12 @@ class Parts:
             for part in self._parts:
                 part.close()
 
-    def _divided(self, count: int) -> list[Part]:
+    def _divided(self, count: int, ended: Callable[[], bool]) -> list[Part]:
         cuts = [round(k * len(self._order) / count) for k in range(count + 1)]
         level = []
         for first, last in pairwise(cuts):
+            if ended():
+                break
             least = self._packed(first, last)[0]
             level.append(Part(self._problem, self._order, first, last, least, self._generator))
         self._parts += level

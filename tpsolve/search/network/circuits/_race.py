@@ -4,10 +4,10 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 
 import torch
 
@@ -32,12 +32,17 @@ SPRINT_SECONDS = 0.03
 """So long, or `SPRINT` conflicts, the first master works by itself, before all others begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_LONGER = 2.0
-"""Each further round of local search lasts so many times longer."""
 _FROM_BEST = "line-search:first=None"
+_SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
+"""That a line search begins with: its rate falls in a second, and then it begins anew."""
+_FROM_NOTHING = ("column-search", "line-search")
 _LONG = 1e9
-_LONG_TURN, _TURN = 0.5, 0.1
-"""Seconds that those who prove work before others may take their place, and that those who look for networks do."""
+_LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
+"""Seconds that those work who prove, or look for networks, before others take their place; and if it brings little."""
+_SHARE = 1 / 3
+"""Of the seconds: so long each local search from nothing works in long turns."""
+_GRACE = 0.05
+"""Seconds that engines get to end, which may not hear of it before they restart."""
 _LATELY, _START = 0.5, 15.0
 """A gain is long ago if it came before this share of the time; the first one may take so many seconds."""
 _SMALL = 50_000
@@ -46,8 +51,6 @@ _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 _LARGE = 100_000
 """Numbers in the inputs of a large problem."""
-_QUICK_SECONDS = 3.0
-"""Before, no surrogate gradient is asked: loading it takes a second."""
 _TINY = 5_000
 """Clauses of problems that a master solves at once."""
 _QUICK = 2**22
@@ -97,6 +100,7 @@ class Race:
         self._searched, self._cleared = threading.Event(), threading.Event()
         self._climber = Climber(problem, state, lambda conflicts: setattr(report, "steps", conflicts))
         self.masters: list[Master] = []
+        self._working: set[Future[None]] = set()
 
     def run(self, make: list[Maker], local: float, steps: int | None) -> None:
         """Let all work until the bounds meet.
@@ -124,23 +128,46 @@ class Race:
         self._local = local
         if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
             self._cleared.set()
-        tasks = [self._improve, *(partial(self._rise, made) for made in make[:1])]
-        tasks += [partial(self._descend, made) for made in make[1:]]
-        tasks += [partial(self._prove, name) for name in self._provers]
-        tasks += [self._train] if not self._forced else []
-        tasks += [self._divide] if self._parts is not None else []
-        with ThreadPoolExecutor(len(tasks)) as pool:
-            futures = [pool.submit(task) for task in tasks]
-            try:
-                # Callbacks and Ctrl-C belong to this thread.
-                while not state.pulse():
-                    done, running = wait(futures, POLL_SECONDS, FIRST_EXCEPTION)
-                    if not running or any(future.exception() for future in done):
-                        break
-            finally:
-                state.end()
-        for future in futures:
+        tasks = [self._improve, *(partial(self._prove, name) for name in self._provers)]
+        if not self._forced:
+            seekers = local_searches(self._problem)[1]
+            tasks += [partial(self._seek, name, 10 + number) for number, name in enumerate(seekers)]
+        engines = [partial(self._rise, made) for made in make[:1]] + [partial(self._descend, made) for made in make[1:]]
+        engines += [self._divide] if self._parts is not None else []
+        pool = ThreadPoolExecutor(len(tasks) + len(engines))
+        futures, with_engines = ([pool.submit(task) for task in part] for part in (tasks, engines))
+        try:
+            # Callbacks and Ctrl-C belong to this thread.
+            while not state.pulse():
+                done, running = wait([*futures, *with_engines], POLL_SECONDS, FIRST_EXCEPTION)
+                if not running or any(future.exception() for future in done):
+                    break
+        finally:
+            state.end()
+            wait(futures)
+            self._working = wait(with_engines, _GRACE).not_done
+            pool.shutdown(wait=False)
+            state.settle()
+            state.seal()
+        for future in {*futures, *with_engines} - self._working:
             future.result()
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Do something once no engine works any longer: now, or in the thread of the last one."""
+        left, lock = len(self._working), threading.Lock()
+        if not left:
+            action()
+
+        def ended(_: Future[None]) -> None:
+            nonlocal left
+            with lock:
+                left -= 1
+                last = not left
+            if last:
+                action()
+
+        for future in self._working:
+            future.add_done_callback(ended)
 
     def _in_order(self, make: list[Maker], steps: int) -> None:
         for name in local_searches(self._problem)[0]:
@@ -159,21 +186,40 @@ class Race:
     # --- those who look for networks ----------------------------------------------------------------------------------
 
     def _improve(self) -> None:
-        """Local searches in turn, each round longer than the last."""
-        state, seconds, large = self._state, self._local, is_large(self._problem)
+        """The first networks."""
+        seconds, large = self._local, is_large(self._problem)
         self._wait_for(self._cleared)
-        with self._turns.taken(lambda: _TURN) as turn:
+        with self._turns.taken(lambda: _SEEKING) as turn:
             if large and seconds > 0:
                 self._begin(turn)
-            for number in count():
-                first, later = local_searches(self._problem)
-                names = later if number > 0 and self._has_time_to_load() else first
-                for name in names if seconds > 0 else ():
-                    self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=large or number > 0)
-                self._searched.set()
-                if state.halted() or seconds <= 0:
-                    return
-                seconds = max(1.0, _LONGER * seconds)
+            names = local_searches(self._problem)[0] if seconds > 0 else []
+            for name in names:
+                self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=large)
+        self._searched.set()
+
+    def _seek(self, name: str, number: int) -> None:
+        """A local search again and again; each of those from nothing has long turns until it has had its share."""
+        self._wait_for(self._searched)
+        if self._local <= 0:
+            return
+        report, generator = self._report, self._own_generator(number)
+        whole = report.seconds + report.seconds_left
+        share = _SHARE * whole if name in _FROM_NOTHING else 0.0
+        began, waited = report.seconds, 0.0
+
+        def seconds() -> float:
+            return _SEEKING if report.seconds - began - waited < share else _TURN
+
+        with self._turns.taken(seconds) as turn:
+
+            def counted() -> float:
+                nonlocal waited
+                lost = turn()
+                waited += lost
+                return lost
+
+            while not self._state.halted():
+                self._let(name, generator, Budget(max(_SHARE * whole, 1.0)), counted)
 
     def _begin(self, turn: Callable[[], float]) -> None:
         """Networks of more and more of many points."""
@@ -190,21 +236,8 @@ class Race:
 
             targets = from_subset(self._problem, name, number, seconds, self._generator, stop)
             if targets is not None and not self._state.halted():
-                self._state.offer(targets)
+                self._state.propose(targets)
             number *= 4
-
-    def _train(self) -> None:
-        """A surrogate gradient all the time."""
-        self._wait_for(self._searched)
-        while not self._has_time_to_load():
-            if self._state.halted():
-                return
-            time.sleep(POLL_SECONDS)
-        with self._turns.taken(lambda: _TURN) as turn:
-            self._let("surrogate", self._own_generator(1), Budget(_LONG), turn)
-
-    def _has_time_to_load(self) -> bool:
-        return self._report.seconds > _QUICK_SECONDS and self._report.seconds_left > 2 * _QUICK_SECONDS
 
     def _prove(self, name: str) -> None:
         """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
@@ -255,7 +288,9 @@ class Race:
         self._wait_for(self._searched)
         if not self._affordable():
             return
-        with suppress(StoppedError), self._turns.taken(lambda: _LONG_TURN) as turn:
+        # Who looks at all columns proves more, where there are few.
+        seconds = _TURN if self._provers else _SEEKING
+        with suppress(StoppedError), self._turns.taken(lambda: seconds) as turn:
             self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
 
     def _wait_for(self, event: threading.Event) -> None:
@@ -283,7 +318,9 @@ class Race:
         return len(self._problem.inputs) * (sizes + 8) + 2.0 * self._state.upper**2
 
     def master(self, make: Maker) -> Master:
-        """The first master, made now if there is none yet."""
+        """The first master, made now if there is none yet; it waits until that has ended its work."""
+        wait(self._working)
+        self._state.unseal()
         return self.masters[0] if self.masters else self._made(make, self._state.late)
 
     def _made(self, make: Maker, stop: Callable[[], bool]) -> Master:
@@ -296,9 +333,9 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     columns = ["column-search"] if taken("column-search", problem) else []
     many = problem.inputs.shape[1] > _MANY_FEATURES
     if is_large(problem):
-        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns]
+        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
     first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
-    return first, [_FROM_BEST, *columns, "line-search"]
+    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
 
 
 def is_large(problem: NetworkProblem) -> bool:

@@ -26,6 +26,8 @@ from tpsolve.spins import from_bits
 Master = SatMaster | CpSatMaster
 SPRINT = 100
 """Conflicts of the first master before circuits are drawn in numbers: tiny problems end sooner."""
+_QUICK_CHECK = 0.05
+"""Seconds of a check that no network waits for."""
 EASY = 3000
 """Conflicts of a master after which all circuits are drawn."""
 
@@ -57,12 +59,13 @@ class SearchState:
     ) -> None:
         self._problem, self._report, self._max_cuts = problem, report, max_cuts
         self._lock, self._ended = threading.RLock(), False
-        self._building = threading.Lock()
+        self._building, self._sealed = threading.Lock(), False
         self._formula: NetworkFormula | None = None
         self.costs: list[tuple[int, int]] = []
         self._generator, self._max_drawn = generator, max_drawn
         self._base, self._measure = always_paid(problem), error_measure(problem)
         self.lower, self.upper, self.proved_by = 0, 0, "labels"
+        self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
         self.offer(problem.start)
@@ -115,9 +118,37 @@ class SearchState:
     def offer(self, targets: Tensor) -> None:
         """Keep `targets (..., n_vars)` of a network if they are the best so far."""
         with self._lock:
+            if self._sealed:
+                return
             self._report.offer(targets.reshape(1, -1).expand(len(self._report.objective), -1))
             above = Fraction(self._report.objective[0].item()) - self._base
             self.upper = round(above / self._measure)
+
+    def propose(self, targets: Tensor) -> None:
+        """As `offer`, by and by: where checks take long, the best that was proposed waits until one may be made."""
+        flat = targets.reshape(1, -1)
+        with self._lock:
+            if self._report.may_judge or self._report.check_seconds < _QUICK_CHECK:
+                self.offer(flat)
+                self.settle()
+                return
+            errors = float(self._problem.errors(self._problem.columns(flat)[-1]))
+            least = float(self._report.objective[0]) if self._waiting is None else self._waiting[0]
+            if errors < least:
+                self._waiting = errors, flat.clone()
+
+    def settle(self) -> None:
+        """Keep what waits, if it is the best so far."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None and waiting[0] < float(self._report.objective[0]):
+                self.offer(waiting[1])
+
+    @property
+    def best(self) -> Tensor:
+        """Targets `(1, n_vars)` of the best network so far, which may wait for its check."""
+        with self._lock:
+            return self._report.targets[:1].clone() if self._waiting is None else self._waiting[1].clone()
 
     def refute(self, limit: int) -> None:
         """Note that no network costs `limit` or less: that is proved."""
@@ -134,7 +165,7 @@ class SearchState:
 
     def _raise(self, lower: int, by: str) -> None:
         with self._lock:
-            if lower > self.lower:
+            if lower > self.lower and not self._sealed:
                 self.lower, self.proved_by = lower, by
                 self.raised_at[by] = self._report.seconds
                 self._report.prove(float(self.proved))
@@ -156,6 +187,16 @@ class SearchState:
         """Tell all that work on it to end."""
         self._ended = True
 
+    def seal(self) -> None:
+        """Take nothing more, such as what an engine finds that did not hear of the end in time."""
+        with self._lock:
+            self._sealed = True
+
+    def unseal(self) -> None:
+        """Take again what is found: nobody works on it any longer."""
+        with self._lock:
+            self._sealed = False
+
     def halted(self) -> bool:
         """Whether the search is over: closed, out of time, or told to end."""
         return self._ended or self.closed or self._report.seconds_left <= 0
@@ -168,6 +209,8 @@ class SearchState:
         """Let the report look at the clock and ask the callback, which belong to the main thread; whether it ended."""
         with self._lock:
             self._ended = self._report.pulse() or self._ended
+            if self._waiting is not None and self._report.may_judge and not self._ended:
+                self.settle()
         return self._ended
 
     def interrupted(self) -> bool:

@@ -301,7 +301,7 @@ def search_columns(
         if stopped or turn == steps:
             _offer(hood, best, offered, report)
             return
-        hood.step(state, turn % hood.units, lambda: report.seconds_left <= 0)
+        hood.step(state, turn % hood.units, report.pulse)
         turn += 1
         stale = torch.where(state.score > level, 0, stale + 1)
         level = torch.maximum(level, state.score)
