@@ -1,6 +1,5 @@
 """`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +7,10 @@ import typer
 from rich.table import Table
 
 from tpsolve._storage._archive import read_kind
+from tpsolve._storage._documents import parse_json
 from tpsolve.cli._tables import show_schema
 from tpsolve.cli._terminal import notes, output, refuse_given
-from tpsolve.errors import ArgumentError, FileFormatError
+from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,10 +78,7 @@ def _read_data(data: Path, about: dict[str, str]) -> "tuple[Tensor, tuple[str, .
         return read_first(data, about["target"])
     from tpsolve.tables import TableOptions, read_table
 
-    try:
-        options = json.loads(about["reading"])
-    except ValueError as error:
-        raise FileFormatError(f"reading options of the proof: {error}.") from error
+    options = parse_json(about["reading"], "reading options of the proof")
     read = read_table(data, about["target"], TableOptions.from_json(options))
     show_schema(read.schema, read.dropped)
     return read.inputs, read.labels

@@ -61,7 +61,7 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
     _write_text(comparison.folder / "table.csv", as_csv(summaries))
     figures = draw_all(rows)
     save_all(figures, comparison.folder)
-    template = resources.files("tpsolve.compare").joinpath("report.html").read_text()
+    template = resources.files("tpsolve.compare").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template)
     path = comparison.folder / "report.html"
     text = page.render(
@@ -74,8 +74,8 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
         figures={name: _svg(comparison.folder / f"{name}.svg") for name in figures},
         instances=_instance_lines(rows),
         failures=[row for row in rows if "error" in row],
-        device=rows[0]["device"] if rows else "",
-        versions=rows[0]["versions"] if rows else {},
+        device=rows[0].get("device", "") if rows else "",
+        versions=rows[0].get("versions", {}) if rows else {},
         version=__version__,
         saved=(comparison.folder / "instances").exists(),
     )

@@ -1,14 +1,13 @@
 """Text files with delimiters: unpacked, decoded, cut into rows of one length."""
 
 import csv
-import gzip
 import io
-import lzma
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tpsolve._storage._limits import in_words, max_bytes, read_bytes, read_stream
 from tpsolve.errors import FileFormatError, TooLargeError
 from tpsolve.tables._options import DELIMITERS, TableOptions
 from tpsolve.tables._raw_table import RawTable, check_names
@@ -17,7 +16,6 @@ MAX_BYTES = 2**30
 """Of the text of a table: its cells as Python's texts take about ten times that in memory."""
 
 SNIFFED_ROWS = 100
-PACKED = {".xz": lzma.open, ".gz": gzip.open}
 
 
 def read_text(path: Path, options: TableOptions) -> RawTable:
@@ -57,18 +55,15 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _text(path: Path) -> str:
+    name = str(path)
     try:
-        if str(path) == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with PACKED.get(path.suffix.lower(), open)(path, "rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise FileFormatError(f"{path}: can't be read as a table with a header ({error}).") from error
-    if len(data) > MAX_BYTES:
-        size = "" if str(path) == "-" or path.suffix.lower() in PACKED else f" ({path.stat().st_size / 2**30:.1f} GiB)"
+        data = read_stream(sys.stdin.buffer, path, MAX_BYTES) if name == "-" else read_bytes(path, MAX_BYTES)
+    except TooLargeError as error:
         mend = "Keep the columns and a sample of the rows that you need."
-        raise TooLargeError("table", f"{path}, more than 1 GiB of text{size}", "at most 1 GiB", mend)
+        most = in_words(min(MAX_BYTES, max_bytes()))
+        raise TooLargeError("table", f"{path}, more than {most} of text", f"at most {most}", mend) from error
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: can't be read as a table with a header ({error})") from error
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in data:
         raise FileFormatError(
