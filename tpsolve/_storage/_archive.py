@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ NUMBERS = ("bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float
 # What zipfile, zlib and numpy raise on bytes that are not theirs. A header of deep brackets is a MemoryError.
 _DAMAGE = (
     *(ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError, RuntimeError, SyntaxError),
-    *(OSError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+    *(OSError, MemoryError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _MAX_RATIO = 1040
 """Deflate packs no more than 1032 bytes into one."""

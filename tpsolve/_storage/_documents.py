@@ -1,5 +1,6 @@
 """Texts of JSON and TOML as values of a shape that is stated once, as a type."""
 
+import re
 import tomllib
 from os import PathLike
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ FloatText = Annotated[str, msgspec.Meta(pattern=r"\A-?(inf|nan|[0-9]{1,400}(\.[0
 _VALUE_BYTES = 100
 """What a value takes as an object, at most, besides its digits or letters."""
 _TOML_BYTES = 2**18
+_DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
+"""Reading one takes time that grows as the square of its parts."""
 
 
 def parse_json(text: str | bytes, where: str | PathLike[str], shape: Any = Any) -> Any:
@@ -56,7 +59,8 @@ def check_shape(value: Any, where: str | PathLike[str], shape: Any) -> None:
     """Raise FileFormatError unless `value`, of plain Python types, has the shape; see `parse_json`."""
     try:
         msgspec.convert(value, shape)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    # Of a checkpoint, objects of other classes are asked for what they have not.
+    except (msgspec.MsgspecError, RecursionError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{where}: {error}; the file is damaged, or was not written by tpsolve.") from error
 
 
@@ -72,7 +76,21 @@ def read_toml(path: str | PathLike[str]) -> dict[str, Any]:
         FileFormatError: it can't be read, is no TOML, is nested too deep, or has a number that is too long.
         TooLargeError: more than 256 KiB.
     """
+    content = read_bytes(path, _TOML_BYTES)
     try:
-        return tomllib.loads(read_bytes(path, _TOML_BYTES).decode("utf-8-sig"))
+        if _DEEP_KEY.search(content):
+            raise ValueError("a key of too many parts")
+        table = tomllib.loads(content.decode("utf-8-sig"))
+        _check_whole(table)
     except (ValueError, RecursionError) as error:  # Also what is no UTF-8.
         raise FileFormatError(f"{path}: no TOML that can be read ({error}).") from error
+    return table
+
+
+def _check_whole(value: Any) -> None:
+    """Raise ValueError for whole numbers of more than 64 bits, which TOML has not; Python reads them in base 16."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_whole(inner)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number of more than 64 bits")

@@ -36,6 +36,7 @@ class _Row(TypedDict):
     settings: dict[str, str | int | float]
     seed: int
     epochs: int
+    fallbacks: NotRequired[int]
     error: NotRequired[str]
 
 

@@ -11,7 +11,8 @@ from tpsolve.errors import FileFormatError
 _PIECE = 2**18
 _TAIL = 256
 """Letters of a tag that may lie on both sides of a cut between pieces."""
-_TAG = re.compile(rb"""<(?:\w{1,20}:)?(row|c)(?=[\s/>])(?:[^<>]{0,200}?\sr=["']([A-Z]{0,4})([0-9]{0,8})["'])?""")
+_TAG = re.compile(rb"""<(?:\w{1,20}:)?(row|c)(?=[\s/>])|\sr\s{0,9}=\s{0,9}["']([A-Za-z]{0,4})([0-9]{1,8})["']""")
+"""A row, a cell, or the place of one of them."""
 _CELL_BYTES = 32
 """Of each place up to the last cell of a sheet; all of them are held."""
 
@@ -49,14 +50,14 @@ def _check_part(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, siz
                 continue
             text = tail + piece
             cut = max(0, text.rfind(b"<", 0, len(text) - _TAIL))
-            for kind, letters, digits in _TAG.findall(text, 0, cut) if len(piece) == _PIECE else _TAG.findall(text):
-                number = int(digits or 0)
+            for kind, letters, digits in _TAG.findall(text, 0, cut if len(piece) == _PIECE else len(text)):
                 if kind == b"row":
-                    row, column = number or row + 1, 0
+                    row, column = row + 1, 0
+                elif kind:
+                    column += 1
                 else:
-                    column = _column(letters) or column + 1
-                    row = number or row
-                    rows, columns = max(rows, row), max(columns, column)
+                    row, column = int(digits), _column(letters) or column
+                rows, columns = max(rows, row), max(columns, column)
             check_bytes(path, _CELL_BYTES * rows * columns)
             tail = text[cut:]
     return size
@@ -65,5 +66,5 @@ def _check_part(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, siz
 def _column(letters: bytes) -> int:
     number = 0
     for letter in letters:
-        number = 26 * number + letter - 64
+        number = 26 * number + (letter & 31)
     return number

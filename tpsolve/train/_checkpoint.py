@@ -53,7 +53,7 @@ class _Position(TypedDict):
 
 class _Optimizer(TypedDict):
     state: dict[int, dict[str, Any]]
-    param_groups: list[dict[str, Any]]
+    param_groups: list[dict[str, bool | int | float | list[int | float] | None]]
 
 
 class _Process(TypedDict):
@@ -69,7 +69,7 @@ class _Weights(TypedDict):
 
 
 class _Content(_Weights):
-    recipe: dict[str, Any]
+    recipe: dict[str, bool | int | float | str | list[int]]
     optimizer: _Optimizer
     position: _Position
     processes: Annotated[list[_Process], Meta(min_length=1)]
@@ -168,6 +168,9 @@ def load_checkpoint(
     device = next(model.parameters()).device
     content = _read(path, (VERSION,))
     check_shape(content, path, _Content)
+    # What rows hold besides is written into files too.
+    for name in ("rows", "diagnostics"):
+        check_shape(content["position"][name], path, list[dict[str, int | float | str | None]])
     _check_recipe(content["recipe"], recipe)
     _check_tensors(path, "network", content["model"], model.state_dict())
     _check_optimizer(path, content["optimizer"], optimizer)
@@ -222,7 +225,7 @@ def _check_optimizer(path: Path, saved: dict[str, Any], optimizer: torch.optim.O
     groups = saved["param_groups"]
     same = len(groups) == len(own) and all(
         # The rate is set anew in every epoch.
-        isinstance(group, dict) and _without_rate(group) == _without_rate(mine)
+        _without_rate(group) == _without_rate(mine)
         for group, mine in zip(groups, own, strict=True)
     )
     if not same:

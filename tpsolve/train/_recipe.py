@@ -219,13 +219,14 @@ def _converted(kind: Any, value: Any) -> Any:
 def _check_kind(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise UnknownNameError(name, str(value), get_args(kind))
+            small = not isinstance(value, int) or abs(value) <= MOST
+            raise UnknownNameError(name, str(value) if small else "a large number", get_args(kind))
     elif get_origin(kind) is tuple:
         if not (isinstance(value, tuple) and all(type(item) is int for item in value)):
             raise ArgumentError(name, value, "whole numbers, separated by commas")
     elif type(value) is not kind:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise ArgumentError(name, repr(value), words[kind])
+        raise ArgumentError(name, value if isinstance(value, int) else repr(value), words[kind])
 
 
 def _toml(value: Any) -> str:
