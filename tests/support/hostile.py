@@ -218,7 +218,7 @@ def odd_array(array: np.ndarray, random: Random) -> np.ndarray:
     if act == 5:
         return np.concatenate([array, array]) if array.ndim else np.zeros((2, 2))
     if act == 6:
-        return np.zeros((random.choice((2**20, LIMIT // 4)),), array.dtype)
+        return np.zeros((random.choice((2**20, LIMIT // 4)) // array.dtype.itemsize,), array.dtype)
     array = np.array(array)
     flat = array.reshape(-1)
     if flat.size:
@@ -317,7 +317,7 @@ def archive_change(sign: Callable[[dict[str, Any], dict[str, np.ndarray]], None]
             chosen = random.choice(sorted(members))
             members[chosen] = npy(np.lib.format.read_array(io.BytesIO(members[chosen]), allow_pickle=True), random)
         if random.random() < 0.02:
-            members["bomb.npy"] = npy(np.zeros(2 * LIMIT, np.uint8))
+            members["bomb.npy"] = npy(np.zeros(LIMIT + 1, np.uint8))
         files[name] = zipped(members, random)
 
     return change
@@ -361,7 +361,7 @@ def layer() -> LayerProblem:
 
 @cache
 def network() -> NetworkProblem:
-    return NetworkProblem([[0, 0], [0, 1], [1, 0], [1, 1], [2, 1.5]], ["a", "b", "b", "a", "a"], [2])
+    return NetworkProblem([[0, 0], [0, 1], [1, 0], [1, 1], [2, 1.5]], ["a", "b", "b", "a", "a"], [1])
 
 
 @cache

@@ -24,10 +24,10 @@ FORMAT = "tpsolve"
 VERSION = 1
 NUMBERS = ("bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64")
 """Types of the arrays of a file, in the byte order of the machine."""
-# What zipfile, zlib and numpy raise on bytes that are not theirs. A header of deep brackets is a MemoryError.
+# What zipfile, zlib and numpy raise on bytes that are not theirs.
 _DAMAGE = (
     *(ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError, RuntimeError, SyntaxError),
-    *(OSError, MemoryError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    *(OSError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _MAX_RATIO = 1040
 """Deflate packs no more than 1032 bytes into one."""
@@ -197,7 +197,10 @@ class _Archive:
                 raise ValueError(f"version {version}")
             first = version == (1, 0)
             read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            shape, by_columns, dtype = read_header(stream)
+            try:
+                shape, by_columns, dtype = read_header(stream)
+            except MemoryError as error:  # Of Python's parser, whose stack deep brackets fill.
+                raise ValueError("too deep a header") from error
             known = dtype.kind == "U" and shape == () if text else dtype.name in NUMBERS
             size = math.prod(shape) * dtype.itemsize
             if not (known and dtype.isnative and all(n >= 0 for n in shape) and size == info.file_size - stream.tell()):

@@ -119,6 +119,9 @@ def _run() -> None:
     except TpsolveError as error:
         notes.print(f"tpsolve: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
+    except MemoryError:
+        notes.print("tpsolve: the memory is full. Take a smaller problem, or a part of it.", highlight=False)
+        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         notes.print("tpsolve: interrupted.", highlight=False)
         sys.exit(INTERRUPTED)
