@@ -372,7 +372,9 @@ def test_a_checkpoint_is_refused_before_training(content: dict[str, Any], tmp_pa
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_expands_or_runs_is_refused(content: dict[str, Any], tmp_path: Path, small: None):
+def test_a_checkpoint_that_expands_or_runs_is_refused(
+    content: dict[str, Any], tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+):
     torch.save({**content, "more": torch.zeros(2**20)}, tmp_path / "large.pt")
     members = hostile.unzipped((tmp_path / "large.pt").read_bytes())
     with zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -380,11 +382,13 @@ def test_a_checkpoint_that_expands_or_runs_is_refused(content: dict[str, Any], t
             archive.writestr(name, member)
     torch.save(hostile.Canary(), tmp_path / "evil.pt")
     model = build_model(hostile.RECIPE, (1, 8, 8), 10)
+    monkeypatch.chdir(tmp_path)
     for name in ("large", "packed", "evil"):
         with pytest.raises((FileFormatError, TooLargeError)):
             load_checkpoint(
                 tmp_path / f"{name}.pt", hostile.RECIPE, model, None, new_optimizer(hostile.RECIPE, model), 0, 1
             )
+    assert not (tmp_path / "unpickled").exists()
 
 
 # --- tables, images, data sets ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class Outcome:
         kind: of the file.
         end: "read", "refused" with a typed error, or how it failed.
         why: of a failure or refusal, one line.
-        seconds: wall-clock time.
+        seconds: of the processor, so that a machine that others use is not taken for a hang.
         peak: bytes of memory beyond those before.
     """
 
@@ -133,7 +133,7 @@ def changed(value: Any, random: Random, strange: Callable[[Random], Any] = odd) 
     value = copy.copy(value)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         *path, last = random.choice([p for p in places(value) if p] or [("",)])
-        inside = value
+        inside: Any = value
         for key in path:
             inner = inside[key]
             inside[key] = inner = list(inner) if isinstance(inner, tuple) else copy.copy(inner)
@@ -146,7 +146,7 @@ def changed(value: Any, random: Random, strange: Callable[[Random], Any] = odd) 
         elif act == 1 and isinstance(inside, dict):
             inside[random.choice(("extra", "", "x" * 300, "\x1b[31m"))] = strange(random)
         elif act == 1:
-            inside.append(strange(random))
+            cast(list, inside).append(strange(random))
         elif act == 2 and isinstance(inside[last], int | float) and not isinstance(inside[last], bool):
             inside[last] = random.choice((-inside[last], inside[last] + 1, inside[last] * 1.5, inside[last] * 10**6))
         else:
@@ -171,21 +171,21 @@ def dumped(value: Any, random: Random) -> bytes:
 
 def damaged(content: bytes, random: Random) -> bytes:
     """Bytes turned over, cut, doubled or put in."""
-    content = bytearray(content)
+    raw = bytearray(content)
     for _ in range(random.choice((1, 1, 3, 10))):
-        at = random.randrange(max(1, len(content)))
+        at = random.randrange(max(1, len(raw)))
         act = random.randrange(5)
-        if act == 0 and content:
-            content[at] ^= 1 << random.randrange(8)
+        if act == 0 and raw:
+            raw[at] ^= 1 << random.randrange(8)
         elif act == 1:
-            del content[at : at + random.choice((1, 4, 100, 10**6))]
+            del raw[at : at + random.choice((1, 4, 100, 10**6))]
         elif act == 2:
-            content[at:at] = random.randbytes(random.choice((1, 4, 30)))
+            raw[at:at] = random.randbytes(random.choice((1, 4, 30)))
         elif act == 3:
-            content[at : at + 4] = struct.pack("<I", random.choice((0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x10000)))
+            raw[at : at + 4] = struct.pack("<I", random.choice((0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x10000)))
         else:
-            content[at:at] = content[at : at + random.choice((1, 16, 200))]
-    return bytes(content)
+            raw[at:at] = raw[at : at + random.choice((1, 16, 200))]
+    return bytes(raw)
 
 
 def any_damage(files: Files, random: Random) -> None:
@@ -938,13 +938,13 @@ def try_file(number: int, seed: int = 0) -> Outcome:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
         os.chdir(folder)
-        previous = signal.signal(signal.SIGALRM, _hang)
+        previous = signal.signal(signal.SIGPROF, _hang)
         forget_peak()
         before, _ = resident()
         _EVENTS.clear()
         end, why = "read", ""
-        started = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        started = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             KINDS[kind].read(folder)
         except TpsolveError as error:
@@ -956,10 +956,10 @@ def try_file(number: int, seed: int = 0) -> Outcome:
                 raise
             end, why = "traceback", f"{type(error).__name__}: {str(error)[:200]} at {_place(error.__traceback__)}"
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, previous)
             os.chdir(here)
-        seconds, peak = time.perf_counter() - started, max(0, resident()[1] - before)
+        seconds, peak = time.process_time() - started, max(0, resident()[1] - before)
         ran = list(_EVENTS)
         if ran or (folder / "unpickled").exists():
             end, why = "executed", ", ".join(ran) or "a pickle"

@@ -26,7 +26,7 @@ _DEEP_KEY = re.compile(rb"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
 """Reading one takes time that grows as the square of its parts."""
 
 
-def parse_json(text: str | bytes, where: str | PathLike[str], shape: Any = Any) -> Any:
+def parse_json(text: str | bytes | bytearray, where: str | PathLike[str], shape: Any = Any) -> Any:
     """The value of a JSON text.
 
     Args:
@@ -46,7 +46,7 @@ def parse_json(text: str | bytes, where: str | PathLike[str], shape: Any = Any) 
     return value
 
 
-def check_values(text: str | bytes, where: str | PathLike[str]) -> None:
+def check_values(text: str | bytes | bytearray, where: str | PathLike[str]) -> None:
     """Raise TooLargeError if the values of JSON would take more than a file may."""
     if isinstance(text, str):
         values = sum(map(text.count, ",:[{"))

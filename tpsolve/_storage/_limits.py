@@ -46,6 +46,8 @@ def check_bytes(path: str | PathLike[str], size: int, most: int | None = None) -
 
 def in_words(size: int) -> str:
     """A number of bytes, such as 1.5 GiB."""
+    # Claims may be beyond float64.
+    size = min(size, 2**80)
     unit = next((u for u in ("TiB", "GiB", "MiB") if size >= 2 ** _POWERS[u]), "")
     return f"{size / 2 ** _POWERS[unit]:.4g} {unit}" if unit else f"{size} bytes"
 
@@ -69,7 +71,7 @@ def opened(path: str | PathLike[str], open_file: Any = open) -> Iterator[IO[byte
         yield stream
 
 
-def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytes:
+def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytearray:
     """All bytes of the file at `path`, unpacked where its name ends in .gz or .xz.
 
     Args:
@@ -86,7 +88,7 @@ def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytes:
             raise FileFormatError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def read_stream(stream: IO[bytes], path: str | PathLike[str], most: int | None = None) -> bytes:
+def read_stream(stream: IO[bytes], path: str | PathLike[str], most: int | None = None) -> bytearray:
     """As `read_bytes`, of a stream; what that raises itself is not caught."""
     most = max_bytes() if most is None else min(most, max_bytes())
     content = read_part(stream, most + 1)
@@ -94,10 +96,10 @@ def read_stream(stream: IO[bytes], path: str | PathLike[str], most: int | None =
     return content
 
 
-def read_part(stream: IO[bytes], size: int) -> bytes:
+def read_part(stream: IO[bytes], size: int) -> bytearray:
     """The next `size` bytes of a stream, or all that are left."""
     # In pieces: unpacked data would be gathered twice.
     content = bytearray()
     while len(content) < size and (piece := stream.read(min(_PIECE, size - len(content)))):
         content += piece
-    return bytes(content)
+    return content

@@ -42,7 +42,7 @@ class RowLog:
                 stream.truncate(len(whole))
         return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]
 
-    def _row(self, where: str, line: bytes) -> dict[str, Any]:
+    def _row(self, where: str, line: bytearray) -> dict[str, Any]:
         try:
             row = parse_json(line, where, dict[str, Any])
             for fields in (self.fields,) if "error" in row else (self.fields, self.outcome):

@@ -13,7 +13,6 @@ import typer
 from tpsolve.cli._terminal import notes
 from tpsolve.errors import ArgumentError
 
-
 _FULL = ("allocate memory", "failed to map segment")
 
 

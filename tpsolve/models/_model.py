@@ -335,6 +335,11 @@ def load_model(path: str | PathLike[str]) -> Model:
         places = [arrays[name] for name in ("low", "high", "parts")]
         if any(a.shape != (len(model.features),) or a.dtype != torch.float64 for a in places):
             raise ValueError("places of the values that are not one for each feature")
+        weight, bias = found.weights[-1]
+        if not model.classes or (len(model.classes) == 1 and (weight.any() or bias[0] >= 0)):
+            raise ValueError("weights that name another class than there are")
+        if model.schema is not None and model.schema.features != model.features:
+            raise ValueError("features that are not those of the schema")
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FileFormatError(f"{path}: the parts of the model don't fit together ({error!r}).") from error
     return model

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tpsolve._storage._limits import in_words, max_bytes, read_bytes, read_stream
+from tpsolve._storage._limits import check_bytes, in_words, max_bytes, read_bytes, read_stream
 from tpsolve.errors import FileFormatError, TooLargeError
 from tpsolve.tables._options import DELIMITERS, TableOptions
 from tpsolve.tables._raw_table import RawTable, check_names
 
 MAX_BYTES = 2**30
 """Of the text of a table: its cells as Python's texts take about ten times that in memory."""
+
+_CELL_BYTES, _ROW_BYTES = 80, 280
+"""Of a short text in two lists; of a row with its first cell."""
 
 SNIFFED_ROWS = 100
 
@@ -70,11 +73,19 @@ def _text(path: Path) -> str:
             f"{path}: can't be read as text (zero bytes). Is it another kind of file? Save it as UTF-8."
         )
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         mend = "Save it as UTF-8, for example with: iconv -f latin1 -t utf-8."
         raise FileFormatError(f"{path}:{line}: can't be read as UTF-8 ({error.reason}). {mend}") from error
+    _check_cells(path, text)
+    return text
+
+
+def _check_cells(path: Path, text: str) -> None:
+    """Raise TooLargeError if the cells take more than a file may: from little text many may come."""
+    cells = max(map(text.count, DELIMITERS))
+    check_bytes(path, len(text) + _CELL_BYTES * cells + _ROW_BYTES * (text.count("\n") + text.count("\r")))
 
 
 def _rows(name: str, text: str, options: TableOptions) -> list[tuple[int, list[str]]]:
