@@ -34,9 +34,10 @@ def section() -> str:
     first = rows[0]
     words = (
         f"Valid files of {len(kinds)} kinds were changed as somebody does who knows their structure: headers, numbers, "
-        "types, shapes, sizes and bytes. Their hashes were made anew, so that a check sees the change. The limit of a file "
-        f"was 64 MiB. The slowest took {slowest:.1f} s, and the largest {peak / 2**20:.0f} MiB. Anything else would be a "
-        "traceback, a crash, more than 5 s, more than 128 MiB, or a file or process that appears. "
+        "types, shapes, sizes and bytes. Hashes were made anew, so that checks see the change. The limit "
+        f"of a file was 64 MiB. The slowest took {slowest:.1f} s of the processor, and the largest "
+        f"{peak / 2**20:.0f} MiB. Anything else would be a traceback, a crash, more than 5 s or 128 MiB, or a file or "
+        "process that appears. "
         f"On {first['machine']}, with Python {first['python']}."
     )
     return "\n".join([words, "", *lines])
