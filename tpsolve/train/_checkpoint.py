@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -174,7 +174,7 @@ def load_checkpoint(
     _check_recipe(content["recipe"], recipe)
     _check_tensors(path, "network", content["model"], model.state_dict())
     _check_optimizer(path, content["optimizer"], optimizer)
-    position = Position(**content["position"])
+    position = Position(**{one.name: content["position"][one.name] for one in fields(Position)})
     if len(position.rows) != position.epoch or position.epoch > recipe.epochs:
         raise FileFormatError(f"{path}: {len(position.rows)} rows after {position.epoch} epochs. Begin anew.")
     states = content["processes"]

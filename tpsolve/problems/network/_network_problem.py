@@ -384,8 +384,10 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
     """
     arrays, header = read_archive(path, KIND, _Header, ("X", "y"), ("weight",))
     index, classes = arrays["y"].tolist(), header["classes"]
-    # A search holds the targets of all units at all points.
-    check_bytes(path, 8 * len(arrays["X"]) * (sum(header["widths"]) + len(classes)) if arrays["X"].dim() else 0)
+    # As float64, and copies of it while equal points are merged.
+    check_bytes(path, 32 * arrays["X"].numel())
+    # Judging makes several copies of the targets of all units at all points.
+    check_bytes(path, 64 * len(arrays["X"]) * (sum(header["widths"]) + len(classes)) if arrays["X"].dim() else 0)
     if not isinstance(index, list) or not all(type(k) is int and 0 <= k < len(classes) for k in index):
         raise ValueSetError("y", "a class outside the list of classes", f"indices from 0 to {len(classes) - 1}")
     return NetworkProblem(arrays["X"], [classes[k] for k in index], header["widths"], arrays.get("weight"))

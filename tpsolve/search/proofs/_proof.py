@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from os import PathLike
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
@@ -28,7 +29,7 @@ _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses"
 
 class _Header(TypedDict):
     data: str
-    widths: list[Positive]
+    widths: Annotated[list[Positive], Meta(min_length=1)]
     classes: list[Label]
     objective: FractionText
     bound: FractionText
