@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from os import PathLike
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch import Tensor
 from tpsolve._gap import is_closed
 from tpsolve._plain import make_plain
 from tpsolve._storage._archive import read_archive, write_archive
-from tpsolve.errors import BudgetError, MissingLibraryError
+from tpsolve._storage._documents import Count, FloatText
+from tpsolve.errors import BudgetError, FileFormatError, MissingLibraryError
 
 SHOWN = 20
 """Samples of a result that a notebook shows."""
@@ -221,14 +222,26 @@ class Result:
         )
 
 
+class _Header(TypedDict):
+    fingerprint: str
+    stats: dict[str, Any]
+    trace: list[tuple[Count, FloatText, FloatText, FloatText]]
+
+
 def load_result(path: str | PathLike[str]) -> tuple[Result, str]:
     """The result saved at `path`, on the CPU, and the fingerprint of its problem.
 
     Raises:
         FileFormatError: no tpsolve result, truncated, or of another version.
     """
-    required, fields = ("targets", "objective", "bound"), ("fingerprint", "stats", "trace")
-    arrays, header = read_archive(path, "result", required, fields, ("tolerance",))
+    required = ("targets", "objective", "bound")
+    arrays, header = read_archive(path, "result", _Header, required, ("tolerance",))
+    shape = arrays["objective"].shape
+    for name in ("objective", "bound", "tolerance"):
+        if name in arrays and (arrays[name].shape, arrays[name].dtype) != (shape, torch.float64):
+            raise FileFormatError(f"{path}: {name} is not one float64 a sample; the file is damaged.")
+    if arrays["targets"].shape[: len(shape)] != shape:
+        raise FileFormatError(f"{path}: targets and objective are of different samples; the file is damaged.")
     trace = tuple(Progress(int(s), *map(float, rest)) for s, *rest in header["trace"])
     given = (arrays[name] for name in required)
     result = Result(*given, trace=trace, stats=header["stats"], tolerance=arrays.get("tolerance"))

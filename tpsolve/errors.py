@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+MAX_SHOWN = 2000
+"""Letters of what arrived, in a message."""
+
 
 class TpsolveError(Exception):
     """Base of every error that tpsolve raises on purpose.
@@ -23,8 +26,17 @@ class ArgumentError(TpsolveError, ValueError):
 
     def __init__(self, argument: str, got: object, expected: str, mend: str = "") -> None:
         self.argument = argument
-        message = f"{argument}: got {got}, expected {expected}."
+        message = f"{argument}: got {_shown(got)}, expected {expected}."
         super().__init__(f"{message} {mend}".rstrip())
+
+
+def _shown(value: object) -> str:
+    """The value as a text of at most `MAX_SHOWN` letters."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole numbers of more than 4300 digits.
+        text = "a number of more than 4300 digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 class ShapeError(ArgumentError):

@@ -41,6 +41,7 @@ from tpsolve.train import (
     train,
 )
 from tpsolve.train._checkpoint import load_checkpoint
+from tpsolve.train._optimizer import new_optimizer
 from tpsolve.train._run import epoch_seed
 from tpsolve.train.data import Resident, load_digits
 
@@ -472,7 +473,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
     content["processes"].append(content["processes"][0] | {"tally": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
     torch.save(content, tmp_path / "checkpoint.pt")
     model = build_model(small(), (1, 8, 8), 10)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = new_optimizer(small(), model)
     found = [
         load_checkpoint(tmp_path / "checkpoint.pt", small(), model, None, optimizer, rank, world).tally
         for rank, world in ((0, 1), (0, 2), (1, 2), (0, 3), (2, 3))

@@ -1,25 +1,39 @@
 """One file format for problems and results: .npz without pickle, with a versioned JSON header."""
 
 import hashlib
+import io
 import json
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._storage._documents import check_shape, parse_json
+from tpsolve._storage._limits import check_bytes, max_bytes, opened
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.errors import FileFormatError
+from tpsolve.errors import FileFormatError, TpsolveError
 
 FORMAT = "tpsolve"
 VERSION = 1
-# What numpy, zipfile, zlib and json raise on bytes that are not theirs.
-_DAMAGE = (ValueError, KeyError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+NUMBERS = ("bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64")
+"""Types of the arrays of a file, in the byte order of the machine."""
+# What zipfile, zlib and numpy raise on bytes that are not theirs.
+_DAMAGE = (
+    *(ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError, RuntimeError, SyntaxError),
+    *(OSError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+_MAX_RATIO = 1040
+"""Deflate packs no more than 1032 bytes into one."""
+_MAX_NAMES = 2**22
+"""Bytes of a zip file's table of contents: 40,000 members."""
+_PIECE = 2**18
 
 
 def write_archive(
@@ -39,66 +53,167 @@ def write_archive(
 def read_archive(
     path: str | PathLike[str],
     kind: str,
+    shape: Any,
     required: tuple[str, ...],
-    fields: tuple[str, ...],
     optional: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the header of a file written by `write_archive`.
 
+    Sizes are compared with each other and with the limit before memory is taken for them.
+
     Args:
+        shape: the type of the header, a TypedDict; see `parse_json`.
         required, optional: names of the arrays that must and may be in it.
-        fields: names that the header must hold.
 
     Raises:
         FileFormatError: missing, truncated, foreign, of another kind or version.
+        TooLargeError: more than `max_bytes()`.
     """
-    path = Path(path)
-    arrays, header = _open(path)
-    if header.get("kind") != kind:
-        raise FileFormatError(f"{path}: holds a {header.get('kind')}, not a {kind}.")
-    missing = [name for name in required if name not in arrays] + [name for name in fields if name not in header]
-    missing += [name for name in header.get("arrays", []) if name not in arrays]
-    allowed = {*required, *optional}
-    added = [name for name in arrays if name not in allowed]
-    if missing or added:
-        what = f"lacks {', '.join(missing)}" if missing else f"holds {', '.join(added)} besides"
-        raise FileFormatError(f"{path}: {what}; the file is damaged. Write it again.")
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}, header
+    with _Archive(path) as archive:
+        header = archive.header()
+        if header["kind"] != kind:
+            raise FileFormatError(f"{path}: holds a {header['kind']}, not a {kind}.")
+        check_shape(header, path, shape)
+        missing = [name for name in (*required, *header["arrays"]) if name not in archive.members]
+        allowed = {*required, *optional, "header"}
+        added = [name for name in archive.members if name not in allowed]
+        if missing or added:
+            what = f"lacks {', '.join(missing[:5])}" if missing else f"holds {', '.join(added[:5])} besides"
+            raise FileFormatError(f"{path}: {what}; the file is damaged. Write it again.")
+        return {name: archive.tensor(name) for name in archive.members if name != "header"}, header
+
+
+def read_arrays(path: str | PathLike[str], names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The arrays of these names of an .npz file that has no header; errors as those of `read_archive`."""
+    with _Archive(path) as archive:
+        return {name: archive.tensor(name) for name in names}
 
 
 def read_kind(path: str | PathLike[str]) -> str:
-    """The kind of the file at `path`, such as "layer-problem".
+    """The kind of the file at `path`, such as "layer-problem", of which no more than the header is read.
 
     Raises:
         FileFormatError: missing, truncated, foreign, or of another version.
+        TooLargeError: more than `max_bytes()`.
     """
-    return str(_open(Path(path))[1].get("kind"))
+    with _Archive(path) as archive:
+        return archive.header()["kind"]
 
 
-def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        with path.open("rb") as stream:
-            return _read(path, stream)
-    except OSError as error:
-        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+class _Bounded(io.BufferedReader):
+    """A file of which little is read at once: zipfile reads a table of contents of whatever size it is said to have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = _MAX_NAMES + 1 if size is None or size < 0 else size
+        content = super().read(min(wanted, _MAX_NAMES + 1))
+        if len(content) > _MAX_NAMES:
+            raise zipfile.BadZipFile("too large a part")
+        return content
 
 
-def _read(path: Path, stream: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
-    try:
-        archive = np.load(stream, allow_pickle=False)
-        arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop("header")))
-    except (*_DAMAGE, OSError) as error:
-        raise FileFormatError(foreign) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise FileFormatError(foreign)
-    if header.get("version") != VERSION:
-        raise FileFormatError(
-            f"{path}: written in version {header.get('version')} of the format, this tpsolve reads version {VERSION}. "
-            "Write it again with this version."
+class _Archive:
+    """A file that was opened, with the sizes of its parts compared.
+
+    Attributes:
+        members: of the zip file, by name without ".npy".
+    """
+
+    members: dict[str, zipfile.ZipInfo]
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = path
+        self._foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
+        self._opened = opened(path, lambda path, mode: _Bounded(io.FileIO(path, "rb")))
+
+    def __enter__(self) -> "_Archive":
+        stream = self._opened.__enter__()
+        try:
+            self._zip = self._guarded(zipfile.ZipFile, stream)
+            self.members = self._guarded(self._listed, stream)
+        except BaseException:
+            stream.close()
+            raise
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        self._zip.close()
+        self._opened.__exit__(*reason)
+
+    def header(self) -> dict[str, Any]:
+        """The header, of this format and version."""
+        header = parse_json(self._guarded(self._header_text), self.path)
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise FileFormatError(self._foreign)
+        if header.get("version") != VERSION:
+            raise FileFormatError(
+                f"{self.path}: written in version {str(header.get('version'))[:40]} of the format, this tpsolve reads "
+                f"version {VERSION}. Write it again with this version."
+            )
+        names, kind = header.get("arrays", []), header.get("kind")
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(kind, str)):
+            raise FileFormatError(self._foreign)
+        return {**header, "arrays": names}
+
+    def tensor(self, name: str) -> Tensor:
+        """The array of this name."""
+        return torch.from_numpy(self._guarded(self._array, name))
+
+    def _guarded(self, read: Any, *arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except TpsolveError:
+            raise
+        except _DAMAGE as error:
+            strerror = getattr(error, "strerror", None)
+            raise FileFormatError(f"{self.path}: can't be read ({strerror})." if strerror else self._foreign) from error
+
+    def _listed(self, stream: IO[bytes]) -> dict[str, zipfile.ZipInfo]:
+        size = stream.seek(0, io.SEEK_END)
+        infos = self._zip.infolist()
+        members = {info.filename.removesuffix(".npy"): info for info in infos if info.filename.endswith(".npy")}
+        sound = (
+            len(members) == len(infos)
+            and sum(info.compress_size for info in infos) <= size
+            and all(info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos)
+            and not any(info.flag_bits & 1 for info in infos)
         )
-    return arrays, header
+        if not sound:
+            raise zipfile.BadZipFile("not as numpy writes it")
+        check_bytes(self.path, sum(info.file_size for info in infos))
+        if any(info.file_size > _MAX_RATIO * info.compress_size + 64 for info in infos):
+            raise zipfile.BadZipFile("larger than what is packed")
+        return members
+
+    def _header_text(self) -> str:
+        array = self._array("header", text=True)
+        check_bytes(self.path, array.nbytes, max_bytes() // 4)
+        return str(array)
+
+    def _array(self, name: str, text: bool = False) -> np.ndarray:
+        info = self.members[name]
+        with self._zip.open(info) as stream:
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"version {version}")
+            first = version == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            try:
+                shape, by_columns, dtype = read_header(stream)
+            except MemoryError as error:  # Of Python's parser, whose stack deep brackets fill.
+                raise ValueError("too deep a header") from error
+            known = dtype.kind == "U" and shape == () if text else dtype.name in NUMBERS
+            size = math.prod(shape) * dtype.itemsize
+            if not (known and dtype.isnative and all(n >= 0 for n in shape) and size == info.file_size - stream.tell()):
+                raise ValueError(f"{shape} {dtype}")
+            content = bytearray(size)
+            place = 0
+            while piece := stream.read(_PIECE):
+                content[place : place + len(piece)] = piece
+                place += len(piece)
+            if place != size:
+                raise ValueError("truncated")
+            array = np.frombuffer(content, dtype=dtype)
+            return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
 def digest(header: list[Any], tensors: Mapping[str, Tensor | None]) -> str:

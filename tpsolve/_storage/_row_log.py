@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tpsolve._storage._documents import check_shape, check_values, parse_json
+from tpsolve._storage._limits import read_bytes
 from tpsolve.errors import FileFormatError, FolderError
 
 
@@ -13,15 +15,15 @@ class RowLog:
 
     Args:
         path: need not exist yet; its folder must.
-        fields: what every row holds.
+        fields: what every row holds: names, or a TypedDict with their types.
         outcome: what a row without an "error" holds besides.
     """
 
     path: Path
-    fields: tuple[str, ...]
-    outcome: tuple[str, ...]
+    fields: Any
+    outcome: Any
 
-    def __init__(self, path: Path, fields: tuple[str, ...] = (), outcome: tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path, fields: Any = (), outcome: Any = ()) -> None:
         self.path, self.fields, self.outcome = path, fields, outcome
 
     def read(self) -> list[dict[str, Any]]:
@@ -32,25 +34,25 @@ class RowLog:
         """
         if not self.path.exists():
             return []
-        content = self.path.read_bytes()
+        content = read_bytes(self.path)
+        check_values(content, self.path)
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             with self.path.open("r+b") as stream:
                 stream.truncate(len(whole))
-        rows = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.") from error
-            if not isinstance(row, dict) or not self._is_whole(row):
-                raise FileFormatError(f"{self.path}:{number}: not a row of such a log. Move the file away.")
-            rows.append(row)
-        return rows
+        return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]
 
-    def _is_whole(self, row: dict[str, Any]) -> bool:
-        fields = self.fields if "error" in row else self.fields + self.outcome
-        return all(field in row for field in fields)
+    def _row(self, where: str, line: bytearray) -> dict[str, Any]:
+        try:
+            row = parse_json(line, where, dict[str, Any])
+            for fields in (self.fields,) if "error" in row else (self.fields, self.outcome):
+                if not isinstance(fields, tuple):
+                    check_shape(row, where, fields)
+                elif missing := [field for field in fields if field not in row]:
+                    raise FileFormatError(f"{where}: lacks {missing[0]}.")
+        except FileFormatError as error:
+            raise FileFormatError(f"{where}: not a row of such a log. Move the file away. ({error})") from error
+        return row
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row through to the disk.

@@ -1,5 +1,7 @@
 """The command line: one file a command, in the order of `tpsolve --help`."""
 
+import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -78,17 +80,47 @@ def _tell_in_one_line(
     if issubclass(category, PluginWarning):
         notes.print(f"tpsolve: {message}", highlight=False, markup=False, soft_wrap=True)
     else:
-        print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end="")
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print("\n".join(map(visible, text.split("\n"))), file=file or sys.stderr, end="")
 
 
 def main() -> None:
     """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it."""
+    try:
+        try:
+            _run()
+        finally:
+            # Here, since Python says more than a line of what it can't write at its end.
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+    except OSError as error:
+        if error.filename is not None or isinstance(error, TpsolveError):
+            raise
+        _end_without_output(error)
+
+
+def _end_without_output(error: OSError) -> None:
+    """Say that what the output is sent to takes nothing, if anything can still be said."""
+    with contextlib.suppress(OSError, ValueError):
+        os.write(2, f"tpsolve: the output can't be written ({error.strerror}).\n".encode())
+    # What waits in the buffers is lost, and would be tried once more.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(2)
+
+
+def _run() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _tell_in_one_line
             status = app(standalone_mode=False)
     except TpsolveError as error:
         notes.print(f"tpsolve: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except MemoryError:
+        notes.print("tpsolve: the memory is full. Take a smaller problem, or a part of it.", highlight=False)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         notes.print("tpsolve: interrupted.", highlight=False)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
     Dates,
@@ -97,7 +98,7 @@ def compare(
         options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
         of_tables = TableSuite(tables, target, read_widths(widths), options)
     comparison = Comparison(
-        folder=runs / (name or (suite if tables is None else tables.resolve().name)),
+        folder=run_folder(runs, name, suite if tables is None else tables.resolve().name),
         suite=suite,
         solvers=tuple(solver or ()),
         samples=samples,
@@ -135,4 +136,4 @@ def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fr
     from tpsolve.cli._compare_training import compare_training
 
     check_count("--seeds", seeds, 1)
-    compare_training(runs / (name or "training"), seconds, tuple(range(seeds)), epochs, fresh)
+    compare_training(run_folder(runs, name, "training"), seconds, tuple(range(seeds)), epochs, fresh)

@@ -7,14 +7,28 @@ from types import FrameType
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from typer.core import TyperCommand
 
 from tpsolve.errors import ArgumentError
 
+
+class _SafeConsole(Console):
+    """Whatever is printed, no text of a file reaches the terminal raw: only what rich writes moves the cursor."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            lines = segment.text.split("\n")
+            if segment.control or all(line.isprintable() for line in lines):
+                yield segment
+            else:
+                yield segment._replace(text="\n".join(map(visible, lines)))
+
+
 # What a command is asked for goes to standard output, what it says on the way to standard error.
-output, notes = Console(), Console(stderr=True)
+output, notes = _SafeConsole(), _SafeConsole(stderr=True)
 
 MAX_SEED = 2**63 - 1
 INTERRUPTED = 130

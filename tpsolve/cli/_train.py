@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
     Dates,
@@ -102,7 +103,7 @@ def train(
     if of_table and resolved.data != "table":
         raise ArgumentError("--table", recipe, "a recipe for tables, such as table-mlp")
     named = {"table": table_stem(Path(resolved.table))} if resolved.data == "table" else {}
-    folder = runs / (name or _run_name(recipe, {**chosen, **named, "seed": resolved.seed}))
+    folder = run_folder(runs, name, _run_name(recipe, {**chosen, **named, "seed": resolved.seed}))
     first = os.environ.get("RANK", "0") == "0"
     if resolved.data == "table" and first:
         show_schema(load_table(resolved)[1].schema)
@@ -196,7 +197,8 @@ def _list_recipes() -> None:
 
 def _run_name(recipe: str, chosen: dict[str, Any]) -> str:
     """The recipe and what was changed of it, so that different runs have different folders."""
-    return "-".join([Path(recipe).stem, *(f"{key}-{chosen[key]}" for key in sorted(chosen))]).replace("/", "_")
+    texts = {key: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for key, v in chosen.items()}
+    return "-".join([Path(recipe).stem, *(f"{key}-{texts[key]}" for key in sorted(texts))])
 
 
 def _bar(first: bool) -> Progress:

@@ -1,6 +1,5 @@
 """`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +7,11 @@ import typer
 from rich.table import Table
 
 from tpsolve._storage._archive import read_kind
+from tpsolve._storage._documents import parse_json
+from tpsolve.cli._limited import limited
 from tpsolve.cli._tables import show_schema
 from tpsolve.cli._terminal import notes, output, refuse_given
-from tpsolve.errors import ArgumentError, FileFormatError
+from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,8 @@ def verify(
     result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
     max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
     engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
-    seconds: Annotated[float, typer.Option(help="For proofs: wall-clock limit of the refutation.")] = 3600.0,
+    seconds: Annotated[float, typer.Option(help="Wall-clock limit of the check.")] = 3600.0,
+    memory: Annotated[float, typer.Option(help="GiB that the check may take (on Linux).")] = 4.0,
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
@@ -31,16 +33,20 @@ def verify(
     For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
     found it.
 
-    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or a proof's bound not checked.
+    The files may be a stranger's: sizes are looked at first, nothing in them is run, and time and memory are limited.
+
+    Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or not all was checked.
     """
     from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
-    if read_kind(file) in (KIND, MODEL_KIND):
-        refuse_given(context, ("max_enumerated",), "for a proof")
-        holds = _verify_proof(file, result, engine or None, seconds)
-    else:
-        refuse_given(context, ("engine", "seconds"), "for a result, only for a proof")
-        holds = _verify_result(context, file, result, max_enumerated)
+    # The refutation ends a little earlier, so that what was found until then is shown.
+    with limited(1.1 * seconds + 1, memory):
+        if read_kind(file) in (KIND, MODEL_KIND):
+            refuse_given(context, ("max_enumerated",), "for a proof")
+            holds = _verify_proof(file, result, engine or None, seconds)
+        else:
+            refuse_given(context, ("engine",), "for a result, only for a proof")
+            holds = _verify_result(context, file, result, max_enumerated)
     if not holds:
         notes.print("A claim is false.", highlight=False)
         raise typer.Exit(1)
@@ -78,10 +84,7 @@ def _read_data(data: Path, about: dict[str, str]) -> "tuple[Tensor, tuple[str, .
         return read_first(data, about["target"])
     from tpsolve.tables import TableOptions, read_table
 
-    try:
-        options = json.loads(about["reading"])
-    except ValueError as error:
-        raise FileFormatError(f"reading options of the proof: {error}.") from error
+    options = parse_json(about["reading"], "reading options of the proof")
     read = read_table(data, about["target"], TableOptions.from_json(options))
     show_schema(read.schema, read.dropped)
     return read.inputs, read.labels

@@ -78,7 +78,7 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
     _write_text(comparison.folder / "table.csv", as_csv(summaries))
     figures = draw_all(rows)
     save_all(figures, comparison.folder)
-    template = resources.files("tpsolve.compare").joinpath("report.html").read_text()
+    template = resources.files("tpsolve.compare").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template)
     path = comparison.folder / "report.html"
     text = page.render(
@@ -115,7 +115,9 @@ def _instance_lines(rows: list[Row]) -> list[dict[str, Any]]:
 
 def _machines(rows: list[Row]) -> list[dict[str, Any]]:
     """What the rows ran on and with, a line each; the most rows first."""
-    groups = Counter((row["device"], ", ".join(f"{name} {v}" for name, v in row["versions"].items())) for row in rows)
+    groups = Counter(
+        (row.get("device", ""), ", ".join(f"{name} {v}" for name, v in row.get("versions", {}).items())) for row in rows
+    )
     return [{"rows": count, "device": device, "versions": text} for (device, text), count in groups.most_common()]
 
 

@@ -1,12 +1,14 @@
 """The folder of a comparison: what it holds, when a run may begin or go on in it, and how it is deleted."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
+from tpsolve._storage._documents import read_json
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve.compare._suites import SUITES
@@ -17,10 +19,44 @@ from tpsolve.search import Solver, find_solver, solver_text
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
-FIELDS = ("instance", "solver", "seed", "budget", "fingerprint", "exact", "loss", "n_vars", "n_units", "start")
-"""What every row holds that is read again."""
-OUTCOME = ("objective", "bound", "flips", "seconds", "found_at", "proved_at", "trace")
-"""And one of a solve that ended without an error."""
+
+
+class SolveRow(TypedDict):
+    """What every row holds that is read again."""
+
+    instance: str
+    solver: str
+    seed: int
+    budget: dict[str, float | int | None]
+    fingerprint: str
+    exact: bool
+    loss: str
+    n_vars: int
+    n_units: int
+    start: list[float] | None
+    network: NotRequired[str]
+    points: NotRequired[int]
+    assignments: NotRequired[int]
+    device: NotRequired[str]
+    versions: NotRequired[dict[str, str]]
+    error: NotRequired[str]
+
+
+class SolveOutcome(TypedDict):
+    """And one of a solve that ended without an error: an entry a sample."""
+
+    objective: list[float]
+    bound: list[float | None]
+    flips: list[float] | None
+    seconds: float
+    found_at: list[float | None]
+    proved_at: list[float | None]
+    trace: list[tuple[float, float | None, float | None]]
+    tolerance: NotRequired[list[float]]
+
+
+OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance")
+"""What a row holds of each sample."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +108,7 @@ class Comparison:
     @property
     def log(self) -> RowLog:
         """Its rows."""
-        return RowLog(self.folder / "rows.jsonl", FIELDS, OUTCOME)
+        return RowLog(self.folder / "rows.jsonl", SolveRow, SolveOutcome)
 
 
 @dataclass(frozen=True)
@@ -106,7 +142,7 @@ def check_folder(comparison: Comparison, fresh: bool) -> None:
     if not above.is_dir():
         raise FolderError(f"{folder}: can't be made ({above} is a file). Choose another --runs.")
     if not fresh and (folder / SETTINGS).exists():
-        settings, known = _settings(comparison), _read_json(folder / SETTINGS, dict)
+        settings, known = _settings(comparison), _read_json(folder / SETTINGS, dict[str, Any])
         changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
         if changed:
             raise FolderError(f"{folder}: holds a comparison with {', '.join(changed)}. {ANOTHER}")
@@ -147,7 +183,7 @@ def saved_instances(comparison: Comparison) -> list[Instance[Problem]] | None:
     folder = comparison.folder / "instances"
     if not (folder / "index.json").exists():
         return None
-    names = _read_json(folder / "index.json", list)
+    names = _read_json(folder / "index.json", list[str])
     device = find_device(comparison.device)
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
 
@@ -174,6 +210,9 @@ def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, 
                 f"{comparison.folder}: holds a row of {solver_text(task.solver)} on {task.instance.name} "
                 f"for another {what} than this comparison. {ANOTHER}"
             )
+        count = math.prod(task.instance.problem.batch_shape)
+        if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
+            raise FileFormatError(f"{comparison.log.path}: a row of {count} samples holds others. {ANOTHER}")
     return {key: row for key, (_, row) in found.items()}
 
 
@@ -203,11 +242,8 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
 
 
-def _read_json(path: Path, kind: type) -> Any:
+def _read_json(path: Path, shape: Any) -> Any:
     try:
-        value = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise FileFormatError(f"{path}: damaged. {ANOTHER}") from error
-    if not isinstance(value, kind):
-        raise FileFormatError(f"{path}: damaged. {ANOTHER}")
-    return value
+        return read_json(path, shape)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: damaged. {ANOTHER} ({error})") from error

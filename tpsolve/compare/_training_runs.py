@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve._result import Budget
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written
-from tpsolve.errors import FolderError
+from tpsolve.errors import FileFormatError, FolderError
 from tpsolve.nn import HardThreshold, TargetReport
 from tpsolve.train import averaged_weights, estimate_batch_norm, ftprop_mb
 from tpsolve.train._ftprop_mb import LossFunction
@@ -29,6 +29,22 @@ CURVES = ("seconds", "loss", "train_accuracy", "test_accuracy")
 """What a row holds of each epoch."""
 BATCH = 64
 RATE = 3e-3
+
+
+class _Row(TypedDict):
+    strategy: str
+    settings: dict[str, str | int | float]
+    seed: int
+    epochs: int
+    fallbacks: NotRequired[int]
+    error: NotRequired[str]
+
+
+class _Curves(TypedDict):
+    seconds: list[float]
+    loss: list[float]
+    train_accuracy: list[float]
+    test_accuracy: list[float]
 
 
 @dataclass(frozen=True)
@@ -98,8 +114,11 @@ def run_training(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose another --runs.") from error
-    log = RowLog(folder / "rows.jsonl", ("strategy", "settings", "seed", "epochs"), CURVES)
+    log = RowLog(folder / "rows.jsonl", _Row, _Curves)
     finished = {_key(row): row for row in log.read()}
+    for row in finished.values():
+        if "error" not in row and any(len(row[name]) != row["epochs"] for name in CURVES):
+            raise FileFormatError(f"{log.path}: a row of {row['epochs']} epochs holds others. Move the file away.")
     wanted = [(name, seed) for seed in seeds for name in strategies]
     rows = []
     for name, seed in wanted:

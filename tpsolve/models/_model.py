@@ -9,13 +9,15 @@ from functools import cached_property
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from msgspec import Meta
 
 from tpsolve._result import Result, Status
 from tpsolve._storage._archive import digest, read_archive, read_kind, write_archive
+from tpsolve._storage._documents import Count, Label
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
@@ -31,10 +33,28 @@ from tpsolve.search.proofs._proof import MODEL_KIND, part_names, proof_of
 from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
 
+_MAX_LAYERS = 64
+
+
+class _Header(TypedDict):
+    features: list[str]
+    named: bool
+    classes: list[Label]
+    target: str
+    objective: float
+    bound: float
+    count: Count
+    schema: dict[str, Any] | None
+    proof: dict[str, Any] | None
+    layers: Annotated[int, Meta(ge=1, le=_MAX_LAYERS)]
+    digest: str
+    shape: NotRequired[list[int]]
+    counts: NotRequired[dict[str, Count]]
+
+
 _FIELDS = ("features", "named", "classes", "target", "objective", "bound", "count", "schema", "proof")
 _MORE_FIELDS = ("shape", "counts")
 """Fields that models saved earlier lack."""
-_MAX_LAYERS = 64
 MAX_READABLE = 1000
 """Weights in all, above which nobody reads the rules."""
 
@@ -334,9 +354,8 @@ def load_model(path: str | PathLike[str]) -> Model:
         )
     layers = [f"{kind}{layer}" for layer in range(_MAX_LAYERS) for kind in ("weight", "bias")]
     of_proof = ("circuits", *part_names())
-    fields = (*_FIELDS, "layers", "digest")
-    arrays, header = read_archive(path, MODEL_KIND, ("low", "high", "parts"), fields, (*layers, *of_proof))
-    own = {name: header[name] for name in (*fields[:-1], *_MORE_FIELDS) if name in header}
+    arrays, header = read_archive(path, MODEL_KIND, _Header, ("low", "high", "parts"), (*layers, *of_proof))
+    own = {name: header[name] for name in (*_FIELDS, "layers", *_MORE_FIELDS) if name in header}
     if header["digest"] != _digest(own, arrays):
         raise FileFormatError(f"{path}: changed since it was written. Save the model again.")
     try:
@@ -367,6 +386,14 @@ def load_model(path: str | PathLike[str]) -> Model:
             raise ValueError(f"images of {model.shape}")
         if not all(np.isfinite(array).all() for pair in found.weights for array in pair):
             raise ValueError("weights that are no finite numbers")
+        places = [arrays[name] for name in ("low", "high", "parts")]
+        if any(a.shape != (len(model.features),) or a.dtype != torch.float64 for a in places):
+            raise ValueError("places of the values that are not one for each feature")
+        weight, bias = found.weights[-1]
+        if not model.classes or (len(model.classes) == 1 and (weight.any() or bias[0] >= 0)):
+            raise ValueError("weights that name another class than there are")
+        if model.schema is not None and model.schema.features != model.features:
+            raise ValueError("features that are not those of the schema")
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FileFormatError(f"{path}: the parts of the model don't fit together ({error!r}).") from error
     return model

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import torch
 from torch import Tensor
 
 from tpsolve._plain import MAX_WHOLE
+from tpsolve._storage._documents import Count, FractionText, check_shape
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, ValueSetError
-from tpsolve.tables._dates import DAY, fitting_formats, is_date, read_date
+from tpsolve.tables._dates import DAY, FORMATS, fitting_formats, is_date, read_date
 from tpsolve.tables._numbers import (
     MISSING_NUMBERS,
     MISSING_WORDS,
+    STYLES,
     Exact,
     Style,
     are_plain,
@@ -42,6 +44,21 @@ LEFT_OUT = {
 
 Place = Callable[[int], str]
 """Where the cell of a row stands, for a message."""
+
+
+class _ColumnText(TypedDict):
+    name: str
+    kind: str
+    words: NotRequired[list[str]]
+    style: NotRequired[tuple[str, str]]
+    unit: NotRequired[str]
+    form: NotRequired[str]
+    offset: NotRequired[FractionText]
+    scale: NotRequired[FractionText]
+    exact: NotRequired[bool]
+    gaps: NotRequired[Count]
+    fill: NotRequired[str]
+    indicator: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -193,6 +210,9 @@ class Column:
         Raises:
             FileFormatError: no such column.
         """
+        check_shape(data, "schema of a table", _ColumnText)
+        if data.get("fill") and data["kind"] in ("number", "date"):
+            check_shape(data["fill"], "schema of a table", FractionText)
         try:
             given = dict(data)
             for name in ("offset", "scale"):
@@ -206,6 +226,13 @@ class Column:
             raise FileFormatError(f"schema of a table: a column is {data!r}.") from error
         if column.kind not in (*USED, *LEFT_OUT):
             raise FileFormatError(f"schema of a table: a column of the kind {column.kind!r}.")
+        if (
+            column.style not in STYLES
+            or column.form not in ("", *FORMATS)
+            or (column.kind == "date") != bool(column.form)
+        ):
+            got = f"style {column.style!r} and form {column.form!r} of a column of the kind {column.kind!r}"
+            raise FileFormatError(f"schema of a table: got {got}.")
         return column
 
 

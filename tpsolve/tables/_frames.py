@@ -7,12 +7,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError
+from tpsolve._storage._limits import check_bytes, opened
+from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError, TpsolveError
+from tpsolve.tables._check_sheets import check_sheets
 from tpsolve.tables._raw_table import Cell, RawTable
 
 SHEETS = (".xlsx", ".xls", ".ods")
 TYPED = (*SHEETS, ".parquet", ".feather", ".arrow")
 """Ends of the names of files that hold types."""
+
+_CELL_BYTES = 8
+"""Of a cell in memory, at least."""
 
 _NOTHING = ("NAType", "NaTType")
 
@@ -58,20 +63,28 @@ def read_typed_file(path: Path) -> RawTable:
         raise MissingLibraryError(f"a {path.suffix} file", "polars", "'tpsolve[tables]'") from error
     try:
         if sheet:
+            check_sheets(path)
             # A column has a type if all its cells have it. An empty row keeps its number.
             frame = polars.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
-        elif path.suffix.lower() == ".parquet":
-            frame = polars.read_parquet(path)
         else:
-            frame = polars.read_ipc(path)
+            scan = polars.scan_parquet if path.suffix.lower() == ".parquet" else polars.scan_ipc
+            with opened(path):
+                lazy = scan(path)
+            # Told by the file's own table of contents.
+            cells = len(lazy.collect_schema()) * lazy.select(polars.len()).collect().item()
+            check_bytes(path, _CELL_BYTES * cells)
+            frame = lazy.collect()
+        texts = frame.select(polars.col(polars.String, polars.Categorical).cast(polars.String).str.len_bytes().sum())
+        # A text that is stored once may stand in many cells.
+        check_bytes(path, sum(value or 0 for value in texts.row(0)) if texts.width else 0)
+    except TpsolveError:
+        raise
     except ImportError as error:
         raise MissingLibraryError(f"a {path.suffix} file", "fastexcel", "'tpsolve[tables]'") from error
-    except (OSError, ValueError, polars.exceptions.PolarsError) as error:
-        raise FileFormatError(f"{path}: can't be read ({str(error).splitlines()[0]}).") from error
-    except Exception as error:  # fastexcel has errors of its own, which derive from Exception.
-        if not sheet:
+    except BaseException as error:  # fastexcel has errors of its own, and panics of Rust are no Exception.
+        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
-        raise FileFormatError(f"{path}: can't be read ({str(error).splitlines()[0]}).") from error
+        raise FileFormatError(f"{path}: can't be read ({_first_line(error)}).") from error
     table = read_frame(frame)
     if not sheet:
         return dataclasses.replace(table, name=str(path))
@@ -79,6 +92,10 @@ def read_typed_file(path: Path) -> RawTable:
     rows = [k for k in range(len(table.lines)) if any(cells[k] not in (None, "") for cells in table.columns)]
     columns = [[cells[k] for k in rows] for cells in table.columns]
     return RawTable(str(path), header, columns, [k + 2 for k in rows], typed=table.typed)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_text(series: Any) -> bool:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor
 
+from tpsolve._storage._documents import check_shape
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, TooLargeError, UnknownNameError
 from tpsolve.tables._columns import (
     LEFT_OUT,
@@ -53,6 +54,14 @@ _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 _ID = re.compile(
     r"(?i:(?:.*[_\W])?(?:id|uuid|guid|rowid)|index|level_0|row.?(?:names?|index|number))|.*[a-z0-9](?:Id|ID)"
 )
+
+
+class _SchemaText(TypedDict):
+    reading: int
+    target: str | None
+    classes: list[str]
+    columns: list[dict[str, Any]]
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -205,8 +214,9 @@ class TableSchema:
             FileFormatError: no such schema, or of another version.
         """
         names = {"reading", "target", "classes", "columns", "options"}
-        if not isinstance(data, dict) or data.keys() != names or not isinstance(data["columns"], list):
+        if not isinstance(data, dict) or data.keys() != names:
             raise FileFormatError(f"schema of a table: got {str(data)[:80]}, expected {', '.join(sorted(names))}.")
+        check_shape(data, "schema of a table", _SchemaText)
         if data["reading"] != READING:
             raise FileFormatError(f"schema of a table: of version {data['reading']}, expected {READING}.")
         columns = tuple(Column.from_json(column) for column in data["columns"])

@@ -1,14 +1,13 @@
 """Text files with delimiters: unpacked, decoded, cut into rows of one length."""
 
 import csv
-import gzip
 import io
-import lzma
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tpsolve._storage._limits import check_bytes, in_words, max_bytes, read_bytes, read_stream
 from tpsolve.errors import FileFormatError, TooLargeError
 from tpsolve.tables._options import DELIMITERS, TableOptions
 from tpsolve.tables._raw_table import RawTable, check_names
@@ -16,8 +15,10 @@ from tpsolve.tables._raw_table import RawTable, check_names
 MAX_BYTES = 2**30
 """Of the text of a table: its cells as Python's texts take about ten times that in memory."""
 
+_CELL_BYTES, _ROW_BYTES = 80, 280
+"""Of a short text in two lists; of a row with its first cell."""
+
 SNIFFED_ROWS = 100
-PACKED = {".xz": lzma.open, ".gz": gzip.open}
 
 
 def read_text(path: Path, options: TableOptions) -> RawTable:
@@ -57,29 +58,34 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _text(path: Path) -> str:
+    name = str(path)
     try:
-        if str(path) == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with PACKED.get(path.suffix.lower(), open)(path, "rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise FileFormatError(f"{path}: can't be read as a table with a header ({error}).") from error
-    if len(data) > MAX_BYTES:
-        size = "" if str(path) == "-" or path.suffix.lower() in PACKED else f" ({path.stat().st_size / 2**30:.1f} GiB)"
+        data = read_stream(sys.stdin.buffer, path, MAX_BYTES) if name == "-" else read_bytes(path, MAX_BYTES)
+    except TooLargeError as error:
         mend = "Keep the columns and a sample of the rows that you need."
-        raise TooLargeError("table", f"{path}, more than 1 GiB of text{size}", "at most 1 GiB", mend)
+        most = in_words(min(MAX_BYTES, max_bytes()))
+        raise TooLargeError("table", f"{path}, more than {most} of text", f"at most {most}", mend) from error
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: can't be read as a table with a header ({error})") from error
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in data:
         raise FileFormatError(
             f"{path}: can't be read as text (zero bytes). Is it another kind of file? Save it as UTF-8."
         )
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         mend = "Save it as UTF-8, for example with: iconv -f latin1 -t utf-8."
         raise FileFormatError(f"{path}:{line}: can't be read as UTF-8 ({error.reason}). {mend}") from error
+    _check_cells(path, text)
+    return text
+
+
+def _check_cells(path: Path, text: str) -> None:
+    """Raise TooLargeError if the cells take more than a file may: from little text many may come."""
+    cells = max(map(text.count, DELIMITERS))
+    check_bytes(path, len(text) + _CELL_BYTES * cells + _ROW_BYTES * (text.count("\n") + text.count("\r")))
 
 
 def _rows(name: str, text: str, options: TableOptions) -> list[tuple[int, list[str]]]:

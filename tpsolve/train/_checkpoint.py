@@ -1,19 +1,85 @@
 """Checkpoints: one file a run, written whole or not at all, from which it goes on bit for bit."""
 
-from dataclasses import asdict, dataclass, field
+import io
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
-from torch import nn
+from msgspec import Meta
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tpsolve._storage._documents import Count, check_shape
+from tpsolve._storage._limits import check_bytes, opened
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.nn import ProgramLoss
 from tpsolve.train._measure import FIGURES
 from tpsolve.train._recipe import Recipe
 
+
+class _Row(TypedDict):
+    epoch: int
+    rate: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+class _Diagnostics(TypedDict):
+    epoch: int
+    threshold: str
+    changed: float | None
+    flip_quality: float | None
+    cosine: float | None
+    saturated: float | None
+    separable: float | None
+    dead: float | None
+
+
+class _Position(TypedDict):
+    epoch: Count
+    step: Count
+    tally: Annotated[list[float], Meta(min_length=FIGURES, max_length=FIGURES)]
+    seconds: Annotated[float, Meta(ge=0)]
+    rows: list[_Row]
+    diagnostics: list[_Diagnostics]
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, bool | int | float | list[int | float] | None]]
+
+
+class _Process(TypedDict):
+    tally: Annotated[list[float], Meta(min_length=FIGURES, max_length=FIGURES)]
+    program: dict[str, Any] | None
+    random: Any
+    random_cuda: Any
+
+
+class _Weights(TypedDict):
+    model: dict[str, Any]
+    averaged: NotRequired[dict[str, Any] | None]
+
+
+class _Content(_Weights):
+    recipe: dict[str, bool | int | float | str | list[int]]
+    optimizer: _Optimizer
+    position: _Position
+    processes: Annotated[list[_Process], Meta(min_length=1)]
+
+
+STATES = {
+    "Adam": {"step": False, "exp_avg": True, "exp_avg_sq": True},
+    "SGD": {"momentum_buffer": True},
+}
+"""What an optimizer keeps of each weight, and whether it has the weight's shape."""
 FORMAT, VERSION = "tpsolve-checkpoint", 4
 READABLE = (2, 3, 4)
 """Versions whose weights can be loaded; a run goes on only from its own."""
@@ -106,27 +172,87 @@ def load_checkpoint(
     """
     device = next(model.parameters()).device
     content = _read(path, (VERSION,))
+    check_shape(content, path, _Content)
+    # What rows hold besides is written into files too.
+    for name in ("rows", "diagnostics"):
+        check_shape(content["position"][name], path, list[dict[str, int | float | str | None]])
     _check_recipe(content["recipe"], recipe)
+    _check_tensors(path, "network", content["model"], model.state_dict())
+    _check_optimizer(path, content["optimizer"], optimizer)
+    position = Position(**{one.name: content["position"][one.name] for one in fields(Position)})
+    if len(position.rows) != position.epoch or position.epoch > recipe.epochs:
+        raise FileFormatError(f"{path}: {len(position.rows)} rows after {position.epoch} epochs. Begin anew.")
+    states = content["processes"]
+    own = states[rank % len(states)]
+    position.tally = own["tally"]
     try:
         model.load_state_dict(content["model"])
         if averaged is not None:
+            _check_tensors(path, "average", content["averaged"] or {}, averaged.state_dict())
             averaged.load_state_dict(content["averaged"])
         optimizer.load_state_dict(content["optimizer"])
-        position = Position(**content["position"])
-        states = content["processes"]
-        own = states[rank % len(states)]
-        random, random_cuda, position.tally = own["random"], own["random_cuda"], own["tally"]
         if program is not None:
             program.set_extra_state(own["program"])
         if len(states) != world:
             total = [sum(parts, 0.0) for parts in zip(*(state["tally"] for state in states), strict=True)]
             position.tally = [0.0] * len(total) if rank else total
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        torch.set_rng_state(own["random"])
+        if own["random_cuda"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(own["random_cuda"], device)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FileFormatError(f"{path}: its network is not the recipe's. Begin anew.") from error
-    torch.set_rng_state(random)
-    if random_cuda is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(random_cuda, device)
     return position
+
+
+def _check_tensors(path: Path, what: str, saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise FileFormatError unless the saved tensors have the names, shapes and types of the run's."""
+    differ = sorted(saved.keys() ^ own.keys()) or [
+        name for name, tensor in own.items() if not _alike(saved[name], tensor.shape, tensor.dtype)
+    ]
+    if differ:
+        names = ", ".join(map(str, differ[:3]))
+        raise FileFormatError(f"{path}: its {what} is not the recipe's ({names}). Begin anew.")
+
+
+def _alike(value: Any, shape: Any, dtype: torch.dtype) -> bool:
+    """Whether a value is an ordinary tensor of this shape and type whose numbers are all there."""
+    return (
+        isinstance(value, Tensor)
+        and (value.layout, value.device.type, value.dtype) == (torch.strided, "cpu", dtype)
+        and value.shape == shape
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def _check_optimizer(path: Path, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise FileFormatError unless the saved state is one that this optimizer can go on from."""
+    own = optimizer.state_dict()["param_groups"]
+    groups = saved["param_groups"]
+    same = len(groups) == len(own) and all(
+        # The rate is set anew in every epoch.
+        _without_rate(group) == _without_rate(mine)
+        for group, mine in zip(groups, own, strict=True)
+    )
+    if not same:
+        raise FileFormatError(f"{path}: the settings of its optimizer are not the recipe's. Begin anew.")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    kind = type(optimizer).__name__
+    for number, state in saved["state"].items():
+        if not (0 <= number < len(weights) and _is_state(state, STATES[kind], weights[number])):
+            raise FileFormatError(f"{path}: the state of its optimizer is not one of {kind}. Begin anew.")
+
+
+def _is_state(state: dict[str, Any], kept: dict[str, bool], weight: Tensor) -> bool:
+    # Without momentum SGD keeps None of it.
+    return state.keys() == kept.keys() and all(
+        _alike(state[name], weight.shape if like_weight else (), torch.float32)
+        or (name == "momentum_buffer" and state[name] is None)
+        for name, like_weight in kept.items()
+    )
+
+
+def _without_rate(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in group.items() if name != "lr"}
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -139,11 +265,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
         FileFormatError: no checkpoint, or that of another network.
     """
     content = read_checkpoint(path)
+    check_shape(content, path, _Weights)
     averaged = (content.get("averaged") or {}).items()
     average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
     try:
         model.load_state_dict(average or content["model"])
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{path}: the checkpoint of another network ({reason}).") from error
 
@@ -158,11 +285,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, versions: tuple[int, ...]) -> dict[str, Any]:
+    with opened(path) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        try:
+            stream.seek(0)
+            with zipfile.ZipFile(stream) as archive:  # pyright: ignore[reportArgumentType]
+                infos = archive.infolist()
+        except (ValueError, OSError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
+    check_bytes(path, sum(info.file_size for info in infos))
+    # Torch packs nothing.
+    if any(info.compress_type != zipfile.ZIP_STORED or info.file_size > size for info in infos):
+        raise FileFormatError(f"{path}: not a checkpoint as torch writes it. Begin the run anew.")
     try:
         # On the CPU: random states live there, and everything else is copied to where it belongs.
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise FileFormatError(f"{path}: there is no such file.") from error
     except Exception as error:  # torch.load raises a dozen kinds on foreign bytes.
         raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

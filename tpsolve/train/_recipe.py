@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tpsolve._check_arguments import check_count
 from tpsolve._plain import make_plain
+from tpsolve._storage._documents import read_toml
 from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
 
 FOLDER = Path(__file__).parent / "recipes"
-MAX_SEED = 2**31 - 1
 LEAST = {"epochs": 1, "batch": 1, "crop": 0, "count": 2, "calls": 1, "solver_steps": 1, "images": 0, "seed": 0}
 """Of settings that count."""
+MOST = 2**31 - 1
+"""Of the same, and of the units of a layer."""
 BY_ACTIVATION = "with"
 """The table of a recipe whose tables, named after activations, hold what differs for each."""
 
@@ -117,6 +118,8 @@ class Recipe:
             _check_kind(name, getattr(self, name), kind)
         for name, least in LEAST.items():
             check_count(name, getattr(self, name), least)
+            if getattr(self, name) > MOST:
+                raise ArgumentError(name, getattr(self, name), f"at most {MOST}")
         for name in ("dropout", "validation", "smooth", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
@@ -125,10 +128,8 @@ class Recipe:
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
-        if self.seed > MAX_SEED:
-            raise ArgumentError("seed", self.seed, f"at most {MAX_SEED}")
-        if any(units < 1 for units in self.widths):
-            raise ArgumentError("widths", list(self.widths), "numbers of units, each at least 1")
+        if any(not 1 <= units <= MOST for units in self.widths):
+            raise ArgumentError("widths", list(self.widths), f"numbers of units, each at least 1 and at most {MOST}")
 
     def rate_at(self, epoch: int) -> float:
         """The learning rate of epoch `epoch`, counted from 0."""
@@ -174,9 +175,9 @@ def load_recipe(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
     if path.parent == FOLDER and name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)
     try:
-        read = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FileFormatError(f"{path}: not a recipe that can be read ({error}).") from error
+        read = read_toml(path)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: not a recipe that can be read ({error})") from error
     by_activation = read.pop(BY_ACTIVATION, {})
     if not (isinstance(by_activation, dict) and all(isinstance(table, dict) for table in by_activation.values())):
         raise FileFormatError(f"{path}: {BY_ACTIVATION!r} must hold tables, such as [{BY_ACTIVATION}.relu].")
@@ -216,7 +217,7 @@ def _value(kind: Any, text: str) -> Any:
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -224,19 +225,23 @@ def _converted(kind: Any, value: Any) -> Any:
     """Lists as tuples, and whole numbers where a real one is meant."""
     if get_origin(kind) is tuple:
         return tuple(value) if isinstance(value, list | tuple) else (value,)
-    return float(value) if kind is float and type(value) is int else value
+    try:
+        return float(value) if kind is float and type(value) is int else value
+    except OverflowError:
+        return value
 
 
 def _check_kind(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise UnknownNameError(name, str(value), get_args(kind))
+            small = not isinstance(value, int) or abs(value) <= MOST
+            raise UnknownNameError(name, str(value) if small else "a large number", get_args(kind))
     elif get_origin(kind) is tuple:
         if not (isinstance(value, tuple) and all(type(item) is int for item in value)):
             raise ArgumentError(name, value, "whole numbers, separated by commas")
     elif type(value) is not kind:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise ArgumentError(name, repr(value), words[kind])
+        raise ArgumentError(name, value if isinstance(value, int) else repr(value), words[kind])
 
 
 def _toml(value: Any) -> str:
@@ -244,4 +249,5 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    # TOML has no pairs of surrogates, and no bare delete.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +63,9 @@ def predict(
         csv.writer(stream, lineterminator="\n").writerows([[name], *([by_line[line]] for line in sorted(by_line))])
         text = stream.getvalue()
         if out is None:
-            sys.stdout.write(text)
+            if output.is_terminal:
+                text = "".join(f"{visible(line)}\n" for line in text.splitlines())
+            output.file.write(text)
         else:
             write_whole(out, lambda file: file.write(text.encode()))
             say(f"Saved: {out}")

@@ -49,7 +49,7 @@ def write(plan: Plan) -> dict[str, bytes]:
 
 def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
     """The classes that the file gives to the rows, in fractions, and what read it."""
-    data = json.loads((folder / f"{plan.stem}.json").read_text())
+    data = json.loads((folder / f"{plan.stem}.json").read_text(encoding="utf-8"))
     layers = [
         [([_number(w) for w in unit["weights"]], _number(unit["bias"])) for unit in layer] for layer in data["layers"]
     ]

@@ -4,13 +4,14 @@ import copy
 import math
 from functools import cached_property
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_shape, check_size, check_tensor, check_values, own
 from tpsolve._storage._archive import digest, read_archive, write_archive
+from tpsolve._storage._limits import check_bytes
 from tpsolve.errors import NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.losses import ClassLoss, find_loss
 from tpsolve.problems._base import FlipProblem
@@ -309,6 +310,11 @@ class LayerProblem(FlipProblem):
 _BATCHED = ("targets", "unit_weight", "start", "stay_weight", "pull")
 
 
+class _Header(TypedDict):
+    loss: str
+    stay: float
+
+
 def read_layer_problem(path: str | PathLike[str]) -> LayerProblem:
     """The layer problem saved at `path`, on the CPU.
 
@@ -316,5 +322,7 @@ def read_layer_problem(path: str | PathLike[str]) -> LayerProblem:
         FileFormatError: no layer problem of tpsolve, truncated, or of another version.
         ArgumentError: the file's contents make no sense together.
     """
-    arrays, header = read_archive(path, KIND, ("weight", "targets"), ("loss", "stay"), ("bias", *_BATCHED[1:]))
+    arrays, header = read_archive(path, KIND, _Header, ("weight", "targets"), ("bias", *_BATCHED[1:]))
+    # A search holds the targets of all samples.
+    check_bytes(path, 8 * arrays["targets"].numel() * max(1, arrays["weight"][:1].numel()))
     return LayerProblem(**arrays, loss=header["loss"], stay=header["stay"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from tpsolve._check_arguments import check_count, check_device, check_shape, che
 from tpsolve._gap import common_measure
 from tpsolve._plain import plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
+from tpsolve._storage._documents import Label as PlainLabel
+from tpsolve._storage._documents import Positive
+from tpsolve._storage._limits import check_bytes
 from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
@@ -378,6 +381,11 @@ def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
     return good
 
 
+class _Header(TypedDict):
+    widths: list[Positive]
+    classes: list[PlainLabel]
+
+
 def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
     """The network problem saved at `path`, on the CPU.
 
@@ -385,9 +393,13 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         FileFormatError: no network problem of tpsolve, truncated, or of another version.
         ArgumentError: the file's contents make no sense together.
     """
-    arrays, header = read_archive(path, KIND, ("X", "y"), ("widths", "classes"), ("weight",))
+    arrays, header = read_archive(path, KIND, _Header, ("X", "y"), ("weight",))
     index, classes = arrays["y"].tolist(), header["classes"]
-    if not all(isinstance(k, int) and 0 <= k < len(classes) for k in index):
+    # As float64, and copies of it while equal points are merged.
+    check_bytes(path, 32 * arrays["X"].numel())
+    # Judging makes several copies of the targets of all units at all points.
+    check_bytes(path, 64 * len(arrays["X"]) * (sum(header["widths"]) + len(classes)) if arrays["X"].dim() else 0)
+    if not isinstance(index, list) or not all(type(k) is int and 0 <= k < len(classes) for k in index):
         raise ValueSetError("y", "a class outside the list of classes", f"indices from 0 to {len(classes) - 1}")
     return NetworkProblem(arrays["X"], [classes[k] for k in index], header["widths"], arrays.get("weight"))
 

@@ -124,4 +124,4 @@ def table(name: str = TABLE) -> dict[str, Any]:
 
     That of proofs has the mean seconds of the solver named, and the best `other` one than `enumerate`.
     """
-    return json.loads(resources.files("tpsolve.search.combined").joinpath(name).read_text())
+    return json.loads(resources.files("tpsolve.search.combined").joinpath(name).read_text(encoding="utf-8"))

@@ -23,6 +23,9 @@ from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
 
+MAX_INPUTS = 10
+"""A table of n inputs has 2^n entries, and its clauses are the square of that."""
+
 _Costs = dict[tuple[float, ...], dict[Any, Fraction]]
 
 
@@ -241,6 +244,9 @@ def _bound_of(
         return _recounted(proof, bound, [places[k] for k in points], own, until)
     if not {abs(v) - 1 for row in part.circuits.tolist() for v in row if v} <= set(points):
         return Finding("bound", False, f"{bound}: a circuit is not of these points")
+    if max(proof.widths) > MAX_INPUTS:
+        words = f"not checked: the tables of units that read more than {MAX_INPUTS} others are too large"
+        return Finding("bound", None, f"{bound}: {words}")
     below = lcm(*(w.denominator for cost in own for w in cost.values()))
     learned = _learned(part.circuits.tolist(), points, width)
     formula = Formula(proof.widths, proof.classes, own, below, learned)

@@ -7,21 +7,44 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from os import PathLike
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
+import torch
+from msgspec import Meta
 from torch import Tensor
 
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
+from tpsolve._storage._documents import FractionText, Label, Positive, check_shape
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"
 MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
-METHODS = ("circuits", "labels", "sweep", "dichotomies", "parts")
+Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts"]
 MAX_PARTS = 10_000
 _OF_PART = re.compile(r"(points|circuits)\d+")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
+
+
+class _Header(TypedDict):
+    data: str
+    widths: Annotated[list[Positive], Meta(min_length=1)]
+    classes: list[Label]
+    objective: FractionText
+    bound: FractionText
+    engine: str
+    clauses: str
+    about: dict[str, str]
+    digest: str
+    method: NotRequired[Method]
+    parts: NotRequired[list[tuple[FractionText, Method]]]
+
+
+class _ModelHeader(TypedDict):
+    proof: dict[str, Any] | None
+
+
 _LAYERS = tuple(f"{kind}{layer}" for layer in range(8) for kind in ("weight", "bias"))
 
 
@@ -126,11 +149,10 @@ def load_proof(path: str | PathLike[str]) -> Proof:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
     if read_kind(path) != MODEL_KIND:
-        arrays, header = read_archive(path, KIND, ("circuits",), (*_NAMES, "digest"), (*_LAYERS, *part_names()))
+        arrays, header = read_archive(path, KIND, _Header, ("circuits",), (*_LAYERS, *part_names()))
         return proof_of(path, header, arrays)
-    arrays, header = read_archive(
-        path, MODEL_KIND, (), ("proof",), (*_LAYERS, *part_names(), "circuits", "low", "high", "parts")
-    )
+    names = (*_LAYERS, *part_names(), "circuits", "low", "high", "parts")
+    arrays, header = read_archive(path, MODEL_KIND, _ModelHeader, (), names)
     if header["proof"] is None:
         raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")
     return proof_of(path, header["proof"], arrays)
@@ -142,6 +164,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
     Raises:
         FileFormatError: they have changed since they were written, or don't fit together.
     """
+    check_shape(header, path, _Header)
     try:
         own = {
             name: array for name, array in arrays.items() if name in ("circuits", *_LAYERS) or _OF_PART.fullmatch(name)
@@ -150,6 +173,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
         if header["digest"] != _digest({name: header[name] for name in names}, own):
             raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
         weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
+        _check_arrays(own)
         return Proof(
             header["data"],
             tuple(header["widths"]),
@@ -169,6 +193,15 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error
+
+
+def _check_arrays(arrays: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless arrays have the types and axes that `Proof` says."""
+    for name, array in arrays.items():
+        axes = 1 if name.startswith(("bias", "points")) else 2
+        kind = torch.float64 if name in _LAYERS else torch.int32
+        if array.dim() != axes or array.dtype != kind:
+            raise ValueError(f"{name} of shape {tuple(array.shape)} and type {array.dtype}")
 
 
 def part_names() -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """CIFAR-10 in its original python and binary layouts, and as lossless mosaics."""
 
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve.errors import FileFormatError
+from tpsolve._storage._archive import read_arrays
+from tpsolve._storage._limits import read_bytes
+from tpsolve.errors import FileFormatError, TooLargeError
+from tpsolve.train.data._folders import read_image
 from tpsolve.train.data._images import Images, check_counts
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
@@ -38,33 +43,53 @@ def load_cifar10(folder: Path) -> Images:
     )
 
 
+class _Part:
+    """What stands in a pickle for an array or its type: what it was made of, and nothing that runs."""
+
+    def __init__(self, *made_of: Any) -> None:
+        self.state: Any = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
 class _Numbers(pickle.Unpickler):
-    """Reads only arrays and plain containers: a pickle of unknown origin could run anything else."""
+    """Reads only bytes and plain containers: a pickle of unknown origin could run anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module.split(".")[0], name) in {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy", "_reconstruct")}:
-            # Where numpy keeps `_reconstruct` depends on the version that wrote the file.
-            return np.empty(0).__reduce__()[0] if name == "_reconstruct" else getattr(np, name)
+        # Where numpy keeps `_reconstruct` depends on the version that wrote the file.
+        if module.split(".")[0] == "numpy" and name in ("ndarray", "dtype", "_reconstruct"):
+            return _Part
         if (module, name) == ("_codecs", "encode"):
-            import _codecs
-
-            return _codecs.encode
+            return lambda text, encoding="latin1": text.encode("latin1")
         raise pickle.UnpicklingError(f"{module}.{name} has no place here")
+
+
+def _unpickled(path: Path) -> Any:
+    content = read_bytes(path)
+    for count, (code, argument, _) in enumerate(pickletools.genops(content)):
+        # A memo is as long as its largest number says.
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not (argument or 0) <= count:
+            raise pickle.UnpicklingError("a memo that is not in order")
+    return _Numbers(io.BytesIO(content), encoding="bytes").load()
 
 
 def _python(folder: Path) -> list[tuple[Tensor, Tensor]]:
     def read(path: Path) -> tuple[Tensor, Tensor]:
-        with path.open("rb") as stream:
-            content = _Numbers(stream, encoding="bytes").load()
-        pixels = np.asarray(content[b"data"], np.uint8).reshape(-1, CHANNELS, SIDE, SIDE)
-        return torch.from_numpy(pixels.copy()), torch.as_tensor(content[b"labels"], dtype=torch.int64)
+        content = _unpickled(path)
+        data, labels = content[b"data"], content[b"labels"]
+        raw = data.state[-1]
+        if type(raw) is not bytes or not all(type(label) is int and 0 <= label < CLASSES for label in labels):
+            raise ValueError("no pixels and labels")
+        pixels = np.frombuffer(raw, np.uint8).reshape(-1, CHANNELS, SIDE, SIDE)
+        return torch.from_numpy(pixels.copy()), torch.tensor(labels, dtype=torch.int64)
 
     return [_read(folder / name, read) for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
 
 
 def _binary(folder: Path) -> list[tuple[Tensor, Tensor]]:
     def read(path: Path) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(np.fromfile(path, np.uint8).reshape(-1, 1 + PIXELS))
+        rows = torch.from_numpy(np.frombuffer(read_bytes(path), np.uint8).reshape(-1, 1 + PIXELS).copy())
         return rows[:, 1:].reshape(-1, CHANNELS, SIDE, SIDE).clone(), rows[:, 0].long()
 
     return [_read(folder / f"{name}.bin", read) for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
@@ -72,15 +97,13 @@ def _binary(folder: Path) -> list[tuple[Tensor, Tensor]]:
 
 def _mosaics(folder: Path) -> list[tuple[Tensor, Tensor]]:
     """One WebP a batch, its images row by row, and all labels in one file."""
-    from PIL import Image
 
     def labels(path: Path) -> list[Tensor]:
-        with np.load(path) as arrays:
-            return [*torch.from_numpy(arrays["train"]).long().split(TILES**2), torch.from_numpy(arrays["test"]).long()]
+        arrays = read_arrays(path, ("train", "test"))
+        return [*arrays["train"].long().split(TILES**2), arrays["test"].long()]
 
     def images(path: Path) -> Tensor:
-        with Image.open(path) as mosaic:
-            tiles = np.asarray(mosaic.convert("RGB")).reshape(TILES, SIDE, TILES, SIDE, CHANNELS)
+        tiles = np.asarray(read_image(path)).reshape(TILES, SIDE, TILES, SIDE, CHANNELS)
         return torch.from_numpy(tiles.transpose(0, 2, 4, 1, 3).reshape(-1, CHANNELS, SIDE, SIDE).copy())
 
     names = (*(f"cifar10_train_{i}" for i in range(1, 6)), "cifar10_test")
@@ -111,5 +134,7 @@ def _guarded(path: Path, read: Callable[[Path], Any]) -> Any:
         raise FileFormatError(f"{path}: missing. Put it there; nothing is downloaded.")
     try:
         return read(path)
+    except TooLargeError:
+        raise
     except Exception as error:  # numpy, pickle and Pillow have no common kind for bytes that are not theirs.
         raise FileFormatError(f"{path}: damaged or foreign ({error}). Fetch it again.") from error

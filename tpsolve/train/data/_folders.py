@@ -2,21 +2,30 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from tpsolve.errors import ArgumentError, FileFormatError
+from tpsolve._storage._limits import check_bytes
+from tpsolve.errors import ArgumentError, FileFormatError, TooLargeError, TpsolveError
 from tpsolve.train.data._resident import Batch
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE, TEST_SIDE = 224, 256
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's training pixels, as everywhere in use."""
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+PIXEL_BYTES = 16
+"""Of a pixel while it is unpacked and converted."""
 MIN_AREA, MAX_RATIO = 0.08, 4 / 3
 """A training image is a random part of the original: at least this share of it, sides at most so unequal."""
 TEST_BATCH = 250
@@ -87,9 +96,16 @@ class Folders:
 
     def _batches(self, decoded: "_Decoded", batches: list[list[int]]) -> Iterator[Batch]:
         loader = DataLoader(
-            decoded, batch_sampler=batches, num_workers=self._workers, pin_memory=self._device.type == "cuda"
+            decoded,
+            batch_sampler=batches,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            collate_fn=_together,
         )
-        for pixels, labels in loader:
+        for batch in loader:
+            if isinstance(batch, TpsolveError):
+                raise batch
+            pixels, labels = batch
             ready = (pixels.to(self._device, non_blocking=True).float() - self._mean) / self._std
             yield ready.contiguous(memory_format=self._format), labels.to(self._device, non_blocking=True)
 
@@ -100,15 +116,15 @@ class _Decoded(Dataset):
     def __init__(self, files: list[tuple[Path, int]], seed: int | None) -> None:
         self._files, self._seed = files, seed
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | TpsolveError:
         from PIL import Image
 
         path, label = self._files[index]
         try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except (OSError, ValueError) as error:
-            raise FileFormatError(f"{path}: no image that can be read ({error}). Fetch it again.") from error
+            image = read_image(path)
+        except TpsolveError as error:
+            # Raised in a worker, it would come back as text with a traceback.
+            return error
         if self._seed is None:
             scale = TEST_SIDE / min(image.size)
             image = image.resize([max(SIDE, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
@@ -121,6 +137,33 @@ class _Decoded(Dataset):
             image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), label
+
+
+def _together(items: list[Any]) -> Any:
+    """A batch of images and labels, or the first error among them."""
+    return next((item for item in items if isinstance(item, TpsolveError)), None) or default_collate(items)
+
+
+def read_image(path: Path) -> "Image.Image":
+    """The image at `path` in colour, of whose size the header speaks before it is unpacked.
+
+    Raises:
+        FileFormatError: no image that can be read.
+        TooLargeError: more pixels than a file may take.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # The limit is the same for all files.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, "r", FORMATS) as found:
+                check_bytes(path, PIXEL_BYTES * found.width * found.height)
+                return found.convert("RGB")
+    except TooLargeError:
+        raise
+    except Exception as error:  # Pillow has no common kind for bytes that are not an image's.
+        raise FileFormatError(f"{path}: no image that can be read ({error}). Fetch it again.") from error
 
 
 def _random_part(width: int, height: int, draws: list[float]) -> tuple[tuple[float, float, float, float], bool]:

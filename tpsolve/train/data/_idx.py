@@ -1,18 +1,16 @@
 """MNIST and Fashion-MNIST in idx files: raw, .gz or .xz."""
 
-import gzip
-import lzma
-import zlib
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._storage._limits import DAMAGED, PACKED, check_bytes, opened, read_part
 from tpsolve.errors import FileFormatError
 from tpsolve.train.data._images import Images, check_counts
 
-OPENERS = {"": open, ".gz": gzip.open, ".xz": lzma.open}
 PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 ORIGINAL = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 UNSIGNED_BYTES = 8
@@ -51,7 +49,7 @@ def _find(folder: Path, names: tuple[str, str], part: int) -> Path:
     folders = [folder, *(folder / name / below for name in names for below in ("", "raw"))]
     # The names of our own first: the original ones are the same for both sets.
     stems = (f"{names[0]}_{PARTS[part]}.idx", ORIGINAL[part])
-    for path in (place / (stem + ending) for stem in stems for place in folders for ending in OPENERS):
+    for path in (place / (stem + ending) for stem in stems for place in folders for ending in ("", *PACKED)):
         if path.is_file():
             return path
     raise FileFormatError(
@@ -61,16 +59,20 @@ def _find(folder: Path, names: tuple[str, str], part: int) -> Path:
 
 
 def _read(path: Path) -> Tensor:
-    opener = OPENERS.get(path.suffix, open)
-    try:
-        with opener(path, "rb") as stream:
-            content = stream.read()
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise FileFormatError(f"{path}: can't be read ({error}). Fetch it again.") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES:
-        raise FileFormatError(f"{path}: not an idx file of bytes. Fetch it again.")
-    start = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4:start], ">u4").astype(int) if len(content) >= start else np.array([-1])
-    if len(content) - start != np.prod(shape):
-        raise FileFormatError(f"{path}: holds {len(content)} bytes where its header says otherwise. Fetch it again.")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
+    with opened(path, PACKED.get(path.suffix, open)) as stream:
+        try:
+            start = stream.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] != UNSIGNED_BYTES or start[3] not in (1, 3):
+                raise FileFormatError(f"{path}: not an idx file of bytes. Fetch it again.")
+            axes = start[3]
+            sizes = stream.read(4 * axes)
+            shape = np.frombuffer(sizes, ">u4").tolist() if len(sizes) == 4 * axes else [-1]
+            size = math.prod(shape)
+            check_bytes(path, size)
+            # A byte that is too many is enough to tell: the rest is not unpacked.
+            content = read_part(stream, max(size, 0) + 1)
+        except DAMAGED as error:
+            raise FileFormatError(f"{path}: can't be read ({error}). Fetch it again.") from error
+    if len(content) != size:
+        raise FileFormatError(f"{path}: holds other bytes than its header says. Fetch it again.")
+    return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())

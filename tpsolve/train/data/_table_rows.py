@@ -5,11 +5,12 @@ import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor
 
+from tpsolve._storage._documents import parse_json, read_json
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.tables import TableOptions, TableSchema, read_table
@@ -18,6 +19,13 @@ from tpsolve.train.data._images import Images
 
 FILE = "table.json"
 """In the folder of a run: how its table became the inputs of the network."""
+
+
+class _Text(TypedDict):
+    schema: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    data: str
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,14 @@ class TablePreprocessing:
         """
         path = Path(folder) / FILE
         try:
-            data = json.loads(path.read_text())
+            data = read_json(path, _Text)
             schema = TableSchema.from_json(data["schema"])
-            return cls(schema, tuple(map(float, data["mean"])), tuple(map(float, data["std"])), str(data["data"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileFormatError(f"{path}: can't be read as the preprocessing of a table ({error!r}).") from error
+        except FileFormatError as error:
+            raise FileFormatError(f"{path}: can't be read as the preprocessing of a table ({error})") from error
+        mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
+        if not len(mean) == len(std) == len(schema.features) or not all(deviation > 0 for deviation in std):
+            raise FileFormatError(f"{path}: can't be read as the preprocessing of a table (mean, std).")
+        return cls(schema, mean, std, data["data"])
 
 
 def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
@@ -90,9 +101,10 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
         if not getattr(recipe, name):
             raise ArgumentError(name, "nothing", "the file and its column of classes", f"Give --{name}.")
     try:
-        options = TableOptions.from_json(json.loads(recipe.reading)) if recipe.reading else TableOptions()
-    except ValueError as error:
+        told = parse_json(recipe.reading, "reading") if recipe.reading else TableOptions().to_json()
+    except FileFormatError as error:
         raise ArgumentError("reading", repr(recipe.reading), "the JSON of reading options") from error
+    options = TableOptions.from_json(told)
     read = read_table(recipe.table, recipe.target, options)
     classes = read.schema.classes
     if len(classes) < 2:

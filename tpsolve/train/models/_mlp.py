@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from tpsolve._storage._limits import check_bytes
 from tpsolve.train.models._activations import NewActivation
 
 
@@ -19,6 +20,8 @@ def mlp(
     """
     layers: list[nn.Module] = [nn.Flatten()]
     sizes = (math.prod(shape), *widths)
+    # In float32, and as many gradients.
+    check_bytes("of widths", 8 * sum(n * m for n, m in pairwise((*sizes, classes))))
     for n, m in pairwise(sizes):
         # Batch norm has a bias of its own.
         layers += [nn.Linear(n, m, bias=not batch_norm)]
