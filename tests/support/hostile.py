@@ -493,7 +493,7 @@ def change_rows(files: Files, random: Random) -> None:
 def read_comparison(folder: Path) -> None:
     # The rows alone: no solve is made again.
     rows = run_comparison(comparison_of(folder), stop=lambda: True)
-    advice(summarise(rows))
+    advice(rows)
     caption(rows)
 
 
