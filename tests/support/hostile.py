@@ -35,7 +35,7 @@ from PIL import Image
 from tpsolve import LayerProblem, NetworkProblem, load_problem, load_result, solve
 from tpsolve._result import Budget
 from tpsolve._storage._limits import VARIABLE
-from tpsolve.compare import Comparison, run_comparison, summarise
+from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._report import caption
 from tpsolve.compare._summary import advice
 from tpsolve.compare._training_report import summarise_training

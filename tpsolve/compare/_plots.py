@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.compare._statistics import mean_ranks, scores
-from tpsolve.compare._summary import Known, Row, is_met, known_of, summarise, wins
+from tpsolve.compare._statistics import is_met, mean_ranks, scores
+from tpsolve.compare._summary import Known, Row, known_of, summarise, wins
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
+
+from tpsolve._gap import is_closed
 
 Row = dict[str, Any]
 RESAMPLES = 2000
@@ -42,6 +45,21 @@ class Scores:
         return values[~np.isnan(values)]
 
 
+def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """Where `objective` is no more than the problem's `tolerance` above `best`."""
+    return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
+
+
+def bound_of(row: Row) -> np.ndarray:
+    """Of each sample; -inf where none was proved."""
+    return np.array([-np.inf if bound is None else bound for bound in row["bound"]])
+
+
+def tolerance_of(row: Row) -> np.ndarray:
+    """Of each sample. Rows of versions that had none: only equal objectives are equal."""
+    return np.array(row.get("tolerance", [0.0] * len(row["objective"])))
+
+
 def share_left(objective: np.ndarray, best: np.ndarray, reference: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """(objective - best) / (reference - best) of each sample, within 0 and 1; NaN where there is nothing to improve.
 
@@ -71,7 +89,7 @@ def scores(rows: Sequence[Row]) -> Scores:
     for column, name in enumerate(instances):
         group = by_instance[name]
         objective = np.array([row["objective"] for row in group], dtype=float)
-        tolerance = np.max([row.get("tolerance") or [0.0] * len(row["objective"]) for row in group], axis=0)
+        tolerance = np.max([tolerance_of(row) for row in group], axis=0)
         best = objective.min(0)
         worst = np.where(np.isinf(objective), -np.inf, objective).max(0)
         start = group[0]["start"]
@@ -80,7 +98,7 @@ def scores(rows: Sequence[Row]) -> Scores:
         shown: dict[str, list[float]] = defaultdict(list)
         for row, values in zip(group, objective, strict=True):
             found[row["solver"]].append(share_left(values, best, reference, tolerance))
-            shown[row["solver"]].append(float(np.mean([status == "optimal" for status in row["status"]])))
+            shown[row["solver"]].append(float(np.mean(is_met(values, bound_of(row), tolerance_of(row)))))
         for solver, each in found.items():
             whole = np.array(each)
             if not np.isnan(whole).all():

@@ -8,10 +8,19 @@ from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from tpsolve._gap import is_closed
-from tpsolve.compare._statistics import LEVEL, Row, Scores, alike, interval, paired, scores
+from tpsolve.compare._statistics import (
+    LEVEL,
+    Row,
+    Scores,
+    alike,
+    bound_of,
+    interval,
+    is_met,
+    paired,
+    scores,
+    tolerance_of,
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,6 @@ class Known:
         return is_met(self.objective, self.bound, self.tolerance)
 
 
-def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """Where `objective` is no more than the problem's `tolerance` above `best`."""
-    return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
-
-
 def known_of(rows: Iterable[Row]) -> dict[str, Known]:
     """For each instance, what the rows know of it together."""
     grouped = defaultdict(list)
@@ -78,8 +82,8 @@ def known_of(rows: Iterable[Row]) -> dict[str, Known]:
     return {
         name: Known(
             np.min([row["objective"] for row in group], axis=0),
-            np.max([_bound(row) for row in group], axis=0),
-            np.max([_tolerance(row) for row in group], axis=0),
+            np.max([bound_of(row) for row in group], axis=0),
+            np.max([tolerance_of(row) for row in group], axis=0),
         )
         for name, group in grouped.items()
     }
@@ -220,7 +224,7 @@ def _summary(name: str, rows: list[Row], known: dict[str, Known], found: Scores,
 
     objective = gather(lambda row: row["objective"])
     best = gather(lambda row: known[row["instance"]].objective)
-    bound, tolerance = gather(_bound), gather(_tolerance)
+    bound, tolerance = gather(bound_of), gather(tolerance_of)
     flips = gather(lambda row: row["flips"] if row["flips"] is not None else [np.nan] * len(row["objective"]))
     left = found.of(name) if name in found.solvers else np.empty(0)
     low, high = interval(left)
@@ -239,15 +243,6 @@ def _summary(name: str, rows: list[Row], known: dict[str, Known], found: Scores,
         samples=len(objective),
         failures=sum("error" in row for row in rows),
     )
-
-
-def _bound(row: Row) -> np.ndarray:
-    return np.array([-np.inf if bound is None else bound for bound in row["bound"]])
-
-
-def _tolerance(row: Row) -> np.ndarray:
-    # Rows of versions that had none: only equal objectives are equal.
-    return np.array(row.get("tolerance", [0.0] * len(row["objective"])))
 
 
 def _mean(values: np.ndarray) -> float:
