@@ -527,7 +527,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("instances random --widths 3", ["--widths: got 3", "no --widths for a generator"]),
     ("instances --samples 8", ["--samples: got 8", "without a name"]),
     ("compare --suite generated-12 --epochs 20", ["--epochs: got 20", "without --training"]),
-    ("verify p.npz r.npz --seconds 5", ["--seconds: got 5.0", "only for a proof"]),
+    ("verify p.npz r.npz --engine glucose4", ["--engine: got glucose4", "only for a proof"]),
     # files
     ("solve missing.npz", ["missing.npz", "No such file"]),
     ("solve half.npz", ["half.npz", "truncated"]),
@@ -671,9 +671,9 @@ def test_compare_prints_a_line_a_solver_the_advice_and_where_the_report_is(
     lines = {row["solver"]: row for row in ended.rows}
     assert lines.keys() == {"keep", "random", "enumerate"}
     assert lines["keep"]["flips"] == "0%"
-    assert [lines["enumerate"][of] for of in ("mean gap", "proved optimal", "best found")] == ["0", "100%", "100%"]
+    assert [lines["enumerate"][of] for of in ("left", "proved optimal", "best found")] == ["0.0%", "100%", "100%"]
     assert "2 instances, 4 samples, 4 with a proven optimum" in ended.out
-    assert "Use enumerate when you want the optimum (100% of the samples" in ended.out
+    assert "Use enumerate for the best targets (it leaves 0% of" in " ".join(ended.out.split())
     report = Path("runs") / "tiny" / "report.html"
     assert f"Report: {report}\n" in ended.out
     assert (tmp_path / report).exists()

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 from tpsolve import cli
 from tpsolve.errors import (
     ArgumentError,
-    BudgetError,
     FileFormatError,
     NotAcceptedError,
     NotFiniteError,
@@ -170,7 +169,7 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("verify xor.csv xor.csv", FileFormatError, "xor.csv"),
         ("verify proof.npz none.csv", FileFormatError, "none.csv"),
         *(
-            (f"verify proof.npz xor.csv --seconds {seconds}", BudgetError, f"budget.seconds: got {seconds}")
+            (f"verify proof.npz xor.csv --seconds {seconds}", ArgumentError, f"--seconds: got {seconds}")
             for seconds in ("nan", "-5.0", "0.0", "inf")
         ),
         ("verify proof.npz xor.csv --engine z3", UnknownNameError, "z3"),

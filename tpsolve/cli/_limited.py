@@ -22,9 +22,10 @@ class _OverError(BaseException):
 
 @contextmanager
 def limited(seconds: float, memory: float) -> Iterator[None]:
-    """Run what is inside for at most `seconds`, with at most `memory` GiB more than the program has now.
+    """Run what is inside for at most `seconds` and a tenth more, with at most `memory` GiB more than there is now.
 
-    Systems without alarms (Windows) know no limit of the time, and all but Linux none of the memory.
+    So what keeps to `seconds` by itself can still say what it found. Systems without alarms (Windows) know no limit of
+    the time, and all but Linux none of the memory.
 
     Raises:
         ArgumentError: a limit that is not positive and finite.
@@ -34,7 +35,7 @@ def limited(seconds: float, memory: float) -> Iterator[None]:
         if not 0 < value < math.inf:
             raise ArgumentError(option, value, "a positive, finite number")
     try:
-        with _alarm(seconds), _room(memory):
+        with _alarm(1.1 * seconds + 1), _room(memory):
             yield
     except _OverError:
         _end(f"no answer within {seconds:g} s. Give it more --seconds.")

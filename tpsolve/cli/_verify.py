@@ -39,8 +39,7 @@ def verify(
     """
     from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
-    # The refutation ends a little earlier, so that what was found until then is shown.
-    with limited(1.1 * seconds + 1, memory):
+    with limited(seconds, memory):
         if read_kind(file) in (KIND, MODEL_KIND):
             refuse_given(context, ("max_enumerated",), "for a proof")
             holds = _verify_proof(file, result, engine or None, seconds)
