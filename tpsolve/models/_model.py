@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -341,7 +342,7 @@ def load_model(path: str | PathLike[str]) -> Model:
             of its columns, as earlier versions saved.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # False too for names that no system has
         path = path / "model.npz"
         if not path.exists():
             words = "no model, as for all networks but dense ones of hard thresholds"

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.losses import LOSSES
-from tpsolve.problems import BlockProblem, DeclaredConstraints, LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.problems import (
+    BlockProblem,
+    DeclaredConstraints,
+    Fold,
+    LayerProblem,
+    NetworkProblem,
+    Problem,
+    ProgramProblem,
+)
 from tpsolve.search import Solver
 
 
@@ -143,7 +151,7 @@ def random_network_problem(points: int, seed: int = 0, units: int | None = None)
 
 
 def random_program_problem(
-    classes: int, samples: int, *, constrained: bool, units: int = 3, seed: int = 0
+    classes: int, samples: int, *, constrained: bool = False, folded: bool = False, units: int = 3, seed: int = 0
 ) -> ProgramProblem:
     """A sum of a spin and of choices that must be the label; one label is out of reach."""
     g = torch.Generator().manual_seed(seed)
@@ -151,9 +159,14 @@ def random_program_problem(
     labels = torch.randint(0, (units - 1) * (classes - 1), (samples,), generator=g).tolist()
     labels[-1] = units * classes
     symbols: list[int | str] = ["sign", *[classes] * (units - 1)]
+    program = Fold(_add) if folded else _total
     return ProgramProblem(
-        _total, labels, logits, symbols=symbols, stay=0.5, constraints=_TOTAL_IS if constrained else None
+        program, labels, logits, symbols=symbols, stay=0.5, constraints=_TOTAL_IS if constrained else None
     )
+
+
+def _add(total: int, symbol: int) -> int:
+    return total + symbol
 
 
 def _total(*symbols: int) -> int:
@@ -230,7 +243,8 @@ def network_cases() -> tuple[Case, ...]:
 def program_cases() -> tuple[Case, ...]:
     """Programs that can be called, and what they demand declared too."""
     return (
-        Case("program", lambda: random_program_problem(3, 3, constrained=False)),
+        Case("program", lambda: random_program_problem(3, 3)),
+        Case("program, a fold", lambda: random_program_problem(3, 3, folded=True, seed=2)),
         Case("program, declared", lambda: random_program_problem(3, 2, constrained=True, seed=1)),
     )
 
@@ -267,7 +281,8 @@ def busy_problems(solver: Solver) -> list[Problem]:
         two = random_network_problem(12)
         found.append(two if takes(solver, two) else random_network_problem(40, units=1))
     if issubclass(ProgramProblem, solver.accepts):
-        found.append(random_program_problem(4, 4, units=5, constrained=True))
+        declared = random_program_problem(4, 4, units=5, constrained=True)
+        found.append(declared if takes(solver, declared) else random_program_problem(4, 4, units=5, folded=True))
     return [problem for problem in found if takes(solver, problem)]
 
 

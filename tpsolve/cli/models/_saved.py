@@ -1,5 +1,6 @@
 """What `tpsolve predict` and `tpsolve export` are given: models, networks of runs, and rows in arrays."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ def load_predictor(path: Path) -> Predictor:
     Raises:
         FileFormatError: it holds neither.
     """
-    if path.suffix == ".pt" or (path.is_dir() and not (path / "model.npz").exists()):
+    if path.suffix == ".pt" or (os.path.isdir(path) and not (path / "model.npz").exists()):
         return _network(path)
     model = load_model(path)
     return Predictor(model.classes, model.target, model.schema, model.layers.classes, model.read)
@@ -56,7 +57,7 @@ def _network(path: Path) -> Predictor:
     from tpsolve.train import TablePreprocessing, load_network
 
     network = load_network(path)
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     table = TablePreprocessing.load(folder) if network.table else None
 
     @torch.no_grad()

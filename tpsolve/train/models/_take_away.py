@@ -1,6 +1,7 @@
 """What a run leaves to be used: a network that reads raw pixels or numbers, and a model file of dense networks."""
 
 import dataclasses
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def load_network(path: str | PathLike[str]) -> Normalised:
         FileFormatError: no checkpoint, or one of an earlier version, which does not know its inputs.
     """
     path = Path(path)
-    path = path / CHECKPOINT if path.is_dir() else path
+    path = path / CHECKPOINT if os.path.isdir(path) else path
     content = read_checkpoint(path)
     try:
         inputs = content["inputs"]
