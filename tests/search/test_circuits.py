@@ -243,13 +243,13 @@ def test_a_master_is_made_while_others_add_circuits():
     state._used -= set(rest)
 
     class Pool:
-        signs = pool.signs
+        samples = pool.samples
 
         @property
-        def samples(self) -> np.ndarray:
+        def signs(self) -> np.ndarray:
             # As if it were another thread.
             state._use(rest)
-            return pool.samples
+            return pool.signs
 
     state._pool = Pool()  # type: ignore[assignment]
     assert list(state.clauses())

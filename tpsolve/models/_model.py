@@ -367,7 +367,7 @@ def load_model(path: str | PathLike[str]) -> Model:
             features=tuple(header["features"]),
             named=bool(header["named"]),
             classes=tuple(header["classes"]),
-            grid=Grid(*(arrays[name].numpy() for name in ("low", "high", "parts")), signs),
+            grid=Grid(arrays["low"].numpy(), arrays["high"].numpy(), arrays["parts"].numpy(), signs),
             target=header["target"],
             objective=float(header["objective"]),
             bound=float(header["bound"]),
