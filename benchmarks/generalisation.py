@@ -1,11 +1,13 @@
-"""New data: accuracy and size of small threshold networks and of what scikit-learn has, five folds a table.
+"""New data: accuracy and size of small threshold networks and of other classifiers, five folds a table.
 
-    TPSOLVE_DATA=FOLDER python -m benchmarks.generalisation
+    TPSOLVE_DATA=FOLDER python -m benchmarks.generalisation --minutes 25
 
 FOLDER holds tabular/NAME.csv with the column `target`, and names of columns of words that end in `:c`; `split` is left
-out. One row a fold, table and method in
-results/generalisation.jsonl, from which docs/generalisation.py draws; a run goes on where it was stopped. Larger
-tables are cut to `MAX_ROWS` rows at random.
+out. Other tables come with scikit-learn, or are drawn by `DRAWN`. The tables are taken in one random order, and all
+methods are run on a table before the next one: so a run that is stopped has a fair sample of the tables. One row a
+fold, table and method in results/generalisation.jsonl, from which docs/generalisation.py draws; a run goes on where it
+was stopped. Larger tables are cut to `MAX_ROWS` rows at random. Peers that are not installed are left out; see
+`generalisation_peers`.
 """
 
 import argparse
@@ -19,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    load_iris,
+    load_wine,
+    make_circles,
+    make_classification,
+    make_gaussian_quantiles,
+    make_hastie_10_2,
+    make_moons,
+)
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -28,18 +41,41 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from benchmarks.generalisation_peers import installed
 from benchmarks.record import RESULTS, where
 from tpsolve._storage._row_log import RowLog
 from tpsolve.estimators import ThresholdNetworkClassifier
 from tpsolve.tables import TableOptions, read_table
 
-TABLES = (
+FILES = (
     *("soybean_small", "spect", "sonar", "votes", "cleveland", "heart", "haberman", "ionosphere", "monks1", "monks2"),
     *("monks3", "balance", "pima", "tictactoe", "banknote", "car", "mushroom", "adult"),
 )
+
+
+def _vote(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether most of 7 bits out of 12 are 1; one label in ten is the other one."""
+    g = np.random.default_rng(seed)
+    X = g.integers(0, 2, (500, 12)).astype(float)
+    return X, (X[:, :7].sum(axis=1) > 3) ^ (g.uniform(size=500) < 0.1)
+
+
+DRAWN: dict[str, Callable[[], Any]] = {
+    "iris": lambda: load_iris(return_X_y=True),
+    "wine": lambda: load_wine(return_X_y=True),
+    "breast_cancer": lambda: load_breast_cancer(return_X_y=True),
+    "digits": lambda: load_digits(return_X_y=True),
+    "moons": lambda: make_moons(500, noise=0.3, random_state=0),
+    "circles": lambda: make_circles(500, noise=0.15, factor=0.5, random_state=0),
+    "classification": lambda: make_classification(500, 10, n_informative=5, n_classes=3, random_state=0),
+    "quantiles": lambda: make_gaussian_quantiles(n_samples=500, n_features=4, n_classes=3, random_state=0),
+    "hastie": lambda: make_hastie_10_2(1000, random_state=0),
+    "vote": lambda: _vote(0),
+}
+TABLES = tuple(np.random.default_rng(0).permutation([*FILES, *DRAWN]).tolist())
 MAX_ROWS = 1500
 SECONDS = 1.5
-"""Of each search of a network of given widths. One of widths "auto" gets twice as much, each averaged one a third."""
+"""Of each search of a network of given widths. One of widths "auto" gets twice as much."""
 
 
 def network(**settings: Any) -> Callable[[], Any]:
@@ -54,31 +90,40 @@ METHODS: dict[str, Callable[[], Any]] = {
     "tree of 8 leaves": lambda: DecisionTreeClassifier(max_leaf_nodes=8, random_state=0),
     "one unit": network(widths=1),
     "three units": network(widths=3),
-    "penalty 2": network(widths=3, penalty=2.0),
+    **installed(),
     "auto": network(widths="auto", seconds=2 * SECONDS),
-    "five averaged": lambda: BaggingClassifier(network(widths=1, seconds=SECONDS / 3)(), 5, random_state=0),
+    "five voting": lambda: VotingClassifier(
+        [(str(k), network(widths=3, seconds=SECONDS / 3, random_state=k)()) for k in range(5)]
+    ),
 }
+"""The last one is the vote of what five seeds find, in more time together than that of one search."""
 
 
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels of a table; gaps have columns of their own."""
-    folder = Path(os.environ["TPSOLVE_DATA"]) / "tabular"
-    path = next(p for p in (folder / f"{name}.csv", folder / f"{name}.csv.xz") if p.exists())
-    with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as stream:
-        header = next(csv.reader(stream))
-    words, drop = [c for c in header if c.endswith(":c")], [c for c in header if c == "split"]
-    read = read_table(path, "target", TableOptions(missing="indicator", drop=drop, words=words))
-    X, y = read.inputs.numpy(), np.array(read.labels)
+    X, y = DRAWN[name]() if name in DRAWN else _read(name)
     if len(y) > MAX_ROWS:
         kept = np.random.default_rng(0).choice(len(y), MAX_ROWS, replace=False)
         X, y = X[kept], y[kept]
     return X, y
 
 
+def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
+    folder = Path(os.environ["TPSOLVE_DATA"]) / "tabular"
+    path = next(p for p in (folder / f"{name}.csv", folder / f"{name}.csv.xz") if p.exists())
+    with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as stream:
+        header = next(csv.reader(stream))
+    words, drop = [c for c in header if c.endswith(":c")], [c for c in header if c == "split"]
+    read = read_table(path, "target", TableOptions(missing="indicator", drop=drop, words=words))
+    return read.inputs.numpy(), np.array(read.labels)
+
+
 def size(fitted: Any) -> int:
     """How many numbers decide: weights that are not 0, thresholds of trees, all numbers of support vectors."""
     model: Any = fitted[-1] if isinstance(fitted, Pipeline) else fitted
-    if isinstance(model, BaggingClassifier):
+    if hasattr(model, "size_"):
+        return model.size_
+    if isinstance(model, VotingClassifier):
         return sum(map(size, model.estimators_))
     if isinstance(model, ThresholdNetworkClassifier):
         return sum(int((weight != 0).sum()) for weight, _ in model.model_.layers.weights)
@@ -113,14 +158,15 @@ def row_of(name: str, method: str, fold: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def main(tables: list[str], methods: list[str]) -> None:
-    """Add the rows that are missing."""
+def main(tables: list[str], methods: list[str], minutes: float) -> None:
+    """Add the rows that are missing, until the time is over."""
     log = RowLog(RESULTS / "generalisation.jsonl", ("table", "method", "fold", "accuracy"))
     done = {(row["table"], row["method"], row["fold"]) for row in log.read()}
+    end = time.monotonic() + 60 * minutes
     for name in tables:
         for method in methods:
             for fold in range(5):
-                if (name, method, fold) not in done:
+                if (name, method, fold) not in done and time.monotonic() < end:
                     log.append({**row_of(name, method, fold), **where()})
             print(name, method, flush=True)
 
@@ -129,5 +175,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="append", choices=TABLES)
     parser.add_argument("--method", action="append", choices=list(METHODS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="no fold begins later")
     chosen = parser.parse_args()
-    main(chosen.table or list(TABLES), chosen.method or list(METHODS))
+    main(chosen.table or list(TABLES), chosen.method or list(METHODS), chosen.minutes)

@@ -88,6 +88,7 @@ def _with(plan, layers):
     return replace(plan, layers=layers)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="no compiler of C")
 def test_c_is_exact_where_rounding_would_cross_a_boundary(tmp_path: Path):
     weight = np.array([[1.0, 1.0, -1.0]])
@@ -125,6 +126,7 @@ def test_odd_names_stay_harmless(suffix: str, tmp_path: Path, monkeypatch: pytes
     assert done.rows >= 10
 
 
+@pytest.mark.slow
 def test_units_that_nobody_reads_and_constants_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_write, "MAX_ROWS", 10)
     for rows in (np.arange(6).reshape(3, 2), np.arange(6).reshape(3, 2) / 3):
@@ -135,6 +137,7 @@ def test_units_that_nobody_reads_and_constants_compile(tmp_path: Path, monkeypat
             model_of(idle, rows).export(tmp_path / f"idle{suffix}")
 
 
+@pytest.mark.slow
 def test_large_weights_are_held_or_refused(tmp_path: Path):
     rows = np.arange(8.0).reshape(4, 2)
     held = model_of([(np.array([[2.0**52, -1]]), np.array([3.0])), ([[1.0]], [0.0])], rows)

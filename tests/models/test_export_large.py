@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tpsolve.errors import ArgumentError, ExportError
-from tpsolve.models import Model
-from tpsolve.models._grid import Grid, grid_of
+from tpsolve.models import Model, load_model
+from tpsolve.models._grid import Grid, check_rows, grid_of
 from tpsolve.models._layers import read_layers
 from tpsolve.models.export import _c, _write
 
@@ -49,62 +49,69 @@ def random_weights(seed: int, sizes: tuple[int, ...], kinds: tuple[str, ...]) ->
 
 def written_out(weights: list[tuple[np.ndarray, np.ndarray]], X: np.ndarray) -> np.ndarray:
     """Classes `(N,)` in Python's whole numbers."""
-    below = X.astype(object)
+    # Inputs of 32 bits times weights of 32 bits leave 64; layers above have outputs of one bit.
+    below = X.astype(object if np.abs(X).max() > 2**20 else np.int64)
     for number, (weight, bias) in enumerate(weights):
-        sums = below.dot(weight.astype(np.int64).astype(object).T) + bias.astype(np.int64).astype(object)
+        kind = below.dtype
+        sums = below.dot(weight.astype(np.int64).astype(kind).T) + bias.astype(np.int64).astype(kind)
         if number == len(weights) - 1:
             return (
                 (sums[:, 0] >= 0).astype(int) if sums.shape[1] == 1 else np.array([list(r).index(max(r)) for r in sums])
             )
-        below = np.where(sums >= 0, 1, -1).astype(object)
+        below = np.where(sums >= 0, 1, -1)
     raise AssertionError
 
 
 def model_of(weights, X: np.ndarray, shape: tuple[int, ...] = ()) -> Model:
     outputs, n = len(weights[-1][1]), X.shape[1]
-    grid = Grid(np.zeros(n), np.full(n, 255.0), np.ones(n)) if shape else grid_of(X)
+    grid = Grid(np.zeros(n), np.full(n, 255.0), np.ones(n), np.zeros(n, dtype=bool)) if shape else grid_of(X)
     names, classes = tuple(f"x{k}" for k in range(n)), tuple(range(max(2, outputs)))
     return Model(read_layers(weights), names, False, classes, grid, rows=X, shape=shape)
 
 
 def run_c(folder: Path, X: np.ndarray, compiler: str) -> list[int]:
     header = (folder / "net.h").read_text()
-    kind = next(kind for kind in ("uint8_t", "int32_t", "double") if f"const {kind} x[" in header)
-    (folder / "driver.c").write_text(DRIVER.replace("TYPE", kind))
+    kind = next(kind for kind in ("uint8_t", "int32_t", "double", "uint32_t") if f"const {kind} x[" in header)
+    words = next(iter(re.findall(r"predict\(const uint32_t x\[(\d+)\]", header)), "NET_FEATURES")
+    (folder / "driver.c").write_text(DRIVER.replace("TYPE", kind).replace("NET_FEATURES", words))
     flags = ["-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic", "-O1"]
     subprocess.run([compiler, *flags, "net.c", "driver.c", "-o", "net"], cwd=folder, check=True)
-    content = X.astype({"uint8_t": np.uint8, "int32_t": np.int32, "double": np.float64}[kind]).tobytes()
+    if kind != "uint32_t":
+        X = X.astype({"uint8_t": np.uint8, "int32_t": np.int32, "double": np.float64}[kind])
+    content = X.tobytes()
     return [
         int(word) for word in subprocess.run([str(folder / "net")], input=content, capture_output=True).stdout.split()
     ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize(
-    ("inputs", "sizes", "kinds"),
+    ("inputs", "sizes", "kinds", "compiler", "count"),
     [
-        ("pixels", (64, 40, 33, 5), ("bytes", "signs", "wide")),
-        ("numbers", (12, 32, 31, 4), ("wide", "few", "signs")),
-        ("halves", (9, 65, 8, 1), ("bytes", "zeros", "few")),
+        ("pixels", (64, 40, 33, 5), ("bytes", "signs", "wide"), "gcc", 10_000),
+        ("pixels", (64, 40, 33, 5), ("bytes", "signs", "wide"), "clang", 2000),
+        ("numbers", (12, 32, 31, 4), ("wide", "few", "signs"), "gcc", 2000),
+        ("halves", (9, 65, 8, 1), ("bytes", "zeros", "few"), "gcc", 2000),
     ],
 )
-def test_c_agrees_with_whole_numbers_on_ten_thousand_points(inputs, sizes, kinds, compiler: str, tmp_path: Path):
+def test_c_agrees_with_whole_numbers(inputs, sizes, kinds, compiler, count: int, tmp_path: Path, monkeypatch):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
+    monkeypatch.setattr(_write, "MAX_ROWS", 100)
+    monkeypatch.setattr(_write, "MAX_PAIRS", 400)
     weights = random_weights(7, sizes, kinds)
     g = np.random.default_rng(0)
     if inputs == "halves":
         # Weights that reach exactly a boundary at odd halves.
         weights[0][1][:] += 0.5 - weights[0][1] % 1
-        X = g.integers(-9, 10, (10_000, sizes[0])) / 2
+        X = g.integers(-9, 10, (count, sizes[0])) / 2
         doubled = [(weights[0][0], 2 * weights[0][1]), *weights[1:]]
         expected = written_out(doubled, (2 * X).astype(np.int64))
     else:
         X = (
-            g.integers(0, 256, (10_000, sizes[0]))
+            g.integers(0, 256, (count, sizes[0]))
             if inputs == "pixels"
-            else g.integers(-(2**31), 2**31, (10_000, sizes[0]))
+            else g.integers(-(2**31), 2**31, (count, sizes[0]))
         )
         expected = written_out(weights, X)
     shape = (1, 8, 8) if inputs == "pixels" else ()
@@ -113,6 +120,65 @@ def test_c_agrees_with_whole_numbers_on_ten_thousand_points(inputs, sizes, kinds
     assert (tmp_path / "net_test.c").stat().st_size > 1000
     assert run_c(tmp_path, X, compiler) == expected.tolist()
     assert len(set(expected.tolist())) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="no compiler of C")
+@pytest.mark.parametrize(
+    ("values", "sizes", "kinds", "words"),
+    [
+        ("signs", (70, 5, 1), ("signs", "few"), "popcount(x[j] ^ w0[k][j])"),
+        ("signs", (33, 3), ("bytes",), "popcount(x[j] & w0[k][p * 2 + j])"),
+        ("bits", (64, 9, 2), ("signs", "wide"), "popcount(x[j] & w0[k][p * 2 + j])"),
+        ("bits", (9, 1), ("few",), "popcount(x[j] & w0[k][p * 1 + j])"),
+        ("mixed", (40, 8, 3), ("zeros", "signs"), "popcount(x[j] & w0[k][p * 2 + j])"),
+        ("mixed", (31, 4, 1), ("wide", "few"), "if (x[j / 32] >> j % 32 & 1)"),
+    ],
+)
+def test_inputs_with_two_values_are_bits(values, sizes, kinds, words, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(_write, "MAX_ROWS", 60)
+    weights, n, g = random_weights(5, sizes, kinds), sizes[0], np.random.default_rng(4)
+    signs = {"signs": np.ones(n, bool), "bits": np.zeros(n, bool), "mixed": np.arange(n) % 3 == 0}[values]
+    X = np.where(signs, -1, 0) + g.integers(0, 2, (400, n)) * np.where(signs, 2, 1)
+    X[:, -1] = 1
+    model = model_of(weights, X[:90].astype(float))
+    model.save(tmp_path / "net.npz")
+    for one in (model, load_model(tmp_path / "net.npz")):
+        one.export(tmp_path / "net.c")
+        source = (tmp_path / "net.c").read_text()
+        assert words in source
+        assert f"int net_predict(const uint32_t x[{-(-n // 32)}])" in source
+    given = np.zeros((len(X), -(-n // 32) * 32), np.uint8)
+    given[:, :n] = X > 0
+    content = np.packbits(given, axis=1, bitorder="little")
+    expected = written_out(weights, X)
+    assert len(set(expected.tolist())) > 1
+    assert run_c(tmp_path, content, str(COMPILER)) == expected.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="no compiler of C")
+def test_a_third_value_makes_inputs_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_write, "MAX_ROWS", 20)
+    weights = [(np.array([[2.0, 1]]), np.array([-1.0]))]
+    X = np.array([[0.0, 1], [1, 0], [1, 1]])
+    model_of(weights, np.vstack([X, [-1, 1]])).export(tmp_path / "net.c")
+    assert "const int32_t x[2]" in (tmp_path / "net.h").read_text()
+    # A table of other values, on which a model of bits is compared.
+    model = model_of(weights, X)
+    model.export(tmp_path / "net.c", np.array([[2.0, 1]]))
+    assert "const int32_t x[2]" in (tmp_path / "net.h").read_text()
+
+
+def test_check_rows_of_signs_are_signs_on_both_sides_of_the_boundary():
+    g = np.random.default_rng(0)
+    X, weight = g.choice([-1.0, 1.0], (50, 12)), g.integers(-3, 4, (1, 12)).astype(float)
+    rows = check_rows(read_layers([(weight, np.zeros(1))]), grid_of(X), 30)
+    assert set(np.unique(rows)) == {-1.0, 1.0}
+    a, b = np.split(rows[30:], 2)
+    assert len(a) > 5
+    assert ((a @ weight[0] >= 0) != (b @ weight[0] >= 0)).all()
+    assert ((a != b).sum(axis=1) == 1).all()
 
 
 @pytest.mark.slow

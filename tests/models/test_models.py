@@ -91,6 +91,7 @@ def test_whole_weights_are_the_same_unit(weight: list[float], bias: float):
 # --- readable weights -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_tidy_weights_are_whole_and_give_every_unit_the_same_outputs(seed: int):
     generator = np.random.default_rng(seed)

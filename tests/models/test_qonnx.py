@@ -22,7 +22,7 @@ def model_of(seed: int, outputs: int, *, pixels: bool = False, top: int = 5) -> 
     ]
     weights.append((g.integers(-3, 3, (outputs, 5)), g.integers(-3, 3, outputs)))
     X = g.integers(0, 256, (60, 6)) if pixels else g.integers(-9, 10, (60, 6))
-    grid = Grid(np.zeros(6), np.full(6, 255.0), np.ones(6)) if pixels else grid_of(X.astype(float))
+    grid = Grid(np.zeros(6), np.full(6, 255.0), np.ones(6), np.zeros(6, bool)) if pixels else grid_of(X.astype(float))
     layers = read_layers([(w.astype(float), b.astype(float)) for w, b in weights])
     names, classes = tuple("abcdef"), tuple(range(max(2, outputs)))
     return Model(layers, names, False, classes, grid, rows=X.astype(float), shape=(1, 2, 3) if pixels else ())

@@ -232,6 +232,31 @@ def test_what_is_refuted_raises_the_bound_by_one_error_and_never_lowers_it():
 
 
 @pytest.mark.slow
+def test_a_master_is_made_while_others_add_circuits():
+    points = list(itertools.product((0.0, 1.0), repeat=3))
+    problem = NetworkProblem(points, [int(sum(point)) % 2 for point in points], [2])
+    report = Report(problem.flatten(), Budget(seconds=9), None)
+    state = SearchState(problem, report, seed(), max_drawn=100, max_cuts=1)
+    state.prepare()
+    pool, rest = state._pool, state._added[3:]
+    del state._added[3:]
+    state._used -= set(rest)
+
+    class Pool:
+        samples = pool.samples
+
+        @property
+        def signs(self) -> np.ndarray:
+            # As if it were another thread.
+            state._use(rest)
+            return pool.signs
+
+    state._pool = Pool()  # type: ignore[assignment]
+    assert list(state.clauses())
+    assert rest
+    assert len(state._added) == 3 + len(rest)
+
+
 def test_callback_stops_both_workers():
     problem = NetworkProblem(*random_table(2, 80), [5])
     result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.2)

@@ -52,6 +52,7 @@ def test_other_networks_are_read_from_their_checkpoints(tmp_path: Path):
             load_model(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_give_the_accuracy_of_the_run(tmp_path: Path):
     (tmp_path / "tea.csv").write_text(TEA)
     settings = {"table": str(tmp_path / "tea.csv"), "target": "good", "epochs": 8, "widths": (8,), "batch": 8}

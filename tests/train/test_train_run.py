@@ -198,6 +198,7 @@ def test_a_share_that_makes_no_sense_is_refused(share: float):
         averaged_weights(nn.Linear(1, 1), share)
 
 
+@pytest.mark.slow
 def test_averaged_weights_and_smoothed_labels_go_on_bit_for_bit(tmp_path: Path):
     recipe = small(**AVERAGED)
     train(recipe, tmp_path / "a")
@@ -282,6 +283,7 @@ def test_the_sign_of_the_gradient_is_the_closed_form(tmp_path: Path):
     assert [row["train_loss"] for row in searched] == pytest.approx([row["train_loss"] for row in closed], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_solver_of_the_last_targets_leaves_the_others_their_closed_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -73,7 +73,7 @@ def model_of_network(
         raise ShapeError("classes", f"{len(classes)} for {len(layers.weights[-1][1])} outputs", "one, and two at least")
     grid = grid_of(X)
     if shape:
-        grid = Grid(np.zeros(n), np.full(n, max(1.0, X.max())), np.ones(n))
+        grid = Grid(np.zeros(n), np.full(n, max(1.0, X.max())), np.ones(n), np.zeros(n, dtype=bool))
     layers = rounded(layers, np.maximum(np.abs(grid.low), np.abs(grid.high)), BITS, whole=grid.whole)
     counts = {"rows": 0, "others": 0}
     errors = 0

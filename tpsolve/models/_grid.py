@@ -16,11 +16,13 @@ class Grid:
     Args:
         low, high: `(n,)`, the smallest and the largest.
         parts: `(n,)`, a whole number k such that all values are multiples of 1 / k, such as 1 or 10; 0: none was found.
+        signs: `(n,)` bool, whether -1 and +1 were the only values.
     """
 
     low: np.ndarray
     high: np.ndarray
     parts: np.ndarray
+    signs: np.ndarray
 
     @property
     def whole(self) -> bool:
@@ -36,7 +38,7 @@ def grid_of(X: np.ndarray) -> Grid:
         with np.errstate(over="ignore"):
             parts[small & (np.round(X * count) / count == X).all(axis=0)] = count
     parts[(np.round(X) == X).all(axis=0)] = 1.0
-    return Grid(X.min(axis=0), X.max(axis=0), parts)
+    return Grid(X.min(axis=0), X.max(axis=0), parts, (np.abs(X) == 1).all(axis=0) & (X == -1).any(axis=0))
 
 
 def check_rows(
@@ -57,6 +59,8 @@ def check_rows(
     found = [rows[:count]]
     # Nearer than that, floats differ only about 0.
     finest = 0.0 if grid.whole else np.maximum(np.abs(grid.low), np.abs(grid.high)) * 2.0**-53
+    # Between two values there are none: half of such features change at a time.
+    two = grid.signs | ((grid.parts == 1) & (grid.high <= grid.low + 1))
     weight, bias = layers.weights[0]
     units = range(0, len(bias), max(1, round(2 * len(bias) / most)))
     pairs = int(min(count, max(1, most // (2 * len(units)))))
@@ -70,7 +74,10 @@ def check_rows(
             middle = _middle(a, b)
             if grid.whole:
                 middle = np.round(middle)
+            differ = (a != b) & two
+            middle = np.where(two, _half(a, b, differ), middle)
             open_ = ~((middle == a) | (middle == b) | (np.abs(b - a) <= finest)).all(axis=1)
+            open_ |= differ.sum(axis=1) > 1
             if not open_.any():
                 break
             same = unit.classes(middle) == side
@@ -85,6 +92,12 @@ def _middle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(b - a), a + (b - a) / 2, a / 2 + b / 2)
 
 
+def _half(a: np.ndarray, b: np.ndarray, differ: np.ndarray) -> np.ndarray:
+    """`a (N, n)` with half of those values of `b` where they `differ (N, n)`."""
+    rank = differ.cumsum(axis=1)
+    return np.where(differ & (2 * rank <= rank[:, -1:]), b, a)
+
+
 def _random(grid: Grid, count: int, generator: np.random.Generator, *, beyond: bool) -> np.ndarray:
     """A tenth of the rows may leave the range of training by up to a tenth, but for features with two values."""
     with np.errstate(over="ignore"):
@@ -93,6 +106,7 @@ def _random(grid: Grid, count: int, generator: np.random.Generator, *, beyond: b
     wide = generator.uniform(size=(count, 1)) < (0.1 if beyond else 0.0)
     parts = np.where(grid.parts > 0, grid.parts, 1.0)
     share = np.where(wide & ((room > 1 / parts) | (grid.parts == 0)), 1.2 * share - 0.1, share)
+    share = np.where(grid.signs, np.round(share).clip(0, 1), share)
     rows = grid.low + share * room
     with np.errstate(over="ignore"):
         rows = np.where(grid.parts > 0, np.round(rows * parts) / parts, rows)

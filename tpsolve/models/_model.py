@@ -254,7 +254,7 @@ class Model:
             FolderError: the folder does not exist or can't be written.
         """
         tensors: dict[str, torch.Tensor | None] = {
-            name: torch.tensor(getattr(self.grid, name)) for name in ("low", "high", "parts")
+            name: torch.tensor(getattr(self.grid, name)) for name in ("low", "high", "parts", "signs")
         }
         for number, (weight, bias) in enumerate(self.layers.weights):
             tensors |= {f"weight{number}": torch.tensor(weight), f"bias{number}": torch.tensor(bias)}
@@ -355,18 +355,20 @@ def load_model(path: str | PathLike[str]) -> Model:
         )
     layers = [f"{kind}{layer}" for layer in range(_MAX_LAYERS) for kind in ("weight", "bias")]
     of_proof = ("circuits", *part_names())
-    arrays, header = read_archive(path, MODEL_KIND, _Header, ("low", "high", "parts"), (*layers, *of_proof))
+    arrays, header = read_archive(path, MODEL_KIND, _Header, ("low", "high", "parts"), ("signs", *layers, *of_proof))
     own = {name: header[name] for name in (*_FIELDS, "layers", *_MORE_FIELDS) if name in header}
     if header["digest"] != _digest(own, arrays):
         raise FileFormatError(f"{path}: changed since it was written. Save the model again.")
     try:
+        # Older files don't say.
+        signs = arrays["signs"].numpy() if "signs" in arrays else np.zeros(len(header["features"]), dtype=bool)
         found = read_layers([(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(header["layers"])])
         model = Model(
             layers=found,
             features=tuple(header["features"]),
             named=bool(header["named"]),
             classes=tuple(header["classes"]),
-            grid=Grid(*(arrays[name].numpy() for name in ("low", "high", "parts"))),
+            grid=Grid(arrays["low"].numpy(), arrays["high"].numpy(), arrays["parts"].numpy(), signs),
             target=header["target"],
             objective=float(header["objective"]),
             bound=float(header["bound"]),

@@ -1,6 +1,6 @@
 """A model as C99: a function, its header, and a program of test vectors; whole-number arithmetic only.
 
-A small network is written as sums; a larger one as tables of weights, `_c_tables`.
+A small network is written as sums; a larger one, or one whose inputs are bits, as tables of weights, `_c_tables`.
 """
 
 import shutil
@@ -21,17 +21,38 @@ SUMS = 100
 """Weights in all, up to which they are written as sums."""
 SUFFIXES = (".c", ".h", "_test.c")
 MAX_INPUT = 2**31 - 1
-_TYPES: dict[str, type[np.generic]] = {"uint8_t": np.uint8, "int32_t": np.int32, "double": np.float64}
+_TYPES: dict[str, type[np.generic]] = {
+    "int8_t": np.int8,
+    "uint8_t": np.uint8,
+    "int32_t": np.int32,
+    "double": np.float64,
+}
 _READER = """#include <stdio.h>
 #include "{stem}.h"
 
 int main(void)
 {{
-    static {kind} x[{n}];
-    while (fread(x, sizeof x, 1, stdin) == 1)
-        printf("%d\\n", {name}_predict(x));
+    static {kind} row[{n}];
+    while (fread(row, sizeof row, 1, stdin) == 1) {{
+        {predict}
+        printf("%d\\n", found);
+    }}
     return 0;
 }}
+"""
+_PACK_HEADER = """
+/* Makes the words of the values of the inputs, which are -1 and +1 or 0 and 1. */
+void {name}_pack(const int8_t values[{n}], uint32_t x[{words}]);
+"""
+_PACK = """void {name}_pack(const int8_t values[{n}], uint32_t x[{words}])
+{{
+    for (int j = 0; j < {words}; j++)
+        x[j] = 0;
+    for (int j = 0; j < {n}; j++)
+        if (values[j] > 0)
+            x[j / 32] |= UINT32_C(1) << j % 32;
+}}
+
 """
 _FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
@@ -42,12 +63,18 @@ def write(plan: Plan) -> dict[str, bytes]:
     whole_inputs = kind != "double"
     name, guard = plan.name, f"{plan.name.upper()}_H"
     weights = "int64_t"
-    large = sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
+    large = plan.two_values is not None or sum(len(unit) for layer in plan.whole for unit, _ in layer) > SUMS
     tables, body = _c_tables.tables_and_body(plan, kind) if large else ("", _body(plan, whole_inputs))
-    if large:
+    if not whole_inputs and large:
         weights = _c_tables.smallest_type(weight for weight, _ in plan.whole[0])
     features, classes = len(plan.features), len(plan.classes)
     reading = "whole numbers" if whole_inputs else "any finite numbers; -1 for NaN and infinity"
+    given, more, pack = f"const {kind} x[{features}]", "", ""
+    if plan.two_values is not None:
+        words = -(-features // 32)
+        reading = "input j is bit j % 32 of word j / 32, 1 if its value is 1"
+        given, more = f"const uint32_t x[{words}]", _PACK_HEADER.format(name=name, n=features, words=words)
+        pack = _PACK.format(name=name, n=features, words=words)
     comment = _comment(plan.about)
     header = f"""{comment}
 #ifndef {guard}
@@ -61,8 +88,8 @@ def write(plan: Plan) -> dict[str, bytes]:
 extern const char *const {name}_class_names[{classes}];
 
 /* The number of the class of one row: {reading}. The answer is exact. */
-int {name}_predict(const {kind} x[{features}]);
-
+int {name}_predict({given});
+{more}
 #endif
 """
     labels = ", ".join(_string(str(label)) for label in plan.classes)
@@ -71,7 +98,7 @@ int {name}_predict(const {kind} x[{features}]);
 {_arithmetic(plan, weights) if not whole_inputs and (large or _reads_inputs(plan)) else ""}{tables}
 const char *const {name}_class_names[{classes}] = {{{labels}}};
 
-int {name}_predict(const {kind} x[{features}])
+{pack}int {name}_predict({given})
 {{
 {body}
 }}
@@ -97,7 +124,8 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str] | None:
     vectors = subprocess.run([compiled(f"{plan.stem}_test.c"), "-v"], capture_output=True, text=True)
     if _every(plan) == 1:
         return np.array([int(line) for line in vectors.stdout.split()[: len(plan.rows)]]), Path(compiler).name
-    (folder / "reader.c").write_text(_READER.format(stem=plan.stem, name=plan.name, kind=kind, n=len(plan.features)))
+    reader = _READER.format(stem=plan.stem, predict=_predict(plan, "row"), kind=kind, n=len(plan.features))
+    (folder / "reader.c").write_text(reader)
     content = plan.rows.astype(_TYPES[kind]).tobytes()
     found = subprocess.run([compiled("reader.c")], input=content, capture_output=True).stdout.split()
     classes = np.array([int(word) for word in found])
@@ -113,7 +141,19 @@ def _every(plan: Plan) -> int:
 
 
 def _kind(plan: Plan) -> str:
+    """The type of one value of a row."""
+    if plan.two_values is not None:
+        return "int8_t"
     return "uint8_t" if plan.pixels else "int32_t" if _takes_whole_inputs(plan) else "double"
+
+
+def _predict(plan: Plan, row: str) -> str:
+    """The statement of C that finds the class of a row of values."""
+    if plan.two_values is None:
+        return f"int found = {plan.name}_predict({row});"
+    words = -(-len(plan.features) // 32)
+    lines = ("int found;", f"uint32_t x[{words}];", f"{plan.name}_pack({row}, x);", f"found = {plan.name}_predict(x);")
+    return "\n        ".join(lines)
 
 
 def _takes_whole_inputs(plan: Plan) -> bool:
@@ -264,7 +304,7 @@ int main(int argc, char **argv)
     int wrong = 0, i;
     (void)argv;
     for (i = 0; i < {count}; i++) {{
-        int found = {plan.name}_predict(rows[i]);
+        {_predict(plan, "rows[i]")}
         if (argc > 1)
             printf("%d\\n", found);
         wrong += found != expected[i];

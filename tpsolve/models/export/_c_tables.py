@@ -1,8 +1,8 @@
 """The layers of a large network as C: tables of weights, and loops over them.
 
-Outputs of hidden units are bits of words. A layer above them whose weights are all -1 or +1 takes one popcount for 32
-weights. Weights of up to `MAX_PLANES` bits are stored bit by bit, and take as many popcounts: that is never longer than
-the table of the weights, and is quicker up to about five bits.
+Outputs of hidden units are bits of words, and so are inputs with two values. A layer that reads -1 and +1 and whose
+weights are all -1 or +1 takes one popcount for 32 weights. Weights of up to `MAX_PLANES` bits are stored bit by bit,
+and take as many popcounts: that is never longer than the table of the weights, and is quicker up to about five bits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,9 +33,9 @@ def tables_and_body(plan: Plan, kind: str) -> tuple[str, str]:
     for number, units in enumerate(plan.whole):
         last = number == len(plan.whole) - 1
         if number == 0:
-            table, total = _first(units, kind)
+            table, total = _first(units, kind) if plan.two_values is None else _of_bits(units, 0, "x", plan.two_values)
         else:
-            table, total = _hidden(units, number)
+            table, total = _of_bits(units, number, f"h{number - 1}", [(-1, 1)] * len(units[0][0]))
         tables.append(table)
         count = len(units)
         head = f"for (int k = 0; k < {count}; k++) {{\n{total}"
@@ -67,21 +67,30 @@ def _first(units: Units, kind: str) -> tuple[str, str]:
     return table, f"{lines}            s += ({total})w0[k][j] * x[j];\n"
 
 
-def _hidden(units: Units, number: int) -> tuple[str, str]:
-    """As `_first`, of a layer that reads the bits of the one below."""
+def _of_bits(units: Units, number: int, below: str, values: Sequence[tuple[int, int]]) -> tuple[str, str]:
+    """As `_first`, of a layer that reads the bits `below`; `values` are those that a bit of 0 and of 1 stands for."""
+    factor = 2 if all(pair == (-1, 1) for pair in values) else 1
+    if factor == 1:
+        units = [
+            (
+                [w * (high - low) for w, (low, high) in zip(weight, values, strict=True)],
+                b + sum(w * low for w, (low, _) in zip(weight, values, strict=True)),
+            )
+            for weight, b in units
+        ]
     weights, biases, n = [w for w, _ in units], [b for _, b in units], len(units[0][0])
-    below, words = f"h{number - 1}", -(-n // _WORD)
+    words = -(-n // _WORD)
     total = _type(max(2 * sum(map(abs, w)) + abs(b) + n for w, b in units), least=32)
     w, c = f"w{number}", f"c{number}"
-    if all(abs(v) == 1 for weight in weights for v in weight):
+    if factor == 2 and all(abs(v) == 1 for weight in weights for v in weight):
         # As many -1 as bits that differ.
         table = _matrix(w, "uint32_t", [_packed([v > 0 for v in weight]) for weight in weights])
         constants = [b + n for b in biases]
         step = f"s -= 2 * popcount({below}[j] ^ {w}[k][j]);"
         lines = f"        {total} s = {c}[k];\n        for (int j = 0; j < {words}; j++)\n            {step}\n"
         return table + _vector(c, total, constants), lines
-    # Twice the weights of the +1, less all weights.
-    constants = [b - sum(weight) for weight, b in units]
+    # Of -1 and +1: twice the weights of the +1, less all weights.
+    constants = [b - sum(weight) for weight, b in units] if factor == 2 else biases
     planes = 1 + max(v.bit_length() if v >= 0 else (-v - 1).bit_length() for weight in weights for v in weight)
     if planes <= MAX_PLANES:
         rows = [[w for p in range(planes) for w in _packed([v >> p & 1 for v in weight])] for weight in weights]
@@ -92,14 +101,14 @@ def _hidden(units: Units, number: int) -> tuple[str, str]:
             {total} held = 0;
             for (int j = 0; j < {words}; j++)
                 held += popcount({below}[j] & {w}[k][p * {words} + j]);
-            s += (p == {planes - 1} ? -2 : 2) * held * (({total})1 << p);
+            s += (p == {planes - 1} ? -{factor} : {factor}) * held * (({total})1 << p);
         }}
 """
         return table + _vector(c, total, constants), lines
     lines = f"""        {total} s = {c}[k];
         for (int j = 0; j < {n}; j++)
             if ({below}[j / {_WORD}] >> j % {_WORD} & 1)
-                s += 2 * ({total}){w}[k][j];
+                s += {factor} * ({total}){w}[k][j];
 """
     return _matrix(w, smallest_type(weights), weights) + _vector(c, total, constants), lines
 

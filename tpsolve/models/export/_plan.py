@@ -52,6 +52,17 @@ class Plan:
         """Whether inputs are whole numbers from 0 to 255."""
         return bool(self.shape) and self.grid.high.max() <= 255
 
+    @cached_property
+    def two_values(self) -> list[tuple[int, int]] | None:
+        """The two values of each input, (-1, 1) or (0, 1); None: some input has others, or it is an image."""
+        zeros = (self.grid.parts == 1) & (self.grid.low >= 0) & (self.grid.high <= 1)
+        # A column that is always 1 is as the others are.
+        signs = self.grid.signs | ((self.grid.low == 1) & (self.grid.high == 1) & self.grid.signs.any())
+        held = (self.rows == 1) | (self.rows == np.where(signs, -1, 0))
+        if self.shape or not (signs | zeros).all() or not held.all():
+            return None
+        return [(-1, 1) if sign else (0, 1) for sign in signs]
+
     @property
     def name(self) -> str:
         """A name for functions, of letters, digits and underscores."""

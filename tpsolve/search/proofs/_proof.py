@@ -151,7 +151,7 @@ def load_proof(path: str | PathLike[str]) -> Proof:
     if read_kind(path) != MODEL_KIND:
         arrays, header = read_archive(path, KIND, _Header, ("circuits",), (*_LAYERS, *part_names()))
         return proof_of(path, header, arrays)
-    names = (*_LAYERS, *part_names(), "circuits", "low", "high", "parts")
+    names = (*_LAYERS, *part_names(), "circuits", "low", "high", "parts", "signs")
     arrays, header = read_archive(path, MODEL_KIND, _ModelHeader, (), names)
     if header["proof"] is None:
         raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")

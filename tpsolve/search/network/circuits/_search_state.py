@@ -223,7 +223,10 @@ class SearchState:
     def clauses(self) -> Iterator[Clause]:
         """The formula, and all circuits so far on every unit."""
         yield from self.formula.clauses
-        yield from self._cut(self._added)
+        # Others add circuits meanwhile.
+        with self._lock:
+            known = list(self._added)
+        yield from self._cut(known)
 
     def open_master(self, make: Callable[[Callable[[], bool]], Master], stop: Callable[[], bool] = never) -> Master:
         """A new master, made with `clauses()`, so that it knows all circuits so far."""
