@@ -377,8 +377,11 @@ class _Search:
 
 
 def count_turns(points: int, features: int) -> int:
-    """How often a point changes sides, in all pencils together, at most."""
-    return math.comb(points, min(features, points) - 1) * points
+    """How often a point changes sides, in all pencils together, at most; where there are many features, as often as
+    determinants cost as much, of which a pencil takes all of its columns: two to their power.
+    """
+    dimensions = min(features, points)
+    return math.comb(points, dimensions - 1) * max(points, 2**dimensions // 4)
 
 
 def _minors(rows: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
