@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.spins import sign
-from tpsolve.thresholds._base import Threshold, check_input, passed_back, width_gradient
+from tpsolve.thresholds._base import Threshold, check_input, check_scripted, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
 
 
@@ -32,6 +32,9 @@ class HardThreshold(Threshold):
             tensor that broadcasts to z, which multiplies that mean. So the loss times a constant
             gives every gradient times that constant, whichever it is.
 
+    A width that is not 1 is part of the state dict, and a learned one a parameter of shape `(1,)`. The other settings
+    are none of it. `torch.jit.script` takes a threshold for inference and refuses gradients.
+
     A threshold can be pickled unless its rule is a lambda or a local function; for those take cloudpickle.
 
     Double backward raises: the rule is the slope of a layer loss, not the derivative of the output.
@@ -47,8 +50,12 @@ class HardThreshold(Threshold):
             ArgumentError: z holds whole numbers.
             ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z, self.unit_weight)
-        return _Sign.apply(z, *self.settings())
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
+            check_scripted(z)
+            return sign(z)
+        else:  # noqa: RET505 - TorchScript compiles what stands after a return.
+            check_input(z, self.unit_weight)
+            return _Sign.apply(z, *self.settings())
 
     def activate(self, z: Tensor) -> Tensor:
         return sign(z)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpsolve._check_arguments import check_count
 from tpsolve.errors import UnknownNameError
-from tpsolve.thresholds._base import Threshold, check_input, passed_back, width_gradient
+from tpsolve.thresholds._base import Threshold, check_input, check_scripted, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
 
 STEPS = ("merged", "each")
@@ -49,8 +49,12 @@ class Staircase(Threshold):
             ArgumentError: z holds whole numbers.
             ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z, self.unit_weight)
-        return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
+            check_scripted(z)
+            return _stairs(z, self.levels - 1)
+        else:  # noqa: RET505 - TorchScript compiles what stands after a return.
+            check_input(z, self.unit_weight)
+            return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
 
     def activate(self, z: Tensor) -> Tensor:
         return _stairs(z, self.levels - 1)
