@@ -147,9 +147,9 @@ def _sum_over(
     return total, wide
 
 
-def is_own(h: Tensor) -> bool:
-    """Whether autograd sees `h` as what a staircase returned, or without a gradient."""
-    return h.grad_fn is None or type(h.grad_fn).__name__ == f"{_Stairs.__name__}Backward"
+def is_own(node: Any) -> bool:
+    """Whether this node of autograd is that of a staircase, or there is none."""
+    return node is None or type(node).__name__ == f"{_Stairs.__name__}Backward"
 
 
 def _stairs(z: Tensor, k: int) -> Tensor:
