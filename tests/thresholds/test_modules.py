@@ -35,6 +35,7 @@ def bump(u: Tensor, t: Tensor) -> Tensor:
 
 KINDS: dict[str, Callable[[], Threshold]] = {
     "soft-hinge": HardThreshold,
+    "low 0": lambda: HardThreshold(low=0),
     "saturated-ste": lambda: HardThreshold("saturated-ste", width=0.5),
     "logistic": lambda: HardThreshold("logistic", importance="none"),
     "own rule": lambda: HardThreshold(bump),

@@ -107,6 +107,7 @@ def test_fully_shard_takes_learned_widths(tmp_path: Any):
     [
         HardThreshold(),
         HardThreshold(width=0.3),
+        HardThreshold(low=0),
         HardThreshold(width_mode="learned"),
         HardThreshold(lambda u, t: u),
         Staircase(4),

@@ -66,8 +66,8 @@ def diagnose(
     """Diagnose every threshold of `model` on the batch `(x, y)`, by name in the order of their calls.
 
     A copy of the model runs, in the mode that the model is in, so nothing of it changes. Batch norm
-    is held at the statistics of the batch, dropout and other draws of torch as they were drawn. The flips cost about `flips` / B forward
-    passes each way for each threshold.
+    is held at the statistics of the batch, dropout and other draws of torch as they were drawn. The flips cost about
+    `flips` / B forward passes each way for each threshold.
 
     Args:
         x, y, loss_fn: as in `target_backward`; x may hold whole numbers where the model takes them.

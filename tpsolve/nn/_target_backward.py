@@ -59,7 +59,7 @@ def target_backward(
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout and other draws of torch as they were drawn in this pass.
 
-    Targets belong to a call. Those of a module that is called several times have the names "relu#1", "relu#2" and so on.
+    Targets belong to a call. Those of a module that is called several times have the names "relu#1", "relu#2", ...
 
     A `Choice` has a class as target in each of its places, `(B, n)` for n choices of a sample. Its problem is a
     `ProgramProblem` whose program is what lies above, run for many classes at once. Its moves set one choice to another
@@ -266,9 +266,10 @@ def _learns_around(name: str, model: nn.Module) -> bool:
 
 def _is_replaced(call: Call) -> bool:
     """Whether the output is not what the threshold returned."""
-    h, node = call.h, None if call.edge is None else call.edge.node
+    node = None if call.edge is None else call.edge.node
     if isinstance(call.module, Staircase):
         return not is_own(node)
     if isinstance(call.module, Choice):
         return not is_own_choice(node)
-    return bool(call.module._forward_hooks) and not bool(((h.abs() == 1) | h.isnan()).all())
+    spins = call.module.to_spins(call.h)
+    return bool(call.module._forward_hooks) and not bool(((spins.abs() == 1) | spins.isnan()).all())

@@ -71,8 +71,7 @@ class Choice(HardUnit):
         """+1 for the class that is taken, -1 for the others."""
         return 2 * h - 1
 
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
+    def from_spins(self, spins: Tensor) -> Tensor:
         return (spins + 1) / 2
 
     def extra_repr(self) -> str:

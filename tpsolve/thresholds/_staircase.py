@@ -71,8 +71,7 @@ class Staircase(Threshold):
         place = torch.arange(k, device=h.device).reshape(k, *[1] * (h.dim() - 1))
         return torch.where(place < (h * k).round()[:, None], 1.0, -1.0).to(h.dtype)
 
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
+    def from_spins(self, spins: Tensor) -> Tensor:
         """The share of the k spins that are +1, in whatever order."""
         k = spins.shape[1]
         return (spins.sum(1) + k) / (2 * k)

@@ -47,9 +47,9 @@ class Drawing(nn.Module):
         self.dropout = (dropout,)
         self.p, self.inplace = dropout.p, dropout.inplace
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *arguments: Tensor, **keywords: Tensor) -> Tensor:
         """As the dropout."""
-        return self.dropout[0](x)
+        return self.dropout[0](*arguments, **keywords)
 
 
 @dataclass
