@@ -150,7 +150,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (4,),
     ),
 }  # fmt: skip
-each_model = pytest.mark.parametrize("name", MODELS)
+SLOW = ("resnet", "resnet in evaluation", "transformer", "transformer, first norm")
+each_model = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MODELS]
+)
 
 
 def build(name: str, samples: int = 6) -> tuple[nn.Module, Tensor, Tensor]:

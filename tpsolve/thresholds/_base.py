@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class Threshold(HardUnit):
 
     unit_weight: Tensor | None
     # torch.jit.script compiles properties, unless they stand here.
-    __jit_unused_properties__ = ("width",)
+    __jit_unused_properties__: ClassVar[list[str]] = ["width"]
     # Since 2 a state dict has a width that is not 1; before, it had none.
     _version = 2
 
