@@ -322,6 +322,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     tnn.Threshold: lambda: [tnn.Threshold("ste")],
     tnn.HardThreshold: lambda: [
         tnn.HardThreshold(),
+        tnn.HardThreshold(low=0),
         tnn.HardThreshold("ramp", width=0.5, width_mode="relative", importance=torch.tensor([1.0, 2.0, 0.5])),
         tnn.HardThreshold(torch.mul, width=0.5, width_mode="learned"),
     ],

@@ -205,11 +205,12 @@ def test_a_solver_of_spins_is_refused_before_gradients(solver: str):
     assert all(value.grad is None for value in model.parameters())
 
 
-def test_one_module_at_two_places_is_refused_by_name():
+def test_one_module_at_two_places_has_targets_in_each_call():
     choice = Choice(CLASSES)
     model = nn.Sequential(nn.Linear(6, CLASSES), choice, nn.Linear(CLASSES, CLASSES), choice, nn.Linear(CLASSES, 3))
-    with pytest.raises(NotAcceptedError, match=r"model\.1: got a module of choices that is used twice.*Choice\(\)"):
-        search(model)
+    report = search(model)
+    assert list(report) == ["1#1", "1#2"]
+    assert report["1#2"].objective.sum() <= report.loss + 1e-9
 
 
 def test_an_output_that_a_hook_replaces_is_refused_by_name():

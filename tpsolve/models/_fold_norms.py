@@ -29,6 +29,7 @@ def fold(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> Layers:
     found: list[tuple[np.ndarray, np.ndarray]] = []
     weight, bias = np.empty(0), np.empty(0)
     state, factor = "start", 1.0
+    below: HardThreshold | None = None
     for name, module in _chain(network):
         kind = type(module)
         if kind in (nn.Dropout, nn.Identity) or (kind is nn.Flatten and state == "start" and _flattens(module)):
@@ -36,6 +37,9 @@ def fold(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> Layers:
         if isinstance(module, nn.Linear) and kind is nn.Linear and state in ("start", "threshold"):
             weight = _numbers(module.weight)
             bias = np.zeros(len(weight)) if module.bias is None else _numbers(module.bias)
+            if below is not None and below.low == 0:
+                # Of spins in place of outputs in {0, 1}.
+                weight, bias = weight / 2, bias + weight.sum(axis=1) / 2
             if state == "start" and (std == std[0]).all():
                 # Times the deviation, so that the weights stay the numbers that they are.
                 factor = float(std[0])
@@ -50,9 +54,9 @@ def fold(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> Layers:
             size = np.where(scale == 0, 1.0, np.abs(scale))
             weight, bias = weight * np.sign(scale)[:, None], bias * np.sign(scale) + factor * shift / size
             state, factor = "norm", 1.0
-        elif kind is HardThreshold and state in ("linear", "norm"):
+        elif isinstance(module, HardThreshold) and kind is HardThreshold and state in ("linear", "norm"):
             found.append((weight, bias))
-            state, factor = "threshold", 1.0
+            state, factor, below = "threshold", 1.0, module
         else:
             raise NotAcceptedError("network", f"{kind.__name__} at {name or 'its top'}", _EXPECTED)
     if state != "linear":

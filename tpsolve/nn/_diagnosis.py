@@ -66,8 +66,8 @@ def diagnose(
     """Diagnose every threshold of `model` on the batch `(x, y)`, by name in the order of their calls.
 
     A copy of the model runs, in the mode that the model is in, so nothing of it changes. Batch norm
-    is held at the statistics of the batch, dropout at one mask. The flips cost about `flips` / B forward
-    passes each way for each threshold.
+    is held at the statistics of the batch, dropout and other draws of torch as they were drawn. The flips cost about
+    `flips` / B forward passes each way for each threshold.
 
     Args:
         x, y, loss_fn: as in `target_backward`; x may hold whole numbers where the model takes them.
@@ -77,9 +77,9 @@ def diagnose(
         generator: draws the flips to try; None: one of seed 0.
 
     Raises:
-        NotAcceptedError: a model without thresholds or with choices; a threshold that is used twice, whose output is
-            changed in place or whose first axis is not the batch; a model of which a copy does not do once more what
-            this pass did, as with `functional.dropout`; or a loss that is neither sum nor mean over the samples.
+        NotAcceptedError: a model without thresholds or with choices; a threshold whose first axis is not the batch;
+            a model that mixes samples, or of which a copy does not do once more what this pass did, as with draws of
+            other generators than torch's; or a loss that is neither sum nor mean over the samples.
         NotFiniteError: NaN or infinity in x or in the output.
         ArgumentError: another argument makes no sense.
     """
@@ -102,8 +102,10 @@ def diagnose(
         loss = find_loss_value(loss_fn, output, y, ignoring=True)
         for call in recording.calls.values():
             check_batch_axis(call, output)
-        calls = [call for call in recording.calls.values() if call.h.requires_grad]
-        gradients = torch.autograd.grad(loss, [call.h for call in calls], allow_unused=True, materialize_grads=True)
+        edges = {call.name: call.edge for call in recording.calls.values() if call.edge is not None}
+        found = torch.autograd.grad(loss, list(edges.values()), allow_unused=True)
+        calls = [recording.calls[name] for name in edges]
+        gradients = [torch.zeros_like(call.h) if g is None else g for call, g in zip(calls, found, strict=True)]
         check_whole(own, recording, x, output)
     tried = Flips(own, recording, x, y, output, loss_fn)
     return {

@@ -1,12 +1,14 @@
 """The true change of a network's loss when single outputs of a threshold move."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from tpsolve.nn._layer_losses import SampleLoss
-from tpsolve.nn.passes._frozen import Given, freeze, widened
+from tpsolve.nn.passes._draws import Draws
+from tpsolve.nn.passes._frozen import freeze, widened
 from tpsolve.nn.passes._recording import Recording
 
 ROWS_AT_ONCE = 256
@@ -31,8 +33,8 @@ class Flips:
         output: Tensor,
         loss_fn: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
-        self.model, self.masks = freeze(model, recording, hold=False)
-        self.recording, self.x, self.y = recording, widened(x), y
+        self.frozen, self.x, self.y = freeze(model, recording, hold=False), widened(x), y
+        self.draws = Draws.of(self.frozen.find_draws(self.x), len(x))
         self.loss = SampleLoss(loss_fn, widened(output.detach()), y)
 
     def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:
@@ -41,18 +43,20 @@ class Flips:
         return torch.cat([self._loss(name, s, u, by) - self._loss(name, s, u, 0 * by) for s, u, by in runs])
 
     def _loss(self, name: str, rows: Tensor, units: Tensor, steps: Tensor) -> Tensor:
+        path, turn = self.frozen.places[name]
+        turns = itertools.count()
+
         def move(module: nn.Module, arguments: tuple[Tensor, ...], h: Tensor) -> Tensor:
+            if next(turns) != turn:
+                return h
             flat = h.flatten(1).clone()
             flat[torch.arange(len(rows), device=h.device), units] += steps
             return flat.reshape(h.shape)
 
-        for mask, value in self.masks.items():
-            given = self.model.get_submodule(mask)
-            assert isinstance(given, Given)
-            given.value = value[rows]
-        hook = self.model.get_submodule(name).register_forward_hook(move)
+        model = self.frozen.model
+        hook = model.get_submodule(path).register_forward_hook(move)
         try:
-            with torch.no_grad():
-                return self.loss(self.model(self.x[rows]), self.y[rows])
+            with torch.no_grad(), self.draws.held([draw[rows] for draw in self.draws.context]):
+                return self.loss(model(self.x[rows]), self.y[rows])
         finally:
             hook.remove()

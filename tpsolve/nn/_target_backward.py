@@ -57,7 +57,9 @@ def target_backward(
 
     `SignGradient` is not searched: its targets are -sign(g), where g is the gradient that arrives, and
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
-    statistics of this batch held, and dropout with the mask of this pass.
+    statistics of this batch held, and dropout and other draws of torch as they were drawn in this pass.
+
+    Targets belong to a call. Those of a module that is called several times have the names "relu#1", "relu#2", ...
 
     A `Choice` has a class as target in each of its places, `(B, n)` for n choices of a sample. Its problem is a
     `ProgramProblem` whose program is what lies above, run for many classes at once. Its moves set one choice to another
@@ -68,15 +70,16 @@ def target_backward(
     searched by forward passes only, and counts as with importance="flip-delta".
 
     Args:
-        model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where tracing
-            fails, each pass through a block runs the whole model with the other thresholds held.
+        model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where that fails, or gives
+            something else than ran, each pass through a block runs the whole model with the other thresholds held.
         x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does.
         y: what `loss_fn` compares the output with, `(B, ...)`.
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
             known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
             have its exact flips; below a linear layer smoothing shifts their objective by a constant.
         solver: one for all thresholds and choices; or a mapping from their names in the model, or from depths
-            (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`.
+            (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`. The name of
+            a module means all its calls, "relu#2" one.
         budget: of each search; needed unless all are `SignGradient`.
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
@@ -94,11 +97,10 @@ def target_backward(
     `print(report)` says so.
 
     Raises:
-        NotAcceptedError: a model without thresholds and choices, one of them used twice, a solver that does not
-            take the problem of its threshold, or a searched threshold whose output a hook replaces or an
-            operation changes in place, whose first axis is not the batch, which a reentrant checkpoint runs
-            without autograd, or above which a copy does not do once more what this pass did, as with
-            `functional.dropout`; a loss that a search can't take sample by sample.
+        NotAcceptedError: a model without thresholds and choices, a solver that does not take the problem of its
+            threshold, or a searched threshold whose output a hook replaces, whose first axis is not the batch, which a
+            reentrant checkpoint runs without autograd, or above which a copy does not do once more what this pass did,
+            as with draws of other generators than torch's; a loss that a search can't take sample by sample.
         NotAcceptedError, too: a threshold or a choice that no gradient reaches and that is not searched.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
         BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
@@ -128,14 +130,13 @@ def target_backward(
                 f"Pass solver='hill-climb', or solver={{'{name}': 'hill-climb'}}, and a budget.",
             )
     for name, call in calls.items():
-        if call.h.requires_grad:
+        if call.edge is not None:
             forward_only = name in cut_off
             search = TargetSearch(target_pass, call, searched.get(name), budget, importance, generator, forward_only)
-            call.h.register_hook(search)
+            call.listener = search
             if name in searched and isinstance(call.module, Staircase):
-                assert call.h.grad_fn is not None
-                call.h.grad_fn.register_hook(search.pass_on)
-    heads = [calls[name].h for name in cut_off]
+                call.edge.node.register_hook(search.pass_on)
+    heads: list[Tensor] = [head for name in cut_off if (head := calls[name].head) is not None]
     gradients: list[Tensor | None] = [torch.zeros_like(h) for h in heads]
     if loss.requires_grad:
         heads, gradients = [loss, *heads], [None, *gradients]
@@ -157,9 +158,9 @@ def _cut_off(loss: Tensor, target_pass: TargetPass) -> list[str]:
     names = []
     calls = target_pass.recording.calls
     for name, call in reversed(calls.items()):
-        if call.h.requires_grad and call.h.grad_fn not in reached:
+        if call.edge is not None and call.edge.node not in reached:
             names.append(name)
-            _reach(call.h.grad_fn, reached)
+            _reach(call.edge.node, reached)
     if not loss.requires_grad and not names:
         raise ShapeError("loss_fn", "a number without gradient", "one number that depends on the output")
     return names
@@ -199,8 +200,8 @@ def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:
             if not 1 <= abs(key) <= len(order):
                 raise ArgumentError("solver", f"depth {key}", f"a depth from 1 to {len(order)}, or -1 for the last")
             chosen[order[key - 1 if key > 0 else key]] = find_solver(one)
-        elif key in chosen:
-            chosen[key] = find_solver(one)
+        elif keys := [name for name in order if key in (name, name.rpartition("#")[0])]:
+            chosen |= dict.fromkeys(keys, find_solver(one))
         else:
             raise UnknownNameError("threshold of solver", str(key), order)
     return chosen
@@ -214,8 +215,8 @@ def _check_searches(
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(steps=20).")
     calls = target_pass.recording.calls
     for name, one in searched.items():
-        if not calls[name].h.requires_grad:
-            if calls[name].graph or not _learns_around(name, unwrap(target_pass.model)):
+        if calls[name].edge is None:
+            if calls[name].graph or not _learns_around(calls[name].path, unwrap(target_pass.model)):
                 continue
             raise NotAcceptedError(
                 f"model.{name}",
@@ -265,9 +266,10 @@ def _learns_around(name: str, model: nn.Module) -> bool:
 
 def _is_replaced(call: Call) -> bool:
     """Whether the output is not what the threshold returned."""
-    h = call.h.detach()
+    node = None if call.edge is None else call.edge.node
     if isinstance(call.module, Staircase):
-        return not is_own(call.h)
+        return not is_own(node)
     if isinstance(call.module, Choice):
-        return not is_own_choice(call.h)
-    return bool(call.module._forward_hooks) and not bool(((h.abs() == 1) | h.isnan()).all())
+        return not is_own_choice(node)
+    spins = call.module.to_spins(call.h)
+    return bool(call.module._forward_hooks) and not bool(((spins.abs() == 1) | spins.isnan()).all())

@@ -12,7 +12,7 @@ from tpsolve.nn._batch_checks import check_batch_axis
 from tpsolve.nn._build_problem import Top, build_problem
 from tpsolve.nn.passes._frozen import freeze, widened
 from tpsolve.nn.passes._recording import Recording
-from tpsolve.nn.passes._replay import check_replay
+from tpsolve.nn.passes._replay import find_segment
 from tpsolve.nn.passes._segments import Segment, Segments
 from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.problems.program._choice_problem import ChoiceProblem
@@ -43,7 +43,7 @@ class TargetPass:
         self.rows: dict[str, Tensor] = {}
         self._x, self._layer_loss = x, layer_loss
         self._results: dict[str, Result] = {}
-        self._replayed: set[str] = set()
+        self._segment_of: dict[str, Segment] = {}
         self._versions = self._weight_versions()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,12 +100,12 @@ class TargetPass:
                 not the batch.
         """
         check_batch_axis(self.recording.calls[name], self.top.output)
-        segment = self._segments.of(name)
-        if name not in self._replayed:
+        if name not in self._segment_of:
             with torch.autocast(self._x.device.type, enabled=False):
-                check_replay(name, segment, self.model, self.recording.calls, self.top.output)
-            self._replayed.add(name)
-        return segment
+                self._segment_of[name] = find_segment(
+                    name, self._segments.of(name), self.model, self.recording.calls, self.top.output
+                )
+        return self._segment_of[name]
 
     def keep(self, name: str, result: Result, rows: Tensor) -> None:
         """Note the result of a search."""
@@ -114,7 +114,7 @@ class TargetPass:
     def close(self) -> None:
         """Let go of the graph: what is left are numbers."""
         for call in self.recording.calls.values():
-            call.h = call.h.detach()
+            call.head = call.edge = call.listener = None
 
     def _weight_versions(self) -> list[int]:
         return [value._version for value in self.model.parameters()]
@@ -126,8 +126,8 @@ class TargetPass:
                 "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
             )
         with torch.autocast(self._x.device.type, enabled=False):
-            frozen, given = freeze(self.model, self.recording)
-            return Segments(frozen, given, widened(self._x), list(self.recording.calls))
+            frozen = freeze(self.model, self.recording)
+            return Segments(frozen, widened(self._x), list(self.recording.calls))
 
     def _closed_form(self, name: str) -> Result:
         with torch.autocast(self._x.device.type, enabled=False):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,10 @@ class Threshold(HardUnit):
     """A module with a closed-form rule in place of a gradient; see `HardThreshold` for the settings."""
 
     unit_weight: Tensor | None
+    # torch.jit.script compiles properties, unless they stand here.
+    __jit_unused_properties__: ClassVar[list[str]] = ["width"]
+    # Since 2 a state dict has a width that is not 1; before, it had none.
+    _version = 2
 
     def __init__(
         self,
@@ -39,9 +43,11 @@ class Threshold(HardUnit):
         self.rule = rule
         self.width_mode = width_mode
         # A tensor, so that a compiled model need not be compiled anew at each step of a schedule.
-        self.register_buffer("_width", None, persistent=False)
+        # None for 1, which costs no division and leaves state dicts as those of the activation that stood here.
+        self.register_buffer("_width", None)
         if width_mode == "learned":
-            self.log_width: nn.Parameter = nn.Parameter(torch.tensor(math.log(check_width(width))))
+            # One axis: FSDP2 shards parameters along their first.
+            self.log_width: nn.Parameter = nn.Parameter(torch.tensor([math.log(check_width(width))]))
         else:
             self.width = width
         given = isinstance(importance, Tensor)
@@ -83,8 +89,34 @@ class Threshold(HardUnit):
 
     def settings(self) -> tuple[Any, ...]:
         """What the autograd functions take after z: tensors or None, then what is no tensor."""
-        width = self.log_width.exp() if self.width_mode == "learned" else self._width
+        # Without an axis, so that a width in float32 doesn't widen narrower pre-activations.
+        width = self.log_width.exp().squeeze(0) if self.width_mode == "learned" else self._width
         return (width, self.unit_weight, self.rule, self.width_mode, self.importance)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """Take the width along: one that is saved, or 1 where the saved module had it.
+
+        A state dict without widths at all (of an earlier version, of another activation, or without metadata)
+        leaves the width as it is.
+        """
+        own, learned = f"{prefix}_width", f"{prefix}log_width"
+        saved = state_dict.get(own)
+        if self.width_mode == "learned":
+            if learned in state_dict and state_dict[learned].dim() == 0:
+                state_dict[learned] = state_dict[learned][None]
+        elif saved is not None:
+            if self._width is None:
+                self._width = torch.ones((), dtype=torch.float64, device=saved.device)
+        elif self._width is not None:
+            if local_metadata.get("version", 1) >= 2:
+                self._width.fill_(1)
+            state_dict[own] = self._width
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+            del state_dict[own]
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows: the rule, and what differs from the defaults."""
@@ -97,6 +129,12 @@ class Threshold(HardUnit):
         if self.importance != "gradient":
             parts.append(f"importance={self.importance!r}")
         return ", ".join(parts)
+
+
+def check_scripted(z: Tensor) -> None:
+    """Raise where TorchScript, which knows no rule, would pass back a gradient of 0."""
+    if z.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError("a scripted threshold has no gradient: train the module itself, script it for inference")
 
 
 def check_width(width: object) -> float:

@@ -71,8 +71,7 @@ class Choice(HardUnit):
         """+1 for the class that is taken, -1 for the others."""
         return 2 * h - 1
 
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
+    def from_spins(self, spins: Tensor) -> Tensor:
         return (spins + 1) / 2
 
     def extra_repr(self) -> str:
@@ -111,9 +110,9 @@ def choice_slope(z: Tensor, target: Tensor, loss: str) -> Tensor:
     return torch.zeros_like(z).scatter(-1, place, short).scatter(-1, target, -short)
 
 
-def is_own_choice(h: Tensor) -> bool:
-    """Whether autograd sees `h` as what a choice returned, or without a gradient."""
-    return h.grad_fn is None or type(h.grad_fn).__name__ == f"{_OneHot.__name__}Backward"
+def is_own_choice(node: Any) -> bool:
+    """Whether this node of autograd is that of a choice, or there is none."""
+    return node is None or type(node).__name__ == f"{_OneHot.__name__}Backward"
 
 
 def _one_hot(z: Tensor) -> Tensor:

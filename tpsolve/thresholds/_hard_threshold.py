@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpsolve._plain import plain_number
+from tpsolve.errors import ArgumentError
 from tpsolve.spins import sign
-from tpsolve.thresholds._base import Threshold, check_input, passed_back, width_gradient
+from tpsolve.thresholds._base import Threshold, check_input, check_scripted, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
 
 
@@ -16,6 +18,9 @@ class HardThreshold(Threshold):
     The target of each output is t = sign(-g), its importance |g|, where g is the gradient that arrives
     from above; 0 where g is 0. What `backward` passes on is |g| times the slope of a layer loss of
     (z / width, t). There is no search and no further pass. `target_backward` puts a search in place of sign(-g).
+
+    Units that fire or don't, as those of spiking networks, have `low=0`: h = (1 + sign(z)) / 2. Its gradients are those
+    of sign(z) with that line above it, so half of g stands for g in the rule.
 
     Args:
         rule: with u = z / width, what is passed on is
@@ -31,6 +36,10 @@ class HardThreshold(Threshold):
         importance: "gradient": |g|; "none": the same for every unit and sample, the mean of |g|; or a
             tensor that broadcasts to z, which multiplies that mean. So the loss times a constant
             gives every gradient times that constant, whichever it is.
+        low: the output below the threshold, -1 or 0; above it is 1.
+
+    A width that is not 1 is part of the state dict, and a learned one a parameter of shape `(1,)`. The other settings
+    are none of it. `torch.jit.script` takes a threshold for inference and refuses gradients.
 
     A threshold can be pickled unless its rule is a lambda or a local function; for those take cloudpickle.
 
@@ -40,18 +49,50 @@ class HardThreshold(Threshold):
         UnknownNameError, ArgumentError: a setting makes no sense; NotFiniteError: NaN among the weights.
     """
 
+    def __init__(self, rule: str | Slope = "soft-hinge", *, low: int = -1, **settings: Any) -> None:
+        number = plain_number(low)
+        if isinstance(number, bool) or number not in (-1, 0):
+            raise ArgumentError("low", low, "-1 or 0", "low=0 for outputs in {0, 1}.")
+        super().__init__(rule, **settings)
+        self.low: int = int(number)
+
     def forward(self, z: Tensor) -> Tensor:
-        """`z` of any shape to values in {-1, +1} of the same shape and dtype; NaN stays NaN.
+        """`z` of any shape to values in {low, 1} of the same shape and dtype; NaN stays NaN.
 
         Raises:
             ArgumentError: z holds whole numbers.
             ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z, self.unit_weight)
-        return _Sign.apply(z, *self.settings())
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
+            check_scripted(z)
+            return _jump(z, self.low)
+        else:  # noqa: RET505 - TorchScript compiles what stands after a return.
+            check_input(z, self.unit_weight)
+            return _Sign.apply(z, *self.settings(), self.low)
 
     def activate(self, z: Tensor) -> Tensor:
-        return sign(z)
+        return _jump(z, self.low)
+
+    def parts(self, each: bool = False) -> list[tuple[float, float, float]]:
+        return [((1 - self.low) / 2, 1.0, 0.0)]
+
+    def to_spins(self, h: Tensor) -> Tensor:
+        return h if self.low else 2 * h - 1
+
+    def from_spins(self, spins: Tensor) -> Tensor:
+        return spins if self.low else (spins + 1) / 2
+
+    def from_spins_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        return (weight, bias) if self.low else (weight / 2, bias + weight.sum(1) / 2)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return super().extra_repr() + ("" if self.low else ", low=0")
+
+
+def _jump(z: Tensor, low: int) -> Tensor:
+    """1 where z >= 0, `low` where z < 0, NaN where z is NaN."""
+    return sign(z) if low else z.clamp(-1, 0).floor_().add_(1)
 
 
 class _Sign(torch.autograd.Function):
@@ -65,17 +106,19 @@ class _Sign(torch.autograd.Function):
         rule: str | Slope,
         width_mode: str,
         importance: str,
+        low: int,
     ) -> Tensor:
-        return sign(z)
+        return _jump(z, low)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        z, width, given, ctx.rule, ctx.width_mode, ctx.importance = inputs
+        z, width, given, ctx.rule, ctx.width_mode, ctx.importance, ctx.low = inputs
         ctx.save_for_backward(z, width, given)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         z, width, given = ctx.saved_tensors
-        slope = passed_back(gradients[0], z, width, given, ctx.rule, ctx.width_mode, ctx.importance)
+        g = gradients[0] if ctx.low else gradients[0] / 2
+        slope = passed_back(g, z, width, given, ctx.rule, ctx.width_mode, ctx.importance)
         wide = width_gradient(slope, z, width) if ctx.needs_input_grad[1] else None
-        return slope, wide, None, None, None, None
+        return slope, wide, None, None, None, None, None

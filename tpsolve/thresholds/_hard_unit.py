@@ -18,8 +18,7 @@ class HardUnit(nn.Module):
         """The spins that a search sets, in {-1, +1}, where the output is `h (B, ...)`: `(B, ...)`, h itself."""
         return h
 
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
+    def from_spins(self, spins: Tensor) -> Tensor:
         """The output `(B, ...)` of any `spins`, as `to_spins` has them."""
         return spins
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpsolve._check_arguments import check_count
 from tpsolve.errors import UnknownNameError
-from tpsolve.thresholds._base import Threshold, check_input, passed_back, width_gradient
+from tpsolve.thresholds._base import Threshold, check_input, check_scripted, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
 
 STEPS = ("merged", "each")
@@ -49,8 +49,12 @@ class Staircase(Threshold):
             ArgumentError: z holds whole numbers.
             ShapeError: importance weights don't broadcast to it.
         """
-        check_input(z, self.unit_weight)
-        return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
+            check_scripted(z)
+            return _stairs(z, self.levels - 1)
+        else:  # noqa: RET505 - TorchScript compiles what stands after a return.
+            check_input(z, self.unit_weight)
+            return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
 
     def activate(self, z: Tensor) -> Tensor:
         return _stairs(z, self.levels - 1)
@@ -67,8 +71,7 @@ class Staircase(Threshold):
         place = torch.arange(k, device=h.device).reshape(k, *[1] * (h.dim() - 1))
         return torch.where(place < (h * k).round()[:, None], 1.0, -1.0).to(h.dtype)
 
-    @staticmethod
-    def from_spins(spins: Tensor) -> Tensor:
+    def from_spins(self, spins: Tensor) -> Tensor:
         """The share of the k spins that are +1, in whatever order."""
         k = spins.shape[1]
         return (spins.sum(1) + k) / (2 * k)
@@ -143,9 +146,9 @@ def _sum_over(
     return total, wide
 
 
-def is_own(h: Tensor) -> bool:
-    """Whether autograd sees `h` as what a staircase returned, or without a gradient."""
-    return h.grad_fn is None or type(h.grad_fn).__name__ == f"{_Stairs.__name__}Backward"
+def is_own(node: Any) -> bool:
+    """Whether this node of autograd is that of a staircase, or there is none."""
+    return node is None or type(node).__name__ == f"{_Stairs.__name__}Backward"
 
 
 def _stairs(z: Tensor, k: int) -> Tensor:

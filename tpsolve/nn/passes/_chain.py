@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-from tpsolve.nn.passes._frozen import Given
-
 
 def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
     """The modules that `model` runs one after the other, by name; None where that is not all that it does.
@@ -24,14 +22,13 @@ def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
 
 
 class Slice(nn.Module):
-    """Runs a part of a chain; the inputs after the targets are what its dropouts multiply with."""
+    """Runs a part of a chain."""
 
     def __init__(self, steps: list[nn.Module]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, value: Tensor, *masks: Tensor) -> tuple[Tensor]:
-        left = iter(masks)
+    def forward(self, value: Tensor) -> tuple[Tensor]:
         for step in self.steps:
-            value = value * next(left).to(value.dtype) if isinstance(step, Given) else step(value)
+            value = step(value)
         return (value,)

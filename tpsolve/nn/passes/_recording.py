@@ -1,22 +1,22 @@
 """What one forward pass through a model with thresholds and choices leaves behind."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tpsolve.errors import NotAcceptedError
+from tpsolve.nn.passes._draws import RandomState, has_drawn, random_state
 from tpsolve.thresholds._base import Threshold, first_input
 from tpsolve.thresholds._convert import find_hard_units
 from tpsolve.thresholds._hard_unit import HardUnit
-
-MULTIPLYING = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
-"""The dropouts that multiply with a mask."""
 
 
 @dataclass
@@ -24,19 +24,33 @@ class Call:
     """The call of one threshold, or of a module of choices.
 
     Args:
-        name: of the module in the model.
+        name: of the call: that of the module, with "#1", "#2" and so on behind it where it is called several times.
+        path: name of the module in the model.
+        turn: which of the calls of its module it is, from 0.
         z: pre-activations `(B, ...)`, of choices the logits `(B, ..., K)`, detached.
-        h: its output, part of the graph.
+        h: its output, detached.
         version: of h, which grows where something changes h in place.
         graph: whether autograd was on.
+        head: the output as part of the graph, None once the pass is over.
+        edge: where the gradient at the output arrives, whatever changes it in place later; None without gradient.
+        listener: what is called with that gradient, and may return another.
     """
 
     name: str
+    path: str
+    turn: int
     module: HardUnit
     z: Tensor
     h: Tensor
     version: int
     graph: bool
+    head: Tensor | None
+    edge: GradientEdge | None
+    listener: Callable[[Tensor], Tensor] | None = None
+
+    def hear(self, gradient: Tensor) -> Tensor | None:
+        """Called with the gradient at the output."""
+        return None if self.listener is None else self.listener(gradient)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied tensor counts its changes anew: what travels is the number of changes since the call.
@@ -53,14 +67,18 @@ class Recording:
 
     Args:
         norms: inputs of the batch norms that used the statistics of the batch, by name.
-        dropouts: inputs of the dropouts that dropped, and torch's random state before, by name.
         twice: those of them that were called again: what each call did can't be told apart.
+        state: torch's random state before the pass, where something was drawn in it.
     """
 
     calls: dict[str, Call] = field(default_factory=dict)
     norms: dict[str, Tensor] = field(default_factory=dict)
-    dropouts: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     twice: dict[str, nn.Module] = field(default_factory=dict)
+    state: RandomState | None = None
+
+    def places(self) -> dict[str, tuple[str, int]]:
+        """Path and turn of each call, by name."""
+        return {name: (call.path, call.turn) for name, call in self.calls.items()}
 
 
 @contextmanager
@@ -68,8 +86,7 @@ def record(model: nn.Module) -> Iterator[Recording]:
     """Record the forward pass made inside.
 
     Raises:
-        NotAcceptedError: no thresholds and no choices, one is called twice, or one is in a module that torch.compile
-            returned.
+        NotAcceptedError: no thresholds and no choices, or one is in a module that torch.compile returned.
     """
     recording, model = Recording(), unwrap(model)
     units = find_hard_units(model)
@@ -82,19 +99,20 @@ def record(model: nn.Module) -> Iterator[Recording]:
                 "the module itself",
                 "Put in what torch.compile was given; its method compile() works in place and may be called.",
             )
-    hooks = [
-        module.register_forward_hook(_note_unit(recording, name), with_kwargs=True) for name, module in units.items()
-    ]
+    calls: list[Call] = []
+    hooks = [module.register_forward_hook(_note_unit(calls, name), with_kwargs=True) for name, module in units.items()]
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             hooks.append(module.register_forward_pre_hook(_note_norm(recording, name), with_kwargs=True))
-        elif isinstance(module, MULTIPLYING) and module.training and module.p > 0:
-            hooks.append(module.register_forward_pre_hook(_note_dropout(recording, name), with_kwargs=True))
+    before = random_state()
     try:
         yield recording
     finally:
         for hook in hooks:
             hook.remove()
+        if has_drawn(before, random_state()):
+            recording.state = before
+        _fill(recording, calls)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -107,24 +125,31 @@ def called(unit: HardUnit) -> str:
     return "a threshold" if isinstance(unit, Threshold) else "a module of choices"
 
 
-def random_state(device: torch.device) -> Tensor:
-    """The state of torch's global generator on this device."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _note_unit(recording: Recording, name: str) -> Any:
+def _note_unit(calls: list[Call], path: str) -> Any:
     def note(module: HardUnit, arguments: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor) -> None:
-        if name in recording.calls:
-            raise NotAcceptedError(
-                f"model.{name}",
-                f"{called(module)} that is used twice in one forward pass",
-                "a module of its own for each place",
-                f"Targets belong to places. Write a further {type(module).__name__}(), or let convert() put them in.",
-            )
         z, graph = first_input(arguments, keywords).detach(), torch.is_grad_enabled()
-        recording.calls[name] = Call(name, module, z, output, output._version, graph)
+        turn = sum(call.path == path for call in calls)
+        edge = get_gradient_edge(output) if output.requires_grad else None
+        call = Call(path, path, turn, module, z, output.detach(), output._version, graph, output, edge)
+        if output.requires_grad:
+            # Now, since a later hook would get the gradient behind what changes the output in place.
+            output.register_hook(call.hear)
+        calls.append(call)
 
     return note
+
+
+def _fill(recording: Recording, calls: list[Call]) -> None:
+    """Name the calls, and compute outputs anew that were changed in place."""
+    counts = Counter(call.path for call in calls)
+    for call in calls:
+        if counts[call.path] > 1:
+            call.name = f"{call.path}#{call.turn + 1}"
+        if call.h._version != call.version:
+            with torch.no_grad():
+                call.h = call.module.activate(call.z)
+            call.version = call.h._version
+        recording.calls[call.name] = call
 
 
 def _note_norm(recording: Recording, name: str) -> Any:
@@ -132,15 +157,5 @@ def _note_norm(recording: Recording, name: str) -> Any:
         if name in recording.norms:
             recording.twice[name] = module
         recording.norms[name] = first_input(arguments, keywords).detach()
-
-    return note
-
-
-def _note_dropout(recording: Recording, name: str) -> Any:
-    def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
-        if name in recording.dropouts:
-            recording.twice[name] = module
-        x = first_input(arguments, keywords)
-        recording.dropouts[name] = (x.detach(), random_state(x.device))
 
     return note

@@ -1,25 +1,28 @@
 """Checks that a frozen copy, or a part of it, does once more what the model did in the recorded pass."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn.passes._frozen import Given, freeze, widened
+from tpsolve.nn.passes._draws import Draws
+from tpsolve.nn.passes._frozen import freeze, widened
 from tpsolve.nn.passes._recording import Call, Recording, unwrap
 from tpsolve.nn.passes._segments import OUTPUT, Segment
 
-OTHERWISE = "whose copy in eval mode does not give what they gave in this pass"
-ALLOWED = "only batch norm and nn.Dropout to act on this pass alone"
-MEND = "Write dropout as nn.Dropout modules and draw nothing else at random"
+OTHERWISE = "whose copy does not give what they gave in this pass"
+ALLOWED = "modules that act on this pass alone only by batch norm and by draws of torch's generators"
+MEND = "Draw at random by functions of torch, along the samples"
 
 
-def check_replay(name: str, segment: Segment, model: nn.Module, calls: Mapping[str, Call], output: Tensor) -> None:
-    """Run the segment above the threshold `name` at its recorded activations, against what was recorded above it.
+def find_segment(
+    name: str, segments: Iterable[Segment], model: nn.Module, calls: Mapping[str, Call], output: Tensor
+) -> Segment:
+    """The first segment above the call `name` that does once more what was recorded above it.
 
-    A block that raises is passed over here: it may do so for a few samples, which a search leaves out. So is
-    a linear map, where no hook could come between it and what was recorded.
+    A block that raises in all of `segments` is passed over here: it may do so for a few samples, which a search leaves
+    out. So is a linear map, where no hook could come between it and what was recorded.
 
     Args:
         model: what ran.
@@ -29,24 +32,39 @@ def check_replay(name: str, segment: Segment, model: nn.Module, calls: Mapping[s
     Raises:
         NotAcceptedError: they differ by more than rounding.
     """
-    hooks = [calls[sink].module._forward_pre_hooks for sink in segment.sinks if sink != OUTPUT]
-    if segment.linear is not None and not any((*hooks, model._forward_hooks, unwrap(model)._forward_hooks)):
-        return
-    try:
+    segment, differing = None, None
+    for segment in segments:
+        hooks = [calls[sink].module._forward_pre_hooks for sink in segment.sinks if sink != OUTPUT]
+        if segment.linear is not None and not any((*hooks, model._forward_hooks, unwrap(model)._forward_hooks)):
+            return segment
+        try:
+            differing = _first_difference(calls[name].h, segment, calls, output)
+        except Exception:  # The user's modules may raise anything, and the search itself finds the samples to blame.
+            continue
+        if differing is None:
+            return segment
+    assert segment is not None
+    if differing is not None:
+        above = "the output" if differing == OUTPUT else f"model.{differing}"
+        raise NotAcceptedError(
+            f"model.{name}",
+            f"modules between it and {above} {OTHERWISE}",
+            ALLOWED,
+            f"{MEND}, or let SignGradient() set these targets.",
+        )
+    return segment
+
+
+def _first_difference(h: Tensor, segment: Segment, calls: Mapping[str, Call], output: Tensor) -> str | None:
+    """The first sink that reads something else than was recorded; None: all agree."""
+    # The draws of half of the samples are theirs only if they lie along the samples.
+    for count in dict.fromkeys((len(h), max(1, len(h) // 2) if segment.draws else len(h))):
         with torch.no_grad():
-            again = segment.block(widened(calls[name].h.detach()).clone(), *segment.context)
-    except Exception:  # The user's modules may raise anything, and the search itself finds the samples to blame.
-        return
-    for sink, found in zip(segment.sinks, again, strict=True):
-        recorded = output if sink == OUTPUT else calls[sink].z
-        if not _agree(found, recorded):
-            above = "the output" if sink == OUTPUT else f"model.{sink}"
-            raise NotAcceptedError(
-                f"model.{name}",
-                f"modules between it and {above} {OTHERWISE}",
-                ALLOWED,
-                f"{MEND}, or let SignGradient() set these targets.",
-            )
+            again = segment.block(widened(h[:count]).clone(), *(part[:count] for part in segment.context))
+        for sink, found in zip(segment.sinks, again, strict=True):
+            if not _agree(found, (output if sink == OUTPUT else calls[sink].z)[:count]):
+                return sink
+    return None
 
 
 def check_whole(model: nn.Module, recording: Recording, x: Tensor, output: Tensor) -> None:
@@ -55,31 +73,26 @@ def check_whole(model: nn.Module, recording: Recording, x: Tensor, output: Tenso
     Raises:
         NotAcceptedError: they differ by more than rounding, or there is no such copy.
     """
-    frozen, given = freeze(model, recording)
-    held: dict[str, Given] = {}
-    for name in given:
-        place = frozen.get_submodule(name)
-        assert isinstance(place, Given)
-        held[name] = place
+    frozen = freeze(model, recording)
+    draws = Draws.of(frozen.find_draws(widened(x)), len(x))
     for count in dict.fromkeys((len(x), max(1, len(x) // 2))):
-        for name, value in given.items():
-            held[name].value = value[:count]
+        given = {name: value[:count] for name, value in frozen.given.items()}
+        seen: dict[str, Tensor] = {}
+        found, raised = None, ""
         try:
-            with torch.no_grad():
-                found: Tensor | None = frozen(widened(x)[:count])
-        except RuntimeError:
-            if count == len(x):
-                raise
-            found = None
-        reads = [(f"model.{name}", held[name].seen, call.z[:count]) for name, call in recording.calls.items()]
-        for name, seen, recorded in [*reads, ("the output", found, output.detach()[:count])]:
-            if seen is not None and _agree(seen, recorded):
+            with torch.no_grad(), draws.held([draw[:count] for draw in draws.context]):
+                found, seen = frozen.run(widened(x)[:count], given)
+        except Exception as error:  # Whatever the user's modules raise.
+            raised = f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        reads = [(f"model.{name}", seen.get(name), call.z[:count]) for name, call in recording.calls.items()]
+        for name, again, recorded in [*reads, ("the output", found, output.detach()[:count])]:
+            if again is not None and _agree(again, recorded):
                 continue
             if count == len(x):
                 raise NotAcceptedError(
-                    "model", f"modules below {name} {OTHERWISE}", ALLOWED, f"{MEND}, or call eval()."
+                    "model", f"modules below {name} {OTHERWISE}{raised}", ALLOWED, f"{MEND}, or call eval()."
                 )
-            mixing = f"modules below {name} that do something else with half of the batch"
+            mixing = f"modules below {name} that do something else with half of the batch{raised}"
             raise NotAcceptedError("model", mixing, "samples that don't meet, along the first axis of every tensor")
 
 

@@ -1,13 +1,17 @@
 """What lies between a threshold and those above it, as a module of its own that can be run for any targets."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from tpsolve.nn.passes._chain import Slice, chain_of
-from tpsolve.nn.passes._frozen import Given
+from tpsolve.nn.passes._draws import Draws, Note, restored
+from tpsolve.nn.passes._frozen import Frozen, Given
 from tpsolve.problems.block._cut import cut, dependents, trace
 from tpsolve.thresholds._base import first_input
 
@@ -24,49 +28,57 @@ class Segment:
         context: further inputs `(B, ...)`, which don't depend on these targets.
         sinks: names of the thresholds that read the outputs; `OUTPUT` is the model's own.
         linear: V `(m, n)` and b `(m,)`, where the block is a linear map of the flattened targets.
+        draws: whether the block has random draws of the samples among its context.
     """
 
     block: nn.Module
     context: tuple[Tensor, ...]
     sinks: tuple[str, ...]
     linear: tuple[Tensor, Tensor] | None = None
+    draws: bool = False
 
 
 class Segments:
-    """The segments of a frozen model: slices of a chain; else cut by torch.fx, or the whole model where tracing fails.
+    """The segments of a frozen model: slices of a chain; else cut by torch.fx, or the whole model where that fails.
 
     Args:
-        frozen, given: from `freeze`.
+        frozen: from `freeze`, its thresholds held.
         inputs: of the model, `(B, ...)`.
-        order: names of the thresholds in the order of their calls.
+        order: names of the calls of thresholds, in their order.
     """
 
-    def __init__(self, frozen: nn.Module, given: dict[str, Tensor], inputs: Tensor, order: list[str]) -> None:
-        self.frozen, self.given, self.inputs, self.order = frozen, given, inputs, order
+    def __init__(self, frozen: Frozen, inputs: Tensor, order: list[str]) -> None:
+        self.frozen, self.inputs, self.order = frozen, inputs, order
         self.traced: fx.GraphModule | None = None
-        self._found: dict[str, Segment] = {}
-        self.chain = chain_of(frozen)
+        # What is drawn belongs to nodes or to the whole pass.
+        self.chain = chain_of(frozen.model) if frozen.state is None else None
         if self.chain is not None:
             return
         try:
-            self.traced = trace(frozen, apart=Given)
+            with restored(frozen.state):
+                self.traced = trace(frozen.model, apart=Given)
+            self.names = _names_of_calls(self.traced, frozen)
+            values = _Values(self.traced, frozen, self.names)
+            with restored(frozen.state), torch.no_grad(), values.note:
+                values.run(inputs)
         except Exception as error:  # Tracing runs the user's code on proxies; whatever it raises, hooks do without.
-            self.why_not = f"{type(error).__name__}: {error}"
+            self.traced, self.why_not = None, f"{type(error).__name__}: {error}"
             return
-        values = _Values(self.traced, given)
-        with torch.no_grad():
-            values.run(inputs)
-        self.values = values.env
-        self.nodes = {str(node.target): node for node in self.traced.graph.nodes if _is_given(self.traced, node)}
+        self.values, self.draws = values.env, values.draws
+        self.nodes = {name: node for node, name in self.names.items()}
 
-    def of(self, name: str) -> Segment:
-        """The segment above the threshold `name`."""
-        if name not in self._found:
-            if self.chain is not None:
-                self._found[name] = self._slice(self.chain, name)
-            else:
-                self._found[name] = self._rerun(name) if self.traced is None else self._cut(self.traced, name)
-        return self._found[name]
+    def of(self, name: str) -> Iterator[Segment]:
+        """The segment above this call, and then the whole model, in case that the first one is not right."""
+        if self.chain is not None:
+            yield self._slice(self.chain, name)
+        elif self.traced is not None:
+            try:
+                found = self._cut(self.traced, name)
+            except Exception:  # What fx makes of a user's code may fail anywhere; the whole model does without.
+                found = None
+            if found is not None:
+                yield found
+        yield self._rerun(name)
 
     def _slice(self, chain: dict[str, nn.Module], name: str) -> Segment:
         names = list(chain)
@@ -74,96 +86,105 @@ class Segments:
         sink = next((other for other in above if other in self.order), OUTPUT)
         inside = above if sink == OUTPUT else above[: above.index(sink)]
         steps = [chain[other] for other in inside]
-        masks = tuple(self.given[other] for other in inside if other in self.given)
-        linear = None if masks else _linear_map(steps, self.given[name].dim() == 2)
-        return Segment(Slice(steps), masks, (sink,), linear)
+        return Segment(Slice(steps), (), (sink,), _linear_map(steps, self.frozen.given[name].dim() == 2))
+
+    @cached_property
+    def _draws(self) -> Draws:
+        return Draws.of(self.frozen.find_draws(self.inputs), len(self.inputs))
 
     def _rerun(self, name: str) -> Segment:
         later = self.order[self.order.index(name) + 1 :]
-        others = [other for other in self.given if other != name]
-        block = _Rerun(self.frozen, name, others, later)
-        return Segment(block, (self.inputs, *(self.given[other] for other in others)), (*later, OUTPUT))
+        others = [other for other in self.frozen.given if other != name]
+        block = _Rerun(self.frozen, name, others, later, self._draws)
+        held = [self.frozen.given[other] for other in others]
+        return Segment(
+            block, (*self._draws.context, self.inputs, *held), (*later, OUTPUT), draws=bool(self._draws.context)
+        )
 
     def _cut(self, traced: fx.GraphModule, name: str) -> Segment:
         start = self.nodes[name]
-        reached = dependents(start, [node for node in traced.graph.nodes if _is_threshold(traced, node)])
-        sinks = [node for node in reached if node.op == "output" or _is_threshold(traced, node)]
+        reached = dependents(start, list(self.names))
+        sinks = [node for node in reached if node.op == "output" or node in self.names]
         inside = [node for node in reached if node not in sinks]
         outputs = [first_input(sink.args, sink.kwargs) for sink in sinks]
         ends = [output for output in outputs if isinstance(output, fx.Node)]
         graph, context = cut(traced, start, ends, inside, self.values)
-        masks = [str(node.target) for node in inside if _is_given(traced, node)]
-        values = (*(self.given[mask] for mask in masks), *(self.values[node] for node in context))
-        flat = self.given[name].dim() == 2
-        names = tuple(OUTPUT if sink.op == "output" else str(sink.target) for sink in sinks)
-        linear = None if context or masks else _linear(traced, start, inside, sinks, flat)
-        return Segment(_Block(graph, masks), values, names, linear)
+        draws = Draws.of([draw for node in inside for draw in self.draws.get(node, [])], len(self.inputs))
+        names = tuple(OUTPUT if sink.op == "output" else self.names[sink] for sink in sinks)
+        flat = self.frozen.given[name].dim() == 2
+        linear = None if context or draws.all else _linear(traced, start, inside, sinks, flat)
+        values = (*draws.context, *(self.values[node] for node in context))
+        return Segment(_Block(graph, draws), values, names, linear, bool(draws.context))
 
 
 class _Values(fx.Interpreter):
-    """Values of all nodes, where thresholds and dropouts do what they are given."""
+    """Values of all nodes, where thresholds do what they are given, and what each node drew."""
 
-    def __init__(self, traced: fx.GraphModule, given: dict[str, Tensor]) -> None:
+    def __init__(self, traced: fx.GraphModule, frozen: Frozen, names: dict[fx.Node, str]) -> None:
         super().__init__(traced, garbage_collect_values=False)
-        self.given = given
+        self.frozen, self.names, self.note = frozen, names, Note()
+        self.draws: dict[fx.Node, list[Tensor | None]] = {}
 
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        module = self.fetch_attr(target)
-        if isinstance(module, Given):
-            return first_input(args, kwargs) * self.given[target] if module.multiplies else self.given[target]
-        return super().call_module(target, args, kwargs)
+    def run_node(self, n: fx.Node) -> Any:
+        if n in self.names:
+            # A copy, which may be changed in place.
+            return self.frozen.given[self.names[n]].clone()
+        before = len(self.note.draws)
+        value = super().run_node(n)
+        if len(self.note.draws) > before:
+            self.draws[n] = self.note.draws[before:]
+        return value
 
 
 class _Block(nn.Module):
-    """Runs a part of the graph; the first inputs after the targets are what its dropouts multiply with."""
+    """Runs a part of the graph; the first inputs after the targets are what it draws."""
 
-    def __init__(self, graph: fx.GraphModule, masks: list[str]) -> None:
+    def __init__(self, graph: fx.GraphModule, draws: Draws) -> None:
         super().__init__()
-        self.graph, self.masks = graph, masks
+        self.graph, self.draws = graph, draws
 
     def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.masks)
-        for name, value in zip(self.masks, context[:count], strict=True):
-            _given(self.graph, name).value = value
-        try:
-            return self.graph(targets, *context[count:])
-        finally:
-            for name in self.masks:
-                _given(self.graph, name).forget()
+        count = len(self.draws.of_samples)
+        with self.draws.held(context[:count]):
+            # Called as a module, it would print every failure.
+            return self.graph.forward(targets, *context[count:])
 
 
 class _Rerun(nn.Module):
     """Runs the whole model, with one threshold's output replaced by the targets and all others held."""
 
-    def __init__(self, frozen: nn.Module, name: str, others: list[str], later: list[str]) -> None:
+    def __init__(self, frozen: Frozen, name: str, others: list[str], later: list[str], draws: Draws) -> None:
         super().__init__()
-        self.frozen, self.name, self.others, self.later = frozen, name, others, later
+        # A part of this module, so that it changes its dtype; a copy copies both as one.
+        self.model, self.frozen = frozen.model, replace(frozen, given={})
+        self.name, self.others, self.later, self.draws = name, others, later, draws
 
-    def forward(self, targets: Tensor, inputs: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        names = (self.name, *self.others)
-        for name, value in zip(names, (targets, *others), strict=True):
-            _given(self.frozen, name).value = value
-        try:
-            output = self.frozen(inputs)
-            seen = [_given(self.frozen, name).seen for name in self.later]
-            return (*(value for value in seen if value is not None), output)
-        finally:
-            for name in names:
-                _given(self.frozen, name).forget()
+    def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
+        count = len(self.draws.of_samples)
+        inputs, *others = context[count:]
+        given = dict(zip((self.name, *self.others), (targets, *others), strict=True))
+        with self.draws.held(context[:count]):
+            output, seen = self.frozen.run(inputs, given)
+        return (*(seen[name] for name in self.later if name in seen), output)
 
 
-def _given(model: nn.Module, name: str) -> Given:
-    given = model.get_submodule(name)
-    assert isinstance(given, Given)
-    return given
+def _names_of_calls(traced: fx.GraphModule, frozen: Frozen) -> dict[fx.Node, str]:
+    """The calls of thresholds that are nodes, and their names.
 
-
-def _is_given(traced: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), Given)
-
-
-def _is_threshold(traced: fx.GraphModule, node: fx.Node) -> bool:
-    return _is_given(traced, node) and not _given(traced, str(node.target)).multiplies
+    Raises:
+        ValueError: the graph calls them another number of times than the pass did.
+    """
+    left = {place: name for name, place in frozen.places.items()}
+    turns: Counter[str] = Counter()
+    names = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), Given):
+            path = str(node.target)
+            names[node] = left.pop((path, turns[path]), "")
+            turns[path] += 1
+    if left or "" in names.values():
+        raise ValueError("the graph calls thresholds another number of times than the pass did")
+    return names
 
 
 def _linear(

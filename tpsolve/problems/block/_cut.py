@@ -1,5 +1,6 @@
 """Cuts the graph of a model: what lies between one node and others, as a module of its own."""
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,30 @@ from torch import Tensor, fx, nn
 def trace(model: nn.Module, apart: type[nn.Module] | None = None) -> fx.GraphModule:
     """The graph of `model`, in which modules without parts, and torch's own, are single nodes.
 
+    Its inputs are those of `forward` that have no default; the others are their defaults.
+
     Args:
         apart: modules of this class are nodes of their own, also inside one of torch's.
 
     Raises:
         Exception: of any kind, as tracing runs the model's own code on proxies.
     """
-    return fx.GraphModule(model, _Tracer(apart).trace(model))
+    parameters = inspect.signature(model.forward).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    if len(defaults) == len(parameters):
+        # The first one is given all the same.
+        defaults.pop(next(iter(defaults), ""), None)
+    graph = _Tracer(apart).trace(model, defaults)
+    # What fx writes for the defaults: an input each, and a check that it is none.
+    inputs = {node for node in graph.nodes if node.op == "placeholder" and "_" in node.name}
+    inputs = {node for node in inputs if str(node.target).rpartition("_")[0] in defaults}
+    for node in reversed(graph.nodes):
+        if node.op == "call_function" and inputs.intersection(node.all_input_nodes) and not node.users:
+            graph.erase_node(node)
+    for node in inputs:
+        if not node.users:
+            graph.erase_node(node)
+    return fx.GraphModule(model, graph)
 
 
 def dependents(start: fx.Node, stops: Collection[fx.Node] = ()) -> dict[fx.Node, None]:
@@ -50,13 +68,16 @@ def cut(
     copies = {start: graph.placeholder("targets")}
     context: list[fx.Node] = []
 
-    def copy(node: fx.Node) -> fx.Node:
+    def copy(node: fx.Node) -> Any:
         if node not in copies:
             value = values[node]
             each_sample = isinstance(value, Tensor) and value.dim() > 0 and len(value) == samples
             if each_sample and node in of_samples and node not in moving:
                 context.append(node)
                 copies[node] = graph.placeholder(f"context_{len(context)}")
+            elif node.op == "placeholder" and not isinstance(value, Tensor):
+                # An input of the part would have to come behind those without a default.
+                return value
             else:
                 copies[node] = graph.node_copy(node, copy)
         return copies[node]
