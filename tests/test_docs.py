@@ -163,8 +163,11 @@ def test_commands_of_the_page_run_and_print_what_it_shows(
         words, shown = list(command.words), command.shown
         if words[0] == "compare":
             quick = QUICK if "--training" not in words else {k: v for k, v in QUICK.items() if k != "--samples"}
-            # The last one counts.
-            words += [word for pair in quick.items() for word in pair]
+            for option, value in quick.items():
+                if option in words:
+                    words[words.index(option) + 1] = value
+                else:
+                    words += [option, value]
             shown = []
         # A wide terminal of the developer must not change what is compared.
         monkeypatch.setenv("COLUMNS", str(command.columns))

@@ -88,7 +88,7 @@ def test_a_checkpoint_without_its_inputs_is_refused(tmp_path: Path):
     torch.save(content, tmp_path / "old.pt")
     with pytest.raises(FileFormatError, match="does not say what its network reads"):
         load_network(tmp_path / "old.pt")
-    with pytest.raises(FileFormatError, match="no such file"):
+    with pytest.raises(FileFormatError, match="No such file"):
         load_network(tmp_path / "none.pt")
 
 

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -373,8 +373,15 @@ class Report:
 
     def _record(self, progress: Progress) -> None:
         last = self.trace[-1] if self.trace else None
-        if last is not None and (last.objective, last.bound) == (progress.objective, progress.bound):
-            return
+        if last is not None:
+            # What a solver knew before and has not offered yet still holds.
+            progress = replace(
+                progress,
+                objective=min(progress.objective, last.objective),
+                bound=max(progress.bound, last.bound),
+            )
+            if (last.objective, last.bound) == (progress.objective, progress.bound):
+                return
         # Often enough to draw the curve, without a point for each of a million steps; the newest is always there.
         if len(self.trace) > 1 and self.trace[-1].seconds < 1.005 * self.trace[-2].seconds:
             self.trace[-1] = progress

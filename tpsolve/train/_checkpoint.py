@@ -75,6 +75,8 @@ class _Content(_Weights):
     processes: Annotated[list[_Process], Meta(min_length=1)]
 
 
+WIDTH = "_width"
+"""What the state of a threshold calls its width."""
 STATES = {
     "Adam": {"step": False, "exp_avg": True, "exp_avg_sq": True},
     "SGD": {"momentum_buffer": True},
@@ -205,10 +207,14 @@ def load_checkpoint(
 
 
 def _check_tensors(path: Path, what: str, saved: dict[str, Any], own: dict[str, Any]) -> None:
-    """Raise FileFormatError unless the saved tensors have the names, shapes and types of the run's."""
-    differ = sorted(saved.keys() ^ own.keys()) or [
-        name for name, tensor in own.items() if not _alike(saved[name], tensor.shape, tensor.dtype)
-    ]
+    """Raise FileFormatError unless the saved tensors have the names, shapes and types of the run's.
+
+    A threshold has its width there only where it is not 1.
+    """
+    widths = {name for name in saved.keys() ^ own.keys() if str(name).rpartition(".")[2] == WIDTH}
+    differ = sorted((saved.keys() ^ own.keys()) - widths)
+    differ += [name for name in widths & saved.keys() if not _alike(saved[name], torch.Size(), torch.float64)]
+    differ += [name for name in own.keys() & saved.keys() if not _alike(saved[name], own[name].shape, own[name].dtype)]
     if differ:
         names = ", ".join(map(str, differ[:3]))
         raise FileFormatError(f"{path}: its {what} is not the recipe's ({names}). Begin anew.")
