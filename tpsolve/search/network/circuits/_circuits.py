@@ -189,7 +189,7 @@ class Circuits(Solver):
             local = min(max(self.local_seconds, seconds / 20), seconds / 5)
             if is_large(problem) and local > 0:
                 local = seconds / 3
-            race.run(planned, local, budget.steps)
+            race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)
             if state.closed and self.solutions > 1:
                 optima = Optima(problem, report, state, race.master(planned[0]), None)
                 report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)

@@ -111,7 +111,7 @@ class Race:
         """
         state, report = self._state, self._report
         if steps is not None:
-            self._in_order(make, steps)
+            self._in_order(make, steps, local)
             return
         sweeps = count_turns(*self._problem.inputs.shape) if "sweep" in self._provers else math.inf
         if sweeps <= _QUICK and self._clauses() > _TINY:
@@ -169,8 +169,8 @@ class Race:
         for future in self._working:
             future.add_done_callback(ended)
 
-    def _in_order(self, make: list[Maker], steps: int) -> None:
-        for name in local_searches(self._problem)[0]:
+    def _in_order(self, make: list[Maker], steps: int, local: float) -> None:
+        for name in local_searches(self._problem)[0] if local > 0 else ():
             self._let(name, self._generator, Budget(steps=_LOCAL_STEPS))
         with suppress(StoppedError):
             for made in make[:1] if not self._state.halted() else ():
