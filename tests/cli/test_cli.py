@@ -635,7 +635,7 @@ def test_fresh_deletes_the_runs_rows_and_no_other_folder(call: Call, tmp_path: P
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("years of work")
 
-    assert_refused(call(*arguments, "--name", "mine", "--seconds", 0.3), "seconds=0.25", "--fresh")
+    assert_refused(call(*arguments, "--name", "mine", "--seconds", 0.3), "seconds=0.1", "--fresh")
     assert (tmp_path / "mine" / "rows.jsonl").read_bytes() == first
     assert call(*arguments, "--name", "mine", "--seconds", 0.3, "--fresh").status == 0
     again = [json.loads(line) for line in (tmp_path / "mine" / "rows.jsonl").read_text().splitlines()]

@@ -44,7 +44,7 @@ def compare(
         list[str] | None, typer.Option(help="A solver, such as hill-climb:restarts=8; may be repeated. Default: all.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Number of samples of each instance.")] = 4,
-    seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.25,
+    seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.1,
     seeds: Annotated[int, typer.Option(help="Number of seeds of each solver that draws anything.")] = 3,
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",

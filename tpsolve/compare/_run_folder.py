@@ -83,7 +83,7 @@ class Comparison:
     suite: str = "digits"
     solvers: tuple[str, ...] = ()
     samples: int = 4
-    seconds: float = 0.25
+    seconds: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
     suite_seed: int = 0
     device: str = "cpu"
