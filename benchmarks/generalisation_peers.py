@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -48,7 +49,7 @@ class Cuts(TransformerMixin, BaseEstimator):
         return np.column_stack([X[:, column] <= cut for column, cut in self.cuts_]).astype(np.int64)
 
 
-class _Peer(ClassifierMixin, BaseEstimator):
+class _Peer(ClassifierMixin, BaseEstimator, ABC):
     """Classes as numbers, columns of 0 and 1. After `fit`, `size_` says how many numbers decide."""
 
     size_: int
@@ -65,8 +66,9 @@ class _Peer(ClassifierMixin, BaseEstimator):
         with _quiet():
             return self.classes_[np.asarray(self._predict(self.cuts_.transform(X))).astype(int)]
 
+    @abstractmethod
     def _fit(self, B: np.ndarray, codes: np.ndarray) -> int:
-        raise NotImplementedError
+        """Set `model_`; how many numbers decide."""
 
     def _predict(self, B: np.ndarray) -> Any:
         return self.model_.predict(B)

@@ -251,7 +251,7 @@ def test_a_master_is_made_while_others_add_circuits():
             state._use(rest)
             return pool.signs
 
-    state._pool = Pool()  # type: ignore[assignment]
+    state._pool = Pool()  # type: ignore[assignment]  # only what `clauses` reads of it
     assert list(state.clauses())
     assert rest
     assert len(state._added) == 3 + len(rest)

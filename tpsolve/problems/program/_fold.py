@@ -85,7 +85,9 @@ class Fold:
             state = self.step(state, symbol)
         return state if self.finish is None else self.finish(state)
 
-    def trellis(self, label: Any, values: Sequence[tuple[int, ...]], is_answer: Callable[[Any, Any], bool]) -> Any:
+    def trellis(
+        self, label: Any, values: Sequence[tuple[int, ...]], is_answer: Callable[[Any, Any], bool]
+    ) -> list[Layer] | None:
         """All ways through the states that end in `label`, a `Layer` a symbol; None where there is none.
 
         Args:
@@ -97,13 +99,16 @@ class Fold:
         key = (label, *values)
         if not is_simple(label):
             return self._build(label, values, is_answer)
-        if key not in self._kept:
-            layers = self._build(label, values, is_answer)
-            self._edges += sum(len(layer.value) for layer in layers or ())
-            if self._edges > MAX_EDGES:
-                self._kept, self._edges = {}, 0
-            self._kept[key] = layers
-        return self._kept[key]
+        kept = self._kept
+        if key in kept:
+            return kept[key]
+        layers = self._build(label, values, is_answer)
+        size = 1 + sum(len(layer.value) for layer in layers or ())
+        if self._edges + size > MAX_EDGES:
+            self._kept, self._edges = {}, 0
+        self._edges += size
+        self._kept[key] = layers
+        return layers
 
     def _build(
         self, label: Any, values: Sequence[tuple[int, ...]], is_answer: Callable[[Any, Any], bool]
@@ -122,13 +127,13 @@ class Fold:
                         before.append(number)
                         value.append(k)
                         after.append(reached)
-            if len(following) > self.max_states:
-                raise ArgumentError(
-                    "program",
-                    f"a Fold of {len(following):,} states after {place + 1} symbols",
-                    f"at most {self.max_states:,}",
-                    "Give possible=, which leaves out what can't lead to the label, or take weighted-draws.",
-                )
+                if len(following) > self.max_states:
+                    raise ArgumentError(
+                        "program",
+                        f"a Fold of more than {self.max_states:,} states after {place + 1} symbols",
+                        f"at most {self.max_states:,}",
+                        "Give possible=, which leaves out what can't lead to the label, or take weighted-draws.",
+                    )
             found.append((before, value, after, len(numbers)))
             numbers = following
         ends = [number for state, number in numbers.items() if self._ends(state, label, is_answer)]
