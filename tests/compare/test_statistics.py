@@ -84,10 +84,11 @@ def test_interval_is_the_bootstrap_s():
 @pytest.mark.parametrize("seed", range(5))
 def test_signed_ranks_equal_all_assignments_of_signs(seed: int):
     generator = np.random.default_rng(seed)
-    first, second = generator.random(8), generator.random(8)
-    ranks = stats.rankdata(np.abs(first - second))
-    observed = ranks[first > second].sum()
-    sums = [ranks[list(signs)].sum() for signs in itertools.product((False, True), repeat=8)]
+    first, second = generator.integers(0, 5, (2, 8)) / 8 if seed > 2 else generator.random((2, 8))
+    second[0] = first[0] + 0.5
+    ranks = stats.rankdata(np.abs(first - second)[first != second])
+    observed = ranks[(first > second)[first != second]].sum()
+    sums = [ranks[list(signs)].sum() for signs in itertools.product((False, True), repeat=len(ranks))]
     middle = ranks.sum() / 2
     expected = np.mean([abs(s - middle) >= abs(observed - middle) - 1e-9 for s in sums])
     assert paired(first, second) == pytest.approx(expected)

@@ -16,6 +16,8 @@ RESAMPLES = 2000
 """Of the bootstrap."""
 LEVEL = 0.05
 """Of the tests and of the intervals."""
+MAX_EXACT = 50
+"""Up to so many differences the signed rank test knows its distribution, beyond it takes the normal one."""
 MIN_SHARED = 0.5
 """Where less than this share of the instances has rows of all solvers, each solver is scored on its own instances."""
 
@@ -121,14 +123,26 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> float:
-    """The p value of Wilcoxon's signed rank test that two rows of scores differ, over the instances that both have."""
+    """The p value of Wilcoxon's signed rank test that two rows of scores differ, over the instances that both have.
+
+    Exact up to `MAX_EXACT` differences, ties or not: each rank is positive or negative with equal chance, and the sums
+    of the positive ones are counted rank by rank. (scipy lists all signs of tied differences one by one.)
+    """
     both = ~np.isnan(first) & ~np.isnan(second)
     difference = first[both] - second[both]
-    difference = np.where(np.abs(difference) < 1e-12, 0.0, difference)
-    if not difference.any():
+    difference = difference[np.abs(difference) >= 1e-12]
+    if not len(difference):
         return 1.0
-    found: Any = stats.wilcoxon(difference)
-    return float(found.pvalue)
+    if len(difference) > MAX_EXACT:
+        found: Any = stats.wilcoxon(difference)
+        return float(found.pvalue)
+    doubled = (2 * stats.rankdata(np.abs(difference).round(12))).astype(int)
+    chances = np.zeros(doubled.sum() + 1)
+    chances[0] = 1.0
+    for rank in doubled:
+        chances = (chances + np.roll(chances, rank)) / 2
+    positive = doubled[difference > 0].sum()
+    return float(min(1.0, 2 * min(chances[: positive + 1].sum(), chances[positive:].sum())))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
