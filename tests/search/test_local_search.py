@@ -33,6 +33,22 @@ def whole(loss: str, samples: int = 7, n: int = 12, m: int = 8) -> LayerProblem:
     return make_problem(4, n, m, loss, (samples,), torch.float64, weighted=True, stay=0.5, whole=True)
 
 
+@pytest.mark.parametrize(
+    ("endless", "limited"), [("anneal:restarts=1", "anneal:restarts=1,sweeps=64"), ("tabu", "tabu:patience=120")]
+)
+def test_rounds_follow_while_there_is_time_unless_a_setting_ends_them(endless: str, limited: str):
+    problem = whole("hinge")
+
+    def steps(solver: str, budget: Budget) -> int:
+        seen: list[int] = []
+        solve(problem, solver, budget=budget, generator=seed(), callback=lambda p: seen.append(p.step) or p.step > 1500)
+        return seen[-1]
+
+    assert steps(endless, Budget(seconds=60)) > 1500
+    assert steps(limited, Budget(seconds=60)) < 1000
+    assert steps(endless, Budget(steps=10_000)) == steps(limited, Budget(steps=10_000))
+
+
 @each_local
 @pytest.mark.parametrize("loss", ["hinge", "squared", "zero-one"])
 @pytest.mark.slow

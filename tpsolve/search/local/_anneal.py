@@ -13,8 +13,8 @@ from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory, least_gain
 
 SCHEDULES = ("geometric", "linear", "tempering")
-
-
+SWEEPS = 64
+"""Of the first round, where none are given."""
 MAX_INIT_SHARE = 0.25
 """Of the time, that may go into the scale of the temperatures of all chains."""
 
@@ -26,15 +26,18 @@ class Anneal(LocalSolver):
     The temperature T of a chain is a multiple of the mean size of its flip deltas at the start; deltas of 0 do not
     count. T falls from `hot` to `cold` times that mean. The last sweep is at T = 0 and takes only flips that improve.
     If the time is too short for the sweeps, T falls with the time spent instead, and a sweep ends where the time ends.
-    One step is one sweep of each chain. Sources: Kirkpatrick, Gelatt and Vecchi (Science, 1983); for the exchanges
-    between temperatures, Hukushima and Nemoto (Journal of the Physical Society of Japan, 1996).
+    One step is one sweep of each chain.
+
+    With a budget in seconds and no `sweeps`, longer rounds follow from random targets: each has twice the sweeps of the
+    one before, and the last takes what time is left. Sources: Kirkpatrick, Gelatt and Vecchi (Science, 1983); for the
+    exchanges between temperatures, Hukushima and Nemoto (Journal of the Physical Society of Japan, 1996).
 
     Of a program problem a sweep offers every value of every symbol, and calls no move that costs too much by itself.
     T falls with the calls that are spent too.
 
     Args:
         restarts: further searches of each sample from random targets.
-        sweeps: over all targets, at least 1.
+        sweeps: over all targets, at least 1; None: 64, with further rounds while there is time.
         schedule: "geometric" or "linear" in time; "tempering": the chains of a sample stand at fixed temperatures, a
             geometric series, and neighbours may exchange theirs.
         hot: the first temperature, as a multiple of the mean flip delta.
@@ -42,7 +45,7 @@ class Anneal(LocalSolver):
     """
 
     restarts: int = 7
-    sweeps: int = 64
+    sweeps: int | None = None
     schedule: str = "geometric"
     hot: float = 0.3
     cold: float = 0.03
@@ -53,7 +56,8 @@ class Anneal(LocalSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("sweeps", self.sweeps, 1)
+        if self.sweeps is not None:
+            check_count("sweeps", self.sweeps, 1)
         if self.schedule not in SCHEDULES:
             raise ArgumentError("schedule", repr(self.schedule), "one of " + ", ".join(map(repr, SCHEDULES)))
         for name in ("hot", "cold"):
@@ -62,6 +66,10 @@ class Anneal(LocalSolver):
                 raise ArgumentError(name, repr(value), "a finite number of at least 0")
         if self.cold > self.hot:
             raise ArgumentError("cold", self.cold, f"at most hot = {self.hot}")
+
+    @property
+    def endless(self) -> bool:
+        return self.sweeps is None
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         # Of a block, some flips are not on offer.
@@ -85,7 +93,9 @@ class Anneal(LocalSolver):
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         # Also where the time left is that of less than two sweeps.
-        last = chains.step + 1 >= self.sweeps or (chains.step > 0 and chains.spent() * (1 + 2 / chains.step) > 1)
+        last = chains.step + 1 >= self._sweeps(chains) or (
+            chains.step > 0 and chains.spent() * (1 + 2 / chains.step) > 1
+        )
         gain = least_gain(state)[:, 0]
         drawn = chains.draw(state.targets.shape[1]).neg_().log1p_().T.contiguous()
         temperature = self._temperature(memory, chains, last)
@@ -103,6 +113,12 @@ class Anneal(LocalSolver):
             self._exchange(state, memory, chains, temperature)
         return torch.full_like(chains.alive, not last)
 
+    def _sweeps(self, chains: Chains) -> float:
+        """Of this round, if there is time for them."""
+        if self.sweeps is not None:
+            return self.sweeps
+        return math.inf if chains.turn.fills_time else SWEEPS * 2**chains.turn.number
+
     def _temperature(self, memory: Memory, chains: Chains, last: bool) -> Tensor:
         """Of each chain `(B,)`, by the sweeps done or the time spent, whichever is further."""
         scale = memory["scale"]
@@ -110,7 +126,7 @@ class Anneal(LocalSolver):
             return torch.zeros_like(scale)
         if self.schedule == "tempering":
             return scale * self._cooled(memory["level"] / max(1, self.copies - 1))
-        return scale * self._cooled(min(1.0, max(chains.step / max(1, self.sweeps - 1), chains.spent())))
+        return scale * self._cooled(min(1.0, max(chains.step / max(1, self._sweeps(chains) - 1), chains.spent())))
 
     def _cooled(self, share: Tensor | float) -> Tensor | float:
         """The temperature after this share of the way from hot to cold, in units of the scale."""

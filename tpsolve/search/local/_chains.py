@@ -1,11 +1,23 @@
 """The chains of a local search: which are under way, the best of each, and their random numbers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tpsolve.problems import State
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A round of a search: its `number` from 0, and whether it is the last and `fills_time`, all that is left."""
+
+    number: int = 0
+    fills_time: bool = False
+
+
+FIRST = Turn()
 
 
 class Chains:
@@ -22,11 +34,13 @@ class Chains:
         generator: the source of all randomness.
         seconds: now, since the call began.
         spent: the share of the time allowed that is spent by now; 0 where only steps are limited.
+        turn: the round of the search.
     """
 
     copies: int
     generator: torch.Generator
     spent: Callable[[], float]
+    turn: Turn
     samples: int
     step: int
     """Steps finished."""
@@ -42,9 +56,16 @@ class Chains:
     """`(samples,)`: the best of all copies."""
 
     def __init__(
-        self, state: State, copies: int, generator: torch.Generator, seconds: float, spent: Callable[[], float]
+        self,
+        state: State,
+        copies: int,
+        generator: torch.Generator,
+        seconds: float,
+        spent: Callable[[], float],
+        turn: Turn = FIRST,
     ) -> None:
-        self.copies, self.generator, self.spent, device = copies, generator, spent, state.targets.device
+        self.copies, self.generator, self.spent, self.turn = copies, generator, spent, turn
+        device = state.targets.device
         self.samples = len(state.targets) // copies
         self.step = 0
         self.rows = torch.arange(len(state.targets), device=device)

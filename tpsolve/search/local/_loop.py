@@ -12,11 +12,13 @@ from tpsolve._gap import is_closed
 from tpsolve._result import Budget
 from tpsolve.problems import BlockProblem, FlipProblem, LayerProblem, Problem, ProgramProblem, State
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.local._chains import Chains
+from tpsolve.search.local._chains import Chains, Turn
 
 REFRESH_STEPS = 512
 """Steps after which a state is recomputed from its targets, which ends the drift of floating point."""
 
+MAX_GROWTH = 6
+"""A round is the last one, and takes the time that is left, where that is less than so many times the last round's."""
 MIN_STEPS = 3
 """For which there must be time, else there are fewer chains."""
 LATE_SHARE, LATE_SECONDS = 0.05, 0.1
@@ -34,6 +36,8 @@ class ChainSolver(Solver):
     have no calls left. Where a budget in seconds is too short for three steps of all chains, fewer are run. Of a
     program problem the flips are moves: one symbol set to another of its values. The best assignment that was asked
     counts, also where no chain went there; where all were asked it is proved optimal.
+
+    An algorithm that is `endless` goes on in rounds, each from random targets, until the time is up.
     """
 
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
@@ -43,6 +47,11 @@ class ChainSolver(Solver):
     @abstractmethod
     def copies(self) -> int:
         """How many chains each sample has."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether, with a budget in seconds, rounds from random targets follow until it is spent; by default not."""
+        return False
 
     def begin(self, problem: FlipProblem, report: Report, generator: torch.Generator) -> Tensor:
         """Spins `(copies * B, n)` to start from: the report's `start`, and random ones of each further copy.
@@ -71,7 +80,17 @@ class ChainSolver(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, FlipProblem)
-        self._fitting(problem, report)._run(problem, budget, generator, report)
+        search = self._fitting(problem, report)
+        starts, turn = search.begin(problem, report, generator), Turn()
+        while True:
+            began = report.seconds
+            over = search._round(problem, generator, report, starts, turn)
+            closed = bool((report.closed | report.called_out).all())
+            if over or closed or budget.seconds is None or not self.endless:
+                return
+            longer = MAX_GROWTH * (report.seconds - began)
+            turn = Turn(turn.number + 1, fills_time=report.seconds_left < longer)
+            starts = problem.encode(problem.random_targets(search.copies, generator))
 
     def _fitting(self, problem: FlipProblem, report: Report) -> Self:
         """The same search with as many chains as there is time for."""
@@ -87,10 +106,14 @@ class ChainSolver(Solver):
                 return self
         return self.with_copies(max(1, int(fitting)))
 
-    def _run(self, problem: FlipProblem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+    def _round(
+        self, problem: FlipProblem, generator: torch.Generator, report: Report, starts: Tensor, turn: Turn
+    ) -> bool:
+        """Run all chains from `starts` to their ends, and offer the best; True: the whole search is over."""
+        budget = report.budget
         repeated = problem.repeat(self.copies)
-        state = repeated.state(self.begin(problem, report, generator))
-        chains = Chains(state, self.copies, generator, report.seconds, report.share_spent())
+        state = repeated.state(starts)
+        chains = Chains(state, self.copies, generator, report.seconds, report.share_spent(), turn)
         memory, stopped = self.init(repeated, state, chains), False
         # What a state of a program problem has of this much has no objective.
         limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
@@ -120,6 +143,7 @@ class ChainSolver(Solver):
             report.offer(problem.best_asked())
             whole = problem.fully_asked(report.objective).nonzero()[:, 0]
             report.prove((report.objective - problem.rounding())[whole], whole)
+        return stopped
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,15 @@ class Tabu(LocalSolver):
 
     Of a program problem a flip is a move: one symbol set to another of its values. The value that it had is tabu.
 
+    With a budget in seconds and no `patience`, chains that have ended begin again from random targets until the time is
+    up.
+
     Args:
         restarts: further searches of each sample from random targets.
         tenure: steps for which a flipped target may not be flipped back; None: n / 4, at most 20.
         aspiration: whether a flip that beats the best objective of its chain is allowed all the same.
-        patience: steps without a new best after which a chain ends; None: 10 n.
+        patience: steps without a new best after which a chain ends; None: 10 n, with new searches while
+            there is time.
     """
 
     tenure: int | None = None
@@ -45,6 +49,10 @@ class Tabu(LocalSolver):
             check_count("patience", self.patience, 1)
         if not isinstance(self.aspiration, bool):
             raise ArgumentError("aspiration", repr(self.aspiration), "True or False")
+
+    @property
+    def endless(self) -> bool:
+        return self.patience is None
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
         size = len(chains), max(1, self._tenures(state)[1])
