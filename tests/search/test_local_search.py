@@ -41,11 +41,11 @@ def test_rounds_follow_while_there_is_time_unless_a_setting_ends_them(endless: s
 
     def steps(solver: str, budget: Budget) -> int:
         seen: list[int] = []
-        solve(problem, solver, budget=budget, generator=seed(), callback=lambda p: seen.append(p.step) or p.step > 1500)
+        solve(problem, solver, budget=budget, generator=seed(), callback=lambda p: seen.append(p.step) or p.step > 500)
         return seen[-1]
 
-    assert steps(endless, Budget(seconds=60)) > 1500
-    assert steps(limited, Budget(seconds=60)) < 1000
+    assert steps(endless, Budget(seconds=60)) > 500
+    assert steps(limited, Budget(seconds=60)) < 450
     assert steps(endless, Budget(steps=10_000)) == steps(limited, Budget(steps=10_000))
 
 
