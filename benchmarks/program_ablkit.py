@@ -43,7 +43,7 @@ class Ablkit:
                 return int(outer.task.program(np.array([pseudo_label]))[0])
 
         learner = ABLModel(BasicNN(model, nn.CrossEntropyLoss(), optimizer, batch_size=batch, num_epochs=1))
-        reasoner = Reasoner(Knowledge(pseudo_label_list=list(range(10))))
+        reasoner = Reasoner(Knowledge(pseudo_label_list=list(range(self.task.classes))))
         bridge = SimpleBridge(learner, reasoner, [SymbolAccuracy()])
         inputs = [list(samples.images[group]) for group in samples.groups]
         data: Any = (inputs, None, samples.labels.tolist())

@@ -23,7 +23,9 @@ class Exact:
     """-log P(label) by the sum over all assignments."""
 
     def __init__(self, task: Task, calls: int, seed: int):
-        every = np.stack(np.meshgrid(*[np.arange(10)] * task.count, indexing="ij"), -1).reshape(-1, task.count)
+        every = np.stack(np.meshgrid(*[np.arange(task.classes)] * task.count, indexing="ij"), -1).reshape(
+            -1, task.count
+        )
         self.answers = torch.from_numpy(task.program(every).astype(np.int64))
         self.calls = 0
 
@@ -47,7 +49,7 @@ class Searched:
         generator = torch.Generator().manual_seed(seed)
         budget = Budget(calls=calls)
         self.loss = ProgramLoss(
-            program, 10, task.count, batched="numpy", budget=budget, generator=generator, **settings
+            program, task.classes, task.count, batched="numpy", budget=budget, generator=generator, **settings
         )
         self.calls = 0
 
@@ -122,7 +124,7 @@ class Ised(_Estimator):
         drawn = self._draws(log_p, self.per_sample)
         answers = self._answers(drawn)
         score = log_p.gather(2, drawn.transpose(1, 2)).sum(1).exp()  # (B, C)
-        code = (drawn * 10 ** torch.arange(drawn.shape[2])).sum(2)
+        code = (drawn * self.task.classes ** torch.arange(drawn.shape[2])).sum(2)
         again = torch.tril(code[:, :, None] == code[:, None], -1).any(2)
         score = score.masked_fill(again, 0.0)
         classes, place = torch.unique(torch.cat([labels, answers.flatten()]), return_inverse=True)

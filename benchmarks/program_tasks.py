@@ -21,6 +21,16 @@ VALIDATION = 10_000
 """The last images of the training set, from which the samples for tuning are made."""
 Digits = np.ndarray
 """`(C, n)` int64."""
+OPERATORS = "+-*"
+"""Symbols 10, 11 and 12 of formulas."""
+ILL_FORMED = -(10**9)
+"""What a formula gives that has a digit where an operator should be, or an operator for a digit."""
+STROKES = {
+    "+": ((-1, 0, 1, 0), (0, -1, 0, 1)),
+    "-": ((-1, 0, 1, 0),),
+    "*": ((-0.7, -0.7, 0.7, 0.7), (-0.7, 0.7, 0.7, -0.7)),
+}
+"""Of each operator: x and y of both ends of its lines."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Task:
         balanced: whether as many samples have the answer 1 as have the answer 0.
         reversible: whether d -> 9 - d changes no label.
         any_order: whether a permutation of the ten digits changes no label.
+        formula: whether every second image is an operator: the symbols of the task are then ten digits and `OPERATORS`.
     """
 
     count: int
@@ -42,6 +53,12 @@ class Task:
     balanced: bool = False
     reversible: bool = False
     any_order: bool = False
+    formula: bool = False
+
+    @property
+    def classes(self) -> int:
+        """K, of every symbol."""
+        return 10 + len(OPERATORS) if self.formula else 10
 
 
 def _is_three_or_four(digit: Digits) -> Digits:
@@ -79,6 +96,19 @@ def _compiled() -> Callable[[Digits], Digits]:
     return lambda d: np.array([steps(int(n)) for n in _number(d)])
 
 
+def _formula(d: Digits) -> Digits:
+    """The value of a op b op c ..., where * binds first."""
+    numbers, operators = d[:, ::2].astype(np.int64), d[:, 1::2] - 10
+    total, sign, product = np.zeros(len(d), np.int64), np.ones(len(d), np.int64), numbers[:, 0].copy()
+    for place in range(operators.shape[1]):
+        times, following = operators[:, place] == OPERATORS.index("*"), numbers[:, place + 1]
+        total = np.where(times, total, total + sign * product)
+        sign = np.where(times, sign, np.where(operators[:, place] == OPERATORS.index("-"), -1, 1))
+        product = np.where(times, product * following, following)
+    well_formed = (numbers < 10).all(1) & (operators >= 0).all(1)
+    return np.where(well_formed, total + sign * product, ILL_FORMED)
+
+
 TASKS: dict[str, Task] = {
     "sum of 2": Task(2, lambda d: d.sum(1)),
     "sum of 3": Task(3, lambda d: d.sum(1)),
@@ -102,6 +132,8 @@ UNSEEN: dict[str, Task] = {
     "greatest common divisor": Task(2, lambda d: np.gcd(d[:, 0] + 1, d[:, 1] + 1)),
     "steps of Collatz, in C": Task(2, lambda d: _compiled()(d)),
     "triangle, by a tree": Task(3, lambda d: _tree()(d).astype(np.int64)),
+    "formula of 3": Task(3, _formula, formula=True),
+    "formula of 5": Task(5, _formula, formula=True),
 }
 """Tasks that no setting was chosen on."""
 EVERY = {**TASKS, **UNSEEN}
@@ -112,8 +144,8 @@ class Samples:
     """Samples of a task.
 
     Args:
-        images: `(M, 1, 28, 28)` float32, normalised. digits: `(M,)`. groups: `(N, n)` places among the images. labels:
-            `(N,)` int64.
+        images: `(M, 1, 28, 28)` float32, normalised. digits: `(M,)`, or symbols. groups: `(N, n)` places among
+            the images. labels: `(N,)` int64.
     """
 
     images: Tensor
@@ -138,10 +170,30 @@ def images_of(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
+def drawn_operators(symbols: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Images `(M, 1, 28, 28)` float32 of operators 10 to 12: turned, stretched, moved, thick or thin."""
+    rows, columns = np.mgrid[:28, :28].astype(np.float32)
+    images = np.zeros((len(symbols), 1, 28, 28), dtype=np.float32)
+    for image, symbol in zip(images[:, 0], symbols, strict=True):
+        angle, thickness = generator.normal(0, 0.15), generator.uniform(0.8, 2.0)
+        turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        frame = turned @ np.diag(generator.uniform(5, 9, 2))
+        middle = 13.5 + generator.normal(0, 1.5, 2)
+        for line in STROKES[OPERATORS[symbol - 10]]:
+            (x, y), (u, v) = (middle + frame @ np.array(end) for end in (line[:2], line[2:]))
+            share = ((columns - x) * (u - x) + (rows - y) * (v - y)) / ((u - x) ** 2 + (v - y) ** 2)
+            share = share.clip(0, 1)
+            apart = np.hypot(columns - x - share * (u - x), rows - y - share * (v - y))
+            np.maximum(image, 255 * (1.5 - apart / thickness).clip(0, 1), out=image)
+    return (images - 33.3184) / 78.5675
+
+
 def samples_of(task: Task, part: str, seed: int, folder: Path) -> Samples:
     """Groups of images drawn without replacement, anew where they run out: 5,000, or with "test" all images once."""
     images, digits = images_of(folder)[part]
     generator = np.random.default_rng([seed, len(part)])
+    if task.formula:
+        return _formulas(task, images, digits, SAMPLES, generator)
     count = len(digits) // task.count if part == "test" else SAMPLES
     rounds = math.ceil(count * task.count / len(digits))
     order = np.concatenate([generator.permutation(len(digits)) for _ in range(rounds)])
@@ -154,3 +206,19 @@ def samples_of(task: Task, part: str, seed: int, folder: Path) -> Samples:
             groups[row, 1] = generator.choice(others)
     labels = task.program(values[groups]).astype(np.int64)
     return Samples(images, digits, torch.from_numpy(groups), torch.from_numpy(labels))
+
+
+def _formulas(task: Task, images: Tensor, digits: Tensor, count: int, generator: np.random.Generator) -> Samples:
+    """Images of digits beside drawn operators."""
+    numbers = task.count // 2 + 1
+    places = np.concatenate(
+        [generator.permutation(len(digits)) for _ in range(math.ceil(count * numbers / len(digits)))]
+    )
+    symbols = 10 + generator.integers(len(OPERATORS), size=count * (numbers - 1))
+    groups = np.empty((count, task.count), dtype=np.int64)
+    groups[:, ::2] = places[: count * numbers].reshape(count, numbers)
+    groups[:, 1::2] = len(digits) + np.arange(len(symbols)).reshape(count, numbers - 1)
+    images = torch.cat([images, torch.from_numpy(drawn_operators(symbols, generator))])
+    values = torch.cat([digits, torch.from_numpy(symbols)])
+    labels = task.program(values.numpy()[groups]).astype(np.int64)
+    return Samples(images, values, torch.from_numpy(groups), torch.from_numpy(labels))

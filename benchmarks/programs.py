@@ -39,19 +39,19 @@ SEEDS = {"tune": (100,), "run": tuple(range(10)), "ised": tuple(range(10))}
 TUNED_ON = ("sum of 2", "sum of 3", "a < b", "(a + b) mod 3", "a = b")
 
 
-def network() -> nn.Module:
-    """Two convolutions and two linear layers: ten logits of an image of 28 x 28."""
+def network(classes: int = 10) -> nn.Module:
+    """Two convolutions and two linear layers: the logits of an image of 28 x 28."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 10),
+        nn.Flatten(), nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, classes),
     )  # fmt: skip
 
 
-def ised_network() -> nn.Module:
+def ised_network(classes: int = 10) -> nn.Module:
     """That of the experiments of Solko-Breslin and others (2024)."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10),
+        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, classes),
     )  # fmt: skip
 
 
@@ -60,11 +60,11 @@ class Protocol:
     """How a network is trained.
 
     Args:
-        network: makes it. epochs, batch: of its training. calls: a sample and epoch, at most.
+        network: makes it, of so many classes. epochs, batch: of its training. calls: a sample and epoch, at most.
         tasks: that it is meant for; all if empty.
     """
 
-    network: Callable[[], nn.Module]
+    network: Callable[[int], nn.Module]
     epochs: int
     batch: int
     calls: int
@@ -91,7 +91,7 @@ def row_of(
     task = EVERY[name]
     train, test = samples_of(task, "train", seed, folder), samples_of(task, part, seed, folder)
     torch.manual_seed(seed)
-    model = protocol.network()
+    model = protocol.network(task.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     loss_fn = Ablkit(task) if method == ABLKIT else METHODS[method](task, protocol.calls, seed)
     shuffle = torch.Generator().manual_seed(seed)
@@ -101,7 +101,7 @@ def row_of(
     else:
         for _ in range(protocol.epochs):
             for batch in torch.randperm(len(train.groups), generator=shuffle).split(protocol.batch):
-                logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, 10)
+                logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, task.classes)
                 optimizer.zero_grad()
                 loss_fn(logits, train.labels[batch]).backward()
                 optimizer.step()

@@ -15,7 +15,7 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.program_methods import Exact, Indecater, Reinforce, Searched
-from benchmarks.program_tasks import EVERY, TASKS
+from benchmarks.program_tasks import EVERY, ILL_FORMED, OPERATORS, TASKS
 from docs import programs
 
 
@@ -71,6 +71,17 @@ def test_programs_give_one_whole_number_for_each_row(name: str):
     assert answers.shape == (50,)
     assert np.issubdtype(answers.dtype, np.integer)
     assert [int(task.program(row[None])[0]) for row in digits] == answers.tolist()
+
+
+def test_formulas_are_those_of_python():
+    task, generator = EVERY["formula of 5"], np.random.default_rng(0)
+    for _ in range(50):
+        symbols = generator.integers(0, 10, 5)
+        symbols[1::2] = generator.integers(10, 13, 2)
+        text = "".join(str(s) if s < 10 else OPERATORS[s - 10] for s in symbols)
+        assert task.program(symbols[None])[0] == eval(text), text
+    wrong = np.array([[1, 2, 3, 10, 4], [11, 10, 1, 10, 2]])
+    assert (task.program(wrong) == ILL_FORMED).all()
 
 
 def test_pages_show_the_saved_rows():
