@@ -10,7 +10,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn import HardThreshold, Staircase, compact
+from tpsolve.nn import RULES, HardThreshold, Staircase, compact
+from tpsolve.thresholds._packed import ShapeOnly
 
 
 def convnet(activation: Any) -> nn.Sequential:
@@ -46,8 +47,8 @@ def run(model: nn.Module, saves: bool) -> tuple[list[Tensor], int]:
 
         def pack(tensor: Tensor) -> Any:
             kept = tensor if saver is None else saver.pack(tensor)
-            storage = (kept if isinstance(kept, Tensor) else kept.z).untyped_storage()
-            if storage._cdata not in own:
+            tensor = kept if isinstance(kept, Tensor) else kept.kept
+            if tensor is not None and (storage := tensor.untyped_storage())._cdata not in own:
                 storages[storage._cdata] = storage
             return kept
 
@@ -85,7 +86,7 @@ def test_parts_of_an_output_and_outputs_changed_in_place_are_right():
 
 
 def test_pre_activations_changed_in_place_are_refused():
-    threshold, x = HardThreshold("ste"), torch.ones(3, requires_grad=True)
+    threshold, x = HardThreshold(), torch.ones(3, requires_grad=True)
     with compact(threshold):
         z = x * 2
         loss = (threshold(z) * x).sum()
@@ -93,3 +94,66 @@ def test_pre_activations_changed_in_place_are_refused():
         z.mul_(-1)
     with pytest.raises(NotAcceptedError, match="changed in place before backward"):
         loss.backward()
+
+
+class Tangled(nn.Module):
+    """Pre-activations that others read too, outputs that are pooled, padded, flattened, cut and changed."""
+
+    def __init__(self, threshold: nn.Module):
+        super().__init__()
+        self.threshold, self.flatten = threshold, nn.Flatten()
+        self.pool, self.again = nn.MaxPool2d(3, 2, padding=1), nn.MaxPool1d(2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.threshold(z)
+        pooled = self.pool(h)
+        long = self.again(self.flatten(pooled)[:, None])
+        return (
+            (z * z * h).sum()
+            + (pooled * pooled.roll(1, 2)).sum()
+            + (long**3).sum()
+            + (h[:, :1].exp() * z[:, 1:2]).sum()
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("rule", RULES)
+def test_gradients_are_the_same_to_the_last_bit(rule: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ShapeOnly, "unpacked", lambda kept, layout: torch.full(layout[0], torch.nan, dtype=kept.dtype))
+    generator = torch.Generator().manual_seed(0)
+    settings = [{}, {"width": 0.3}, {"low": 0}, {"width_mode": "relative"}, {"importance": "none"}]
+    for number, changed in enumerate(settings):
+        z = torch.randn(3, 2, 5, 7, generator=generator, dtype=torch.float64)
+        edges = torch.tensor([-1, 1, 0, -0.0, 0.3, -0.3, 1 + 2**-52, -torch.inf, torch.inf])
+        edge = edges if number < 2 and rule not in ("soft-hinge", "logistic", "ramp") else edges[:7]
+        z.view(-1)[: len(edge)] = edge
+        model, found = Tangled(HardThreshold(rule, **changed)), []
+        for saves in (False, True):
+            leaf = z.to(dtype, copy=True).contiguous(memory_format=torch.channels_last).requires_grad_()
+            with compact(model) if saves else nullcontext():
+                # Infinite elements only meet the threshold.
+                loss = model(leaf) if bool(leaf.isfinite().all()) else (model.threshold(leaf) * leaf.sign()).sum()
+            found.append(torch.autograd.grad(loss, leaf)[0])
+        assert torch.equal(found[0], found[1]), changed
+
+
+def test_nan_stays_nan():
+    z = torch.tensor([1.0, torch.nan, -1.0], requires_grad=True)
+    threshold, weight = HardThreshold("saturated-ste"), torch.ones(3, requires_grad=True)
+    with compact(threshold):
+        loss = (threshold(z) * weight).sum()
+    (found,) = torch.autograd.grad(loss, weight)
+    assert found.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("rule", ["saturated-ste", "hinge", "perceptron", "ste"])
+def test_rules_of_few_slopes_save_a_third_of_relu(rule: str):
+    def network(activation: Any) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), activation(), nn.Flatten(), nn.Linear(36, 16), activation(),
+            nn.Linear(16, 3),
+        )  # fmt: skip
+
+    _, packed = run(network(lambda: HardThreshold(rule)), saves=True)
+    _, relu = run(network(nn.ReLU), saves=False)
+    assert packed < 0.35 * relu
