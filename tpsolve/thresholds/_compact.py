@@ -16,7 +16,7 @@ from tpsolve.thresholds._base import first_input
 from tpsolve.thresholds._convert import find_hard_units
 from tpsolve.thresholds._hard_threshold import HardThreshold
 from tpsolve.thresholds._hard_unit import HardUnit
-from tpsolve.thresholds._packed import Layout, Packed, ShapeOnly, pack_bits, pack_pairs
+from tpsolve.thresholds._packed import Interval, Layout, Packed, ShapeOnly
 
 DIMENSIONS: dict[type[nn.Module], int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
 POOLS = tuple(DIMENSIONS)
@@ -33,9 +33,9 @@ def compact(model: nn.Module) -> Iterator["Saver"]:
 
     The layer above a threshold saves its output h, and the threshold saves z. That is twice the memory of a ReLU, which
     saves only h. Inside, z is saved in place of h, and h is computed from it once more when backward needs it. A rule
-    of few slopes (all but "soft-hinge", "logistic", "ramp" and one of your own) needs only to know in which of four
-    intervals z lies: two bits instead of z, and one instead of h, also behind the modules `nn.MaxPool2d` and
-    `nn.Flatten`. Of the input of such a pooling only the shape is kept, and its indices in as few bytes as hold them.
+    of few slopes (all but "soft-hinge", "logistic", "ramp" and one of your own) needs one bit of z beside its sign, so
+    that two bits are kept instead of z and h, also behind the modules `nn.MaxPool2d` and `nn.Flatten`. Of the input of
+    such a pooling only the shape is kept, and its indices in as few bytes as hold them.
 
     Gradients are the same to the last bit. It does nothing for outputs that an operation has copied, nor for NaN. It
     does nothing under `torch.compile` either, which decides by itself what to save.
@@ -79,7 +79,7 @@ class Output:
 class Kept:
     """What is saved in place of a tensor: `kept`, a tensor or None, and how to get it back."""
 
-    how: Packed | ShapeOnly | HardUnit | torch.dtype
+    how: Packed | Interval | ShapeOnly | HardUnit | torch.dtype
     kept: Tensor | None
     layout: Layout
     version: int = 0
@@ -87,11 +87,11 @@ class Kept:
 
 @dataclass
 class Call:
-    """A module whose forward pass is under way, its input, and whether codes were saved in place of that."""
+    """A module whose forward pass is under way, its input, and what is saved in place of that."""
 
     module: nn.Module
     given: Tensor
-    coded: bool = False
+    saved: Interval | ShapeOnly | None = None
 
 
 class Saver:
@@ -124,8 +124,13 @@ class Saver:
         if not isinstance(h, Tensor) or _elements(h) is None:
             return
         if isinstance(module, HardUnit):
-            if call.coded:
-                self._note(h, module, None)
+            if call.saved is not None:
+                assert isinstance(module, HardThreshold)
+                bits = _pack_outputs(h, module)
+                self._note(h, module, None, bits)
+                if isinstance(call.saved, Interval):
+                    signs = torch.tensor([-1, 1], dtype=call.given.dtype, device=h.device)
+                    call.saved.signs = Packed(bits.kept, signs, bits.count)
             elif call.given.stride() == h.stride() and _elements(call.given) is not None:
                 self._note(h, module, call.given)
         else:
@@ -133,9 +138,9 @@ class Saver:
             if found is not None and found.z is None and not _share(h, call.given):
                 self._note(h, found.module, None)
 
-    def _note(self, h: Tensor, module: HardUnit, z: Tensor | None) -> None:
+    def _note(self, h: Tensor, module: HardUnit, z: Tensor | None, bits: Packed | None = None) -> None:
         storage = StorageWeakRef(h.untyped_storage())
-        self.outputs[storage.cdata] = Output(storage, h._version, module, z)
+        self.outputs[storage.cdata] = Output(storage, h._version, module, z, bits)
 
     def _output(self, tensor: Tensor) -> Output | None:
         found = self.outputs.get(tensor.untyped_storage()._cdata)
@@ -153,10 +158,10 @@ class Saver:
                 small = torch.int16 if sides.numel() <= MAX_INT16 else torch.int32
                 return Kept(torch.int64, saved.to(small), layout)
         if call is not None and isinstance(call.module, HardThreshold) and _share(saved, call.given):
-            codes = _codes(call.module, saved)
-            if codes is not None:
-                call.coded = True
-                return Kept(codes, codes.kept, layout)
+            less = _interval(call.module, saved)
+            if less is not None:
+                call.saved = less
+                return Kept(less, less.sizes.kept if isinstance(less, Interval) else None, layout)
         found = self._output(saved)
         if found is None:
             return saved
@@ -164,18 +169,14 @@ class Saver:
             return Kept(found.module, found.z, layout, found.z._version)
         if found.bits is None:
             assert isinstance(found.module, HardThreshold)
-            values = torch.tensor([found.module.low, 1], dtype=saved.dtype, device=saved.device)
-            count = saved.untyped_storage().size() // saved.itemsize
-            found.bits = pack_bits(saved.detach().as_strided((count,), (1,), 0) > 0, values)
+            found.bits = _pack_outputs(saved, found.module)
         return Kept(found.bits, found.bits.kept, layout)
 
     def unpack(self, kept: Tensor | Kept) -> Tensor:
         """The saved tensor."""
         if isinstance(kept, Tensor):
             return kept
-        if isinstance(kept.how, ShapeOnly):
-            return kept.how.unpacked(kept.layout)
-        if isinstance(kept.how, Packed):
+        if isinstance(kept.how, Packed | Interval | ShapeOnly):
             return kept.how.unpacked(kept.layout)
         assert kept.kept is not None
         if isinstance(kept.how, torch.dtype):
@@ -202,30 +203,33 @@ def _elements(tensor: Tensor) -> Tensor | None:
     return tensor.detach().as_strided((count,), (1,), 0) if count == tensor.numel() and count else None
 
 
-def _codes(module: HardUnit, z: Tensor) -> Packed | None:
-    """In which of four intervals each z of a threshold lies, where its rule needs no more; None: it does, or z has NaN.
+def _pack_outputs(h: Tensor, module: HardThreshold) -> Packed:
+    """The storage of `h`, which holds outputs of the threshold; 1 is in it as 1, and the other value as 0."""
+    count = h.untyped_storage().size() // h.itemsize
+    return Packed.of(h.detach().as_strided((count,), (1,), 0), module.low, [module.low, 1])
 
-    The values that stand for the intervals have the signs of z, and the rule gives for them what it gives for z.
-    """
-    if not isinstance(module, HardThreshold) or module.width_mode != "fixed" or not isinstance(module.rule, str):
+
+def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
+    """What the rule of a threshold needs of its pre-activations; None: all of them, or there is NaN among them."""
+    if module.width_mode != "fixed" or not isinstance(module.rule, str):
         return None
     elements = _elements(z)
-    if elements is None:
+    # One pass, and no comparison: those take several times as long.
+    if elements is None or bool(elements.sum().isnan()):
         return None
+    if module.rule == "ste":
+        return ShapeOnly(z.dtype, z.device)
     u = elements if module._width is None else elements / module._width
-    if module.rule in ("saturated-ste", "saturated-hinge"):
-        parts = (u >= -1, u >= 0, u > 1)
-    elif module.rule == "hinge":
-        parts = (u > -1, u >= 0, u >= 1)
-    elif module.rule in ("perceptron", "ste"):
-        parts = (u >= 0, u > 0, u > 0)
+    if module.rule in ("saturated-ste", "saturated-hinge", "hinge"):
+        # 1 strictly between the limits, else 0, as in the rules themselves.
+        limit = 1.0 if module.rule == "hinge" else 1 + torch.finfo(u.dtype).eps
+        bits = torch.ops.aten.hardtanh_backward(torch.ones_like(u), u, -limit, limit)
+        sizes = [2.0, 0.5]
+    elif module.rule == "perceptron":
+        bits, sizes = u.sign().abs_(), [0.0, 2.0]
     else:
         return None
-    if bool(u.sum().isnan()):
-        return None
-    middle = 0.0 if module.rule in ("perceptron", "ste") else -0.5
-    values = torch.tensor([-2.0, middle, 0.5, 2.0], dtype=z.dtype, device=z.device)
+    values = torch.tensor(sizes, dtype=z.dtype, device=z.device)
     if module._width is not None:
-        values = values * module._width
-    codes = parts[0].view(torch.uint8) + parts[1].view(torch.uint8) + parts[2].view(torch.uint8)
-    return pack_pairs(codes, values.to(z.dtype))
+        values = (values * module._width).to(z.dtype)
+    return Interval(Packed.of(bits, 0, values))
