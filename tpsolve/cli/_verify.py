@@ -22,7 +22,9 @@ def verify(
     file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
     result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
     max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
-    engine: Annotated[str, typer.Option(help="For proofs: cadical195, cp-sat or glucose4; default: another.")] = "",
+    engine: Annotated[
+        str, typer.Option(help="For proofs: cadical195, cp-sat, glucose4, clausal; default: another.")
+    ] = "",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit of the check.")] = 3600.0,
     memory: Annotated[float, typer.Option(help="GiB that the check may take (on Linux).")] = 4.0,
 ) -> None:
@@ -31,7 +33,7 @@ def verify(
     For a network it checks separability and errors; it checks the bound only where contradictory labels give it.
 
     For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
-    found it.
+    found it. With `--engine clausal` it trusts no engine: it checks every lemma of a logged refutation, which is slow.
 
     The files may be a stranger's: sizes are looked at first, nothing in them is run, and time and memory are limited.
 

@@ -19,7 +19,7 @@ import numpy as np
 from tpsolve._plain import plain_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
-from tpsolve.search.proofs._check_bound import ENGINES, Formula, refutes
+from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
 
@@ -51,7 +51,8 @@ def verify_proof(
 
     Args:
         X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
-        engine: what refutes fewer errors; None: another one than found the proof.
+        engine: what refutes fewer errors; None: another one than found the proof; "clausal": none, as each lemma of a
+            logged refutation is checked.
         seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
 
     Raises:
@@ -79,11 +80,13 @@ def another_engine(found_by: str, wanted: str | None = None) -> str:
         UnknownNameError: no such engine.
         ArgumentError: the engine that found the proof, or none is left.
     """
-    if wanted is not None and wanted not in ENGINES:
-        raise UnknownNameError("engine", wanted, ENGINES)
+    if wanted is not None and wanted not in (*ENGINES, CLAUSAL):
+        raise UnknownNameError("engine", wanted, (*ENGINES, CLAUSAL))
     if wanted is not None and wanted == found_by:
         raise ArgumentError("engine", wanted, "another engine than the one that found the proof")
     sat = importlib.util.find_spec("pysat") is not None
+    if wanted == CLAUSAL and sat:
+        return wanted
     left = [e for e in ENGINES if e != found_by and (sat or e == "cp-sat") and wanted in (None, e)]
     if not left:
         raise ArgumentError("engine", wanted, "an engine that is installed", "Run: pip install python-sat")
@@ -255,7 +258,8 @@ def _bound_of(
     refuted = refutes(formula, limit, engine, max(until - time.monotonic(), 1e-3))
     if refuted is None:
         return Finding("bound", None, f"{bound}: not checked, {engine} gave no answer within {seconds:g} s")
-    words = f"fewer errors refuted by {engine}" if refuted else f"{engine} refutes no smaller number of errors"
+    by = "a log whose lemmas were all checked" if engine == CLAUSAL else engine
+    words = f"fewer errors refuted by {by}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{bound}: {words}")
 
 
