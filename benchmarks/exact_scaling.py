@@ -301,12 +301,15 @@ def _geometric(values: list[float]) -> float:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("suite", "known", "open", "verify", "adam", "table", "unsaturated", "gaps"))
+    parser.add_argument(
+        "what", choices=("suite", "known", "open", "verify", "adam", "table", "unsaturated", "gaps", "export")
+    )
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--only", default="")
     parser.add_argument("--engine")
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("instances"), help="the folder of an export")
     given = parser.parse_args()
     # Tensors here are small: a second thread only waits. The two workers are those of SAT and CP-SAT.
     torch.set_num_threads(1)
@@ -316,6 +319,8 @@ def main() -> None:
         verify(given.seconds or 3600.0, given.engine, given.only.split(","))
     elif given.what == "gaps":
         unsaturated.page()
+    elif given.what == "export":
+        unsaturated.export(given.out, given.data_root)
     elif given.what == "unsaturated":
         solvers = given.solvers if given.solvers != parser.get_default("solvers") else "circuits"
         unsaturated.run(tuple(solvers.split(",")), given.seconds or 60.0, given.only.split(","), given.data_root)

@@ -3,7 +3,8 @@
 `python -m benchmarks.exact_scaling unsaturated` runs it. Rows are appended to benchmarks/results/unsaturated.jsonl one
 by one; what is there is not run again. Tables whose names begin with data/ are read from the folder that `--data-root`
 names, in files NAME.csv with a header of `feature:n` for numbers and `feature:c` for words, and a column `target`.
-Without it they are left out. `python -m benchmarks.exact_scaling gaps` writes docs/gaps.md.
+Without it they are left out. `python -m benchmarks.exact_scaling gaps` writes docs/gaps.md, and `export --out DIR`
+writes the tables as CSV files for other solvers.
 """
 
 import csv
@@ -200,6 +201,31 @@ def run(solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | 
             print(json.dumps(row), flush=True)
 
 
+def export(folder: Path, root: Path | None) -> None:
+    """Write each table to a CSV file, every number as float64 has it, and what is known of it to instances.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found, known = [row for row in rows() if "objective" in row], []
+    for name, widths in SUITE:
+        data = table(name, root)
+        if data is None:
+            continue
+        file, own = (
+            name.replace("/", "-") + ".csv",
+            [r for r in found if (r["table"], tuple(r["widths"])) == (name, widths)],
+        )
+        inputs, labels = data
+        with (folder / file).open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow([*(f"x{j}" for j in range(inputs.shape[1])), "target"])
+            writer.writerows([*map(repr, row.tolist()), label] for row, label in zip(inputs, labels, strict=True))
+        entry: dict[str, Any] = {"file": file, "widths": list(widths)}
+        if own:
+            entry |= {"errors": min(row["objective"] for row in own), "bound": max(row["bound"] for row in own)}
+        known.append(entry)
+    (folder / "instances.json").write_text(json.dumps(known, indent=1) + "\n")
+    print(f"{len(known)} instances: {folder}")
+
+
 def page() -> None:
     """Write docs/gaps.md from the rows."""
     text = "\n".join(_lines([row for row in rows() if "objective" in row])) + "\n"
@@ -223,6 +249,13 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "`benchmarks/unsaturated.py` makes the tables from seeds. Tables whose names begin with `data/` are public"
     yield "ones of the UCI repository, read from a folder. *Limit* is the seconds that the solver had, on a busy"
     yield "machine."
+    yield ""
+    yield "`python -m benchmarks.exact_scaling export --out DIR` writes the tables as CSV files for other solvers, and the"
+    yield "values of this page as JSON. A comparison is fair if both sides count errors of the same rows, by networks of"
+    yield "the same form: a bias at each unit, outputs of +1 from 0 on, and for more than two classes one output unit a"
+    yield "class that is +1 for its own class only. Say the seconds, the threads, and who checked the proof. Neighbours"
+    yield "such as optimal trees or rules have other models: compare their test accuracy and size instead, as"
+    yield "[Models](models.md) does."
     yield ""
     yield f"{len(proved)} of {len(keys)} optima are proved."
     for title, chosen in (("Open", [k for k in keys if k not in proved]), ("Proved", proved)):
