@@ -37,6 +37,8 @@ from tpsolve.units import Certificate, Separability
 from tpsolve.units._data import read_numbers
 
 KIND = "network-problem"
+MAX_PENALTY = 1e9
+"""Of a weight, in errors."""
 
 
 class NetworkProblem(Problem):
@@ -491,12 +493,10 @@ class NetworkProblem(Problem):
         return other
 
     def _read_sets(self, weight_set: Any, bias_set: Any, penalty: Any) -> None:
-        if not is_real(penalty):
-            raise ArgumentError("penalty", repr(penalty), "a number of at least 0")
-        if not math.isfinite(penalty):
+        if is_real(penalty) and (penalty != penalty or abs(penalty) == math.inf):
             raise NotFiniteError("penalty", penalty, "a number of at least 0")
-        if penalty < 0:
-            raise ArgumentError("penalty", penalty, "a number of at least 0")
+        if not is_real(penalty) or not 0 <= penalty <= MAX_PENALTY:
+            raise ArgumentError("penalty", repr(penalty), f"a number from 0 to {MAX_PENALTY:g}")
         if weight_set is None:
             if bias_set is not None or penalty:
                 argument = "penalty" if bias_set is None else "bias_set"

@@ -56,12 +56,12 @@ def read_whole_set(argument: str, values: Any) -> tuple[int, ...]:
 def _whole(argument: str, value: Any) -> int:
     if not is_real(value):
         raise ValueSetError(argument, f"{value!r}", "whole numbers")
-    if not math.isfinite(value):
+    if value != value or abs(value) == math.inf:
         raise NotFiniteError(argument, f"{value}", "whole numbers")
+    if abs(value) > MAX_WHOLE:
+        raise TooLargeError(argument, "a number beyond 2**53", "whole numbers up to 2**53")
     if value != int(value):
         raise ValueSetError(argument, f"{value}", "whole numbers", "Multiply all of them by a common factor.")
-    if abs(value) > MAX_WHOLE:
-        raise TooLargeError(argument, f"{value}", "whole numbers up to 2**53")
     return int(value)
 
 

@@ -39,8 +39,8 @@ class Auto(Solver):
     soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
     only where it would finish within the budget. A budget with only steps counts as 4 s a sample.
 
-    A network problem is solved by `circuits`, and by `integer-search` if it has a `weight_set`. A program problem is solved by `forward-backward` where the program is a
-    `Fold`, and by `marginal` where each sample has no more
+    A network problem is solved by `circuits`, and by `integer-search` if it has a `weight_set`. A program problem is
+    solved by `forward-backward` where the program is a `Fold`, and by `marginal` where each sample has no more
     assignments than calls (1024 without a limit). Else `declared` takes it if it has constraints, and `k-best` if not.
     `k-best` shares the calls with `tabu` where the loss says how wrong an answer is. No measurement chose these.
 

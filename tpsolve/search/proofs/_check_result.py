@@ -26,10 +26,11 @@ class Check:
 def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) -> list[Check]:
     """One check a sample of the flat batch.
 
-    The objective is recomputed from the targets, and from the weights where the problem has a `weight_set`.
-    The bound is compared with the true optimum, found by enumeration, where a layer problem has at most
-    `max_enumerated` targets (never more than 24). Otherwise the bound is only known not to exceed the objective, and the check says so. The bound of a network
-    problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for the others.
+    The objective is recomputed from the targets, and from the weights where the problem has a `weight_set`. The bound
+    is compared with the true optimum, found by enumeration, where a layer problem has at most `max_enumerated` targets
+    (never more than 24). Otherwise the bound is only known not to exceed the objective, and the check says so. The
+    bound of a network problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for
+    the others.
 
     Raises:
         NotAcceptedError: neither a layer problem nor a network problem.

@@ -60,7 +60,7 @@ class Copies:
         return self._up(layers, self.inputs)
 
     def costs(self, outputs: Tensor) -> Tensor:
-        """Of `outputs (R, M, outputs)` at each point: errors, and a little for each wrong output of several `(R, M)`."""
+        """Errors of `outputs (R, M, outputs)` at each point `(R, M)`, and a little for each wrong one of several."""
         if outputs.shape[-1] == 1:
             return torch.where(outputs[..., 0] > 0, self.counts[:, 0], self.counts[:, 1])
         named = decode(outputs)

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from tpsolve.problems import NetworkProblem
 from tpsolve.search.network._standardise import Adam
 from tpsolve.search.network.whole._copies import Copies, Layers
 from tpsolve.spins import sign
 
 RATE, WIDTH, GAIN = 0.05, 0.5, 3.0
-"""Of Adam, in spans of the weight set; of the region in which hidden units learn, and of the outputs, in typical sums."""
+"""Of Adam, in spans of the weight set; of the region in which hidden units learn; of the outputs, in typical sums."""
 STEPS = 300
 """Of one training, over which the rate falls."""
 

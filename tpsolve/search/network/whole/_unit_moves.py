@@ -1,8 +1,8 @@
 """The move: what every change of one weight of a unit costs, together with every shift of its bias.
 
 With all other units held, an output +1 of the unit at point i is worth w_i: the cost with +1 less the cost with -1. A
-change of weight q by s moves z_i to z_i + s x_iq, and the unit outputs +1 where that is at least a threshold t. Its cost
-is the sum of w_i over these points. So one table of sums gives the costs of all changes and all thresholds.
+change of weight q by s moves z_i to z_i + s x_iq, and the unit outputs +1 where that is at least a threshold t. Its
+cost is the sum of w_i over these points. So one table of sums gives the costs of all changes and all thresholds.
 """
 
 from collections.abc import Sequence
@@ -116,7 +116,7 @@ def counted_changes(unit: Unit, two: TwoValues, values: Tensor, window: int, bia
 
 
 def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: bool) -> Changes:
-    """All changes of weights to `values (V,)` with all thresholds, by sorted pre-activations; inputs may be any numbers.
+    """All changes of weights to `values (V,)` with all thresholds, by sorted sums; inputs may be any numbers.
 
     Args:
         biases: `(B,)`, the biases that are allowed, rising; None: all, or with `whole` all whole ones.
@@ -137,11 +137,7 @@ def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: 
         return Changes(worth.gather(3, count), biases)
     step = torch.ones_like(z[..., :1])
     ends = torch.cat([z[..., :1] + 2 * step, z, z[..., -1:] - (0 if whole else 2) * step], dim=-1)
-    if whole:
-        ends[..., 0] -= 1
-        shift = ends[..., :-1]
-    else:
-        shift = (ends[..., :-1] + ends[..., 1:]) / 2
+    shift = ends[..., :-1] if whole else (ends[..., :-1] + ends[..., 1:]) / 2
     distinct = ends[..., :-1] > ends[..., 1:]
     distinct[..., -1] = True
     return Changes(torch.where(distinct, worth, torch.inf), old - shift)
