@@ -72,7 +72,7 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
     below = copies.inputs
     for weight, bias in layers[:d]:
         below = torch.where(below @ weight.mT + bias[:, None] >= 0, 1.0, -1.0).to(copies.inputs)
-    unit = copies._unit(layers, d, j, below)
+    unit = copies.unit(layers, copies.sums(layers), d, j, below)
     before = [true_cost(problem, layers, row) for row in range(2)]
     two = copies.two_values if d == 0 else TwoValues.of_spins(below)
     assert (two is None) == (d == 0 and inputs in ("whole", "real") and copies.two_values is None)
@@ -110,7 +110,7 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
     problem = random_problem(1, 6, inputs, 2, [1], weight_set="ternary", bias_set=biases)
     copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
     layers = random_layers(copies, 1)
-    unit = copies._unit(layers, 0, 0, copies.inputs)
+    unit = copies.unit(layers, copies.sums(layers), 0, 0, copies.inputs)
     changes = sorted_changes(unit, copies.values, copies.biases, whole=inputs != "real")
     bias = changes.bias.expand_as(changes.worth)
     for q, v in itertools.product(range(3), range(3)):

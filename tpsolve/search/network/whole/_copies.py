@@ -83,24 +83,41 @@ class Copies:
         """The problem's own, `(R,)`, but for rounding."""
         return self.problem.errors(self.outputs(layers)).to(self.dtype) + self.paid(layers)
 
-    def move(self, layers: Layers, d: int, j: int) -> Tensor:
-        """Make the best change of unit `j` of layer `d` of each network, in place, where it costs no more: `(R,)` cost
-        changes.
+    def sums(self, layers: Layers) -> Tensor:
+        """Pre-activations of the first layer, `(R, M, units)`."""
+        weight, bias = layers[0]
+        return torch.matmul(self.inputs, weight.mT) + bias[:, None]
+
+    def move(self, layers: Layers, sums: Tensor, d: int, j: int) -> Tensor:
+        """Make the best change of unit `j` of layer `d` of each network, in place, where it costs no more.
+
+        Args:
+            sums: those of `layers`; kept up to date.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
         """
         below = self.inputs
-        for weight, bias in layers[:d]:
-            below = self._through(below, weight, bias)
-        unit = self._unit(layers, d, j, below)
+        for number in range(d):
+            below = sign(sums) if number == 0 else self._through(below, *layers[number])
+        unit = self.unit(layers, sums, d, j, below)
         move = self._best(unit, self.two_values if d == 0 else TwoValues.of_spins(below), d)
         rows = (move.cost <= 0).nonzero()[:, 0]
         weight, bias = layers[d]
-        weight[rows, j, move.feature[rows]] = move.value[rows]
+        feature = move.feature[rows]
+        if d == 0:
+            change = (move.value[rows] - weight[rows, j, feature])[:, None] * self.inputs[:, feature].T
+            sums[rows, :, j] += change + (move.bias[rows] - bias[rows, j])[:, None]
+        weight[rows, j, feature] = move.value[rows]
         bias[rows, j] = move.bias[rows]
+        if d == 0 and not self.problem.has_whole_inputs:
+            sums[:, :, j] = torch.matmul(self.inputs, weight[:, j].T).T + bias[:, j, None]
         return torch.where(move.cost <= 0, move.cost, 0.0)
 
-    def _unit(self, layers: Layers, d: int, j: int, below: Tensor) -> Unit:
+    def unit(self, layers: Layers, sums: Tensor, d: int, j: int, below: Tensor) -> Unit:
+        """Unit `j` of layer `d`, which reads `below`."""
         weight, bias = layers[d]
-        z = torch.matmul(below, weight.mT) + bias[:, None]
+        z = sums if d == 0 else torch.matmul(below, weight.mT) + bias[:, None]
         outputs = sign(z)
         worth = 0.0
         for value in (-1.0, 1.0):

@@ -98,9 +98,7 @@ def counted_changes(unit: Unit, two: TwoValues, values: Tensor, window: int, bia
     if last - first >= MAX_THRESHOLDS:
         return None
     k = torch.arange(first, last + 1, device=unit.z.device, dtype=unit.z.dtype)
-    above = (unit.z[:, None] >= k[:, None]) * unit.worth[:, None]
-    high = (above @ two.is_high).mT
-    low = above.sum(2)[:, None] - high
+    high, low = _sums(unit, two.is_high, k)
     thresholds = torch.arange(-window, window + 1, device=unit.z.device, dtype=unit.z.dtype)
     worth = 0.0
     # Below the smallest z all points count, and above the largest none.
@@ -113,6 +111,28 @@ def counted_changes(unit: Unit, two: TwoValues, values: Tensor, window: int, bia
     if biases is not None:
         worth = torch.where(torch.isin(bias, biases)[:, None, None], worth, torch.inf)
     return Changes(worth, bias[:, None, None])
+
+
+def _sums(unit: Unit, is_high: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The worth of points with z_i >= k whose input q is high, `(R, n, K)`, and of those where it is low."""
+    # Points above all k count for each of them, and those below or without worth for none: few others are left.
+    above = torch.where(unit.z >= k[-1], unit.worth, 0.0)
+    between = (unit.z >= k[0]) & (unit.z < k[-1]) & (unit.worth != 0)
+    size = int(between.sum(1).max())
+    if 2 * size > unit.z.shape[1]:
+        z, worth, rows, always = unit.z, torch.where(between, unit.worth, 0.0), is_high, above[:, None]
+    else:
+        place = between.byte().topk(size, dim=1).indices
+        z, worth, always = unit.z.gather(1, place), unit.worth.gather(1, place), above[:, None]
+        worth = torch.where(between.gather(1, place), worth, 0.0)
+        rows = (
+            is_high[place]
+            if is_high.dim() == 2
+            else is_high.gather(1, place[..., None].expand(-1, -1, is_high.shape[2]))
+        )
+    part = (z[:, None] >= k[:, None]) * worth[:, None]
+    high = (part @ rows + always @ is_high).mT
+    return high, (part.sum(2) + above.sum(1, keepdim=True))[:, None] - high
 
 
 def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: bool) -> Changes:
@@ -178,9 +198,11 @@ def best_move(
     cost = torch.where(same, torch.inf, cost).reshape(rows, -1)
     least = cost.amin(1)
     near = 1e-6 * unit.worth.abs().sum(1)
-    drawn = torch.rand(cost.shape, generator=generator, device=generator.device).to(cost.device)
-    chosen = torch.where(cost <= (least + near)[:, None], drawn, -1.0).argmax(1)
-    each = torch.arange(rows, device=cost.device)
+    good = cost <= (least + near)[:, None]
+    count_good, each = good.sum(1), torch.arange(rows, device=cost.device)
+    drawn = torch.rand(rows, generator=generator, device=generator.device).to(cost.device)
+    nth = (drawn * count_good).long().clamp(max=count_good - 1)
+    chosen = good.nonzero()[:, 1][count_good.cumsum(0) - count_good + nth]
     bias = changes.bias.expand(rows, n, count, thresholds).reshape(rows, -1)[each, chosen]
     feature, value = chosen // (count * thresholds), values[chosen // thresholds % count]
     return Move(least, features[feature], value, bias)
