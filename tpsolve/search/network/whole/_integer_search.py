@@ -14,7 +14,7 @@ from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search.network.whole._copies import Copies, Layers
-from tpsolve.search.network.whole._straight_through import StraightThrough
+from tpsolve.search.network.whole._straight_through import STEPS, StraightThrough
 
 PATIENCE = 4
 """Rounds over the units without a gain, after which a copy is kicked."""
@@ -43,14 +43,14 @@ class IntegerSearch(Solver):
     Args:
         share: of the seconds in which the first networks are trained, from 0 to below 1.
         first_steps: of that training, where the budget has no seconds.
-        copies: networks searched side by side.
+        copies: networks searched side by side; fewer where a training of that many would not end in its share.
         window: shifts of a bias up and down that a move compares, where sums are whole.
     """
 
     share: float = 0.3
     first_steps: int = 300
     copies: int = 8
-    window: int = 8
+    window: int = 4
 
     name = "integer-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -111,9 +111,9 @@ class IntegerSearch(Solver):
 
     def _first(self, copies: Copies, budget: Budget, report: Report, champion: "_Champion") -> Layers:
         """The networks that a straight-through gradient finds in its share of the budget."""
-        training = StraightThrough(copies, self.copies)
         ends = math.inf if budget.seconds is None else report.seconds + self.share * report.seconds_left
         steps = self.first_steps if budget.seconds is None else None
+        training = StraightThrough(copies, self._count(copies, ends, report))
         done = 0
         while report.seconds < ends and done != steps and not report.pulse():
             before = training.cost
@@ -124,6 +124,16 @@ class IntegerSearch(Solver):
         champion.see(training.best, torch.ones_like(training.cost, dtype=torch.bool))
         champion.offer()
         return _cloned(training.best)
+
+    def _count(self, copies: Copies, ends: float, report: Report) -> int:
+        """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
+        if math.isinf(ends) or self.copies == 1 or self.share == 0:
+            return self.copies
+        one = StraightThrough(copies, 1)
+        one.step()
+        began = report.seconds
+        one.step()
+        return max(1, min(self.copies, int((ends - report.seconds) / (STEPS * max(1e-9, report.seconds - began)))))
 
     def _kick(self, copies: Copies, state: Layers, best: Layers, champion: int, tired: Tensor) -> None:
         """Networks `tired (R,)` go back to a best one, and have a unit drawn anew or a few weights changed."""
