@@ -89,15 +89,15 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, q], tried[d][1][row, j] = copies.values[v], bias[row, q, v, t]
             told = changes.worth[row, q, v, t] - unit.present()[row]
-            told += copies.price[v] - problem.penalty * float(unit.weight[row, q] != 0)
+            told += problem.penalty * (float(copies.values[v] != 0) - float(unit.weight[row, q] != 0))
             assert float(told) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
         features = torch.arange(unit.weight.shape[1])
-        move = best_move(unit, changes, copies.values, copies.price, features, copies.generator)
+        move = best_move(unit, changes, copies.values, penalty, features, copies.generator)
         for row in (move.cost < torch.inf).nonzero()[:, 0].tolist():
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, move.feature[row]], tried[d][1][row, j] = move.value[row], move.bias[row]
             assert float(move.cost[row]) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
-            paid = copies.price - problem.penalty * (unit.weight[row, :, None] != 0)
+            paid = penalty * ((copies.values != 0).double() - (unit.weight[row, :, None] != 0).double())
             least = (changes.worth[row] + paid[..., None]).min() - unit.present()[row]
             # Leaving all as it is costs 0 and is no move.
             assert float(move.cost[row]) == pytest.approx(float(least), abs=1e-4) or float(least) >= -1e-4

@@ -19,7 +19,9 @@ from tpsolve.spins import sign
 NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
 MAX_SORTED = 2**17
-"""Pre-activations that one move sorts; of more inputs it looks at some, drawn anew each time."""
+"""Pre-activations that one move sorts; of more inputs or values it looks at some, drawn anew each time."""
+MAX_COUNTED = 2**21
+"""Changes that one move compares otherwise; of more values it looks at some."""
 
 Layers = list[tuple[Tensor, Tensor]]
 """Of each layer the weights `(R, units, n)` and the biases `(R, units)` of R networks."""
@@ -40,7 +42,6 @@ class Copies:
         self.inputs = problem.inputs.to(self.dtype)
         self.values = torch.tensor(problem.weight_set).to(self.inputs)
         self.biases = as_values(problem.bias_set, self.inputs)
-        self.price = problem.penalty * (self.values != 0)
         self.counts = problem.counts.to(self.dtype)
         self.total = self.counts.sum(1)
         self.two_values = TwoValues.of(self.inputs)
@@ -126,19 +127,29 @@ class Copies:
         return Unit(below, z[..., j], torch.as_tensor(worth), weight[:, j], bias[:, j])
 
     def _best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
+        """The best of all changes, or where these are too many, of some that are drawn."""
         features = torch.arange(unit.weight.shape[1], device=unit.weight.device)
         whole = d > 0 or self.problem.has_whole_inputs
         if two is not None:
-            changes = counted_changes(unit, two, self.values, self.window, self.biases)
+            kept = self._drawn(len(self.values), MAX_COUNTED // (unit.weight.numel() * (2 * self.window + 1)))
+            values = self.values[kept]
+            changes = counted_changes(unit, two, values, self.window, self.biases)
             if changes is not None:
-                return best_move(unit, changes, self.values, self.price, features, self.generator)
-        size = max(1, MAX_SORTED // (unit.z.numel() * len(self.values)))
-        if size < len(features):
-            drawn = torch.rand(len(features), generator=self.generator, device=self.generator.device)
-            features = drawn.argsort()[:size].sort().values.to(features.device)
+                return best_move(unit, changes, values, self.problem.penalty, features, self.generator)
+        each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
+        kept = self._drawn(len(self.values), MAX_SORTED // each)
+        values = self.values[kept]
+        features = self._drawn(len(features), MAX_SORTED // (each * len(values)))
         some = Unit(unit.below[..., features], unit.z, unit.worth, unit.weight[:, features], unit.bias)
-        changes = sorted_changes(some, self.values, self.biases, whole=whole)
-        return best_move(some, changes, self.values, self.price, features, self.generator)
+        changes = sorted_changes(some, values, self.biases, whole=whole)
+        return best_move(some, changes, values, self.problem.penalty, features, self.generator)
+
+    def _drawn(self, count: int, most: int) -> Tensor:
+        """The numbers below `count`, rising; if these are more than `most`, so many of them at random, at least one."""
+        if count <= most:
+            return torch.arange(count, device=self.inputs.device)
+        drawn = torch.rand(count, generator=self.generator, device=self.generator.device)
+        return drawn.argsort()[: max(1, most)].sort().values.to(self.inputs.device)
 
     def _up(self, layers: Layers, below: Tensor) -> Tensor:
         """Outputs `(R, M, outputs)` of the `layers` that read `below`."""

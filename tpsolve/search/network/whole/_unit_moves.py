@@ -180,18 +180,19 @@ class Move:
 
 
 def best_move(
-    unit: Unit, changes: Changes, values: Tensor, price: Tensor, features: Tensor, generator: torch.Generator
+    unit: Unit, changes: Changes, values: Tensor, penalty: float, features: Tensor, generator: torch.Generator
 ) -> Move:
     """The change that costs least, one of them at random where several do; leaving all as it is, is none.
 
     Args:
         changes: of the weights `features (n,)`; those of `unit` are in that order too.
         values: `(V,)`, of `changes`.
-        price: `(V,)`, what a weight of each value costs.
+        penalty: what a weight other than 0 costs.
     """
     rows, n, count, thresholds = changes.worth.shape
+    price = penalty * (values != 0)
     same = unit.weight[..., None] == values
-    paid = price - (same * price).sum(2, keepdim=True)
+    paid = price - penalty * (unit.weight != 0)[..., None]
     cost = changes.worth + paid[..., None] - unit.present()[:, None, None, None]
     # A bias alone is changed once, not once beside each weight.
     same = same[..., None] & ((torch.arange(n, device=same.device) > 0)[:, None, None] | _kept(unit, changes))
