@@ -142,9 +142,10 @@ def exact_outputs(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         weight, bias: `(units, n)` and `(units,)` float64, finite.
     """
     z = torch.addmm(bias, inputs, weight.T)
-    size = torch.addmm(bias.abs(), inputs.abs(), weight.abs().T)
-    if all(bool((t == t.round()).all()) for t in (inputs, weight, bias)) and float(size.max()) <= MAX_WHOLE:
+    largest = float(inputs.abs().sum(1).max()) * float(weight.abs().max()) + float(bias.abs().max())
+    if largest <= MAX_WHOLE and all(bool((t == t.round()).all()) for t in (inputs, weight, bias)):
         return sign(z)
+    size = torch.addmm(bias.abs(), inputs.abs(), weight.abs().T)
     unsure = z.abs() <= 2 * (inputs.shape[1] + 2) * (_ROUNDING * size + _UNDERFLOW)
     outputs = sign(z)
     for i, unit in unsure.nonzero().tolist():

@@ -74,6 +74,7 @@ class IntegerSearch(Solver):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
+        report.offer(problem.start, weights=problem.start_weights)
         if report.pulse():
             return
         single = problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device))
