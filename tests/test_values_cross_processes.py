@@ -233,7 +233,12 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         block_problem(sum_of_squares),
         *problems.harvest_blocks(model(), torch.ones(2, 5), torch.tensor([0, 2])).values(),
     ],
-    NetworkProblem: lambda: [network_problem(used=False), network_problem(), network_problem().flatten()],
+    NetworkProblem: lambda: [
+        network_problem(used=False),
+        network_problem(),
+        network_problem().flatten(),
+        NetworkProblem([[0.0], [1.0]], [0, 1], [1], weight_set="ternary", bias_set=range(3), penalty=0.5),
+    ],
     ProgramProblem: lambda: [
         program_problem(used=False),
         program_problem(),

@@ -118,7 +118,8 @@ class Result:
             found: the last one ends after the budget does. And `found_at`, `proved_at`: seconds per sample at which
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
-            early, by its index in the flat batch.
+            early, by its index in the flat batch. Of network problems with a `weight_set`, `weights`: weight and
+            bias of each layer, which give the targets.
         target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
         tolerance: `(*batch,)` float64, `Problem.tolerance()`: a gap of at most this is closed, since it is rounding or
             less than two objectives can differ; None: only a gap of 0 is.

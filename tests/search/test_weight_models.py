@@ -1,12 +1,15 @@
-"""WeightBox and BigM: baselines that find networks, and prove nothing about real weights."""
+"""WeightBox and BigM: baselines that prove nothing about real weights; WeightBox proves what a weight set allows."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.network_oracle import fewest_errors, parity_table
+from support.whole_oracle import least_objective
 
 from tpsolve import Budget, NetworkProblem, Status, solve
-from tpsolve.errors import ArgumentError, TooLargeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.search import BigM, Solver, WeightBox
 
 MODELS = (WeightBox(workers=1), BigM())
@@ -75,3 +78,28 @@ def test_bad_settings_and_sizes_are_refused():
         BigM(max_weight=-1)
     with pytest.raises(TooLargeError, match=r"weighted sums up to .* Standardise"):
         solve(NetworkProblem([[1e9], [0.0]], [0, 1], [1]), WeightBox(), budget=Budget(steps=1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "sets"),
+    [
+        (2, {"weight_set": "ternary", "bias_set": [-1, 0, 2]}),
+        (2, {"weight_set": [-2, 1], "bias_set": [-1, 0, 1]}),
+        (2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "penalty": 0.25}),
+        (3, {"weight_set": "binary", "bias_set": [-1, 0, 1]}),
+    ],
+    ids=str,
+)
+def test_a_box_that_is_the_weight_set_proves_the_optimum_of_it(classes: int, sets: dict[str, Any]):
+    X, y = [[-1, 1], [0, 0], [0, 2], [1, -1], [2, 0]], [0, 1, 0, 0, classes - 1]
+    problem = NetworkProblem(X, y, [2], weight=[1, 2, 1, 3, 2], **sets)
+    result = solve(problem, WeightBox(workers=1), budget=Budget(seconds=60))
+    assert (result.objective.item(), result.status) == (least_objective(problem), Status.OPTIMAL)
+    assert problem.objective(result.targets, result.stats["weights"]).item() == result.objective.item()
+
+
+def test_a_box_takes_whole_inputs_and_costs_that_it_can_hold():
+    with pytest.raises(NotAcceptedError, match="inputs that are not whole"):
+        WeightBox().check(NetworkProblem([[0.5], [1.0]], [0, 1], [1], weight_set="ternary"))
+    with pytest.raises(TooLargeError, match="common measure"):
+        WeightBox().check(NetworkProblem([[0.0], [1.0]], [0, 1], [1], weight_set="ternary", penalty=0.3))

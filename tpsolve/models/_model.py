@@ -297,7 +297,7 @@ def make_model(
         schema: how rows of a table become features.
         about: where the data of the proof are.
         readable: whether real weights are replaced by small whole ones that give every unit the same outputs on the
-            rows of the problem, at half the margin at least.
+            rows of the problem, at half the margin at least. With a `weight_set` they stay as they are.
 
     Raises:
         ArgumentError: the oracle has no weights for the result's targets that float64 holds, or no targets were found.
@@ -311,7 +311,7 @@ def make_model(
     given = result.stats.get("weights") or problem.weights(result.targets)
     rows = problem.inputs.cpu().numpy()
     layers = read_layers([(w.cpu(), b.cpu()) for w, b in given])
-    if readable and not layers.is_whole:
+    if readable and not layers.is_whole and problem.weight_set is None:
         layers = tidy(layers, rows)
     proof = None
     if result.stats.get("solver") in PROVING:

@@ -61,6 +61,7 @@ from tpsolve.search.network._ftprop import Ftprop as Ftprop
 from tpsolve.search.network._ftprop_mini_batch import FtpropMiniBatch as FtpropMiniBatch
 from tpsolve.search.network._surrogate import Surrogate as Surrogate
 from tpsolve.search.network.columns._dichotomies import Dichotomies as Dichotomies
+from tpsolve.search.network.whole._integer_search import IntegerSearch as IntegerSearch
 from tpsolve.search.network._weight_box import WeightBox as WeightBox
 from tpsolve.search.network._big_m import BigM as BigM
 

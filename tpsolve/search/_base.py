@@ -6,7 +6,7 @@ import importlib.util
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -35,6 +35,8 @@ USUAL = {
     "ProgramProblem": "k-best",
 }
 """A solver for each kind of problem, for messages of those that don't take it."""
+WHOLE = ("integer-search", "weight-box")
+"""The solvers of network problems whose weights are of a set."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class Solver(Settings, ABC):
     module: ClassVar[str | None] = None
     """A module that must be installed for it; its package is named like its first part."""
 
+    whole: ClassVar[bool] = False
+    """Whether it takes network problems with a `weight_set`, and offers weights of it with its targets."""
+
     @classmethod
     def installed(cls) -> bool:
         """Whether the library that it needs is there."""
@@ -80,6 +85,9 @@ class Solver(Settings, ABC):
             name = type(problem).__name__
             mend = f"For a {name} take {USUAL[name]}." if name in USUAL else ""
             raise NotAcceptedError("problem", name, f"{expected} for {self.name}", mend)
+        if isinstance(problem, NetworkProblem) and problem.weight_set is not None and not self.whole:
+            mend = f"Take {' or '.join(WHOLE)}, or leave out weight_set for a bound on the errors."
+            raise NotAcceptedError("problem", "a weight_set", f"real weights for {self.name}", mend)
         if self.needs_start and problem.start is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
         if self.module is not None:
@@ -218,16 +226,27 @@ class Report:
             return self.targets.clone() if bool(found.all()) else None
         return torch.where(found, self.targets, self.start)
 
-    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+    def offer(
+        self,
+        targets: Tensor,
+        rows: Tensor | None = None,
+        found_at: Tensor | None = None,
+        weights: Sequence[tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         """Keep `targets (R, n)` of the samples `rows (R,)` (by default all) where they are the best so far.
 
-        `found_at (R,)`: when they were found, by default now.
+        Args:
+            found_at: `(R,)`, when they were found, by default now.
+            weights: of a network problem with a `weight_set`, `(weight (units, n), bias (units,))` of each layer, which
+                show that the set gives these targets; those of the best are kept in `stats["weights"]`.
         """
         rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
-        value = self._judge(self.problem.select(rows), targets)
+        value = self._judge(self.problem.select(rows), targets, weights)
         better = value < self.objective[rows]
+        # Other weights may give the same targets at another price.
         if len(self.objective) == len(rows) == 1 and (
-            bool(better) or torch.equal(targets.to(self.targets.dtype), self.targets)
+            bool(better)
+            or (bool(value == self.objective) and torch.equal(targets.to(self.targets.dtype), self.targets))
         ):
             self._verdict.update(targets=targets.to(self.targets.dtype, copy=True), objective=value)
         if isinstance(self.problem, ProgramProblem):
@@ -238,6 +257,8 @@ class Report:
         self.targets[kept] = targets[better].to(self.targets.dtype)
         self.objective[kept] = value[better]
         self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
+        if len(kept) and weights is not None:
+            self.stats["weights"] = [(weight.clone(), bias.clone()) for weight, bias in weights]
         self._note_closed()
         if len(kept):
             self._record(self._progress(self.objective, self.bound))
@@ -249,11 +270,16 @@ class Report:
         """
         if self._verdict and torch.equal(self._verdict["targets"], self.targets):
             return self._verdict["objective"].clone()
-        return self._judge(self.problem, self.targets)
+        return self._judge(self.problem, self.targets, self.stats.get("weights"))
 
-    def _judge(self, problem: Problem, targets: Tensor) -> Tensor:
+    def _judge(
+        self, problem: Problem, targets: Tensor, weights: Sequence[tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
         began = time.perf_counter()
-        value = problem.objective(targets)
+        if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+            value = problem.objective(targets, weights)
+        else:
+            value = problem.objective(targets)
         spent = time.perf_counter() - began
         self.judge_seconds += spent
         self._judge_from = self.seconds + max(spent, self.check_seconds) / CHECK_SHARE

@@ -4,7 +4,7 @@ import torch
 
 from tpsolve._result import Budget, Result
 from tpsolve.errors import ArgumentError, BudgetError, ContradictionError
-from tpsolve.problems import Problem, ProgramProblem
+from tpsolve.problems import NetworkProblem, Problem, ProgramProblem
 from tpsolve.search._base import Callback, Report, Solver
 from tpsolve.search._naming import find_solver
 
@@ -98,7 +98,9 @@ def _fill_missing(problem: Problem, report: Report) -> None:
             spent = report.offered & (problem.calls_left() <= 0)
             taken = rows[~spent[rows]]
         report.targets[taken] = problem.start[taken]
-    report.offer(report.targets[rows], rows)
+    report.offer(
+        report.targets[rows], rows, weights=problem.start_weights if isinstance(problem, NetworkProblem) else None
+    )
     for place, reason in problem.select(rows).failures(report.targets[rows]).items():
         report.note(rows[place], reason)
 

@@ -78,7 +78,29 @@ def _twin(case: Case) -> Problem:
 def _objectives(case: Case) -> Tensor:
     twin = _twin(case)
     every = torch.tensor(list(itertools.product(*domains(twin))), dtype=twin.dtype)
+    if isinstance(twin, NetworkProblem) and twin.weight_set is not None:
+        return _whole_objectives(twin, every)
     return twin.objective(every[:, None].expand(-1, *twin.batch_shape, -1)).T
+
+
+def _whole_objectives(problem: NetworkProblem, every: Tensor) -> Tensor:
+    """Of flat targets `every (K, n)` the least objective that weights and biases of the sets reach, by trying all."""
+    assert problem.weight_set is not None
+    assert problem.bias_set is not None
+    units = []
+    for size, n in zip(problem.layers, (problem.samples.shape[1], *problem.widths), strict=True):
+        one = list(itertools.product(*[problem.weight_set] * n, problem.bias_set))
+        units.append([torch.tensor(layer) for layer in itertools.product(one, repeat=size)])
+    least = dict.fromkeys(map(tuple, every.long().tolist()), torch.inf)
+    for layers in itertools.product(*units):
+        h, columns = problem.inputs.long(), []
+        for layer in layers:
+            h = torch.where(h @ layer[:, :-1].T + layer[:, -1] >= 0, 1, -1)
+            columns.append(h)
+        key = tuple(problem.pack(*columns).long().tolist())
+        price = problem.penalty * sum(int((layer[:, :-1] != 0).sum()) for layer in layers)
+        least[key] = min(least[key], float(problem.errors(columns[-1].double())) + price)
+    return torch.tensor(list(least.values()), dtype=torch.float64)[None]
 
 
 def domains(problem: Problem) -> list[tuple[int, ...]]:
@@ -143,11 +165,13 @@ def random_block_problem(n: int, samples: int, dtype: torch.dtype = torch.float6
     return BlockProblem(block.to(dtype).eval(), labels, start.to(dtype))
 
 
-def random_network_problem(points: int, seed: int = 0, units: int | None = None) -> NetworkProblem:
+def random_network_problem(
+    points: int, seed: int = 0, units: int | None = None, weight_set: str | None = None
+) -> NetworkProblem:
     """Points of the plane with labels by coin flips, and `units` hidden ones; None: one or two, by the points."""
     g = torch.Generator().manual_seed(seed)
     x, y = torch.randint(-9, 10, (points, 2), generator=g), torch.randint(2, (points,), generator=g)
-    return NetworkProblem(x.double(), y, widths=(units or (1 if points < 6 else 2),))
+    return NetworkProblem(x.double(), y, widths=(units or (1 if points < 6 else 2),), weight_set=weight_set)
 
 
 def random_program_problem(
@@ -240,6 +264,20 @@ def network_cases() -> tuple[Case, ...]:
 
 
 @cache
+def whole_cases() -> tuple[Case, ...]:
+    """Networks whose weights are of a set, with and without a price."""
+    points, labels = [[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]], [0, 1, 0]
+
+    def made(**sets: Any) -> Callable[[], Problem]:
+        return lambda: NetworkProblem(points, labels, widths=(1,), **sets)
+
+    return (
+        Case("network, ternary weights", made(weight_set="ternary", bias_set=range(-2, 3))),
+        Case("network, priced weights", made(weight_set=[-2, 0, 1], bias_set=[-1, 0, 1], penalty=0.25)),
+    )
+
+
+@cache
 def program_cases() -> tuple[Case, ...]:
     """Programs that can be called, and what they demand declared too."""
     return (
@@ -261,7 +299,7 @@ def cases_of(solver: Solver, *, degenerate: bool = False) -> Iterator[Case]:
     every = [case for loss in losses_of(solver) for case in make(loss)]
     if not degenerate:
         every += block_cases() if issubclass(BlockProblem, solver.accepts) else ()
-        every += network_cases() if issubclass(NetworkProblem, solver.accepts) else ()
+        every += (*network_cases(), *whole_cases()) if issubclass(NetworkProblem, solver.accepts) else ()
         every += program_cases() if issubclass(ProgramProblem, solver.accepts) else ()
     # Anew, as an object keeps the problem that a solver got.
     fresh = (Case(case.name, case.make) for case in every)
@@ -278,8 +316,9 @@ def busy_problems(solver: Solver) -> list[Problem]:
         found.append(random_block_problem(12, 4))
     if issubclass(NetworkProblem, solver.accepts):
         # Some take one unit only.
-        two = random_network_problem(12)
+        two, whole = random_network_problem(12), random_network_problem(12, weight_set="ternary")
         found.append(two if takes(solver, two) else random_network_problem(40, units=1))
+        found.append(whole)
     if issubclass(ProgramProblem, solver.accepts):
         declared = random_program_problem(4, 4, units=5, constrained=True)
         found.append(declared if takes(solver, declared) else random_program_problem(4, 4, units=5, folded=True))

@@ -37,7 +37,7 @@ from tpsolve.testing._laws import equal_results, require, require_valid
 STEPS = Budget(seconds=1, steps=15)
 """Of searches whose length does not matter."""
 EXTRA_STEPS = 16
-"""By how much an exact solver may exceed its steps: a native one ends at its next conflict or node."""
+"""By how much a native or exact solver may exceed its steps: it ends at its next conflict or node."""
 ATTEMPTS = 3
 """Runs of which one must be in time: the machine may be busy during another."""
 LATE = 0.5
@@ -196,7 +196,7 @@ def check_steps(solver: Solver) -> None:
     """A budget in steps is kept, and at least one step is counted."""
     for problem in _busy(solver):
         for steps in (1, 5):
-            most = steps + EXTRA_STEPS * solver.exact
+            most = steps + EXTRA_STEPS * (solver.exact or solver.module is not None)
 
             def guard(progress: Progress, most: int = most) -> None:
                 if progress.step > most:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
 from os import PathLike
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 import torch
@@ -15,20 +15,30 @@ from torch import Tensor, nn
 
 from tpsolve._check_arguments import check_count, check_device, check_shape, check_size, check_tensor, check_values, own
 from tpsolve._gap import common_measure
-from tpsolve._plain import plain_array
+from tpsolve._plain import is_real, plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve._storage._documents import Label as PlainLabel
 from tpsolve._storage._documents import Positive
 from tpsolve._storage._limits import check_bytes
-from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
+from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
+from tpsolve.problems.network._whole_numbers import (
+    Weights,
+    check_members,
+    check_sums,
+    exact_outputs,
+    read_weights,
+    read_whole_set,
+)
 from tpsolve.spins import sign
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units import Certificate, Separability
 from tpsolve.units._data import read_numbers
 
 KIND = "network-problem"
+MAX_PENALTY = 1e9
+"""Of a weight, in errors."""
 
 
 class NetworkProblem(Problem):
@@ -46,6 +56,10 @@ class NetworkProblem(Problem):
     Two classes have one output unit, +1 for the second class in sorted order. More classes have one unit
     each, one-versus-rest: a point is right where its own unit outputs +1 and all others output -1.
 
+    With a `weight_set` the weights must be whole numbers of that set. Whether some give the targets is then shown, not
+    decided: `objective` takes the weights, checks that they are of the set, and computes what they give without
+    rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0.
+
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
     Args:
@@ -53,6 +67,11 @@ class NetworkProblem(Problem):
         y: N class labels: numbers or words.
         widths: units of each hidden layer, the lowest first.
         weight: `(N,)` >= 0, what an error at each sample counts; by default 1.
+        weight_set: the whole numbers that the weights of every unit may be: "ternary" (-1, 0, +1), "binary" (-1, +1), a
+            range or a sequence; None: all real numbers.
+        bias_set: the whole numbers that biases may be; None: all. A unit that reads inputs that are not whole may then
+            have any bias that float64 holds.
+        penalty: >= 0, what each weight other than 0 counts, in errors; biases are free.
 
     Attributes:
         inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
@@ -77,12 +96,25 @@ class NetworkProblem(Problem):
     classes: tuple[Label, ...]
     widths: tuple[int, ...]
     layers: tuple[int, ...]
+    weight_set: tuple[int, ...] | None = None
+    bias_set: tuple[int, ...] | None = None
+    penalty: float = 0.0
     n_vars: int
     batch_shape: tuple[int, ...]
     device: torch.device
     dtype: torch.dtype = torch.float64
 
-    def __init__(self, X: Any, y: Any, widths: Sequence[int] = (3,), weight: Any = None) -> None:
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        widths: Sequence[int] = (3,),
+        weight: Any = None,
+        *,
+        weight_set: str | Sequence[int] | None = None,
+        bias_set: str | Sequence[int] | None = None,
+        penalty: float = 0.0,
+    ) -> None:
         X, weight = own(plain_array("X", X)), own(weight)
         x = read_numbers("X", X, torch.float64)
         if x.dim() != 2 or 0 in x.shape:
@@ -96,6 +128,7 @@ class NetworkProblem(Problem):
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
         self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
         self.wanted = code(self.counts.argmax(1), labels.outputs)
+        self._read_sets(weight_set, bias_set, penalty)
         self.batch_shape = ()
         self.n_vars = len(self.inputs) * sum(self.layers)
         # Targets that were looked at last, and whether they are separable: it takes a second where points are many.
@@ -103,10 +136,37 @@ class NetworkProblem(Problem):
 
     @property
     def start(self) -> Tensor:
-        """The trivial network: all hidden targets +1, the outputs of the one class that serves best."""
+        """The trivial network: all hidden targets +1, the outputs of the one class that serves best.
+
+        With a `bias_set` it is what `start_weights` give, as near to that as the set allows.
+        """
+        if self.start_weights is not None:
+            return self.from_weights(self.start_weights).expand(*self.batch_shape, -1)
         best = code(self.counts.sum(0).argmax()[None], self.layers[-1]).expand(len(self.inputs), -1)
         hidden = [torch.ones_like(self.inputs[:, :1]).expand(-1, n) for n in self.widths]
         return self.pack(*hidden, best).expand(*self.batch_shape, -1)
+
+    @property
+    def start_weights(self) -> list[tuple[Tensor, Tensor]] | None:
+        """Weights of the set, `(weight (units, n), bias (units,))` float64 of each layer, that give `start`.
+
+        None: there is no `weight_set`.
+        """
+        if self.weight_set is None:
+            return None
+        value = min(self.weight_set, key=lambda v: (abs(v), -v))
+        wanted = code(self.counts.sum(0).argmax()[None], self.layers[-1])[0]
+        found, reach = [], math.ceil(float(self.inputs.abs().sum(1).max()))
+        for units, n in self._shapes:
+            signs = torch.ones_like(self.inputs[:1, :1]).expand(1, units)[0]
+            if len(found) == len(self.widths):
+                signs = wanted
+            size = abs(value) * reach + (reach > 0)
+            low, high = (-size - 1, size) if self.bias_set is None else (self.bias_set[0], self.bias_set[-1])
+            weight = torch.full_like(signs, value)[:, None].expand(-1, n).clone()
+            found.append((weight, torch.where(signs > 0, float(high), float(low))))
+            reach = units
+        return found
 
     def pack(self, *columns: Tensor) -> Tensor:
         """Flat targets `(..., n_vars)` from those of each layer, `(..., M, units)`, the outputs last.
@@ -132,16 +192,61 @@ class NetworkProblem(Problem):
         right = self.counts.expand(*named.shape, -1).gather(-1, named.clamp(min=0)[..., None])[..., 0]
         return (self.counts.sum(1) - torch.where(named >= 0, right, 0.0)).sum(-1)
 
-    def objective(self, targets: Tensor) -> Tensor:
+    def objective(self, targets: Tensor, weights: Weights | None = None) -> Tensor:
         """`errors` of `targets (..., *batch, n_vars)`, `(..., *batch)`; +inf where some unit is not separable.
 
+        With a `weight_set`, `errors` and the penalty of `weights`; +inf where these don't give just these targets, and
+        without weights. They are taken as exact numbers.
+
+        Args:
+            weights: of a network of the `weight_set`, such as a result's `stats["weights"]`.
+
         Raises:
-            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem.
+            ShapeError, ValueSetError, DeviceError: the targets don't fit the problem, or weights are not of the set.
+            ArgumentError: weights for a problem without a `weight_set`, which needs none.
         """
         self._check_targets(targets)
         flat = targets.reshape(-1, self.n_vars).double()
         value = self.errors(self.columns(flat)[-1])
-        return torch.where(self.separable(flat), value, math.inf).reshape(targets.shape[:-1])
+        if self.weight_set is None:
+            if weights is not None:
+                raise ArgumentError("weights", "weights", "None: this problem has no weight_set")
+            good = self.separable(flat)
+        elif weights is None:
+            good = torch.zeros_like(value, dtype=torch.bool)
+        else:
+            shown = self.check_weights(weights)
+            good = (flat == self.from_weights(shown)).all(1)
+            value = value + self.penalty * self.nonzero(shown)
+        return torch.where(good, value, math.inf).reshape(targets.shape[:-1])
+
+    def check_weights(self, weights: Weights) -> list[tuple[Tensor, Tensor]]:
+        """`weights` as float64 tensors `(weight (units, n), bias (units,))` of each layer, of the `weight_set`.
+
+        Raises:
+            ShapeError: another number of layers, units or inputs.
+            ValueSetError: a weight or a bias that is not of its set.
+            ArgumentError: no numbers, or the problem has no `weight_set`.
+        """
+        if self.weight_set is None:
+            raise ArgumentError("weights", "weights", "None: this problem has no weight_set")
+        found = read_weights(weights, self._shapes, self.samples)
+        check_members(found, self.weight_set, self.bias_set, free_first=not self.has_whole_inputs)
+        return found
+
+    @staticmethod
+    def nonzero(weights: Sequence[tuple[Tensor, Tensor]]) -> int:
+        """How many weights of all layers are not 0; biases don't count."""
+        return sum(int((weight != 0).sum()) for weight, _ in weights)
+
+    @cached_property
+    def has_whole_inputs(self) -> bool:
+        """Whether all inputs are whole numbers."""
+        return bool((self.inputs == self.inputs.round()).all())
+
+    @property
+    def _shapes(self) -> list[tuple[int, int]]:
+        return list(zip(self.layers, (self.samples.shape[1], *self.widths), strict=True))
 
     def separable(self, targets: Tensor) -> Tensor:
         """Whether real weights give every unit its targets, `(K,)` bool of `targets (K, n_vars)`; proved."""
@@ -172,16 +277,20 @@ class NetworkProblem(Problem):
     def from_weights(self, weights: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> Tensor:
         """Targets `(n_vars,)` that a network with these `(weight (units, n), bias (units,))` of each layer gives.
 
-        Computed in `dtype`, with output +1 where z >= 0.
+        Computed in `dtype`, with output +1 where z >= 0. With a `weight_set` and float64 nothing is rounded.
 
         Raises:
             ShapeError: another number of layers or units.
         """
-        shapes = list(zip(self.layers, (self.samples.shape[1], *self.widths), strict=True))
+        shapes = self._shapes
         if [tuple(weight.shape) for weight, _ in weights] != shapes:
             raise ShapeError("weights", str([tuple(w.shape) for w, _ in weights]), f"{shapes}, one for each layer")
         h, columns = self.inputs.to(dtype), []
         for weight, bias in weights:
+            if self.weight_set is not None and dtype == torch.float64:
+                h = exact_outputs(h, weight.to(h), bias.to(h))
+                columns.append(h)
+                continue
             h = sign(torch.addmm(bias.to(h), h, weight.to(h).T))
             columns.append(h)
         return self.pack(*columns)
@@ -205,7 +314,7 @@ class NetworkProblem(Problem):
 
         Args:
             weights: `(weight (units, n), bias (units,))` of each layer, such as a result's `stats["weights"]`; by
-                default those of the oracle, which separate in exact arithmetic.
+                default those of the oracle, which separate in exact arithmetic. Needed with a `weight_set`.
             dtype: of the network, float64 or float32.
 
         Raises:
@@ -216,6 +325,8 @@ class NetworkProblem(Problem):
         self._check_targets(targets)
         if dtype not in (torch.float64, torch.float32):
             raise ArgumentError("dtype", dtype, "torch.float64 or torch.float32")
+        if self.weight_set is not None:
+            weights = self.check_weights(self._needed(weights))
         used = self._separating(targets) if weights is None else weights
         wanted = targets.reshape(self.n_vars).double()
         if not torch.equal(self.from_weights(used, dtype), wanted):
@@ -244,9 +355,11 @@ class NetworkProblem(Problem):
         In exact arithmetic: where margins are narrow, float64 may round the sums that they make to other outputs.
 
         Raises:
-            ArgumentError: a unit is not separable, or the oracle has no weights for it that float64 holds.
+            ArgumentError: a unit is not separable, or the oracle has no weights for it that float64 holds. Or the
+                problem has a `weight_set`, of which the oracle knows nothing.
         """
         self._check_targets(targets)
+        self._needed(None)
         found = self._separating(targets)
         for number, certificate in enumerate(self.certificates(targets)):
             for unit in certificate.rationals:
@@ -260,9 +373,10 @@ class NetworkProblem(Problem):
         Every network whose units are separable has them, also where no float64 weights give its targets.
 
         Raises:
-            ArgumentError: a unit is not separable.
+            ArgumentError: a unit is not separable, or the problem has a `weight_set`.
         """
         self._check_targets(targets)
+        self._needed(None)
         found = []
         for number, certificate in enumerate(self.certificates(targets)):
             _require_separable(certificate, number)
@@ -274,6 +388,13 @@ class NetworkProblem(Problem):
                 units.append((list(exact[:-1]), exact[-1]))
             found.append(units)
         return found
+
+    def _needed(self, weights: Weights | None) -> Weights:
+        """`weights`; an error if a problem with a `weight_set` is not given any."""
+        if weights is None and self.weight_set is not None:
+            mend = 'Pass stats["weights"] of the result to network() or objective().'
+            raise ArgumentError("weights", "None", "weights of the weight_set, which targets alone don't tell", mend)
+        return weights or []
 
     def _separating(self, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
         layers = []
@@ -294,19 +415,21 @@ class NetworkProblem(Problem):
 
     def rounding(self) -> Tensor:
         """How far sums of the weights may be from exact arithmetic: `(*batch,)` float64; 0 for whole weights."""
-        total = self.counts.sum()
-        whole = bool((self.counts == self.counts.round()).all()) and float(total) < 2**53
-        slack = 0.0 if whole else float(total) * 2.0**-52 * len(self.samples)
+        priced = sum(units * n for units, n in self._shapes) if self.penalty else 0
+        total = self.counts.sum() + self.penalty * priced
+        whole = bool((self.counts == self.counts.round()).all()) and self.penalty == round(self.penalty)
+        slack = 0.0 if whole and float(total) < 2**53 else float(total) * 2.0**-52 * len(self.samples)
         return self.counts.new_full(self.batch_shape, slack)
 
     def least_difference(self) -> Tensor:
-        """The largest number of which all weights, and so all errors, are whole multiples: `(*batch,)` float64."""
+        """The largest number of which all errors, and penalties, are whole multiples: `(*batch,)` float64."""
         return self.counts.new_full(self.batch_shape, self._measure)
 
     @cached_property
     def _measure(self) -> float:
         # An odd number of at most 53 bits times a power of two: a float is exact.
-        return 1.0 if self.weight is None else float(common_measure(self.weight.cpu().numpy()))
+        weights = np.ones(1) if self.weight is None else self.weight.cpu().numpy()
+        return float(common_measure(np.append(weights, self.penalty)))
 
     def flatten(self) -> Self:
         return self._rebatch((math.prod(self.batch_shape),))
@@ -328,19 +451,37 @@ class NetworkProblem(Problem):
         Raises:
             FolderError: the folder does not exist or can't be written.
         """
-        write_archive(path, KIND, self._tensors(), {"widths": self.widths, "classes": self.classes})
+        header = {"widths": self.widths, "classes": self.classes, **self._sets()}
+        write_archive(path, KIND, self._tensors(), header)
 
     @property
     def fingerprint(self) -> str:
         """A hash of everything that defines the problem, the same on every device."""
-        return digest([self.widths, self.classes], self._tensors())
+        sets = self._sets()
+        return digest([self.widths, self.classes, *([sets] if sets else [])], self._tensors())
 
     def __repr__(self) -> str:
         samples, features = self.samples.shape
         return (
             f"NetworkProblem(samples={samples}, points={len(self.inputs)}, features={features}, "
-            f"classes={len(self.classes)}, widths={self.widths}, device={str(self.device)!r})"
+            f"classes={len(self.classes)}, widths={self.widths}, {self._set_text()}device={str(self.device)!r})"
         )
+
+    def _set_text(self) -> str:
+        if self.weight_set is None:
+            return ""
+        shown = (
+            ", ".join(map(str, self.weight_set))
+            if len(self.weight_set) <= 7
+            else (f"{self.weight_set[0]}, ..., {self.weight_set[-1]}")
+        )
+        return f"weight_set=({shown}), "
+
+    def _sets(self) -> dict[str, Any]:
+        """What a `weight_set` adds to a file; nothing without one, so that fingerprints stay what they were."""
+        if self.weight_set is None:
+            return {}
+        return {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {"X": self.samples, "y": self.index, "weight": self.weight}
@@ -350,6 +491,22 @@ class NetworkProblem(Problem):
         other = copy.copy(self)
         other.batch_shape = batch_shape
         return other
+
+    def _read_sets(self, weight_set: Any, bias_set: Any, penalty: Any) -> None:
+        if is_real(penalty) and (penalty != penalty or abs(penalty) == math.inf):
+            raise NotFiniteError("penalty", penalty, "a number of at least 0")
+        if not is_real(penalty) or not 0 <= penalty <= MAX_PENALTY:
+            raise ArgumentError("penalty", repr(penalty), f"a number from 0 to {MAX_PENALTY:g}")
+        if weight_set is None:
+            if bias_set is not None or penalty:
+                argument = "penalty" if bias_set is None else "bias_set"
+                mend = 'Give weight_set too, such as weight_set="ternary".'
+                raise ArgumentError(argument, "a value without a weight_set", "it beside a weight_set", mend)
+            return
+        self.weight_set = read_whole_set("weight_set", weight_set)
+        self.bias_set = None if bias_set is None else read_whole_set("bias_set", bias_set)
+        self.penalty = float(penalty)
+        check_sums(self.inputs, self.widths, self.weight_set, self.bias_set)
 
     def _check_weight(self, weight: Any) -> Tensor:
         tensor = check_tensor("weight", weight, self.device, torch.float64)
@@ -384,6 +541,9 @@ def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
 class _Header(TypedDict):
     widths: list[Positive]
     classes: list[PlainLabel]
+    weight_set: NotRequired[list[int]]
+    bias_set: NotRequired[list[int] | None]
+    penalty: NotRequired[float]
 
 
 def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
@@ -401,7 +561,15 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
     check_bytes(path, 64 * len(arrays["X"]) * (sum(header["widths"]) + len(classes)) if arrays["X"].dim() else 0)
     if not isinstance(index, list) or not all(type(k) is int and 0 <= k < len(classes) for k in index):
         raise ValueSetError("y", "a class outside the list of classes", f"indices from 0 to {len(classes) - 1}")
-    return NetworkProblem(arrays["X"], [classes[k] for k in index], header["widths"], arrays.get("weight"))
+    return NetworkProblem(
+        arrays["X"],
+        [classes[k] for k in index],
+        header["widths"],
+        arrays.get("weight"),
+        weight_set=header.get("weight_set"),
+        bias_set=header.get("bias_set"),
+        penalty=header.get("penalty", 0.0),
+    )
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:

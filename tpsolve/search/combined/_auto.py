@@ -39,8 +39,8 @@ class Auto(Solver):
     soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
     only where it would finish within the budget. A budget with only steps counts as 4 s a sample.
 
-    A network problem is solved by `circuits`. A program problem is solved by `forward-backward` where the program is a
-    `Fold`, and by `marginal` where each sample has no more
+    A network problem is solved by `circuits`, and by `integer-search` if it has a `weight_set`. A program problem is
+    solved by `forward-backward` where the program is a `Fold`, and by `marginal` where each sample has no more
     assignments than calls (1024 without a limit). Else `declared` takes it if it has constraints, and `k-best` if not.
     `k-best` shares the calls with `tabu` where the loss says how wrong an answer is. No measurement chose these.
 
@@ -55,6 +55,7 @@ class Auto(Solver):
     one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
+    whole = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.proof, bool):
@@ -63,7 +64,7 @@ class Auto(Solver):
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
         if isinstance(problem, NetworkProblem):
-            return "circuits"
+            return "circuits" if problem.weight_set is None else "integer-search"
         if isinstance(problem, ProgramProblem):
             if problem.fold is not None:
                 return "forward-backward"

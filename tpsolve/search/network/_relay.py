@@ -1,7 +1,7 @@
 """What a solver that works for another search has for a report."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
@@ -50,7 +50,13 @@ class Relay(Report):
         self._state, self._name, self._turn, self._halted, self._patient = state, name, turn, halted, patient
         self._gained = math.inf
 
-    def offer(self, targets: Tensor, rows: Tensor | None = None, found_at: Tensor | None = None) -> None:
+    def offer(
+        self,
+        targets: Tensor,
+        rows: Tensor | None = None,
+        found_at: Tensor | None = None,
+        weights: Sequence[tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         before = self._state.upper
         self._state.propose(targets[0])
         if self._state.upper < before or math.isinf(self._gained):

@@ -1,33 +1,41 @@
-"""WeightBox: the usual model of small networks, whole weights in a box, by CP-SAT: a baseline."""
+"""WeightBox: the usual model of small networks, whole weights in a box, by CP-SAT."""
 
+import itertools
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
 
 from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
-from tpsolve.errors import TooLargeError
+from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 
 _MAX_ROW = 2**29
+_MAX_COST = 2**50
 
 
 @dataclass(frozen=True)
 class WeightBox(Solver):
     """Whole weights from -max_weight to max_weight, inputs times `scale` and rounded, in CP-SAT: the usual model.
 
-    It solves another problem than the one posed. Real weights can reach fewer errors, and where the inputs times
-    `scale` aren't whole, its units may not even be separable. So it proves nothing here. `stats["notes"]` says what
-    CP-SAT proved inside the box. Any number of layers and classes is allowed. One step is one conflict. A budget in
-    steps is spent by one worker.
+    A problem with a `weight_set` is solved as it is posed: the box is that set, and what CP-SAT proves is the bound.
+    Its inputs must be whole.
+
+    Without a `weight_set` it solves another problem than the one posed, as a baseline. Real weights can reach fewer
+    errors, and where the inputs times `scale` aren't whole, its units may not even be separable. So it proves nothing
+    there. `stats["notes"]` says what CP-SAT proved inside the box.
+
+    Any number of layers and classes is allowed. One step is one conflict. A budget in steps is spent by one worker.
 
     Args:
-        max_weight: the largest absolute weight that is allowed; biases may be as large as the weighted sums.
-        scale: what inputs are multiplied by before they are rounded.
+        max_weight: the largest absolute weight that is allowed; biases may be as large as the weighted sums. Not used
+            with a `weight_set`.
+        scale: what inputs are multiplied by before they are rounded. Not used with a `weight_set`.
         workers: threads; None: one a core.
     """
 
@@ -39,6 +47,7 @@ class WeightBox(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     one_step = "one conflict in the search"
     stochastic = True
+    whole = True
     module: ClassVar[str | None] = "ortools.sat.python.cp_model"
 
     def __post_init__(self) -> None:
@@ -50,8 +59,15 @@ class WeightBox(Solver):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
+        if problem.weight_set is not None:
+            if not problem.has_whole_inputs:
+                mend = "Take integer-search, or put the inputs into whole steps."
+                raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
+            _whole_costs(problem)
         # CP-SAT 9.15 has given wrong answers to conditional rows with larger numbers (see `CpSat`).
-        largest = 2 * self.max_weight * (float((problem.inputs * self.scale).abs().sum(1).max()) + 1)
+        box = _Box.of(problem, self)
+        largest = 2 * box.largest * (float((problem.inputs * box.scale).abs().sum(1).max()) + 1)
+        largest = max(largest, 2.0 * box.largest * max(problem.widths), 2.0 * max(map(abs, problem.bias_set or [0])))
         if largest >= _MAX_ROW:
             mend = "Standardise the features, or lower scale."
             raise TooLargeError("problem", f"weighted sums up to {largest:.3g}", f"sums below {_MAX_ROW}", mend)
@@ -68,7 +84,7 @@ class WeightBox(Solver):
         if made is None or report.seconds_left < report.seconds:
             report.note(row, f"a model of {len(problem.inputs)} points: no time was left to solve it")
             return
-        model, outputs = made
+        model, outputs, units = made
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1 if budget.steps else self.workers or os.cpu_count() or 1
         solver.parameters.random_seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
@@ -82,8 +98,17 @@ class WeightBox(Solver):
         if answer not in ("OPTIMAL", "FEASIBLE"):
             report.note(row, f"CP-SAT answered {answer} and found no weights in the box")
             return
-        values = [[[1.0 if solver.boolean_value(h) else -1.0 for h in units] for units in layer] for layer in outputs]
+        values = [[[1.0 if solver.boolean_value(h) else -1.0 for h in point] for point in layer] for layer in outputs]
         targets = problem.pack(*(torch.tensor(layer, device=problem.device) for layer in values))
+        if problem.weight_set is not None:
+            read = [
+                ([[solver.value(w) for w in weight] for weight, _ in layer], [solver.value(b) for _, b in layer])
+                for layer in units
+            ]
+            weights = problem.check_weights(read)
+            report.offer(targets.expand(len(report.objective), -1), weights=weights)
+            report.prove(solver.best_objective_bound * float(problem.least_difference().max()))
+            return
         report.offer(targets.expand(len(report.objective), -1))
         real = bool(torch.isfinite(problem.select(row).objective(targets[None])).all())
         report.note(
@@ -93,14 +118,20 @@ class WeightBox(Solver):
             + ("Real weights may do better." if real else "Rounding misled it: no weights give these targets."),
         )
 
-    def _model(self, problem: NetworkProblem, report: Report) -> tuple[Any, list[list[list[Any]]]] | None:
-        """The model, and the output of every unit: layers of points of units; None: the time was too short."""
+    def _model(
+        self, problem: NetworkProblem, report: Report
+    ) -> tuple[Any, list[list[list[Any]]], list[list[tuple[list[Any], Any]]]] | None:
+        """The model, the output of every unit (layers of points of units), and the weights and bias of each unit of
+        each layer; None: the time was too short.
+        """
         from ortools.sat.python import cp_model
 
         if report.seconds_left < NUMBER_SECONDS * problem.inputs.numel() * problem.layers[0]:
             return None
-        model, outputs = cp_model.CpModel(), []
-        below = (problem.inputs * self.scale).round().long().tolist()
+        model, outputs, units = cp_model.CpModel(), [], []
+        box = _Box.of(problem, self)
+        domain = cp_model.Domain.from_values(box.values)
+        below = (problem.inputs * box.scale).round().long().tolist()
         reach = max(sum(map(abs, row)) for row in below)
         for number, width in enumerate(problem.layers):
             layer: list[list[Any]] = []
@@ -108,22 +139,32 @@ class WeightBox(Solver):
                 if report.seconds_left <= 0:
                     return None
                 layer.append([model.new_bool_var("") for _ in range(width)])
+            own: list[tuple[list[Any], Any]] = []
             for unit in range(width):
-                size = self.max_weight * reach + 1
-                bias = model.new_int_var(-size, size, "")
-                weights = [model.new_int_var(-self.max_weight, self.max_weight, "") for _ in below[0]]
+                size = box.largest * reach + 1
+                allowed = problem.bias_set or None
+                biases = cp_model.Domain(-size, size) if allowed is None else cp_model.Domain.from_values(list(allowed))
+                bias = model.new_int_var_from_domain(biases, "")
+                weights = [model.new_int_var_from_domain(domain, "") for _ in below[0]]
+                own.append((weights, bias))
                 for row, point in zip(below, layer, strict=True):
                     if report.seconds_left <= 0:
                         return None
-                    terms = weights if number == 0 else self._signed(model, weights, row)
+                    terms = weights if number == 0 else _signed(model, weights, row, box.largest)
                     factors = row if number == 0 else [1] * len(row)
                     z = cp_model.LinearExpr.weighted_sum(terms, factors) + bias
-                    model.add(z >= 1).only_enforce_if(point[unit])
+                    model.add(z >= box.margin).only_enforce_if(point[unit])
                     model.add(z <= -1).only_enforce_if(~point[unit])
             outputs.append(layer)
+            units.append(own)
+            if problem.weight_set is not None and number < len(problem.widths):
+                # Units of a hidden layer can change places.
+                for (_, first), (_, second) in itertools.pairwise(own):
+                    model.add(first <= second)
             below, reach = layer, width
         right, worth = [], []
-        for point, counts in zip(outputs[-1], problem.counts.tolist(), strict=True):
+        all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else _whole_costs(problem)
+        for point, counts in zip(outputs[-1], all_counts, strict=True):
             if report.seconds_left <= 0:
                 return None
             for label, count in enumerate(counts):
@@ -134,16 +175,58 @@ class WeightBox(Solver):
                         model.add_implication(named, output if on else ~output)
                     right.append(named)
                     worth.append(count)
-        total = float(problem.counts.sum())
-        model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth))
-        return model, outputs
+        total, paid = sum(map(sum, all_counts)), []
+        for weight in (w for layer in units for weights, _ in layer for w in weights if price):
+            used = model.new_bool_var("")
+            model.add(weight == 0).only_enforce_if(~used)
+            paid.append(used)
+        model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid))
+        return model, outputs, units
 
-    def _signed(self, model: Any, weights: list[Any], below: list[Any]) -> list[Any]:
-        """Each weight times the output +-1 that it meets."""
-        terms = []
-        for weight, output in zip(weights, below, strict=True):
-            term = model.new_int_var(-self.max_weight, self.max_weight, "")
-            model.add(term == weight).only_enforce_if(output)
-            model.add(term == -weight).only_enforce_if(~output)
-            terms.append(term)
-        return terms
+
+@dataclass(frozen=True)
+class _Box:
+    """What the weights may be, what inputs are multiplied by, and the least sum of an output +1; -1 gives -1."""
+
+    values: list[int]
+    scale: int
+    margin: int
+
+    @classmethod
+    def of(cls, problem: NetworkProblem, solver: WeightBox) -> "_Box":
+        if problem.weight_set is None:
+            return cls(list(range(-solver.max_weight, solver.max_weight + 1)), solver.scale, 1)
+        return cls(list(problem.weight_set), 1, 0)
+
+    @property
+    def largest(self) -> int:
+        return max(map(abs, self.values))
+
+
+def _whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
+    """The weight of each class at each point, and the penalty, as multiples of `least_difference`.
+
+    Raises:
+        TooLargeError: multiples that CP-SAT does not hold.
+    """
+    measure = Fraction(float(problem.least_difference().max()))
+    counts = [[int(Fraction(count) / measure) for count in row] for row in problem.counts.tolist()]
+    price = int(Fraction(problem.penalty) / measure)
+    numbers = sum(
+        units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
+    )
+    if sum(map(sum, counts)) + price * numbers >= _MAX_COST:
+        mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
+        raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {_MAX_COST}", mend)
+    return counts, price
+
+
+def _signed(model: Any, weights: list[Any], below: list[Any], largest: int) -> list[Any]:
+    """Each weight times the output +-1 that it meets."""
+    terms = []
+    for weight, output in zip(weights, below, strict=True):
+        term = model.new_int_var(-largest, largest, "")
+        model.add(term == weight).only_enforce_if(output)
+        model.add(term == -weight).only_enforce_if(~output)
+        terms.append(term)
+    return terms

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from tpsolve._result import Result
-from tpsolve.errors import NotAcceptedError, ShapeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem
 
 MAX_ENUMERATED = 24
@@ -26,10 +26,11 @@ class Check:
 def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) -> list[Check]:
     """One check a sample of the flat batch.
 
-    The objective is recomputed from the targets. The bound is compared with the true optimum, found
-    by enumeration, where a layer problem has at most `max_enumerated` targets (never more than 24). Otherwise
-    the bound is only known not to exceed the objective, and the check says so. The bound of a network
-    problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for the others.
+    The objective is recomputed from the targets, and from the weights where the problem has a `weight_set`. The bound
+    is compared with the true optimum, found by enumeration, where a layer problem has at most `max_enumerated` targets
+    (never more than 24). Otherwise the bound is only known not to exceed the objective, and the check says so. The
+    bound of a network problem is checked only where contradictory labels give it; `Proof` and `verify_proof` are for
+    the others.
 
     Raises:
         NotAcceptedError: neither a layer problem nor a network problem.
@@ -42,7 +43,7 @@ def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) ->
         arrived = tuple(getattr(result, name).shape)
         if arrived != tuple(expected):
             raise ShapeError(f"result.{name}", f"shape {arrived}", f"{tuple(expected)}, the problem's")
-    value = problem.objective(result.targets).reshape(-1).tolist()
+    value = _objective(problem, result).reshape(-1).tolist()
     known: list[tuple[float, float]] | None = None
     if isinstance(problem, LayerProblem) and problem.n_vars <= min(max_enumerated, MAX_ENUMERATED):
         known = _optima(problem.flatten())
@@ -76,6 +77,16 @@ def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) ->
             )
         )
     return checks
+
+
+def _objective(problem: LayerProblem | NetworkProblem, result: Result) -> torch.Tensor:
+    """Of the result's targets; with a `weight_set` the weights that travel with it are judged too."""
+    if isinstance(problem, LayerProblem) or problem.weight_set is None:
+        return problem.objective(result.targets)
+    try:
+        return problem.objective(result.targets, result.stats.get("weights"))
+    except ArgumentError:  # No weights of the set.
+        return torch.full_like(result.objective, torch.inf)
 
 
 def _optima(problem: LayerProblem) -> list[tuple[float, float]]:

@@ -23,9 +23,11 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         about: where the data are: for a table the name of its column of classes.
 
     Raises:
-        NotAcceptedError: a result of another solver.
+        NotAcceptedError: a result of another solver, or a problem with a `weight_set`.
         ArgumentError: the oracle has no weights for the result's targets that float64 holds.
     """
+    if problem.weight_set is not None:
+        raise NotAcceptedError("problem", "a weight_set", "real weights: a proof says nothing of a set")
     solver = result.stats.get("solver")
     if solver not in PROVING:
         raise NotAcceptedError("result", f"a result of {solver}", "a result of circuits, sweep or dichotomies")

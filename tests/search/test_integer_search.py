@@ -1,0 +1,170 @@
+"""Networks with whole weights: the move against recomputation, and the search against trying all weights."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.whole_oracle import errors_of, least_objective, outputs_of
+
+from tpsolve import Budget, NetworkProblem, Status, solve
+from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.search import IntegerSearch
+from tpsolve.search.network.whole._copies import NEAR, Copies
+from tpsolve.search.network.whole._unit_moves import TwoValues, best_move, counted_changes, sorted_changes
+
+SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
+INPUTS = {"spins": (-1, 1), "bits": (0, 1), "constant": (2,), "whole": range(-3, 4), "real": (-0.75, 0.125, 0.5, 1.25)}
+
+
+def random_problem(seed: int, points: int, inputs: str, classes: int, widths: list[int], **sets: Any) -> NetworkProblem:
+    g = torch.Generator().manual_seed(seed)
+    values = torch.tensor([float(v) for v in INPUTS[inputs]], dtype=torch.float64)
+    X = values[torch.randint(len(values), (points, 3), generator=g)]
+    y = [*range(classes), *torch.randint(classes, (points - classes,), generator=g).tolist()]
+    return NetworkProblem(X, y, widths, torch.randint(1, 4, (points,), generator=g), **sets)
+
+
+def random_layers(copies: Copies, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    problem, layers = copies.problem, []
+    allowed = copies.biases if copies.biases is not None else torch.arange(-2, 3).to(copies.inputs)
+    for n, units in zip((problem.inputs.shape[1], *problem.widths), problem.layers, strict=True):
+        weight = torch.randint(len(copies.values), (count, units, n), generator=copies.generator)
+        bias = torch.randint(len(allowed), (count, units), generator=copies.generator)
+        layers.append((copies.values[weight], allowed[bias]))
+    return layers
+
+
+def true_cost(problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Tensor]], row: int) -> float:
+    """Errors, what wrong outputs of several count, and the penalty of one network, by plain loops."""
+    points, price = problem.inputs.tolist(), 0.0
+    columns: list[tuple[int, ...]] = []
+    for weight, bias in layers:
+        columns = [outputs_of(points, w, b) for w, b in zip(weight[row].tolist(), bias[row].tolist(), strict=True)]
+        points = [list(point) for point in zip(*columns, strict=True)]
+        price += problem.penalty * int((weight[row] != 0).sum())
+    if len(columns) > 1:
+        for counts, named, wanted in zip(problem.counts.tolist(), points, problem.wanted.tolist(), strict=True):
+            price += NEAR * sum(counts) * sum(o != w for o, w in zip(named, wanted, strict=True)) / len(wanted)
+    return errors_of(problem, columns) + price
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    inputs=st.sampled_from(sorted(INPUTS)),
+    weights=st.sampled_from(sorted(SETS)),
+    biases=st.sampled_from([None, (-4, -1, 0, 2), range(-3, 4)]),
+    classes=st.sampled_from([2, 3]),
+    widths=st.sampled_from([[2], [3, 2]]),
+    penalty=st.sampled_from([0.0, 0.25]),
+)
+def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
+    seed: int, inputs: str, weights: str, biases: Any, classes: int, widths: list[int], penalty: float
+):
+    sets = {"weight_set": SETS[weights], "bias_set": biases, "penalty": penalty}
+    problem = random_problem(seed, 6, inputs, classes, widths, **sets)
+    copies = Copies(problem, torch.Generator().manual_seed(seed), window=3)
+    layers = random_layers(copies, 2)
+    d, j = copies.units[seed % len(copies.units)]
+    below = copies.inputs
+    for weight, bias in layers[:d]:
+        below = torch.where(below @ weight.mT + bias[:, None] >= 0, 1.0, -1.0).to(copies.inputs)
+    unit = copies.unit(layers, copies.sums(layers), d, j, below)
+    before = [true_cost(problem, layers, row) for row in range(2)]
+    two = copies.two_values if d == 0 else TwoValues.of_spins(below)
+    assert (two is None) == (d == 0 and inputs in ("whole", "real") and copies.two_values is None)
+    ways = [sorted_changes(unit, copies.values, copies.biases, whole=d > 0 or inputs != "real")]
+    if two is not None:
+        counted = counted_changes(unit, two, copies.values, 3, copies.biases)
+        assert counted is not None
+        ways.append(counted)
+    for changes in ways:
+        bias = changes.bias.expand_as(changes.worth)
+        offered = torch.isfinite(changes.worth)
+        assert offered.flatten(1).any(1).all() or biases is not None
+        for row, q, v, t in offered.nonzero().tolist():
+            tried = [(w.clone(), b.clone()) for w, b in layers]
+            tried[d][0][row, j, q], tried[d][1][row, j] = copies.values[v], bias[row, q, v, t]
+            told = changes.worth[row, q, v, t] - unit.present()[row]
+            told += problem.penalty * (float(copies.values[v] != 0) - float(unit.weight[row, q] != 0))
+            assert float(told) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
+        features = torch.arange(unit.weight.shape[1])
+        move = best_move(unit, changes, copies.values, penalty, features, copies.generator)
+        for row in (move.cost < torch.inf).nonzero()[:, 0].tolist():
+            tried = [(w.clone(), b.clone()) for w, b in layers]
+            tried[d][0][row, j, move.feature[row]], tried[d][1][row, j] = move.value[row], move.bias[row]
+            assert float(move.cost[row]) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
+            paid = penalty * ((copies.values != 0).double() - (unit.weight[row, :, None] != 0).double())
+            least = (changes.worth[row] + paid[..., None]).min() - unit.present()[row]
+            # Leaving all as it is costs 0 and is no move.
+            assert float(move.cost[row]) == pytest.approx(float(least), abs=1e-4) or float(least) >= -1e-4
+
+
+@pytest.mark.parametrize("biases", [None, (-4, -1, 0, 2)], ids=str)
+@pytest.mark.parametrize("inputs", ["spins", "whole", "real"])
+def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ...] | None):
+    # Of each changed weight all columns that some threshold gives, one each.
+    problem = random_problem(1, 6, inputs, 2, [1], weight_set="ternary", bias_set=biases)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 1)
+    unit = copies.unit(layers, copies.sums(layers), 0, 0, copies.inputs)
+    changes = sorted_changes(unit, copies.values, copies.biases, whole=inputs != "real")
+    bias = changes.bias.expand_as(changes.worth)
+    for q, v in itertools.product(range(3), range(3)):
+        weight = unit.weight[0].tolist()
+        weight[q] = int(copies.values[v])
+        offered = torch.isfinite(changes.worth[0, q, v])
+        got = {outputs_of(problem.inputs.tolist(), weight, b) for b in bias[0, q, v][offered].tolist()}
+        places = [b / 16 for b in range(-16 * 11, 16 * 11)] if biases is None else biases
+        assert got == {outputs_of(problem.inputs.tolist(), weight, b) for b in places}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "classes", "sets"),
+    [
+        ("spins", 2, {"weight_set": "ternary", "bias_set": range(-3, 4)}),
+        ("bits", 2, {"weight_set": "binary", "bias_set": range(-2, 3)}),
+        ("whole", 2, {"weight_set": [-2, 0, 1], "bias_set": [-1, 0, 1], "penalty": 0.25}),
+        ("real", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
+        ("bits", 3, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, dict) else str(value["weight_set"]),
+)
+@pytest.mark.slow
+def test_small_networks_are_as_good_as_any_of_all_weights(inputs: str, classes: int, sets: dict[str, Any]):
+    for seed in range(2):
+        problem = random_problem(seed, 6 if classes == 2 else 5, inputs, classes, [2], **sets)
+        result = solve(problem, IntegerSearch(), budget=Budget(steps=1000))
+        assert result.objective.item() == least_objective(problem)
+
+
+def test_weights_travel_with_the_result_and_give_its_targets():
+    X = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
+    problem = NetworkProblem(X, (X.prod(1) > 0).tolist(), [3], weight_set="ternary")
+    result = solve(problem, "integer-search", budget=Budget(steps=2000))
+    assert (result.objective.item(), result.status) == (0.0, Status.OPTIMAL)
+    weights = result.stats["weights"]
+    assert {v for weight, _ in weights for v in weight.flatten().tolist()} <= {-1.0, 0.0, 1.0}
+    assert problem.objective(result.targets, weights).item() == 0
+    outputs = problem.network(result.targets, weights)(problem.samples)
+    assert problem.predict(outputs) == (X.prod(1) > 0).tolist()
+
+
+def test_no_solver_named_means_the_one_that_is_made_for_whole_weights():
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [2], weight_set="binary")
+    result = solve(problem, budget=Budget(steps=200))
+    assert result.stats["taken"] == "integer-search"
+    assert result.objective.item() == 0
+    assert result.stats["weights"]
+
+
+def test_bad_settings_and_other_problems_are_refused():
+    for bad in ({"copies": 0}, {"window": 0}, {"share": 1.0}, {"share": -0.1}, {"first_steps": -1}):
+        with pytest.raises(ArgumentError, match=next(iter(bad))):
+            IntegerSearch(**bad)
+    with pytest.raises(NotAcceptedError, match=r"real weights.*weight_set"):
+        solve(NetworkProblem([[0.0], [1.0]], [0, 1], [1]), "integer-search", budget=Budget(steps=1))

@@ -1,0 +1,1 @@
+"""Search for network problems whose weights are whole numbers of a set."""

@@ -1,0 +1,191 @@
+"""IntegerSearch: networks with whole weights, by the best change of one weight and one bias at a time."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tpsolve._check_arguments import check_count
+from tpsolve._plain import is_real
+from tpsolve._result import Budget
+from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.search._base import Report, Solver
+from tpsolve.search.network.whole._copies import Copies, Layers
+from tpsolve.search.network.whole._straight_through import STEPS, StraightThrough
+
+PATIENCE = 4
+"""Rounds over the units without a gain, after which a copy is kicked."""
+SHARED = 0.3
+"""How often a copy that is kicked goes on from the best of all, rather than from its own best."""
+ANEW = 0.5
+"""How often one unit of it is drawn anew; else a few weights change at random."""
+
+
+@dataclass(frozen=True)
+class IntegerSearch(Solver):
+    """Networks whose weights are whole numbers of a set: the best change of one unit after the other.
+
+    With all other units held, one table of sums gives the costs of all changes of one weight of a unit, each with all
+    shifts of its bias in a window (see `counted_changes` in the code). The best is made where it costs no more, and
+    among several one at random. So copies of the network walk along plateaus. Copies that stop improving are kicked:
+    they go back to their own best, or to that of all, and have a unit drawn anew or a few weights changed.
+
+    It begins with networks trained by a straight-through gradient, side by side, for a share of the budget. It takes
+    network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
+    Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
+    longer, and a move looks at some inputs only. It proves nothing beyond the problem's own bound.
+
+    One step changes one unit of every copy; the steps of the gradient are not counted.
+
+    Args:
+        share: of the seconds in which the first networks are trained, from 0 to below 1.
+        first_steps: of that training, where the budget has no seconds.
+        copies: networks searched side by side; fewer where a training of that many would not end in its share.
+        window: shifts of a bias up and down that a move compares, where sums are whole.
+    """
+
+    share: float = 0.3
+    first_steps: int = 300
+    copies: int = 8
+    window: int = 4
+
+    name = "integer-search"
+    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
+    one_step = "one unit of every copy, changed in one weight and its bias"
+    stochastic = True
+    whole = True
+
+    def __post_init__(self) -> None:
+        check_count("copies", self.copies, 1)
+        check_count("window", self.window, 1)
+        check_count("first_steps", self.first_steps, 0)
+        if not (is_real(self.share) and 0 <= self.share < 1):
+            raise ArgumentError("share", self.share, "a share from 0 to below 1")
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        assert isinstance(problem, NetworkProblem)
+        if problem.weight_set is None:
+            mend = 'Give the problem weight_set="ternary", or take circuits or line-search.'
+            raise NotAcceptedError("problem", "real weights", f"a weight_set for {self.name}", mend)
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        assert isinstance(problem, NetworkProblem)
+        report.offer(problem.start, weights=problem.start_weights)
+        if report.pulse():
+            return
+        single = problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device))
+        copies = Copies(single, generator, self.window)
+        champion = _Champion(copies, report)
+        state = self._first(copies, budget, report, champion)
+        best, sums = _cloned(state), copies.sums(state)
+        cost = copies.cost(state)
+        lowest, level = cost.clone(), cost.clone()
+        stale = torch.zeros_like(cost, dtype=torch.int64)
+        order: list[int] = []
+        while not report.step():
+            if not order:
+                order = torch.randperm(len(copies.units), generator=generator, device=generator.device).tolist()
+            cost = cost + copies.move(state, sums, *copies.units[order.pop()])
+            stale = torch.where(cost < level, 0, stale + 1)
+            level = torch.minimum(level, cost)
+            better = cost < lowest
+            if bool(better.any()):
+                # Sums of changes drift where weights of samples are not whole.
+                cost = copies.cost(state)
+                lowest = torch.where(better, cost, lowest)
+                for kept, now in zip(best, state, strict=True):
+                    for k, n in zip(kept, now, strict=True):
+                        k[better] = n[better]
+                champion.see(state, better)
+            champion.offer()
+            tired = stale >= PATIENCE * len(copies.units)
+            if bool(tired.any()):
+                self._kick(copies, state, best, int(lowest.argmin()), tired)
+                sums = copies.sums(state)
+                cost = torch.where(tired, copies.cost(state), cost)
+                level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
+        champion.offer(last=True)
+
+    def _first(self, copies: Copies, budget: Budget, report: Report, champion: "_Champion") -> Layers:
+        """The networks that a straight-through gradient finds in its share of the budget."""
+        ends = math.inf if budget.seconds is None else report.seconds + self.share * report.seconds_left
+        steps = self.first_steps if budget.seconds is None else None
+        training = StraightThrough(copies, self._count(copies, ends, report))
+        done = 0
+        while report.seconds < ends and done != steps and not report.pulse():
+            before = training.cost
+            training.step()
+            done += 1
+            champion.see(training.best, training.cost < before)
+            champion.offer()
+        champion.see(training.best, torch.ones_like(training.cost, dtype=torch.bool))
+        champion.offer()
+        return _cloned(training.best)
+
+    def _count(self, copies: Copies, ends: float, report: Report) -> int:
+        """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
+        if math.isinf(ends) or self.copies == 1 or self.share == 0:
+            return self.copies
+        one = StraightThrough(copies, 1)
+        one.step()
+        began = report.seconds
+        one.step()
+        return max(1, min(self.copies, int((ends - report.seconds) / (STEPS * max(1e-9, report.seconds - began)))))
+
+    def _kick(self, copies: Copies, state: Layers, best: Layers, champion: int, tired: Tensor) -> None:
+        """Networks `tired (R,)` go back to a best one, and have a unit drawn anew or a few weights changed."""
+        generator = copies.generator
+
+        def random(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=generator.device).to(copies.inputs.device)
+
+        shared, anew = tired & (random(len(tired)) < SHARED), tired & (random(len(tired)) < ANEW)
+        chosen = (random(len(tired)) * len(copies.units)).long()
+        first = 0
+        for (weight, bias), (best_w, best_b) in zip(state, best, strict=True):
+            units = weight.shape[1]
+            weight[tired], bias[tired] = best_w[tired], best_b[tired]
+            weight[shared], bias[shared] = best_w[champion], best_b[champion]
+            drawn = copies.values[(random(*weight.shape) * len(copies.values)).long()]
+            here = chosen[:, None] == torch.arange(first, first + units, device=chosen.device)
+            share = torch.where(anew[:, None] & here, 0.5, 0.0)
+            share = torch.where(anew[:, None], share, 1.5 / (len(copies.units) * weight.shape[2]) ** 0.5)
+            swap = (random(*weight.shape) < share[..., None]) & tired[:, None, None]
+            weight[:] = torch.where(swap, drawn, weight)
+            first += units
+
+
+class _Champion:
+    """The best network of all copies, offered when the report may judge."""
+
+    def __init__(self, copies: Copies, report: Report) -> None:
+        self._copies, self._report = copies, report
+        self._least = math.inf
+        self._waiting: list[tuple[Tensor, Tensor]] | None = None
+
+    def see(self, layers: Layers, rows: Tensor) -> None:
+        """Look at the networks `rows (R,)` that have become better."""
+        if not bool(rows.any()):
+            return
+        some = [(w[rows], b[rows]) for w, b in layers]
+        objective = self._copies.objective(some)
+        row = objective.argmin()
+        if float(objective[row]) < self._least:
+            self._least = float(objective[row])
+            self._waiting = [(w[row].double(), b[row].double()) for w, b in some]
+
+    def offer(self, *, last: bool = False) -> None:
+        """Offer it, if it has not been."""
+        if self._waiting is None or not (last or self._report.may_judge):
+            return
+        targets = self._copies.problem.from_weights(self._waiting)
+        self._report.offer(targets.expand(len(self._report.objective), -1), weights=self._waiting)
+        self._waiting = None
+
+
+def _cloned(layers: Layers) -> Layers:
+    return [(weight.clone(), bias.clone()) for weight, bias in layers]
