@@ -73,6 +73,7 @@ def race() -> Iterator[Task]:
             seconds.append(time.perf_counter() - started)
         solver = find_solver(text)
         assert isinstance(solver, Anneal)
+        assert solver.sweeps is not None
         return {**row(seconds, solver.sweeps * solver.copies, result.objective), "ours": True}
 
     def theirs(name: str, settings: dict[str, int], rows: list[Row]) -> Row:

@@ -100,8 +100,8 @@ def bytes_saved(model: nn.Module, x: Tensor, y: Tensor, saves: bool) -> int:
 
         def pack(tensor: Tensor) -> Any:
             kept = tensor if saver is None else saver.pack(tensor)
-            tensor = kept if isinstance(kept, Tensor) else kept.kept
-            if tensor is not None and (storage := tensor.untyped_storage())._cdata not in own:
+            saved = kept if isinstance(kept, Tensor) else kept.kept
+            if saved is not None and (storage := saved.untyped_storage())._cdata not in own:
                 storages[storage._cdata] = storage
             return kept
 

@@ -163,7 +163,14 @@ def test_no_solver_named_means_the_one_that_is_made_for_whole_weights():
 
 
 def test_bad_settings_and_other_problems_are_refused():
-    for bad in ({"copies": 0}, {"window": 0}, {"share": 1.0}, {"share": -0.1}, {"first_steps": -1}):
+    settings: list[dict[str, Any]] = [
+        {"copies": 0},
+        {"window": 0},
+        {"share": 1.0},
+        {"share": -0.1},
+        {"first_steps": -1},
+    ]
+    for bad in settings:
         with pytest.raises(ArgumentError, match=next(iter(bad))):
             IntegerSearch(**bad)
     with pytest.raises(NotAcceptedError, match=r"real weights.*weight_set"):
