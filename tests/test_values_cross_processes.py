@@ -208,6 +208,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
+    errors.FolderInUseError: lambda: [errors.FolderInUseError("a message")],
     errors.ContradictionError: lambda: [errors.ContradictionError("a message")],
     errors.UnknownNameError: lambda: [errors.UnknownNameError("solver", "tabus", ("tabu", "anneal"))],
     errors.MissingLibraryError: lambda: [errors.MissingLibraryError("the solver x", "library", "package")],

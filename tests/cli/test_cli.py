@@ -23,6 +23,7 @@ import torch
 import tpsolve
 from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_result, solve
 from tpsolve import cli as cli_module
+from tpsolve._storage._folder_lock import locked
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
 from tpsolve.compare._run_folder import delete_comparison
@@ -816,6 +817,15 @@ def running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def test_folder_of_a_run_in_use_is_one_line_and_status_2(call: Call, tmp_path: Path):
+    words = (f"in use by process {os.getpid()} on ", " since ", "another name")
+    with locked(tmp_path / "runs" / "mine"):
+        assert_refused(call("compare", "--suite", "generated-12", "--name", "mine"), *words)
+        assert_refused(call("train", "digits-mlp", "--epochs", 1, "--name", "mine"), *words)
+    with locked(tmp_path / "runs" / "training" / "wide"):
+        assert_refused(call("compare", "--training", "--fresh"), *words)
 
 
 def wait_for_rows(path: Path, count: int, process: subprocess.Popen[str]) -> None:

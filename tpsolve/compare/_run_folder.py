@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
 from tpsolve._storage._documents import read_json
+from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve.compare._suites import SUITES
@@ -136,8 +137,8 @@ def check_folder(comparison: Comparison, fresh: bool) -> None:
         FileFormatError: its settings are damaged.
     """
     folder = comparison.folder
-    if fresh:
-        _check_deletable(folder)
+    if fresh and folder.exists():
+        _check_marked(folder)
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
         raise FolderError(f"{folder}: can't be made ({above} is a file). Choose another --runs.")
@@ -219,18 +220,21 @@ def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, 
 def delete_comparison(folder: Path) -> None:
     """Delete what `run_comparison` and `write_report` have written into `folder`, if it is there, and no other files.
 
+    Whoever calls it holds the lock of the folder.
+
     Raises:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
-    _check_deletable(folder)
+    if not is_empty(folder):
+        _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
     instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
 
 
-def _check_deletable(folder: Path) -> None:
-    if folder.exists() and not (folder / SETTINGS).exists():
+def _check_marked(folder: Path) -> None:
+    if not (folder / SETTINGS).exists():
         raise FolderError(
             f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
         )

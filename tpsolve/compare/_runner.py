@@ -14,6 +14,7 @@ import torch
 
 from tpsolve._check_arguments import find_device
 from tpsolve._result import Progress, Result
+from tpsolve._storage._folder_lock import locked
 from tpsolve._version import __version__
 from tpsolve.compare._run_folder import (
     Comparison,
@@ -52,10 +53,25 @@ def run_comparison(
 
     Raises:
         NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
+        FolderInUseError: another process writes into the folder.
         FolderError: the folder can't be written, or holds another comparison or rows of other problems.
         FileFormatError: its files are damaged.
     """
     check_folder(comparison, fresh)
+    with locked(comparison.folder):
+        return _run(comparison, fresh, progress, stop, note)
+
+
+def _run(
+    comparison: Comparison,
+    fresh: bool,
+    progress: Callable[[int, int, str], None] | None,
+    stop: Callable[[], bool],
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    if not fresh:
+        # Another process may have changed the folder before this one locked it.
+        check_folder(comparison, fresh)
     saved = None if fresh else saved_instances(comparison)
     instances = _made_instances(comparison) if saved is None else saved
     tasks = list({task.key: task for task in _tasks(comparison, instances, note)}.values())

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve._result import Budget
+from tpsolve._storage._folder_lock import is_empty, locked
 from tpsolve._storage._write_whole import delete_written
 from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
 from tpsolve.nn import TargetReport, target_backward
@@ -93,6 +95,7 @@ def train(
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
+        FolderInUseError: another process writes into `folder`.
         FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
             `resume` is, and it holds only rows; or `fresh` is, and it is not the folder of a run.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
@@ -105,17 +108,34 @@ def train(
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
         check_launch(recipe, place, processes.world)
         check_diagnose(diagnose, recipe)
-        saved = (folder / CHECKPOINT).exists()
-        if (saved or has_rows(folder)) and not (resume or fresh):
-            raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
-        if resume and has_rows(folder) and not saved:
-            raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. Choose another name.")
-        with arithmetic(recipe, place):
+        with _locked_by_first(folder, processes), arithmetic(recipe, place):
+            saved = (folder / CHECKPOINT).exists()
+            if (saved or has_rows(folder)) and not (resume or fresh):
+                raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
+            if resume and has_rows(folder) and not saved:
+                mend = "Choose another name."
+                raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. {mend}")
             run = _Run(recipe, folder, root, place, processes)
             run.try_search()
             if fresh:
                 run.delete()
             return run.to_its_end(resume, tensorboard, diagnose, progress, stop)
+
+
+@contextmanager
+def _locked_by_first(folder: Path, processes: Processes) -> Iterator[None]:
+    """The lock of the folder, which the first process holds; all raise what it raises."""
+    with ExitStack() as held:
+        refused = None
+        if processes.rank == 0:
+            try:
+                held.enter_context(locked(folder))
+            except FolderError as error:
+                refused = error
+        refused = processes.gather(refused)[0]
+        if refused is not None:
+            raise refused
+        yield
 
 
 class _Run:
@@ -159,7 +179,7 @@ class _Run:
     def delete(self) -> None:
         """Delete the files of the run that the folder holds, in the first process, for which the others wait."""
         first = self.processes.rank == 0
-        foreign = self.folder.exists() and not (self.folder / RECIPE).exists()
+        foreign = not is_empty(self.folder) and not (self.folder / RECIPE).exists()
         if self.processes.any(first and foreign, self.device):
             raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
         if first:
