@@ -24,6 +24,7 @@ import tpsolve
 from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_result, solve
 from tpsolve import cli as cli_module
 from tpsolve._storage._folder_lock import locked
+from tpsolve._storage._row_log import RowLog
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
 from tpsolve.compare._run_folder import delete_comparison
@@ -908,8 +909,9 @@ def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_before_the_first_row_ends_without_a_traceback(
-    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]], asking: signal.Signals
 ):
     # No draw closes the gap of the first instance in this time: four samples of 32 targets.
     arguments = ("compare", "--suite", "generated-32", "--solver", "random:draws=100000000", "--seconds", 20)
@@ -920,8 +922,51 @@ def test_interrupt_before_the_first_row_ends_without_a_traceback(
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asking)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err == "Stopped. Finished rows are kept: the same command goes on from here.\n"
+    assert err == "Stopped before a row was finished.\n"
     assert "No solver finished a row" in out
+    assert (tmp_path / "runs" / "generated-32" / "report.html").exists()
+    assert not list((tmp_path / "runs" / "generated-32").glob("*.lock"))
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_asks_and_the_second_one_raises(first: signal.Signals, second: signal.Signals):
+    before = {asking: signal.getsignal(asking) for asking in (signal.SIGINT, signal.SIGTERM)}
+    with terminal.Interrupt() as interrupt:
+        assert not interrupt.asked
+        os.kill(os.getpid(), first)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), second)
+    assert {asking: signal.getsignal(asking) for asking in before} == before
+
+
+@pytest.mark.parametrize(
+    ("asked_after", "options", "words"),
+    [
+        (0, (), "Stopped before a row was finished.\n"),
+        (3, (), "Stopped. Finished rows are kept: the same command goes on from here.\n"),
+        (3, ("--fresh",), "Stopped. Finished rows are kept: the same command without --fresh goes on from here.\n"),
+    ],
+)
+def test_rows_are_said_to_be_kept_only_where_the_command_keeps_them(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_after: int, options: tuple[str, ...], words: str
+):
+    real = RowLog.append
+
+    def append(log: RowLog, row: dict[str, Any]) -> None:
+        real(log, row)
+        if log.path.read_bytes().count(b"\n") == asked_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RowLog, "append", append)
+    if not asked_after:
+        monkeypatch.setattr(terminal.Interrupt, "asked", property(lambda self: True, lambda self, value: None), False)
+    ended = call("compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1, *options)
+    assert (ended.status, ended.err) == (130, words)
+    path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
+    assert (path.read_bytes().count(b"\n") if path.exists() else 0) == asked_after
+    assert (path.parent / "report.html").exists()

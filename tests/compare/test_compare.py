@@ -25,6 +25,7 @@ from support.zoo import LAYER_SOLVERS
 from tpsolve import SOLVERS, Budget, LayerProblem, load_problem, solve
 from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write_report
 from tpsolve.compare._report import as_table, caption
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import advice, as_csv, wins
 from tpsolve.errors import (
     ArgumentError,
@@ -432,6 +433,19 @@ def test_fresh_leaves_no_file_of_the_earlier_comparison(copied: Comparison):
     run_comparison(copied, fresh=True, stop=lambda: True)
     left = {path.name for path in copied.folder.iterdir()}
     assert left == {"thesis.txt", "comparison.json", "instances"}
+
+
+def test_fresh_deletes_however_many_instances_there_are(small: Comparison):
+    folder = small.folder / "instances"
+    folder.mkdir(parents=True)
+    (small.folder / "comparison.json").write_text("{}")
+    for number in (0, 99, 100, 999, 1000, 123456):
+        (folder / f"{number:02d}.npz").touch()
+    for name in ("index.json", ".1049.npz.k1ll3d_x"):
+        (folder / name).touch()
+    (folder / "12-mine.npz").touch()
+    delete_comparison(small.folder)
+    assert [path.name for path in small.folder.rglob("*")] == ["instances", "12-mine.npz"]
 
 
 def test_folder_that_cannot_be_made_is_an_error_that_names_it(small: Comparison, tmp_path: Path):

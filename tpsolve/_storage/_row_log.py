@@ -68,7 +68,13 @@ class RowLog:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise FolderError(f"{self.path}: can't be written ({error.strerror}). Finished rows are kept.") from error
+            raise FolderError(f"{self.path}: can't be written ({error.strerror}).{self._kept()}") from error
+
+    def _kept(self) -> str:
+        try:
+            return " Finished rows are kept." if b"\n" in self.path.read_bytes() else ""
+        except OSError:
+            return ""
 
 
 def _cut_torn(stream: IO[bytes]) -> None:

@@ -26,6 +26,7 @@ from tpsolve.cli._terminal import (
     progress_bar,
     refuse_given,
     say,
+    say_stopped,
 )
 from tpsolve.errors import ArgumentError
 
@@ -127,7 +128,7 @@ def compare(
         notes.print(line, highlight=False, markup=False, soft_wrap=True)
     say(f"Report: {report}")
     if interrupt.asked:
-        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        say_stopped(len(rows), fresh)
         raise typer.Exit(INTERRUPTED)
 
 

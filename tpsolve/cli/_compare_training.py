@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say, say_stopped
 
 NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ftprop", "column-search", "line-search")
 """Surrogate gradients with a width that suits narrow networks, and searches."""
@@ -50,5 +50,5 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
             notes.print(line, highlight=False, markup=False)
         say(f"Accuracy against seconds: {folder / 'wide' / 'accuracy.png'}")
     if interrupt.asked:
-        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        say_stopped(len(found) + len(trained), fresh)
         raise typer.Exit(INTERRUPTED)

@@ -228,7 +228,7 @@ def delete_comparison(folder: Path) -> None:
     if not is_empty(folder):
         _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
-    instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
+    instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
 
