@@ -15,6 +15,7 @@ from typing import IO, Annotated, TypedDict
 import msgspec
 
 from tpsolve._storage._limits import read_part
+from tpsolve._storage._write_whole import make_synced
 from tpsolve.errors import FolderError, FolderInUseError
 
 RUN = "run.lock"
@@ -67,7 +68,7 @@ def locked(folder: Path, name: str = RUN) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = folder / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_synced(folder)
         _take(lock)
     except FolderInUseError:
         raise

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from tpsolve._storage._documents import check_shape, check_values, parse_json
 from tpsolve._storage._limits import read_bytes
+from tpsolve._storage._write_whole import sync_folder
 from tpsolve.errors import FileFormatError, FolderError
 
 _PIECE = 2**16
@@ -61,12 +62,15 @@ class RowLog:
         Raises:
             FolderError: it can't be written; rows already there are kept.
         """
+        new = not self.path.exists()
         try:
             with self.path.open("a+b") as stream:
                 _cut_torn(stream)
                 stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
+            if new:
+                sync_folder(self.path.parent)
         except OSError as error:
             raise FolderError(f"{self.path}: can't be written ({error.strerror}).{self._kept()}") from error
 

@@ -62,6 +62,9 @@ def train(
     diagnose: Annotated[
         int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
     ] = 0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="After so many, a checkpoint is written within an epoch too.")
+    ] = 10.0,
     table: Annotated[str | None, typer.Option(help="The table to train on, for recipes such as table-mlp.")] = None,
     target: Annotated[str | None, typer.Option(help="Its column that holds the classes.")] = None,
     columns: Columns = "",
@@ -124,6 +127,7 @@ def train(
             fresh=fresh,
             tensorboard=tensorboard,
             diagnose=diagnose,
+            checkpoint_minutes=checkpoint_minutes,
             progress=show,
             stop=lambda: interrupt.asked,
         )

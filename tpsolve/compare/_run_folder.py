@@ -11,7 +11,7 @@ from tpsolve._result import Budget
 from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
-from tpsolve._storage._write_whole import delete_written, write_whole
+from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._table_suite import TableSuite
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
@@ -156,7 +156,7 @@ def claim_folder(comparison: Comparison) -> None:
         FolderError: it can't be made or written.
     """
     try:
-        comparison.folder.mkdir(parents=True, exist_ok=True)
+        make_synced(comparison.folder)
     except OSError as error:
         raise FolderError(f"{comparison.folder}: can't be made ({error.strerror}). Choose another --runs.") from error
     settings = json.dumps(_settings(comparison), indent=2).encode()
@@ -168,7 +168,7 @@ def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -
     if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
         return
     folder = comparison.folder / "instances"
-    folder.mkdir(exist_ok=True)
+    make_synced(folder)
     for number, instance in enumerate(instances):
         instance.problem.save(folder / f"{number:02d}.npz")
     names = json.dumps([instance.name for instance in instances], indent=2).encode()
