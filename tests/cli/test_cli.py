@@ -575,7 +575,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("solve p.npz --bogus", ["--bogus"]),
     ("compare --second 3", ["--second"]),
     ("solve", ["Missing argument"]),
-    ("verify p.npz", ["Missing argument"]),
+    ("verify p.npz", ["RESULT: got nothing"]),
     ("solve p.npz r.npz", ["r.npz"]),
     ("solve p.npz --steps many", ["--steps", "integer"]),
     ("solve p.npz --seconds soon", ["--seconds"]),
@@ -827,6 +827,33 @@ def test_folder_of_a_run_in_use_is_one_line_and_status_2(call: Call, tmp_path: P
         assert_refused(call("train", "digits-mlp", "--epochs", 1, "--name", "mine"), *words)
     with locked(tmp_path / "runs" / "training" / "wide"):
         assert_refused(call("compare", "--training", "--fresh"), *words)
+
+
+def test_verify_of_a_comparison_recomputes_its_rows(call: Call, tmp_path: Path):
+    assert call("compare", "--suite", "generated-12", "--solver", "keep", "--samples", 2).status == 0
+    verified = call("verify", "runs/generated-12")
+    assert (verified.status, verified.err) == (0, "")
+    (line,) = verified.rows
+    count = len(GENERATORS)
+    assert (line["solver"], line["rows"], line["objectives recomputed"]) == ("keep", str(count), str(2 * count))
+    assert_refused(call("verify", "runs/generated-12", "r.npz"), "RESULT")
+    assert_refused(call("verify", "runs/generated-12/instances/00.npz"), "RESULT: got nothing")
+    assert_refused(call("verify", "runs"), "not the folder of a comparison")
+
+    path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
+    first, *rest = path.read_text().splitlines()
+    row = json.loads(first)
+    row["objective"][1] -= 1
+    path.write_text("\n".join([json.dumps(row), *rest]) + "\n")
+    verified = call("verify", "runs/generated-12")
+    assert verified.status == 1
+    assert re.match(rf"keep, seed 0, on {row['instance']}: sample 1: the objective is .*, not ", verified.err)
+    assert "A claim is false." in verified.err
+    (path.parent / "targets.jsonl").unlink()
+    path.write_text("\n".join(rest) + "\n")
+    verified = call("verify", "runs/generated-12")
+    assert verified.status == 1
+    assert verified.err.startswith(f"Not checked: {count - 1} rows. keep, seed 0, on ")
 
 
 def wait_for_rows(path: Path, count: int, process: subprocess.Popen[str]) -> None:

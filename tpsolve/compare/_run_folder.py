@@ -2,9 +2,11 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+
+import torch
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
@@ -14,9 +16,10 @@ from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._table_suite import TableSuite
+from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
-from tpsolve.search import Solver, find_solver, solver_text
+from tpsolve.search import find_solver, solver_text
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
@@ -39,6 +42,10 @@ class SolveRow(TypedDict):
     points: NotRequired[int]
     assignments: NotRequired[int]
     device: NotRequired[str]
+    host: NotRequired[str]
+    processor: NotRequired[str]
+    load: NotRequired[float | None]
+    threads: NotRequired[int]
     versions: NotRequired[dict[str, str]]
     error: NotRequired[str]
 
@@ -54,6 +61,7 @@ class SolveOutcome(TypedDict):
     proved_at: list[float | None]
     trace: list[tuple[float, float | None, float | None]]
     tolerance: NotRequired[list[float]]
+    status: NotRequired[list[str]]
 
 
 OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance")
@@ -109,21 +117,12 @@ class Comparison:
     @property
     def log(self) -> RowLog:
         """Its rows."""
-        return RowLog(self.folder / "rows.jsonl", SolveRow, SolveOutcome)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One solve: what becomes one row."""
-
-    instance: Instance[Problem]
-    solver: Solver
-    seed: int
+        return _row_log(self.folder / "rows.jsonl")
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """What identifies its row within a run."""
-        return self.instance.name, solver_text(self.solver), self.seed
+    def targets_log(self) -> RowLog:
+        """The targets of its rows."""
+        return _targets_log(self.folder / "targets.jsonl")
 
 
 def check_folder(comparison: Comparison, fresh: bool) -> None:
@@ -175,37 +174,97 @@ def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -
     write_whole(folder / "index.json", lambda stream: stream.write(names))
 
 
-def saved_instances(comparison: Comparison) -> list[Instance[Problem]] | None:
-    """The instances that the folder keeps; None: there are none yet.
+def saved_instances(folder: Path, device: torch.device | str) -> list[Instance[Problem]] | None:
+    """The instances that the folder of a comparison keeps; None: there are none yet.
 
     Raises:
         FileFormatError: they are damaged.
     """
-    folder = comparison.folder / "instances"
+    folder = folder / "instances"
     if not (folder / "index.json").exists():
         return None
     names = _read_json(folder / "index.json", list[str])
-    device = find_device(comparison.device)
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
 
 
-def limits_of(budget: Budget) -> dict[str, Any]:
-    """What a row says of a budget. Calls stand in it only where they are limited: older rows know none."""
-    return {name: limit for name, limit in asdict(budget).items() if name != "calls" or limit is not None}
+def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
+    """The rows of a comparison by their keys.
+
+    Raises:
+        FileFormatError: they are damaged.
+    """
+    return {_key(row): row for row in _row_log(folder / "rows.jsonl").read()}
 
 
-def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, str, int], dict[str, Any]]:
+def read_targets(folder: Path) -> dict[Key, dict[str, Any]]:
+    """The targets of the rows, as they are kept, by the keys of the rows.
+
+    Raises:
+        FileFormatError: they are damaged.
+    """
+    return {_key(kept): kept for kept in _targets_log(folder / "targets.jsonl").read()}
+
+
+def read_settings(folder: Path, shape: Any) -> Any:
+    """What all rows of a folder share, as the type `shape`.
+
+    Raises:
+        FileFormatError: it is damaged.
+    """
+    return _read_json(folder / SETTINGS, shape)
+
+
+def _row_log(path: Path) -> RowLog:
+    return RowLog(path, SolveRow, SolveOutcome)
+
+
+def _targets_log(path: Path) -> RowLog:
+    return RowLog(path, KeptTargets)
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["instance"], row["solver"], row["seed"]
+
+
+def keep(comparison: Comparison, solved: Solved) -> None:
+    """Append what became of a task; its targets come first, so that no row is without them."""
+    if solved.targets is not None:
+        comparison.targets_log.append(dict(solved.targets))
+    comparison.log.append(solved.row)
+
+
+def check_alike(comparison: Comparison, rows: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Raise FolderError unless all rows were made under the `conditions` of `now`."""
+    for row in rows:
+        for name, value in now.items():
+            if row.get(name) != value:
+                made, new = _in_words(name, row.get(name)), _in_words(name, value)
+                raise FolderError(
+                    f"{comparison.folder}: holds rows made with {made}, and this would add some made with {new}. "
+                    f"They are not compared with each other. {ANOTHER}"
+                )
+
+
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{library} {version}" for library, version in value.items())
+    return f"{value if value is not None else 'an unknown number of'} {name}"
+
+
+def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[Key, dict[str, Any]]:
     """The rows of those tasks that have one, by their keys.
 
     Raises:
         FolderError: a row is of another problem or budget than its task.
         FileFormatError: the rows are damaged.
     """
-    known = {(row["instance"], row["solver"], row["seed"]): row for row in comparison.log.read()}
-    found = {task.key: (task, known[task.key]) for task in tasks if task.key in known}
+    known = read_rows(comparison.folder)
+    found: dict[Key, tuple[Task, dict[str, Any]]] = {
+        task.key: (task, known[task.key]) for task in tasks if task.key in known
+    }
     budget = limits_of(comparison.budget)
     for task, row in found.values():
-        if row["fingerprint"] != task.instance.problem.fingerprint or row["budget"] != budget:
+        if row["fingerprint"] != task.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
             raise FolderError(
                 f"{comparison.folder}: holds a row of {solver_text(task.solver)} on {task.instance.name} "
@@ -230,7 +289,7 @@ def delete_comparison(folder: Path) -> None:
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
     instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
-    delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
+    delete_written(folder, ["rows.jsonl", "targets.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
 
 
 def _check_marked(folder: Path) -> None:
