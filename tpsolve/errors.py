@@ -104,6 +104,10 @@ class FolderInUseError(FolderError):
     """Another process writes into the folder, or may; the message says which one, where and since when."""
 
 
+class WorkerError(TpsolveError):
+    """A process that was to carry out tasks could not be started."""
+
+
 class ContradictionError(TpsolveError):
     """A solver claimed a bound that its own targets refute: a defect, never a result."""
 

@@ -425,8 +425,8 @@ def test_row_of_another_budget_is_not_taken_for_this_one(small: Comparison):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"threads": 64}, "made with 64 threads, and this would add some made with"),
-        ({"versions": {"torch": "1.0"}}, "made with torch 1.0, and this would add some made with tpsolve"),
+        ({"threads": 64}, "made with 64 threads, and this would be made with"),
+        ({"versions": {"torch": "1.0"}}, "made with torch 1.0, and this would be made with tpsolve"),
         ({"threads": None}, "an unknown number of threads"),
     ],
     ids=str,

@@ -2,6 +2,10 @@
 
 import json
 import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -13,16 +17,19 @@ from tpsolve._result import Budget
 from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
-from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
+from tpsolve._storage._write_whole import delete_written, make_synced, sync_folder, write_whole
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
-from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError, WorkerError
 from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
 from tpsolve.search import find_solver, solver_text
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
+LOCK = "shard{}.lock"
+ROWS, TARGETS = "rows{}.jsonl", "targets{}.jsonl"
+"""Files of rows and of their targets, whole or of a shard."""
 
 
 class SolveRow(TypedDict):
@@ -69,6 +76,30 @@ OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A part of the tasks of a comparison, whose rows have a file of their own.
+
+    Args:
+        number: from 1 to `of`, the number of parts.
+
+    Raises:
+        ArgumentError: another number.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        check_count("shard", self.of, 1)
+        check_count("shard", self.number, 1)
+        if self.number > self.of:
+            raise ArgumentError("shard", f"{self.number}/{self.of}", f"a number from 1 to {self.of}")
+
+    def __str__(self) -> str:
+        return f"-{self.number}-of-{self.of}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What is compared, and where it is kept.
 
@@ -79,6 +110,7 @@ class Comparison:
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
+        steps: budget of each sample in steps, in place of seconds: equal rows on every run, but for seconds.
         seeds: of the solvers; one that draws nothing runs under the first alone.
         suite_seed: of the instances.
         device: where the problems lie.
@@ -97,6 +129,7 @@ class Comparison:
     suite_seed: int = 0
     device: str = "cpu"
     tables: TableSuite | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -106,23 +139,18 @@ class Comparison:
         check_count("samples", self.samples, 1)
         if not self.seeds:
             raise ArgumentError("seeds", "none", "at least one seed")
-        Budget(seconds=self.seconds)
+        Budget(seconds=self.seconds, steps=self.steps)
         find_device(self.device)
 
     @property
     def budget(self) -> Budget:
         """Of each solve."""
-        return Budget(seconds=self.seconds * self.samples)
+        return Budget(seconds=self.seconds * self.samples) if self.steps is None else Budget(steps=self.steps)
 
     @property
     def log(self) -> RowLog:
-        """Its rows."""
-        return _row_log(self.folder / "rows.jsonl")
-
-    @property
-    def targets_log(self) -> RowLog:
-        """The targets of its rows."""
-        return _targets_log(self.folder / "targets.jsonl")
+        """Its rows, but for those of shards."""
+        return _row_log(self.folder / ROWS.format(""))
 
 
 def check_folder(comparison: Comparison, fresh: bool) -> None:
@@ -162,16 +190,37 @@ def claim_folder(comparison: Comparison) -> None:
     write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> None:
-    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead."""
+def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> list[Instance[Problem]]:
+    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead.
+
+    Returns the instances that the folder holds then: those of another shard that was faster, if there is one.
+    """
     if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
-        return
+        return instances
+    device = find_device(comparison.device)
+    saved = saved_instances(comparison.folder, device)
+    if saved is not None:
+        return saved
     folder = comparison.folder / "instances"
-    make_synced(folder)
+    # All or none: other shards may make theirs at the same time.
+    made = folder if folder.exists() else Path(tempfile.mkdtemp(dir=comparison.folder, prefix=".instances."))
     for number, instance in enumerate(instances):
-        instance.problem.save(folder / f"{number:02d}.npz")
+        instance.problem.save(made / f"{number:02d}.npz")
     names = json.dumps([instance.name for instance in instances], indent=2).encode()
-    write_whole(folder / "index.json", lambda stream: stream.write(names))
+    write_whole(made / "index.json", lambda stream: stream.write(names))
+    if made == folder:
+        return instances
+    made.chmod(comparison.folder.stat().st_mode & 0o777)
+    try:
+        made.rename(folder)
+    except OSError:
+        shutil.rmtree(made)
+        saved = saved_instances(comparison.folder, device)
+        if saved is None:
+            raise
+        return saved
+    sync_folder(comparison.folder)
+    return instances
 
 
 def saved_instances(folder: Path, device: torch.device | str) -> list[Instance[Problem]] | None:
@@ -188,21 +237,39 @@ def saved_instances(folder: Path, device: torch.device | str) -> list[Instance[P
 
 
 def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
-    """The rows of a comparison by their keys.
+    """The rows of a comparison by their keys, those of all shards with them; the first one counts.
 
     Raises:
         FileFormatError: they are damaged.
     """
-    return {_key(row): row for row in _row_log(folder / "rows.jsonl").read()}
+    rows: dict[Key, dict[str, Any]] = {}
+    for part in _parts(folder):
+        for row in _row_log(folder / ROWS.format(part)).read():
+            rows.setdefault(key_of(row), row)
+    return rows
 
 
 def read_targets(folder: Path) -> dict[Key, dict[str, Any]]:
-    """The targets of the rows, as they are kept, by the keys of the rows.
+    """The targets of the rows that `read_rows` gives, as they are kept, by the keys of the rows.
 
     Raises:
         FileFormatError: they are damaged.
     """
-    return {_key(kept): kept for kept in _targets_log(folder / "targets.jsonl").read()}
+    found: dict[Key, dict[str, Any]] = {}
+    seen: set[Key] = set()
+    for part in _parts(folder):
+        # The last ones count: the row of others may be missing, as after a power cut.
+        kept = {key_of(one): one for one in _targets_log(folder / TARGETS.format(part)).read()}
+        fresh = {key_of(row) for row in _row_log(folder / ROWS.format(part)).read()} - seen
+        found |= {key: kept[key] for key in fresh & kept.keys()}
+        seen |= fresh
+    return found
+
+
+def _parts(folder: Path) -> list[str]:
+    """What the names of files of rows have besides: of the whole nothing, and of each shard its number."""
+    found = (re.fullmatch(r"rows(-\d+-of-\d+)\.jsonl", path.name) for path in folder.glob(ROWS.format("-*")))
+    return ["", *sorted(match[1] for match in found if match is not None)]
 
 
 def read_settings(folder: Path, shape: Any) -> Any:
@@ -222,27 +289,39 @@ def _targets_log(path: Path) -> RowLog:
     return RowLog(path, KeptTargets)
 
 
-def _key(row: dict[str, Any]) -> Key:
+def key_of(row: dict[str, Any]) -> Key:
+    """What identifies a row within a run."""
     return row["instance"], row["solver"], row["seed"]
 
 
-def keep(comparison: Comparison, solved: Solved) -> None:
+def keep(folder: Path, solved: Solved, shard: Shard | None = None) -> None:
     """Append what became of a task; its targets come first, so that no row is without them."""
+    part = str(shard or "")
     if solved.targets is not None:
-        comparison.targets_log.append(dict(solved.targets))
-    comparison.log.append(solved.row)
+        _targets_log(folder / TARGETS.format(part)).append(dict(solved.targets))
+    _row_log(folder / ROWS.format(part)).append(solved.row)
 
 
-def check_alike(comparison: Comparison, rows: list[dict[str, Any]], now: dict[str, Any]) -> None:
-    """Raise FolderError unless all rows were made under the `conditions` of `now`."""
+def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Raise FolderError unless all rows of a folder were made under the `conditions` of `now`."""
     for row in rows:
-        for name, value in now.items():
-            if row.get(name) != value:
-                made, new = _in_words(name, row.get(name)), _in_words(name, value)
-                raise FolderError(
-                    f"{comparison.folder}: holds rows made with {made}, and this would add some made with {new}. "
-                    f"They are not compared with each other. {ANOTHER}"
-                )
+        words = _difference(row, now)
+        if words:
+            raise FolderError(f"{folder}: holds rows {words}. They are not compared with each other. {ANOTHER}")
+
+
+def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise WorkerError unless the row of a worker was made under the `conditions` of `now`."""
+    words = _difference(row, now)
+    if words:
+        raise WorkerError(f"A worker on {row['host']} made a row {words}. Install the same versions everywhere.")
+
+
+def _difference(row: dict[str, Any], now: dict[str, Any]) -> str:
+    for name, value in now.items():
+        if row.get(name) != value:
+            return f"made with {_in_words(name, row.get(name))}, and this would be made with {_in_words(name, value)}"
+    return ""
 
 
 def _in_words(name: str, value: Any) -> str:
@@ -287,9 +366,14 @@ def delete_comparison(folder: Path) -> None:
     if not is_empty(folder):
         _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
+    parts = ["", *(f"-{'[0-9]' * i}-of-{'[0-9]' * j}" for i in range(1, 6) for j in range(1, 6))]
+    rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
+    rows += [f"{LOCK.format(part)}" for part in parts[1:]]
     instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
-    delete_written(folder, ["rows.jsonl", "targets.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
+    for half in folder.glob(".instances.????????"):
+        shutil.rmtree(half)
+    delete_written(folder, [*rows, "table.csv", "report.html", *pictures, *instances, SETTINGS])
 
 
 def _check_marked(folder: Path) -> None:
@@ -301,7 +385,9 @@ def _check_marked(folder: Path) -> None:
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What all rows of a folder share."""
-    shared = {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+    shared = {
+        name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device", "steps")
+    }
     return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
 
 

@@ -2,23 +2,32 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-from tpsolve._check_arguments import find_device
-from tpsolve._storage._folder_lock import locked
+from tpsolve._check_arguments import check_count, find_device
+from tpsolve._storage._folder_lock import RUN, locked
 from tpsolve.compare._run_folder import (
+    LOCK,
     Comparison,
+    Shard,
     check_alike,
     check_folder,
+    check_worker,
     claim_folder,
     delete_comparison,
     finished_rows,
     keep,
+    key_of,
+    read_rows,
     save_instances,
     saved_instances,
 )
 from tpsolve.compare._suites import SUITES
-from tpsolve.compare.running._tasks import Task, carry_out, conditions
+from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
+from tpsolve.compare.running._tasks import Task, conditions
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance, Problem
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
@@ -31,14 +40,26 @@ def run_comparison(
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda _: None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> list[dict[str, Any]]:
-    """Solve what has no row yet, and return the rows of all finished tasks.
+    """Solve what has no row yet, and return the rows of all finished tasks, in the order of the tasks.
+
+    With a budget in steps, rows are the same however many workers or shards there are, but for what is measured:
+    seconds, load, time.
 
     Args:
         fresh: delete the comparison that the folder holds, once this one can begin.
         progress: called with (rows finished, rows in all, what is solved now).
-        stop: asked many times a second; True ends cleanly, dropping only the solve under way.
+        stop: asked many times a second; True ends cleanly, dropping only the solves under way.
         note: told of each solver named in `comparison.solvers` that does not take all instances.
+        workers: tasks at a time. Several have a process each, with one thread. A task whose process dies is begun once
+            more; if its process dies again, its row has that as its error.
+        executor: carries out the tasks in place of processes of this machine, `workers` at a time, with one thread
+            each. It may be of another library. Its workers need the same versions.
+        shard: only these tasks; other processes, also on other machines that share the folder, may do others. Rows of
+            shards have files of their own, which every reading of the folder merges.
 
     Raises:
         NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
@@ -46,42 +67,71 @@ def run_comparison(
         FolderError: the folder can't be written, or holds another comparison, rows of other problems, or rows that
             were made with other versions or another number of threads.
         FileFormatError: its files are damaged.
+        WorkerError: a worker can't be started, or has other versions.
     """
+    check_count("workers", workers, 1)
+    if fresh and shard is not None:
+        raise ArgumentError("fresh", "True, for a shard", "False", "It would delete the rows of the other shards.")
     check_folder(comparison, fresh)
-    with locked(comparison.folder):
-        return _run(comparison, fresh, progress, stop, note)
+    with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
+        tasks = _plan(comparison, fresh, note)
+        if shard is not None:
+            tasks = tasks[shard.number - 1 :: shard.of]
+        return _execute(comparison, tasks, progress, stop, workers, executor, shard)
 
 
-def _run(
-    comparison: Comparison,
-    fresh: bool,
-    progress: Callable[[int, int, str], None] | None,
-    stop: Callable[[], bool],
-    note: Callable[[str], None],
-) -> list[dict[str, Any]]:
+def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> list[Task]:
+    """All tasks; the folder holds their instances then."""
     if not fresh:
         # Another process may have changed the folder before this one locked it.
         check_folder(comparison, fresh)
     saved = None if fresh else saved_instances(comparison.folder, find_device(comparison.device))
     instances = _made_instances(comparison) if saved is None else saved
-    tasks = list({task.key: task for task in _tasks(comparison, instances, note)}.values())
+    # Before the folder is touched: a solver may take no instance.
+    tasks = _tasks(comparison, instances, note)
     if fresh:
         delete_comparison(comparison.folder)
     claim_folder(comparison)
     if saved is None:
-        save_instances(comparison, instances)
+        kept = save_instances(comparison, instances)
+        if kept is not instances:
+            tasks = _tasks(comparison, kept, note)
+    return tasks
+
+
+def _execute(
+    comparison: Comparison,
+    tasks: list[Task],
+    progress: Callable[[int, int, str], None] | None,
+    stop: Callable[[], bool],
+    workers: int,
+    executor: Executor | None,
+    shard: Shard | None,
+) -> list[dict[str, Any]]:
+    """Carry out the tasks that have no row; this process alone writes."""
     rows = finished_rows(comparison, tasks)
     waiting = [task for task in tasks if task.key not in rows]
+    apart = workers > 1 or executor is not None
+    now = conditions(1 if apart else None)
     if waiting:
-        check_alike(comparison, list(rows.values()), conditions())
-    for task in waiting:
+        check_alike(comparison.folder, read_rows(comparison.folder).values(), now)
+
+    def begun(task: Task) -> None:
         if progress is not None:
             progress(len(rows), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
-        solved = carry_out(task, stop)
-        if stop():
-            break
-        keep(comparison, solved)
-        rows[task.key] = solved.row
+
+    with ExitStack() as held:
+        if not (apart and waiting):
+            outcomes = here(waiting, stop, begun)
+        else:
+            waiting = [replace(task, threads=1) for task in waiting]
+            count = min(workers, len(waiting))
+            places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
+            outcomes = spread(waiting, places, stop, begun)
+        for solved in outcomes:
+            check_worker(solved.row, now)
+            keep(comparison.folder, solved, shard)
+            rows[key_of(solved.row)] = solved.row
     if progress is not None:
         progress(len(rows), len(tasks), "")
     return [rows[task.key] for task in tasks if task.key in rows]
@@ -96,7 +146,14 @@ def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
     return [Instance(instance.name, instance.problem.to(device)) for instance in made]
 
 
-def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> Iterator[Task]:
+def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> list[Task]:
+    """Each task once, in the order of the instances."""
+    return list({task.key: task for task in _all_tasks(comparison, instances, note)}.values())
+
+
+def _all_tasks(
+    comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]
+) -> Iterator[Task]:
     # Once for each instance: it takes a while.
     fingerprints = {instance.name: instance.problem.fingerprint for instance in instances}
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())

@@ -47,6 +47,7 @@ class Task:
 
     Args:
         fingerprint: of the problem.
+        threads: of torch, which are set where it is carried out; None: as many as there are.
     """
 
     instance: Instance[Problem]
@@ -54,6 +55,7 @@ class Task:
     seed: int
     budget: Budget
     fingerprint: str
+    threads: int | None = None
 
     @property
     def key(self) -> Key:
@@ -79,6 +81,8 @@ def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
     def callback(progress: Progress) -> bool:
         return stop()
 
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
     row = _row(task)
     generator = torch.Generator().manual_seed(task.seed)
     try:
@@ -88,9 +92,14 @@ def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
     return Solved({**row, **_outcome(task.instance, result)}, _kept(task, result))
 
 
-def conditions() -> dict[str, Any]:
+def failed(task: Task, reason: str) -> Solved:
+    """What becomes of a task that could not be carried out."""
+    return Solved({**_row(task), "threads": task.threads or torch.get_num_threads(), "error": reason}, None)
+
+
+def conditions(threads: int | None = None) -> dict[str, Any]:
     """What all rows of a run must have in common: versions of libraries, and threads of a solve."""
-    return {"versions": versions(), "threads": torch.get_num_threads()}
+    return {"versions": versions(), "threads": threads or torch.get_num_threads()}
 
 
 def limits_of(budget: Budget) -> dict[str, Any]:
