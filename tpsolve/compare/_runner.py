@@ -57,7 +57,8 @@ def run_comparison(
         workers: tasks at a time. Several have a process each, with one thread. A task whose process dies is begun once
             more; if its process dies again, its row has that as its error.
         executor: carries out the tasks in place of processes of this machine, `workers` at a time, with one thread
-            each. It may be of another library. Its workers need the same versions.
+            each, which is set for good in the processes that it uses. It may be of another library. Its workers need
+            the same versions.
         shard: only these tasks; other processes, also on other machines that share the folder, may do others. Rows of
             shards have files of their own, which every reading of the folder merges.
 

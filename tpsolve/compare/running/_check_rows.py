@@ -113,7 +113,7 @@ def _check_instance(
         least = [optimum for optimum, _ in optima(problem.flatten())]
     for row, check in checks:
         if check.key in values:
-            _check_claims(row, check, values[check.key], least, slack, own, tolerance, enumerated)
+            _check_samples(row, check, values[check.key], least, slack, own, tolerance, enumerated)
         yield check
 
 
@@ -132,7 +132,7 @@ def _recomputed(
     return problem.objective(shaped).reshape(-1).tolist()
 
 
-def _check_claims(
+def _check_samples(
     row: dict[str, Any],
     check: RowCheck,
     values: list[float],
