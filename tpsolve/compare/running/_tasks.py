@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -57,7 +57,7 @@ class Task:
     fingerprint: str
     threads: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What identifies its row within a run."""
         return self.instance.name, solver_text(self.solver), self.seed
