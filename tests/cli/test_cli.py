@@ -547,6 +547,12 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("verify p.npz missing.npz", ["missing.npz"]),
     ("verify p.npz half.npz", ["half.npz"]),
     # folders
+    ("compare --steps 5 --seconds 1", ["--seconds: got 1.0", "with --steps"]),
+    ("compare --shard 4/3", ["shard: got 4/3", "from 1 to 3"]),
+    ("compare --shard x", ["--shard: got 'x'", "such as 3/16"]),
+    ("compare --suite generated-12 --shard 1/3 --fresh", ["fresh", "rows of the other shards"]),
+    ("compare --workers 0", ["workers: got 0"]),
+    ("compare --executor dask", ["--executor: got 'dask'", "ray"]),
     ("compare --runs file", ["file", "can't be made"]),
     ("compare --runs file/below --suite generated-12", ["file", "can't be made"]),
     ("compare --runs . --name file --fresh", ["--fresh", "file"]),

@@ -22,6 +22,7 @@ from tpsolve.cli._terminal import (
     INTERRUPTED,
     MAX_SEED,
     Interrupt,
+    is_given,
     notes,
     output,
     progress_bar,
@@ -29,13 +30,14 @@ from tpsolve.cli._terminal import (
     say,
     say_stopped,
 )
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from tpsolve.compare import Shard
+    from tpsolve.compare.running._ray_executor import RayExecutor
 
 OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
-FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "shard")
+FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "executor", "shard")
 
 
 def compare(
@@ -57,6 +59,9 @@ def compare(
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that solve, each with one thread and one task.")] = 1,
+    executor: Annotated[
+        str, typer.Option(help="ray: solve on a Ray cluster, on all its cores if --workers is not given.")
+    ] = "",
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Only the K-th of N parts of the solves; others may run elsewhere.")
     ] = "",
@@ -105,8 +110,6 @@ def compare(
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
-    if shard:
-        refuse_given(context, ("fresh",), "with --shard, where it would delete the rows of the others")
     from tpsolve.compare import Comparison, TableSuite, run_comparison, summarise, write_report
     from tpsolve.compare._report import as_table, caption
     from tpsolve.compare._summary import advice
@@ -128,6 +131,9 @@ def compare(
         steps=steps,
     )
     part = _read_shard(shard)
+    cluster = _connected(executor)
+    if cluster is not None and not is_given(context, "workers"):
+        workers = cluster.cores
     told: list[str] = []
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
@@ -138,6 +144,7 @@ def compare(
             progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
             stop=lambda: interrupt.asked,
             workers=workers,
+            executor=cluster,
             shard=part,
         )
         if part is None:
@@ -162,12 +169,22 @@ def _end(told: list[str], stopped: bool, rows: int, fresh: bool) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
+def _connected(executor: str) -> "RayExecutor | None":
+    if not executor:
+        return None
+    if executor != "ray":
+        raise UnknownNameError("--executor", executor, ("ray",))
+    from tpsolve.compare.running._ray_executor import RayExecutor
+
+    return RayExecutor()
+
+
 def _read_shard(text: str) -> "Shard | None":
     from tpsolve.compare import Shard
 
     if not text:
         return None
-    numbers = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if numbers is None:
         raise ArgumentError("--shard", repr(text), "a part and the number of parts, such as 3/16")
     return Shard(int(numbers[1]), int(numbers[2]))

@@ -98,11 +98,16 @@ def say_stopped(rows: int, fresh: bool) -> None:
     notes.print(kept if rows else "Stopped before a row was finished.", highlight=False, soft_wrap=True)
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the option named `name` as a parameter stands in the command line, or in its environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
 def refuse_given(context: typer.Context, options: Iterable[str], where: str) -> None:
     """Raise ArgumentError if one of these options, named as parameters, was given where it means nothing."""
     for name in options:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
+        if is_given(context, name):
             value = context.params[name]
             option = f"--{name.replace('_', '-')}"
             raise ArgumentError(option, value, f"no {option} {where}", "It would be ignored.")

@@ -56,9 +56,8 @@ def verify(
                 raise ArgumentError("RESULT", result, "none with the folder of a comparison")
             holds = _verify_comparison(file, max_enumerated)
         elif result is None:
-            raise ArgumentError(
-                "RESULT", "nothing", "a result of the problem, or the table of the proof", "It is missing."
-            )
+            expected = "a result of the problem, or the table of the proof"
+            raise ArgumentError("RESULT", "nothing", expected, f"None is needed for a folder, which {file} is not.")
         elif read_kind(file) in (KIND, MODEL_KIND):
             refuse_given(context, ("max_enumerated",), "for a proof")
             holds = _verify_proof(file, result, engine or None, seconds)
@@ -80,7 +79,8 @@ def _verify_comparison(folder: Path, max_enumerated: int) -> bool:
     table = Table(caption="Bounds by how much is known of them.", caption_justify="left")
     headings = ("solver", "rows", "failed", "objectives\nrecomputed", BY_ENUMERATION, OWN, NOT_ABOVE)
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "solver" else "right", overflow="fold")
+        left = heading == "solver"
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", min_width=16 if left else None)
     for solver, checks in of_solver.items():
         bounds = sum((check.bounds for check in checks), Counter[str]())
         counts = [len(checks), sum(check.failed for check in checks), sum(check.objectives for check in checks)]

@@ -268,7 +268,7 @@ def read_targets(folder: Path) -> dict[Key, dict[str, Any]]:
 
 def _parts(folder: Path) -> list[str]:
     """What the names of files of rows have besides: of the whole nothing, and of each shard its number."""
-    found = (re.fullmatch(r"rows(-\d+-of-\d+)\.jsonl", path.name) for path in folder.glob(ROWS.format("-*")))
+    found = (re.fullmatch(r"rows(-[0-9]+-of-[0-9]+)\.jsonl", path.name) for path in folder.glob(ROWS.format("-*")))
     return ["", *sorted(match[1] for match in found if match is not None)]
 
 

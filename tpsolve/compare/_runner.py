@@ -72,7 +72,7 @@ def run_comparison(
     """
     check_count("workers", workers, 1)
     if fresh and shard is not None:
-        raise ArgumentError("fresh", "True, for a shard", "False", "It would delete the rows of the other shards.")
+        raise ArgumentError("fresh", "it for a shard", "no fresh", "It would delete the rows of the other shards.")
     check_folder(comparison, fresh)
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
         tasks = _plan(comparison, fresh, note)
