@@ -51,12 +51,15 @@ class Workers:
         self._context = multiprocessing.get_context("spawn")
         self._stopping = self._context.Event()
         self._executors: list[ProcessPoolExecutor] = []
+        # Of the processes that live: the numbers of others may be given again.
         self._pids: list[Future[int]] = []
 
     def __enter__(self) -> "Workers":
         try:
             for _ in range(self.count):
-                self._executors.append(self._started())
+                executor, pid = self._started()
+                self._executors.append(executor)
+                self._pids.append(pid)
             for pid in self._pids:
                 _check_started(pid)
         except BaseException as error:
@@ -89,14 +92,13 @@ class Workers:
     def renew(self, place: int) -> None:
         """Start a process in place of one that has died."""
         self._executors[place].shutdown()
-        self._executors[place] = self._started()
-        _check_started(self._pids[-1])
+        self._executors[place], self._pids[place] = self._started()
+        _check_started(self._pids[place])
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _started(self) -> "tuple[ProcessPoolExecutor, Future[int]]":
         executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._stopping,))
         with _environment(dict.fromkeys(ONE_THREAD, "1")):
-            self._pids.append(executor.submit(os.getpid))
-        return executor
+            return executor, executor.submit(os.getpid)
 
     def _kill(self) -> None:
         for pid in self._pids:
