@@ -14,7 +14,7 @@ from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_se
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._tasks import Key, unpacked
 from tpsolve.errors import FileFormatError, FolderError, UnknownNameError
-from tpsolve.problems import Instance, LayerProblem, Problem
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
 from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
 
 
@@ -99,6 +99,8 @@ def _check_instance(
             check.false.append("it is of another problem than the instance of its name")
         elif key not in targets:
             check.missing = "no targets are kept of it"
+        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+            check.missing = "its objective is that of weights, which are not kept"
         else:
             values[key] = _recomputed(folder, problem, row, targets[key], check)
     if problem is None:
