@@ -51,6 +51,7 @@ ALLOWED = {
     ),
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py",),
+    "ray": ("compare/running/_ray_executor.py",),
     "onnx": ("models/export/_onnx.py", "models/export/_qonnx.py"),
     "onnxruntime": ("models/export/_onnx.py",),
     "pysat": ("search/network/circuits/_sat_master.py",),
@@ -64,7 +65,19 @@ ALLOWED = {
 }
 """The only files that may import a library, wherever in the file."""
 
-HEAVY = ("ortools", "polars", "dimod", "scipy.optimize", "matplotlib", "sklearn", "typer", "rich", "jinja2", "PIL")
+HEAVY = (
+    "ortools",
+    "ray",
+    "polars",
+    "dimod",
+    "scipy.optimize",
+    "matplotlib",
+    "sklearn",
+    "typer",
+    "rich",
+    "jinja2",
+    "PIL",
+)
 
 MAX_FILES = 13
 """Of one folder, besides its __init__.py: more than that is no room but a corridor."""

@@ -208,6 +208,8 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
+    errors.FolderInUseError: lambda: [errors.FolderInUseError("a message")],
+    errors.WorkerError: lambda: [errors.WorkerError("a message")],
     errors.ContradictionError: lambda: [errors.ContradictionError("a message")],
     errors.UnknownNameError: lambda: [errors.UnknownNameError("solver", "tabus", ("tabu", "anneal"))],
     errors.MissingLibraryError: lambda: [errors.MissingLibraryError("the solver x", "library", "package")],
@@ -345,6 +347,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     train.Recipe: lambda: [train.Recipe(), *map(train.load_recipe, train.RECIPES)],
     train.Moment: lambda: [train.Moment(1, 2, 3, 0.5, 0.25, 0.125)],
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
+    compare.Shard: lambda: [compare.Shard(3, 16)],
     compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
     compare.Summary: lambda: [

@@ -100,6 +100,14 @@ class FolderError(TpsolveError, OSError):
     """A folder cannot be written, or holds something else than expected."""
 
 
+class FolderInUseError(FolderError):
+    """Another process writes into the folder, or may; the message says which one, where and since when."""
+
+
+class WorkerError(TpsolveError):
+    """A process that was to carry out tasks could not be started."""
+
+
 class ContradictionError(TpsolveError):
     """A solver claimed a bound that its own targets refute: a defect, never a result."""
 

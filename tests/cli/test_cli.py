@@ -23,6 +23,8 @@ import torch
 import tpsolve
 from tpsolve import SOLVERS, Budget, LayerProblem, Result, load_problem, load_result, solve
 from tpsolve import cli as cli_module
+from tpsolve._storage._folder_lock import locked
+from tpsolve._storage._row_log import RowLog
 from tpsolve.cli import _terminal as terminal
 from tpsolve.compare import SUITES
 from tpsolve.compare._run_folder import delete_comparison
@@ -545,6 +547,12 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("verify p.npz missing.npz", ["missing.npz"]),
     ("verify p.npz half.npz", ["half.npz"]),
     # folders
+    ("compare --steps 5 --seconds 1", ["--seconds: got 1.0", "with --steps"]),
+    ("compare --shard 4/3", ["shard: got 4/3", "from 1 to 3"]),
+    ("compare --shard x", ["--shard: got 'x'", "such as 3/16"]),
+    ("compare --suite generated-12 --shard 1/3 --fresh", ["fresh", "rows of the other shards"]),
+    ("compare --workers 0", ["workers: got 0"]),
+    ("compare --executor dask", ["--executor: got 'dask'", "ray"]),
     ("compare --runs file", ["file", "can't be made"]),
     ("compare --runs file/below --suite generated-12", ["file", "can't be made"]),
     ("compare --runs . --name file --fresh", ["--fresh", "file"]),
@@ -573,7 +581,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("solve p.npz --bogus", ["--bogus"]),
     ("compare --second 3", ["--second"]),
     ("solve", ["Missing argument"]),
-    ("verify p.npz", ["Missing argument"]),
+    ("verify p.npz", ["RESULT: got nothing"]),
     ("solve p.npz r.npz", ["r.npz"]),
     ("solve p.npz --steps many", ["--steps", "integer"]),
     ("solve p.npz --seconds soon", ["--seconds"]),
@@ -818,6 +826,42 @@ def running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+def test_folder_of_a_run_in_use_is_one_line_and_status_2(call: Call, tmp_path: Path):
+    words = (f"in use by process {os.getpid()} on ", " since ", "another name")
+    with locked(tmp_path / "runs" / "mine"):
+        assert_refused(call("compare", "--suite", "generated-12", "--name", "mine"), *words)
+        assert_refused(call("train", "digits-mlp", "--epochs", 1, "--name", "mine"), *words)
+    with locked(tmp_path / "runs" / "training" / "wide"):
+        assert_refused(call("compare", "--training", "--fresh"), *words)
+
+
+def test_verify_of_a_comparison_recomputes_its_rows(call: Call, tmp_path: Path):
+    assert call("compare", "--suite", "generated-12", "--solver", "keep", "--samples", 2).status == 0
+    verified = call("verify", "runs/generated-12")
+    assert (verified.status, verified.err) == (0, "")
+    (line,) = verified.rows
+    count = len(GENERATORS)
+    assert (line["solver"], line["rows"], line["objectives recomputed"]) == ("keep", str(count), str(2 * count))
+    assert_refused(call("verify", "runs/generated-12", "r.npz"), "RESULT")
+    assert_refused(call("verify", "runs/generated-12/instances/00.npz"), "RESULT: got nothing")
+    assert_refused(call("verify", "runs"), "not the folder of a comparison")
+
+    path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
+    first, *rest = path.read_text().splitlines()
+    row = json.loads(first)
+    row["objective"][1] -= 1
+    path.write_text("\n".join([json.dumps(row), *rest]) + "\n")
+    verified = call("verify", "runs/generated-12")
+    assert verified.status == 1
+    assert re.match(rf"keep, seed 0, on {row['instance']}: sample 1: the objective is .*, not ", verified.err)
+    assert "A claim is false." in verified.err
+    (path.parent / "targets.jsonl").unlink()
+    path.write_text("\n".join(rest) + "\n")
+    verified = call("verify", "runs/generated-12")
+    assert verified.status == 1
+    assert verified.err.startswith(f"Not checked: {count - 1} rows. keep, seed 0, on ")
+
+
 def wait_for_rows(path: Path, count: int, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + PATIENCE
     while not path.exists() or path.read_bytes().count(b"\n") < count:
@@ -898,8 +942,9 @@ def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_before_the_first_row_ends_without_a_traceback(
-    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]], asking: signal.Signals
 ):
     # No draw closes the gap of the first instance in this time: four samples of 32 targets.
     arguments = ("compare", "--suite", "generated-32", "--solver", "random:draws=100000000", "--seconds", 20)
@@ -910,8 +955,51 @@ def test_interrupt_before_the_first_row_ends_without_a_traceback(
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asking)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err == "Stopped. Finished rows are kept: the same command goes on from here.\n"
+    assert err == "Stopped before a row was finished.\n"
     assert "No solver finished a row" in out
+    assert (tmp_path / "runs" / "generated-32" / "report.html").exists()
+    assert not list((tmp_path / "runs" / "generated-32").glob("*.lock"))
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_asks_and_the_second_one_raises(first: signal.Signals, second: signal.Signals):
+    before = {asking: signal.getsignal(asking) for asking in (signal.SIGINT, signal.SIGTERM)}
+    with terminal.Interrupt() as interrupt:
+        assert not interrupt.asked
+        os.kill(os.getpid(), first)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), second)
+    assert {asking: signal.getsignal(asking) for asking in before} == before
+
+
+@pytest.mark.parametrize(
+    ("asked_after", "options", "words"),
+    [
+        (0, (), "Stopped before a row was finished.\n"),
+        (3, (), "Stopped. Finished rows are kept: the same command goes on from here.\n"),
+        (3, ("--fresh",), "Stopped. Finished rows are kept: the same command without --fresh goes on from here.\n"),
+    ],
+)
+def test_rows_are_said_to_be_kept_only_where_the_command_keeps_them(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_after: int, options: tuple[str, ...], words: str
+):
+    real = RowLog.append
+
+    def append(log: RowLog, row: dict[str, Any]) -> None:
+        real(log, row)
+        if log.path.name == "rows.jsonl" and log.path.read_bytes().count(b"\n") == asked_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RowLog, "append", append)
+    if not asked_after:
+        monkeypatch.setattr(terminal.Interrupt, "asked", property(lambda self: True, lambda self, value: None), False)
+    ended = call("compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1, *options)
+    assert (ended.status, ended.err) == (130, words)
+    path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
+    assert (path.read_bytes().count(b"\n") if path.exists() else 0) == asked_after
+    assert (path.parent / "report.html").exists()

@@ -25,6 +25,7 @@ from support.zoo import LAYER_SOLVERS
 from tpsolve import SOLVERS, Budget, LayerProblem, load_problem, solve
 from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write_report
 from tpsolve.compare._report import as_table, caption
+from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import advice, as_csv, wins
 from tpsolve.errors import (
     ArgumentError,
@@ -53,6 +54,10 @@ FIELDS = {
     "start": list,
     "fingerprint": str,
     "device": str,
+    "host": str,
+    "processor": str,
+    "load": float,
+    "threads": int,
     "versions": dict,
     "time": str,
 }
@@ -185,7 +190,7 @@ def test_second_call_solves_nothing_and_leaves_the_rows_byte_for_byte(
 ):
     path = copied.folder / "rows.jsonl"
     before, rows = path.read_bytes(), copied.log.read()
-    monkeypatch.setattr("tpsolve.compare._runner.solve", never)
+    monkeypatch.setattr("tpsolve.compare.running._tasks.solve", never)
     calls: list[tuple[int, int, str]] = []
     again = run_comparison(copied, progress=lambda *call: calls.append(call))
     assert path.read_bytes() == before
@@ -417,6 +422,31 @@ def test_row_of_another_budget_is_not_taken_for_this_one(small: Comparison):
         run_comparison(dataclasses.replace(small, seconds=0.5))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"threads": 64}, "made with 64 threads, and this would be made with"),
+        ({"versions": {"torch": "1.0"}}, "made with torch 1.0, and this would be made with tpsolve"),
+        ({"threads": None}, "an unknown number of threads"),
+    ],
+    ids=str,
+)
+def test_rows_of_other_versions_or_threads_are_not_mixed_with_new_ones(
+    small: Comparison, change: dict[str, Any], words: str
+):
+    run_comparison(small)
+    path = small.folder / "rows.jsonl"
+    first, *rest = read(small.folder)
+    first = {name: value for name, value in (first | change).items() if value is not None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [first, *rest]))
+    assert len(run_comparison(small)) == len(SMALL_KEYS), "nothing is added"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [first, *rest[:-1]]))
+    before = path.read_bytes()
+    with pytest.raises(FolderError, match=re.escape(words)):
+        run_comparison(small)
+    assert path.read_bytes() == before
+
+
 def test_row_that_lacks_what_a_summary_needs_is_an_error_that_names_its_line(small: Comparison):
     run_comparison(small)
     path = small.folder / "rows.jsonl"
@@ -432,6 +462,19 @@ def test_fresh_leaves_no_file_of_the_earlier_comparison(copied: Comparison):
     run_comparison(copied, fresh=True, stop=lambda: True)
     left = {path.name for path in copied.folder.iterdir()}
     assert left == {"thesis.txt", "comparison.json", "instances"}
+
+
+def test_fresh_deletes_however_many_instances_there_are(small: Comparison):
+    folder = small.folder / "instances"
+    folder.mkdir(parents=True)
+    (small.folder / "comparison.json").write_text("{}")
+    for number in (0, 99, 100, 999, 1000, 123456):
+        (folder / f"{number:02d}.npz").touch()
+    for name in ("index.json", ".1049.npz.k1ll3d_x"):
+        (folder / name).touch()
+    (folder / "12-mine.npz").touch()
+    delete_comparison(small.folder)
+    assert [path.name for path in small.folder.rglob("*")] == ["instances", "12-mine.npz"]
 
 
 def test_folder_that_cannot_be_made_is_an_error_that_names_it(small: Comparison, tmp_path: Path):
@@ -532,7 +575,7 @@ def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
     assert advice(rows).count("enumerate") == 1
     assert "broken" not in advice(rows)
 
-    monkeypatch.setattr("tpsolve.compare._runner.solve", never)
+    monkeypatch.setattr("tpsolve.compare.running._tasks.solve", never)
     assert run_comparison(failing) == rows
 
 
@@ -887,7 +930,7 @@ def test_every_plot_is_a_png_and_an_svg_of_sensible_size(finished: Comparison, n
 def test_folder_holds_the_documented_files_and_no_leftovers(finished: Comparison):
     names = {path.name for path in finished.folder.iterdir()}
     plots = {f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")}
-    assert names == {"comparison.json", "rows.jsonl", "instances", "table.csv", "report.html"} | plots
+    assert names == {"comparison.json", "rows.jsonl", "targets.jsonl", "instances", "table.csv", "report.html"} | plots
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -3,11 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tpsolve._storage._documents import check_shape, check_values, parse_json
 from tpsolve._storage._limits import read_bytes
+from tpsolve._storage._write_whole import sync_folder
 from tpsolve.errors import FileFormatError, FolderError
+
+_PIECE = 2**16
 
 
 class RowLog:
@@ -27,7 +30,7 @@ class RowLog:
         self.path, self.fields, self.outcome = path, fields, outcome
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole rows. A last line torn by a kill or a full disk is cut off the file.
+        """All whole rows. A last line that is torn by a kill or a full disk, or is being written, is left out.
 
         Raises:
             FileFormatError: an earlier line is no JSON object with these fields: the file is not such a log.
@@ -37,9 +40,6 @@ class RowLog:
         content = read_bytes(self.path)
         check_values(content, self.path)
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.path.open("r+b") as stream:
-                stream.truncate(len(whole))
         return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]
 
     def _row(self, where: str, line: bytearray) -> dict[str, Any]:
@@ -55,15 +55,42 @@ class RowLog:
         return row
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row through to the disk.
+        """Write one row through to the disk; a torn last line is cut off first.
+
+        One process appends at a time: see `locked`.
 
         Raises:
             FolderError: it can't be written; rows already there are kept.
         """
+        new = not self.path.exists()
         try:
-            with self.path.open("ab") as stream:
+            with self.path.open("a+b") as stream:
+                _cut_torn(stream)
                 stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
+            if new:
+                sync_folder(self.path.parent)
         except OSError as error:
-            raise FolderError(f"{self.path}: can't be written ({error.strerror}). Finished rows are kept.") from error
+            raise FolderError(f"{self.path}: can't be written ({error.strerror}).{self._kept()}") from error
+
+    def _kept(self) -> str:
+        try:
+            return " Finished rows are kept." if b"\n" in self.path.read_bytes() else ""
+        except OSError:
+            return ""
+
+
+def _cut_torn(stream: IO[bytes]) -> None:
+    """Cut what stands behind the last line feed off a file."""
+    end = size = stream.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _PIECE)
+        stream.seek(start)
+        at = stream.read(end - start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        stream.truncate(end)

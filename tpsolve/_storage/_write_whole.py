@@ -1,17 +1,28 @@
-"""Files that are written whole or not at all, and the deletion of files that were written."""
+"""Files that are written whole or not at all, whatever happens, and the deletion of files that were written."""
 
+import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tpsolve.errors import FolderError
 
+_NO_SYNC = (errno.EBADF, errno.EINVAL, errno.ENOTSUP)
+"""What file systems say that see to their folders themselves."""
 
-def write_whole(path: str | PathLike[str], write: Any) -> None:
+
+def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) -> None:
     """Call `write(stream)` on a temporary binary file beside `path`, then rename: all or nothing.
+
+    File and folder are on disk when it returns. A power cut before leaves the earlier file or the new one.
+
+    Args:
+        keep: the name, in the same folder, that the file which is replaced is kept under, in place of one of that name.
 
     Raises:
         FolderError: the folder does not exist or can't be written.
@@ -24,15 +35,67 @@ def write_whole(path: str | PathLike[str], write: Any) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         # mkstemp makes files for the owner alone; give this one the ordinary mode.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
+        if keep is not None and path.exists():
+            _keep(path, path.with_name(keep))
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on disk; the content of a file is another matter."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and others none that may not be read.
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_synced(folder: Path) -> None:
+    """Make `folder` and those above it, if they are not there; they are on disk when it returns.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        sync_folder(path.parent)
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Give the file at `path` the name `kept` besides."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{kept.name}.")
+    os.close(handle)
+    try:
+        os.unlink(temporary)
+        os.link(path, temporary)
+        os.replace(temporary, kept)
+    except OSError:  # Some file systems have no second names.
+        write_whole(kept, lambda stream: _copy(path, stream))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _copy(path: Path, stream: IO[bytes]) -> None:
+    with path.open("rb") as source:
+        shutil.copyfileobj(source, stream)
 
 
 def delete_written(folder: Path, patterns: Iterable[str]) -> None:

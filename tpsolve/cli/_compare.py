@@ -1,7 +1,8 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,16 +22,22 @@ from tpsolve.cli._terminal import (
     INTERRUPTED,
     MAX_SEED,
     Interrupt,
+    is_given,
     notes,
     output,
     progress_bar,
     refuse_given,
     say,
+    say_stopped,
 )
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, UnknownNameError
+
+if TYPE_CHECKING:
+    from tpsolve.compare import Shard
+    from tpsolve.compare.running._ray_executor import RayExecutor
 
 OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
-FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
+FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "executor", "shard")
 
 
 def compare(
@@ -45,9 +52,19 @@ def compare(
     ] = None,
     samples: Annotated[int, typer.Option(help="Number of samples of each instance.")] = 4,
     seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.1,
+    steps: Annotated[
+        int | None, typer.Option(help="Budget of each solver, in steps a sample, in place of --seconds.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds of each solver that draws anything.")] = 3,
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that solve, each with one thread and one task.")] = 1,
+    executor: Annotated[
+        str, typer.Option(help="ray: solve on a Ray cluster, on all its cores if --workers is not given.")
+    ] = "",
+    shard: Annotated[
+        str, typer.Option(metavar="K/N", help="Only the K-th of N parts of the solves; others may run elsewhere.")
+    ] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
         bool,
@@ -71,6 +88,8 @@ def compare(
     to every solver, and prints one line a solver. Other suites have other problems. Rows, plots and a
     report.html are kept under runs/NAME. A second call with the same name goes on where the first one ended.
 
+    --workers 8 solves in eight processes. --shard 3/16 does one part of sixteen, for other machines and clusters.
+
     With --tables the problems are the tables of a folder: networks with the fewest training errors are sought.
 
     With --training the question is whether search helps to train: surrogate gradients against searches, on
@@ -89,6 +108,8 @@ def compare(
         refuse_given(context, ("suite", "suite_seed"), "with --tables")
         if not target:
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
+    if steps is not None:
+        refuse_given(context, ("seconds",), "with --steps")
     from tpsolve.compare import Comparison, TableSuite, run_comparison, summarise, write_report
     from tpsolve.compare._report import as_table, caption
     from tpsolve.compare._summary import advice
@@ -107,7 +128,12 @@ def compare(
         suite_seed=suite_seed,
         device=device,
         tables=of_tables,
+        steps=steps,
     )
+    part = _read_shard(shard)
+    cluster = _connected(executor)
+    if cluster is not None and not is_given(context, "workers"):
+        workers = cluster.cores
     told: list[str] = []
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
@@ -117,18 +143,51 @@ def compare(
             note=told.append,
             progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
             stop=lambda: interrupt.asked,
+            workers=workers,
+            executor=cluster,
+            shard=part,
         )
-        bar.update(task, description="drawing")
-        report = write_report(comparison, rows)
+        if part is None:
+            bar.update(task, description="drawing")
+            report = write_report(comparison, rows)
+    if part is not None:
+        say(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
+        _end(told, interrupt.asked, len(rows), fresh)
+        return
     summaries = summarise(rows)
     output.print(as_table(summaries, caption(rows), output.width))
     output.print(advice(rows), highlight=False, markup=False)
+    say(f"Report: {report}")
+    _end(told, interrupt.asked, len(rows), fresh)
+
+
+def _end(told: list[str], stopped: bool, rows: int, fresh: bool) -> None:
     for line in told:
         notes.print(line, highlight=False, markup=False, soft_wrap=True)
-    say(f"Report: {report}")
-    if interrupt.asked:
-        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+    if stopped:
+        say_stopped(rows, fresh)
         raise typer.Exit(INTERRUPTED)
+
+
+def _connected(executor: str) -> "RayExecutor | None":
+    if not executor:
+        return None
+    if executor != "ray":
+        raise UnknownNameError("--executor", executor, ("ray",))
+    from tpsolve.compare.running._ray_executor import RayExecutor
+
+    return RayExecutor()
+
+
+def _read_shard(text: str) -> "Shard | None":
+    from tpsolve.compare import Shard
+
+    if not text:
+        return None
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if numbers is None:
+        raise ArgumentError("--shard", repr(text), "a part and the number of parts, such as 3/16")
+    return Shard(int(numbers[1]), int(numbers[2]))
 
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:

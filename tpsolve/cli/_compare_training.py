@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say
+from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, progress_bar, say, say_stopped
 
 NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ftprop", "column-search", "line-search")
 """Surrogate gradients with a width that suits narrow networks, and searches."""
@@ -13,6 +13,7 @@ NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ft
 
 def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epochs: int, fresh: bool) -> None:
     """Both regimes, each with its own rows under `folder`; a narrow network has the budget of two samples."""
+    from tpsolve._storage._folder_lock import locked
     from tpsolve.compare import Comparison, run_comparison, run_training, summarise, write_report
     from tpsolve.compare._report import as_table, caption
     from tpsolve.compare._run_folder import delete_comparison
@@ -21,8 +22,9 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
 
     narrow = Comparison(folder / "narrow", "networks", NARROW, samples=2, seconds=seconds, seeds=seeds)
     if fresh:
-        delete_comparison(narrow.folder)
-        delete_training(folder / "wide")
+        with locked(narrow.folder), locked(folder / "wide"):
+            delete_comparison(narrow.folder)
+            delete_training(folder / "wide")
     with Interrupt() as interrupt, progress_bar() as bar:
         task = bar.add_task("making the instances", total=None)
 
@@ -48,5 +50,5 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
             notes.print(line, highlight=False, markup=False)
         say(f"Accuracy against seconds: {folder / 'wide' / 'accuracy.png'}")
     if interrupt.asked:
-        notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
+        say_stopped(len(found) + len(trained), fresh)
         raise typer.Exit(INTERRUPTED)

@@ -33,24 +33,28 @@ output, notes = _SafeConsole(), _SafeConsole(stderr=True)
 MAX_SEED = 2**63 - 1
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
+ASKING = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what a cluster sends that takes the machine back."""
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C is remembered and the second one raises as usual."""
+    """While entered, the first Ctrl-C or SIGTERM is remembered, and the second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> "Interrupt":
-        self._previous = signal.signal(signal.SIGINT, self._note)
+        self._previous = {asking: signal.signal(asking, self._note) for asking in ASKING}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        for asking, previous in self._previous.items():
+            signal.signal(asking, previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for asking in ASKING:
+            signal.signal(asking, signal.default_int_handler)
 
 
 class OnceCommand(TyperCommand):
@@ -83,11 +87,27 @@ def say(text: str) -> None:
     output.print(visible(text), highlight=False, markup=False, soft_wrap=True)
 
 
+def say_stopped(rows: int, fresh: bool) -> None:
+    """Say how a comparison goes on that was stopped with so many finished rows.
+
+    Args:
+        fresh: whether it began with `--fresh`, which would delete them.
+    """
+    again = "the same command without --fresh" if fresh else "the same command"
+    kept = f"Stopped. Finished rows are kept: {again} goes on from here."
+    notes.print(kept if rows else "Stopped before a row was finished.", highlight=False, soft_wrap=True)
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the option named `name` as a parameter stands in the command line, or in its environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
 def refuse_given(context: typer.Context, options: Iterable[str], where: str) -> None:
     """Raise ArgumentError if one of these options, named as parameters, was given where it means nothing."""
     for name in options:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
+        if is_given(context, name):
             value = context.params[name]
             option = f"--{name.replace('_', '-')}"
             raise ArgumentError(option, value, f"no {option} {where}", "It would be ignored.")

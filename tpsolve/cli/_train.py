@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +62,9 @@ def train(
     diagnose: Annotated[
         int, typer.Option(metavar="N", help="Every N epochs, say how well each threshold learns; 0: never.")
     ] = 0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="After so many, a checkpoint is written within an epoch too.")
+    ] = 10.0,
     table: Annotated[str | None, typer.Option(help="The table to train on, for recipes such as table-mlp.")] = None,
     target: Annotated[str | None, typer.Option(help="Its column that holds the classes.")] = None,
     columns: Columns = "",
@@ -108,8 +110,6 @@ def train(
     if resolved.data == "table" and first:
         show_schema(load_table(resolved)[1].schema)
     with Interrupt() as interrupt, _bar(first) as bar:
-        # A cluster that takes the machine back asks as politely.
-        previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         task = bar.add_task("reading the data", total=None)
 
         def show(moment: Any) -> None:
@@ -118,25 +118,24 @@ def train(
             text += f"  accuracy {moment.accuracy:.1%}  rate {moment.rate:.2g}"
             bar.update(task, completed=done, total=total, description=text)
 
-        try:
-            rows = carry_out(
-                resolved,
-                folder,
-                data_root=data_root,
-                device=device,
-                resume=resume,
-                fresh=fresh,
-                tensorboard=tensorboard,
-                diagnose=diagnose,
-                progress=show,
-                stop=lambda: interrupt.asked,
-            )
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+        rows = carry_out(
+            resolved,
+            folder,
+            data_root=data_root,
+            device=device,
+            resume=resume,
+            fresh=fresh,
+            tensorboard=tensorboard,
+            diagnose=diagnose,
+            checkpoint_minutes=checkpoint_minutes,
+            progress=show,
+            stop=lambda: interrupt.asked,
+        )
     if first:
         _show_end(rows, folder)
     if interrupt.asked and len(rows) < resolved.epochs:
-        notes.print("Stopped and saved. The same command with --resume goes on from here.", highlight=False)
+        words = "--resume in place of --fresh" if fresh else "--resume"
+        notes.print(f"Stopped and saved. The same command with {words} goes on from here.", highlight=False)
         raise typer.Exit(INTERRUPTED)
 
 

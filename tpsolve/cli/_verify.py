@@ -1,7 +1,8 @@
 """`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
 def verify(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A saved problem, or a proof of `tpsolve exact` (.npz).")],
-    result: Annotated[Path, typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv).")],
+    file: Annotated[
+        Path, typer.Argument(help="A saved problem, a proof of `tpsolve exact` (.npz), or the folder of a comparison.")
+    ],
+    result: Annotated[
+        Path | None,
+        typer.Argument(help="A result of the problem (.npz), or the table of the proof (.csv); none of a comparison."),
+    ] = None,
     max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
     engine: Annotated[
         str, typer.Option(help="For proofs: cadical195, cp-sat, glucose4, clausal; default: another.")
@@ -35,6 +41,8 @@ def verify(
     For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
     found it. With `--engine clausal` it trusts no engine: it checks every lemma of a logged refutation, which is slow.
 
+    For the folder of a comparison it recomputes the objectives of all rows, and says what is known of their bounds.
+
     The files may be a stranger's: sizes are looked at first, nothing in them is run, and time and memory are limited.
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or not all was checked.
@@ -42,7 +50,15 @@ def verify(
     from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
     with limited(seconds, memory):
-        if read_kind(file) in (KIND, MODEL_KIND):
+        if file.is_dir():
+            refuse_given(context, ("engine",), "for a comparison")
+            if result is not None:
+                raise ArgumentError("RESULT", result, "none with the folder of a comparison")
+            holds = _verify_comparison(file, max_enumerated)
+        elif result is None:
+            expected = "a result of the problem, or the table of the proof"
+            raise ArgumentError("RESULT", "nothing", expected, f"None is needed for a folder, which {file} is not.")
+        elif read_kind(file) in (KIND, MODEL_KIND):
             refuse_given(context, ("max_enumerated",), "for a proof")
             holds = _verify_proof(file, result, engine or None, seconds)
         else:
@@ -51,6 +67,40 @@ def verify(
     if not holds:
         notes.print("A claim is false.", highlight=False)
         raise typer.Exit(1)
+
+
+def _verify_comparison(folder: Path, max_enumerated: int) -> bool:
+    """Print a line for each solver, and one for each claim that is false."""
+    from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, check_rows
+
+    of_solver: dict[str, list[Any]] = {}
+    for check in check_rows(folder, max_enumerated):
+        of_solver.setdefault(check.key[1], []).append(check)
+    table = Table(caption="Bounds by how much is known of them.", caption_justify="left")
+    headings = ("solver", "rows", "failed", "objectives\nrecomputed", BY_ENUMERATION, OWN, NOT_ABOVE)
+    for heading in headings:
+        left = heading == "solver"
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", min_width=16 if left else None)
+    for solver, checks in of_solver.items():
+        bounds = sum((check.bounds for check in checks), Counter[str]())
+        counts = [len(checks), sum(check.failed for check in checks), sum(check.objectives for check in checks)]
+        counts += [bounds[how] for how in (BY_ENUMERATION, OWN, NOT_ABOVE)]
+        table.add_row(solver, *(f"{count:,}" for count in counts))
+    output.print(table)
+    every = [check for checks in of_solver.values() for check in checks]
+    for check in every:
+        for words in check.false:
+            notes.print(f"{_named(check.key)}: {words}.", highlight=False, markup=False, soft_wrap=True)
+    missing = [check for check in every if check.missing]
+    if missing and not any(check.false for check in every):
+        first = f"{_named(missing[0].key)}: {missing[0].missing}"
+        notes.print(f"Not checked: {len(missing)} rows. {first}.", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    return not any(check.false for check in every)
+
+
+def _named(key: tuple[str, str, int]) -> str:
+    return f"{key[1]}, seed {key[2]}, on {key[0]}"
 
 
 def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:

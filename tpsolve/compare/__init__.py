@@ -1,7 +1,7 @@
 """Solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
 
 from tpsolve.compare._report import write_report
-from tpsolve.compare._run_folder import Comparison
+from tpsolve.compare._run_folder import Comparison, Shard
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._summary import Summary, summarise
@@ -12,6 +12,7 @@ __all__ = [
     "STRATEGIES",
     "SUITES",
     "Comparison",
+    "Shard",
     "Strategy",
     "Summary",
     "TableSuite",

@@ -1,6 +1,7 @@
 """The programs suite: small programs that read the digits which a half-trained network sees in real scans."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,6 +41,17 @@ def total_of_bits(*bits: int) -> int:
     return sum(2 ** (place % BITS) for place, bit in enumerate(bits) if bit > 0)
 
 
+@dataclass(frozen=True)
+class LookUp:
+    """What a table has at two digits; a class, so that processes can be given it."""
+
+    table: list[list[int]]
+
+    def __call__(self, a: int, b: int) -> int:
+        """`table[a][b]`."""
+        return self.table[a][b]
+
+
 def distance(answer: float, label: float) -> float:
     """How far apart two numbers are, twice."""
     return 2.0 * abs(answer - label)
@@ -68,9 +80,6 @@ def programs(samples: int, seed: int) -> list[Instance[ProgramProblem]]:
     as_bits = _trained(inputs, bits.float(), BITS, nn.functional.binary_cross_entropy_with_logits, seed)
     table = torch.randint(0, 5, (10, 10), generator=generator).tolist()
 
-    def look_up(a: int, b: int) -> int:
-        return table[a][b]
-
     def made(
         name: str, program: Callable[..., Any], loss: Callable[[Any, Any], float], count: int, varies: bool = False
     ) -> Instance[ProgramProblem]:
@@ -97,7 +106,7 @@ def programs(samples: int, seed: int) -> list[Instance[ProgramProblem]]:
         made("product-mod-7", product_mod_7, is_wrong, 2),
         made("less", is_less, is_wrong, 2),
         made("order-3", order, wrong_places, 3),
-        made("table", look_up, is_wrong, 2),
+        made("table", LookUp(table), is_wrong, 2),
         Instance("programs/sum-of-bits", by_bits),
     ]
 

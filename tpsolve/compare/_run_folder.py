@@ -2,23 +2,34 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+
+import torch
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
 from tpsolve._storage._documents import read_json
+from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
-from tpsolve._storage._write_whole import delete_written, write_whole
+from tpsolve._storage._write_whole import delete_written, make_synced, sync_folder, write_whole
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._table_suite import TableSuite
-from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError, WorkerError
 from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
-from tpsolve.search import Solver, find_solver, solver_text
+from tpsolve.search import find_solver, solver_text
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
+LOCK = "shard{}.lock"
+ROWS, TARGETS = "rows{}.jsonl", "targets{}.jsonl"
+"""Files of rows and of their targets, whole or of a shard."""
 
 
 class SolveRow(TypedDict):
@@ -38,6 +49,10 @@ class SolveRow(TypedDict):
     points: NotRequired[int]
     assignments: NotRequired[int]
     device: NotRequired[str]
+    host: NotRequired[str]
+    processor: NotRequired[str]
+    load: NotRequired[float | None]
+    threads: NotRequired[int]
     versions: NotRequired[dict[str, str]]
     error: NotRequired[str]
 
@@ -53,10 +68,35 @@ class SolveOutcome(TypedDict):
     proved_at: list[float | None]
     trace: list[tuple[float, float | None, float | None]]
     tolerance: NotRequired[list[float]]
+    status: NotRequired[list[str]]
 
 
 OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance")
 """What a row holds of each sample."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the tasks of a comparison, whose rows have a file of their own.
+
+    Args:
+        number: from 1 to `of`, the number of parts.
+
+    Raises:
+        ArgumentError: another number.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        check_count("shard", self.of, 1)
+        check_count("shard", self.number, 1)
+        if self.number > self.of:
+            raise ArgumentError("shard", f"{self.number}/{self.of}", f"a number from 1 to {self.of}")
+
+    def __str__(self) -> str:
+        return f"-{self.number}-of-{self.of}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +110,7 @@ class Comparison:
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
+        steps: budget of each sample in steps, in place of seconds: equal rows on every run, but for seconds.
         seeds: of the solvers; one that draws nothing runs under the first alone.
         suite_seed: of the instances.
         device: where the problems lie.
@@ -88,6 +129,7 @@ class Comparison:
     suite_seed: int = 0
     device: str = "cpu"
     tables: TableSuite | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -97,32 +139,18 @@ class Comparison:
         check_count("samples", self.samples, 1)
         if not self.seeds:
             raise ArgumentError("seeds", "none", "at least one seed")
-        Budget(seconds=self.seconds)
+        Budget(seconds=self.seconds, steps=self.steps)
         find_device(self.device)
 
     @property
     def budget(self) -> Budget:
         """Of each solve."""
-        return Budget(seconds=self.seconds * self.samples)
+        return Budget(seconds=self.seconds * self.samples) if self.steps is None else Budget(steps=self.steps)
 
     @property
     def log(self) -> RowLog:
-        """Its rows."""
-        return RowLog(self.folder / "rows.jsonl", SolveRow, SolveOutcome)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One solve: what becomes one row."""
-
-    instance: Instance[Problem]
-    solver: Solver
-    seed: int
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What identifies its row within a run."""
-        return self.instance.name, solver_text(self.solver), self.seed
+        """Its rows, but for those of shards."""
+        return _row_log(self.folder / ROWS.format(""))
 
 
 def check_folder(comparison: Comparison, fresh: bool) -> None:
@@ -136,8 +164,8 @@ def check_folder(comparison: Comparison, fresh: bool) -> None:
         FileFormatError: its settings are damaged.
     """
     folder = comparison.folder
-    if fresh:
-        _check_deletable(folder)
+    if fresh and folder.exists():
+        _check_marked(folder)
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
         raise FolderError(f"{folder}: can't be made ({above} is a file). Choose another --runs.")
@@ -155,56 +183,167 @@ def claim_folder(comparison: Comparison) -> None:
         FolderError: it can't be made or written.
     """
     try:
-        comparison.folder.mkdir(parents=True, exist_ok=True)
+        make_synced(comparison.folder)
     except OSError as error:
         raise FolderError(f"{comparison.folder}: can't be made ({error.strerror}). Choose another --runs.") from error
     settings = json.dumps(_settings(comparison), indent=2).encode()
     write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> None:
-    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead."""
+def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> list[Instance[Problem]]:
+    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead.
+
+    Returns the instances that the folder holds then: those of another shard that was faster, if there is one.
+    """
     if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
-        return
+        return instances
+    device = find_device(comparison.device)
+    saved = saved_instances(comparison.folder, device)
+    if saved is not None:
+        return saved
     folder = comparison.folder / "instances"
-    folder.mkdir(exist_ok=True)
+    # All or none: other shards may make theirs at the same time.
+    made = folder if folder.exists() else Path(tempfile.mkdtemp(dir=comparison.folder, prefix=".instances."))
     for number, instance in enumerate(instances):
-        instance.problem.save(folder / f"{number:02d}.npz")
+        instance.problem.save(made / f"{number:02d}.npz")
     names = json.dumps([instance.name for instance in instances], indent=2).encode()
-    write_whole(folder / "index.json", lambda stream: stream.write(names))
+    write_whole(made / "index.json", lambda stream: stream.write(names))
+    if made == folder:
+        return instances
+    made.chmod(comparison.folder.stat().st_mode & 0o777)
+    try:
+        made.rename(folder)
+    except OSError:
+        shutil.rmtree(made)
+        saved = saved_instances(comparison.folder, device)
+        if saved is None:
+            raise
+        return saved
+    sync_folder(comparison.folder)
+    return instances
 
 
-def saved_instances(comparison: Comparison) -> list[Instance[Problem]] | None:
-    """The instances that the folder keeps; None: there are none yet.
+def saved_instances(folder: Path, device: torch.device | str) -> list[Instance[Problem]] | None:
+    """The instances that the folder of a comparison keeps; None: there are none yet.
 
     Raises:
         FileFormatError: they are damaged.
     """
-    folder = comparison.folder / "instances"
+    folder = folder / "instances"
     if not (folder / "index.json").exists():
         return None
     names = _read_json(folder / "index.json", list[str])
-    device = find_device(comparison.device)
     return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
 
 
-def limits_of(budget: Budget) -> dict[str, Any]:
-    """What a row says of a budget. Calls stand in it only where they are limited: older rows know none."""
-    return {name: limit for name, limit in asdict(budget).items() if name != "calls" or limit is not None}
+def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
+    """The rows of a comparison by their keys, those of all shards with them; the first one counts.
+
+    Raises:
+        FileFormatError: they are damaged.
+    """
+    rows: dict[Key, dict[str, Any]] = {}
+    for part in _parts(folder):
+        for row in _row_log(folder / ROWS.format(part)).read():
+            rows.setdefault(key_of(row), row)
+    return rows
 
 
-def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, str, int], dict[str, Any]]:
+def read_targets(folder: Path) -> dict[Key, dict[str, Any]]:
+    """The targets of the rows that `read_rows` gives, as they are kept, by the keys of the rows.
+
+    Raises:
+        FileFormatError: they are damaged.
+    """
+    found: dict[Key, dict[str, Any]] = {}
+    seen: set[Key] = set()
+    for part in _parts(folder):
+        # The last ones count: the row of others may be missing, as after a power cut.
+        kept = {key_of(one): one for one in _targets_log(folder / TARGETS.format(part)).read()}
+        fresh = {key_of(row) for row in _row_log(folder / ROWS.format(part)).read()} - seen
+        found |= {key: kept[key] for key in fresh & kept.keys()}
+        seen |= fresh
+    return found
+
+
+def _parts(folder: Path) -> list[str]:
+    """What the names of files of rows have besides: of the whole nothing, and of each shard its number."""
+    found = (re.fullmatch(r"rows(-[0-9]+-of-[0-9]+)\.jsonl", path.name) for path in folder.glob(ROWS.format("-*")))
+    return ["", *sorted(match[1] for match in found if match is not None)]
+
+
+def read_settings(folder: Path, shape: Any) -> Any:
+    """What all rows of a folder share, as the type `shape`.
+
+    Raises:
+        FileFormatError: it is damaged.
+    """
+    return _read_json(folder / SETTINGS, shape)
+
+
+def _row_log(path: Path) -> RowLog:
+    return RowLog(path, SolveRow, SolveOutcome)
+
+
+def _targets_log(path: Path) -> RowLog:
+    return RowLog(path, KeptTargets)
+
+
+def key_of(row: dict[str, Any]) -> Key:
+    """What identifies a row within a run."""
+    return row["instance"], row["solver"], row["seed"]
+
+
+def keep(folder: Path, solved: Solved, shard: Shard | None = None) -> None:
+    """Append what became of a task; its targets come first, so that no row is without them."""
+    part = str(shard or "")
+    if solved.targets is not None:
+        _targets_log(folder / TARGETS.format(part)).append(dict(solved.targets))
+    _row_log(folder / ROWS.format(part)).append(solved.row)
+
+
+def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Raise FolderError unless all rows of a folder were made under the `conditions` of `now`."""
+    for row in rows:
+        words = _difference(row, now)
+        if words:
+            raise FolderError(f"{folder}: holds rows {words}. They are not compared with each other. {ANOTHER}")
+
+
+def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise WorkerError unless the row of a worker was made under the `conditions` of `now`."""
+    words = _difference(row, now)
+    if words:
+        raise WorkerError(f"A worker on {row['host']} made a row {words}. Install the same versions everywhere.")
+
+
+def _difference(row: dict[str, Any], now: dict[str, Any]) -> str:
+    for name, value in now.items():
+        if row.get(name) != value:
+            return f"made with {_in_words(name, row.get(name))}, and this would be made with {_in_words(name, value)}"
+    return ""
+
+
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{library} {version}" for library, version in value.items())
+    return f"{value if value is not None else 'an unknown number of'} {name}"
+
+
+def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[Key, dict[str, Any]]:
     """The rows of those tasks that have one, by their keys.
 
     Raises:
         FolderError: a row is of another problem or budget than its task.
         FileFormatError: the rows are damaged.
     """
-    known = {(row["instance"], row["solver"], row["seed"]): row for row in comparison.log.read()}
-    found = {task.key: (task, known[task.key]) for task in tasks if task.key in known}
+    known = read_rows(comparison.folder)
+    found: dict[Key, tuple[Task, dict[str, Any]]] = {
+        task.key: (task, known[task.key]) for task in tasks if task.key in known
+    }
     budget = limits_of(comparison.budget)
     for task, row in found.values():
-        if row["fingerprint"] != task.instance.problem.fingerprint or row["budget"] != budget:
+        if row["fingerprint"] != task.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
             raise FolderError(
                 f"{comparison.folder}: holds a row of {solver_text(task.solver)} on {task.instance.name} "
@@ -219,18 +358,26 @@ def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[tuple[str, 
 def delete_comparison(folder: Path) -> None:
     """Delete what `run_comparison` and `write_report` have written into `folder`, if it is there, and no other files.
 
+    Whoever calls it holds the lock of the folder.
+
     Raises:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
-    _check_deletable(folder)
+    if not is_empty(folder):
+        _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
-    instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
+    parts = ["", *(f"-{'[0-9]' * i}-of-{'[0-9]' * j}" for i in range(1, 6) for j in range(1, 6))]
+    rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
+    rows += [f"{LOCK.format(part)}" for part in parts[1:]]
+    instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
-    delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
+    for half in folder.glob(".instances.????????"):
+        shutil.rmtree(half)
+    delete_written(folder, [*rows, "table.csv", "report.html", *pictures, *instances, SETTINGS])
 
 
-def _check_deletable(folder: Path) -> None:
-    if folder.exists() and not (folder / SETTINGS).exists():
+def _check_marked(folder: Path) -> None:
+    if not (folder / SETTINGS).exists():
         raise FolderError(
             f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
         )
@@ -238,7 +385,9 @@ def _check_deletable(folder: Path) -> None:
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What all rows of a folder share."""
-    shared = {name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device")}
+    shared = {
+        name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device", "steps")
+    }
     return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
 
 

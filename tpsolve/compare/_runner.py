@@ -1,37 +1,36 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
-import contextlib
 import itertools
-import math
-import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib import metadata
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-import torch
-
-from tpsolve._check_arguments import find_device
-from tpsolve._result import Progress, Result
-from tpsolve._version import __version__
+from tpsolve._check_arguments import check_count, find_device
+from tpsolve._storage._folder_lock import RUN, locked
 from tpsolve.compare._run_folder import (
+    LOCK,
     Comparison,
-    Task,
+    Shard,
+    check_alike,
     check_folder,
+    check_worker,
     claim_folder,
     delete_comparison,
     finished_rows,
-    limits_of,
+    keep,
+    key_of,
+    read_rows,
     save_instances,
     saved_instances,
 )
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
+from tpsolve.compare.running._tasks import Task, conditions
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
-from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
-from tpsolve.search import SOLVERS, Solver, find_solver, solve, solver_text
-
-LIBRARIES = ("torch", "ortools", "scipy", "numpy")
+from tpsolve.problems import Instance, Problem
+from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
 
 def run_comparison(
@@ -41,44 +40,102 @@ def run_comparison(
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda _: None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> list[dict[str, Any]]:
-    """Solve what has no row yet, and return the rows of all finished tasks.
+    """Solve what has no row yet, and return the rows of all finished tasks, in the order of the tasks.
+
+    With a budget in steps, rows are the same however many workers or shards there are, but for what is measured:
+    seconds, load, time.
 
     Args:
         fresh: delete the comparison that the folder holds, once this one can begin.
         progress: called with (rows finished, rows in all, what is solved now).
-        stop: asked many times a second; True ends cleanly, dropping only the solve under way.
+        stop: asked many times a second; True ends cleanly, dropping only the solves under way.
         note: told of each solver named in `comparison.solvers` that does not take all instances.
+        workers: tasks at a time. Several have a process each, with one thread. A task whose process dies is begun once
+            more; if its process dies again, its row has that as its error.
+        executor: carries out the tasks in place of processes of this machine, `workers` at a time, with one thread
+            each, which is set for good in the processes that it uses. It may be of another library. Its workers need
+            the same versions.
+        shard: only these tasks; other processes, also on other machines that share the folder, may do others. Rows of
+            shards have files of their own, which every reading of the folder merges.
 
     Raises:
         NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
-        FolderError: the folder can't be written, or holds another comparison or rows of other problems.
+        FolderInUseError: another process writes into the folder.
+        FolderError: the folder can't be written, or holds another comparison, rows of other problems, or rows that
+            were made with other versions or another number of threads.
         FileFormatError: its files are damaged.
+        WorkerError: a worker can't be started, or has other versions.
     """
+    check_count("workers", workers, 1)
+    if fresh and shard is not None:
+        raise ArgumentError("fresh", "it for a shard", "no fresh", "It would delete the rows of the other shards.")
     check_folder(comparison, fresh)
-    saved = None if fresh else saved_instances(comparison)
+    with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
+        tasks = _plan(comparison, fresh, note)
+        if shard is not None:
+            tasks = tasks[shard.number - 1 :: shard.of]
+        return _execute(comparison, tasks, progress, stop, workers, executor, shard)
+
+
+def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> list[Task]:
+    """All tasks; the folder holds their instances then."""
+    if not fresh:
+        # Another process may have changed the folder before this one locked it.
+        check_folder(comparison, fresh)
+    saved = None if fresh else saved_instances(comparison.folder, find_device(comparison.device))
     instances = _made_instances(comparison) if saved is None else saved
-    tasks = list({task.key: task for task in _tasks(comparison, instances, note)}.values())
+    # Before the folder is touched: a solver may take no instance.
+    tasks = _tasks(comparison, instances, note)
     if fresh:
         delete_comparison(comparison.folder)
     claim_folder(comparison)
     if saved is None:
-        save_instances(comparison, instances)
-    finished = finished_rows(comparison, tasks)
-    done = [finished[task.key] for task in tasks if task.key in finished]
-    waiting = [task for task in tasks if task.key not in finished]
-    versions = _versions() if waiting else {}
-    for task in waiting:
+        kept = save_instances(comparison, instances)
+        if kept is not instances:
+            tasks = _tasks(comparison, kept, note)
+    return tasks
+
+
+def _execute(
+    comparison: Comparison,
+    tasks: list[Task],
+    progress: Callable[[int, int, str], None] | None,
+    stop: Callable[[], bool],
+    workers: int,
+    executor: Executor | None,
+    shard: Shard | None,
+) -> list[dict[str, Any]]:
+    """Carry out the tasks that have no row; this process alone writes."""
+    rows = finished_rows(comparison, tasks)
+    waiting = [task for task in tasks if task.key not in rows]
+    apart = workers > 1 or executor is not None
+    now = conditions(1 if apart else None)
+    if waiting:
+        check_alike(comparison.folder, read_rows(comparison.folder).values(), now)
+
+    def begun(task: Task) -> None:
         if progress is not None:
-            progress(len(done), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
-        row = _solve_task(task, comparison, versions, stop)
-        if stop():
-            break
-        comparison.log.append(row)
-        done.append(row)
+            progress(len(rows), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
+
+    with ExitStack() as held:
+        if not (apart and waiting):
+            outcomes = here(waiting, stop, begun)
+        else:
+            waiting = [replace(task, threads=1) for task in waiting]
+            count = min(workers, len(waiting))
+            places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
+            outcomes = spread(waiting, places, stop, begun)
+        for solved in outcomes:
+            check_worker(solved.row, now)
+            keep(comparison.folder, solved, shard)
+            rows[key_of(solved.row)] = solved.row
     if progress is not None:
-        progress(len(done), len(tasks), "")
-    return done
+        progress(len(rows), len(tasks), "")
+    return [rows[task.key] for task in tasks if task.key in rows]
 
 
 def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
@@ -90,7 +147,16 @@ def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
     return [Instance(instance.name, instance.problem.to(device)) for instance in made]
 
 
-def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> Iterator[Task]:
+def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> list[Task]:
+    """Each task once, in the order of the instances."""
+    return list({task.key: task for task in _all_tasks(comparison, instances, note)}.values())
+
+
+def _all_tasks(
+    comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]
+) -> Iterator[Task]:
+    # Once for each instance: it takes a while.
+    fingerprints = {instance.name: instance.problem.fingerprint for instance in instances}
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
     solvers = {text: find_solver(text) for text in chosen}
     refusals = {text: _refusals(solver, instances) for text, solver in solvers.items()}
@@ -104,7 +170,7 @@ def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Cal
         if instance.name not in refusals[text]:
             solver = solvers[text]
             for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
-                yield Task(instance, solver, seed)
+                yield Task(instance, solver, seed, comparison.budget, fingerprints[instance.name])
 
 
 def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, ArgumentError]:
@@ -116,89 +182,3 @@ def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, A
         except (NotAcceptedError, TooLargeError) as error:
             found[instance.name] = error
     return found
-
-
-def _solve_task(
-    task: Task, comparison: Comparison, versions: dict[str, str], stop: Callable[[], bool]
-) -> dict[str, Any]:
-    problem = task.instance.problem
-
-    def callback(progress: Progress) -> bool:
-        return stop()
-
-    row = {
-        "instance": task.instance.name,
-        "solver": solver_text(task.solver),
-        "settings": asdict(task.solver),
-        "exact": task.solver.exact,
-        "seed": task.seed,
-        "budget": limits_of(comparison.budget),
-        **_size(problem),
-        "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
-        "fingerprint": problem.fingerprint,
-        "device": _device_name(problem.device),
-        "versions": versions,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    generator = torch.Generator().manual_seed(task.seed)
-    try:
-        result = solve(problem, task.solver, budget=comparison.budget, generator=generator, callback=callback)
-    except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
-        return {**row, "error": f"{type(error).__name__}: {error}"}
-    return {**row, **_outcome(task.instance, result)}
-
-
-def _size(problem: Problem) -> dict[str, Any]:
-    """Columns of a row that depend on the kind of problem."""
-    if isinstance(problem, NetworkProblem):
-        layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
-        units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
-        return {"loss": "training errors", "n_vars": problem.n_vars, **units}
-    if isinstance(problem, ProgramProblem):
-        loss = problem.loss if isinstance(problem.loss, str) else problem.loss.__name__
-        size = {"n_vars": problem.n_vars, "n_units": problem.n_vars, "assignments": max(problem.count_assignments())}
-        return {"loss": loss, **size}
-    assert isinstance(problem, LayerProblem)
-    return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
-
-
-def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
-    """One entry a sample; a problem without a batch, such as a network's, is one sample."""
-    problem, start = instance.problem, instance.problem.start
-    tolerance = torch.zeros_like(result.objective) if result.tolerance is None else result.tolerance
-    targets, tolerance = result.targets.reshape(-1, problem.n_vars), tolerance.reshape(-1)
-    flat = Result(targets, result.objective.reshape(-1), result.bound.reshape(-1), tolerance=tolerance)
-    flips = None if start is None else (flat.targets != start.reshape_as(flat.targets)).float().mean(-1).tolist()
-    return {
-        "objective": flat.objective.tolist(),
-        "bound": _finite(flat.bound.tolist()),
-        "tolerance": tolerance.tolist(),
-        "status": [status.value for status in flat.status],
-        "flips": flips,
-        "seconds": result.stats["seconds"],
-        "steps": result.stats["steps"],
-        "found_at": _finite(result.stats["found_at"].reshape(-1).tolist()),
-        "proved_at": _finite(result.stats["proved_at"].reshape(-1).tolist()),
-        "notes": result.stats["notes"],
-        "trace": [_finite([p.seconds, p.objective, p.bound]) for p in result.trace],
-    }
-
-
-def _finite(values: list[float]) -> list[float | None]:
-    """JSON has no infinity: null stands for "not yet"."""
-    return [value if math.isfinite(value) else None for value in values]
-
-
-def _versions() -> dict[str, str]:
-    """Of the libraries that are installed."""
-    found = {"tpsolve": __version__}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve._result import Budget
+from tpsolve._storage._folder_lock import locked
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written
-from tpsolve.errors import FileFormatError, FolderError
+from tpsolve.errors import FileFormatError
 from tpsolve.nn import HardThreshold, TargetReport
 from tpsolve.train import averaged_weights, estimate_batch_norm, ftprop_mb
 from tpsolve.train._ftprop_mb import LossFunction
@@ -107,13 +108,22 @@ def run_training(
         stop: asked after every step; True ends cleanly, dropping only the run under way.
 
     Raises:
+        FolderInUseError: another process writes into the folder.
         FolderError: the folder can't be written.
         FileFormatError: its rows are damaged.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose another --runs.") from error
+    with locked(folder):
+        return _run(folder, seeds, epochs, strategies, progress, stop)
+
+
+def _run(
+    folder: Path,
+    seeds: tuple[int, ...],
+    epochs: int,
+    strategies: dict[str, Strategy],
+    progress: Callable[[int, int, str], None] | None,
+    stop: Callable[[], bool],
+) -> list[dict[str, Any]]:
     log = RowLog(folder / "rows.jsonl", _Row, _Curves)
     finished = {_key(row): row for row in log.read()}
     for row in finished.values():
@@ -138,6 +148,8 @@ def run_training(
 
 def delete_training(folder: Path) -> None:
     """Delete what `run_training` and its picture have written into `folder`, and no other files.
+
+    Whoever calls it holds the lock of the folder.
 
     Raises:
         FolderError: a file can't be deleted.

@@ -119,11 +119,13 @@ def save_checkpoint(
     position: Position,
     states: list[dict[str, Any]],
     inputs: dict[str, Any],
+    keep: str | None = None,
 ) -> None:
     """Write everything that the run needs to go on, or nothing; `states` are the `process_state` of all processes.
 
     Args:
         inputs: shape, normalisation and classes, as plain values: what is needed to use the network.
+        keep: the name that the checkpoint before is kept under; None: it is not.
 
     Raises:
         FolderError: it can't be written; the checkpoint before is still there.
@@ -139,7 +141,7 @@ def save_checkpoint(
         "processes": states,
         "inputs": inputs,
     }
-    write_whole(path, lambda stream: torch.save(content, stream))
+    write_whole(path, lambda stream: torch.save(content, stream), keep)
 
 
 def process_state(device: torch.device, position: Position, program: ProgramLoss | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tpsolve._plain import is_real
 from tpsolve._result import Budget
+from tpsolve._storage._folder_lock import is_empty, locked
 from tpsolve._storage._write_whole import delete_written
-from tpsolve.errors import ArgumentError, FolderError, NotFiniteError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, NotFiniteError
 from tpsolve.nn import TargetReport, target_backward
 from tpsolve.search import Solver
 from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
@@ -32,7 +35,7 @@ from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.data._load_data import load_data
 from tpsolve.train.data._table_rows import FILE, TablePreprocessing
 from tpsolve.train.models._build import build_model
-from tpsolve.train.models._take_away import CHECKPOINT, MODEL, inputs_of, save_model
+from tpsolve.train.models._take_away import BEFORE, CHECKPOINT, MODEL, inputs_of, save_model
 
 REPORT_SECONDS = 0.2
 """Between two reports of progress; each waits for the device."""
@@ -68,6 +71,7 @@ def train(
     fresh: bool = False,
     tensorboard: bool = False,
     diagnose: int = 0,
+    checkpoint_minutes: float = 10.0,
     progress: Callable[[Moment], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
@@ -76,7 +80,8 @@ def train(
     The folder holds `recipe.toml`, `metrics.jsonl`, `curves.png` and `checkpoint.pt`, and of a table `table.json`,
     which `TablePreprocessing.load` reads. Of a dense network of hard thresholds, `model.npz` is the model after the
     last epoch, which `tpsolve.load_model` reads; `load_network` loads every network. A checkpoint is written after
-    every epoch, and when `stop` says True, which is asked after every batch. A run that goes on from one on the same
+    every epoch, every few minutes within one, and when `stop` says True, which is asked after every batch. The one
+    before is kept as `checkpoint-before.pt`. A run that goes on from one on the same
     device ends with the same bits as one that was never interrupted. Under torchrun each process takes its part of
     every batch; the first writes the files.
 
@@ -90,9 +95,11 @@ def train(
         diagnose: after every so many epochs, put the figures of `tpsolve.nn.diagnose` for each threshold into
             `diagnostics.jsonl` and `diagnostics.png`; 0: never. The training stays the same, bit for bit. Not with a
             program.
+        checkpoint_minutes: after so many, a checkpoint is written in the middle of an epoch too.
 
     Raises:
         TpsolveError: a setting, file or device makes no sense; before any training.
+        FolderInUseError: another process writes into `folder`.
         FolderError: `folder` holds a run already, rows or a checkpoint, and neither `resume` nor `fresh` is True; or
             `resume` is, and it holds only rows; or `fresh` is, and it is not the folder of a run.
         NotFiniteError: the loss became NaN or infinite; finished epochs are kept.
@@ -101,29 +108,55 @@ def train(
         raise ArgumentError("recipe", repr(recipe), "a Recipe", "Pass load_recipe(name).")
     if resume and fresh:
         raise ArgumentError("fresh", "True, and resume too", "one of the two", "resume goes on, fresh begins anew.")
+    if not (is_real(checkpoint_minutes) and 0 < checkpoint_minutes < math.inf):
+        raise ArgumentError("checkpoint_minutes", checkpoint_minutes, "a positive, finite number")
     folder, root = Path(folder), None if data_root is None else Path(data_root)
     with joined(device, recipe.batch) as (processes, place), torch.random.fork_rng():
         check_launch(recipe, place, processes.world)
         check_diagnose(diagnose, recipe)
-        saved = (folder / CHECKPOINT).exists()
-        if (saved or has_rows(folder)) and not (resume or fresh):
-            raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
-        if resume and has_rows(folder) and not saved:
-            raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. Choose another name.")
-        with arithmetic(recipe, place):
-            run = _Run(recipe, folder, root, place, processes)
+        with _locked_by_first(folder, processes), arithmetic(recipe, place):
+            saved = (folder / CHECKPOINT).exists()
+            if (saved or has_rows(folder)) and not (resume or fresh):
+                raise FolderError(f"{folder}: holds a run already. Resume it, or give this one another name.")
+            if resume and has_rows(folder) and not saved:
+                mend = "Choose another name."
+                raise FolderError(f"{folder}: holds rows of a run, but no checkpoint to go on from. {mend}")
+            run = _Run(recipe, folder, root, place, processes, 60 * checkpoint_minutes)
             run.try_search()
             if fresh:
                 run.delete()
             return run.to_its_end(resume, tensorboard, diagnose, progress, stop)
 
 
+@contextmanager
+def _locked_by_first(folder: Path, processes: Processes) -> Iterator[None]:
+    """The lock of the folder, which the first process holds; all raise what it raises."""
+    with ExitStack() as held:
+        refused = None
+        if processes.rank == 0:
+            try:
+                held.enter_context(locked(folder))
+            except FolderError as error:
+                refused = error
+        refused = processes.gather(refused)[0]
+        if refused is not None:
+            raise refused
+        yield
+
+
 class _Run:
     """The parts of a run that lives in this process."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, root: Path | None, device: torch.device, processes: Processes
+        self,
+        recipe: Recipe,
+        folder: Path,
+        root: Path | None,
+        device: torch.device,
+        processes: Processes,
+        seconds: float,
     ) -> None:
+        self.checkpoint_seconds, self.saved = seconds, time.monotonic()
         self.recipe, self.folder, self.device, self.processes = recipe, folder, device, processes
         self.source = load_data(recipe, root, device, processes.rank, processes.world)
         torch.manual_seed(recipe.seed)
@@ -159,11 +192,11 @@ class _Run:
     def delete(self) -> None:
         """Delete the files of the run that the folder holds, in the first process, for which the others wait."""
         first = self.processes.rank == 0
-        foreign = self.folder.exists() and not (self.folder / RECIPE).exists()
+        foreign = not is_empty(self.folder) and not (self.folder / RECIPE).exists()
         if self.processes.any(first and foreign, self.device):
             raise FolderError(f"{self.folder}: is not the folder of a run. Choose another name.")
         if first:
-            delete_written(self.folder, (CHECKPOINT, FILE, MODEL, *WRITTEN))
+            delete_written(self.folder, (CHECKPOINT, BEFORE, FILE, MODEL, *WRITTEN))
         self.processes.any(False, self.device)
 
     def to_its_end(
@@ -179,16 +212,7 @@ class _Run:
             if table is not None and TablePreprocessing.load(self.folder) != table:
                 mend = "Give the run another name."
                 raise ArgumentError("table", f"{self.recipe.table}, which has changed", "the table of the run", mend)
-            self.position = load_checkpoint(
-                self.folder / CHECKPOINT,
-                self.recipe,
-                self.model,
-                self.averaged,
-                self.optimizer,
-                self.processes.rank,
-                self.processes.world,
-                self.program and self.program.loss_fn,
-            )
+            self._load()
         position = self.position
         log = None
         if self.processes.rank == 0:
@@ -220,6 +244,25 @@ class _Run:
                 network = self.model if self.averaged is None else self.averaged.module
                 save_model(self.folder, network, self.source, self.recipe)
         return position.rows
+
+    def _load(self) -> None:
+        """Go on from the checkpoint."""
+        try:
+            self.position = load_checkpoint(
+                self.folder / CHECKPOINT,
+                self.recipe,
+                self.model,
+                self.averaged,
+                self.optimizer,
+                self.processes.rank,
+                self.processes.world,
+                self.program and self.program.loss_fn,
+            )
+        except FileFormatError as error:
+            if not (self.folder / BEFORE).exists():
+                raise
+            mend = f"Or rename {BEFORE}, the one before it, to {CHECKPOINT}, and go on from there."
+            raise FileFormatError(f"{error} {mend}") from error
 
     def _epoch(self, progress: Callable[[Moment], None] | None, stop: Callable[[], bool]) -> bool:
         """Train to the end of the epoch; False: stopped before."""
@@ -261,16 +304,28 @@ class _Run:
                 told = time.perf_counter()
                 total, hits, samples = tally[:3].tolist()
                 progress(Moment(position.epoch, position.step, source.steps, total / samples, hits / samples, rate))
-            if position.step < source.steps and self._told_to_stop(stop):
-                break
+            if position.step < source.steps:
+                if self._told_to_stop(stop):
+                    break
+                if self._overdue():
+                    position.tally, position.seconds = tally.tolist(), time.perf_counter() - started
+                    self._write(self._states())
         position.tally, position.seconds = tally.tolist(), time.perf_counter() - started
         return position.step == source.steps
 
+    def _overdue(self) -> bool:
+        """Whether the last checkpoint is too old."""
+        return self._agreed(lambda: time.monotonic() - self.saved > self.checkpoint_seconds)
+
     def _told_to_stop(self, stop: Callable[[], bool]) -> bool:
+        return self._agreed(stop)
+
+    def _agreed(self, asked: Callable[[], bool]) -> bool:
+        """Whether `asked` says so in some process."""
         if self.processes.world == 1:
-            return stop()
-        # All must leave the loop after the same batch, and asking costs a message.
-        return self.position.step % TALK_STEPS == 0 and self.processes.any(stop(), self.device)
+            return asked()
+        # All must do it after the same batch, and asking costs a message.
+        return self.position.step % TALK_STEPS == 0 and self.processes.any(asked(), self.device)
 
     def _row(self) -> dict[str, Any]:
         """What is measured at the end of an epoch."""
@@ -326,14 +381,19 @@ class _Run:
         return self.processes.total(tally).tolist()
 
     def _save(self) -> None:
-        states = self.processes.gather(process_state(self.device, self.position, self.program and self.program.loss_fn))
+        states = self._states()
         self._write(states)
         if self.position.step and self.averaged is not None:
             # In mid-epoch its batch norm is that of the weights in training. It takes a while, hence after the first.
             self._averaged()
-            self._write(states)
+            self._write(states, keep=None)
 
-    def _write(self, states: list[dict[str, Any]]) -> None:
+    def _states(self) -> list[dict[str, Any]]:
+        own = process_state(self.device, self.position, self.program and self.program.loss_fn)
+        return self.processes.gather(own)
+
+    def _write(self, states: list[dict[str, Any]], keep: str | None = BEFORE) -> None:
+        self.saved = time.monotonic()
         if self.processes.rank == 0:
             save_checkpoint(
                 self.folder / CHECKPOINT,
@@ -344,6 +404,7 @@ class _Run:
                 self.position,
                 states,
                 inputs_of(self.source),
+                keep,
             )
 
     def _sample(self) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsolve._storage._row_log import RowLog
-from tpsolve._storage._write_whole import write_whole
+from tpsolve._storage._write_whole import make_synced, write_whole
 from tpsolve.errors import FolderError, MissingLibraryError
 from tpsolve.train._checkpoint import Position
 from tpsolve.train._curves import save_curves
@@ -91,7 +91,7 @@ def make_folder(folder: Path) -> None:
         FolderError: it can't be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_synced(folder)
     except OSError as error:
         raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose a folder you may write to.") from error
 

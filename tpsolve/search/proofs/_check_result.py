@@ -46,7 +46,7 @@ def verify_result(problem: Problem, result: Result, max_enumerated: int = 20) ->
     value = _objective(problem, result).reshape(-1).tolist()
     known: list[tuple[float, float]] | None = None
     if isinstance(problem, LayerProblem) and problem.n_vars <= min(max_enumerated, MAX_ENUMERATED):
-        known = _optima(problem.flatten())
+        known = optima(problem.flatten())
     slack = (2 * problem.rounding().reshape(-1)).tolist()
     own = problem.lower_bound().reshape(-1).tolist()
     unchecked = "if the bound holds (too large to enumerate)"
@@ -89,7 +89,7 @@ def _objective(problem: LayerProblem | NetworkProblem, result: Result) -> torch.
         return torch.full_like(result.objective, torch.inf)
 
 
-def _optima(problem: LayerProblem) -> list[tuple[float, float]]:
+def optima(problem: LayerProblem) -> list[tuple[float, float]]:
     """Of each sample of a flat batch: the minimum objective of all 2^n targets, and its bound in exact arithmetic.
 
     Shares no code with the solvers.

@@ -21,6 +21,8 @@ from tpsolve.train.models._build import build_model
 
 MODEL = "model.npz"
 CHECKPOINT = "checkpoint.pt"
+BEFORE = "checkpoint-before.pt"
+"""The checkpoint before it."""
 
 
 class Normalised(nn.Module):

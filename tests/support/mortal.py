@@ -1,0 +1,34 @@
+"""A solver whose process dies while it searches, for comparisons with several workers."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tpsolve import Budget, LayerProblem
+from tpsolve.problems import Problem
+from tpsolve.search import Report, Solver
+
+VARIABLE = "TPSOLVE_TEST_DEATHS"
+"""The environment variable that names the folder in which each start is noted."""
+
+
+@dataclass(frozen=True)
+class Mortal(Solver):
+    """Kills its process the first `deaths` times that it begins on an instance of so many targets."""
+
+    name = "mortal"
+    accepts = (LayerProblem,)
+    one_step = "one death"
+
+    deaths: int = 0
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        path = Path(os.environ[VARIABLE]) / f"{self.deaths}-{problem.n_vars}"
+        with path.open("a") as stream:
+            stream.write("begun\n")
+        if path.read_text().count("\n") <= self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        report.offer(torch.ones(*problem.batch_shape, problem.n_vars))

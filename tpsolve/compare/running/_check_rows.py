@@ -1,0 +1,164 @@
+"""Checks the rows of a comparison against its problems: every objective, and the bounds as far as that is possible."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from tpsolve._storage._documents import Count, Positive
+from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets, saved_instances
+from tpsolve.compare._suites import SUITES
+from tpsolve.compare.running._tasks import Key, unpacked
+from tpsolve.errors import FileFormatError, FolderError, UnknownNameError
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
+from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
+
+
+class _Settings(TypedDict):
+    suite: str
+    samples: Positive
+    suite_seed: Count
+
+
+BY_ENUMERATION, OWN, NOT_ABOVE = "compared with the optimum", "the problem's own", "only not above an objective"
+"""How much is known of a bound."""
+
+
+@dataclass
+class RowCheck:
+    """What was found of one row.
+
+    Args:
+        failed: the solve ended with an error, and claims nothing.
+        objectives: samples whose objective was recomputed.
+        bounds: how many bounds are checked how.
+        false: claims that are false, in words.
+        missing: why its objectives can't be recomputed; "": they were.
+    """
+
+    key: Key
+    failed: bool = False
+    objectives: int = 0
+    bounds: Counter[str] = field(default_factory=Counter)
+    false: list[str] = field(default_factory=list)
+    missing: str = ""
+
+
+def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
+    """One check a row, in the order of the instances.
+
+    Objectives are recomputed from the targets that are kept beside the rows. Each bound is compared with the objectives
+    that all rows reach on its sample, and with the optimum where a layer problem has at most `max_enumerated` targets
+    (never more than 24). Instances that can't be saved are made again from the suite.
+
+    Raises:
+        FolderError: not the folder of a comparison.
+        FileFormatError: its files are damaged.
+    """
+    if not (folder / SETTINGS).exists():
+        raise FolderError(f"{folder}: is not the folder of a comparison.")
+    rows, targets = read_rows(folder), read_targets(folder)
+    instances = {instance.name: instance.problem for instance in _instances(folder)}
+    of_instance: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows.values():
+        of_instance[row["instance"]].append(row)
+    for name, those in of_instance.items():
+        yield from _check_instance(folder, instances.get(name), those, targets, max_enumerated)
+
+
+def _instances(folder: Path) -> list[Instance[Problem]]:
+    saved = saved_instances(folder, "cpu")
+    if saved is not None:
+        return saved
+    settings = read_settings(folder, _Settings)
+    if settings["suite"] not in SUITES:
+        raise UnknownNameError("suite", settings["suite"], SUITES)
+    return list(SUITES[settings["suite"]](settings["samples"], settings["suite_seed"]))
+
+
+def _check_instance(
+    folder: Path,
+    problem: Problem | None,
+    rows: list[dict[str, Any]],
+    targets: dict[Key, dict[str, Any]],
+    max_enumerated: int,
+) -> Iterator[RowCheck]:
+    fingerprint = None if problem is None else problem.fingerprint
+    checks, values = [], {}
+    for row in rows:
+        key = row["instance"], row["solver"], row["seed"]
+        check = RowCheck(key, failed="error" in row)
+        checks.append((row, check))
+        if check.failed:
+            continue
+        if problem is None or row["fingerprint"] != fingerprint:
+            check.false.append("it is of another problem than the instance of its name")
+        elif key not in targets:
+            check.missing = "no targets are kept of it"
+        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+            check.missing = "its objective is that of weights, which are not kept"
+        else:
+            values[key] = _recomputed(folder, problem, row, targets[key], check)
+    if problem is None:
+        yield from (check for _, check in checks)
+        return
+    slack = (2 * problem.rounding().reshape(-1)).tolist()
+    own, tolerance = problem.lower_bound().reshape(-1).tolist(), problem.tolerance().reshape(-1).tolist()
+    least = [min(column, default=math.inf) for column in zip(*values.values(), strict=True)]
+    enumerated = isinstance(problem, LayerProblem) and problem.n_vars <= min(max_enumerated, MAX_ENUMERATED)
+    if enumerated and least:
+        assert isinstance(problem, LayerProblem)
+        least = [optimum for optimum, _ in optima(problem.flatten())]
+    for row, check in checks:
+        if check.key in values:
+            _check_samples(row, check, values[check.key], least, slack, own, tolerance, enumerated)
+        yield check
+
+
+def _recomputed(
+    folder: Path, problem: Problem, row: dict[str, Any], kept: dict[str, Any], check: RowCheck
+) -> list[float]:
+    """The objectives of the row's targets."""
+    count = math.prod(problem.batch_shape)
+    if any(row.get(name) is not None and len(row[name]) != count for name in (*OF_SAMPLES, "status")):
+        raise FileFormatError(f"{folder}: a row of {count} samples holds others.")
+    flat = unpacked(kept, (count, problem.n_vars), f"{folder}: {' '.join(map(str, check.key))}")
+    shaped = flat.reshape(*problem.batch_shape, *problem.target_shape).to(problem.dtype)
+    if "values" in kept:
+        shaped = shaped.to(torch.int64)
+    check.objectives = count
+    return problem.objective(shaped).reshape(-1).tolist()
+
+
+def _check_samples(
+    row: dict[str, Any],
+    check: RowCheck,
+    values: list[float],
+    least: list[float],
+    slack: list[float],
+    own: list[float],
+    tolerance: list[float],
+    enumerated: bool,
+) -> None:
+    claims = zip(row["objective"], row["bound"], row["status"], row.get("tolerance") or tolerance, strict=True)
+    for i, (claimed, bound, status, closed) in enumerate(claims):
+        if not (claimed == values[i] or abs(claimed - values[i]) <= slack[i]):
+            check.false.append(f"sample {i}: the objective is {values[i]:.6g}, not {claimed:.6g}")
+        if closed > tolerance[i] * (1 + 1e-9):
+            check.false.append(f"sample {i}: a gap of {closed:.6g} is not closed, only one of {tolerance[i]:.6g}")
+        optimal = bound is not None and claimed - bound <= closed
+        if (status == "optimal") != optimal:
+            check.false.append(f"sample {i}: its objective and bound make it {'' if optimal else 'not '}optimal")
+        if bound is None:
+            continue
+        if bound > least[i] + slack[i]:
+            words = "the optimum" if enumerated else "an objective that was found"
+            check.false.append(f"sample {i}: the bound {bound:.6g} is above {words}, {least[i]:.6g}")
+        elif enumerated:
+            check.bounds[BY_ENUMERATION] += 1
+        else:
+            check.bounds[OWN if bound <= own[i] + slack[i] else NOT_ABOVE] += 1

@@ -1,0 +1,242 @@
+"""Tasks carried out here, by processes of this machine, or by any executor; whoever reads the outcomes writes them."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Protocol
+
+from tpsolve.compare.running._tasks import Solved, Task, carry_out, failed
+from tpsolve.errors import ArgumentError, WorkerError
+
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""What libraries read when they are loaded."""
+POLL_SECONDS = 0.1
+TRIES = 2
+"""How often a task is begun whose process dies."""
+
+
+class Places(Protocol):
+    """Where tasks are carried out, one at a time in each place."""
+
+    count: int
+
+    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+        """Begin a task, pickled, in a place that is free."""
+        ...
+
+    def renew(self, place: int) -> None:
+        """Make a place anew whose process has died."""
+        ...
+
+
+class Workers:
+    """Processes of this machine with one thread each; while entered, they can be given tasks.
+
+    They end with this process, whatever ends it.
+
+    Raises:
+        WorkerError: a process can't be started.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        # Forking after libraries have started threads may hang.
+        self._context = multiprocessing.get_context("spawn")
+        self._stopping = self._context.Event()
+        self._executors: list[ProcessPoolExecutor] = []
+        # Of the processes that live: the numbers of others may be given again.
+        self._pids: list[Future[int]] = []
+
+    def __enter__(self) -> "Workers":
+        try:
+            for _ in range(self.count):
+                executor, pid = self._started()
+                self._executors.append(executor)
+                self._pids.append(pid)
+            for pid in self._pids:
+                _check_started(pid)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        try:
+            if kind is not None and not issubclass(kind, Exception):
+                self._kill()
+            for executor in self._executors:
+                executor.shutdown(cancel_futures=True)
+        except BaseException:
+            # A second Ctrl-C waits for no search.
+            self._kill()
+            raise
+
+    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+        """Begin a task, pickled, in the process of a place."""
+        try:
+            return self._executors[place].submit(_work, packed)
+        except BrokenExecutor:  # It died when it had nothing to do.
+            self.renew(place)
+            return self._executors[place].submit(_work, packed)
+
+    def renew(self, place: int) -> None:
+        """Start a process in place of one that has died."""
+        self._executors[place].shutdown()
+        self._executors[place], self._pids[place] = self._started()
+        _check_started(self._pids[place])
+
+    def _started(self) -> "tuple[ProcessPoolExecutor, Future[int]]":
+        executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._stopping,))
+        with _environment(dict.fromkeys(ONE_THREAD, "1")):
+            return executor, executor.submit(os.getpid)
+
+    def _kill(self) -> None:
+        for pid in self._pids:
+            if pid.done() and not pid.cancelled() and pid.exception() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid.result(), signal.SIGTERM)
+
+
+class Anywhere:
+    """Any executor, such as one of a cluster, which is given `count` tasks at a time.
+
+    What dies there is its own business, but for one more try.
+
+    Raises:
+        WorkerError: the executor has broken.
+    """
+
+    def __init__(self, executor: Executor, count: int) -> None:
+        self.executor, self.count = executor, count
+
+    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+        """Begin a task, pickled, wherever the executor likes."""
+        try:
+            return self.executor.submit(carry_out_packed, packed)
+        except BrokenExecutor as error:
+            raise WorkerError(
+                f"The executor takes no more tasks ({error}). Give another one; rows are kept."
+            ) from error
+
+    def renew(self, place: int) -> None:
+        """Nothing: the next task says whether the executor still works."""
+
+
+def here(tasks: list[Task], stop: Callable[[], bool], begun: Callable[[Task], None]) -> Iterator[Solved]:
+    """Carry out one task after the other in this process, until `stop` says True, which drops the one under way."""
+    for task in tasks:
+        begun(task)
+        solved = carry_out(task, stop)
+        if stop():
+            return
+        yield solved
+
+
+def spread(
+    tasks: list[Task], places: Places, stop: Callable[[], bool], begun: Callable[[Task], None]
+) -> Iterator[Solved]:
+    """Carry out tasks in several places at once, until `stop` says True, which drops those under way.
+
+    A task whose process dies is begun once more, and is a row with that reason if its process dies again.
+
+    Raises:
+        ArgumentError: a task can't be pickled.
+    """
+    waiting = deque((task, 1) for task in tasks)
+    running: dict[Future[Solved], tuple[int, Task, int]] = {}
+    free = deque(range(places.count))
+    while (waiting or running) and not stop():
+        while free and waiting:
+            (task, tries), place = waiting.popleft(), free.popleft()
+            begun(task)
+            running[places.submit(place, _packed(task))] = (place, task, tries)
+        finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        if stop():
+            return
+        for future in finished:
+            place, task, tries = running.pop(future)
+            try:
+                solved = future.result()
+            except BrokenExecutor:
+                places.renew(place)
+                if tries < TRIES:
+                    waiting.appendleft((task, tries + 1))
+                    free.append(place)
+                    continue
+                solved = failed(task, f"WorkerError: the process that carried it out died, {TRIES} times")
+            free.append(place)
+            yield solved
+
+
+def carry_out_packed(packed: bytes) -> Solved:
+    """`carry_out` a pickled task, whose tensors come as bytes: torch would send them by shared memory."""
+    return carry_out(pickle.loads(packed), lambda: False)
+
+
+def _packed(task: Task) -> bytes:
+    try:
+        return pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        name = task.instance.name
+        mend = "Functions and classes of a suite must stand in a module. One worker needs none of this."
+        raise ArgumentError(
+            "workers", f"{name}, which can't be pickled ({error})", "instances that can", mend
+        ) from error
+
+
+def _check_started(pid: "Future[int]") -> None:
+    try:
+        pid.result()
+    except BrokenExecutor as error:
+        raise WorkerError(
+            "A process could not be started. A script that starts processes needs `if __name__ == '__main__':` around "
+            "what it does; what it printed above may tell more."
+        ) from error
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+_stopping: Any = None
+
+
+def _begin(stopping: Any) -> None:
+    global _stopping
+    _stopping = stopping
+    # Ctrl-C goes to all processes of a terminal; the parent says what follows from it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(packed: bytes) -> Solved:
+    return carry_out(pickle.loads(packed), _stopping.is_set)

@@ -1,0 +1,228 @@
+"""Tasks of a comparison: one solve each, a value that any process can carry out, and what it becomes."""
+
+import base64
+import contextlib
+import math
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpsolve._result import Budget, Progress, Result
+from tpsolve._storage._documents import Count
+from tpsolve._version import __version__
+from tpsolve.errors import FileFormatError
+from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.search import Solver, solve, solver_text
+
+LIBRARIES = ("torch", "ortools", "scipy", "numpy")
+
+Key = tuple[str, str, int]
+"""Instance, solver and seed: what identifies a row within a run."""
+
+
+class KeptTargets(TypedDict):
+    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers."""
+
+    instance: str
+    solver: str
+    seed: int
+    shape: tuple[Count, Count]
+    bits: NotRequired[str]
+    values: NotRequired[list[int]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One solve: what becomes one row.
+
+    Args:
+        fingerprint: of the problem.
+        threads: of torch, which are set where it is carried out; None: as many as there are.
+    """
+
+    instance: Instance[Problem]
+    solver: Solver
+    seed: int
+    budget: Budget
+    fingerprint: str
+    threads: int | None = None
+
+    @cached_property
+    def key(self) -> Key:
+        """What identifies its row within a run."""
+        return self.instance.name, solver_text(self.solver), self.seed
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What became of a task: its row, and the targets that the row's objectives are of; None if it failed."""
+
+    row: dict[str, Any]
+    targets: KeptTargets | None
+
+
+def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
+    """Solve it; a solver that fails gives a row with its reason.
+
+    Args:
+        stop: asked many times a second; True ends the search.
+    """
+
+    def callback(progress: Progress) -> bool:
+        return stop()
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    row = _row(task)
+    generator = torch.Generator().manual_seed(task.seed)
+    try:
+        result = solve(task.instance.problem, task.solver, budget=task.budget, generator=generator, callback=callback)
+    except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
+        return Solved({**row, "error": f"{type(error).__name__}: {error}"}, None)
+    return Solved({**row, **_outcome(task.instance, result)}, _kept(task, result))
+
+
+def failed(task: Task, reason: str) -> Solved:
+    """What becomes of a task that could not be carried out."""
+    return Solved({**_row(task), "threads": task.threads or torch.get_num_threads(), "error": reason}, None)
+
+
+def conditions(threads: int | None = None) -> dict[str, Any]:
+    """What all rows of a run must have in common: versions of libraries, and threads of a solve."""
+    return {"versions": versions(), "threads": threads or torch.get_num_threads()}
+
+
+def limits_of(budget: Budget) -> dict[str, Any]:
+    """What a row says of a budget. Calls stand in it only where they are limited: older rows know none."""
+    return {name: limit for name, limit in asdict(budget).items() if name != "calls" or limit is not None}
+
+
+def unpacked(kept: dict[str, Any], shape: tuple[int, int], where: str) -> Tensor:
+    """The targets `shape`, float64, that `KeptTargets` hold.
+
+    Raises:
+        FileFormatError: they are of another shape, or damaged.
+    """
+    count = math.prod(shape)
+    try:
+        if "bits" in kept:
+            packed = np.frombuffer(base64.b64decode(kept["bits"], validate=True), dtype=np.uint8)
+            if len(packed) != -(-count // 8):
+                raise ValueError(f"{len(packed)} bytes of bits")
+            values = np.unpackbits(packed, count=count) * 2.0 - 1.0
+        else:
+            values = np.array(kept["values"], dtype=np.float64)
+        if tuple(kept["shape"]) != shape or len(values) != count:
+            raise ValueError(f"a shape of {tuple(kept['shape'])}, not {shape}")
+    except (ValueError, KeyError, OverflowError) as error:
+        raise FileFormatError(f"{where}: targets that are none of this problem ({error}).") from error
+    return torch.from_numpy(values).reshape(shape)
+
+
+def _row(task: Task) -> dict[str, Any]:
+    """What a row says of its task, and of where it is carried out."""
+    problem = task.instance.problem
+    return {
+        "instance": task.instance.name,
+        "solver": solver_text(task.solver),
+        "settings": asdict(task.solver),
+        "exact": task.solver.exact,
+        "seed": task.seed,
+        "budget": limits_of(task.budget),
+        **_size(problem),
+        "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
+        "fingerprint": task.fingerprint,
+        "device": _device_name(problem.device),
+        "host": platform.node(),
+        "processor": _processor(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **conditions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _size(problem: Problem) -> dict[str, Any]:
+    """Columns of a row that depend on the kind of problem."""
+    if isinstance(problem, NetworkProblem):
+        layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
+        units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
+        return {"loss": "training errors", "n_vars": problem.n_vars, **units}
+    if isinstance(problem, ProgramProblem):
+        loss = problem.loss if isinstance(problem.loss, str) else problem.loss.__name__
+        size = {"n_vars": problem.n_vars, "n_units": problem.n_vars, "assignments": max(problem.count_assignments())}
+        return {"loss": loss, **size}
+    assert isinstance(problem, LayerProblem)
+    return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
+
+
+def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
+    """One entry a sample; a problem without a batch, such as a network's, is one sample."""
+    problem, start = instance.problem, instance.problem.start
+    tolerance = torch.zeros_like(result.objective) if result.tolerance is None else result.tolerance
+    targets, tolerance = result.targets.reshape(-1, problem.n_vars), tolerance.reshape(-1)
+    flat = Result(targets, result.objective.reshape(-1), result.bound.reshape(-1), tolerance=tolerance)
+    flips = None if start is None else (flat.targets != start.reshape_as(flat.targets)).float().mean(-1).tolist()
+    return {
+        "objective": flat.objective.tolist(),
+        "bound": _finite(flat.bound.tolist()),
+        "tolerance": tolerance.tolist(),
+        "status": [status.value for status in flat.status],
+        "flips": flips,
+        "seconds": result.stats["seconds"],
+        "steps": result.stats["steps"],
+        "found_at": _finite(result.stats["found_at"].reshape(-1).tolist()),
+        "proved_at": _finite(result.stats["proved_at"].reshape(-1).tolist()),
+        "notes": result.stats["notes"],
+        "trace": [_finite([p.seconds, p.objective, p.bound]) for p in result.trace],
+    }
+
+
+def _kept(task: Task, result: Result) -> KeptTargets:
+    targets = result.targets.reshape(-1, task.instance.problem.n_vars).cpu().numpy()
+    name, solver, seed = task.key
+    kept = KeptTargets(instance=name, solver=solver, seed=seed, shape=targets.shape)
+    if np.isin(targets, (-1, 1)).all():
+        kept["bits"] = base64.b64encode(np.packbits(targets > 0).tobytes()).decode()
+    else:
+        kept["values"] = targets.astype(np.int64).reshape(-1).tolist()
+    return kept
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """JSON has no infinity: null stands for "not yet"."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of the libraries that are installed."""
+    found = {"tpsolve": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@cache
+def _processor() -> str:
+    """The name of the processor, or its kind where the system tells no name."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
