@@ -161,7 +161,7 @@ JOURNEYS = (
             "search/local/_loop.py",
             "compare/*:write_report",
             "compare/*:summarise",
-            "compare/_plots.py",
+            "compare/report/_plots.py",
         ),
     ),
 )

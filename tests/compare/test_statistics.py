@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tpsolve.compare._statistics import LEVEL, Row, alike, holm, interval, mean_ranks, paired, scores, share_left
-from tpsolve.compare._summary import advice, summarise
+from tpsolve.compare._summary import Findings, advice, summarise
 
 
 def row(solver: str, instance: str, objective: list[float], start: list[float] | None, **more: Any) -> Row:
@@ -125,9 +125,9 @@ def test_the_verdict_itself_is_that_cautious():
     told, named = 0, 0
     for _ in range(60):
         same = [*noisy("one", 0, generator), *noisy("two", 0, generator)]
-        told += "not told apart from it" not in advice(same)
+        told += "not told apart from it" not in advice(Findings(same))
         apart = [*noisy("one", -0.07, generator), *noisy("two", 0, generator)]
-        text = advice(apart)
+        text = advice(Findings(apart))
         named += text.startswith("Use one ") and "not told apart" not in text
     assert told <= 7, "5% expected; more than 7 of 60 have a chance of 1% at that rate"
     assert named >= 0.8 * 60
@@ -147,7 +147,7 @@ def test_ranks_and_their_critical_difference():
 
 
 def test_one_solver_is_not_recommended_twice():
-    text = advice([row("tabu", "a", [1.0], [2.0])])
+    text = advice(Findings([row("tabu", "a", [1.0], [2.0])]))
     assert text.count("tabu") == 1
     assert "nothing to compare it with" in text
 
@@ -156,7 +156,7 @@ def test_who_proved_says_nothing_about_quality():
     proving = {"exact": True, "bound": [2.0], "status": ["optimal"]}
     rows = [row("milp", f"i{k}", [2.0 if k < 2 else 8.0], [9.0], **(proving if k < 2 else {})) for k in range(12)]
     rows += [row("anneal", f"i{k}", [2.0], [9.0]) for k in range(12)]
-    text = advice(rows)
+    text = advice(Findings(rows))
     assert text.startswith("Use anneal for the best targets")
     assert "use milp for proofs (17% of the samples" in text
 
@@ -167,6 +167,6 @@ def test_families_where_another_solver_is_ahead_are_named():
         loss = "hinge" if k < 12 else "squared"
         good, bad = (1.0 + k / 100, 5.0) if k < 12 else (3.0, 2.0 + k / 100)
         rows += [row("one", f"i{k}", [good], [9.0], loss=loss), row("two", f"i{k}", [bad], [9.0], loss=loss)]
-    text = advice(rows)
+    text = advice(Findings(rows))
     assert text.startswith("Use one ")
     assert "on squared, two leaves less" in text

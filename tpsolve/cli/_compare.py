@@ -89,9 +89,9 @@ def compare(
         refuse_given(context, ("suite", "suite_seed"), "with --tables")
         if not target:
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
-    from tpsolve.compare import Comparison, TableSuite, run_comparison, summarise, write_report
-    from tpsolve.compare._report import as_table, caption
-    from tpsolve.compare._summary import advice
+    from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
+    from tpsolve.compare._summary import Findings, advice
+    from tpsolve.compare.report._report import as_table, caption
 
     of_tables = None
     if tables is not None:
@@ -120,9 +120,9 @@ def compare(
         )
         bar.update(task, description="drawing")
         report = write_report(comparison, rows)
-    summaries = summarise(rows)
-    output.print(as_table(summaries, caption(rows), output.width))
-    output.print(advice(rows), highlight=False, markup=False)
+    findings = Findings(rows)
+    output.print(as_table(findings.summaries, caption(findings), output.width))
+    output.print(advice(findings), highlight=False, markup=False)
     for line in told:
         notes.print(line, highlight=False, markup=False, soft_wrap=True)
     say(f"Report: {report}")

@@ -19,6 +19,8 @@ from tpsolve.search import Solver, find_solver, solver_text
 
 ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
+TRACES = "traces/[0-9][0-9][0-9][0-9].js"
+"""Of the instances that the page itself does not hold."""
 
 
 class SolveRow(TypedDict):
@@ -223,10 +225,10 @@ def delete_comparison(folder: Path) -> None:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
     _check_deletable(folder)
-    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
+    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "targets", "ranks", "wins") for kind in ("png", "svg")]
     instances = [f"instances/{name}" for name in ("[0-9][0-9].npz", "[0-9][0-9][0-9].npz", "index.json")]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
-    delete_written(folder, ["rows.jsonl", "table.csv", "report.html", *pictures, *instances, SETTINGS])
+    delete_written(folder, ["rows.jsonl", "table.csv", "report.html", TRACES, *pictures, *instances, SETTINGS])
 
 
 def _check_deletable(folder: Path) -> None:
