@@ -150,7 +150,7 @@ JOURNEYS = (
         "journey-table",
         table,
         (
-            "cli/_compare.py",
+            "cli/compare/_compare.py",
             "compare/*:run_comparison",
             "compare/_suites.py",
             "problems/instances/_layer_instances.py",

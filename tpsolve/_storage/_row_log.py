@@ -26,8 +26,8 @@ class RowLog:
     def __init__(self, path: Path, fields: Any = (), outcome: Any = ()) -> None:
         self.path, self.fields, self.outcome = path, fields, outcome
 
-    def read(self) -> list[dict[str, Any]]:
-        """All whole rows. A last line torn by a kill or a full disk is cut off the file.
+    def read(self, mend: bool = True) -> list[dict[str, Any]]:
+        """All whole rows. A last line torn by a kill or a full disk is left out, and with `mend` cut off the file.
 
         Raises:
             FileFormatError: an earlier line is no JSON object with these fields: the file is not such a log.
@@ -37,7 +37,7 @@ class RowLog:
         content = read_bytes(self.path)
         check_values(content, self.path)
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        if mend and len(whole) < len(content):
             with self.path.open("r+b") as stream:
                 stream.truncate(len(whole))
         return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]

@@ -240,5 +240,10 @@ def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:
     table = np.round(table, 12)
     ranks = stats.rankdata(table, axis=0).mean(1)
     p = 1.0 if (table == table[0]).all() else float(stats.friedmanchisquare(*table).pvalue)
-    critical = stats.studentized_range.ppf(1 - LEVEL, solvers, np.inf) / np.sqrt(2)
-    return ranks, p, float(critical * np.sqrt(solvers * (solvers + 1) / (6 * instances)))
+    return ranks, p, _critical(solvers) * float(np.sqrt(solvers * (solvers + 1) / (6 * instances)))
+
+
+@lru_cache
+def _critical(solvers: int) -> float:
+    """Of the studentized range; it takes a good part of a second."""
+    return float(stats.studentized_range.ppf(1 - LEVEL, solvers, np.inf) / np.sqrt(2))

@@ -3,8 +3,8 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -204,6 +204,11 @@ def _families(ran: list[Summary], found: Scores) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if 0.0005 <= share < 0.0995 else f"{share:.0%}"
+
+
+def as_rows(lines: Sequence[Any]) -> list[dict[str, Any]]:
+    """Summaries, or other lines of one kind, as plain rows."""
+    return [asdict(line) for line in lines]
 
 
 def as_csv(summaries: list[Summary]) -> str:

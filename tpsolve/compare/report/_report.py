@@ -1,5 +1,6 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 from jinja2 import Environment
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve._version import __version__
@@ -15,6 +18,7 @@ from tpsolve.compare._run_folder import TRACES, Comparison
 from tpsolve.compare._statistics import Row
 from tpsolve.compare._summary import Findings, Summary, advice, as_csv
 from tpsolve.compare.report._checklist import checklist
+from tpsolve.compare.report._contrast import Change, Contrast
 from tpsolve.compare.report._page_data import (
     MAX_EMBEDDED,
     MAX_EMBEDDED_BYTES,
@@ -42,6 +46,20 @@ COLUMNS = (
     ("seconds a sample", lambda s: _number(s.seconds)),
 )
 """Heading and content of the table's columns."""
+CHANGES: tuple[tuple[str, Callable[[Change], str]], ...] = (
+    ("solver", lambda c: c.solver),
+    ("instances", lambda c: str(c.instances)),
+    ("left before", lambda c: _left(c.before)),
+    ("left after", lambda c: _left(c.after)),
+    ("change", lambda c: f"{_points(c.difference)} ({_points(c.low)} to {_points(c.high)})"),
+    ("p", lambda c: _number(c.p)),
+    ("seconds", lambda c: "-" if c.seconds != c.seconds else f"x {c.seconds:.2f}"),
+    ("failures", lambda c: f"{c.failures_before} to {c.failures_after}"),
+    ("verdict", lambda c: ", ".join(word for word in (c.verdict, c.pace) if word != "alike") or "alike"),
+)
+"""Heading and content of the columns of a contrast."""
+CHANGES_LEFT_OUT = ("instances", "failures", "left before", "p", "left after")
+"""Columns without which it does on a narrow terminal, the first one first."""
 LEFT_OUT = ("flips", "95% interval", "proved optimal", "best found")
 """Columns without which the table does on a narrow terminal, the first one first."""
 
@@ -49,20 +67,34 @@ LEFT_OUT = ("flips", "95% interval", "proved optimal", "best found")
 def as_table(summaries: list[Summary], caption: str, width: int = 80) -> Table:
     """The table that the command line prints, within `width` characters where names allow it."""
     cells = {heading: [content(summary) for summary in summaries] for heading, content in COLUMNS}
+    return _fitting(cells, LEFT_OUT, caption, width)
+
+
+def contrast_table(found: Contrast, width: int = 80) -> Table:
+    """What became of each solver, as `as_table` prints it; what got worse is red."""
+    cells = {heading: [content(change) for change in found.changes] for heading, content in CHANGES}
+    table = _fitting(cells, CHANGES_LEFT_OUT, f"{found.labels[0]} to {found.labels[1]}", width)
+    for row, change in zip(table.rows, found.changes, strict=True):
+        worse = change.solver in found.regressions
+        row.style = "red" if worse else "green" if (change.verdict, change.pace) != ("alike", "alike") else None
+    return table
+
+
+def _fitting(cells: dict[str, list[str]], left_out: tuple[str, ...], caption: str, width: int) -> Table:
     # Two words, two lines.
     titles = {heading: heading if heading == "solver" else heading.replace(" ", "\n", 1) for heading in cells}
     widths = {heading: max(map(len, [*titles[heading].split("\n"), *values])) + 3 for heading, values in cells.items()}
-    for heading in LEFT_OUT:
+    for heading in left_out:
         if sum(widths.values()) + 1 > width:
             del widths[heading]
-    table = Table(caption=caption, caption_justify="left")
+    table = Table(caption=Text(caption), caption_justify="left")
     for heading in widths:
         if heading == "solver":
             table.add_column(heading, overflow="fold", min_width=min(widths[heading] - 3, 20))
         else:
             table.add_column(titles[heading], justify="right", no_wrap=True, min_width=widths[heading] - 3)
-    for row in range(len(summaries)):
-        table.add_row(*(cells[heading][row] for heading in widths))
+    for row in zip(*(cells[heading] for heading in widths), strict=True):
+        table.add_row(*map(escape, row))
     return table
 
 
@@ -91,11 +123,12 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
     return draw_report(comparison.folder, about, budget, Findings(rows))
 
 
-def draw_report(folder: Path, about: str, budget: str, findings: Findings) -> Path:
+def draw_report(folder: Path, about: str, budget: str, findings: Findings, contrast: Contrast | None = None) -> Path:
     """Write the files of a report into a folder that exists; the path of the page.
 
     Args:
         about, budget: what was compared, and under which budget, in words.
+        contrast: of two runs, whose rows the findings are of.
 
     Raises:
         FolderError: the folder can't be written.
@@ -133,12 +166,34 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings) -> Pa
         failed=len(failures),
         checklist=checklist(findings),
         groups=_group_lines(findings),
+        contrast=None if contrast is None else _contrast_section(contrast),
         version=__version__,
         listed=MAX_LISTED,
     )
     path = folder / "report.html"
     write_text(path, text)
     return path
+
+
+def _contrast_section(found: Contrast) -> dict[str, Any]:
+    lines = [
+        {
+            "verdict": "worse" if change.solver in found.regressions else change.verdict,
+            "cells": [printable(cell(change)) for _, cell in CHANGES],
+        }
+        for change in found.changes
+    ]
+    before, after = map(printable, found.labels)
+    return {
+        "title": f"From {before} to {after}",
+        "words": printable(found.words),
+        "headings": [heading for heading, _ in CHANGES],
+        "lines": lines,
+        "note": "Over the instances that both runs have. Left is against the best that either run found. Its change, "
+        "in points, has the 95% interval of a bootstrap over instances, and the p value of Wilcoxon's signed rank "
+        "test, adjusted after Holm. Seconds: the geometric mean of after / before.",
+        "worse": [printable(words) for words in found.worse],
+    }
 
 
 def _embedded(solves: list[bytes]) -> int:
@@ -197,6 +252,10 @@ def write_text(path: Path, text: str) -> None:
         FolderError: it can't be written.
     """
     write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def _points(value: float) -> str:
+    return "-" if value != value else f"{100 * value:+.1f}"
 
 
 def _number(value: float) -> str:

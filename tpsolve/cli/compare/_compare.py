@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tpsolve.cli._answers import TABLES, Answers, Csv, Json, Quiet
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
@@ -25,7 +26,6 @@ from tpsolve.cli._terminal import (
     output,
     progress_bar,
     refuse_given,
-    say,
 )
 from tpsolve.errors import ArgumentError
 
@@ -64,6 +64,9 @@ def compare(
     dates: Dates = "auto",
     delimiter: Delimiter = "",
     decimal: Decimal = "",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare solvers on real layer problems under one equal budget.
 
@@ -76,7 +79,10 @@ def compare(
     With --training the question is whether search helps to train: surrogate gradients against searches, on
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
+    answers = Answers(as_json, as_csv, quiet)
     if training:
+        if answers != TABLES:
+            raise ArgumentError("--training", "beside --json, --csv or --quiet", "none of them", "It has two tables.")
         refuse_given(
             context, (*FIXED_IN_TRAINING, *OF_TABLES), "with --training, whose instances and solvers are fixed"
         )
@@ -90,7 +96,7 @@ def compare(
         if not target:
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
-    from tpsolve.compare._summary import Findings, advice
+    from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._report import as_table, caption
 
     of_tables = None
@@ -109,7 +115,7 @@ def compare(
         tables=of_tables,
     )
     told: list[str] = []
-    with Interrupt() as interrupt, progress_bar() as bar:
+    with Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
@@ -121,11 +127,14 @@ def compare(
         bar.update(task, description="drawing")
         report = write_report(comparison, rows)
     findings = Findings(rows)
-    output.print(as_table(findings.summaries, caption(findings), output.width))
-    output.print(advice(findings), highlight=False, markup=False)
+    words = advice(findings)
+    table = as_table(findings.summaries, caption(findings), output.width)
+    rows = as_rows(findings.summaries)
+    answers.give(table, rows, caption=caption(findings), advice=words, report=str(report))
+    answers.say(words, wrap=True)
     for line in told:
-        notes.print(line, highlight=False, markup=False, soft_wrap=True)
-    say(f"Report: {report}")
+        answers.remark(line)
+    answers.tell(f"Report: {report}")
     if interrupt.asked:
         notes.print("Stopped. Finished rows are kept: the same command goes on from here.", highlight=False)
         raise typer.Exit(INTERRUPTED)
@@ -133,7 +142,7 @@ def compare(
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
     from tpsolve._check_arguments import check_count
-    from tpsolve.cli._compare_training import compare_training
+    from tpsolve.cli.compare._compare_training import compare_training
 
     check_count("--seeds", seeds, 1)
     compare_training(run_folder(runs, name, "training"), seconds, tuple(range(seeds)), epochs, fresh)
