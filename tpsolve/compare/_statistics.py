@@ -19,6 +19,9 @@ LEVEL = 0.05
 """Of the tests and of the intervals."""
 MAX_EXACT = 50
 """Up to so many differences the signed rank test knows its distribution, beyond it takes the normal one."""
+APART = LEVEL / 2
+"""Below this p value two solvers are told apart. The leader was chosen by the same rows, which favours it: of six equal
+solvers on 100 instances one is told apart from the leader in 5% of draws."""
 MIN_SHARED = 0.5
 """Where less than this share of the instances has rows of all solvers, each solver is scored on its own instances."""
 
@@ -223,7 +226,7 @@ def alike(table: np.ndarray, leader: int) -> np.ndarray:
     others = [i for i in range(len(table)) if i != leader]
     adjusted = holm([paired(table[leader], table[i]) for i in others])
     found = np.zeros(len(table), dtype=bool)
-    found[others] = np.array(adjusted) >= LEVEL
+    found[others] = np.array(adjusted) >= APART
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tpsolve.compare._anytime import Run, runs_of
 from tpsolve.compare._statistics import (
-    LEVEL,
+    APART,
     Known,
     Row,
     Scores,
@@ -197,7 +197,7 @@ def _families(ran: list[Summary], found: Scores) -> list[str]:
         best = min(means, key=lambda name: means[name])
         other = found.left[found.solvers.index(best), of_loss]
         p = min(1.0, len(means) * paired(first[of_loss], other))
-        if p < LEVEL and means[best] < np.nanmean(first[of_loss]):
+        if p < APART and means[best] < np.nanmean(first[of_loss]):
             parts.append(f"on {loss}, {best} leaves less ({_percent(means[best])})")
     return parts
 

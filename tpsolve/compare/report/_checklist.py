@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tpsolve.compare._statistics import LEVEL, RESAMPLES
+from tpsolve.compare._statistics import APART, LEVEL, RESAMPLES
 from tpsolve.compare._summary import Findings
 from tpsolve.compare.report._page_data import groups_of
 from tpsolve.models._words import printable
@@ -30,7 +30,7 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
             "Intervals",
             f"{1 - LEVEL:.0%}, by the percentile bootstrap: {RESAMPLES} draws of the instances, since samples and "
             "seeds of one instance are not independent. Solvers are told apart by Wilcoxon's signed rank test over "
-            f"instances, p values adjusted after Holm, at {LEVEL:.0%}. Ranks: Friedman's test, and Nemenyi's critical "
+            f"instances, p values adjusted after Holm, at {APART:.1%}. Ranks: Friedman's test, and Nemenyi's critical "
             "difference.",
         ),
         ("Ties", _ties(findings)),
