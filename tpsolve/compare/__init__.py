@@ -1,8 +1,9 @@
 """Solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
 
+from tpsolve.compare._run import ComparisonRun, run
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
-from tpsolve.compare._suites import SUITES
+from tpsolve.compare._suites import SUITES, suite
 from tpsolve.compare._summary import Summary, summarise
 from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare._training_runs import STRATEGIES, Strategy, run_training
@@ -12,11 +13,14 @@ __all__ = [
     "STRATEGIES",
     "SUITES",
     "Comparison",
+    "ComparisonRun",
     "Strategy",
     "Summary",
     "TableSuite",
+    "run",
     "run_comparison",
     "run_training",
+    "suite",
     "summarise",
     "write_report",
 ]

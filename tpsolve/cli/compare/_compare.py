@@ -36,7 +36,10 @@ FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device")
 def compare(
     context: typer.Context,
     suite: Annotated[
-        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, programs, wide.")
+        str,
+        typer.Option(
+            help="Which instances: digits, generated-12, generated-32, networks, programs, wide, or file.py:function."
+        ),
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
@@ -96,6 +99,7 @@ def compare(
         if not target:
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
+    from tpsolve.compare import suite as named_suite
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._report import as_table, caption
 
@@ -103,6 +107,7 @@ def compare(
     if tables is not None:
         options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
         of_tables = TableSuite(tables, target, read_widths(widths), options)
+    suite = named_suite(suite)
     comparison = Comparison(
         folder=run_folder(runs, name, suite if tables is None else tables.resolve().name),
         suite=suite,

@@ -1,5 +1,6 @@
 """The pictures of a comparison, drawn only from its rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,7 @@ POINTS = 400
 
 def draw_all(findings: Findings) -> dict[str, Figure]:
     """Figures by file name."""
-    return {
-        "gap": gap_against_seconds(findings),
-        "solved": solved_against_seconds(findings),
-        "targets": targets_against_seconds(findings),
-        "ranks": ranks_of_solvers(findings),
-        "wins": who_beats_whom(findings),
-    }
+    return {name: draw(findings) for name, draw in FIGURES.items()}
 
 
 def save_all(figures: dict[str, Figure], folder: Path) -> None:
@@ -140,6 +135,16 @@ def ranks_of_solvers(findings: Findings) -> Figure:
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+FIGURES: dict[str, Callable[[Findings], Figure]] = {
+    "gap": gap_against_seconds,
+    "solved": solved_against_seconds,
+    "targets": targets_against_seconds,
+    "ranks": ranks_of_solvers,
+    "wins": who_beats_whom,
+}
+"""The pictures, by the names of their files."""
 
 
 def _new_figure(title: str, label: str) -> tuple[Figure, Axes]:
