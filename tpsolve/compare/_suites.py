@@ -4,7 +4,7 @@ import runpy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tpsolve._registry import Registry
 from tpsolve.compare._digits_suites import digits, wide
@@ -66,4 +66,4 @@ def _from_file(path: str, function: str) -> Suite:
         raise FileFormatError(f"{path}: can't be run ({type(error).__name__}: {error}).") from error
     if not callable(found):
         raise ArgumentError("suite", f"{path}:{function}", f"a function in {path}", f"It has none called {function}.")
-    return found
+    return cast(Suite, found)
