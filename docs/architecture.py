@@ -160,8 +160,9 @@ JOURNEYS = (
             "_storage/_row_log.py:RowLog.append",
             "search/local/_loop.py",
             "compare/*:write_report",
-            "compare/*:summarise",
+            "compare/_summary.py:Findings.summaries",
             "compare/report/_plots.py",
+            "compare/report/_page_data.py:page_data",
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """Solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
 
-from tpsolve.compare._run import ComparisonRun, run
+from tpsolve.compare._comparison_run import ComparisonRun, run
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._suites import SUITES, suite
