@@ -38,7 +38,7 @@ def compare(
     suite: Annotated[
         str,
         typer.Option(
-            help="Which instances: digits, generated-12, generated-32, networks, programs, wide, or file.py:function."
+            help="Which instances: digits, generated-12, generated-32, networks, programs, wide. Or file.py:function."
         ),
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",

@@ -16,7 +16,7 @@ from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve._version import __version__
 from tpsolve.compare._run_folder import TRACES, Comparison
 from tpsolve.compare._statistics import Row
-from tpsolve.compare._summary import Findings, Summary, advice, as_csv
+from tpsolve.compare._summary import Findings, Summary, as_csv
 from tpsolve.compare.report._checklist import checklist
 from tpsolve.compare.report._contrast import Change, Contrast
 from tpsolve.compare.report._page_data import (
@@ -150,7 +150,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
     text = page.render(
         about=printable(about),
         budget=budget,
-        advice=printable(advice(findings)),
+        advice=data["views"][0]["advice"],
         caption=caption(findings),
         headings=[heading for heading, _ in COLUMNS],
         lines=[[printable(content(summary)) for _, content in COLUMNS] for summary in findings.summaries],

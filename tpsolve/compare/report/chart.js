@@ -231,7 +231,7 @@ function rankChart(host, entries, critical) {
     const end = Math.max(...entries.map((other) => other.rank).filter((rank) => rank <= each.rank + critical + 1e-12));
     const cut = Math.max(8, Math.floor(names / 7));
     svg.append(element("svg:text", { class: "label", x: names, y: y + 4, "text-anchor": "end" }, each.name.length > cut ? `${each.name.slice(0, cut - 1)}…` : each.name));
-    svg.append(element("svg:line", { x1: px(each.rank), x2: px(end), y1: y, y2: y, "stroke-width": 5, "stroke-linecap": "round", class: "grid" }));
+    svg.append(element("svg:line", { x1: px(each.rank), x2: px(end), y1: y, y2: y, class: "reach" }));
     const dot = marker(px(each.rank), y, style(each.style), 4.5);
     dot.append(element("svg:title", {}, `${each.name}: ${number(each.rank)}`));
     svg.append(dot);
