@@ -150,7 +150,7 @@ JOURNEYS = (
         "journey-table",
         table,
         (
-            "cli/_compare.py",
+            "cli/compare/_compare.py",
             "compare/*:run_comparison",
             "compare/_suites.py",
             "problems/instances/_layer_instances.py",
@@ -160,8 +160,9 @@ JOURNEYS = (
             "_storage/_row_log.py:RowLog.append",
             "search/local/_loop.py",
             "compare/*:write_report",
-            "compare/*:summarise",
-            "compare/_plots.py",
+            "compare/_summary.py:Findings.summaries",
+            "compare/report/_plots.py",
+            "compare/report/_page_data.py:page_data",
         ),
     ),
 )

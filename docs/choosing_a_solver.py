@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import summarise
-from tpsolve.compare._report import COLUMNS, caption
-from tpsolve.compare._summary import advice
+from tpsolve.compare._summary import Findings, advice
+from tpsolve.compare.report._report import COLUMNS, caption
 from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
@@ -28,12 +28,12 @@ def section(rows: list[dict]) -> str:
         lines.append("| " + " | ".join([f"`{solver}`", *cells]) + " |")
     lines += [
         "",
-        f"{caption(rows)}. Budget: {budget:g} seconds a sample. Measured on {os.cpu_count()} cores "
+        f"{caption(Findings(rows))}. Budget: {budget:g} seconds a sample. Measured on {os.cpu_count()} cores "
         f"({first['device']}) with {versions}, {first['time'][:10]}.",
         "",
         "What the command concludes from these rows:",
         "",
-        f"> {advice(rows)}",
+        f"> {advice(Findings(rows))}",
     ]
     return "\n".join(lines)
 

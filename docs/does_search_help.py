@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean
-from tpsolve.compare._plots import COLOURS
+from tpsolve.compare.report._plots import COLOURS
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"

@@ -27,4 +27,4 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tpsolve"))
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of comparisons have no pictures, which take longer than small comparisons."""
-    monkeypatch.setattr("tpsolve.compare._report.draw_all", lambda rows: {})
+    monkeypatch.setattr("tpsolve.compare.report._report.draw_all", lambda rows: {})

@@ -348,6 +348,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     train.Moment: lambda: [train.Moment(1, 2, 3, 0.5, 0.25, 0.125)],
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
     compare.Shard: lambda: [compare.Shard(3, 16)],
+    compare.ComparisonRun: lambda: [compare.ComparisonRun(compare.Comparison(Path("runs")), [])],
     compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
     compare.Summary: lambda: [

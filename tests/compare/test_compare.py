@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,14 @@ import pytest
 import torch
 from matplotlib.image import imread
 from rich.console import Console
+from support.pages import Page
 from support.zoo import LAYER_SOLVERS
 
 from tpsolve import SOLVERS, Budget, LayerProblem, load_problem, solve
 from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write_report
-from tpsolve.compare._report import as_table, caption
 from tpsolve.compare._run_folder import delete_comparison
-from tpsolve.compare._summary import advice, as_csv, wins
+from tpsolve.compare._summary import Findings, advice, as_csv, wins
+from tpsolve.compare.report._report import as_table, caption
 from tpsolve.errors import (
     ArgumentError,
     ContradictionError,
@@ -568,12 +568,12 @@ def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
         "liar": (3, 0),
         "enumerate": (0, 2),
     }
-    assert "6 of them failed" in caption(rows)
+    assert "6 of them failed" in caption(Findings(rows))
     page = Page.of(write_report(failing, rows))
     assert "broken, seed 0, on small: RuntimeError: <b>boom</b>" in page.text
     assert "b" not in page.tags, "a message is text, not markup"
-    assert advice(rows).count("enumerate") == 1
-    assert "broken" not in advice(rows)
+    assert advice(Findings(rows)).count("enumerate") == 1
+    assert "broken" not in advice(Findings(rows))
 
     monkeypatch.setattr("tpsolve.compare.running._tasks.solve", never)
     assert run_comparison(failing) == rows
@@ -777,7 +777,7 @@ def test_summary_of_four_rows_worked_out_by_hand():
     assert (prover.solver, prover.exact, prover.samples, prover.failures) == ("prover", True, 2, 0)
     assert (prover.proved, prover.best) == (1 / 2, 1 / 2)
     assert (prover.flips, prover.seconds) == pytest.approx((0.3, 1.5))
-    assert caption(rows) == "1 instances, 2 samples, 2 with a proven optimum; 4 solves, 1 of them failed"
+    assert caption(Findings(rows)) == "1 instances, 2 samples, 2 with a proven optimum; 4 solves, 1 of them failed"
 
 
 def test_tolerance_of_a_tie_is_the_problem_s_own():
@@ -814,7 +814,7 @@ def test_wins_are_the_shares_of_samples_strictly_better():
         row("alone", "c", [0.0], [None]),
         failed("broken", "a"),
     ]
-    names, table = wins(rows)
+    names, table = wins(Findings(rows))
     assert sorted(names) == ["alone", "broken", "one", "three", "two"]
 
     def share(first: str, second: str) -> float:
@@ -831,7 +831,7 @@ def test_wins_are_the_shares_of_samples_strictly_better():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_shares_of_wins_of_both_sides_and_ties_add_up_to_one(seed: int):
-    names, table = wins(synthetic(seed))
+    names, table = wins(Findings(synthetic(seed)))
     compared = ~np.isnan(table)
     assert compared.sum() >= 6
     assert np.array_equal(compared, compared.T)
@@ -847,7 +847,7 @@ def advised(text: str) -> list[str]:
 
 
 def test_advice_of_a_real_run_is_one_line_that_names_solvers_that_exist(finished: Comparison):
-    text = advice(finished.log.read())
+    text = advice(Findings(finished.log.read()))
     assert len(text.splitlines()) == 1
     assert len(text) > 60
     assert advised(text)
@@ -865,7 +865,7 @@ def test_advice_of_a_real_run_is_one_line_that_names_solvers_that_exist(finished
     ids=["exact, nothing proved", "one quick solver", "settings", "bound met"],
 )
 def test_advice_is_a_sentence_that_names_a_solver_even_of_a_single_one(rows: list[Row], named: str):
-    text = advice(rows)
+    text = advice(Findings(rows))
     assert named in text
     assert len(text.splitlines()) == 1
     assert text[0].isupper()
@@ -873,8 +873,8 @@ def test_advice_is_a_sentence_that_names_a_solver_even_of_a_single_one(rows: lis
 
 
 def test_advice_without_rows_says_so():
-    assert advice([]) == advice([failed("keep", "a")]) != ""
-    assert "No solver finished" in advice([])
+    assert advice(Findings([])) == advice(Findings([failed("keep", "a")])) != ""
+    assert "No solver finished" in advice(Findings([]))
 
 
 def test_csv_parses_back_to_the_summaries(finished: Comparison):
@@ -898,7 +898,7 @@ def test_csv_of_the_run_is_that_of_its_rows(finished: Comparison):
 def test_no_figure_of_the_table_is_cut_on_eighty_columns(solver: str):
     rows = [row(solver, "a", [123.456], [None], flips=[0.625], seconds=0.0345), row("milp", "a", [1.5], [1.5])]
     console = Console(width=80, file=io.StringIO())
-    console.print(as_table(summarise(rows), caption(rows)))
+    console.print(as_table(summarise(rows), caption(Findings(rows))))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "…" not in text
@@ -911,7 +911,7 @@ def test_no_figure_of_the_table_is_cut_on_eighty_columns(solver: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gap", "solved", "ranks", "wins"])
+@pytest.mark.parametrize("name", ["gap", "solved", "targets", "ranks", "wins"])
 def test_every_plot_is_a_png_and_an_svg_of_sensible_size(finished: Comparison, name: str):
     pixels = imread(finished.folder / f"{name}.png")
     height, width, channels = pixels.shape
@@ -929,7 +929,7 @@ def test_every_plot_is_a_png_and_an_svg_of_sensible_size(finished: Comparison, n
 
 def test_folder_holds_the_documented_files_and_no_leftovers(finished: Comparison):
     names = {path.name for path in finished.folder.iterdir()}
-    plots = {f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")}
+    plots = {f"{name}.{kind}" for name in ("gap", "solved", "targets", "ranks", "wins") for kind in ("png", "svg")}
     assert names == {"comparison.json", "rows.jsonl", "targets.jsonl", "instances", "table.csv", "report.html"} | plots
 
 
@@ -940,50 +940,11 @@ def test_report_can_be_drawn_from_rows_alone(tmp_path: Path, seed: int):
     assert imread(tmp_path / "gap.png").ndim == 3
 
 
-class Page(HTMLParser):
-    """A page's tags, attributes and visible text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.style: list[str] = []
-
-    @classmethod
-    def of(cls, path: Path) -> "Page":
-        page = cls()
-        page.feed(path.read_text())
-        page.close()
-        assert page.open == [], "every element is closed"
-        return page
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag not in ("meta", "link", "br", "img", "hr", "input"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        (self.style if "style" in self.open else self.words).append(data)
-
-
 def test_report_needs_no_network(finished: Comparison):
     page = Page.of(finished.folder / "report.html")
-    assert "script" not in page.tags
     assert not {"iframe", "object", "embed", "link"} & set(page.tags)
+    policy = next(value for tag, name, value in page.attributes if tag == "meta" and value.startswith("default-src"))
+    assert policy.startswith("default-src 'none';"), "the browser fetches nothing either"
     fetching = {"src", "href", "xlink:href", "srcset", "poster", "data", "action", "background"}
     for tag, name, value in page.attributes:
         if name in fetching:
@@ -999,8 +960,8 @@ def test_report_says_what_was_found_and_how(finished: Comparison):
     rows = finished.log.read()
     summaries = summarise(rows)
     text = Page.of(finished.folder / "report.html").text
-    assert advice(rows) in text
-    assert caption(rows) in text
+    assert advice(Findings(rows)) in text
+    assert caption(Findings(rows)) in text
     for summary in summaries:
         assert f" {summary.solver} " in text
     for name in saved_instances(finished):

@@ -15,8 +15,8 @@ from tpsolve import cli
 from tpsolve.compare import STRATEGIES, Strategy, run_training
 from tpsolve.compare import _training_runs as training
 from tpsolve.compare._run_folder import delete_comparison
-from tpsolve.compare._training_report import failures, save_training_plot, summarise_training, training_table
 from tpsolve.compare._training_runs import delete_training
+from tpsolve.compare.report._training_report import failures, save_training_plot, summarise_training, training_table
 
 pytestmark = pytest.mark.rounding
 

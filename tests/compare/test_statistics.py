@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tpsolve.compare._statistics import LEVEL, Row, alike, holm, interval, mean_ranks, paired, scores, share_left
-from tpsolve.compare._summary import advice, summarise
+from tpsolve.compare._summary import Findings, advice, summarise
 
 
 def row(solver: str, instance: str, objective: list[float], start: list[float] | None, **more: Any) -> Row:
@@ -100,7 +100,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_equal_solvers_are_told_apart_in_one_draw_of_twenty_and_better_ones_in_most():
+def test_equal_solvers_are_told_apart_in_one_draw_of_forty_and_better_ones_in_most():
     generator = np.random.default_rng(0)
     equal, better = 0, 0
     for _ in range(200):
@@ -110,8 +110,20 @@ def test_equal_solvers_are_told_apart_in_one_draw_of_twenty_and_better_ones_in_m
         equal += bool(alike(np.array([same, other]), int(same.mean() > other.mean())).any())
         ahead = same - 0.5 * (same - other).std(ddof=1)
         better += not alike(np.array([ahead, other]), 0).any()
-    assert equal >= 0.9 * 200, "95% expected"
+    assert equal >= 0.95 * 200, "97.5% expected"
     assert better >= 0.8 * 200
+
+
+@pytest.mark.slow
+def test_of_six_equal_solvers_the_one_ahead_by_luck_is_not_the_best():
+    # The leader is chosen by the same rows. Without Holm's correction, or at twice the level, 10% are told apart.
+    generator = np.random.default_rng(0)
+    told = 0
+    for _ in range(600):
+        table = generator.normal(size=(6, 100))
+        leader = int(table.mean(1).argmin())
+        told += int(alike(table, leader).sum()) < 5
+    assert told <= 0.08 * 600, "5% expected"
 
 
 def noisy(solver: str, shift: float, generator: np.random.Generator) -> list[Row]:
@@ -121,16 +133,16 @@ def noisy(solver: str, shift: float, generator: np.random.Generator) -> list[Row
 
 @pytest.mark.slow
 def test_the_verdict_itself_is_that_cautious():
-    generator = np.random.default_rng(3)
+    generator = np.random.default_rng(0)
     told, named = 0, 0
-    for _ in range(60):
+    for _ in range(200):
         same = [*noisy("one", 0, generator), *noisy("two", 0, generator)]
-        told += "not told apart from it" not in advice(same)
+        told += "not told apart from it" not in advice(Findings(same))
         apart = [*noisy("one", -0.07, generator), *noisy("two", 0, generator)]
-        text = advice(apart)
+        text = advice(Findings(apart))
         named += text.startswith("Use one ") and "not told apart" not in text
-    assert told <= 7, "5% expected; more than 7 of 60 have a chance of 1% at that rate"
-    assert named >= 0.8 * 60
+    assert told <= 0.05 * 200, "2.5% expected; of 2600 draws under 13 seeds 2.9% were told apart"
+    assert named >= 0.8 * 200
 
 
 def test_ranks_and_their_critical_difference():
@@ -147,7 +159,7 @@ def test_ranks_and_their_critical_difference():
 
 
 def test_one_solver_is_not_recommended_twice():
-    text = advice([row("tabu", "a", [1.0], [2.0])])
+    text = advice(Findings([row("tabu", "a", [1.0], [2.0])]))
     assert text.count("tabu") == 1
     assert "nothing to compare it with" in text
 
@@ -156,7 +168,7 @@ def test_who_proved_says_nothing_about_quality():
     proving = {"exact": True, "bound": [2.0], "status": ["optimal"]}
     rows = [row("milp", f"i{k}", [2.0 if k < 2 else 8.0], [9.0], **(proving if k < 2 else {})) for k in range(12)]
     rows += [row("anneal", f"i{k}", [2.0], [9.0]) for k in range(12)]
-    text = advice(rows)
+    text = advice(Findings(rows))
     assert text.startswith("Use anneal for the best targets")
     assert "use milp for proofs (17% of the samples" in text
 
@@ -167,6 +179,6 @@ def test_families_where_another_solver_is_ahead_are_named():
         loss = "hinge" if k < 12 else "squared"
         good, bad = (1.0 + k / 100, 5.0) if k < 12 else (3.0, 2.0 + k / 100)
         rows += [row("one", f"i{k}", [good], [9.0], loss=loss), row("two", f"i{k}", [bad], [9.0], loss=loss)]
-    text = advice(rows)
+    text = advice(Findings(rows))
     assert text.startswith("Use one ")
     assert "on squared, two leaves less" in text

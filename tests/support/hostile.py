@@ -36,10 +36,10 @@ from tpsolve import LayerProblem, NetworkProblem, load_problem, load_result, sol
 from tpsolve._result import Budget
 from tpsolve._storage._limits import VARIABLE
 from tpsolve.compare import Comparison, run_comparison
-from tpsolve.compare._report import caption
-from tpsolve.compare._summary import advice
-from tpsolve.compare._training_report import summarise_training
+from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare._training_runs import STRATEGIES, run_training
+from tpsolve.compare.report._report import caption
+from tpsolve.compare.report._training_report import summarise_training
 from tpsolve.errors import TpsolveError
 from tpsolve.models import load_model, make_model
 from tpsolve.models._model import _digest as model_digest
@@ -493,8 +493,8 @@ def change_rows(files: Files, random: Random) -> None:
 def read_comparison(folder: Path) -> None:
     # The rows alone: no solve is made again.
     rows = run_comparison(comparison_of(folder), stop=lambda: True)
-    advice(rows)
-    caption(rows)
+    advice(Findings(rows))
+    caption(Findings(rows))
 
 
 def training_files() -> Files:

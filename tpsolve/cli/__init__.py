@@ -10,7 +10,6 @@ from typing import Annotated, TextIO
 import typer
 
 from tpsolve._version import __version__
-from tpsolve.cli._compare import compare
 from tpsolve.cli._exact import exact
 from tpsolve.cli._instances import instances
 from tpsolve.cli._list_solvers import list_solvers
@@ -19,6 +18,8 @@ from tpsolve.cli._solve import solve
 from tpsolve.cli._terminal import INTERRUPTED, OnceCommand, notes, output, visible
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
+from tpsolve.cli.compare._compare import compare
+from tpsolve.cli.compare._report import report
 from tpsolve.cli.models._export import export
 from tpsolve.cli.models._predict import predict
 from tpsolve.cli.models._show import show
@@ -35,6 +36,7 @@ app: typer.Typer = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
+    "report": report,
     "list": list_solvers,
     "solve": solve,
     "verify": verify,

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._files import check_output, check_plot, save_picture
 from tpsolve.cli._tables import (
     TABLE_HELP,
@@ -23,7 +24,7 @@ from tpsolve.cli._tables import (
     show_schema,
     table_stem,
 )
-from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, output, progress_bar, refuse_given, say
+from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar, refuse_given
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,9 @@ def exact(
     dates: Dates = "auto",
     delimiter: Delimiter = "",
     decimal: Decimal = "",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the fewest training errors that any weights of a small hard-threshold network reach, and prove it.
 
@@ -68,6 +72,7 @@ def exact(
     from tpsolve.search import Circuits, find_solver, solve
     from tpsolve.tables import read_table
 
+    answers = Answers(as_json, as_csv, quiet)
     chosen = find_solver(solver)
     if solver == "circuits":
         chosen = Circuits(engine=engine, prefer=prefer)
@@ -79,8 +84,9 @@ def exact(
     read = read_table(file, target, options)
     check_plot(plot, len(read.features))
     problem = NetworkProblem(read.inputs, read.labels, layers)
-    show_schema(read.schema, read.dropped)
-    with Interrupt() as interrupt, progress_bar(seconds) as bar:
+    if not quiet:
+        show_schema(read.schema, read.dropped)
+    with Interrupt() as interrupt, progress_bar(seconds, quiet=quiet) as bar:
         task = bar.add_task("", total=seconds)
 
         def show(progress) -> bool:
@@ -92,24 +98,37 @@ def exact(
         result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
     errors, bound = round(result.objective.item()), round(result.bound.item())
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
-    for heading in ("samples", "points", "features", "classes", "widths", "errors", "bound", "status"):
+    row = {
+        "samples": len(read.labels),
+        "points": len(problem.inputs),
+        "features": len(read.features),
+        "classes": len(problem.classes),
+        "widths": widths,
+        "errors": errors,
+        "bound": bound,
+        "status": result.status.value,
+    }
+    for heading in row:
         table.add_column(heading, justify="right", overflow="fold")
-    counts = (len(read.labels), len(problem.inputs), len(read.features), len(problem.classes))
-    table.add_row(*map(str, counts), escape(widths), str(errors), str(bound), result.status.value)
-    output.print(table)
+    table.add_row(*(escape(str(value)) for value in row.values()))
+    lines = []
     if "preferred" in result.stats:
         best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
-        output.print(f"{prefer}: {result.stats['preferred']:.4g}, {best}", highlight=False)
+        lines.append(f"{prefer}: {result.stats['preferred']:.4g}, {best}")
     if "weights" in result.stats:
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
             whole = unscaled([round(w) for w in weight.tolist()], round(bias.item()), read.schema.scaling)
-            say(f"unit {number}: +1 where {inequality(*whole, read.features)}")
+            lines.append(f"unit {number}: +1 where {inequality(*whole, read.features)}")
+    spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
+    answers.give(table, [{**row, **spent}], words=lines, saved=None if save is None else str(save))
+    for line in lines:
+        answers.say(line)
     if save is not None:
         # First: float64 may give no network for a picture.
         about = {"target": target, "reading": json.dumps(options.to_json())}
         model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=about)
         model.save(save)
-        say(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
+        answers.tell(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
     if len(read.features) == 2:
         from tpsolve.pictures import draw_network
 
@@ -117,6 +136,6 @@ def exact(
             network = problem.network(result.targets, result.stats.get("weights"))
             return draw_network(problem, network, read.features, read.schema.scaling)
 
-        save_picture(plot, f"{table_stem(file)}-exact.png", draw)
+        save_picture(plot, f"{table_stem(file)}-exact.png", draw, answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)

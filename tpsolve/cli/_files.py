@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.cli._terminal import notes, say, visible
+from tpsolve.cli._answers import TABLES, Answers
+from tpsolve.cli._terminal import visible
 from tpsolve.errors import ArgumentError, FolderError, TpsolveError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run_folder(runs: Path, name: str, default: str) -> Path:
         ArgumentError: a name that would lead out of `runs`, or that some systems don't take.
     """
     if not name:
-        return runs / _portable(default)
+        return runs / portable(default)
     stem = name.split(".")[0].upper()
     if (
         not name.isprintable()
@@ -65,7 +66,7 @@ def run_folder(runs: Path, name: str, default: str) -> Path:
     return runs / name
 
 
-def _portable(text: str) -> str:
+def portable(text: str) -> str:
     """`text` with an underscore for what file systems or shells don't take, cut to a length that all take."""
     name = re.sub(r"[^\w.,=+-]+", "_", text).strip("_. ")
     if len(name.encode(errors="replace")) > MAX_NAME or not name or name.split(".")[0].upper() in RESERVED:
@@ -96,7 +97,7 @@ def check_picture(option: str, path: Path | None) -> None:
     check_output(option, path)
 
 
-def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) -> None:
+def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"], answers: Answers = TABLES) -> None:
     """Draw into `asked`, or else `name`; an answer stands without its picture, so what can't be drawn is a note.
 
     Raises:
@@ -112,13 +113,13 @@ def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"]) ->
     except TpsolveError as error:
         if asked is not None and isinstance(error, FolderError):
             raise
-        notes.print(f"No picture: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
+        answers.remark(f"No picture: {visible(str(error))}")
         return
     except Exception as error:  # Whatever the plotting library can't draw; the answer has been printed.
         words = visible(f"{type(error).__name__}: {error}")
-        notes.print(f"No picture: {words}", highlight=False, markup=False, soft_wrap=True)
+        answers.remark(f"No picture: {words}")
         return
-    say(f"Picture: {path}")
+    answers.tell(f"Picture: {path}")
 
 
 def _kind(path: Path) -> str:

@@ -2,27 +2,40 @@
 
 from rich.table import Table
 
-from tpsolve.cli._terminal import output
+from tpsolve.cli._answers import Answers, Csv, Json
 
 
-def list_solvers() -> None:
+def list_solvers(as_json: Json = False, as_csv: Csv = False) -> None:
     """List the solvers: what each accepts, whether it is exact, whether its library is installed."""
     from tpsolve.search import SOLVERS
 
+    answers = Answers(as_json, as_csv)
     table = Table()
     for heading in ("solver", "accepts", "exact", "random", "library", "what it does"):
         table.add_column(heading, overflow="fold")
+    rows = []
     for solver_name, kind in SOLVERS.items():
         library = (kind.module or "-").partition(".")[0]
+        accepts = [accepted.__name__.removesuffix("Problem").lower() for accepted in kind.accepts]
+        row = {
+            "solver": solver_name,
+            "accepts": accepts,
+            "exact": kind.exact,
+            "random": kind.stochastic,
+            "library": kind.module and library,
+            "installed": kind.installed(),
+            "does": _what_it_does(kind),
+        }
+        rows.append(row)
         table.add_row(
             solver_name,
-            ", ".join(accepted.__name__.removesuffix("Problem").lower() for accepted in kind.accepts),
+            ", ".join(accepts),
             "yes" if kind.exact else "no",
             "yes" if kind.stochastic else "no",
-            library if kind.installed() else f"{library} (not installed)",
-            _what_it_does(kind),
+            library if row["installed"] else f"{library} (not installed)",
+            row["does"],
         )
-    output.print(table)
+    answers.give(table, rows)
 
 
 def _what_it_does(kind: type) -> str:

@@ -1,12 +1,13 @@
 """`tpsolve separate`: which classes of a table a single unit can tell apart."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._files import check_plot, save_picture
 from tpsolve.cli._tables import (
     TABLE_HELP,
@@ -21,7 +22,12 @@ from tpsolve.cli._tables import (
     show_schema,
     table_stem,
 )
-from tpsolve.cli._terminal import output, visible
+from tpsolve.cli._terminal import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tpsolve.units.separability._class_rows import ClassRow
 
 
 def separate(
@@ -35,6 +41,9 @@ def separate(
     dates: Dates = "auto",
     delimiter: Delimiter = "",
     decimal: Decimal = "",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Tell which classes of a table a single unit can tell from the rest, each answer with its proof.
 
@@ -45,10 +54,12 @@ def separate(
     from tpsolve.tables import read_table
     from tpsolve.units.separability._class_rows import class_rows, class_targets
 
+    answers = Answers(as_json, as_csv, quiet)
     read = read_table(file, target, read_options(columns, drop, words, missing, dates, delimiter, decimal))
     check_plot(plot, len(read.features))
     class_targets(read.labels)
-    show_schema(read.schema, read.dropped)
+    if not quiet:
+        show_schema(read.schema, read.dropped)
     rows, certificate = class_rows(read.inputs, read.labels, read.schema.scaling)
     table = Table(caption=f"{len(read.labels)} samples, {len(read.features)} features", caption_justify="left")
     for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
@@ -62,7 +73,7 @@ def separate(
             "-" if row.margin is None else f"{row.margin:.4g}",
             circuit or "-",
         )
-    output.print(table)
+    answers.give(table, [_as_row(row, read.lines) for row in rows], samples=len(read.labels), features=read.features)
     if len(read.features) == 2:
         from tpsolve.pictures import draw_separation
 
@@ -70,4 +81,16 @@ def separate(
             plot,
             f"{table_stem(file)}-separate.png",
             lambda: draw_separation(read.inputs, read.labels, read.features, rows, certificate, read.schema.scaling),
+            answers,
         )
+
+
+def _as_row(row: "ClassRow", lines: "Sequence[int]") -> dict[str, Any]:
+    return {
+        "class": row.label,
+        "samples": row.samples,
+        "separable": {1: "yes", -1: "no", 0: "undecided"}[row.status],
+        "margin": row.margin,
+        "circuit": [lines[i] for i in row.circuit],
+        "weights": list(row.weights),
+    }

@@ -113,8 +113,8 @@ def refuse_given(context: typer.Context, options: Iterable[str], where: str) -> 
             raise ArgumentError(option, value, f"no {option} {where}", "It would be ignored.")
 
 
-def progress_bar(seconds: float | None = None) -> Progress:
-    """A bar on a terminal, nothing in a pipe; counts seconds if given, else rows."""
+def progress_bar(seconds: float | None = None, *, quiet: bool = False) -> Progress:
+    """A bar on a terminal, nothing in a pipe or if `quiet`; counts seconds if given, else rows."""
     count = TextColumn("{task.completed:.1f} s") if seconds else MofNCompleteColumn()
     return Progress(
         BarColumn(30),
@@ -123,5 +123,5 @@ def progress_bar(seconds: float | None = None) -> Progress:
         TextColumn("{task.description}"),
         console=notes,
         transient=True,
-        disable=not notes.is_terminal,
+        disable=quiet or not notes.is_terminal,
     )

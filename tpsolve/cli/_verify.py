@@ -1,6 +1,7 @@
 """`tpsolve verify`: a check that trusts nothing but the problem, or the data."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,10 @@ from rich.table import Table
 
 from tpsolve._storage._archive import read_kind
 from tpsolve._storage._documents import parse_json
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._limited import limited
 from tpsolve.cli._tables import show_schema
-from tpsolve.cli._terminal import notes, output, refuse_given
+from tpsolve.cli._terminal import refuse_given
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def verify(
     ] = "",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit of the check.")] = 3600.0,
     memory: Annotated[float, typer.Option(help="GiB that the check may take (on Linux).")] = 4.0,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Recompute the objective of a result, and check its bound by enumeration where that is possible.
 
@@ -49,27 +54,28 @@ def verify(
     """
     from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
+    answers = Answers(as_json, as_csv, quiet)
     with limited(seconds, memory):
         if file.is_dir():
             refuse_given(context, ("engine",), "for a comparison")
             if result is not None:
                 raise ArgumentError("RESULT", result, "none with the folder of a comparison")
-            holds = _verify_comparison(file, max_enumerated)
+            holds = _verify_comparison(file, max_enumerated, answers)
         elif result is None:
             expected = "a result of the problem, or the table of the proof"
             raise ArgumentError("RESULT", "nothing", expected, f"None is needed for a folder, which {file} is not.")
         elif read_kind(file) in (KIND, MODEL_KIND):
             refuse_given(context, ("max_enumerated",), "for a proof")
-            holds = _verify_proof(file, result, engine or None, seconds)
+            holds = _verify_proof(file, result, engine or None, seconds, answers)
         else:
             refuse_given(context, ("engine",), "for a result, only for a proof")
-            holds = _verify_result(context, file, result, max_enumerated)
+            holds = _verify_result(context, file, result, max_enumerated, answers)
     if not holds:
-        notes.print("A claim is false.", highlight=False)
+        answers.remark("A claim is false.")
         raise typer.Exit(1)
 
 
-def _verify_comparison(folder: Path, max_enumerated: int) -> bool:
+def _verify_comparison(folder: Path, max_enumerated: int, answers: Answers) -> bool:
     """Print a line for each solver, and one for each claim that is false."""
     from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, check_rows
 
@@ -81,20 +87,22 @@ def _verify_comparison(folder: Path, max_enumerated: int) -> bool:
     for heading in headings:
         left = heading == "solver"
         table.add_column(heading, justify="left" if left else "right", overflow="fold", min_width=16 if left else None)
+    rows: list[dict[str, Any]] = []
     for solver, checks in of_solver.items():
         bounds = sum((check.bounds for check in checks), Counter[str]())
         counts = [len(checks), sum(check.failed for check in checks), sum(check.objectives for check in checks)]
         counts += [bounds[how] for how in (BY_ENUMERATION, OWN, NOT_ABOVE)]
         table.add_row(solver, *(f"{count:,}" for count in counts))
-    output.print(table)
+        rows.append(dict(zip([h.replace("\n", " ") for h in headings], (solver, *counts), strict=True)))
+    answers.give(table, rows)
     every = [check for checks in of_solver.values() for check in checks]
     for check in every:
         for words in check.false:
-            notes.print(f"{_named(check.key)}: {words}.", highlight=False, markup=False, soft_wrap=True)
+            answers.remark(f"{_named(check.key)}: {words}.")
     missing = [check for check in every if check.missing]
     if missing and not any(check.false for check in every):
         first = f"{_named(missing[0].key)}: {missing[0].missing}"
-        notes.print(f"Not checked: {len(missing)} rows. {first}.", highlight=False, markup=False, soft_wrap=True)
+        answers.remark(f"Not checked: {len(missing)} rows. {first}.")
         raise typer.Exit(1)
     return not any(check.false for check in every)
 
@@ -103,13 +111,13 @@ def _named(key: tuple[str, str, int]) -> str:
     return f"{key[1]}, seed {key[2]}, on {key[0]}"
 
 
-def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) -> bool:
+def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float, answers: Answers) -> bool:
     from tpsolve.search import load_proof, verify_proof
 
     proof = load_proof(file)
     if "target" not in proof.about:
         raise ArgumentError("PROOF", file, "a proof saved by tpsolve exact", "Use verify_proof from Python.")
-    inputs, labels = _read_data(data, proof.about)
+    inputs, labels = _read_data(data, proof.about, answers.quiet)
     table = Table()
     for heading in ("part", "holds", "what was found"):
         table.add_column(heading, overflow="fold")
@@ -117,14 +125,15 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float) ->
     for finding in findings:
         word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
         table.add_row(finding.part, word, finding.words)
-    output.print(table)
+    claims = [{"part": finding.part, "holds": finding.holds, "found": finding.words} for finding in findings]
+    answers.give(table, claims, holds=all(finding.holds for finding in findings))
     if findings[-1].holds is None:
-        notes.print("Not checked: give it more --seconds, or another --engine.", highlight=False)
+        answers.remark("Not checked: give it more --seconds, or another --engine.")
         raise typer.Exit(1)
     return all(finding.holds for finding in findings)
 
 
-def _read_data(data: Path, about: dict[str, str]) -> "tuple[Tensor, tuple[str, ...]]":
+def _read_data(data: Path, about: dict[str, str], quiet: bool) -> "tuple[Tensor, tuple[str, ...]]":
     """Inputs and classes of a table, read as it was for the proof.
 
     What the columns were taken for is found out anew, since a proof that says so itself could change the data.
@@ -137,11 +146,12 @@ def _read_data(data: Path, about: dict[str, str]) -> "tuple[Tensor, tuple[str, .
 
     options = parse_json(about["reading"], "reading options of the proof")
     read = read_table(data, about["target"], TableOptions.from_json(options))
-    show_schema(read.schema, read.dropped)
+    if not quiet:
+        show_schema(read.schema, read.dropped)
     return read.inputs, read.labels
 
 
-def _verify_result(context: typer.Context, file: Path, result: Path, max_enumerated: int) -> bool:
+def _verify_result(context: typer.Context, file: Path, result: Path, max_enumerated: int, answers: Answers) -> bool:
     from tpsolve._result import load_result
     from tpsolve.problems import NetworkProblem, load_problem
     from tpsolve.search import verify_result
@@ -158,5 +168,6 @@ def _verify_result(context: typer.Context, file: Path, result: Path, max_enumera
     checks = verify_result(problem, claimed, max_enumerated)
     for number, check in enumerate(checks):
         table.add_row(str(number), check.objective, check.bound, check.status)
-    output.print(table)
+    rows = [{"sample": number, **asdict(check)} for number, check in enumerate(checks)]
+    answers.give(table, rows, holds=all(check.holds for check in checks))
     return all(check.holds for check in checks)

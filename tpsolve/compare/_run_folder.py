@@ -30,6 +30,8 @@ SETTINGS = "comparison.json"
 LOCK = "shard{}.lock"
 ROWS, TARGETS = "rows{}.jsonl", "targets{}.jsonl"
 """Files of rows and of their targets, whole or of a shard."""
+TRACES = "traces/[0-9][0-9][0-9][0-9].js"
+"""Of the instances that the page itself does not hold."""
 
 
 class SolveRow(TypedDict):
@@ -365,7 +367,7 @@ def delete_comparison(folder: Path) -> None:
     """
     if not is_empty(folder):
         _check_marked(folder)
-    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "ranks", "wins") for kind in ("png", "svg")]
+    pictures = [f"{name}.{kind}" for name in ("gap", "solved", "targets", "ranks", "wins") for kind in ("png", "svg")]
     parts = ["", *(f"-{'[0-9]' * i}-of-{'[0-9]' * j}" for i in range(1, 6) for j in range(1, 6))]
     rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
     rows += [f"{LOCK.format(part)}" for part in parts[1:]]
@@ -373,7 +375,7 @@ def delete_comparison(folder: Path) -> None:
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     for half in folder.glob(".instances.????????"):
         shutil.rmtree(half)
-    delete_written(folder, [*rows, "table.csv", "report.html", *pictures, *instances, SETTINGS])
+    delete_written(folder, [*rows, "table.csv", "report.html", TRACES, *pictures, *instances, SETTINGS])
 
 
 def _check_marked(folder: Path) -> None:

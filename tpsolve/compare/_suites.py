@@ -1,12 +1,16 @@
 """Suites: named lists of instances to compare solvers on."""
 
+import runpy
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 from tpsolve._registry import Registry
 from tpsolve.compare._digits_suites import digits, wide
 from tpsolve.compare._network_suite import networks
 from tpsolve.compare._programs_suite import programs
+from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.problems import GENERATORS, Instance, Problem, make_instance
 
 Suite = Callable[[int, int], Sequence[Instance[Problem]]]
@@ -27,3 +31,39 @@ SUITES["generated-32"] = partial(generated, n=32, m=16)
 SUITES["networks"] = networks
 SUITES["programs"] = programs
 SUITES["wide"] = wide
+
+
+def suite(source: str | Suite) -> str:
+    """The name of a suite, as `Comparison` takes it; a suite of one's own is made known first.
+
+    Args:
+        source: a name in `SUITES`; a function of (samples of each instance, seed) that returns a list of `Instance`,
+            which is called after its own name; or "file.py:function", which is run and called file.function.
+
+    Raises:
+        ArgumentError: a function whose name is another suite's, or one that is not in the file.
+        FileFormatError: the file can't be run.
+    """
+    if callable(source):
+        name = getattr(source, "__name__", "suite")
+        if SUITES.setdefault(name, source) is not source:
+            raise ArgumentError("suite", f"a function called {name}", "another name", "A suite is called so already.")
+        return name
+    if source in SUITES or ".py:" not in source:
+        return source
+    path, _, function = source.rpartition(":")
+    name = f"{Path(path).stem}.{function}"
+    # The file may have changed since it was last read.
+    SUITES[name] = _from_file(path, function)
+    return name
+
+
+def _from_file(path: str, function: str) -> Suite:
+    try:
+        # Under a name of its own, so that what the file does as a script isn't done.
+        found: Any = runpy.run_path(path, run_name=Path(path).stem).get(function)
+    except Exception as error:  # Whatever the file does.
+        raise FileFormatError(f"{path}: can't be run ({type(error).__name__}: {error}).") from error
+    if not callable(found):
+        raise ArgumentError("suite", f"{path}:{function}", f"a function in {path}", f"It has none called {function}.")
+    return cast(Suite, found)

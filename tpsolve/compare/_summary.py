@@ -3,20 +3,25 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from tpsolve.compare._anytime import Run, runs_of
 from tpsolve.compare._statistics import (
-    LEVEL,
+    APART,
+    Known,
     Row,
     Scores,
     alike,
     bound_of,
+    counted_instances,
     interval,
     is_met,
+    known_of,
     paired,
     scores,
     tolerance_of,
@@ -60,33 +65,59 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps."""
+class Findings:
+    """What follows from the rows of a comparison; each is found out once, when it is first asked for.
 
-    objective: np.ndarray
-    bound: np.ndarray
-    tolerance: np.ndarray
+    Args:
+        rows: as `run_comparison` returns them.
+    """
 
-    @property
-    def proven(self) -> np.ndarray:
-        """Where the best objective is proven optimal."""
-        return is_met(self.objective, self.bound, self.tolerance)
+    rows: list[Row]
 
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """What all rows together know of each instance."""
+        return known_of(self.rows)
 
-def known_of(rows: Iterable[Row]) -> dict[str, Known]:
-    """For each instance, what the rows know of it together."""
-    grouped = defaultdict(list)
-    for row in rows:
-        if "error" not in row:
-            grouped[row["instance"]].append(row)
-    return {
-        name: Known(
-            np.min([row["objective"] for row in group], axis=0),
-            np.max([bound_of(row) for row in group], axis=0),
-            np.max([tolerance_of(row) for row in group], axis=0),
-        )
-        for name, group in grouped.items()
-    }
+    @cached_property
+    def scores(self) -> Scores:
+        """What each solver leaves, by instance."""
+        return scores(self.rows)
+
+    @cached_property
+    def counted(self) -> set[str]:
+        """The instances that means over one solver are over."""
+        return counted_instances(self.rows)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One a solver, the one that leaves least first; rows with an error count as failures."""
+        found = self.scores
+        grouped: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            grouped[row["solver"]].append(row)
+        summaries = [_summary(name, of, self) for name, of in grouped.items()]
+        summaries.sort(key=lambda s: (np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds))
+        if not summaries or summaries[0].solver not in found.solvers:
+            return summaries
+        same = alike(found.left, found.solvers.index(summaries[0].solver))
+        like = {name: bool(each) for name, each in zip(found.solvers, same, strict=True)}
+        like[summaries[0].solver] = True
+        return [replace(s, alike=like.get(s.solver, False)) for s in summaries]
+
+    @cached_property
+    def of_solvers(self) -> dict[str, list[Row]]:
+        """For each solver, the best first, its rows on the instances that count, failures included."""
+        grouped: dict[str, list[Row]] = {summary.solver: [] for summary in self.summaries}
+        for row in self.rows:
+            if row["instance"] in self.counted:
+                grouped[row["solver"]].append(row)
+        return grouped
+
+    @cached_property
+    def runs(self) -> dict[str, list[Run]]:
+        """For each solver, the best first, its runs on the instances that count."""
+        return {name: runs_of(rows, self.known) for name, rows in self.of_solvers.items()}
 
 
 def summarise(rows: list[Row]) -> list[Summary]:
@@ -95,24 +126,12 @@ def summarise(rows: list[Row]) -> list[Summary]:
     Means compare like with like: they are over the instances of which every solver has rows, unless these are less than
     half.
     """
-    known, found = known_of(rows), scores(rows)
-    counted = {name for name, shared in zip(found.instances, found.shared, strict=True) if shared}
-    names = list(dict.fromkeys(row["solver"] for row in rows))
-    summaries = [
-        _summary(name, [row for row in rows if row["solver"] == name], known, found, counted) for name in names
-    ]
-    summaries.sort(key=lambda s: (np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds))
-    if not summaries or summaries[0].solver not in found.solvers:
-        return summaries
-    same = alike(found.left, found.solvers.index(summaries[0].solver))
-    like = {name: bool(each) for name, each in zip(found.solvers, same, strict=True)}
-    like[summaries[0].solver] = True
-    return [replace(s, alike=like.get(s.solver, False)) for s in summaries]
+    return Findings(rows).summaries
 
 
-def advice(rows: list[Row]) -> str:
+def advice(findings: Findings) -> str:
     """Which solver to use when, in one line of plain words, only from what paired tests tell apart."""
-    ran = [s for s in summarise(rows) if s.samples]
+    ran = [s for s in findings.summaries if s.samples]
     if not ran:
         return "No solver finished a row, so there is nothing to advise."
     if len(ran) == 1:
@@ -120,7 +139,7 @@ def advice(rows: list[Row]) -> str:
         proved = f" It proved {only.proved:.0%} of the samples optimal." if only.proved > 0 else ""
         alone = f"Only {only.solver} ran, so there is nothing to compare it with."
         return f"{alone}{proved} It takes {_time(only.seconds)} a sample."
-    found = scores(rows)
+    found = findings.scores
     parts = [_quality(ran, "use {} for the best targets")]
     quick = [s for s in ran if not s.exact]
     if quick and ran[0].exact:
@@ -178,13 +197,18 @@ def _families(ran: list[Summary], found: Scores) -> list[str]:
         best = min(means, key=lambda name: means[name])
         other = found.left[found.solvers.index(best), of_loss]
         p = min(1.0, len(means) * paired(first[of_loss], other))
-        if p < LEVEL and means[best] < np.nanmean(first[of_loss]):
+        if p < APART and means[best] < np.nanmean(first[of_loss]):
             parts.append(f"on {loss}, {best} leaves less ({_percent(means[best])})")
     return parts
 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if 0.0005 <= share < 0.0995 else f"{share:.0%}"
+
+
+def as_rows(lines: Sequence[Any]) -> list[dict[str, Any]]:
+    """Summaries, or other lines of one kind, as plain rows."""
+    return [asdict(line) for line in lines]
 
 
 def as_csv(summaries: list[Summary]) -> str:
@@ -196,28 +220,35 @@ def as_csv(summaries: list[Summary]) -> str:
     return stream.getvalue()
 
 
-def wins(rows: list[Row]) -> tuple[list[str], np.ndarray]:
+def wins(findings: Findings) -> tuple[list[str], np.ndarray]:
     """The solvers, and for each pair the share of shared samples on which the first is strictly better."""
-    names = [summary.solver for summary in summarise(rows)]
-    objective = defaultdict(dict)
-    for row in rows:
+    names = [summary.solver for summary in findings.summaries]
+    objective: dict[str, dict[str, list[list[float]]]] = {name: defaultdict(list) for name in names}
+    for row in findings.rows:
         if "error" not in row:
-            objective[row["solver"]].setdefault(row["instance"], []).append(row["objective"])
-    known = known_of(rows)
-    means = {name: {k: np.mean(v, axis=0) for k, v in of.items()} for name, of in objective.items()}
+            objective[row["solver"]][row["instance"]].append(row["objective"])
+    instances = list(findings.known)
+    known = [findings.known[name] for name in instances]
+    tolerance = np.concatenate([of.tolerance for of in known]) if known else np.empty(0)
+    means = np.full((len(names), len(tolerance)), np.nan)
+    for place, name in enumerate(names):
+        each = [
+            np.mean(objective[name][k], axis=0) if k in objective[name] else np.full(len(of.tolerance), np.nan)
+            for k, of in zip(instances, known, strict=True)
+        ]
+        means[place] = np.concatenate(each) if each else np.empty(0)
     table = np.full((len(names), len(names)), np.nan)
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            shared = sorted(set(means.get(first, {})) & set(means.get(second, {})))
-            if i != j and shared:
-                a = np.concatenate([means[first][k] for k in shared])
-                b = np.concatenate([means[second][k] for k in shared])
-                table[i, j] = np.mean(~is_met(b, a, np.concatenate([known[k].tolerance for k in shared])))
+    for i, first in enumerate(means):
+        for j, second in enumerate(means):
+            shared = ~np.isnan(first) & ~np.isnan(second)
+            if i != j and shared.any():
+                table[i, j] = np.mean(~is_met(second[shared], first[shared], tolerance[shared]))
     return names, table
 
 
-def _summary(name: str, rows: list[Row], known: dict[str, Known], found: Scores, counted: set[str]) -> Summary:
-    good = [row for row in rows if "error" not in row and row["instance"] in counted]
+def _summary(name: str, rows: list[Row], findings: Findings) -> Summary:
+    known, found = findings.known, findings.scores
+    good = [row for row in rows if "error" not in row and row["instance"] in findings.counted]
 
     def gather(value: Callable[[Row], Any]) -> np.ndarray:
         return np.concatenate([np.asarray(value(row), dtype=float) for row in good]) if good else np.empty(0)

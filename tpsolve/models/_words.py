@@ -9,7 +9,10 @@ from tpsolve.models._layers import Layers
 
 def printable(text: object) -> str:
     """`text` on one line, with escapes in place of characters that a terminal would obey instead of showing."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
 Scaling = Sequence[tuple[Fraction, Fraction]]

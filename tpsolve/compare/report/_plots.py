@@ -1,6 +1,6 @@
 """The pictures of a comparison, drawn only from its rows."""
 
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +9,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.compare._statistics import is_met, mean_ranks, scores
-from tpsolve.compare._summary import Known, Row, known_of, summarise, wins
+from tpsolve.compare._anytime import (
+    MIN_LEFT,
+    Curve,
+    found_at,
+    mean_left,
+    proved_at,
+    reached,
+    share_done,
+    thinned,
+)
+from tpsolve.compare._statistics import mean_ranks
+from tpsolve.compare._summary import Findings, Row, wins
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 # With more solvers than colours, the next marker and line go through the colours again.
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-MIN_LEFT = 1e-4
-"""Below this share of the improvement left the curves are drawn as done."""
+POINTS = 400
+"""Of a curve, at most."""
 
 
-def draw_all(rows: list[Row]) -> dict[str, Figure]:
+def draw_all(findings: Findings) -> dict[str, Figure]:
     """Figures by file name."""
-    return {
-        "gap": gap_against_seconds(rows),
-        "solved": solved_against_seconds(rows),
-        "ranks": ranks_of_solvers(rows),
-        "wins": who_beats_whom(rows),
-    }
+    return {name: draw(findings) for name, draw in FIGURES.items()}
 
 
 def save_all(figures: dict[str, Figure], folder: Path) -> None:
@@ -47,53 +52,50 @@ def save_all(figures: dict[str, Figure], folder: Path) -> None:
             )
 
 
-def gap_against_seconds(rows: list[Row]) -> Figure:
+def gap_against_seconds(findings: Findings) -> Figure:
     """What is left of the attainable improvement, against the seconds of a call.
 
-    1: as bad as the activations; 0: the best objective that any solver found. Means over instances and seeds of (mean
-    objective - mean best) / (mean at the activations - mean best). A curve begins where its solver has something on
-    each of them.
+    1: as bad as the activations; 0: the best objective that any solver found. Means over the instances that count of
+    (mean objective - mean best) / (mean at the activations - mean best). A curve begins where its solver has something
+    on each of them.
     """
     figure, axes = _new_figure("What is left of the attainable improvement", "left (1: none made, 0: all)")
-    known = known_of(rows)
-    for name, group, style in _by_solver(rows):
-        curves = [curve for row in group if (curve := _left_curve(row, known)) is not None]
-        if not curves:
-            continue
-        # A mean is one over all of them, so the curve begins where something is known of each.
-        begin = max(seconds[0] for seconds, _ in curves)
-        grid = np.unique(np.concatenate([[begin], *(seconds[seconds > begin] for seconds, _ in curves)]))
-        values = [left[np.searchsorted(seconds, grid, side="right") - 1] for seconds, left in curves]
-        mean = np.maximum(np.mean(values, axis=0), MIN_LEFT)
-        axes.step(grid, mean, where="post", label=name, linewidth=2, **style)
+    for name, _, style in _by_solver(findings):
+        curve = mean_left(findings.runs[name])
+        if curve is not None:
+            seconds, left = thinned(curve, POINTS)
+            axes.step(seconds, np.maximum(left, MIN_LEFT), where="post", label=name, linewidth=2, **style)
     axes.set_yscale("log")
     axes.set_ylim(MIN_LEFT * 0.8, 2)
     _finish(axes)
     return figure
 
 
-def solved_against_seconds(rows: list[Row]) -> Figure:
+def solved_against_seconds(findings: Findings) -> Figure:
     """Share of samples at their best known objective, and (thin) proved optimal, against the seconds of a call."""
     figure, axes = _new_figure("Samples solved", "share of samples")
-    known = known_of(rows)
-    for name, group, style in _by_solver(rows):
-        found, proved = [], []
-        for row in group:
-            of = known[row["instance"]]
-            best = is_met(np.array(row["objective"]), of.objective, of.tolerance)
-            found += [at if met and at is not None else np.inf for at, met in zip(row["found_at"], best, strict=True)]
-            proved += [np.inf if at is None else at for at in row["proved_at"]]
-        _share_curve(axes, found, label=name, linewidth=2, **style)
-        if np.isfinite(proved).any():
-            _share_curve(axes, proved, linewidth=0.8, alpha=0.8, label=f"{name}, proved", **style)
+    for name, group, style in _by_solver(findings):
+        _share_curve(axes, share_done(found_at(group, findings.known)), label=name, linewidth=2, **style)
+        proved = share_done(proved_at(group))
+        _share_curve(axes, proved, linewidth=0.8, alpha=0.8, label=f"{name}, proved", **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
 
 
-def who_beats_whom(rows: list[Row]) -> Figure:
+def targets_against_seconds(findings: Findings) -> Figure:
+    """Share of pairs of a run and a target that are reached, against the seconds of a call."""
+    figure, axes = _new_figure("Targets reached, from 79% to 0.01% left, and none", "share of (run, target) pairs")
+    for name, _, style in _by_solver(findings):
+        _share_curve(axes, reached(findings.runs[name]), label=name, linewidth=2, **style)
+    axes.set_ylim(-0.02, 1.02)
+    _finish(axes)
+    return figure
+
+
+def who_beats_whom(findings: Findings) -> Figure:
     """Share of samples on which the solver of the row is strictly better than that of the column."""
-    names, table = wins(rows)
+    names, table = wins(findings)
     if not names:
         return Figure(figsize=(4, 1))
     figure = Figure(figsize=(2.2 + 0.75 * len(names), 1.6 + 0.6 * len(names)), layout="constrained")
@@ -111,9 +113,9 @@ def who_beats_whom(rows: list[Row]) -> Figure:
     return figure
 
 
-def ranks_of_solvers(rows: list[Row]) -> Figure:
+def ranks_of_solvers(findings: Findings) -> Figure:
     """Mean ranks over the instances, and lines that join solvers which Nemenyi's test does not tell apart."""
-    found = scores(rows)
+    found = findings.scores
     ranks, p, difference = mean_ranks(found)
     order = np.argsort(ranks)
     figure = Figure(figsize=(8, 1.4 + 0.3 * len(order)), layout="constrained")
@@ -133,6 +135,16 @@ def ranks_of_solvers(rows: list[Row]) -> Figure:
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+FIGURES: dict[str, Callable[[Findings], Figure]] = {
+    "gap": gap_against_seconds,
+    "solved": solved_against_seconds,
+    "targets": targets_against_seconds,
+    "ranks": ranks_of_solvers,
+    "wins": who_beats_whom,
+}
+"""The pictures, by the names of their files."""
 
 
 def _new_figure(title: str, label: str) -> tuple[Figure, Axes]:
@@ -155,14 +167,10 @@ def _finish(axes: Axes) -> None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
-def _by_solver(rows: list[Row]) -> list[tuple[str, list[Row], dict[str, Any]]]:
-    """Solvers with their rows and the style of their curves, the best first."""
-    grouped = defaultdict(list)
-    for row in rows:
-        if "error" not in row:
-            grouped[row["solver"]].append(row)
-    names = [summary.solver for summary in summarise(rows) if summary.solver in grouped]
-    return [(name, grouped[name], _style(i)) for i, name in enumerate(names)]
+def _by_solver(findings: Findings) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    """Solvers with their finished rows on the instances that count, and the style of their curves, the best first."""
+    grouped = {name: [row for row in of if "error" not in row] for name, of in findings.of_solvers.items()}
+    return [(name, of, _style(i)) for i, (name, of) in enumerate((name, of) for name, of in grouped.items() if of)]
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -171,27 +179,7 @@ def _style(number: int) -> dict[str, Any]:
     return {"color": COLOURS[colour], "marker": MARKERS[again], "linestyle": LINES[again], "markevery": [-1]}
 
 
-def _left_curve(row: Row, known: dict[str, Known]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Seconds, and the share of the improvement left from each on; None where there is none to make."""
-    best = float(np.mean(known[row["instance"]].objective))
-    points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
-    final = float(np.mean(row["objective"]))
-    if not points or points[-1][1] != final:
-        points.append((row["seconds"], final))
-    if row["start"] is None or not np.isfinite(final):
-        return None
-    attainable = float(np.mean(row["start"])) - best
-    if not np.isfinite(attainable) or attainable <= 1e-9 * max(1.0, abs(best)):
-        return None
-    seconds, objective = np.array(points).T
-    # Worse than the start is no more than all left.
-    return seconds, np.minimum((np.minimum.accumulate(objective) - best) / attainable, 1.0)
-
-
-def _share_curve(axes: Axes, at: list[float], **style: Any) -> None:
-    times = np.sort(np.array(at))
-    share = np.arange(1, len(times) + 1) / len(times)
-    done = np.isfinite(times)
-    if not done.any():
-        return
-    axes.step([times[0], *times[done]], [0, *share[done]], where="post", **style)
+def _share_curve(axes: Axes, curve: Curve | None, **style: Any) -> None:
+    if curve is not None:
+        seconds, share = thinned(curve, POINTS)
+        axes.step([seconds[0], *seconds], [0, *share], where="post", **style)

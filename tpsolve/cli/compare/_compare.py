@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tpsolve.cli._answers import TABLES, Answers, Csv, Json, Quiet
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
@@ -23,11 +24,9 @@ from tpsolve.cli._terminal import (
     MAX_SEED,
     Interrupt,
     is_given,
-    notes,
     output,
     progress_bar,
     refuse_given,
-    say,
     say_stopped,
 )
 from tpsolve.errors import ArgumentError, UnknownNameError
@@ -43,7 +42,10 @@ FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "step
 def compare(
     context: typer.Context,
     suite: Annotated[
-        str, typer.Option(help="Which instances: digits, generated-12, generated-32, networks, programs, wide.")
+        str,
+        typer.Option(
+            help="Which instances: digits, generated-12, generated-32, networks, programs, wide. Or file.py:function."
+        ),
     ] = "digits",
     name: Annotated[str, typer.Option(help="Name of the run; by default the suite's.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
@@ -81,6 +83,9 @@ def compare(
     dates: Dates = "auto",
     delimiter: Delimiter = "",
     decimal: Decimal = "",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare solvers on real layer problems under one equal budget.
 
@@ -95,7 +100,10 @@ def compare(
     With --training the question is whether search helps to train: surrogate gradients against searches, on
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
+    answers = Answers(as_json, as_csv, quiet)
     if training:
+        if answers != TABLES:
+            raise ArgumentError("--training", "beside --json, --csv or --quiet", "none of them", "It has two tables.")
         refuse_given(
             context, (*FIXED_IN_TRAINING, *OF_TABLES), "with --training, whose instances and solvers are fixed"
         )
@@ -110,14 +118,16 @@ def compare(
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
-    from tpsolve.compare import Comparison, TableSuite, run_comparison, summarise, write_report
-    from tpsolve.compare._report import as_table, caption
-    from tpsolve.compare._summary import advice
+    from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
+    from tpsolve.compare import suite as named_suite
+    from tpsolve.compare._summary import Findings, advice, as_rows
+    from tpsolve.compare.report._report import as_table, caption
 
     of_tables = None
     if tables is not None:
         options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
         of_tables = TableSuite(tables, target, read_widths(widths), options)
+    suite = named_suite(suite)
     comparison = Comparison(
         folder=run_folder(runs, name, suite if tables is None else tables.resolve().name),
         suite=suite,
@@ -135,7 +145,7 @@ def compare(
     if cluster is not None and not is_given(context, "workers"):
         workers = cluster.cores
     told: list[str] = []
-    with Interrupt() as interrupt, progress_bar() as bar:
+    with Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
@@ -151,19 +161,21 @@ def compare(
             bar.update(task, description="drawing")
             report = write_report(comparison, rows)
     if part is not None:
-        say(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
-        _end(told, interrupt.asked, len(rows), fresh)
+        answers.tell(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
+        _end(answers, told, interrupt.asked, len(rows), fresh)
         return
-    summaries = summarise(rows)
-    output.print(as_table(summaries, caption(rows), output.width))
-    output.print(advice(rows), highlight=False, markup=False)
-    say(f"Report: {report}")
-    _end(told, interrupt.asked, len(rows), fresh)
+    findings = Findings(rows)
+    words = advice(findings)
+    table = as_table(findings.summaries, caption(findings), output.width)
+    answers.give(table, as_rows(findings.summaries), caption=caption(findings), advice=words, report=str(report))
+    answers.say(words, wrap=True)
+    answers.tell(f"Report: {report}")
+    _end(answers, told, interrupt.asked, len(rows), fresh)
 
 
-def _end(told: list[str], stopped: bool, rows: int, fresh: bool) -> None:
+def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: bool) -> None:
     for line in told:
-        notes.print(line, highlight=False, markup=False, soft_wrap=True)
+        answers.remark(line)
     if stopped:
         say_stopped(rows, fresh)
         raise typer.Exit(INTERRUPTED)
@@ -192,7 +204,7 @@ def _read_shard(text: str) -> "Shard | None":
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
     from tpsolve._check_arguments import check_count
-    from tpsolve.cli._compare_training import compare_training
+    from tpsolve.cli.compare._compare_training import compare_training
 
     check_count("--seeds", seeds, 1)
     compare_training(run_folder(runs, name, "training"), seconds, tuple(range(seeds)), epochs, fresh)

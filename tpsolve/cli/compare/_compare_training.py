@@ -14,11 +14,12 @@ NARROW = ("surrogate:rule=saturated-hinge,width=0.3", "surrogate:width=0.3", "ft
 def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epochs: int, fresh: bool) -> None:
     """Both regimes, each with its own rows under `folder`; a narrow network has the budget of two samples."""
     from tpsolve._storage._folder_lock import locked
-    from tpsolve.compare import Comparison, run_comparison, run_training, summarise, write_report
-    from tpsolve.compare._report import as_table, caption
+    from tpsolve.compare import Comparison, run_comparison, run_training, write_report
     from tpsolve.compare._run_folder import delete_comparison
-    from tpsolve.compare._training_report import failures, save_training_plot, training_table
+    from tpsolve.compare._summary import Findings
     from tpsolve.compare._training_runs import delete_training
+    from tpsolve.compare.report._report import as_table, caption
+    from tpsolve.compare.report._training_report import failures, save_training_plot, training_table
 
     narrow = Comparison(folder / "narrow", "networks", NARROW, samples=2, seconds=seconds, seeds=seeds)
     if fresh:
@@ -41,7 +42,8 @@ def compare_training(folder: Path, seconds: float, seeds: tuple[int, ...], epoch
             trained = run_training(folder / "wide", seeds=seeds, epochs=epochs, progress=progress, stop=stop)
             save_training_plot(trained, folder / "wide")
     say("Narrow networks: training errors of all weights that a solver could find.")
-    output.print(as_table(summarise(found), caption(found), output.width))
+    findings = Findings(found)
+    output.print(as_table(findings.summaries, caption(findings), output.width))
     say(f"Report: {report}")
     if trained:
         say("A wide network, 64-64-64-10 on scikit-learn's digits: who sets the targets in each mini-batch.")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from rich.table import Table
 
-from tpsolve.compare._plots import COLOURS, save_all
+from tpsolve.compare.report._plots import COLOURS, save_all
 
 Row = dict[str, Any]
 

@@ -1,0 +1,97 @@
+"""How long the report of 100,000 rows takes, how large its page is, and how soon a browser shows it.
+
+    pip install '.[browser]' && python -m benchmarks.report_page
+
+Two shapes: many instances under two solvers, and many solvers. The rows are drawn at random and have traces of eight
+points. The browser is Debian's chromium or playwright's own; without one the page is only built.
+"""
+
+import shutil
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpsolve.compare._summary import Findings
+from tpsolve.compare.report._report import draw_report
+
+SHAPES = ((50_000, 2, 1), (1_300, 25, 3))
+"""Instances, solvers and seeds."""
+SAMPLES, POINTS = 4, 8
+
+
+def rows(instances: int, solvers: int, seeds: int) -> list[dict[str, Any]]:
+    """As the runner writes them; the first solver proves what it solves."""
+    drawn = np.random.default_rng(0)
+    made = []
+    for place in range(instances):
+        best = drawn.uniform(0, 5, SAMPLES)
+        start = best + drawn.uniform(1, 5, SAMPLES)
+        for solver in range(solvers):
+            for seed in range(seeds):
+                left = drawn.uniform(0, 1, SAMPLES) ** (1 + solver / 3) * (drawn.random(SAMPLES) < 0.7)
+                objective = best + left * (start - best)
+                seconds = np.sort(drawn.uniform(1e-4, 0.1, POINTS))
+                trace = zip(seconds.tolist(), np.linspace(start.mean(), objective.mean(), POINTS).tolist(), strict=True)
+                proved = [None if solver or share else float(seconds[-1]) for share in left]
+                made.append(
+                    {
+                        "instance": f"suite/epoch-{place}/layer-{place % 7}",
+                        "solver": f"solver-{solver}:restarts={solver}",
+                        "exact": solver == 0,
+                        "seed": seed,
+                        "budget": {"seconds": 0.1, "steps": None},
+                        "loss": ("hinge", "squared", "soft-hinge")[place % 3],
+                        "n_vars": 32,
+                        "n_units": 16,
+                        "start": start.tolist(),
+                        "fingerprint": str(place),
+                        "device": "cpu",
+                        "versions": {"tpsolve": "0.1.0"},
+                        "objective": objective.tolist(),
+                        "bound": [
+                            None if at is None else value for at, value in zip(proved, best.tolist(), strict=True)
+                        ],
+                        "tolerance": [1e-6] * SAMPLES,
+                        "flips": [0.25] * SAMPLES,
+                        "seconds": float(seconds[-1]),
+                        "found_at": [float(seconds[-1])] * SAMPLES,
+                        "proved_at": proved,
+                        "trace": [[at, value, None] for at, value in trace],
+                    }
+                )
+    return made
+
+
+def opened(page: Path) -> float | None:
+    """Seconds until a browser shows the page with all its tables and pictures; None without a browser."""
+    if find_spec("playwright") is None:
+        return None
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
+
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1200, "height": 900})
+        began = time.perf_counter()
+        tab.goto(page.as_uri())
+        tab.locator("#instance-table .link").first.wait_for()
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """One line a shape."""
+    for shape in SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            made = rows(*shape)
+            began = time.process_time()
+            page = draw_report(Path(folder), "rows at random", "", Findings(made))
+            built, size, shown = time.process_time() - began, page.stat().st_size / 1e6, opened(page)
+            text = "no browser" if shown is None else f"opened in {shown:.2f} s"
+            print(f"{len(made)} rows, {shape[0]} instances: {built:.0f} s of processor time, {size:.1f} MB, {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Commands that compare solvers, and that draw what was compared."""

@@ -1,0 +1,86 @@
+"""`tpsolve report`: the page of a run drawn again, or two runs merged and contrasted."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
+from tpsolve.cli._files import portable
+from tpsolve.cli._terminal import output
+from tpsolve.errors import ArgumentError, FolderError
+
+
+def report(
+    first: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/digits.")],
+    second: Annotated[Path | None, typer.Argument(help="A later run, to contrast with the first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default: of one run its own, of two FIRST-SECOND.")
+    ] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the report of a run again, or merge two runs and say what got worse from the first to the second.
+
+    The two runs may be of two versions, machines or settings. Solvers are compared on the instances that both have,
+    by paired tests over them. Nothing is solved, and the runs are left as they are.
+    """
+    from tpsolve.compare._summary import Findings, advice, as_rows
+    from tpsolve.compare.report._contrast import contrast, labels_of, read_run
+    from tpsolve.compare.report._report import as_table, caption, contrast_table, draw_report
+
+    answers = Answers(as_json, as_csv, quiet)
+    settings, rows = read_run(first)
+    if second is None:
+        folder, about = _prepared(out or first, (first,)), first.name
+        found = None
+    else:
+        labels = labels_of(first, second)
+        _, later = read_run(second)
+        found = contrast(labels, rows, later)
+        rows, about = found.rows, f"{labels[0]} and {labels[1]}"
+        folder = _prepared(out or first.parent / portable(f"{first.name}-{second.name}"), (first, second))
+        _write_rows(folder, rows)
+    findings = Findings(rows)
+    budget = f"Every sample had {settings.get('seconds')} seconds." if second is None else ""
+    path = draw_report(folder, about, budget, findings, found)
+    if found is None:
+        words = advice(findings)
+        table = as_table(findings.summaries, caption(findings), output.width)
+        answers.give(table, as_rows(findings.summaries), caption=caption(findings), advice=words, report=str(path))
+    else:
+        words = found.words
+        regressions = found.regressions
+        table = contrast_table(found, output.width)
+        changes = as_rows(found.changes)
+        answers.give(table, changes, words=words, regressions=regressions, worse=found.worse, report=str(path))
+    answers.say(words, wrap=True)
+    answers.tell(f"Report: {path}")
+
+
+def _prepared(folder: Path, runs: tuple[Path, ...]) -> Path:
+    """The folder for the files of a report, made if missing.
+
+    Raises:
+        ArgumentError: it is another run's, or holds other files.
+        FolderError: it can't be made.
+    """
+    own = len(runs) == 1 and folder.resolve() == runs[0].resolve()
+    if not own and folder.exists() and any(folder.iterdir()):
+        if (folder / "comparison.json").exists():
+            raise ArgumentError("--out", folder, "a folder of its own", "It holds a run, whose report would be lost.")
+        if not (folder / "report.html").exists():
+            raise ArgumentError("--out", folder, "a new folder, or that of an earlier report", "It holds other files.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{folder}: can't be made ({error.strerror}). Choose another --out.") from error
+    return folder
+
+
+def _write_rows(folder: Path, rows: list[dict]) -> None:
+    from tpsolve.compare.report._report import write_text
+
+    write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,1 @@
+"""What is made of the rows of a comparison: tables, pictures and a page."""

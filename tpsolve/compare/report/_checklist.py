@@ -1,0 +1,134 @@
+"""The questions that a careful colleague asks of a comparison, answered from its rows."""
+
+from collections import Counter
+
+import numpy as np
+
+from tpsolve.compare._statistics import APART, LEVEL, RESAMPLES
+from tpsolve.compare._summary import Findings
+from tpsolve.compare.report._page_data import groups_of
+from tpsolve.models._words import printable
+
+OVERRUN = 1.1
+"""A solve that took more than this many times its budget has overrun it."""
+
+
+def checklist(findings: Findings) -> list[tuple[str, str]]:
+    """Ten questions with their answers, in plain words."""
+    rows = findings.rows
+    good = [row for row in rows if "error" not in row]
+    groups = groups_of(rows)
+    machines = Counter(machine for (machine, _, _), of in groups.items() for _ in of)
+    versions = Counter(text for (_, text, _), of in groups.items() for _ in of)
+    budgets = Counter(text for (_, _, text), of in groups.items() for _ in of)
+    return [
+        ("Machine", _counted(machines, "rows on ") + _one_only(machines, "machine")),
+        ("Budget", _counted(budgets, "solves of at most ") + ". All samples of an instance are solved in one call."),
+        ("Seeds", _seeds(findings)),
+        ("Instances", _instances(findings)),
+        (
+            "Intervals",
+            f"{1 - LEVEL:.0%}, by the percentile bootstrap: {RESAMPLES} draws of the instances, since samples and "
+            "seeds of one instance are not independent. Solvers are told apart by Wilcoxon's signed rank test over "
+            f"instances, p values adjusted after Holm, at {APART:.1%}. Ranks: Friedman's test, and Nemenyi's critical "
+            "difference.",
+        ),
+        ("Ties", _ties(findings)),
+        ("Failures", _failures(findings)),
+        ("Timeouts", _timeouts(good)),
+        ("Versions", _counted(versions, "rows with ") + _one_only(versions, "set of versions")),
+        (
+            "Raw data",
+            f"rows.jsonl has all {len(rows)} rows, a solve each, with the fingerprint of its problem, its trace and "
+            "its settings; all on this page follows from them. instances/ has the problems, unless they are programs.",
+        ),
+    ]
+
+
+def _counted(counts: Counter[str], words: str) -> str:
+    return "; ".join(f"{count} {words}{text or 'an unknown one'}" for text, count in counts.most_common()) or "No rows"
+
+
+def _one_only(counts: Counter[str], what: str) -> str:
+    return f". More than one {what}: their seconds are not comparable." if len(counts) > 1 else "."
+
+
+def _seeds(findings: Findings) -> str:
+    by_solver: dict[str, set[int]] = {}
+    for row in findings.rows:
+        by_solver.setdefault(row["solver"], set()).add(row["seed"])
+    seeds = sorted(set[int]().union(*by_solver.values()))
+    once = [printable(solver) for solver, of in by_solver.items() if len(of) < len(seeds)]
+    named = ", ".join(map(str, seeds[:10])) + (f" to {seeds[-1]}" if len(seeds) > 10 else "")
+    few = f" Under fewer, since they draw nothing or were not finished: {', '.join(once)}." if once else ""
+    return f"{len(seeds)} seeds: {named}.{few} Figures of an instance are means over seeds."
+
+
+def _instances(findings: Findings) -> str:
+    losses = Counter(row["loss"] for row in {row["instance"]: row for row in findings.rows}.values())
+    samples = sum(len(of.objective) for of in findings.known.values())
+    families = ", ".join(f"{count} {printable(loss)}" for loss, count in losses.most_common())
+    prints = len({row["fingerprint"] for row in findings.rows})
+    counted = len(findings.counted)
+    return (
+        f"{sum(losses.values())} instances ({families}), {samples} samples, {prints} different problems by their "
+        f"fingerprints. Means are over the {counted} of which every solver has a row."
+        if counted and _all_have(findings)
+        else f"{sum(losses.values())} instances ({families}), {samples} samples, {prints} different problems by their "
+        "fingerprints. Fewer than half have rows of every solver, so each solver's means are over its own."
+    )
+
+
+def _all_have(findings: Findings) -> bool:
+    found = findings.scores
+    shared = [place for place, name in enumerate(found.instances) if name in findings.counted]
+    return not np.isnan(found.proved[:, shared]).any()
+
+
+def _ties(findings: Findings) -> str:
+    known, best = findings.known, Counter[tuple[str, int]]()
+    ran = Counter[tuple[str, int]]()
+    for row in findings.rows:
+        if "error" in row:
+            continue
+        of = known[row["instance"]]
+        for sample, value in enumerate(row["objective"]):
+            ran[row["instance"], sample] += 1
+            best[row["instance"], sample] += value <= of.objective[sample] + of.tolerance[sample]
+    tied = sum(best[sample] == count for sample, count in ran.items())
+    nothing = int(np.isnan(findings.scores.left).all(0).sum()) if findings.scores.instances else 0
+    return (
+        "Objectives within the tolerance of their problem, which is its rounding, are equal. On "
+        f"{tied} of {len(ran)} samples every solve ended with the best known objective. Instances on which nothing "
+        f"could be improved, {nothing} here, count for proofs, not for what is left. Tied ranks are shared, and "
+        "Wilcoxon's test leaves ties out."
+    )
+
+
+def _failures(findings: Findings) -> str:
+    failed = Counter(printable(row["solver"]) for row in findings.rows if "error" in row)
+    if not failed:
+        return f"None of {len(findings.rows)} solves failed."
+    return (
+        f"{sum(failed.values())} of {len(findings.rows)} solves failed: "
+        + ", ".join(f"{solver} {count}" for solver, count in failed.most_common())
+        + ". They have no objective and count in no mean; in running times they count as runs without success."
+    )
+
+
+def _timeouts(good: list[dict]) -> str:
+    limits = np.array([row["budget"].get("seconds") or np.inf for row in good])
+    seconds = np.array([row["seconds"] for row in good])
+    if not np.isfinite(limits).any():
+        return "No solve had a limit in seconds."
+    over = seconds > OVERRUN * limits
+    text = f"{int((seconds >= limits).sum())} of {len(good)} solves used all their seconds"
+    if not over.any():
+        return f"{text}; none took more than {OVERRUN:g} times its budget."
+    late = Counter(printable(row["solver"]) for row, each in zip(good, over, strict=True) if each)
+    worst = float((seconds / limits).max())
+    named = ", ".join(f"{solver} {count}" for solver, count in late.most_common())
+    return (
+        f"{text}; {int(over.sum())} took more than {OVERRUN:g} times their budget ({named}), at most {worst:.3g} "
+        "times. Their answers count as they are."
+    )

@@ -1,0 +1,195 @@
+"""What the page of a comparison holds as data: curves and tables by family, and the solves of each instance."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tpsolve.compare._anytime import (
+    TABLE_BUDGETS,
+    TABLE_TARGETS,
+    Curve,
+    expected_times,
+    fixed_budgets,
+    found_at,
+    mean_left,
+    proved_at,
+    reached,
+    share_done,
+    thinned,
+)
+from tpsolve.compare._statistics import Row, mean_ranks
+from tpsolve.compare._summary import Findings, advice, wins
+from tpsolve.models._words import printable
+
+POINTS = 200
+"""Of a curve on the page, at most."""
+MAX_FAMILIES = 12
+"""With more losses than these the page has no choice among them."""
+TRACE_POINTS = 60
+"""Of the trace of one solve, at most."""
+MAX_EMBEDDED = 200
+"""Instances whose solves are in the page itself; those of the others lie beside."""
+MAX_EMBEDDED_BYTES = 6_000_000
+"""And what these take, at most."""
+ALL = "all instances"
+
+Group = tuple[str, str, str]
+"""Machine, versions and budget of a row."""
+
+
+def group_of(row: Row) -> Group:
+    """What its seconds may be compared within."""
+    return _group(row.get("device", ""), tuple(row.get("versions", {}).items()), tuple(row["budget"].items()))
+
+
+@lru_cache
+def _group(device: str, versions: tuple[tuple[str, str], ...], budget: tuple[tuple[str, float | None], ...]) -> Group:
+    libraries = ", ".join(f"{name} {version}" for name, version in versions)
+    limits = ", ".join(f"{limit:g} {name}" for name, limit in budget if limit is not None)
+    return printable(device), printable(libraries), printable(limits)
+
+
+def groups_of(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    """The rows by machine, versions and budget, the largest group first."""
+    found: dict[Group, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[group_of(row)].append(row)
+    return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+
+
+def size_of(row: Row) -> str:
+    """The size of the row's instance in words."""
+    if "network" in row:
+        return f"{row['points']} points, network {row['network']}"
+    if "assignments" in row:
+        return f"{row['n_vars']} symbols, at most {row['assignments']:,} assignments"
+    return f"{row['n_vars']} targets, {row['n_units']} units above"
+
+
+def page_data(findings: Findings) -> dict[str, Any]:
+    """All that the page's script reads, but for the solves of instances."""
+    names = [summary.solver for summary in findings.summaries]
+    losses = Counter(row["loss"] for row in {row["instance"]: row for row in findings.rows}.values())
+    families = list(losses) if 1 < len(losses) <= MAX_FAMILIES else []
+    views = [_view(ALL, findings, names)]
+    for loss in families:
+        of_loss = Findings([row for row in findings.rows if row["loss"] == loss])
+        views.append(_view(printable(loss), of_loss, names))
+    return {
+        "solvers": [printable(name) for name in names],
+        "targets": TABLE_TARGETS,
+        "tracePoints": TRACE_POINTS,
+        "views": views,
+        "instances": _instances(findings, names),
+    }
+
+
+def solves_of(findings: Findings) -> list[bytes]:
+    """The solves of each instance, in the order of the page's instances, as JSON."""
+    places = {summary.solver: place for place, summary in enumerate(findings.summaries)}
+    groups = {group: place for place, group in enumerate(groups_of(findings.rows))}
+    solves: dict[str, list[Any]] = {row["instance"]: [] for row in findings.rows}
+    for row in findings.rows:
+        head = [places[row["solver"]], row["seed"], groups[group_of(row)]]
+        if "error" in row:
+            solves[row["instance"]].append([*head, printable(row["error"])])
+        else:
+            trace = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
+            if trace:
+                seconds, objective = thinned(
+                    (np.array([t for t, _ in trace]), np.array([v for _, v in trace])), TRACE_POINTS
+                )
+                trace = [_short(seconds), _short(objective)]
+            columns = [_short(row[name]) for name in ("objective", "bound", "found_at", "proved_at")]
+            solves[row["instance"]].append([*head, "", *_short([row["seconds"]]), *columns, trace])
+    starts = {row["instance"]: row["start"] for row in findings.rows}
+    encoder = msgspec.json.Encoder()
+    found = []
+    for name, rows in solves.items():
+        of = findings.known.get(name)
+        known: dict[str, Any] = {"best": [], "bound": [], "start": _short(starts[name] or [])}
+        if of is not None:
+            known |= {"best": _short(of.objective), "bound": _short(of.bound)}
+        found.append(encoder.encode({**known, "solves": rows}))
+    return found
+
+
+def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
+    """Curves and tables of some of the instances; solvers are told by their place among all."""
+    places = {solver: place for place, solver in enumerate(names)}
+    shown: dict[str, Any] = {"name": name, "advice": printable(advice(findings)), "lines": []}
+    curves: dict[str, dict[int, Any]] = {kind: {} for kind in ("left", "found", "proved", "targets")}
+    times: dict[int, Any] = {}
+    budgets: dict[int, Any] = {}
+    whole = max((float(row["budget"].get("seconds") or 0) for row in findings.rows), default=0.0)
+    moments = [whole * part for part in TABLE_BUDGETS] if whole else []
+    for summary in findings.summaries:
+        place, rows = places[summary.solver], findings.of_solvers[summary.solver]
+        good = [row for row in rows if "error" not in row]
+        runs = findings.runs[summary.solver]
+        for kind, curve in (
+            ("left", mean_left(runs)),
+            ("found", share_done(found_at(good, findings.known))),
+            ("proved", share_done(proved_at(good))),
+            ("targets", reached(runs)),
+        ):
+            if curve is not None:
+                curves[kind][place] = _drawn(curve)
+        times[place] = [_short([e.seconds, e.low, e.high, e.reached]) for e in expected_times(runs)]
+        budgets[place] = [_short([e.left, e.low, e.high]) for e in fixed_budgets(runs, moments)]
+        numbers = (summary.left, summary.low, summary.high, summary.best, summary.proved, summary.flips)
+        counts = (summary.instances, summary.samples, summary.failures)
+        shown["lines"].append([place, summary.alike, *_short([*numbers, summary.seconds]), *counts])
+    ranks, p, critical = mean_ranks(findings.scores)
+    beaten, table = wins(findings)
+    return {
+        **shown,
+        "curves": curves,
+        "times": times,
+        "moments": _short(moments),
+        "budgets": budgets,
+        "ranks": {places[s]: rank for s, rank in zip(findings.scores.solvers, _short(ranks), strict=True)},
+        "friedman": _short([p, critical]),
+        "wins": [[places[s] for s in beaten], [_short(line) for line in table]],
+    }
+
+
+def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
+    """A column for each thing that the table of instances shows; the solvers in `ahead` leave least."""
+    sizes = {row["instance"]: row for row in findings.rows}
+    found = findings.scores
+    order = np.array([names.index(solver) for solver in found.solvers], dtype=int)
+    column = {name: number for number, name in enumerate(found.instances)}
+    shown: dict[str, list[Any]] = {key: [] for key in ("name", "loss", "size", "samples", "best", "proven", "ahead")}
+    for name, row in sizes.items():
+        of = findings.known.get(name)
+        ahead: list[int] = []
+        if name in column and not np.isnan(left := found.left[:, column[name]]).all():
+            ahead = sorted(order[left <= np.nanmin(left) + 1e-12].tolist())
+        values = (
+            printable(name),
+            printable(row["loss"]),
+            size_of(row),
+            0 if of is None else len(of.objective),
+            None if of is None else _short([of.objective.mean()])[0],
+            0 if of is None else int(of.proven.sum()),
+            ahead,
+        )
+        for key, value in zip(shown, values, strict=True):
+            shown[key].append(value)
+    return shown
+
+
+def _drawn(curve: Curve) -> list[list[float | None]]:
+    seconds, values = thinned(curve, POINTS)
+    return [_short(seconds), _short(values)]
+
+
+def _short(values: Iterable[float | None]) -> list[float | None]:
+    """Six digits of each; null for what is not finite."""
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    return [None if v is None or not np.isfinite(v) else float(f"{v:.6g}") for v in plain]

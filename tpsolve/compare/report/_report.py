@@ -1,0 +1,266 @@
+"""What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from jinja2 import Environment
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tpsolve._storage._write_whole import delete_written, write_whole
+from tpsolve._version import __version__
+from tpsolve.compare._run_folder import TRACES, Comparison
+from tpsolve.compare._statistics import Row
+from tpsolve.compare._summary import Findings, Summary, as_csv
+from tpsolve.compare.report._checklist import checklist
+from tpsolve.compare.report._contrast import Change, Contrast
+from tpsolve.compare.report._page_data import (
+    MAX_EMBEDDED,
+    MAX_EMBEDDED_BYTES,
+    groups_of,
+    page_data,
+    size_of,
+    solves_of,
+)
+from tpsolve.compare.report._plots import draw_all, save_all
+from tpsolve.models._words import printable
+
+SCRIPTS = ("chart.js", "tables.js", "page.js")
+MAX_LISTED = 200
+"""Instances and failures that the page lists without its script, and failures with it."""
+FAILURE = ("solver", "seed", "instance", "error")
+BESIDE = 200
+"""Instances in one of the files beside the page."""
+COLUMNS = (
+    ("solver", lambda s: s.solver),
+    ("left", lambda s: _left(s.left)),
+    ("95% interval", lambda s: "-" if s.low != s.low else f"{100 * s.low:.1f} to {_left(s.high)}"),
+    ("best found", lambda s: _share(s.best)),
+    ("proved optimal", lambda s: _share(s.proved)),
+    ("flips", lambda s: _share(s.flips)),
+    ("seconds a sample", lambda s: _number(s.seconds)),
+)
+"""Heading and content of the table's columns."""
+CHANGES: tuple[tuple[str, Callable[[Change], str]], ...] = (
+    ("solver", lambda c: c.solver),
+    ("instances", lambda c: str(c.instances)),
+    ("left before", lambda c: _left(c.before)),
+    ("left after", lambda c: _left(c.after)),
+    ("change", lambda c: f"{_points(c.difference)} ({_points(c.low)} to {_points(c.high)})"),
+    ("p", lambda c: _number(c.p)),
+    ("seconds", lambda c: "-" if c.seconds != c.seconds else f"x {c.seconds:.2f}"),
+    ("failures", lambda c: f"{c.failures_before} to {c.failures_after}"),
+    ("verdict", lambda c: ", ".join(word for word in (c.verdict, c.pace) if word != "alike") or "alike"),
+)
+"""Heading and content of the columns of a contrast."""
+CHANGES_LEFT_OUT = ("instances", "failures", "left before", "p", "left after")
+"""Columns without which it does on a narrow terminal, the first one first."""
+LEFT_OUT = ("flips", "95% interval", "proved optimal", "best found")
+"""Columns without which the table does on a narrow terminal, the first one first."""
+
+
+def as_table(summaries: list[Summary], caption: str, width: int = 80) -> Table:
+    """The table that the command line prints, within `width` characters where names allow it."""
+    cells = {heading: [content(summary) for summary in summaries] for heading, content in COLUMNS}
+    return _fitting(cells, LEFT_OUT, caption, width)
+
+
+def contrast_table(found: Contrast, width: int = 80) -> Table:
+    """What became of each solver, as `as_table` prints it; what got worse is red."""
+    cells = {heading: [content(change) for change in found.changes] for heading, content in CHANGES}
+    table = _fitting(cells, CHANGES_LEFT_OUT, f"{found.labels[0]} to {found.labels[1]}", width)
+    for row, change in zip(table.rows, found.changes, strict=True):
+        worse = change.solver in found.regressions
+        row.style = "red" if worse else "green" if (change.verdict, change.pace) != ("alike", "alike") else None
+    return table
+
+
+def _fitting(cells: dict[str, list[str]], left_out: tuple[str, ...], caption: str, width: int) -> Table:
+    # Two words, two lines.
+    titles = {heading: heading if heading == "solver" else heading.replace(" ", "\n", 1) for heading in cells}
+    widths = {heading: max(map(len, [*titles[heading].split("\n"), *values])) + 3 for heading, values in cells.items()}
+    for heading in left_out:
+        if sum(widths.values()) + 1 > width:
+            del widths[heading]
+    table = Table(caption=Text(caption), caption_justify="left")
+    for heading in widths:
+        if heading == "solver":
+            table.add_column(heading, overflow="fold", min_width=min(widths[heading] - 3, 20))
+        else:
+            table.add_column(titles[heading], justify="right", no_wrap=True, min_width=widths[heading] - 3)
+    for row in zip(*(cells[heading] for heading in widths), strict=True):
+        table.add_row(*map(escape, row))
+    return table
+
+
+def caption(findings: Findings) -> str:
+    """What the table's figures are means over."""
+    known, rows = findings.known, findings.rows
+    samples = sum(len(of.objective) for of in known.values())
+    proven = sum(int(of.proven.sum()) for of in known.values())
+    failed = sum("error" in row for row in rows)
+    counted = len(findings.counted)
+    means = f"; the means are over the {counted} instances of which every solver has rows" * (counted < len(known))
+    return (
+        f"{len(known)} instances, {samples} samples, {proven} with a proven optimum; "
+        f"{len(rows)} solves{f', {failed} of them failed' if failed else ''}{means}"
+    )
+
+
+def write_report(comparison: Comparison, rows: list[Row]) -> Path:
+    """Write `table.csv`, the plots and `report.html` into the run's folder; the report's path.
+
+    Raises:
+        FolderError: the folder can't be written.
+    """
+    about = f"{comparison.folder.name} on the suite {comparison.suite}"
+    budget = f"Every solve had {comparison.budget.seconds} seconds for {comparison.samples} samples."
+    return draw_report(comparison.folder, about, budget, Findings(rows))
+
+
+def draw_report(folder: Path, about: str, budget: str, findings: Findings, contrast: Contrast | None = None) -> Path:
+    """Write the files of a report into a folder that exists; the path of the page.
+
+    Args:
+        about, budget: what was compared, and under which budget, in words.
+        contrast: of two runs, whose rows the findings are of.
+
+    Raises:
+        FolderError: the folder can't be written.
+    """
+    write_text(folder / "table.csv", as_csv(findings.summaries))
+    save_all(draw_all(findings), folder)
+    delete_written(folder, [TRACES])
+    solves = solves_of(findings)
+    embedded = _embedded(solves)
+    data = {**page_data(findings), "solves": [msgspec.Raw(each) for each in solves[:embedded]], "beside": BESIDE}
+    for number, start in enumerate(range(embedded, len(solves), BESIDE)):
+        (folder / "traces").mkdir(exist_ok=True)
+        part = b",".join(solves[start : start + BESIDE])
+        write_text(folder / "traces" / f"{number:04d}.js", f"tpsolveSolves({start}, [{_in_script(part)}]);\n")
+    files = resources.files("tpsolve.compare.report")
+    template = files.joinpath("page.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    failures = [row for row in findings.rows if "error" in row]
+    text = page.render(
+        about=printable(about),
+        budget=budget,
+        advice=data["views"][0]["advice"],
+        caption=caption(findings),
+        headings=[heading for heading, _ in COLUMNS],
+        lines=[[printable(content(summary)) for _, content in COLUMNS] for summary in findings.summaries],
+        style=files.joinpath("page.css").read_text(encoding="utf-8"),
+        scripts=[files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS],
+        data=_in_script(msgspec.json.encode(data)),
+        instances=_instance_lines(findings)[:MAX_LISTED],
+        count=len(solves),
+        failures=[
+            {key: printable(row[key]) for key in ("solver", "seed", "instance", "error")}
+            for row in failures[:MAX_LISTED]
+        ],
+        failed=len(failures),
+        checklist=checklist(findings),
+        groups=_group_lines(findings),
+        contrast=None if contrast is None else _contrast_section(contrast),
+        version=__version__,
+        listed=MAX_LISTED,
+    )
+    path = folder / "report.html"
+    write_text(path, text)
+    return path
+
+
+def _contrast_section(found: Contrast) -> dict[str, Any]:
+    lines = [
+        {
+            "verdict": "worse" if change.solver in found.regressions else change.verdict,
+            "cells": [printable(cell(change)) for _, cell in CHANGES],
+        }
+        for change in found.changes
+    ]
+    before, after = map(printable, found.labels)
+    return {
+        "title": f"From {before} to {after}",
+        "words": printable(found.words),
+        "headings": [heading for heading, _ in CHANGES],
+        "lines": lines,
+        "note": "Over the instances that both runs have. Left is against the best that either run found. Its change, "
+        "in points, has the 95% interval of a bootstrap over instances, and the p value of Wilcoxon's signed rank "
+        "test, adjusted after Holm. Seconds: the geometric mean of after / before.",
+        "worse": [printable(words) for words in found.worse],
+    }
+
+
+def _embedded(solves: list[bytes]) -> int:
+    """Of how many instances, from the first on, the page itself has the solves."""
+    sizes = np.cumsum([len(each) for each in solves[:MAX_EMBEDDED]])
+    return int((sizes <= MAX_EMBEDDED_BYTES).sum())
+
+
+def _in_script(json: bytes) -> str:
+    """JSON that ends no script element, whatever its texts hold."""
+    return json.decode().replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _instance_lines(findings: Findings) -> list[dict[str, Any]]:
+    sizes = {row["instance"]: row for row in findings.rows}
+    return [
+        {
+            "name": printable(name),
+            "loss": printable(sizes[name]["loss"]),
+            "size": size_of(sizes[name]),
+            "objective": _number(float(known.objective.mean())),
+            "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
+        }
+        for name, known in findings.known.items()
+    ]
+
+
+def _group_lines(findings: Findings) -> list[dict[str, Any]]:
+    """What the rows ran on and with, a line each; the most rows first."""
+    lines = []
+    for (machine, versions, budget), rows in groups_of(findings.rows).items():
+        times = sorted(row["time"] for row in rows if "time" in row)
+        when = f"{times[0][:16].replace('T', ' ')} to {times[-1][:16].replace('T', ' ')}" if times else "-"
+        solvers = len({row["solver"] for row in rows})
+        lines.append(
+            {
+                "rows": len(rows),
+                "solvers": solvers,
+                "machine": machine or "-",
+                "versions": versions or "-",
+                "budget": budget or "-",
+                "when": printable(when),
+            }
+        )
+    return lines
+
+
+def _left(value: float) -> str:
+    return "-" if value != value else f"{value:.1%}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole, in UTF-8.
+
+    Raises:
+        FolderError: it can't be written.
+    """
+    write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def _points(value: float) -> str:
+    return "-" if value != value else f"{100 * value:+.1f}"
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3g}"
+
+
+def _share(value: float) -> str:
+    return "-" if value != value else f"{value:.0%}"
