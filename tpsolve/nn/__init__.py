@@ -6,6 +6,7 @@ from tpsolve.nn._program_diagnosis import ProgramDiagnosis, diagnose_program
 from tpsolve.nn._program_loss import ProgramLoss, ProgramReport
 from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
+from tpsolve.nn.deployment._binarize import binarize, plain_weights
 from tpsolve.thresholds import (
     RULES,
     Choice,
@@ -32,11 +33,13 @@ __all__ = [
     "TargetReport",
     "Threshold",
     "WidthSchedule",
+    "binarize",
     "check_nan",
     "compact",
     "convert",
     "diagnose",
     "diagnose_program",
     "find_thresholds",
+    "plain_weights",
     "target_backward",
 ]
