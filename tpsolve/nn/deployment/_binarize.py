@@ -141,8 +141,18 @@ def plain_weights(model: nn.Module) -> nn.Module:
             expected = "those of binarize alone"
             raise NotAcceptedError("model", f"several parametrizations of the weight of {name}", expected)
     for layer in layers.values():
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        remove(layer, "weight")
     return model
+
+
+def remove(module: nn.Module, name: str) -> None:
+    """Remove the parametrizations of one tensor, which keeps the value that they gave."""
+    # Copies of a module share the class that torch has made for it, and torch takes the tensor's property from it.
+    kind = type(module)
+    kept = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
+    own: Any = type(kind.__name__, kind.__bases__, kept)
+    module.__class__ = own
+    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
 def _check_weights(model: nn.Module, layers: Mapping[str, Any]) -> None:
