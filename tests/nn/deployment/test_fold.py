@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.deployed import draw_norms, network
 from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError, ContradictionError, NotAcceptedError, NotFiniteError
@@ -15,21 +16,6 @@ from tpsolve.nn import HardThreshold, Staircase, binarize, fold
 from tpsolve.nn.deployment import _fold_model
 
 getcontext().prec = 80
-
-
-def drawn(model: nn.Module, seed: int = 0) -> Any:
-    """The model with batch norms of any scales, of which the first is 0, in evaluation mode."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                for tensor in (module.weight, module.bias, module.running_mean):
-                    if tensor is not None:
-                        tensor.copy_(torch.randn(tensor.shape, generator=g))
-                if module.running_var is not None:
-                    module.running_var.uniform_(0.5, 2, generator=g)
-                module.weight[0] = 0
-    return model.eval()
 
 
 def exact_output(norm: Any, channel: int, z: Decimal) -> bool:
@@ -45,7 +31,7 @@ def exact_output(norm: Any, channel: int, z: Decimal) -> bool:
 def test_whole_thresholds_are_those_of_decimal_arithmetic(kind: str, scale: str, low: int):
     torch.manual_seed(3)
     layers = [nn.Linear(5, 9), HardThreshold(low=low), nn.Linear(9, 6), nn.BatchNorm1d(6), HardThreshold(low=low)]
-    model = drawn(nn.Sequential(*layers, nn.Linear(6, 2)))
+    model = draw_norms(nn.Sequential(*layers, nn.Linear(6, 2)))
     binarize(model, kind, scale=scale, skip=["0", "5"])
     if scale == "learned":
         with torch.no_grad():
@@ -95,7 +81,7 @@ def test_ties_are_ties_and_the_network_agrees_on_every_input():
 
 
 def test_real_thresholds_are_the_first_number_of_the_dtype_that_fires():
-    model = drawn(nn.Sequential(nn.Linear(4, 12), nn.BatchNorm1d(12), HardThreshold()))
+    model = draw_norms(nn.Sequential(nn.Linear(4, 12), nn.BatchNorm1d(12), HardThreshold()))
     for dtype in (torch.float32, torch.float64):
         done = fold(model.to(dtype), torch.randn(5, 4, dtype=dtype))
         threshold: Any = done.network.get_submodule("2")
@@ -111,7 +97,9 @@ def test_real_thresholds_are_the_first_number_of_the_dtype_that_fires():
 
 
 def test_a_rounded_tie_is_counted_and_a_wrong_threshold_raises(monkeypatch: pytest.MonkeyPatch):
-    model = drawn(nn.Sequential(HardThreshold(), nn.Linear(8, 64, bias=False), nn.BatchNorm1d(64), HardThreshold()))
+    model = draw_norms(
+        nn.Sequential(HardThreshold(), nn.Linear(8, 64, bias=False), nn.BatchNorm1d(64), HardThreshold())
+    )
     with torch.no_grad():
         model[1].weight.fill_(1)
         model[2].weight.uniform_(0.5, 2)
@@ -148,7 +136,7 @@ def test_pooling_may_stand_anywhere(order: str, binary: bool):
     x = torch.randn(8, 2, 12, 12)
     model = nn.Sequential(*first, *middle, *last)
     model(x)
-    model = drawn(model)
+    model = draw_norms(model)
     if binary:
         binarize(model, skip=["0", str(len(model) - 1)])
     done = fold(model, x)
@@ -158,6 +146,15 @@ def test_pooling_may_stand_anywhere(order: str, binary: bool):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in done.network.modules())
     if "norm" in order:
         assert list(done.thresholds.values())[1].negative > 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_networks_are_equal_and_have_no_batch_norm_below_a_threshold(seed: int):
+    model, x = network(seed)
+    done = fold(model, x)
+    assert torch.equal(done(x), model(x))
+    assert done.others == sum(one.others for one in done.thresholds.values()) == 0
+    assert all("add" in why or "Staircase" in why for why in done.left.values())
 
 
 class Branches(nn.Module):
@@ -182,7 +179,7 @@ class Branches(nn.Module):
 
 def test_branches_are_folded_and_what_stays_is_named():
     torch.manual_seed(2)
-    model, x = drawn(Branches()), torch.randn(6, 2, 8, 8)
+    model, x = draw_norms(Branches()), torch.randn(6, 2, 8, 8)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     done = fold(model, x)
     found, expected = done(x), model(x)
@@ -203,7 +200,7 @@ def test_branches_are_folded_and_what_stays_is_named():
 
 def test_what_can_not_be_folded_stays():
     def left(*modules: nn.Module) -> dict[str, str]:
-        model = drawn(nn.Sequential(*modules, HardThreshold()))
+        model = draw_norms(nn.Sequential(*modules, HardThreshold()))
         x = torch.randn(3, 4, 6, 6)
         done = fold(model, x)
         assert torch.equal(done(x), model(x))
@@ -217,6 +214,7 @@ def test_what_can_not_be_folded_stays():
     assert left(nn.Conv2d(4, 8, 1), batches) == {"1": "it takes the statistics of each batch"}
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_refused():
     x = torch.randn(3, 4)
     with pytest.raises(NotAcceptedError, match="no HardThreshold"):

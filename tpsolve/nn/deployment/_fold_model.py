@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from tpsolve._check_arguments import check_finite
 from tpsolve.errors import ArgumentError, ContradictionError, NotAcceptedError
 from tpsolve.nn.deployment._binarize import remove
 from tpsolve.nn.deployment._channel_threshold import ChannelThreshold
-from tpsolve.nn.deployment._way import NORMS, Graph, Way
+from tpsolve.nn.deployment._export_network import NetworkExport, export
+from tpsolve.nn.deployment._pack_network import pack
+from tpsolve.nn.deployment._way import NORMS, Graph, Way, whole_weights
 from tpsolve.problems.block._cut import trace
 from tpsolve.thresholds import HardThreshold, find_thresholds
 from tpsolve.thresholds._base import first_input
@@ -90,6 +93,37 @@ class Folded(nn.Module):
         """What the network outputs for `inputs` in evaluation mode."""
         with torch.no_grad():
             return self.network(*inputs)
+
+    def pack(self) -> fx.GraphModule:
+        """A copy whose layers of few values compute with 64 bits a word: a reference for hardware, not a fast one.
+
+        A linear layer or a convolution over images is packed if it reads outputs of hard thresholds and its weights
+        are -1, 0 and +1, times a scale for each channel. Its weights take one bit, two if some are 0. Exclusive or and
+        population count then give the same sums without rounding; a bias is added to them. Other layers stay.
+
+        Raises:
+            NotAcceptedError: there is no such layer.
+        """
+        return pack(self.network)
+
+    def export(self, path: str | PathLike[str], inputs: Any, *, qonnx: bool = False) -> NetworkExport:
+        """Write the network as an ONNX graph in float32, and compare it with this one on `inputs`.
+
+        Thresholds are `Sign` of what is never 0, so that a tie gives +1 as here. With `qonnx` they are `BipolarQuant`
+        of QONNX, and weights of few values are `BipolarQuant` and `Quant`. onnxruntime runs the graph, or the executor
+        of qonnx does, if they are installed. Sums of few values are exact. Others are rounded, in an order that is up
+        to the tool: where such a sum is nearer to its threshold than rounding is, the sample is not compared further,
+        and counted. Any other difference raises, and no file is written.
+
+        Args:
+            inputs: `(N, ...)`, or several in a tuple. The graph takes any number of samples, with `qonnx` just N.
+
+        Raises:
+            ExportError: a module or function that this exporter does not know, named; or another output.
+            MissingLibraryError: the library onnx is not installed.
+            FolderError: the folder does not exist or can't be written.
+        """
+        return export(self.network, path, inputs if isinstance(inputs, tuple) else (inputs,), qonnx)
 
     def __str__(self) -> str:
         lines = []
@@ -235,33 +269,24 @@ class _Folding:
 
     def find_whole(self) -> bool:
         """Whether the sums are whole numbers times a scale; these and the whole weights are kept."""
-        layer = self.way.sums
-        if layer is None or not self.graph.is_whole(first_input(self.way.source.args, self.way.source.kwargs)):
+        layer: Any = self.way.sums
+        below = first_input(self.way.source.args, self.way.source.kwargs)
+        if layer is None or self.graph.low_of(below) is None:
             return False
-        weight = numbers(layer.weight)
-        size = np.abs(weight).reshape(len(weight), -1).max(axis=1, initial=0.0)
-        if (size == 0).any() or not self._few(weight, size):
-            # A channel of zeros may have any scale.
-            size = np.where(size == 0, 1.0, size)
-        if not self._few(weight, size):
-            if not (weight == np.round(weight)).all():
-                return False
-            size = np.ones_like(size)
-        weight = weight / size.reshape(-1, *[1] * (weight.ndim - 1))
+        found = whole_weights(numbers(layer.weight))
+        if found is None:
+            return False
+        weight, size = found
         if np.abs(weight).reshape(len(weight), -1).sum(axis=1).max(initial=0.0) >= _EXACT[layer.weight.dtype]:
             return False
         self.weight, self.scale = weight, size
         self.shift = np.zeros_like(size) if layer.bias is None else numbers(layer.bias)
         return True
 
-    @staticmethod
-    def _few(weight: np.ndarray, size: np.ndarray) -> bool:
-        sizes = np.abs(weight).reshape(len(weight), -1)
-        return bool(((sizes == 0) | (sizes == size[:, None])).all())
-
     def make(self, z: Tensor, axis: int, whole: bool, turned: np.ndarray, in_weights: bool) -> None:
         """Find the thresholds and what becomes of the layer below."""
-        layer, way = self.way.sums, self.way
+        layer: Any = self.way.sums
+        way = self.way
         least = [
             (self._whole_number if whole else self._real_number)(channel, bool(turned[channel]), z.dtype)
             for channel in range(len(turned))

@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import fx, nn
 from torch.nn import functional
 
+from tpsolve.nn.deployment._channel_threshold import ChannelThreshold
 from tpsolve.thresholds import HardThreshold
 from tpsolve.thresholds._base import first_input
 
@@ -78,7 +80,7 @@ class Graph:
                 else:
                     way.below = True
                 way.steps.insert(0, node)
-            elif alone and type(module) in _NOTHING:
+            elif alone and does_nothing(module):
                 way.steps.insert(0, node)
             else:
                 break
@@ -96,22 +98,43 @@ class Graph:
             return not module.return_indices
         return node.op == "call_function" and node.target in _POOL_FUNCTIONS
 
-    def is_whole(self, node: Any) -> bool:
-        """Whether a node's values are outputs of hard thresholds, pooled or laid out anew."""
+    def low_of(self, node: Any) -> int | None:
+        """-1 or 0, if a node's values are outputs {low, 1} of hard thresholds, pooled or laid out anew; else None."""
         while isinstance(node, fx.Node):
             module = self.module(node)
-            if type(module) is HardThreshold:
-                return True
-            moves = type(module) is nn.Flatten or type(module) in _NOTHING or self._pools(node)
+            if type(module) in (HardThreshold, ChannelThreshold):
+                return module.low
+            moves = type(module) is nn.Flatten or does_nothing(module) or self._pools(node)
             if node.op in ("call_method", "call_function"):
                 moves = moves or getattr(node.target, "__name__", node.target) in _MOVES
             if not moves:
-                return False
+                return None
             node = first_input(node.args, node.kwargs)
-        return False
+        return None
 
     def reads(self, node: fx.Node) -> str:
         """What a node is, for a message."""
         module = self.module(node)
         what = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
         return f"{what} at {node.target if module is not None else node.name}"
+
+
+def does_nothing(module: Any) -> bool:
+    """Whether a module hands on what it reads, in evaluation mode."""
+    return type(module) in _NOTHING or (type(module) is nn.Sequential and not len(module))
+
+
+def whole_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whole numbers `(channels, ...)` and positive scales `(channels,)` whose products are `weight`, or None.
+
+    The numbers are -1, 0 and +1 where the weights of a channel have one absolute value besides 0.
+    """
+    sizes = np.abs(weight).reshape(len(weight), -1)
+    scale = sizes.max(axis=1, initial=0.0)
+    # A channel of zeros may have any scale.
+    scale = np.where(scale == 0, 1.0, scale)
+    if not ((sizes == 0) | (sizes == scale[:, None])).all():
+        if not (weight == np.round(weight)).all():
+            return None
+        scale = np.ones_like(scale)
+    return weight / scale.reshape(-1, *[1] * (weight.ndim - 1)), scale
