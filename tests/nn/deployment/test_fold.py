@@ -222,6 +222,10 @@ def test_what_makes_no_sense_is_refused():
     model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2), HardThreshold())
     with pytest.raises(NotAcceptedError, match=r"torch.fx can't run \(RuntimeError: mat1 and mat2"):
         fold(model, torch.randn(3, 5))
+    with pytest.raises(NotFiniteError, match="inputs: got 12 NaN"):
+        fold(model, x * math.nan)
+    with pytest.raises(ArgumentError, match="inputs: got none"):
+        fold(model, x[:0])
     with pytest.raises(ArgumentError, match=r"parameters of torch\.bfloat16"):
         fold(copy.deepcopy(model).bfloat16(), x)
     model[1].running_var[1] = math.nan  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]

@@ -163,11 +163,17 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
 
     Raises:
         NotAcceptedError: no thresholds, or a model that can't be traced.
-        NotFiniteError: weights or statistics that are not finite. ArgumentError: another dtype than float32 or float64.
+        NotFiniteError: weights, statistics or inputs that are not finite.
+        ArgumentError: another dtype than float32 or float64, or no samples.
         ContradictionError: the folded network differs from the model by more than rounding.
     """
     find_thresholds(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
+    for number, one in enumerate(given):
+        if isinstance(one, Tensor) and one.is_floating_point():
+            check_finite(f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs", one)
+    if not given or not isinstance(given[0], Tensor) or not given[0].dim() or not len(given[0]):
+        raise ArgumentError("inputs", "none", "a tensor (N, ...) of at least one sample, or several in a tuple")
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
@@ -181,7 +187,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         if tensor.is_floating_point():
             check_finite(name, tensor)
     try:
-        traced = trace(model)
+        traced = trace(model, apart=HardUnit)
         graph = Graph(traced)
         ways = graph.ways()
         values = _Values(traced, ways)
