@@ -1,5 +1,6 @@
 """Models and losses as users of PyTorch have them: searches, diagnoses and loops take them, or say why not."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, TpsolveError, ValueSetError
 from tpsolve.nn import HardThreshold, WidthSchedule, convert, diagnose, target_backward
+from tpsolve.problems import LayerProblem
 from tpsolve.train import averaged_weights, estimate_batch_norm, ftprop_mb
 
 FEW = Budget(steps=5)
@@ -142,11 +144,11 @@ def test_the_loss_of_a_sample_is_told_apart_from_its_share_of_the_mean_also_wher
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2, 3])), "the sum or the mean of a loss of each sample"),
+        (lambda o, t: cross_entropy(o, t, torch.tensor([1.0, 2, 3])), "the sum or the mean of a loss of each sample"),
         (lambda o, t: cross_entropy(o[t > 0], t[t > 0]), "torch.func.vmap can't run"),
         (lambda o, t: cross_entropy(o, t) * (1 + 0 * o.sum().item()), "torch.func.vmap can't run"),
     ],
-    ids=["class weights", "a mask", "item"],
+    ids=["class weights that nobody sees", "a mask", "item"],
 )
 @pytest.mark.parametrize("run", [search, diagnose])
 def test_losses_without_a_value_for_each_sample_are_refused_before_gradients(
@@ -157,6 +159,49 @@ def test_losses_without_a_value_for_each_sample_are_refused_before_gradients(
         run(model, x, y, loss)
     assert without_gradients(model)
     target_backward(model, x, y, loss)
+
+
+WEIGHTS = torch.tensor([1.0, 2, 3])
+IGNORED: dict[str, Any] = {
+    "class weights": nn.CrossEntropyLoss(weight=WEIGHTS),
+    "class weights and ignored labels": partial(cross_entropy, weight=WEIGHTS, ignore_index=1),
+    "ignored labels": partial(cross_entropy, ignore_index=1),
+    "sum": partial(cross_entropy, ignore_index=1, weight=WEIGHTS, reduction="sum"),
+    "smoothed": partial(cross_entropy, ignore_index=1, weight=WEIGHTS, label_smoothing=0.1),
+    "likelihood": nn.NLLLoss(weight=WEIGHTS),
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+@pytest.mark.parametrize("solver", ["hill-climb", "curvature-flip"])
+def test_weighted_classes_and_ignored_labels_have_exact_flips(name: str, solver: str):
+    loss, (x, y) = IGNORED[name], batch(12)
+    top = nn.Sequential(nn.Linear(4, 3), *([nn.LogSoftmax(1)] if name == "likelihood" else []))
+    model = nn.Sequential(nn.Linear(12, 4), HardThreshold(), *top)
+    y[:2] = torch.tensor([1, 2])
+    report = target_backward(model, x, y, loss, solver=solver, budget=FEW)
+    problem, h = report.problem("1"), report._pass.recording.calls["1"].h
+    linear = isinstance(problem, LayerProblem)
+    assert linear == (name not in ("smoothed", "likelihood"))
+    torch.testing.assert_close(problem.objective(h).sum().float(), report.loss)
+    delta = problem.flip_delta(h)
+    for b, j in itertools.product(range(len(h)), range(4)):
+        flipped = h.clone()
+        flipped[b, j] *= -1
+        assert delta[b, j].item() == pytest.approx((loss(top(flipped), y) - report.loss).item(), abs=1e-5)
+    if "ignored" in name:
+        assert (delta[y == 1] == 0).all()
+    diagnose(model, x, y, loss)
+
+
+def test_labels_of_every_place_may_be_ignored():
+    model = nn.Sequential(nn.Linear(12, 4), HardThreshold(), nn.Linear(4, 15), nn.Unflatten(1, (3, 5)))
+    x, y = batch(12)[0], torch.randint(3, (6, 5), generator=torch.Generator().manual_seed(0))
+    y[0], y[1, 2:] = -100, -100
+    report = target_backward(model, x, y, cross_entropy, solver="curvature-flip", budget=FEW)
+    problem, h = report.problem("1"), report._pass.recording.calls["1"].h
+    torch.testing.assert_close(problem.objective(h).sum().float(), report.loss)
+    assert (problem.flip_delta(h)[0] == 0).all()
 
 
 class TimeFirst(nn.Module):
