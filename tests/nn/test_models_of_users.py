@@ -86,14 +86,41 @@ class Normed(nn.Module):
         return self.top(self.norm(self.t2(self.second(self.norm(self.t1(self.first(x)))))))
 
 
-@pytest.mark.parametrize("run", [search, diagnose])
-def test_one_batch_norm_for_two_places_is_refused(run: Callable[..., Any]):
-    model, (x, y) = Normed(), batch(12)
-    with pytest.raises(NotAcceptedError, match=r"model.norm: got one BatchNorm1d that is used twice"):
-        run(model, x, y, cross_entropy)
-    assert without_gradients(model)
-    target_backward(model, x, y, cross_entropy)
-    run(model.eval(), x, y, cross_entropy)
+class Untraced(Normed):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if bool(x.isfinite().all()) else x
+
+
+@pytest.mark.parametrize("kind", [Normed, Untraced])
+def test_one_batch_norm_for_two_places_has_the_statistics_of_each_call(kind: type[Normed]):
+    model, (x, y) = kind(), batch(12)
+    with torch.no_grad():
+        model.norm.weight.uniform_(0.5, 2)
+    report = search(model, x, y, cross_entropy)
+    calls = report._pass.recording.calls
+
+    def held(z: Tensor, by: Tensor) -> Tensor:
+        scale = model.norm.weight / (by.var(0, correction=0) + model.norm.eps).sqrt()
+        return (z - by.mean(0)) * scale + model.norm.bias
+
+    h1, h2 = calls["t1"].h, calls["t2"].h
+    top = report.problem("t2")
+    torch.testing.assert_close(top.objective(h2).sum().float(), report.loss)
+    delta = top.flip_delta(h2)
+    for b, j in itertools.product(range(6), range(8)):
+        flipped = h2.clone()
+        flipped[b, j] *= -1
+        expected = cross_entropy(model.top(held(flipped, h2)), y) - report.loss
+        assert delta[b, j].item() == pytest.approx(expected.item(), abs=1e-5)
+    problem: Any = report.problem("t1")
+    flipped = h1.clone()
+    flipped[:, 2] *= -1
+    read = problem.passes.output(flipped, torch.arange(6))
+    torch.testing.assert_close(read, model.second(held(flipped, h1)).detach(), atol=1e-5, rtol=1e-5)
+    diagnose(model, x, y, cross_entropy)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    search(model.eval(), x, y, cross_entropy)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 class BiasedTop(nn.Module):

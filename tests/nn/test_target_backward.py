@@ -448,7 +448,7 @@ def test_samples_without_a_label_ask_for_nothing():
     y[3] = -100
     assert target_backward(model, x, y, cross_entropy).loss.isfinite()
     report = target_backward(model, x, y, cross_entropy, solver=HillClimb(), budget=FEW)
-    top = report.problem(list(report)[-1])
+    top: Any = report.problem(list(report)[-1])
     assert report[list(report)[-1]].objective[3] == 0
     assert (top.flip_delta(top.start)[3] == 0).all()
     y[3] = -7
