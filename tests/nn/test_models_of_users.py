@@ -115,7 +115,8 @@ def test_one_batch_norm_for_two_places_has_the_statistics_of_each_call(kind: typ
     problem: Any = report.problem("t1")
     flipped = h1.clone()
     flipped[:, 2] *= -1
-    read = problem.passes.output(flipped, torch.arange(6))
+    # A block that runs the whole model gives its output too.
+    read = problem.passes.output(flipped, torch.arange(6))[:, :8]
     torch.testing.assert_close(read, model.second(held(flipped, h1)).detach(), atol=1e-5, rtol=1e-5)
     diagnose(model, x, y, cross_entropy)
     state = {name: value.clone() for name, value in model.state_dict().items()}
