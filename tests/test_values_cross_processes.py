@@ -211,6 +211,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     # errors
     errors.TpsolveError: lambda: [errors.TpsolveError("a message")],
     errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
+    errors.PartialConversionWarning: lambda: [errors.PartialConversionWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
     errors.FolderInUseError: lambda: [errors.FolderInUseError("a message")],
