@@ -134,6 +134,8 @@ def test_what_can_not_be_exported_is_named_and_nothing_is_written(tmp_path: Path
     double = fold(nn.Sequential(nn.Linear(6, 4), HardThreshold()).double().eval(), x.double())
     with pytest.raises(ArgumentError, match="parameters of float64"):
         double.export(tmp_path / "net.onnx", x)
+    with pytest.raises(ArgumentError, match=r"tensors of \[\(4, 5\)\] on which the network raises Runt"):
+        good.export(tmp_path / "net.onnx", x[:, 1:])
     with pytest.raises(FolderError):
         good.export(tmp_path / "none" / "net.onnx", x)
     # A graph with other thresholds is noticed.

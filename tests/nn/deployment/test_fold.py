@@ -12,7 +12,7 @@ from support.deployed import draw_norms, network
 from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError, ContradictionError, NotAcceptedError, NotFiniteError
-from tpsolve.nn import HardThreshold, Staircase, binarize, fold
+from tpsolve.nn import HardThreshold, Staircase, binarize, convert, fold
 from tpsolve.nn.deployment import _fold_model
 
 getcontext().prec = 80
@@ -214,6 +214,18 @@ def test_what_can_not_be_folded_stays():
     assert left(nn.Conv2d(4, 8, 1), batches) == {"1": "it takes the statistics of each batch"}
 
 
+def test_thresholds_inside_what_can_not_be_traced_are_named():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.ReLU(), batch_first=True, dropout=0.0)
+    convert(encoder, nn.ReLU)
+    norm = nn.Sequential(encoder, nn.BatchNorm1d(3), HardThreshold())
+    x = torch.randn(2, 3, 8)
+    done = fold(nn.DataParallel(draw_norms(norm)), x)
+    assert done.left == {"0.activation": "inside a TransformerEncoderLayer that torch.fx does not look into"}
+    assert done.thresholds["2"].norm == "1"
+    assert torch.equal(done(x), norm(x))
+
+
 @pytest.mark.slow
 def test_what_makes_no_sense_is_refused():
     x = torch.randn(3, 4)
@@ -224,7 +236,7 @@ def test_what_makes_no_sense_is_refused():
         fold(model, torch.randn(3, 5))
     with pytest.raises(NotFiniteError, match="inputs: got 12 NaN"):
         fold(model, x * math.nan)
-    with pytest.raises(ArgumentError, match="inputs: got none"):
+    with pytest.raises(ArgumentError, match="inputs: got Tensor without samples"):
         fold(model, x[:0])
     with pytest.raises(ArgumentError, match=r"parameters of torch\.bfloat16"):
         fold(copy.deepcopy(model).bfloat16(), x)

@@ -58,6 +58,17 @@ def test_linear_layers_have_the_same_sums_on_every_input():
         assert torch.equal(packed(h.reshape(4, 16, 6)), (h @ full.T).reshape(4, 16, 9))
 
 
+def test_convolutions_over_one_axis_are_packed_too():
+    torch.manual_seed(0)
+    layer = nn.Conv1d(70, 4, 3, stride=2, padding=2, dilation=2, groups=2)
+    weight = torch.randint(-1, 2, layer.weight.shape).float()
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.mul_(64).round_()  # pyright: ignore[reportOptionalMemberAccess]
+        h = torch.randint(2, (3, 70, 11)) * 2.0 - 1
+        assert torch.equal(Packed(layer, weight, None, -1)(h), layer(h))
+
+
 @pytest.mark.slow
 def test_packed_networks_are_equal_to_the_last_bit():
     layers = 0

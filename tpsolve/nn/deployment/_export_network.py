@@ -58,8 +58,12 @@ def export(network: fx.GraphModule, path: str | PathLike[str], inputs: tuple[Any
     if {parameter.dtype for parameter in network.parameters()} - {torch.float32}:
         raise ArgumentError("network", "parameters of float64", "float32, which tools take", "Convert the model first.")
     values = _Values(network)
-    with torch.no_grad():
-        values.run(*inputs)
+    try:
+        with torch.no_grad():
+            values.run(*inputs)
+    except Exception as error:  # Whatever the network raises, it is these inputs that it can't take.
+        what = f"tensors of {[tuple(one.shape) for one in inputs]} on which the network raises {type(error).__name__}"
+        raise ArgumentError("inputs", what, "what the network takes") from error
     made = GraphNodes(Graph(network), values.env, qonnx)
     content = made.model(path.stem)
     by, others = "", 0

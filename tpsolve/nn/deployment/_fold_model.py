@@ -19,6 +19,7 @@ from tpsolve.nn.deployment._channel_threshold import ChannelThreshold
 from tpsolve.nn.deployment._export_network import NetworkExport, export
 from tpsolve.nn.deployment._pack_network import pack
 from tpsolve.nn.deployment._way import NORMS, Graph, Way, whole_weights
+from tpsolve.nn.passes._recording import unwrap
 from tpsolve.problems.block._cut import trace
 from tpsolve.thresholds import HardThreshold, find_thresholds
 from tpsolve.thresholds._base import first_input
@@ -97,9 +98,9 @@ class Folded(nn.Module):
     def pack(self) -> fx.GraphModule:
         """A copy whose layers of few values compute with 64 bits a word: a reference for hardware, not a fast one.
 
-        A linear layer or a convolution over images is packed if it reads outputs of hard thresholds and its weights
-        are -1, 0 and +1, times a scale for each channel. Its weights take one bit, two if some are 0. Exclusive or and
-        population count then give the same sums without rounding; a bias is added to them. Other layers stay.
+        A linear layer or a convolution over one or two axes is packed if it reads outputs of hard thresholds and its
+        weights are -1, 0 and +1, times a scale for each channel. Its weights take one bit, two if some are 0. Exclusive
+        or and population count then give the same sums without rounding; a bias is added. Other layers stay.
 
         Raises:
             NotAcceptedError: there is no such layer.
@@ -173,8 +174,11 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         if isinstance(one, Tensor) and one.is_floating_point():
             check_finite(f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs", one)
     if not given or not isinstance(given[0], Tensor) or not given[0].dim() or not len(given[0]):
-        raise ArgumentError("inputs", "none", "a tensor (N, ...) of at least one sample, or several in a tuple")
-    model = copy.deepcopy(model).eval()
+        got = (
+            f"{type(inputs).__name__} without samples" if isinstance(inputs, Tensor | tuple) else type(inputs).__name__
+        )
+        raise ArgumentError("inputs", got, "a tensor (N, ...) of at least one sample, or several in a tuple")
+    model = copy.deepcopy(unwrap(model)).eval()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # pyright: ignore[reportArgumentType]
@@ -187,7 +191,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         if tensor.is_floating_point():
             check_finite(name, tensor)
     try:
-        traced = trace(model, apart=HardUnit)
+        traced = _trace(model)
         graph = Graph(traced)
         ways = graph.ways()
         values = _Values(traced, ways)
@@ -211,6 +215,14 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
     folded = Folded(traced, found, _left(graph), len(given[0]), 0)
     folded.others = _others(output, folded(*given), len(given[0]))
     return folded
+
+
+def _trace(model: nn.Module) -> fx.GraphModule:
+    """The graph, with thresholds inside torch's own modules too where these can be traced."""
+    try:
+        return trace(model, apart=HardUnit)
+    except Exception:  # Tracing runs code of any origin; torch's own modules are nodes then.
+        return trace(model)
 
 
 class _Values(fx.Interpreter):
@@ -479,6 +491,10 @@ def _left(graph: Graph) -> dict[str, str]:
             else:
                 user = next(iter(node.users))
                 left[str(node.target)] = f"{graph.reads(user)} reads it" if user.op != "output" else "it is the output"
+        elif module is not None and not isinstance(module, HardUnit):
+            inside = [name for name, part in module.named_modules() if isinstance(part, HardUnit)]
+            why = f"inside a {type(module).__name__} that torch.fx does not look into"
+            left |= {f"{node.target}.{name}": why for name in inside}
         elif isinstance(module, HardUnit) and type(module) is not HardThreshold:
             left[str(node.target)] = f"a {type(module).__name__}, not a HardThreshold"
     return left

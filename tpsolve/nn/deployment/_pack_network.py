@@ -20,7 +20,7 @@ def pack(network: fx.GraphModule) -> fx.GraphModule:
     found: dict[str, Packed] = {}
     for node in network.graph.nodes:
         layer = graph.module(node)
-        plain = type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.padding_mode == "zeros")
+        plain = type(layer) is nn.Linear or (type(layer) in (nn.Conv1d, nn.Conv2d) and layer.padding_mode == "zeros")
         low = graph.low_of(first_input(node.args, node.kwargs)) if plain else None
         # Called several times, a layer may read other inputs each time.
         if low is None or graph.calls[str(node.target)] > 1:

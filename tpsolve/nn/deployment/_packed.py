@@ -11,14 +11,15 @@ _WORDS = 2**16
 
 
 class Packed(nn.Module):
-    """A linear layer or a convolution over images, by exclusive or and population count.
+    """A linear layer or a convolution over one or two axes, by exclusive or and population count.
 
     For spins a sum is `used - 2 popcount((x ^ plus) & used)`, where `used` are the bits of weights that are not 0. For
     inputs in {0, 1} it is `popcount(x & plus) - popcount(x & minus)`.
 
     Args:
-        layer: an `nn.Linear` or an `nn.Conv2d` with zero padding; its strides, groups and padding are taken.
-        weight: `(units, inputs)` or `(channels, inputs, height, width)` in {-1, 0, +1}.
+        layer: an `nn.Linear`, or an `nn.Conv1d` or `nn.Conv2d` with zero padding; its strides, groups and padding are
+            taken.
+        weight: `(units, inputs)` or `(channels, inputs, [height,] width)` in {-1, 0, +1}.
         scale: `(units,)`, by what the sums are multiplied; None: 1. The bias of the layer is added.
         low: of the inputs, -1 or 0.
     """
@@ -31,13 +32,16 @@ class Packed(nn.Module):
     def __init__(self, layer: Any, weight: Tensor, scale: Tensor | None, low: int) -> None:
         super().__init__()
         self.low, self.dense = low, isinstance(layer, nn.Linear)
-        if self.dense:
-            weight = weight[:, :, None, None]
+        # Axes of length 1 make every layer a convolution over images.
+        self.missing: int = 4 - weight.dim()
+        weight = weight.reshape(*weight.shape[:2], *[1] * self.missing, *weight.shape[2:])
+        ones = (1,) * self.missing
         self.groups: int = 1 if self.dense else layer.groups
-        self.stride: tuple[int, ...] = (1, 1) if self.dense else layer.stride
-        self.dilation: tuple[int, ...] = (1, 1) if self.dense else layer.dilation
+        self.stride: tuple[int, ...] = ones if self.dense else (*ones, *layer.stride)
+        self.dilation: tuple[int, ...] = ones if self.dense else (*ones, *layer.dilation)
         # Of width and height, before and behind.
-        self.padding: list[int] = [0] * 4 if self.dense else list(layer._reversed_padding_repeated_twice)
+        padding = [] if self.dense else list(layer._reversed_padding_repeated_twice)
+        self.padding: list[int] = [*padding, *[0] * 2 * self.missing]
         # `(channels, words, height, width)`
         self.register_buffer("plus", _packed(weight > 0))
         self.register_buffer("used", None if bool(weight.all()) else _packed(weight != 0))
@@ -45,15 +49,20 @@ class Packed(nn.Module):
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
 
     def forward(self, h: Tensor) -> Tensor:
-        """`(N, inputs)` or `(N, inputs, H, W)` in {low, 1} to the sums, in the dtype of `h`."""
-        x = h.reshape(-1, h.shape[-1], 1, 1) if self.dense else h
+        """`(..., inputs)`, or `(N, inputs, [H,] W)`, in {low, 1} to the sums, in the dtype of `h`."""
+        if self.dense:
+            x = h.reshape(-1, h.shape[-1], 1, 1)
+        else:
+            x = h.reshape(*h.shape[:2], *[1] * self.missing, *h.shape[2:])
         used = [None] * self.groups if self.used is None else self.used.chunk(self.groups)
         parts = zip(x.chunk(self.groups, 1), self.plus.chunk(self.groups), used, strict=True)
         sums = torch.cat([self._sums(part, plus, some) for part, plus, some in parts], 1).to(h.dtype)
         for own, combine in ((self.scale, torch.mul), (self.bias, torch.add)):
             if own is not None:
                 sums = combine(sums, own[:, None, None])
-        return sums.reshape(*h.shape[:-1], -1) if self.dense else sums
+        if self.dense:
+            return sums.reshape(*h.shape[:-1], -1)
+        return sums.squeeze(2) if self.missing else sums
 
     def _sums(self, h: Tensor, plus: Tensor, used: Tensor | None) -> Tensor:
         """Sums `(N, channels, H', W')` of one group's inputs `h (N, inputs, H, W)`; beyond the border they add 0."""
