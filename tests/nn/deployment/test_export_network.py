@@ -151,16 +151,19 @@ def test_functions_that_models_call_are_exported(tmp_path: Path):
             super().__init__()
             self.one, self.norm, self.last = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Linear(36, 3)
             self.threshold = HardThreshold()
+            self.pools = nn.Sequential(nn.AdaptiveMaxPool2d(3), nn.Hardswish(), nn.Hardsigmoid(), nn.ReLU6())
 
         def forward(self, x: Tensor, other: Tensor) -> dict[str, Tensor]:
             h = self.threshold(self.norm(self.one(torch.relu(x + other))))
             h = nn.functional.dropout(nn.functional.max_pool2d(h, 2), training=self.training)
-            return {"spins": h, "logits": self.last(h.view(h.size(0), -1)), "again": h}
+            wide = torch.cat([h, self.threshold(h * h)], 1)
+            means = self.pools(wide).mean((2, 3)) + wide.mean([-2, -1], keepdim=True).flatten(1)
+            return {"spins": h, "logits": self.last(h.view(h.size(0), -1)), "again": h, "means": means}
 
     x = (torch.randn(3, 2, 8, 8), torch.randn(3, 2, 8, 8))
     done = fold(draw_norms(Model()), x)
     told = done.export(tmp_path / "net.onnx", x)
     assert told.by == "onnxruntime"
     made = onnx.load(tmp_path / "net.onnx").graph
-    assert [one.name for one in made.output] == ["spins", "logits", "again"]
+    assert [one.name for one in made.output] == ["spins", "logits", "again", "means"]
     assert [one.name for one in made.input] == ["x", "other"]

@@ -17,7 +17,13 @@ from tpsolve.thresholds._base import first_input
 
 DOMAIN = "qonnx.custom_op.general"
 _OPSET = 17
-_ELEMENTWISE = {nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Sigmoid: "Sigmoid"}
+_ELEMENTWISE: dict[type[nn.Module], tuple[str, dict[str, Any]]] = {
+    nn.ReLU: ("Relu", {}),
+    nn.Tanh: ("Tanh", {}),
+    nn.Sigmoid: ("Sigmoid", {}),
+    nn.Hardswish: ("HardSwish", {}),
+    nn.Hardsigmoid: ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+}
 _FUNCTIONS: dict[Any, str] = {
     operator.add: "Add",
     operator.iadd: "Add",
@@ -142,7 +148,7 @@ class GraphNodes:
 
     def _module(self, node: fx.Node, module: Any) -> None:
         kind, below = type(module), self.names.get(first_input(node.args, node.kwargs), "")
-        pooled = self._pool(module)
+        pooled = self._pool(module, self.values[first_input(node.args, node.kwargs)])
         if does_nothing(module):
             self.names[node] = below
         elif kind in (ChannelThreshold, HardThreshold):
@@ -165,8 +171,9 @@ class GraphNodes:
             names = [self._constant(f"{node.name}.{name}", value.numpy(force=True)) for name, value in parts]
             self.names[node] = self._node("BatchNormalization", node, [below, *names], epsilon=module.eps)
         elif kind in _ELEMENTWISE:
-            self.names[node] = self._node(_ELEMENTWISE[kind], node, [below])
-        elif kind is nn.Hardtanh:
+            name, settings = _ELEMENTWISE[kind]
+            self.names[node] = self._node(name, node, [below], **settings)
+        elif kind in (nn.Hardtanh, nn.ReLU6):
             limits = (("least", module.min_val), ("most", module.max_val))
             names = [self._constant(f"{node.name}.{name}", value) for name, value in limits]
             self.names[node] = self._node("Clip", node, [below, *names])
@@ -184,17 +191,22 @@ class GraphNodes:
         if not isinstance(value, Tensor):
             # A size, which is asked for where it is used.
             return True
+        if target is torch.cat:
+            return self._join(node, *node.args, **node.kwargs)
         inputs = [self.names.get(one, "") for one in node.args if isinstance(one, fx.Node)]
         name, kind = str(getattr(target, "__name__", target)), _FUNCTIONS.get(target)
         if not inputs or not inputs[0]:
             return False
+        below = self.values[node.all_input_nodes[0]]
         pooled: tuple[str, dict[str, Any]] | None = None
         if target in _POOLS and len(node.args) <= 5:
-            pooled = self._pool(_POOLS[target](*node.args[1:], **node.kwargs))
-        elif target is functional.adaptive_avg_pool2d and node.args[1] in (1, (1, 1)):
-            pooled = ("GlobalAveragePool", {})
+            pooled = self._pool(_POOLS[target](*node.args[1:], **node.kwargs), below)
+        elif target is functional.adaptive_avg_pool2d and len(node.args) == 2:
+            sizes: Any = node.args[1]
+            pooled = self._pool(nn.AdaptiveAvgPool2d(sizes), below)
+        elif name == "mean" and (axes := self._axes_of_mean(node)):
+            pooled = ("ReduceMean", {"axes": axes, "keepdims": int(value.dim() == below.dim())})
         elif name in ("flatten", "view", "reshape"):
-            below = self.values[node.all_input_nodes[0]]
             pooled = ("Flatten", {"axis": 1}) if value.shape == below.flatten(1).shape else None
         elif name in ("dropout", "contiguous"):
             self.names[node] = inputs[0]
@@ -208,13 +220,36 @@ class GraphNodes:
             self.names[node] = self._node(pooled[0], node, inputs[:1], **pooled[1])
         return pooled is not None
 
-    def _pool(self, module: Any) -> tuple[str, dict[str, Any]] | None:
-        """The operator of a pooling module and its settings."""
+    def _join(self, node: fx.Node, parts: Any, dim: Any = 0) -> bool:
+        names = [self.names.get(part, "") for part in parts]
+        # Not along the samples, whose number is open.
+        if not all(names) or not isinstance(dim, int) or dim % self.values[node].dim() == 0:
+            return False
+        self.names[node] = self._node("Concat", node, names, axis=dim)
+        return True
+
+    def _axes_of_mean(self, node: fx.Node) -> list[int]:
+        """The axes that a mean is over; none where the samples are among them, or are all meant."""
+        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        axes = [axes] if isinstance(axes, int) else axes if isinstance(axes, (list, tuple)) else []
+        found = [axis % self.values[node.all_input_nodes[0]].dim() for axis in axes if isinstance(axis, int)]
+        return [] if 0 in found or len(found) < len(axes) else found
+
+    def _pool(self, module: Any, below: Any) -> tuple[str, dict[str, Any]] | None:
+        """The operator of a pooling module over `below`, and its settings."""
         kind = type(module).__name__
         dims = int(kind[-2]) if "Pool" in kind and kind[-2].isdigit() else 0
         if kind in (f"AdaptiveAvgPool{dims}d", f"AdaptiveMaxPool{dims}d"):
-            one = _each(module.output_size, dims) == [1] * dims and not getattr(module, "return_indices", False)
-            return (f"Global{'Average' if 'Avg' in kind else 'Max'}Pool", {}) if one else None
+            name, sizes = "Average" if "Avg" in kind else "Max", below.shape[-dims:]
+            if getattr(module, "return_indices", False):
+                return None
+            wanted = _each(module.output_size, dims)
+            if wanted == [1] * dims:
+                return f"Global{name}Pool", {}
+            # Windows of one size, side by side.
+            even = all(isinstance(one, int) and size % one == 0 for size, one in zip(sizes, wanted, strict=True))
+            windows = [size // one for size, one in zip(sizes, wanted, strict=True)] if even else []
+            return (f"{name}Pool", {"kernel_shape": windows, "strides": windows}) if even else None
         if kind not in (f"MaxPool{dims}d", f"AvgPool{dims}d"):
             return None
         settings: dict[str, Any] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 from torch.nn import functional
 
@@ -99,11 +100,15 @@ class Graph:
         return node.op == "call_function" and node.target in _POOL_FUNCTIONS
 
     def low_of(self, node: Any) -> int | None:
-        """-1 or 0, if a node's values are outputs {low, 1} of hard thresholds, pooled or laid out anew; else None."""
+        """-1 or 0, if a node's values are outputs {low, 1} of hard thresholds, pooled or rearranged; else None."""
         while isinstance(node, fx.Node):
             module = self.module(node)
             if type(module) in (HardThreshold, ChannelThreshold):
                 return module.low
+            if node.op == "call_function" and node.target is torch.cat:
+                parts: Any = node.args[0]
+                found = {self.low_of(part) for part in parts}
+                return found.pop() if len(found) == 1 else None
             moves = type(module) is nn.Flatten or does_nothing(module) or self._pools(node)
             if node.op in ("call_method", "call_function"):
                 moves = moves or getattr(node.target, "__name__", node.target) in _MOVES
