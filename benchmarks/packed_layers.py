@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.record import in_turns, median_ratio, save
-from tpsolve.nn.deployment._packed import Packed
+from tpsolve.nn.deployment._packed_layer import Packed
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "linear 1024 to 1024": (nn.Linear(1024, 1024, bias=False), (64, 1024)),

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn.deployment._packed import Packed
+from tpsolve.nn.deployment._packed_layer import Packed
 from tpsolve.nn.deployment._way import Graph, whole_weights
 from tpsolve.thresholds._base import first_input
 from tpsolve.thresholds._channel_norm import numbers

@@ -12,7 +12,7 @@ from torch import nn
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn import HardThreshold, binarize, fold
-from tpsolve.nn.deployment._packed import Packed
+from tpsolve.nn.deployment._packed_layer import Packed
 
 
 @pytest.mark.parametrize("low", [-1, 0])
