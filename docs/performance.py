@@ -84,6 +84,15 @@ COLUMNS = {
         "auto_ms": "auto's ms",
         "share": "share of the best one's improvement",
     },
+    "packed_layers": {
+        "layer": "layer",
+        "samples": "samples",
+        "packed_ms": "packed, ms",
+        "float_ms": "float32, ms",
+        "times_slower": "times slower",
+        "packed_kb": "packed weights, KB",
+        "float_kb": "float32 weights, KB",
+    },
     "program_overhead": {
         "calls": "calls",
         "labelled_ms": "labelled step, ms",

@@ -52,8 +52,8 @@ ALLOWED = {
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py",),
     "ray": ("compare/running/_ray_executor.py",),
-    "onnx": ("models/export/_onnx.py", "models/export/_qonnx.py"),
-    "onnxruntime": ("models/export/_onnx.py",),
+    "onnx": ("models/export/_onnx.py", "models/export/_qonnx.py", "nn/deployment/_graph_nodes.py"),
+    "onnxruntime": ("models/export/_onnx.py", "nn/deployment/_export_network.py"),
     "pysat": ("search/network/circuits/_sat_master.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
     "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "estimators/*", "problems/instances/_table_instances.py"),

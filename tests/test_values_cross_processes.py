@@ -124,6 +124,11 @@ def model() -> nn.Sequential:
     return made
 
 
+def folded() -> tnn.Folded:
+    network = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), tnn.HardThreshold(), nn.Linear(6, 3)).eval()
+    return tnn.fold(network, torch.ones(2, 5))
+
+
 def target_report(network: nn.Sequential, solver: Any = "sign-gradient") -> tnn.TargetReport:
     g = torch.Generator().manual_seed(1)
     x, y = torch.randn(8, 5, generator=g), torch.randint(3, (8,), generator=g)
@@ -206,6 +211,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     # errors
     errors.TpsolveError: lambda: [errors.TpsolveError("a message")],
     errors.PluginWarning: lambda: [errors.PluginWarning("a message")],
+    errors.PartialConversionWarning: lambda: [errors.PartialConversionWarning("a message")],
     errors.FileFormatError: lambda: [errors.FileFormatError("a message")],
     errors.FolderError: lambda: [errors.FolderError("a message")],
     errors.FolderInUseError: lambda: [errors.FolderInUseError("a message")],
@@ -343,6 +349,8 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         report_of_choices(),
     ],
     tnn.Diagnosis: lambda: [tnn.Diagnosis(0.5, math.nan, 0.25, 0.0, math.nan, 1.0)],
+    tnn.Folded: lambda: [folded()],
+    tnn.FoldedThreshold: lambda: list(folded().thresholds.values()),
     # runs
     train.Recipe: lambda: [train.Recipe(), *map(train.load_recipe, train.RECIPES)],
     train.Moment: lambda: [train.Moment(1, 2, 3, 0.5, 0.25, 0.125)],
@@ -457,6 +465,8 @@ def answers(value: Any) -> list[Any]:
         out = value(z)
         passed = torch.autograd.grad(out, z, z.detach().roll(1, 1))
         return [value.training, repr(value), value.state_dict(), out.detach(), *passed]
+    if isinstance(value, tnn.Folded):
+        return [value(torch.linspace(-2, 2, 20).reshape(4, 5)), str(value), value.state_dict(), value.thresholds]
     assert isinstance(value, tnn.Threshold)
     z = torch.linspace(-2, 2, 12).reshape(4, 3).requires_grad_()
     passed = []

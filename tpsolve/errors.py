@@ -121,3 +121,7 @@ def _from_message(kind: type[TpsolveError], args: tuple[Any, ...]) -> TpsolveErr
 
 class PluginWarning(UserWarning):
     """A plug-in was not loaded; the message names it, its package and the reason. Everything else works."""
+
+
+class PartialConversionWarning(UserWarning):
+    """`convert` has replaced modules, and the model calls the same activation as a function besides, where it says."""

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve import Budget
 from tpsolve.errors import NotAcceptedError, TpsolveError, UnknownNameError
 from tpsolve.nn import HardThreshold, Staircase, TargetReport, convert, diagnose, target_backward
+from tpsolve.nn.passes import _draws
 from tpsolve.nn.passes._segments import OUTPUT
 from tpsolve.thresholds._hard_unit import HardUnit
 
@@ -296,11 +297,35 @@ def test_samples_that_meet_are_refused_in_one_line(run: Callable[..., Any], capf
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_draw_that_can_t_be_held_is_refused_before_gradients_change():
+def test_a_draw_that_can_t_be_held_is_refused_before_gradients_change(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), HardThreshold(), nn.RReLU(), nn.Linear(5, 3))
     x, y = torch.randn(6, 4), torch.arange(6) % 3
+    monkeypatch.setattr(_draws, "RRELU", "no such name")
+    monkeypatch.setattr(_draws, "_reads", lambda func, args: True)
     with pytest.raises(NotAcceptedError, match=r"rrelu_with_noise.* at random"):
         search(model, x, y)
     assert all(p.grad is None for p in model.parameters())
     search(model, x, y, "sign-gradient")
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_slopes_of_rrelu_are_those_that_were_drawn(inplace: bool):
+    torch.manual_seed(0)
+    relu = nn.RReLU(0.2, 0.9, inplace=inplace)
+    model = nn.Sequential(nn.Linear(4, 5), HardThreshold(), nn.Linear(5, 4), relu, nn.Linear(4, 3))
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    outputs: list[Tensor] = []
+    hook = relu.register_forward_hook(lambda module, arguments, output: outputs.append(output.detach().clone()))
+    report = search(model, x, y)
+    hook.remove()
+    h, problem = report._pass.recording.calls["1"].h, report.problem("1")
+    z = model[2](h)
+    # Where z was above 0 nothing was drawn, and the slope is that of evaluation.
+    slope = torch.where(z <= 0, outputs[0] / z, 0.55)
+    assert ((slope >= 0.2) & (slope <= 0.9)).all()
+    assert slope.std() > 0.05
+    for sign in (1, -1):
+        at = model[2](sign * h)
+        losses = cross_entropy(model[4](torch.where(at <= 0, at * slope, at)), y, reduction="none") / 6
+        torch.testing.assert_close(problem.objective(sign * h).float(), losses, atol=1e-5, rtol=1e-5)

@@ -64,6 +64,18 @@ def test_curvature_below_one_linear_unit_is_exact(loss: str):
     torch.testing.assert_close(as_block(layer).predicted_change(), layer.predicted_change())
 
 
+def test_curvature_below_one_linear_unit_is_exact_for_the_same_loss_written_out():
+    layer = make_problem(3, n=7, m=1, loss="squared", batch=(5,))
+    named = as_block(layer)
+    own = BlockProblem(
+        named._copies[named.dtype],
+        named.targets,
+        named.start,
+        lambda out, s: (s != 0).sum(1) * (out - s).square().sum(1),
+    )
+    torch.testing.assert_close(own.predicted_change(), layer.predicted_change())
+
+
 @pytest.mark.parametrize("loss", ["soft-hinge", "squared", "cross-entropy"])
 def test_curvature_below_several_linear_units_is_right_on_average(loss: str, monkeypatch: pytest.MonkeyPatch):
     layer = make_problem(3, n=7, m=4, loss=loss, batch=(5,), weighted=True)
@@ -416,11 +428,6 @@ def test_module_that_knows_float32_alone_is_judged_in_float32():
         ({"stay": -1}, ArgumentError, r"stay: got -1, expected a finite number of at least 0"),
         ({"stay_weight": torch.ones(3)}, ShapeError, r"stay_weight: got shape \(3,\)"),
         ({"ranking": "curvatur"}, UnknownNameError, r"ranking.*Did you mean 'curvature'"),
-        (
-            {"loss": lambda out, y: out.sum(1), "ranking": "curvature"},
-            ArgumentError,
-            r"ranking: got 'curvature', expected 'gradient' with a loss of your own",
-        ),
         ({"candidates": 0}, ArgumentError, r"candidates: got 0, expected a whole number of at least 1"),
         ({"max_bytes": 0.5}, ArgumentError, r"max_bytes: got 0.5, expected a whole number"),
         ({"context": (torch.ones(3),)}, ShapeError, r"context\[0\]: got shape \(3,\), expected \(2, ...\)"),
@@ -433,10 +440,51 @@ def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception],
         BlockProblem(**{**arguments, **change})
 
 
-def test_curvature_of_an_unknown_loss_is_refused():
-    problem = BlockProblem(make_block("linear"), [0, 1], torch.ones(2, 5), lambda out, y: out.sum(1))
-    with pytest.raises(NotAcceptedError, match="a loss of your own"):
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return 2 * ctx.saved_tensors[0] * gradients[0]
+
+
+def test_a_loss_that_can_be_differentiated_only_once_has_no_curvature():
+    problem = BlockProblem(make_block("linear"), [0, 1], torch.ones(2, 5), lambda out, y: Once.apply(out).sum(1))
+    with pytest.raises(NotAcceptedError, match=r"problem: got a loss whose second derivative raises \(RuntimeError: "):
         solve(problem, "curvature-flip", budget=Budget(steps=1))
+    wide = BlockProblem(
+        make_block("linear"), [0, 1], torch.ones(2, 5), lambda out, y: Once.apply(out).sum(1), ranking="curvature"
+    )
+    with pytest.raises(NotAcceptedError, match="second derivative"):
+        solve(wide, "hill-climb", budget=Budget(steps=1))
+
+
+def test_the_curvature_of_a_loss_of_ones_own_is_that_of_its_hessian(monkeypatch: pytest.MonkeyPatch):
+    g = seed()
+    block, start = nn.Linear(6, 3).double(), random_spins((4, 6), g, dtype=torch.float64)
+    targets = torch.randn(4, 3, generator=g, dtype=torch.float64)
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        # Neither convex nor separable.
+        return (out - y).square().sum(1) + (out[:, 0] * out[:, 1]).sin() + out.prod(1)
+
+    monkeypatch.setattr(block_passes, "PROBES", 4000)
+    problem = BlockProblem(block, targets, start, loss)
+    found = problem.predicted_change()
+    for b in range(4):
+        own: Any = torch.autograd.functional.hessian(lambda h, b=b: loss(block(h[None]), targets[b, None])[0], start[b])
+        own = own.diagonal()
+        slope = torch.autograd.functional.jacobian(lambda h, b=b: loss(block(h[None]), targets[b, None])[0], start[b])
+        expected = -2 * start[b] * slope + 2 * own
+        assert torch.allclose(found[b], expected, atol=0.15 * float(own.abs().max() + 1))
+    # Piecewise linear and linear losses have none.
+    for flat in (lambda out, y: (out - y).abs().sum(1), lambda out, y: out.sum(1)):
+        other = BlockProblem(block, targets, start, flat)
+        assert torch.allclose(other.predicted_change(), -2 * start * other.gradient())
 
 
 def test_bad_targets_are_named():

@@ -15,7 +15,7 @@ from tpsolve.compare import _digits_suites as digits_module
 from tpsolve.compare._digits_suites import LOSSES, MOMENTS, load_digits, new_network
 from tpsolve.errors import NotAcceptedError, UnknownNameError
 from tpsolve.nn import HardThreshold
-from tpsolve.problems import Instance, harvest
+from tpsolve.problems import Instance, harvest, harvest_blocks
 from tpsolve.spins import sign
 
 pytestmark = pytest.mark.rounding
@@ -163,6 +163,42 @@ def test_layer_without_bias_gives_a_problem_of_bias_zero():
     assert top.problem.start is not None
     each = functional.cross_entropy(model(batch()[0]), batch()[1], reduction="none").detach()
     torch.testing.assert_close(top.problem.objective(top.problem.start), each, rtol=1e-12, atol=0)
+
+
+def test_outputs_of_zero_and_one_give_the_problems_of_spins():
+    kinds = [build(linear(4, 6), unit, linear(6, 5), unit, linear(5, 3)) for unit in (HardThreshold, zero_or_one)]
+    spins, bits = kinds
+    with torch.no_grad():
+        # The same function of the inputs.
+        for k in (2, 4):
+            one, other = spins[k], bits[k]
+            assert isinstance(one, nn.Linear)
+            assert isinstance(other, nn.Linear)
+            one.weight.copy_(other.weight / 2)
+            one.bias.copy_(other.bias + other.weight.sum(1) / 2)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(9, 4, dtype=torch.float64, generator=generator), torch.arange(9) % 3
+    torch.testing.assert_close(spins(x), bits(x))
+    losses = ("hinge", "squared")
+    for expected, found in zip(harvest(spins, x, y, losses=losses), harvest(bits, x, y, losses=losses), strict=True):
+        assert expected.name == found.name
+        for part in ("weight", "bias", "targets", "start", "unit_weight"):
+            given, wanted = getattr(found.problem, part), getattr(expected.problem, part)
+            if wanted is not None:
+                torch.testing.assert_close(given, wanted)
+    blocks = [harvest_blocks(model, x, y) for model in kinds]
+    targets = torch.where(torch.rand(9, 5, generator=generator) < 0.5, 1.0, -1.0).double()
+    assert list(blocks[0]) == list(blocks[1]) == ["1", "3"]
+    torch.testing.assert_close(blocks[0]["3"].objective(targets), blocks[1]["3"].objective(targets))
+    torch.testing.assert_close(blocks[0]["1"].gradient(), blocks[1]["1"].gradient())
+    # Ones alone are outputs in {0, 1} where the threshold says so.
+    middle, top = bits.get_submodule("2"), bits.get_submodule("4")
+    middle.get_parameter("bias").data.add_(99)
+    assert not torch.equal(harvest(bits, x, y)[-1].problem.weight, top.get_parameter("weight"))
+
+
+def zero_or_one() -> HardThreshold:
+    return HardThreshold(low=0)
 
 
 def test_inputs_that_happen_to_be_spins_are_no_layer():

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from tpsolve import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, NotFiniteError, ShapeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, NotFiniteError, PartialConversionWarning, ShapeError
 from tpsolve.nn import (
     HardThreshold,
     Staircase,
@@ -199,6 +199,39 @@ def test_models_without_activations_or_thresholds_are_refused():
         convert(nn.Linear(2, 2), nn.ReLU)
     with pytest.raises(NotAcceptedError, match=r"model: got no HardThreshold or Staircase.*convert"):
         find_thresholds(nn.Linear(2, 2))
+
+
+class Calling(nn.Module):
+    """A ReLU as a module, and others as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu, self.top = nn.ReLU(), nn.Linear(3, 3)
+        self.block = nn.TransformerEncoderLayer(3, 1, 4, activation=nn.functional.relu)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.top(self.relu(x)))
+
+
+class Method(nn.Sequential):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu_()
+
+
+def test_convert_says_what_it_left():
+    with pytest.warns(PartialConversionWarning) as told:
+        model = convert(Calling(), nn.ReLU)
+    assert isinstance(model.relu, HardThreshold)
+    words = str(told[0].message)
+    assert "replaced 1 ReLU modules and left relu in Calling (model), relu as model.block.activation" in words
+    with pytest.warns(PartialConversionWarning, match=r"relu in Method \(model\.0\)"):
+        convert(nn.Sequential(Method(nn.Linear(2, 2)), nn.ReLU()), nn.ReLU)
+    with pytest.raises(NotAcceptedError, match=r"no ReLU module, but relu in Method \(model\)"):
+        convert(Method(nn.Linear(2, 2)), nn.ReLU)
+    # Another activation, and calls of modules with the name of one, are no calls of it.
+    model: Any = Calling()
+    model.relu = nn.Tanh()
+    convert(model, nn.Tanh)
 
 
 def test_convert_takes_what_makes_modules_and_no_modules():

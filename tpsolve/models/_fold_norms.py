@@ -3,12 +3,12 @@
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import nn
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.models._layers import Layers
 from tpsolve.thresholds import HardThreshold
+from tpsolve.thresholds._channel_norm import ChannelNorm, numbers
 
 BITS = 32
 """Of a weight, with its sign: an error of 2^-31 of the largest product, where torch's float32 makes one of 2^-24."""
@@ -35,8 +35,8 @@ def fold(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> Layers:
         if kind in (nn.Dropout, nn.Identity) or (kind is nn.Flatten and state == "start" and _flattens(module)):
             continue
         if isinstance(module, nn.Linear) and kind is nn.Linear and state in ("start", "threshold"):
-            weight = _numbers(module.weight)
-            bias = np.zeros(len(weight)) if module.bias is None else _numbers(module.bias)
+            weight = numbers(module.weight)
+            bias = np.zeros(len(weight)) if module.bias is None else numbers(module.bias)
             if below is not None and below.low == 0:
                 # Of spins in place of outputs in {0, 1}.
                 weight, bias = weight / 2, bias + weight.sum(axis=1) / 2
@@ -49,7 +49,7 @@ def fold(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> Layers:
                 bias = bias - weight @ mean
             state = "linear"
         elif isinstance(module, nn.BatchNorm1d) and kind is nn.BatchNorm1d and state == "linear":
-            scale, shift = _batch_norm(name, module)
+            scale, shift = ChannelNorm.of("network", name, module).line()
             # scale * (sum / factor) + shift, by the size of the scale and times the factor.
             size = np.where(scale == 0, 1.0, np.abs(scale))
             weight, bias = weight * np.sign(scale)[:, None], bias * np.sign(scale) + factor * shift / size
@@ -148,19 +148,3 @@ def _chain(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _flattens(module: nn.Module) -> bool:
     return getattr(module, "start_dim", 1) == 1 and getattr(module, "end_dim", -1) == -1
-
-
-def _batch_norm(name: str, module: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
-    """What each unit's sum is multiplied by, and what is then added."""
-    if module.running_mean is None or module.running_var is None:
-        expected = "statistics that it has kept"
-        raise NotAcceptedError("network", f"batch norm at {name} with those of each batch", expected)
-    scale = 1 / np.sqrt(_numbers(module.running_var) + module.eps)
-    shift = -_numbers(module.running_mean) * scale
-    if module.affine:
-        scale, shift = scale * _numbers(module.weight), shift * _numbers(module.weight) + _numbers(module.bias)
-    return scale, shift
-
-
-def _numbers(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy()

@@ -6,6 +6,8 @@ from tpsolve.nn._program_diagnosis import ProgramDiagnosis, diagnose_program
 from tpsolve.nn._program_loss import ProgramLoss, ProgramReport
 from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
+from tpsolve.nn.deployment._binarize import binarize, plain_weights
+from tpsolve.nn.deployment._fold_model import Folded, FoldedThreshold, fold
 from tpsolve.thresholds import (
     RULES,
     Choice,
@@ -23,6 +25,8 @@ __all__ = [
     "RULES",
     "Choice",
     "Diagnosis",
+    "Folded",
+    "FoldedThreshold",
     "HardThreshold",
     "Program",
     "ProgramDiagnosis",
@@ -32,11 +36,14 @@ __all__ = [
     "TargetReport",
     "Threshold",
     "WidthSchedule",
+    "binarize",
     "check_nan",
     "compact",
     "convert",
     "diagnose",
     "diagnose_program",
     "find_thresholds",
+    "fold",
+    "plain_weights",
     "target_backward",
 ]

@@ -1,13 +1,12 @@
 """Checks of a batch and its loss that passes through a model share."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.nn._layer_losses import class_loss
 from tpsolve.nn.passes._recording import Call
 
 
@@ -59,19 +58,16 @@ def check_labels(output: Any, y: Any) -> None:
         raise ShapeError("y", got, f"({len(output)}, ...), one entry for each sample")
 
 
-def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, y: Tensor, ignoring: bool) -> Tensor:
+def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, y: Tensor) -> Tensor:
     """The loss of the batch.
-
-    Args:
-        ignoring: whether a label that torch's loss ignores may stand.
 
     Raises:
         ValueSetError: labels outside the classes, which torch's losses of classes never see and others fail on.
         ShapeError: it is not one number.
     """
-    settings = _class_loss(loss_fn)
-    if settings is not None:
-        _check_classes(output, y, settings.get("ignore_index", -100) if ignoring else None)
+    known = class_loss(loss_fn)
+    if known is not None:
+        _check_classes(output, y, known[1].get("ignore_index", -100))
     try:
         loss = loss_fn(output, y)
     except (
@@ -83,14 +79,6 @@ def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor,
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ShapeError("loss_fn", got, "one number that depends on the output")
     return loss
-
-
-def _class_loss(loss_fn: Any) -> dict[str, Any] | None:
-    """The settings of a loss of torch's that takes class labels; None for any other."""
-    if isinstance(loss_fn, nn.CrossEntropyLoss | nn.NLLLoss):
-        return {"ignore_index": loss_fn.ignore_index}
-    function, settings = (loss_fn.func, loss_fn.keywords) if isinstance(loss_fn, partial) else (loss_fn, {})
-    return dict(settings) if function in (functional.cross_entropy, functional.nll_loss) else None
 
 
 def _check_classes(output: Tensor, y: Tensor, ignored: int | None) -> None:

@@ -36,6 +36,10 @@ class Top:
         """
         return SampleLoss(self.loss_fn, widened(self.output), self.labels)
 
+    def check_curvature(self) -> None:
+        """Raise NotAcceptedError unless the loss of the samples can be differentiated twice."""
+        self.of_samples().check_curvature(widened(self.output), self.labels)
+
 
 def build_problem(
     call: Call,
@@ -65,7 +69,8 @@ def build_problem(
 
     if isinstance(loss, CrossEntropy):
         loss = replace(loss, scale=scale * loss.scale)
-        told, unit_weight, smoothing = top.labels[rows], loss.scale, loss.smoothing
+        told, smoothing = loss.labels[rows], loss.smoothing
+        unit_weight = loss.scale if loss.weight is None else loss.scale * loss.weight[rows]
         if linear is not None:
             (weight, bias), pull = linear, loss.pull(linear[0], told)
             return LayerProblem(weight, told, bias, "cross-entropy", unit_weight, start.flatten(1), pull=pull)

@@ -99,7 +99,7 @@ def diagnose(
         check_called(recording.calls)
         check_labels(output, y)
         check_finite("output of the model", output)
-        loss = find_loss_value(loss_fn, output, y, ignoring=True)
+        loss = find_loss_value(loss_fn, output, y)
         for call in recording.calls.values():
             check_batch_axis(call, output)
         edges = {call.name: call.edge for call in recording.calls.values() if call.edge is not None}

@@ -1,5 +1,6 @@
 """The layer losses whose slopes the closed-form rules are, and those of a network's output."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,8 @@ from torch.nn import functional
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.losses import LOSSES, Loss
+from tpsolve.nn.passes._frozen import widened
+from tpsolve.problems.block._block_passes import open_slope
 from tpsolve.thresholds._base import Threshold
 
 RULE_LOSSES = {"saturated-ste": "saturated-hinge"}
@@ -62,38 +65,44 @@ class ChoiceLoss:
         return torch.where(s > 0, losses.flatten(1), 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossEntropy:
     """torch's cross-entropy on class labels, its mean or sum over the batch.
 
     Args:
         scale: of the loss of one sample.
         smoothing: share of a label that goes to all classes alike.
+        labels: `(B,)`; 0 where a label is ignored.
+        weight: `(B,)`, by what the loss of each sample is multiplied besides, 0 where its label is ignored; None: 1.
     """
 
     scale: float
     smoothing: float
+    labels: Tensor
+    weight: Tensor | None = None
 
     @staticmethod
     def of(loss_fn: Any, output: Tensor, labels: Tensor) -> "CrossEntropy | None":
-        """What `loss_fn` is, where it is that with no other setting."""
+        """What `loss_fn` is, where it is that with no other setting than class weights and ignored labels."""
         if output.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
             return None
-        if type(loss_fn) is nn.CrossEntropyLoss:
-            settings = {"weight": loss_fn.weight, "ignore_index": loss_fn.ignore_index}
-            settings |= {"reduction": loss_fn.reduction, "label_smoothing": loss_fn.label_smoothing}
-        elif isinstance(loss_fn, partial) and loss_fn.func is functional.cross_entropy and not loss_fn.args:
-            settings = dict(loss_fn.keywords)
-        elif loss_fn is functional.cross_entropy:
-            settings = {}
-        else:
+        found = class_loss(loss_fn)
+        if found is None or found[0] is not functional.cross_entropy:
             return None
+        settings = dict(found[1])
         smoothing, reduction = settings.pop("label_smoothing", 0.0), settings.pop("reduction", "mean")
-        # Labels that are no class were refused before.
-        ignores = settings.pop("ignore_index", -100) >= 0
-        if ignores or reduction not in ("mean", "sum") or any(value is not None for value in settings.values()):
+        classes, ignored = settings.pop("weight", None), labels == settings.pop("ignore_index", -100)
+        if reduction not in ("mean", "sum") or any(value is not None for value in settings.values()):
             return None
-        return CrossEntropy(1 / len(labels) if reduction == "mean" else 1.0, smoothing)
+        if classes is None and not bool(ignored.any()):
+            return CrossEntropy(1 / len(labels) if reduction == "mean" else 1.0, smoothing, labels)
+        if smoothing or not bool((~ignored).any()):
+            # Class weights and smoothing together weigh each class of a sample.
+            return None
+        labels = torch.where(ignored, 0, labels)
+        weight = widened(output.new_ones(len(labels)) if classes is None else classes.to(output)[labels])
+        weight = torch.where(ignored, 0.0, weight)
+        return CrossEntropy(1 / weight.sum().item() if reduction == "mean" else 1.0, 0.0, labels, weight)
 
     def pull(self, weight: Tensor, labels: Tensor) -> Tensor | None:
         """What smoothing adds to the problem of a last layer with `weight (m, n)`: `(R, n)`, or None.
@@ -105,6 +114,35 @@ class CrossEntropy:
         return 2 * self.scale * self.smoothing * (weight.mean(0) - weight[labels])
 
 
+def class_loss(loss_fn: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The function of torch's that a loss of class labels is, and its settings; None for any other loss."""
+    if type(loss_fn) in (nn.CrossEntropyLoss, nn.NLLLoss):
+        names = ("weight", "ignore_index", "reduction", "label_smoothing")
+        function = functional.cross_entropy if type(loss_fn) is nn.CrossEntropyLoss else functional.nll_loss
+        return function, {name: getattr(loss_fn, name) for name in names if hasattr(loss_fn, name)}
+    if isinstance(loss_fn, partial) and not loss_fn.args:
+        function, settings = loss_fn.func, dict(loss_fn.keywords)
+    else:
+        function, settings = loss_fn, {}
+    return (function, settings) if function in (functional.cross_entropy, functional.nll_loss) else None
+
+
+def _summed(loss_fn: Any, labels: Tensor) -> Any:
+    """`loss_fn`, or the same as a sum over samples where it is a mean of torch's that not every label enters alike."""
+    found = class_loss(loss_fn)
+    if found is None or labels.is_floating_point():
+        return loss_fn
+    function, settings = found
+    counted = labels[labels != settings.get("ignore_index", -100)]
+    classes = settings.get("weight")
+    if settings.get("reduction", "mean") != "mean" or (classes is None and counted.numel() == labels.numel()):
+        return loss_fn
+    size = counted.numel() if classes is None else classes[counted].sum().item()
+    if size == 0:
+        return loss_fn
+    return lambda output, told: function(output, told, **{**settings, "reduction": "sum"}) / size
+
+
 class SampleLoss:
     """A loss of each sample `(b,)`, from one that takes a batch and returns the sum or mean over it.
 
@@ -113,7 +151,7 @@ class SampleLoss:
     """
 
     def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor) -> None:
-        self.loss_fn, self.scale = loss_fn, 1.0
+        self.loss_fn, self.scale = _summed(loss_fn, labels), 1.0
         # Samples on which the pass failed don't say whether the others are summed.
         output = torch.where(output.isfinite(), output, 0.0)
         total, each = self._both(output, labels)
@@ -145,10 +183,29 @@ class SampleLoss:
                 "Let SignGradient() set the topmost targets.",
             ) from error
 
+    def check_curvature(self, output: Tensor, labels: Tensor) -> None:
+        """Raise NotAcceptedError unless it can be differentiated twice at the first sample of `output (B, ...)`."""
+        try:
+            with torch.enable_grad():
+                at = output[:1].detach().requires_grad_()
+                value = self(at, labels[:1]).sum()
+                if value.requires_grad:
+                    torch.autograd.grad(open_slope(value, at).sum(), at, allow_unused=True)
+        except Exception as error:  # The user's own function may raise anything.
+            raise NotAcceptedError(
+                "loss_fn",
+                f"one that can't be differentiated twice ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
+                "one that can, for its curvature",
+                "Take hill-climb for the topmost threshold.",
+            ) from error
+
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         """`output (b, ...)`, `labels (b, ...)` to `(b,)`."""
         one = torch.func.vmap(lambda o, t: self.loss_fn(o[None], t[None]))
-        return self.scale * one(output, labels)
+        with warnings.catch_warnings():
+            # What vmap has no rule for, such as kl_div, runs sample by sample.
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return self.scale * one(output, labels)
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ def target_backward(
         x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does.
         y: what `loss_fn` compares the output with, `(B, ...)`.
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
-            known, also with smoothed labels: as a module, or a `functools.partial` of the function. Searches
-            have its exact flips; below a linear layer smoothing shifts their objective by a constant.
+            known, also with smoothed labels, class weights and ignored labels: as a module, or a `functools.partial` of
+            the function. Searches have its exact flips; below a linear layer smoothing shifts their objective by a
+            constant. `curvature-flip` takes any loss that can be differentiated twice.
         solver: one for all thresholds and choices; or a mapping from their names in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`. The name of
             a module means all its calls, "relu#2" one.
@@ -114,8 +115,7 @@ def target_backward(
     chosen = _choose(solver, list(calls))
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
     check_labels(output, y)
-    # A sample without a label has no target problem.
-    loss = find_loss_value(loss_fn, output, y, ignoring=not searched)
+    loss = find_loss_value(loss_fn, output, y)
     target_pass = TargetPass(model, x, recording, Top(output.detach(), y, loss_fn), layer_loss)
     if searched:
         _check_searches(searched, budget, target_pass, layer_loss)
@@ -246,13 +246,8 @@ def _check_searches(
                 raise NotAcceptedError(
                     f"model.{name}", f"{part.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"
                 )
-            if isinstance(part, CurvatureFlip) and loss is None:
-                raise NotAcceptedError(
-                    f"model.{name}",
-                    f"{part.name} below losses whose curvature is not known",
-                    "torch's cross-entropy, or one layer loss for all thresholds that read it",
-                    "Take hill-climb for this threshold, or pass layer_loss='hinge' or another.",
-                )
+            if isinstance(part, CurvatureFlip) and loss is None and OUTPUT in segment.sinks:
+                target_pass.top.check_curvature()
 
 
 def _learns_around(name: str, model: nn.Module) -> bool:

@@ -1,14 +1,16 @@
 """Put thresholds in place of a model's activations, and find those that it has."""
 
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 from torch import nn
 
-from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.errors import ArgumentError, NotAcceptedError, PartialConversionWarning
 from tpsolve.thresholds._base import Threshold
 from tpsolve.thresholds._hard_threshold import HardThreshold
 from tpsolve.thresholds._hard_unit import HardUnit
+from tpsolve.thresholds._left_calls import left_calls
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -19,7 +21,8 @@ def convert(
     """`model` with every module of the class `activation` replaced by a new `threshold()`; changed in place.
 
     Each place gets a threshold of its own, even where one activation served several. Activations that
-    the model calls as functions, such as `torch.relu`, are no modules and stay.
+    the model calls as functions, such as `torch.relu`, are no modules and stay. The source of the model's classes is
+    read for them: a `PartialConversionWarning` says what was replaced, and where such calls were found.
 
     Args:
         activation: such as `nn.ReLU`; subclasses count.
@@ -53,10 +56,11 @@ def convert(
         for name, child in parent._modules.items()
         if isinstance(child, activation)
     ]
+    left = left_calls(model, activation)
     if not places:
         raise NotAcceptedError(
             "model",
-            f"no {activation.__name__} module",
+            f"no {activation.__name__} module" + (f", but {', '.join(left)}" if left else ""),
             "at least one to convert",
             "Where it is called as a function, such as torch.relu, write a HardThreshold() module instead.",
         )
@@ -65,6 +69,13 @@ def convert(
         if isinstance(parent, nn.TransformerEncoderLayer):
             # Else its fast path for evaluation goes on with the activation that it was made with.
             parent.activation_relu_or_gelu = 0
+    if left:
+        warnings.warn(
+            f"convert replaced {len(places)} {activation.__name__} modules and left {', '.join(left)}. Write a "
+            "HardThreshold() module in place of a call, or ignore this warning where the call should stay.",
+            PartialConversionWarning,
+            stacklevel=2,
+        )
     return model
 
 

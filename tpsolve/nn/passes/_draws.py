@@ -11,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tpsolve.errors import NotAcceptedError
 
+RRELU = "rrelu_with_noise"
+"""Name of torch's operation, which draws a slope for each negative input."""
+
 RandomState = tuple[Tensor, Tensor | None]
 """Of torch's global generator on the CPU, and of the present CUDA device where one is in use."""
 
@@ -51,6 +54,12 @@ class Note(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **(kwargs or {}))
+        if RRELU in func._schema.name:
+            negative, mean = args[0] <= 0, (args[2] + args[3]) / 2
+            result = func(*args, **(kwargs or {}))
+            # Only what was negative has drawn its slope; all else gets the one of evaluation.
+            self.draws.append(torch.where(negative, args[1], mean) if args[4] else None)
+            return result
         before = random_state()
         result = func(*args, **(kwargs or {}))
         if not has_drawn(before, random_state()):
@@ -84,6 +93,11 @@ class Hold(TorchDispatchMode):
             x, p, _ = args
             mask = value.reshape(x.shape)
             return x * mask.to(x.dtype) / (1 - p), mask.bool()
+        if RRELU in func._schema.name:
+            x, noise = args[0], args[1]
+            # What backward reads.
+            noise.copy_(torch.where(x <= 0, value.reshape(x.shape).to(x.dtype), 1))
+            return x.mul_(noise) if func._schema.name.endswith("_") else x * noise
         if func._schema.is_mutable:
             return args[0].copy_(value.reshape(args[0].shape))
         return value.reshape(-1, *value.shape[2:])
@@ -92,7 +106,7 @@ class Hold(TorchDispatchMode):
 def _reads(func: Any, args: Sequence[Any]) -> bool:
     """Whether the result depends on the entries of an input, so that a draw is not all of it."""
     name = func._schema.name
-    return any(part in name for part in ("rrelu", "attention", "dropout"))
+    return any(part in name for part in ("attention", "dropout"))
 
 
 def _by_sample(draw: Tensor, samples: int) -> Tensor | None:

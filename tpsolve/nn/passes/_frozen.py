@@ -52,6 +52,26 @@ class Drawing(nn.Module):
         return self.dropout[0](*arguments, **keywords)
 
 
+class Turns(nn.Module):
+    """Stands where one batch norm was called several times: each call has statistics of its own."""
+
+    def __init__(self, norms: list[_BatchNorm]) -> None:
+        super().__init__()
+        self.norms, self.turn = nn.ModuleList(norms), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the batch norm of this turn."""
+        self.turn += 1
+        return self.norms[self.turn - 1](x)
+
+
+def begin(model: nn.Module, *arguments: object) -> None:
+    """Let all turns of `model` begin anew; a pre-hook, which copies keep."""
+    for module in model.modules():
+        if isinstance(module, Turns):
+            module.turn = 0
+
+
 @dataclass
 class Frozen:
     """A copy of a model that does once more what the model did in a recorded pass.
@@ -106,16 +126,8 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> Frozen:
     than float32 is widened.
 
     Raises:
-        NotAcceptedError: the output of a threshold was changed in place after the pass, a batch norm in training was
-            called twice, or the model can't be copied.
+        NotAcceptedError: the output of a threshold was changed in place after the pass, or the model can't be copied.
     """
-    for name, module in recording.twice.items():
-        raise NotAcceptedError(
-            f"model.{name}",
-            f"one {type(module).__name__} that is used twice in a forward pass",
-            "a module of its own for each place",
-            f"Write a further {type(module).__name__}.",
-        )
     for name, call in recording.calls.items():
         if call.h._version != call.version:
             raise NotAcceptedError(
@@ -130,13 +142,18 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> Frozen:
         # What they do in training changes them, and they have done it once.
         if isinstance(module, _NormBase | ParametrizationList):
             module.eval()
-    for name, x in recording.norms.items():
+    for name, inputs in recording.norms.items():
         norm = frozen.get_submodule(name)
         assert isinstance(norm, _BatchNorm)
-        others = [axis for axis in range(x.dim()) if axis != 1]
-        x = widened(x)
-        norm.running_mean = x.mean(others)
-        norm.running_var = x.var(others, correction=0)
+        norms = [norm, *(copy.deepcopy(norm) for _ in inputs[1:])]
+        for each, x in zip(norms, inputs, strict=True):
+            others = [axis for axis in range(x.dim()) if axis != 1]
+            x = widened(x)
+            each.running_mean = x.mean(others)
+            each.running_var = x.var(others, correction=0)
+        if len(norms) > 1:
+            _put(frozen, norm, Turns(norms))
+            frozen.register_forward_pre_hook(begin)
     if recording.state is not None:
         for module in list(frozen.modules()):
             if isinstance(module, _DropoutNd):

@@ -66,14 +66,12 @@ class Recording:
     """The calls of thresholds and choices in a forward pass, and what made other modules act only on this batch.
 
     Args:
-        norms: inputs of the batch norms that used the statistics of the batch, by name.
-        twice: those of them that were called again: what each call did can't be told apart.
+        norms: inputs of the batch norms that used the statistics of the batch, by name, one for each call.
         state: torch's random state before the pass, where something was drawn in it.
     """
 
     calls: dict[str, Call] = field(default_factory=dict)
-    norms: dict[str, Tensor] = field(default_factory=dict)
-    twice: dict[str, nn.Module] = field(default_factory=dict)
+    norms: dict[str, list[Tensor]] = field(default_factory=dict)
     state: RandomState | None = None
 
     def places(self) -> dict[str, tuple[str, int]]:
@@ -154,8 +152,6 @@ def _fill(recording: Recording, calls: list[Call]) -> None:
 
 def _note_norm(recording: Recording, name: str) -> Any:
     def note(module: nn.Module, arguments: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
-        if name in recording.norms:
-            recording.twice[name] = module
-        recording.norms[name] = first_input(arguments, keywords).detach()
+        recording.norms.setdefault(name, []).append(first_input(arguments, keywords).detach())
 
     return note

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from tpsolve.nn.passes._chain import Slice, chain_of
 from tpsolve.nn.passes._draws import Draws, Note, restored
-from tpsolve.nn.passes._frozen import Frozen, Given
+from tpsolve.nn.passes._frozen import Frozen, Given, begin
 from tpsolve.problems.block._cut import cut, dependents, trace
 from tpsolve.thresholds._base import first_input
 
@@ -55,6 +55,8 @@ class Segments:
         if self.chain is not None:
             return
         try:
+            # Tracing calls no hooks of the model itself.
+            begin(frozen.model)
             with restored(frozen.state):
                 self.traced = trace(frozen.model, apart=Given)
             self.names = _names_of_calls(self.traced, frozen)

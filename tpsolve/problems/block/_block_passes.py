@@ -103,7 +103,8 @@ class Passes:
         """Diagonal of J' H J at `h (B, n)`, J the block's derivative and H the loss's Hessian; 0 where a pass fails.
 
         With H = L L' - M M', where M is 0 for a convex loss, the mean of (J' L v)^2 - (J' M v)^2 over `PROBES`
-        vectors v of random signs, the same for all samples.
+        vectors v of random signs, the same for all samples. A loss of the user's own is differentiated twice for
+        H v: the mean of (J' v) (J' H v), whose expectation is the same.
         """
         found = torch.zeros_like(h)
 
@@ -118,15 +119,38 @@ class Passes:
             def derivative(u: Tensor) -> Tensor:
                 return torch.autograd.grad(output, at, u, True, allow_unused=True, materialize_grads=True)[0]
 
-            generator, roots = torch.Generator().manual_seed(0), self._roots(output.detach(), i)
+            generator, known = torch.Generator().manual_seed(0), isinstance(self.loss, Loss | ClassLoss)
+            roots = self._roots(output.detach(), i) if known else []
+            curve = None if known else self._hessian(output.detach(), i)
             for _ in range(PROBES):
                 v = 2 * torch.randint(2, output.shape[1:], generator=generator).to(output) - 1
                 for root, sign in roots:
                     total += sign * derivative(root(v)) ** 2
+                if curve is not None:
+                    v = v.expand_as(output)
+                    total += derivative(v) * derivative(curve(v))
             return total / PROBES
 
         _collect(differentiate, len(h), max(1, self.chunk // 3), found)
         return found.nan_to_num(0.0, 0.0, 0.0)
+
+    def why_no_curvature(self, h: Tensor) -> str:
+        """What differentiating the user's loss twice raises, at the first of `h (B, n)` that passes; "": nothing."""
+        for row in range(len(h)):
+            rows = torch.tensor([row], device=h.device)
+            try:
+                with torch.no_grad():
+                    output = self.output(h[rows], rows)
+            except Exception:  # A block may raise anything; such a sample says nothing of the loss.
+                continue
+            try:
+                curve = self._hessian(output, rows)
+                if curve is not None:
+                    curve(torch.ones_like(output))
+            except Exception as error:  # The user's own function may raise anything.
+                return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            break
+        return ""
 
     def predicted_change(self, h: Tensor) -> Tensor:
         """Change of the objective if one activation of `h (B, n)` were negated, to second order, `(B, n)`."""
@@ -206,6 +230,18 @@ class Passes:
         roots: list[tuple[Callable[[Tensor], Tensor], int]] = [(lambda v: up * v, 1)]
         return roots if self.loss.convex else [*roots, (lambda v: down * v, -1)]
 
+    def _hessian(self, output: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Products of vectors with the Hessian of the user's loss in the output; None: it is 0 everywhere near."""
+        with torch.enable_grad():
+            output = output.requires_grad_()
+            value = self._loss(output, rows).sum()
+            if not value.requires_grad:
+                return None
+            slope = open_slope(value, output)
+        return lambda v: torch.autograd.grad(
+            slope, output, v, retain_graph=True, allow_unused=True, materialize_grads=True
+        )[0]
+
     def _weight(self, rows: Tensor) -> Tensor | float:
         return 1.0 if self.unit_weight is None else self.unit_weight[rows]
 
@@ -214,6 +250,28 @@ class Passes:
         with torch.no_grad():
             _collect(lambda i: self.value(*pick(i)), count, self.chunk, value)
         return torch.where(torch.isfinite(value), value, torch.inf)
+
+
+def open_slope(value: Tensor, output: Tensor) -> Tensor:
+    """The derivative of a number in `output`, to be differentiated once more.
+
+    Raises:
+        RuntimeError: a function in between can be differentiated only once; it would seem to have no curvature.
+    """
+    # With a gradient of its own, the derivative has a graph even where it is constant.
+    one = torch.ones_like(value, requires_grad=True)
+    slope = torch.autograd.grad(value, output, one, create_graph=True, materialize_grads=True, allow_unused=True)[0]
+    waiting, seen = [slope.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [below for below, _ in node.next_functions]
+            if "Error" in node.name():
+                raise RuntimeError("a function that is once_differentiable")
+    if slope.grad_fn is None and bool(slope.any()):
+        raise RuntimeError("a function whose derivative has no derivative")
+    return slope
 
 
 def _collect(work: Callable[[Tensor], Tensor], count: int, chunk: int, into: Tensor) -> None:

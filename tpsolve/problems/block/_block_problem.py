@@ -56,7 +56,7 @@ class BlockProblem(FlipProblem):
         candidates: how many flips of a sample a search tries by forward passes at each step; all, where n is no
             larger.
         ranking: what chooses them, "gradient" or "curvature": the predicted change to first or second
-            order. The second costs a forward and 8 backward passes more a step, and needs a loss with a name.
+            order. The second costs a forward and 8 backward passes more a step, 16 with a loss of your own.
         max_bytes: the maximum memory that the tensors of one forward pass may take; larger batches are chunked.
         check: whether to try the block on a few samples first. Without this check, a block that is random or
             mixes samples gives wrong objectives, and nothing says so.
@@ -116,8 +116,6 @@ class BlockProblem(FlipProblem):
         check_count("max_bytes", max_bytes, 1)
         if ranking not in RANKINGS:
             raise UnknownNameError("ranking", str(ranking), RANKINGS)
-        if ranking == "curvature" and callable(loss):
-            raise ArgumentError("ranking", repr(ranking), "'gradient' with a loss of your own")
         self.smoothing = _smoothing(smoothing, loss)
         self.loss, self.candidates, self.ranking, self.max_bytes = loss, candidates, ranking, max_bytes
         targets, unit_weight, stay_weight = own(targets), own(unit_weight), own(stay_weight)
@@ -193,11 +191,12 @@ class BlockProblem(FlipProblem):
         estimated from 8 random directions, the same for all samples. The stay penalty enters exactly.
         0 where the pass fails.
 
+        A loss of your own is differentiated twice. Where it is piecewise linear, its curvature is 0.
+
         Raises:
-            NotAcceptedError: a loss of your own, whose curvature nobody knows.
+            NotAcceptedError: a loss of your own that can't be differentiated twice.
         """
-        if callable(self.loss):
-            raise NotAcceptedError("problem", "a loss of your own", "a loss with a name", "Its curvature is not known.")
+        self._check_curvature()
         h = self._flat(self.start if at is None else at).to(self.dtype)
         return self.passes.predicted_change(h).reshape((*self.batch_shape, *self.target_shape))
 
@@ -243,6 +242,8 @@ class BlockProblem(FlipProblem):
 
     def state(self, targets: Tensor) -> BlockState:
         """The search state of `targets (B, n)` under single flips, of which `candidates` are tried."""
+        if self.ranking == "curvature":
+            self._check_curvature()
         return BlockState(self.passes, targets.to(self.dtype), self.candidates, self.ranking)
 
     def flatten(self) -> Self:
@@ -296,6 +297,11 @@ class BlockProblem(FlipProblem):
             f"candidates={self.candidates}, ranking={self.ranking!r}, "
             f"dtype={self.dtype}, judge_dtype={self.judge_dtype}, device={str(self.device)!r})"
         )
+
+    def _check_curvature(self) -> None:
+        if callable(self.loss) and (why := self.passes.why_no_curvature(self._flat(self.start).to(self.dtype))):
+            got = f"a loss whose second derivative raises ({why})"
+            raise NotAcceptedError("problem", got, "one that can be differentiated twice, or a loss with a name")
 
     def _flat(self, values: Tensor) -> Tensor:
         return values.reshape(-1, self.n_vars)

@@ -87,7 +87,8 @@ def cut(
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, apart: type[nn.Module] | None) -> None:
+    # The default serves torch, which traces anew what was pickled.
+    def __init__(self, apart: type[nn.Module] | None = None) -> None:
         super().__init__()
         self.apart = apart
 

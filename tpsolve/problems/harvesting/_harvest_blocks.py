@@ -10,7 +10,7 @@ from torch.nn import functional
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems.block._block_problem import BlockProblem
 from tpsolve.problems.block._cut import cut, dependents, trace
-from tpsolve.spins import sign
+from tpsolve.thresholds import HardThreshold
 
 
 def harvest_blocks(
@@ -36,7 +36,7 @@ def harvest_blocks(
     become its `context`.
 
     A copy of the model is read in evaluation mode. The model is left as it was. A threshold is a module
-    without parts, or a function of torch, whose output is the sign of its input.
+    without parts, or a function of torch, whose output is the sign of its input; or a `HardThreshold(low=0)`.
 
     Args:
         model: what `torch.fx` can trace: no branch in it depends on the data.
@@ -72,11 +72,14 @@ def harvest_blocks(
         if tops[node][0].op == "output":
             aim = {"targets": labels, "loss": "cross-entropy"}
         else:
-            above = [gradients[top] for top in tops[node]]
+            # Of spins in place of the outputs.
+            above = [gradients[top] if run.low(top) else gradients[top] / 2 for top in tops[node]]
             g = above[0] if len(above) == 1 else torch.cat([part.flatten(1) for part in above], 1)
             aim = {"targets": -g.sign(), "loss": loss, "unit_weight": g.abs()}
         rest = {"stay": stay, "context": context, "candidates": candidates, "max_bytes": max_bytes}
-        found[_name(node, found)] = BlockProblem(_SideBySide(graph), start=run.env[node].detach(), **aim, **rest)
+        unit = HardThreshold(low=run.low(node))
+        start = unit.to_spins(run.env[node].detach())
+        found[_name(node, found)] = BlockProblem(_SideBySide(graph, unit), start=start, **aim, **rest)
     return found
 
 
@@ -114,20 +117,26 @@ class _Recorder(fx.Interpreter):
             isinstance(value, Tensor)
             and isinstance(below, Tensor)
             and value.dtype == below.dtype
-            and torch.equal(value, sign(below))
+            and torch.equal(value, HardThreshold(low=self.low(node)).activate(below))
             and not torch.equal(value, below)
         )
+
+    def low(self, node: fx.Node) -> int:
+        """The lower output of the threshold at a node: 0 of a `HardThreshold` that has it, else -1."""
+        assert isinstance(self.module, nn.Module)
+        module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return module.low if isinstance(module, HardThreshold) else -1
 
 
 class _SideBySide(nn.Module):
     """What several thresholds read, as one tensor; of one threshold as it is."""
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: fx.GraphModule, below: HardThreshold) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.from_spins = graph, below.from_spins
 
     def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
-        parts = self.graph(targets, *context)
+        parts = self.graph(self.from_spins(targets), *context)
         return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
 
 

@@ -18,7 +18,7 @@ class CurvatureFlip(Solver):
     `predicted_change`. It is exact for a single flip of the squared loss. Where the loss is piecewise linear, H is 0,
     and the rule is that of `sign-gradient`. The size of the prediction serves as importance weight. It costs a gradient
     and one product with the squared weights. Below a block H is estimated, and it costs two forward and 9 backward
-    passes. It needs `start`.
+    passes, 17 with a loss of your own. It needs `start`.
     """
 
     name = "curvature-flip"
