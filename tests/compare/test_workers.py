@@ -330,5 +330,5 @@ def test_workers_end_with_their_parent_and_rows_are_kept(tmp_path: Path, asking:
         assert time.monotonic() < end, "workers go on"
         time.sleep(0.05)
     rows = lines(path.parent)
-    assert len({key(row) for row in rows}) == len(rows) >= 4
+    assert len({key(row) for row in rows}) == len(rows) >= 2
     assert not any("error" in row for row in rows)

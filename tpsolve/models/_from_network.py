@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from tpsolve.errors import ArgumentError, ShapeError
-from tpsolve.models._fold_norms import BITS, fold, rounded
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._model import Model
 from tpsolve.models._new_rows import read_features, read_images
+from tpsolve.models._norms_into_weights import BITS, fold, rounded
 from tpsolve.tables import TableSchema
 
 _BATCH = 1000

@@ -12,8 +12,8 @@ import numpy as np
 from tpsolve._check_arguments import check_count
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
-from tpsolve.models._fold_norms import rounded
 from tpsolve.models._grid import check_rows
+from tpsolve.models._norms_into_weights import rounded
 from tpsolve.models.export import _c, _json, _onnx, _python, _qonnx, _verilog
 from tpsolve.models.export._plan import Plan
 from tpsolve.tables import TableSchema
