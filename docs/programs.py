@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
 SUMS = ROWS.with_name("long_sums.jsonl")
+ISED = ROWS.with_name("programs_ised.jsonl")
 PAGE = HERE / "programs.md"
 SEARCH_PAGE = HERE / "does-search-help.md"
 ALT = "Right answers of every run by task"
@@ -149,6 +150,21 @@ def sums_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def ised_table(rows: list[dict[str, Any]]) -> str:
+    """Accuracy of each method with the network and the lengths of ISED's paper."""
+    accuracy = by_task(rows, "accuracy")
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    lines = ["| method | " + " | ".join(accuracy) + " |", "|---|" + "---:|" * len(accuracy)]
+    lines += [
+        f"| {method} | " + " | ".join(_cell(each[method]) for each in accuracy.values()) + " |" for method in methods
+    ]
+    seeds = max(len(values) for each in accuracy.values() for values in each.values())
+    return "\n".join(lines) + (
+        f"\n\nRight answers on the test set, in percent; up to {seeds} seeds, torch {rows[0]['torch']}. "
+        "`python -m benchmarks.programs ised` writes the rows."
+    )
+
+
 def draw(rows: list[dict[str, Any]]) -> None:
     """Every run as a dot: the accuracy of its answers, by task."""
     accuracy = by_task(rows, "accuracy")
@@ -181,6 +197,7 @@ def main() -> None:
     where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
     write(PAGE, "rows", f"{verdict(rows)}\n\n{table(rows)}\n\n{where}")
     write(PAGE, "sums", sums_table([json.loads(line) for line in SUMS.read_text().splitlines()]))
+    write(PAGE, "ised", ised_table([json.loads(line) for line in ISED.read_text().splitlines()]))
     write(SEARCH_PAGE, "programs", f"{verdict(rows)}\n\n![{ALT}](images/programs.svg)")
     draw(rows)
 
