@@ -1,5 +1,6 @@
 """`tpsolve exact` and `tpsolve verify` of its proofs, as a user types them."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,38 @@ def test_smallest_weights_are_told_as_inequalities(call, tmp_path: Path):
     assert any(f"unit 1: +1 where {unit}" in done.output for unit in ("x + 2 long name >= 5", "x + 2 long name <= 4"))
     (tmp_path / "line.csv").write_text("\n".join([*rows, "0.5,1,no"]))
     assert isinstance(call("exact line.csv --target class --prefer weights").exception, NotAcceptedError)
+
+
+def judges(path: Path) -> None:
+    """All votes of four judges: some, but not all, must say yes. One ternary unit errs once, two do not."""
+    votes = itertools.product((0, 1), repeat=4)
+    rows = [f"{','.join(map(str, v))},{'pass' if 1 <= sum(v) <= 3 else 'retry'}" for v in votes]
+    path.write_text("\n".join(["a,b,c,d,class", *rows]))
+
+
+@pytest.mark.slow
+def test_whole_weights_are_proved_and_their_model_is_read_and_exported(call, tmp_path: Path):
+    judges(tmp_path / "t.csv")
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --penalty 0.0625 --seconds 9 --save m.npz")
+    assert done.exit_code == 0, done.output
+    row = next(line for line in done.output.splitlines() if "optimal" in line)
+    # Four weights of the unit, and the one above it.
+    assert row.replace("│", " ").split() == ["16", "2", "1", "5", "1", "1.3125", "1.3125", "optimal"]
+    assert "unit 1: +1 where a + b + c + d" in done.output
+    assert "retry if" in call("show m.npz").output
+    answers = call("predict m.npz t.csv").output
+    assert (answers.count("pass"), answers.count("retry")) in ((15, 1), (13, 3))
+    assert "rows are equal" in call("export m.npz m.py").output
+
+
+@pytest.mark.slow
+def test_whole_weights_may_be_a_range_or_a_list(call, tmp_path: Path):
+    (tmp_path / "line.csv").write_text("x,y,class\n0,0,a\n1,0,a\n0,1,a\n1,1,b\n")
+    for sets, errors in (("-1..1", "0"), ("binary --bias-set -2,-1", "0"), ("-2,2 --bias-set 0", "1")):
+        done = call(f"exact line.csv --target class --widths 1 --weight-set {sets} --seconds 5")
+        assert done.exit_code == 0, done.output
+        row = next(line for line in done.output.splitlines() if "optimal" in line)
+        assert row.replace("│", " ").split()[-3:] == [errors, errors, "optimal"]
 
 
 def test_from_table_to_verified_proof_and_picture(call, tmp_path: Path):
@@ -165,6 +198,14 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("separate xor.csv --target class --plot p.xyz", ArgumentError, "--plot: got p.xyz.*[.]pdf.*[.]png"),
         ("separate xor.csv --target class --plot p.pgf", ArgumentError, "--plot: got p.pgf"),
         ("separate xor.csv --target class --plot none/p.png", ArgumentError, "--plot: got none/p.png"),
+        ("exact xor.csv --target class --weight-set some", UnknownNameError, "weight_set: got 'some'"),
+        ("exact xor.csv --target class --weight-set 1.5..3", ArgumentError, "--weight-set: got '1.5..3'"),
+        ("exact xor.csv --target class --weight-set 7..-7", ArgumentError, "a range that rises"),
+        ("exact xor.csv --target class --weight-set ternary --bias-set 1,x", ArgumentError, "--bias-set: got '1,x'"),
+        ("exact xor.csv --target class --weight-set ternary --penalty nan", NotFiniteError, "penalty: got nan"),
+        ("exact xor.csv --target class --weight-set ternary --prefer units", ArgumentError, "beside --weight-set"),
+        ("exact xor.csv --target class --weight-set ternary --solver sweep", NotAcceptedError, "integer-search"),
+        ("exact xor.csv --target class --penalty 1", ArgumentError, "without --weight-set"),
         ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
         ("exact ids.csv --target class", TooLargeError, "100 classes"),
         ("exact wide.csv --target class --plot p.png", ArgumentError, "--plot"),

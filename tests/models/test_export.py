@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ExportError, FolderError, MissingLibraryError, UnknownNameError
-from tpsolve.models import Model
+from tpsolve.models import Model, make_model
 from tpsolve.models._grid import check_rows, grid_of
 from tpsolve.models._layers import read_layers
 from tpsolve.models.export import _write
@@ -66,6 +67,26 @@ def test_verilog_gives_the_classes_of_the_model(tmp_path: Path, monkeypatch: pyt
         assert bool(done.by) == (shutil.which("iverilog") is not None)
     with pytest.raises(ExportError, match="no whole numbers"):
         real_model().export(tmp_path / "real.v")
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        pytest.param(".c", marks=pytest.mark.skipif(not COMPILER, reason="no compiler of C")),
+        pytest.param(".v", marks=pytest.mark.skipif(shutil.which("iverilog") is None, reason="no iverilog")),
+    ],
+    ids=["c", "verilog"],
+)
+def test_ternary_networks_are_bit_equal(suffix: str, tmp_path: Path):
+    X = np.array(list(itertools.product((-1.0, 1.0), repeat=5)))
+    problem = NetworkProblem(
+        X, [int(row[:3].prod() > 0 or row[3] + row[4] > 1) for row in X], [3], weight_set="ternary"
+    )
+    model = make_model(problem, solve(problem, "integer-search", budget=Budget(steps=40)))
+    assert {value for weight, _ in model.layers.weights for value in weight.ravel().tolist()} <= {-1.0, 0.0, 1.0}
+    done = model.export(tmp_path / f"net{suffix}")
+    assert done.by
+    assert done.rows >= len(X)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

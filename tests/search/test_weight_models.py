@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ortools.sat.python import cp_model
 from support.network_oracle import fewest_errors, parity_table
 from support.whole_oracle import least_objective
 
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
-from tpsolve.search import BigM, Solver, WeightBox
+from tpsolve.search import BigM, Report, Solver, WeightBox
+from tpsolve.search.network._weight_box import _hint
 
 MODELS = (WeightBox(workers=1), BigM())
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -103,3 +105,22 @@ def test_a_box_takes_whole_inputs_and_costs_that_it_can_hold():
         WeightBox().check(NetworkProblem([[0.5], [1.0]], [0, 1], [1], weight_set="ternary"))
     with pytest.raises(TooLargeError, match="common measure"):
         WeightBox().check(NetworkProblem([[0.0], [1.0]], [0, 1], [1], weight_set="ternary", penalty=0.3))
+
+
+def test_cp_sat_begins_with_the_network_of_a_search():
+    X, y = parity_table(4)
+    problem = NetworkProblem(X, y, [2], weight_set="ternary")
+    solver = WeightBox(workers=1, search_seconds=0.2)
+    result = solve(problem, solver, budget=Budget(seconds=60))
+    assert result.status is Status.OPTIMAL
+    assert result.objective.item() == solve(problem, WeightBox(workers=1), budget=Budget(seconds=60)).objective.item()
+    made = solver._model(problem, Report(problem, Budget(seconds=60), None))
+    assert made is not None
+    model, outputs, units = made
+    _hint(model, problem, outputs, units, result.stats["weights"])
+    engine = cp_model.CpSolver()
+    engine.parameters.fix_variables_to_their_hinted_value = True
+    assert engine.solve(model) == cp_model.OPTIMAL, "the hint is a network of the model"
+    assert engine.objective_value == result.objective.item()
+    with pytest.raises(ArgumentError, match="search_seconds"):
+        WeightBox(search_seconds=-1)

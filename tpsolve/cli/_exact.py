@@ -1,6 +1,7 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from tpsolve.cli._tables import (
     Missing,
     Words,
     read_options,
+    read_set,
     read_widths,
     show_schema,
     table_stem,
@@ -29,6 +31,9 @@ from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
+"""Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
+
 
 def exact(
     context: typer.Context,
@@ -37,12 +42,20 @@ def exact(
     widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
     solver: Annotated[
-        str, typer.Option(help="Another solver, as `tpsolve list` writes it, such as sweep or column-search.")
-    ] = "circuits",
+        str,
+        typer.Option(
+            help="As `tpsolve list` writes it, such as sweep; default: circuits, or weight-box with --weight-set."
+        ),
+    ] = "",
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
     prefer: Annotated[
         str, typer.Option(help="Which optimal network: any, or the one of the best margin, units or weights.")
     ] = "any",
+    weight_set: Annotated[
+        str, typer.Option(help="Whole weights only: ternary, binary, a range such as -7..7, or numbers such as -4,0,4.")
+    ] = "",
+    bias_set: Annotated[str, typer.Option(help="Likewise the biases; default: any.")] = "",
+    penalty: Annotated[float, typer.Option(help="With --weight-set: what a weight other than 0 costs, in errors.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
@@ -62,6 +75,8 @@ def exact(
     It prints the errors of the best network found and a proven lower bound. Where they meet, no network of these
     widths does better. Columns of words become a column of 0 and 1 for each word. Tables of two number columns
     are drawn: regions, hyperplanes and errors. `tpsolve verify PROOF FILE` checks a saved proof in exact arithmetic.
+
+    With --weight-set the weights are whole numbers of that set, and what is proved is proved for these.
     """
     import torch
 
@@ -69,21 +84,28 @@ def exact(
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, find_solver, solve
+    from tpsolve.search import Circuits, WeightBox, find_solver, solve
     from tpsolve.tables import read_table
 
     answers = Answers(as_json, as_csv, quiet)
-    chosen = find_solver(solver)
-    if solver == "circuits":
-        chosen = Circuits(engine=engine, prefer=prefer)
-    else:
-        refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
     budget, layers = Budget(seconds=seconds), read_widths(widths)
+    if weight_set:
+        refuse_given(context, ("engine", "prefer"), "beside --weight-set")
+        chosen = find_solver(solver) if solver else WeightBox(search_seconds=min(MAX_SEARCH, SEARCH_SHARE * seconds))
+    else:
+        refuse_given(context, ("bias_set", "penalty"), "without --weight-set")
+        chosen = find_solver(solver or "circuits")
+        if isinstance(chosen, Circuits) and solver in ("", "circuits"):
+            chosen = Circuits(engine=engine, prefer=prefer)
+        else:
+            refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
+    sets = read_set("--weight-set", weight_set), read_set("--bias-set", bias_set)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     read = read_table(file, target, options)
     check_plot(plot, len(read.features))
-    problem = NetworkProblem(read.inputs, read.labels, layers)
+    problem = NetworkProblem(read.inputs, read.labels, layers, weight_set=sets[0], bias_set=sets[1], penalty=penalty)
+    chosen.check(problem)
     if not quiet:
         show_schema(read.schema, read.dropped)
     with Interrupt() as interrupt, progress_bar(seconds, quiet=quiet) as bar:
@@ -96,28 +118,30 @@ def exact(
 
         generator = torch.Generator().manual_seed(seed)
         result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
-    errors, bound = round(result.objective.item()), round(result.bound.item())
+    objective, bound = result.objective.item(), result.bound.item()
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
-    row = {
-        "samples": len(read.labels),
-        "points": len(problem.inputs),
-        "features": len(read.features),
-        "classes": len(problem.classes),
-        "widths": widths,
-        "errors": errors,
-        "bound": bound,
-        "status": result.status.value,
-    }
+    row: dict[str, object] = {"samples": len(read.labels)}
+    if problem.weight_set is None:
+        row |= {"points": len(problem.inputs), "features": len(read.features)}
+    row |= {"classes": len(problem.classes), "widths": widths}
+    if problem.weight_set is not None:
+        row |= {"weights": problem.nonzero(result.stats["weights"])}
+    if penalty:
+        row |= {"errors": round(problem.errors(problem.columns(result.targets)[-1]).item()), "cost": objective}
+        row |= {"bound": bound}
+    else:
+        row |= {"errors": round(objective), "bound": round(bound)}
+    row |= {"status": result.status.value}
     for heading in row:
         table.add_column(heading, justify="right", overflow="fold")
-    table.add_row(*(escape(str(value)) for value in row.values()))
+    table.add_row(*(escape(f"{value:.12g}" if isinstance(value, float) else str(value)) for value in row.values()))
     lines = []
     if "preferred" in result.stats:
         best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
         lines.append(f"{prefer}: {result.stats['preferred']:.4g}, {best}")
     if "weights" in result.stats:
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
-            whole = unscaled([round(w) for w in weight.tolist()], round(bias.item()), read.schema.scaling)
+            whole = unscaled([round(w) for w in weight.tolist()], Fraction(bias.item()), read.schema.scaling)
             lines.append(f"unit {number}: +1 where {inequality(*whole, read.features)}")
     spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
     answers.give(table, [{**row, **spent}], words=lines, saved=None if save is None else str(save))

@@ -85,6 +85,25 @@ def read_widths(text: str) -> list[int]:
         raise ArgumentError("--widths", repr(text), "whole numbers separated by commas, such as 3 or 3,2") from error
 
 
+def read_set(option: str, text: str) -> "str | range | list[int] | None":
+    """A set of whole numbers, from a name or a text such as -7..7 or -4,0,4; None: the text is empty.
+
+    Raises:
+        ArgumentError: neither a range nor whole numbers.
+    """
+    if not text or (text[0] not in "+-" and not text[0].isdigit()):
+        return text or None
+    try:
+        numbers = [int(part) for part in text.split(".." if ".." in text else ",")]
+    except ValueError as error:
+        raise ArgumentError(option, repr(text), "a range such as -7..7, or whole numbers such as -4,0,4") from error
+    if ".." not in text:
+        return numbers
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
+        raise ArgumentError(option, repr(text), "a range that rises, such as -7..7")
+    return range(numbers[0], numbers[1] + 1)
+
+
 def table_stem(file: Path) -> str:
     """The name of a table for files beside it."""
     return "table" if str(file) == "-" else file.name.partition(".")[0] or "table"

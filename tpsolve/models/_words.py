@@ -52,7 +52,7 @@ def rules(
     return [*lines, "Where none or several of these hold: the class whose sum exceeds its threshold most."]
 
 
-def unscaled(weight: Sequence[int], bias: int, scaling: Scaling | None) -> tuple[list[int], Fraction]:
+def unscaled(weight: Sequence[int], bias: int | Fraction, scaling: Scaling | None) -> tuple[list[int], Fraction]:
     """The same inequality of the values before `scaling`: the smallest whole weights, and a bias."""
     if scaling is None:
         return list(weight), Fraction(bias)

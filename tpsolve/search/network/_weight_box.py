@@ -1,6 +1,7 @@
 """WeightBox: the usual model of small networks, whole weights in a box, by CP-SAT."""
 
 import itertools
+import math
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,11 +10,14 @@ from typing import Any, ClassVar
 import torch
 
 from tpsolve._check_arguments import check_count
+from tpsolve._plain import is_real
 from tpsolve._result import Budget
-from tpsolve.errors import NotAcceptedError, TooLargeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.problems.network._whole_numbers import Weights
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
+from tpsolve.search.network.whole._integer_search import IntegerSearch
 
 _MAX_ROW = 2**29
 _MAX_COST = 2**50
@@ -37,11 +41,14 @@ class WeightBox(Solver):
             with a `weight_set`.
         scale: what inputs are multiplied by before they are rounded. Not used with a `weight_set`.
         workers: threads; None: one a core.
+        search_seconds: in which `integer-search` first looks for weights, from which CP-SAT begins; only with a
+            `weight_set` and a budget in seconds.
     """
 
     max_weight: int = 20
     scale: int = 100
     workers: int | None = None
+    search_seconds: float = 0.0
 
     name = "weight-box"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -55,6 +62,8 @@ class WeightBox(Solver):
         check_count("scale", self.scale, 1)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
+        if not (is_real(self.search_seconds) and 0 <= self.search_seconds < math.inf):
+            raise ArgumentError("search_seconds", self.search_seconds, "a finite number of at least 0")
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
@@ -78,6 +87,11 @@ class WeightBox(Solver):
         assert isinstance(problem, NetworkProblem)
         if report.pulse():
             return
+        if problem.weight_set is not None and self.search_seconds and budget.seconds is not None:
+            share = min(1.0, self.search_seconds / max(1e-9, report.seconds_left))
+            report.run(IntegerSearch(), generator, share=share)
+            if report.stopped:
+                return
         row = torch.zeros(1, dtype=torch.int64)
         made = self._model(problem, report)
         # CP-SAT looks at the clock only once it has read the model, which takes about as long.
@@ -85,6 +99,8 @@ class WeightBox(Solver):
             report.note(row, f"a model of {len(problem.inputs)} points: no time was left to solve it")
             return
         model, outputs, units = made
+        if problem.weight_set is not None and "weights" in report.stats:
+            _hint(model, problem, outputs, units, report.stats["weights"])
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1 if budget.steps else self.workers or os.cpu_count() or 1
         solver.parameters.random_seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
@@ -201,6 +217,26 @@ class _Box:
     @property
     def largest(self) -> int:
         return max(map(abs, self.values))
+
+
+def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights: Weights) -> None:
+    """Let CP-SAT begin with `weights`, the hidden units in the order of their biases."""
+    shown = [(w.tolist(), b.tolist()) for w, b in problem.check_weights(weights)]
+    columns = [c.tolist() for c in problem.columns(problem.from_weights(problem.check_weights(weights)))]
+    for number in range(len(problem.widths)):
+        order = sorted(range(problem.layers[number]), key=shown[number][1].__getitem__)
+        weight, bias = shown[number]
+        shown[number] = [weight[k] for k in order], [bias[k] for k in order]
+        columns[number] = [[row[k] for k in order] for row in columns[number]]
+        shown[number + 1] = ([[row[k] for k in order] for row in shown[number + 1][0]], shown[number + 1][1])
+    for layer, (weight, bias), points, column in zip(units, shown, outputs, columns, strict=True):
+        for (variables, shift), values, own in zip(layer, weight, bias, strict=True):
+            model.add_hint(shift, int(own))
+            for variable, value in zip(variables, values, strict=True):
+                model.add_hint(variable, int(value))
+        for point, values in zip(points, column, strict=True):
+            for output, value in zip(point, values, strict=True):
+                model.add_hint(output, value > 0)
 
 
 def _whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
