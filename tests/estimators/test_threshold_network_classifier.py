@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from support.network_oracle import parity_table, random_table
 
 from tpsolve import Status
-from tpsolve.errors import ArgumentError, BudgetError, UnknownNameError
+from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
 from tpsolve.search import Circuits, verify_proof
@@ -42,6 +42,35 @@ def test_scikit_learn_accepts_the_estimator():
     assert len(rows) > 50
     for row in rows:
         assert row["status"] in ("passed", "skipped"), (row["check_name"], row["exception"])
+
+
+WHOLE = {"weight_set": "ternary", "solver": "integer-search:copies=4,first_steps=40", "seconds": None, "steps": 60}
+
+
+@pytest.mark.slow
+def test_scikit_learn_accepts_whole_weights():
+    rows = check_estimator(ThresholdNetworkClassifier(3, penalty=0.5, **WHOLE), on_fail=None, on_skip=None)
+    assert len(rows) > 50
+    for row in rows:
+        assert row["status"] in ("passed", "skipped"), (row["check_name"], row["exception"])
+
+
+def test_weights_of_a_set_have_a_price_and_a_proof():
+    X, y = parity_table(3)
+    names = np.where(y > 0, "odd", "even")
+    exact = ThresholdNetworkClassifier(2, weight_set="ternary", penalty=0.125, seconds=30, solver="weight-box")
+    found = exact.fit(X, names)
+    assert found.status_ is Status.OPTIMAL
+    assert found.objective_ == found.errors_ + 0.125 * found.model_.size == found.bound_
+    assert all(set(w.ravel()) <= {-1, 0, 1} for w, _ in found.model_.layers.weights)
+    assert found.errors_ == (found.predict(X) != names).sum()
+    # Errors alone are not proved: networks with more weights may make fewer.
+    assert found.model_.bound <= found.errors_
+    dear = clone(found).set_params(penalty=100.0).fit(X, names)
+    assert (dear.model_.size, dear.errors_) == (0, 4)
+    # The price is in the unit of the weights of samples.
+    light = clone(found).set_params(solver=None, seconds=None, steps=60).fit(X, names, sample_weight=np.full(8, 0.25))
+    assert light.objective_ == light.errors_ + 0.125 * light.model_.size <= 1
 
 
 def test_the_proof_is_that_of_the_samples_as_they_were_given():
@@ -214,6 +243,10 @@ def test_grids_are_searched_in_processes():
         ({"penalty": float("nan")}, ArgumentError, "penalty"),
         ({"solver": "circits"}, UnknownNameError, "circuits"),
         ({"solver": "column-search", "prefer": "margin"}, ArgumentError, "prefer: got 'margin'"),
+        ({"weight_set": "quaternary"}, UnknownNameError, "weight_set"),
+        ({"weight_set": "ternary", "solver": "circuits"}, NotAcceptedError, "integer-search"),
+        ({"weight_set": "ternary", "solver": None, "prefer": "margin"}, ArgumentError, "prefer"),
+        ({"bias_set": [0]}, ArgumentError, "bias_set"),
         ({"prefer": "best"}, UnknownNameError, "prefer"),
         ({"seconds": -1}, BudgetError, "seconds"),
         ({"seconds": None, "steps": None}, BudgetError, "no limit"),

@@ -1,8 +1,9 @@
 """The search for the network with the fewest errors, and with the fewest units too where these have a price."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,24 +52,29 @@ def search_widths(
     seconds: float | None,
     steps: int | None,
     seed: int,
+    sets: Mapping[str, Any] = MappingProxyType({}),
 ) -> Found:
     """The network of one of the `shapes` that minimises errors plus `penalty` for each hidden unit.
+
+    With `sets`, those of a `NetworkProblem`, the penalty is for each weight that is not 0 instead.
 
     Shapes come in the order of rising numbers of units; where units have a price, the constant network comes first,
     which needs none. Each gets its share of what is left of the limit. A shape whose units alone cost as much as a
     network at hand is not searched.
     """
     began, done = time.perf_counter(), 0
-    problem = NetworkProblem(X, y.tolist(), shapes[0], whole.values)
+    priced = 0.0 if sets else penalty
+    own = {**sets, "penalty": penalty / whole.unit} if sets else {}
+    problem = NetworkProblem(X, y.tolist(), shapes[0], whole.values, **own)
     best: tuple[float, int, NetworkProblem, Result] | None = None
     leasts: list[float] = []
-    if penalty:
+    if priced:
         constant = problem.objective(problem.start)
         best = whole.unit * constant.item(), 0, problem, Result(problem.start, constant, problem.lower_bound())
         leasts.append(best[0] - whole.slack)
     for number, shape in enumerate(shapes):
-        problem = NetworkProblem(X, y.tolist(), shape, whole.values)
-        price = penalty * sum(shape)
+        problem = NetworkProblem(X, y.tolist(), shape, whole.values, **own)
+        price = priced * sum(shape)
         least = whole.unit * problem.lower_bound().item() - whole.slack + price
         if best is not None and best[0] <= least:
             leasts.append(least)
@@ -80,7 +86,7 @@ def search_widths(
         generator = torch.Generator().manual_seed(seed)
         result = solve(problem, solver, budget=Budget(seconds=share, steps=steps), generator=generator)
         done += result.stats["steps"]
-        result = _no_worse_than_logistic(problem, result)
+        result = result if sets else _no_worse_than_logistic(problem, result)
         leasts.append(max(least, whole.unit * result.bound.item() - whole.slack + price))
         cost = whole.unit * result.objective.item() + price
         if best is None or cost < best[0]:
@@ -89,7 +95,8 @@ def search_widths(
     _, units, problem, result = best
     given = result.stats.get("weights")
     layers = read_layers(given) if given else tidy(read_layers(problem.weights(result.targets)), problem.inputs.numpy())
-    return Found(problem, layers, units, result.bound.item(), min(leasts), done, result.stats)
+    bound = problem.errors_bound(result.bound.item())
+    return Found(problem, layers, units, bound, min(leasts), done, result.stats)
 
 
 def _no_worse_than_logistic(problem: NetworkProblem, result: Result) -> Result:

@@ -42,15 +42,20 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         widths: units of each hidden layer, such as 3 or (3, 2). "auto": of `AUTO_WIDTHS`, those that name most held-out
             samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
         solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
-            how few errors are possible; "column-search" is for two classes and larger tables.
+            how few errors are possible; "column-search" is for two classes and larger tables. None: "circuits", or
+            "integer-search" with a `weight_set`, which proves nothing; "weight-box" does, for whole numbers.
         seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
         prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
         penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
-            share of the limit, and one that names the same class everywhere needs none.
+            share of the limit, and one that names the same class everywhere needs none. With a `weight_set`: what a
+            weight other than 0 costs instead.
         class_weight: None, "balanced", or a dict from classes to what an error there counts.
         random_state: seed of the search: an int, a numpy RandomState, or None for 0. Equal seeds give equal networks
             where `steps` is the only limit.
         steps: limit in steps of the solver for each search.
+        weight_set: the whole numbers that weights may be: "ternary" (-1, 0, +1), "binary" (-1, +1), a range or a
+            sequence; None: all real numbers. See `NetworkProblem`.
+        bias_set: the whole numbers that biases may be, with a `weight_set`; None: any bias.
 
     Attributes:
         classes_: labels in sorted order.
@@ -87,13 +92,15 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self,
         widths: Any = (3,),
         *,
-        solver: Any = "circuits",
+        solver: Any = None,
         seconds: float | None = 60,
         prefer: str = "any",
         penalty: float = 0.0,
         class_weight: Any = None,
         random_state: Any = None,
         steps: int | None = None,
+        weight_set: Any = None,
+        bias_set: Any = None,
     ) -> None:
         self.widths = widths
         self.solver = solver
@@ -103,6 +110,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
         self.steps = steps
+        self.weight_set = weight_set
+        self.bias_set = bias_set
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ThresholdNetworkClassifier":
         """Fit to `X (samples, features)`, labels `y (samples,)` and `sample_weight (samples,)` of at least 0.
@@ -111,7 +120,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             ValueError: scikit-learn's checks fail, or there is one class only.
             ArgumentError, TooLargeError, NotAcceptedError: a setting makes no sense, or the solver can't take the data.
         """
-        solver, given_shapes = self._solver(), self._shapes()
+        solver, given_shapes, sets = self._solver(), self._shapes(), self._sets()
         target = str(getattr(y, "name", None) or "")
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -144,20 +153,21 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             seconds=None if self.seconds is None else share * self.seconds,
             steps=self.steps,
             seed=self._seed(),
+            sets=sets,
         )
         # As the caller knows the samples, so that he can check the proof.
         provable = self.class_weight is None and whole.exact and len(self.classes_) == len(np.unique(y))
         told = (X, y, given) if provable else (X[rows], y[rows], None)
         names = getattr(self, "feature_names_in_", None)
         model = make_model(
-            *_as_told(found, *told, provable),
+            *_as_told(found, *told, provable, sets),
             features=None if names is None else [str(name) for name in names],
             target=target,
             readable=False,
         )
         wrong = decode(torch.tensor(model.layers.outputs(X[rows])[-1])).numpy() != codes
         self.errors_ = float(wrong.sum() if own is None else own[wrong].sum())
-        self.objective_ = self.errors_ + self.penalty * found.units
+        self.objective_ = self.errors_ + self.penalty * (model.size if sets else found.units)
         self.bound_ = max(0.0, found.least)
         self.model_ = dataclasses.replace(
             model, objective=self.errors_, bound=max(0.0, whole.unit * found.bound - whole.slack)
@@ -198,7 +208,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[self.model_.layers.classes(X)]
 
     def _solver(self) -> Solver:
-        solver = find_solver(self.solver)
+        usual = "circuits" if self.weight_set is None else "integer-search"
+        solver = find_solver(usual if self.solver is None else self.solver)
         if self.prefer == "any":
             return solver
         if not isinstance(solver, Circuits):
@@ -244,11 +255,19 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         return [self._with_fewer(widths)]
 
     def _with_fewer(self, widths: tuple[int, ...]) -> list[tuple[int, ...]]:
-        if not self.penalty:
+        if not self.penalty or self.weight_set is not None:
             return [widths]
         if len(widths) != 1:
             raise ArgumentError("penalty", repr(self.penalty), "0, with several hidden layers")
         return [(k,) for k in range(1, widths[0] + 1)]
+
+    def _sets(self) -> dict[str, Any]:
+        """What says to a problem which weights are allowed; empty: all real ones."""
+        if self.weight_set is None:
+            if self.bias_set is not None:
+                raise ArgumentError("bias_set", repr(self.bias_set), "None, without a weight_set")
+            return {}
+        return {"weight_set": self.weight_set, "bias_set": self.bias_set}
 
     def _seed(self) -> int:
         state = 0 if self.random_state is None else self.random_state
@@ -256,13 +275,13 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _as_told(
-    found: Found, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, provable: bool
+    found: Found, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, provable: bool, sets: dict[str, Any]
 ) -> tuple[NetworkProblem, Result]:
     """The problem of the samples `X`, and its result; circuits name their points by the numbers that they have there.
 
     Without a proof, if it is not `provable`.
     """
-    problem = NetworkProblem(X, y.tolist(), found.problem.widths, weight)
+    problem = NetworkProblem(X, y.tolist(), found.problem.widths, weight, **sets)
     columns = [torch.tensor(out, dtype=torch.float64) for out in found.layers.outputs(problem.inputs.numpy())]
     stats: dict[str, Any] = {"weights": [(torch.tensor(w), torch.tensor(b)) for w, b in found.layers.weights]}
     if provable and found.stats.get("solver") in PROVING:

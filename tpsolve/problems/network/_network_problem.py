@@ -239,6 +239,11 @@ class NetworkProblem(Problem):
         """How many weights of all layers are not 0; biases don't count."""
         return sum(int((weight != 0).sum()) for weight, _ in weights)
 
+    def errors_bound(self, bound: float) -> float:
+        """What errors are at least, where errors and penalty are at least `bound`: any network may have all weights."""
+        most = self.penalty * sum(units * n for units, n in self._shapes)
+        return bound if not self.penalty else max(self.lower_bound().min().item(), bound - most)
+
     @cached_property
     def has_whole_inputs(self) -> bool:
         """Whether all inputs are whole numbers."""
