@@ -266,6 +266,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
         tnn.diagnose_program(program_loss(used=True), torch.zeros(2, 2, 4), [3, 4]),
     ],
     tnn.ProgramReport: lambda: [program_loss(used=True).report],
+    search.FrontierPoint: lambda: [
+        search.FrontierPoint(4, 3, 2.0, 1.0, [(torch.ones(1, 2), torch.zeros(1))], proved=False)
+    ],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],
     problems.Instance: lambda: [problems.make_instance(name, n=5, m=4) for name in problems.GENERATORS],

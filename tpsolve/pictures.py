@@ -17,6 +17,7 @@ from tpsolve.models import Model
 from tpsolve.models._words import printable
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
+from tpsolve.search import FrontierPoint
 from tpsolve.units import Certificate
 from tpsolve.units.separability._class_rows import ClassRow
 
@@ -108,6 +109,36 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
     axes.set_title(f"{errors} {'error' if errors == 1 else 'errors'} on {len(x)} samples")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     _finish(axes, names, scaling)
+    return figure
+
+
+def draw_frontier(points: Sequence[FrontierPoint]) -> Figure:
+    """Errors against the number of weights other than 0, as a staircase, with the proved bound below it.
+
+    Args:
+        points: of `size_frontier`; proved ones are filled.
+
+    Raises:
+        ArgumentError: no points.
+    """
+    if not points:
+        raise ArgumentError("points", "no point", "at least one")
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    sizes, errors = [p.max_nonzero for p in points], np.array([p.errors for p in points])
+    bound = np.array([p.bound for p in points])
+    axes.fill_between(sizes, bound, errors, step="post", color=COLOURS[0], alpha=0.15, lw=0, label="not known")
+    axes.step(sizes, errors, where="post", color=COLOURS[0], lw=1)
+    for proved, face, label in ((True, COLOURS[0], "proved"), (False, "white", "found, not proved")):
+        own = [p for p in points if p.proved is proved]
+        place = [p.max_nonzero for p in own], [p.errors for p in own]
+        if own:
+            axes.scatter(*place, s=30, facecolors=face, edgecolors=COLOURS[0], label=label, zorder=3)
+    axes.set_xlabel("weights other than 0, at most")
+    axes.set_ylabel("training errors")
+    axes.set_ylim(bottom=min(0.0, float(bound.min())))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
     return figure
 
 

@@ -16,6 +16,7 @@ from tpsolve.errors import (
     TooLargeError,
     TpsolveError,
     UnknownNameError,
+    ValueSetError,
 )
 
 pytestmark = pytest.mark.cli
@@ -73,6 +74,28 @@ def test_whole_weights_are_proved_and_their_model_is_read_and_exported(call, tmp
     answers = call("predict m.npz t.csv").output
     assert (answers.count("pass"), answers.count("retry")) in ((15, 1), (13, 3))
     assert "rows are equal" in call("export m.npz m.py").output
+
+
+@pytest.mark.slow
+def test_errors_against_weights_are_told_and_drawn(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    judges(tmp_path / "t.csv")
+    done = call("exact t.csv --target class --widths 2 --weight-set ternary --frontier --seconds 20")
+    assert done.exit_code == 0, done.output
+    rows = [line.replace("│", " ").split() for line in done.output.splitlines() if "yes" in line]
+    assert [row[2:4] for row in rows if row[0] in ("0", "4", "5", "9", "10")] == [
+        ["2", "2"],
+        ["2", "2"],
+        ["1", "1"],
+        ["1", "1"],
+        ["0", "0"],
+    ]
+    assert (tmp_path / "t-frontier.png").stat().st_size > 5000
+    monkeypatch.setattr(cli._exact.Interrupt, "asked", True, raising=False)
+    monkeypatch.setattr(cli._exact.Interrupt, "__init__", lambda self: None)
+    stopped = call("exact t.csv --target class --widths 2 --weight-set ternary --frontier --plot f.pdf")
+    assert stopped.exit_code == 130
+    assert "weights at most" in stopped.output
+    assert (tmp_path / "f.pdf").exists()
 
 
 @pytest.mark.slow
@@ -205,6 +228,13 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --weight-set ternary --penalty nan", NotFiniteError, "penalty: got nan"),
         ("exact xor.csv --target class --weight-set ternary --prefer units", ArgumentError, "beside --weight-set"),
         ("exact xor.csv --target class --weight-set ternary --solver sweep", NotAcceptedError, "integer-search"),
+        ("exact xor.csv --target class --frontier", ArgumentError, "without --weight-set"),
+        ("exact xor.csv --target class --weight-set binary --frontier", ValueSetError, "without 0"),
+        (
+            "exact xor.csv --target class --weight-set ternary --frontier --save m.npz",
+            ArgumentError,
+            "--save: got m.npz",
+        ),
         ("exact xor.csv --target class --penalty 1", ArgumentError, "without --weight-set"),
         ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
         ("exact ids.csv --target class", TooLargeError, "100 classes"),

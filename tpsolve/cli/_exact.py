@@ -1,6 +1,7 @@
 """`tpsolve exact`: the fewest training errors of a small network on a table, with a proof."""
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._answers import Answers, Csv, Json, Quiet
-from tpsolve.cli._files import check_output, check_plot, save_picture
+from tpsolve.cli._files import check_output, check_picture, check_plot, save_picture
 from tpsolve.cli._tables import (
     TABLE_HELP,
     Columns,
@@ -30,6 +31,9 @@ from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from tpsolve._result import Budget, Progress
+    from tpsolve.problems import NetworkProblem
 
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 """Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
@@ -56,9 +60,14 @@ def exact(
     ] = "",
     bias_set: Annotated[str, typer.Option(help="Likewise the biases; default: any.")] = "",
     penalty: Annotated[float, typer.Option(help="With --weight-set: what a weight other than 0 costs, in errors.")] = 0,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="With --weight-set: errors against the number of weights other than 0.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw a plane here; default: NAME-exact.png.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw a plane or the frontier here; default: NAME-exact.png.")
+    ] = None,
     columns: Columns = "",
     drop: Drop = "",
     words: Words = "",
@@ -76,7 +85,8 @@ def exact(
     widths does better. Columns of words become a column of 0 and 1 for each word. Tables of two number columns
     are drawn: regions, hyperplanes and errors. `tpsolve verify PROOF FILE` checks a saved proof in exact arithmetic.
 
-    With --weight-set the weights are whole numbers of that set, and what is proved is proved for these.
+    With --weight-set the weights are whole numbers of that set, and what is proved is proved for these. With --frontier
+    too it finds networks of up to 10 sizes, and draws their errors (NAME-frontier.png).
     """
     import torch
 
@@ -93,21 +103,29 @@ def exact(
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
         chosen = find_solver(solver) if solver else WeightBox(search_seconds=min(MAX_SEARCH, SEARCH_SHARE * seconds))
     else:
-        refuse_given(context, ("bias_set", "penalty"), "without --weight-set")
+        refuse_given(context, ("bias_set", "penalty", "frontier"), "without --weight-set")
         chosen = find_solver(solver or "circuits")
         if isinstance(chosen, Circuits) and solver in ("", "circuits"):
             chosen = Circuits(engine=engine, prefer=prefer)
         else:
             refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
+    if frontier:
+        refuse_given(context, ("solver", "save", "penalty"), "beside --frontier")
     sets = read_set("--weight-set", weight_set), read_set("--bias-set", bias_set)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     read = read_table(file, target, options)
-    check_plot(plot, len(read.features))
+    if frontier:
+        check_picture("--plot", plot)
+    else:
+        check_plot(plot, len(read.features))
     problem = NetworkProblem(read.inputs, read.labels, layers, weight_set=sets[0], bias_set=sets[1], penalty=penalty)
     chosen.check(problem)
     if not quiet:
         show_schema(read.schema, read.dropped)
+    if frontier:
+        _show_frontier(problem, budget, seed, plot, f"{table_stem(file)}-frontier.png", answers)
+        return
     with Interrupt() as interrupt, progress_bar(seconds, quiet=quiet) as bar:
         task = bar.add_task("", total=seconds)
 
@@ -161,5 +179,41 @@ def exact(
             return draw_network(problem, network, read.features, read.schema.scaling)
 
         save_picture(plot, f"{table_stem(file)}-exact.png", draw, answers)
+    if interrupt.asked:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show_frontier(
+    problem: "NetworkProblem", budget: "Budget", seed: int, plot: Path | None, name: str, answers: Answers
+) -> None:
+    """Print and draw errors against the number of weights; Ctrl-C leaves what is known by then."""
+    import torch
+
+    from tpsolve.pictures import draw_frontier
+    from tpsolve.search import size_frontier
+
+    began = time.monotonic()
+    with Interrupt() as interrupt, progress_bar(budget.seconds, quiet=answers.quiet) as bar:
+        task = bar.add_task("", total=budget.seconds)
+
+        def show(progress: "Progress") -> bool:
+            figures = f"{progress.objective:g}, at least {max(0.0, progress.bound):g}"
+            bar.update(task, completed=time.monotonic() - began, description=figures)
+            return interrupt.asked
+
+        generator = torch.Generator().manual_seed(seed)
+        points = size_frontier(problem, budget=budget, generator=generator, callback=show)
+    seconds = time.monotonic() - began
+    table = Table(caption=f"{seconds:.3g} s", caption_justify="left")
+    for heading in ("weights at most", "weights", "errors", "bound", "proved"):
+        table.add_column(heading, justify="right", overflow="fold")
+    rows = []
+    for point in points:
+        figures = (f"{value:.12g}" for value in (point.errors, point.bound))
+        table.add_row(str(point.max_nonzero), str(point.nonzero), *figures, "yes" if point.proved else "no")
+        names = ("max_nonzero", "nonzero", "errors", "bound", "proved")
+        rows.append({name: getattr(point, name) for name in names})
+    answers.give(table, rows, seconds=seconds)
+    save_picture(plot, name, lambda: draw_frontier(points), answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)

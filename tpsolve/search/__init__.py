@@ -17,6 +17,8 @@ from tpsolve.search.bridges._export import to_cp_model as to_cp_model
 from tpsolve.search.bridges._export import to_mps as to_mps
 from tpsolve.search.local._loop import LocalSolver as LocalSolver
 from tpsolve.search.network.circuits._prove import make_proof as make_proof
+from tpsolve.search.network.whole._size_frontier import FrontierPoint as FrontierPoint
+from tpsolve.search.network.whole._size_frontier import size_frontier as size_frontier
 from tpsolve.search.proofs._check_proof import verify_proof as verify_proof
 from tpsolve.search.proofs._check_result import verify_result as verify_result
 from tpsolve.search.proofs._proof import Proof as Proof

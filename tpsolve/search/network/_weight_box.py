@@ -17,7 +17,7 @@ from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._whole_numbers import Weights
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
-from tpsolve.search.network.whole._integer_search import IntegerSearch
+from tpsolve.search._naming import find_solver
 
 _MAX_ROW = 2**29
 _MAX_COST = 2**50
@@ -82,18 +82,33 @@ class WeightBox(Solver):
             raise TooLargeError("problem", f"weighted sums up to {largest:.3g}", f"sums below {_MAX_ROW}", mend)
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        from ortools.sat.python import cp_model
-
         assert isinstance(problem, NetworkProblem)
         if report.pulse():
             return
         if problem.weight_set is not None and self.search_seconds and budget.seconds is not None:
             share = min(1.0, self.search_seconds / max(1e-9, report.seconds_left))
-            report.run(IntegerSearch(), generator, share=share)
+            report.run(find_solver("integer-search"), generator, share=share)
             if report.stopped:
                 return
+        self.search_box(problem, budget, generator, report)
+
+    def search_box(
+        self,
+        problem: NetworkProblem,
+        budget: Budget,
+        generator: torch.Generator,
+        report: Report,
+        max_nonzero: int | None = None,
+    ) -> None:
+        """Let CP-SAT search, from the weights of the report if it has some.
+
+        Args:
+            max_nonzero: how many weights other than 0 are allowed; what is proved is proved of such networks alone.
+        """
+        from ortools.sat.python import cp_model
+
         row = torch.zeros(1, dtype=torch.int64)
-        made = self._model(problem, report)
+        made = self._model(problem, report, max_nonzero)
         # CP-SAT looks at the clock only once it has read the model, which takes about as long.
         if made is None or report.seconds_left < report.seconds:
             report.note(row, f"a model of {len(problem.inputs)} points: no time was left to solve it")
@@ -135,7 +150,7 @@ class WeightBox(Solver):
         )
 
     def _model(
-        self, problem: NetworkProblem, report: Report
+        self, problem: NetworkProblem, report: Report, max_nonzero: int | None = None
     ) -> tuple[Any, list[list[list[Any]]], list[list[tuple[list[Any], Any]]]] | None:
         """The model, the output of every unit (layers of points of units), and the weights and bias of each unit of
         each layer; None: the time was too short.
@@ -192,10 +207,13 @@ class WeightBox(Solver):
                     right.append(named)
                     worth.append(count)
         total, paid = sum(map(sum, all_counts)), []
-        for weight in (w for layer in units for weights, _ in layer for w in weights if price):
+        counted = price or max_nonzero is not None
+        for weight in (w for layer in units for weights, _ in layer for w in weights if counted):
             used = model.new_bool_var("")
             model.add(weight == 0).only_enforce_if(~used)
             paid.append(used)
+        if max_nonzero is not None:
+            model.add(sum(paid) <= max_nonzero)
         model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid))
         return model, outputs, units
 
