@@ -74,6 +74,10 @@ def test_whole_weights_are_proved_and_their_model_is_read_and_exported(call, tmp
     answers = call("predict m.npz t.csv").output
     assert (answers.count("pass"), answers.count("retry")) in ((15, 1), (13, 3))
     assert "rows are equal" in call("export m.npz m.py").output
+    assert "Saved: m.npz\n" in done.output, "with its proof"
+    checked = call("verify m.npz t.csv")
+    assert (checked.exit_code, checked.output.count("yes")) == (0, 4), checked.output
+    assert "all weights of the set were tried" in checked.output
 
 
 @pytest.mark.slow

@@ -64,6 +64,8 @@ def test_weights_of_a_set_have_a_price_and_a_proof():
     assert found.objective_ == found.errors_ + 0.125 * found.model_.size == found.bound_
     assert all(set(w.ravel()) <= {-1, 0, 1} for w, _ in found.model_.layers.weights)
     assert found.errors_ == (found.predict(X) != names).sum()
+    assert found.proof_ is not None
+    assert all(finding.holds for finding in verify_proof(found.proof_, X, names))
     # Errors alone are not proved: networks with more weights may make fewer.
     assert found.model_.bound <= found.errors_
     dear = clone(found).set_params(penalty=100.0).fit(X, names)

@@ -197,10 +197,10 @@ def test_outputs_near_a_threshold_are_exact():
     assert bool((z.abs() < 1e-15).any()), "no point tests the fractions"
 
 
-def test_a_model_keeps_the_weights_of_the_set_and_no_proof_is_made_of_it():
+def test_a_model_keeps_the_weights_of_the_set_and_no_proof_is_made_of_a_search():
     problem = NetworkProblem([[0.3, 1.7], [1.1, 0.2], [0.9, 0.8], [0.1, 0.4]], [0, 1, 1, 0], [2], weight_set="ternary")
     result = solve(problem, budget=Budget(steps=50))
     layers = make_model(problem, result).layers.weights
     assert {v for weight, _ in layers for v in weight.flatten().tolist()} <= {-1, 0, 1}
-    with pytest.raises(NotAcceptedError, match="a weight_set"):
+    with pytest.raises(NotAcceptedError, match="a result of weight-box"):
         make_proof(problem, result)

@@ -24,7 +24,7 @@ from tpsolve.models import Model, make_model
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search import Circuits, Proof, Solver, find_solver
-from tpsolve.search.network.circuits._prove import PROVING
+from tpsolve.search.network.circuits._prove import has_proof
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""
@@ -284,7 +284,7 @@ def _as_told(
     problem = NetworkProblem(X, y.tolist(), found.problem.widths, weight, **sets)
     columns = [torch.tensor(out, dtype=torch.float64) for out in found.layers.outputs(problem.inputs.numpy())]
     stats: dict[str, Any] = {"weights": [(torch.tensor(w), torch.tensor(b)) for w, b in found.layers.weights]}
-    if provable and found.stats.get("solver") in PROVING:
+    if provable and has_proof(problem, found.stats.get("solver")):
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
         stats |= {name: found.stats[name] for name in ("solver", "proved_by", "engine") if name in found.stats}

@@ -28,7 +28,7 @@ from tpsolve.models._words import rules, scorecard
 from tpsolve.models.export._write import export
 from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
-from tpsolve.search.network.circuits._prove import PROVING
+from tpsolve.search.network.circuits._prove import has_proof
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
 from tpsolve.search.proofs._proof import MODEL_KIND, part_names, proof_of
 from tpsolve.tables import TableSchema
@@ -289,7 +289,7 @@ def make_model(
     about: dict[str, str] | None = None,
     readable: bool = True,
 ) -> Model:
-    """The model of a result of a network problem; with its proof, where the solver is one of `PROVING`.
+    """The model of a result of a network problem; with its proof, where `make_proof` gives one.
 
     Args:
         features: names of the columns of `problem`; None: they have none, and are called x0, x1, ...
@@ -314,7 +314,7 @@ def make_model(
     if readable and not layers.is_whole and problem.weight_set is None:
         layers = tidy(layers, rows)
     proof = None
-    if result.stats.get("solver") in PROVING:
+    if has_proof(problem, result.stats.get("solver")):
         tensors = [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in layers.weights]
         told = replace(result, stats={**result.stats, "weights": tensors})
         proof = make_proof(problem, told, about)

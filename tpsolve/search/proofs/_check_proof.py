@@ -22,6 +22,7 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
+from tpsolve.search.proofs._recount_whole import whole_weights
 
 MAX_INPUTS = 10
 """A table of n inputs has 2^n entries, and its clauses are the square of that."""
@@ -49,6 +50,9 @@ def verify_proof(
 ) -> list[Finding]:
     """One finding for data, weights, circuits, clauses and bound each; the first that fails ends the check.
 
+    Where weights are of a set there are no circuits and clauses. The bound is checked by trying all weights, for two
+    classes, one hidden layer and few inputs; else it is not checked, and `holds` is None.
+
     Args:
         X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
         engine: what refutes fewer errors; None: another one than found the proof; "clausal": none, as each lemma of a
@@ -58,15 +62,18 @@ def verify_proof(
     Raises:
         BudgetError: `seconds` is not positive and finite.
         UnknownNameError: no such engine.
-        ArgumentError: the engine that found the proof, or none is left.
+        ArgumentError: the engine that found the proof, or none is left; or an engine for weights of a set.
     """
     Budget(seconds=seconds)
-    engine = another_engine(proof.engine, engine)
+    if proof.weight_set is not None and engine is not None:
+        raise ArgumentError("engine", engine, "none for weights of a set, all of which are tried")
+    engine = "" if proof.weight_set is not None else another_engine(proof.engine, engine)
     samples = np.asarray(plain_array("X", X), dtype=np.float64)
     listed = getattr(y, "tolist", None) or getattr(y, "to_list", None)
     labels = [plain_number(label) for label in (y if listed is None else listed())]
     findings: list[Finding] = []
-    for check in (_check_data, _check_weights, _check_circuits, _check_clauses):
+    checks = (_check_data, _check_weights, _check_circuits, _check_clauses)
+    for check in checks if proof.weight_set is None else (_check_data, _check_set, _check_weights):
         findings.append(check(proof, samples, labels, weight))
         if not findings[-1].holds:
             return findings
@@ -110,6 +117,8 @@ def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Fi
         return Finding("weights", False, f"shapes {shapes} are not those of the network")
     if not all(bool(part.isfinite().all()) for layer in proof.weights for part in layer):
         return Finding("weights", False, "weights that are NaN or infinite")
+    if proof.penalty and proof.weight_set is None:
+        return Finding("weights", False, "a penalty, which only weights of a set have")
     layers = [
         [
             ([Fraction(v) for v in row], Fraction(b))
@@ -122,8 +131,29 @@ def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Fi
         sum(c for label, c in cost.items() if label != _named(layers, point, proof.classes))
         for point, cost in costs.items()
     )
+    what = f"errors: {wrong}"
+    if proof.penalty:
+        wrong += proof.penalty * sum(w != 0 for layer in layers for row, _ in layer for w in row)
+        what += f", with the penalty {wrong}"
     holds = wrong == proof.objective
-    return Finding("weights", holds, f"errors: {wrong}" + ("" if holds else f", not {proof.objective} as claimed"))
+    return Finding("weights", holds, what + ("" if holds else f", not {proof.objective} as claimed"))
+
+
+def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+    """Whether all weights, and biases, are of their sets."""
+    allowed = set(proof.weight_set or ())
+    strange = [v for w, _ in proof.weights for v in w.flatten().tolist() if v not in allowed]
+    if strange:
+        return Finding("set", False, f"a weight {strange[0]:g} that is not of the set")
+    for number, (_, bias) in enumerate(proof.weights):
+        # Units that read inputs that are not whole may have any bias.
+        free = number == 0 and bool((np.round(X) != X).any())
+        for value in bias.tolist():
+            if value not in proof.bias_set if proof.bias_set is not None else not free and value != round(value):
+                return Finding("set", False, f"a bias {value:g} that is not of the set")
+    if proof.penalty < 0:
+        return Finding("set", False, f"a penalty of {proof.penalty}")
+    return Finding("set", True, f"all weights are of {len(allowed)} whole numbers")
 
 
 def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:
@@ -134,6 +164,11 @@ def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], 
         cost = costs.setdefault(tuple(row), defaultdict(Fraction))
         cost[label] += Fraction(w)
     return costs
+
+
+def _always_paid(costs: Sequence[dict[Any, Fraction]]) -> Fraction:
+    """What contradictory labels cost any network."""
+    return sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
 
 
 def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]) -> Any:
@@ -212,6 +247,8 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
         return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
     costs = _costs(X, y, weight)
     until = time.monotonic() + seconds
+    if proof.weight_set is not None:
+        return _tried(proof, costs, until)
     if proof.method != "parts":
         return _bound_of(proof, proof, range(len(costs)), costs, engine, seconds, until)
     used = [point for part in proof.parts for point in part.points.tolist()]
@@ -240,7 +277,7 @@ def _bound_of(
     bound, width = part.bound, proof.widths[0]
     places, every = _whole_points(list(costs)), list(costs.values())
     own = [every[k] for k in points]
-    paid = sum((sum(cost.values()) - max(cost.values()) for cost in own), Fraction(0))
+    paid = _always_paid(own)
     if bound <= paid:
         return Finding("bound", True, f"{bound}: contradictory labels already cost {paid}")
     if part.method in ("sweep", "dichotomies"):
@@ -261,6 +298,29 @@ def _bound_of(
     by = "a log whose lemmas were all checked" if engine == CLAUSAL else engine
     words = f"fewer errors refuted by {by}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{bound}: {words}")
+
+
+def _tried(proof: Proof, costs: _Costs, until: float) -> Finding:
+    """Whether no weights of the set cost less."""
+    bound, every = proof.bound, list(costs.values())
+    paid = _always_paid(every)
+    if paid >= bound:
+        return Finding("bound", True, f"{bound}: contradictory labels already cost {paid}")
+    unit = lcm(*(Fraction(v).denominator for point in costs for v in point))
+    points = [[int(Fraction(v) * unit) for v in point] for point in costs]
+    sets = proof.weight_set or (), proof.bias_set
+    holds: bool | None = None
+    words = "not checked: several hidden layers, more than two classes, or too many weights to try"
+    try:
+        if len(proof.widths) == 1 and len(proof.classes) == 2:
+            holds = whole_weights(
+                points, unit, every, proof.classes, proof.widths[0], *sets, proof.penalty, bound, until
+            )
+    except OutOfTimeError:
+        return Finding("bound", None, f"{bound}: not checked, not all weights were tried in time")
+    if holds is not None:
+        words = "all weights of the set were tried" if holds else "some weights of the set cost less"
+    return Finding("bound", holds, f"{bound}: {words}")
 
 
 def _recounted(

@@ -21,9 +21,10 @@ from tpsolve.errors import FileFormatError
 KIND = "exact-proof"
 MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
-Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts"]
+Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "weight-set"]
 MAX_PARTS = 10_000
 _OF_PART = re.compile(r"(points|circuits)\d+")
+_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
 
 
@@ -39,6 +40,9 @@ class _Header(TypedDict):
     digest: str
     method: NotRequired[Method]
     parts: NotRequired[list[tuple[FractionText, Method]]]
+    weight_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
+    bias_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
+    penalty: NotRequired[FractionText]
 
 
 class _ModelHeader(TypedDict):
@@ -83,8 +87,10 @@ class Proof:
             distinct point i, both from 0.
         about: where the data are: for a table the name of its column of classes.
         method: what proved the bound: "circuits"; "labels", which contradict each other; "sweep" and "dichotomies",
-            which looked at all hyperplanes through points; or "parts".
+            which looked at all hyperplanes through points; "parts"; or "weight-set", where weights are of a set.
         parts: disjoint ones, whose bounds sum up to the bound.
+        weight_set, bias_set: the whole numbers that weights and biases may be; None: all numbers.
+        penalty: of each weight other than 0; part of `objective` and `bound`.
     """
 
     data: str
@@ -99,6 +105,9 @@ class Proof:
     about: dict[str, str] = field(default_factory=dict)
     method: str = "circuits"
     parts: tuple[ProofPart, ...] = ()
+    weight_set: tuple[int, ...] | None = None
+    bias_set: tuple[int, ...] | None = None
+    penalty: Fraction = Fraction(0)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -131,6 +140,9 @@ class Proof:
             # Proofs by circuits are what they were before there were others.
             **({} if self.method == "circuits" else {"method": self.method}),
             **({"parts": [[str(part.bound), part.method] for part in self.parts]} if self.parts else {}),
+            **({} if self.weight_set is None else {"weight_set": list(self.weight_set)}),
+            **({} if self.bias_set is None else {"bias_set": list(self.bias_set)}),
+            **({"penalty": str(self.penalty)} if self.penalty else {}),
         }
 
     def _arrays(self) -> dict[str, Tensor | None]:
@@ -169,7 +181,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
         own = {
             name: array for name, array in arrays.items() if name in ("circuits", *_LAYERS) or _OF_PART.fullmatch(name)
         }
-        names = (*_NAMES, *(name for name in ("method", "parts") if name in header))
+        names = (*_NAMES, *(name for name in _MORE_NAMES if name in header))
         if header["digest"] != _digest({name: header[name] for name in names}, own):
             raise FileFormatError(f"{path}: changed since it was written. Prove it again.")
         weights = [(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(header["widths"]) + 1)]
@@ -190,6 +202,9 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
                 ProofPart(arrays[f"points{k}"], Fraction(bound), method, arrays[f"circuits{k}"])
                 for k, (bound, method) in enumerate(header.get("parts", []))
             ),
+            tuple(header["weight_set"]) if "weight_set" in header else None,
+            tuple(header["bias_set"]) if "bias_set" in header else None,
+            Fraction(header.get("penalty", 0)),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error

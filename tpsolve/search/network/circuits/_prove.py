@@ -12,25 +12,33 @@ from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_has
 
 PROVING = ("circuits", "sweep", "dichotomies")
 """The solvers whose results can be proved."""
+PROVING_WHOLE = ("weight-box",)
+"""Of them, those for problems with a `weight_set`."""
+
+
+def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
+    """Whether `make_proof` takes results of the solver."""
+    return solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
 
 
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
     """The proof that a result holds, to be saved and checked with `verify_proof`.
 
-    Results are those of `circuits`, `sweep` and `dichotomies`.
+    Results are those of `circuits`, `sweep` and `dichotomies`, and with a `weight_set` of `weight-box`.
 
     Args:
         about: where the data are: for a table the name of its column of classes.
 
     Raises:
-        NotAcceptedError: a result of another solver, or a problem with a `weight_set`.
+        NotAcceptedError: a result of another solver.
         ArgumentError: the oracle has no weights for the result's targets that float64 holds.
     """
+    solver = str(result.stats.get("solver"))
+    if not has_proof(problem, solver):
+        solvers = PROVING if problem.weight_set is None else PROVING_WHOLE
+        raise NotAcceptedError("result", f"a result of {solver}", f"a result of {' or '.join(solvers)}")
     if problem.weight_set is not None:
-        raise NotAcceptedError("problem", "a weight_set", "real weights: a proof says nothing of a set")
-    solver = result.stats.get("solver")
-    if solver not in PROVING:
-        raise NotAcceptedError("result", f"a result of {solver}", "a result of circuits, sweep or dichotomies")
+        return _of_set(problem, result, about or {})
     # Checked in exact arithmetic, so that sums may be too close to 0 for float64.
     weights = result.stats.get("weights") or problem.weights(result.targets)
     method = result.stats.get("proved_by", solver)
@@ -52,6 +60,32 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         about=about or {},
         method=method,
         parts=tuple(_part(*evidence) for evidence in result.stats.get("parts", [])),
+    )
+
+
+def _of_set(problem: NetworkProblem, result: Result, about: dict[str, str]) -> Proof:
+    weights = [(weight.cpu(), bias.cpu()) for weight, bias in problem.check_weights(result.stats["weights"])]
+    penalty = Fraction(problem.penalty)
+    errors = problem.errors(problem.columns(problem.from_weights(weights))[-1]).item()
+    objective = Fraction(errors) + penalty * problem.nonzero(weights)
+    return Proof(
+        data=data_hash(
+            problem.samples.cpu().numpy(), [problem.classes[k] for k in problem.index.tolist()], problem.weight
+        ),
+        widths=problem.widths,
+        classes=problem.classes,
+        objective=objective,
+        # The search adds floats up; what is exact may be less.
+        bound=min(objective, Fraction(result.bound.item())),
+        engine="cp-sat",
+        weights=weights,
+        circuits=torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32),
+        clauses=clause_hash([]),
+        about=about,
+        method="weight-set",
+        weight_set=problem.weight_set,
+        bias_set=problem.bias_set,
+        penalty=penalty,
     )
 
 

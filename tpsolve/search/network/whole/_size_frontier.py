@@ -113,7 +113,7 @@ def _check(problem: NetworkProblem, max_points: int) -> None:
 
 
 def _sizes(largest: int, least: int, count: int) -> list[int]:
-    """0, and fewer than `count` rising sizes up to `largest`; below `least`, a weight a layer, all outputs are equal."""
+    """0, and fewer than `count` rising sizes up to `largest`; below `least`, a weight a layer, outputs are equal."""
     if largest < least:
         return [0]
     ratio = math.log(largest / least)

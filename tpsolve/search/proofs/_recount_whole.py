@@ -1,0 +1,116 @@
+"""Tries all whole weights of a set anew; nothing here is shared with the search that claims a bound.
+
+All columns that a hidden unit can give are listed, each with the fewest weights other than 0 that give it, and all
+truth tables of the output unit. Then every set of columns meets every table.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+import numpy as np
+
+from tpsolve.search.proofs._recount import Costs, OutOfTimeError
+
+MAX_TRIED = 2**22
+"""Weights of a unit that are tried, times points."""
+_AT_ONCE = 2**20
+
+Columns = dict[bytes, int]
+"""Outputs of a unit in {0, 1} as bytes, and the fewest weights other than 0 that give them."""
+
+
+def whole_weights(
+    points: list[list[int]],
+    unit: int,
+    costs: Costs,
+    classes: tuple[Any, ...],
+    width: int,
+    weight_set: Sequence[int],
+    bias_set: Sequence[int] | None,
+    penalty: Fraction,
+    bound: Fraction,
+    until: float,
+) -> bool | None:
+    """Whether all networks of one hidden layer, two classes and weights of a set cost at least `bound`.
+
+    Args:
+        points: whole coordinates, `unit` times those of the data.
+        costs: of each point the weight of its labels.
+        width: hidden units.
+        bias_set: None: all biases.
+        penalty: of each weight other than 0.
+        until: reading of `time.monotonic` at which it gives up.
+
+    Returns:
+        None: there are too many weights to try, or sums that float64 does not hold exactly.
+
+    Raises:
+        OutOfTimeError: it gave up.
+    """
+    low, high = classes
+    gains = [cost.get(high, Fraction(0)) - cost.get(low, Fraction(0)) for cost in costs]
+    most = sum((cost.get(high, Fraction(0)) for cost in costs), Fraction(0)) - bound
+    below = math.lcm(most.denominator, penalty.denominator, *(g.denominator for g in gains))
+    size = (sum(abs(g) for g in gains) + abs(most) + penalty * width * (len(points[0]) + 1)) * below
+    codes = [list(code) for code in product((0, 1), repeat=width)]
+    signs = [[2 * bit - 1 for bit in code] for code in codes]
+    scaled = None if bias_set is None else [unit * bias for bias in bias_set]
+    hidden = _columns(points, weight_set, scaled, until)
+    above = _columns(signs, weight_set, bias_set, until)
+    if size >= 2**50 or hidden is None or above is None:
+        return None
+    outputs = np.array([np.frombuffer(column, dtype=np.uint8) for column in hidden], dtype=np.float64)
+    prices = np.array([float(count * penalty * below) for count in hidden.values()])
+    tables = np.array([np.frombuffer(table, dtype=np.uint8) for table in above], dtype=np.float64)
+    table_prices = np.array([float(count * penalty * below) for count in above.values()])
+    value, limit = np.array([float(g * below) for g in gains]), float(most * below)
+    step = max(1, _AT_ONCE // len(codes))
+    for others in combinations_with_replacement(range(len(outputs)), width - 1):
+        # Units may be exchanged: the last of them is not before the others.
+        start = others[-1] if others else 0
+        fixed = float(prices[list(others)].sum())
+        parts = [
+            value * np.all(outputs[list(others)] == np.array(code)[:, None], axis=0)
+            for code in product((0, 1), repeat=width - 1)
+        ]
+        for first in range(start, len(outputs), step):
+            if time.monotonic() > until:
+                raise OutOfTimeError
+            own = outputs[first : first + step]
+            on = [own @ part for part in parts]
+            # In the order of the codes: the last unit is 0, then 1, for each code of the others.
+            corners = np.stack([c for part, one in zip(parts, on, strict=True) for c in (part.sum() - one, one)])
+            paid = prices[first : first + len(own)] + fixed
+            for table, price in zip(tables, table_prices, strict=True):
+                if (table @ corners - paid - price > limit).any():
+                    return False
+    return True
+
+
+def _columns(
+    points: list[list[int]], weight_set: Sequence[int], biases: Sequence[int] | None, until: float
+) -> Columns | None:
+    """All that a unit outputs at `points`, +1 where weights . x + bias >= 0; None: too many, or sums beyond int64."""
+    n = len(points[0])
+    largest = max(map(abs, weight_set)) * max(sum(map(abs, row)) for row in points)
+    if n * math.log2(len(weight_set)) + math.log2(len(points)) > math.log2(MAX_TRIED) or largest >= 2**62:
+        return None
+    table = np.array(points, dtype=np.int64).T
+    found: Columns = {}
+    for number, weight in enumerate(product(weight_set, repeat=n)):
+        if number % 1000 == 0 and time.monotonic() > until:
+            raise OutOfTimeError
+        sums, count = np.array(weight, dtype=np.int64) @ table, sum(w != 0 for w in weight)
+        levels = np.unique(sums)
+        thresholds = [*levels.tolist(), int(levels[-1]) + 1]
+        if biases is not None:
+            # Of all biases those that give different columns.
+            thresholds = sorted({thresholds[int(np.searchsorted(levels, -bias))] for bias in biases})
+        for threshold in thresholds:
+            column = (sums >= threshold).astype(np.uint8).tobytes()
+            found[column] = min(count, found.get(column, count))
+    return found
