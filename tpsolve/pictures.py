@@ -1,5 +1,6 @@
 """Pictures of what single units and small networks can tell apart, for samples in the plane."""
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor, nn
 
@@ -125,18 +126,22 @@ def draw_frontier(points: Sequence[FrontierPoint]) -> Figure:
         raise ArgumentError("points", "no point", "at least one")
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
-    sizes, errors = [p.max_nonzero for p in points], np.array([p.errors for p in points])
-    bound = np.array([p.bound for p in points])
-    axes.fill_between(sizes, bound, errors, step="post", color=COLOURS[0], alpha=0.15, lw=0, label="not known")
+    sizes = range(max(p.max_nonzero for p in points) + 1)
+    # A network serves for larger sizes too, and a bound for smaller ones.
+    errors = [min((p.errors for p in points if p.nonzero <= size), default=math.inf) for size in sizes]
+    bound = [max(p.bound for p in points if p.max_nonzero >= size) for size in sizes]
+    if not all(p.proved for p in points):
+        axes.fill_between(sizes, bound, errors, step="post", color=COLOURS[0], alpha=0.15, lw=0, label="not known")
     axes.step(sizes, errors, where="post", color=COLOURS[0], lw=1)
     for proved, face, label in ((True, COLOURS[0], "proved"), (False, "white", "found, not proved")):
         own = [p for p in points if p.proved is proved]
-        place = [p.max_nonzero for p in own], [p.errors for p in own]
         if own:
+            place = [p.nonzero for p in own], [p.errors for p in own]
             axes.scatter(*place, s=30, facecolors=face, edgecolors=COLOURS[0], label=label, zorder=3)
-    axes.set_xlabel("weights other than 0, at most")
+    axes.set_xlabel("weights other than 0")
     axes.set_ylabel("training errors")
-    axes.set_ylim(bottom=min(0.0, float(bound.min())))
+    axes.set_ylim(bottom=min(0.0, *bound))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure

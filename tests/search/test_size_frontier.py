@@ -87,8 +87,12 @@ def test_proved_points_are_filled_and_others_are_not():
     axes = draw_frontier(points).axes[0]
     filled, hollow = axes.collections[-2:]
     assert filled.get_offsets().tolist() == [[0, 5]]
-    assert hollow.get_offsets().tolist() == [[4, 2]]
+    assert hollow.get_offsets().tolist() == [[3, 2]]
     assert hollow.get_facecolors().tolist() == [[1, 1, 1, 1]]
+    # The network of 3 weights serves from there on; nothing is proved of 1 to 4 weights.
+    (stairs,) = axes.lines
+    assert stairs.get_ydata().tolist() == [5, 5, 5, 2, 2]
+    assert "not known" in {text.get_text() for text in axes.get_legend().get_texts()}
     assert axes.get_ylim()[0] == 0
     with pytest.raises(ArgumentError, match="no point"):
         draw_frontier([])

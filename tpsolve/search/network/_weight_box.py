@@ -21,6 +21,7 @@ from tpsolve.search._naming import find_solver
 
 _MAX_ROW = 2**29
 _MAX_COST = 2**50
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ class WeightBox(Solver):
             ]
             weights = problem.check_weights(read)
             report.offer(targets.expand(len(report.objective), -1), weights=weights)
-            report.prove(solver.best_objective_bound * float(problem.least_difference().max()))
+            # Costs are whole multiples, and CP-SAT's bound is one but for rounding.
+            least = math.ceil(solver.best_objective_bound - _ROUNDING)
+            report.prove(least * float(problem.least_difference().max()))
             return
         report.offer(targets.expand(len(report.objective), -1))
         real = bool(torch.isfinite(problem.select(row).objective(targets[None])).all())
