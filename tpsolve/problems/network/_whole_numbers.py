@@ -42,9 +42,10 @@ def read_whole_set(argument: str, values: Any) -> tuple[int, ...]:
         plain = sorted(plain)
     if not isinstance(plain, Sequence):
         raise ArgumentError(argument, repr(values), "whole numbers", f"For example {argument}=range(-7, 8).")
-    if len(plain) > MAX_VALUES:
-        raise TooLargeError(argument, f"{len(plain)} values", f"at most {MAX_VALUES}")
-    if not len(plain):
+    # The length of a range may be beyond what len returns.
+    if len(plain[: MAX_VALUES + 1]) > MAX_VALUES:
+        raise TooLargeError(argument, f"more than {MAX_VALUES} values", f"at most {MAX_VALUES}")
+    if not plain:
         raise ArgumentError(argument, "no value", "at least one whole number")
     found = [_whole(argument, plain_number(value)) for value in plain]
     twice = [value for value in found if found.count(value) > 1] if len(set(found)) < len(found) else []

@@ -83,10 +83,11 @@ def size_frontier(
     search = _Search(problem, generator, callback, time.monotonic() + budget.seconds)
     search.at_all_prices(SEARCH_SHARE * budget.seconds)
     limits = _sizes(search.smallest_best(), len(problem.layers), max_points)
-    bounds: dict[int, float] = {}
+    # Without a weight all outputs are constant.
+    bounds = {0: (problem.counts.sum() - problem.counts.sum(0).max() - problem.rounding().max()).item()}
     for number, limit in enumerate(limits):
         left = search.ends - time.monotonic()
-        if left > 0 and not search.asked:
+        if limit and left > 0 and not search.asked:
             bounds[limit] = search.prove(box, limit, left / (len(limits) - number))
         if search.best(limit)[0] <= problem.lower_bound().max().item():
             limits = limits[: number + 1]
