@@ -154,6 +154,15 @@ def test_weights_travel_with_the_result_and_give_its_targets():
     assert problem.predict(outputs) == (X.prod(1) > 0).tolist()
 
 
+def test_weights_that_must_pay_are_few():
+    X = 2.0 * torch.randint(0, 2, (200, 100), generator=torch.Generator().manual_seed(0)) - 1
+    problem = NetworkProblem(X, (X[:, 3] > 0).long(), [16], weight_set="ternary", penalty=0.5)
+    result = solve(problem, "integer-search:first_steps=100", budget=Budget(steps=150))
+    # One input, and one unit that is read.
+    assert result.objective.item() == 1.0
+    assert problem.nonzero(result.stats["weights"]) == 2
+
+
 def test_no_solver_named_means_the_one_that_is_made_for_whole_weights():
     problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [2], weight_set="binary")
     result = solve(problem, budget=Budget(steps=200))

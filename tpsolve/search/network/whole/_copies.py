@@ -56,6 +56,21 @@ class Copies:
         whole = problem.has_whole_inputs and bool((problem.counts == problem.counts.round()).all())
         return whole and max(size, float(problem.counts.sum())) < 2**23
 
+    def without_inputs(self, count: int) -> Layers:
+        """Networks of which no unit reads an input, and each unit above reads one of those below.
+
+        Where weights have a price, a unit that is read gains inputs one by one, each of which must pay.
+        """
+        layers: Layers = []
+        bias = 0.0 if self.biases is None else float(self.biases[self.biases.abs().argmin()])
+        for units, n in zip(self.problem.layers, (self.inputs.shape[1], *self.problem.widths), strict=True):
+            weight = self.inputs.new_zeros(count, units, n)
+            if layers:
+                each = torch.arange(units, device=weight.device)
+                weight[:, each, each % n] = float(self.values[self.values.abs().argmax()])
+            layers.append((weight, self.inputs.new_full((count, units), bias)))
+        return layers
+
     def outputs(self, layers: Layers) -> Tensor:
         """`(R, M, outputs)` in {-1, +1}."""
         return self._up(layers, self.inputs)

@@ -36,7 +36,8 @@ class IntegerSearch(Solver):
     It begins with networks trained by a straight-through gradient, side by side, for a share of the budget. It takes
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
-    longer, and a move looks at some inputs only. It proves nothing beyond the problem's own bound.
+    longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
+    weights are replaced by ones of which no unit reads an input yet, and so is every fourth. It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
 
@@ -114,6 +115,7 @@ class IntegerSearch(Solver):
         """The networks that a straight-through gradient finds in its share of the budget."""
         ends = math.inf if budget.seconds is None else report.seconds + self.share * report.seconds_left
         steps = self.first_steps if budget.seconds is None else None
+        trivial = float(report.objective.max())
         training = StraightThrough(copies, self._count(copies, ends, report))
         done = 0
         while report.seconds < ends and done != steps and not report.pulse():
@@ -124,7 +126,14 @@ class IntegerSearch(Solver):
             champion.offer()
         champion.see(training.best, torch.ones_like(training.cost, dtype=torch.bool))
         champion.offer()
-        return _cloned(training.best)
+        first = _cloned(training.best)
+        if copies.problem.penalty and 0 in copies.values:
+            # Where weights have a price, trained networks may cost more than none at all.
+            swapped = training.cost >= trivial
+            swapped[1::4] = True
+            for (weight, bias), (own_w, own_b) in zip(first, copies.without_inputs(len(swapped)), strict=True):
+                weight[swapped], bias[swapped] = own_w[swapped], own_b[swapped]
+        return first
 
     def _count(self, copies: Copies, ends: float, report: Report) -> int:
         """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
