@@ -65,9 +65,7 @@ def exact(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw a plane or the frontier here; default: NAME-exact.png.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a plane or frontier here; default: NAME-exact.png.")] = None,
     columns: Columns = "",
     drop: Drop = "",
     words: Words = "",

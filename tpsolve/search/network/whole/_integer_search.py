@@ -37,7 +37,8 @@ class IntegerSearch(Solver):
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
-    weights are replaced by ones of which no unit reads an input yet, and so is every fourth. It proves nothing beyond the problem's own bound.
+    weights are replaced by ones of which no unit reads an input yet, and so is every fourth.
+    It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
 
