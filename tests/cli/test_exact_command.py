@@ -94,8 +94,8 @@ def test_errors_against_weights_are_told_and_drawn(call, tmp_path: Path, monkeyp
         ["0", "0"],
     ]
     assert (tmp_path / "t-frontier.png").stat().st_size > 5000
-    monkeypatch.setattr(cli._exact.Interrupt, "asked", True, raising=False)
-    monkeypatch.setattr(cli._exact.Interrupt, "__init__", lambda self: None)
+    monkeypatch.setattr("tpsolve.cli._exact.Interrupt.asked", True, raising=False)
+    monkeypatch.setattr("tpsolve.cli._exact.Interrupt.__init__", lambda self: None)
     stopped = call("exact t.csv --target class --widths 2 --weight-set ternary --frontier --plot f.pdf")
     assert stopped.exit_code == 130
     assert "weights at most" in stopped.output

@@ -68,10 +68,13 @@ def test_weights_of_a_set_have_a_price_and_a_proof():
     assert all(finding.holds for finding in verify_proof(found.proof_, X, names))
     # Errors alone are not proved: networks with more weights may make fewer.
     assert found.model_.bound <= found.errors_
-    dear = clone(found).set_params(penalty=100.0).fit(X, names)
+    fresh: Any = clone(found)
+    dear = fresh.set_params(penalty=100.0).fit(X, names)
     assert (dear.model_.size, dear.errors_) == (0, 4)
     # The price is in the unit of the weights of samples.
-    light = clone(found).set_params(solver=None, seconds=None, steps=60).fit(X, names, sample_weight=np.full(8, 0.25))
+    light = fresh.set_params(penalty=0.125, solver=None, seconds=None, steps=60).fit(
+        X, names, sample_weight=np.full(8, 0.25)
+    )
     assert light.objective_ == light.errors_ + 0.125 * light.model_.size <= 1
 
 

@@ -1,6 +1,7 @@
 """The frontier of errors and weights other than 0, against all weights of a set."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_what_has_no_frontier_is_refused():
 
 def test_proved_points_are_filled_and_others_are_not():
     points = [FrontierPoint(0, 0, 5.0, 5.0, [], proved=True), FrontierPoint(4, 3, 2.0, 0.0, [], proved=False)]
-    axes = draw_frontier(points).axes[0]
+    axes: Any = draw_frontier(points).axes[0]
     filled, hollow = axes.collections[-2:]
     assert filled.get_offsets().tolist() == [[0, 5]]
     assert hollow.get_offsets().tolist() == [[3, 2]]
