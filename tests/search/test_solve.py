@@ -180,6 +180,9 @@ def assert_valid_but_trace(result: tpsolve.Result, targets: torch.Tensor) -> Non
 def test_worse_offers_do_not_replace_better_ones():
     g = torch.Generator().manual_seed(3)
     offers = [2.0 * torch.randint(0, 2, (2, 4), generator=g).double() - 1 for _ in range(10)]
+    # The worst ones come last.
+    values = torch.stack([PROBLEM.objective(t) for t in offers])
+    offers.append(torch.stack([offers[int(values[:, b].argmax())][b] for b in range(2)]))
 
     def script(problem: Problem, report: Report) -> None:
         for offer in offers:
