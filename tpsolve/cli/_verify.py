@@ -82,18 +82,19 @@ def _verify_comparison(folder: Path, max_enumerated: int, answers: Answers) -> b
     of_solver: dict[str, list[Any]] = {}
     for check in check_rows(folder, max_enumerated):
         of_solver.setdefault(check.key[1], []).append(check)
-    table = Table(caption="Bounds by how much is known of them.", caption_justify="left")
-    headings = ("solver", "rows", "failed", "objectives\nrecomputed", BY_ENUMERATION, OWN, NOT_ABOVE)
-    for heading in headings:
-        left = heading == "solver"
-        table.add_column(heading, justify="left" if left else "right", overflow="fold", min_width=16 if left else None)
     rows: list[dict[str, Any]] = []
     for solver, checks in of_solver.items():
         bounds = sum((check.bounds for check in checks), Counter[str]())
-        counts = [len(checks), sum(check.failed for check in checks), sum(check.objectives for check in checks)]
-        counts += [bounds[how] for how in (BY_ENUMERATION, OWN, NOT_ABOVE)]
-        table.add_row(solver, *(f"{count:,}" for count in counts))
-        rows.append(dict(zip([h.replace("\n", " ") for h in headings], (solver, *counts), strict=True)))
+        failed, objectives = sum(check.failed for check in checks), sum(check.objectives for check in checks)
+        counts = {"rows": len(checks), "failed": failed, "objectives recomputed": objectives}
+        rows.append({"solver": solver, **counts, **{how: bounds[how] for how in (BY_ENUMERATION, OWN, NOT_ABOVE)}})
+    # At 80 columns there is no room for one of zeros.
+    shown = [name for name in rows[0] if name != "failed" or any(row[name] for row in rows)] if rows else []
+    table = Table(caption="Bounds by how much is known of them.", caption_justify="left")
+    for name in shown:
+        table.add_column(name, justify="left" if name == "solver" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in map(row.get, shown)))
     answers.give(table, rows)
     every = [check for checks in of_solver.values() for check in checks]
     for check in every:

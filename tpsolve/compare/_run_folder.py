@@ -175,7 +175,10 @@ def check_folder(comparison: Comparison, fresh: bool) -> None:
         settings, known = _settings(comparison), _read_json(folder / SETTINGS, dict[str, Any])
         changed = [f"{name}={known.get(name)!r}" for name in settings if known.get(name) != settings[name]]
         if changed:
-            raise FolderError(f"{folder}: holds a comparison with {', '.join(changed)}. {ANOTHER}")
+            own = [f"{name}={settings[name]!r}" for name in settings if known.get(name) != settings[name]]
+            raise FolderError(
+                f"{folder}: holds a comparison with {', '.join(changed)}, and not {', '.join(own)}. {ANOTHER}"
+            )
 
 
 def claim_folder(comparison: Comparison) -> None:

@@ -140,31 +140,42 @@ def advice(findings: Findings) -> str:
         alone = f"Only {only.solver} ran, so there is nothing to compare it with."
         return f"{alone}{proved} It takes {_time(only.seconds)} a sample."
     found = findings.scores
-    parts = [_quality(ran, "use {} for the best targets")]
+    few = _too_few(ran, found)
+    parts = [_quality(ran, "use {} for the best targets", few)]
     quick = [s for s in ran if not s.exact]
     if quick and ran[0].exact:
-        parts.append(_quality(_again(quick, found), "use {} inside a training loop"))
+        parts.append(_quality(_again(quick, found), "use {} inside a training loop", few))
     provers = [s for s in ran if s.proved > 0]
     if provers:
         surest = max(provers, key=lambda s: (s.proved, -s.seconds))
         same = alike(found.proved, found.solvers.index(surest.solver))
         others = [s.solver for s in provers if same[found.solvers.index(s.solver)]]
         parts.append(
-            f"use {surest.solver} for proofs ({surest.proved:.0%} of the samples proved optimal{_not_told(others)})"
+            f"use {surest.solver} for proofs ({surest.proved:.0%} of the samples proved optimal"
+            f"{'' if few else _not_told(others)})"
         )
     parts += _families(ran, found)
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."
+    return text[:1].upper() + text[1:] + "." + few
 
 
-def _quality(ran: list[Summary], use: str) -> str:
+def _too_few(ran: list[Summary], found: Scores) -> str:
+    """A sentence where no rows, however different, would let the paired tests tell all solvers from the first."""
+    instances = int((~np.isnan(found.left[found.solvers.index(ran[0].solver)])).sum())
+    # The least p value of signed ranks, times the number of tests.
+    if instances and 2.0 ** (1 - instances) * (len(ran) - 1) < APART:
+        return ""
+    return f" That is not tested: {instances} instances are too few to tell {len(ran)} solvers apart."
+
+
+def _quality(ran: list[Summary], use: str, few: str) -> str:
     first, others = ran[0], [s.solver for s in ran[1:] if s.alike]
     if first.left != first.left:
         return f"no solver improved on the start; {first.solver} takes {_time(first.seconds)} a sample"
     ends = "" if first.low != first.low else f", 95% interval {_percent(first.low)} to {_percent(first.high)}"
     return (
         f"{use.format(first.solver)} (it leaves {_percent(first.left)} of the attainable improvement{ends}; "
-        f"{_time(first.seconds)} a sample{_not_told(others)})"
+        f"{_time(first.seconds)} a sample{'' if few else _not_told(others)})"
     )
 
 

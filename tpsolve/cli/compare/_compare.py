@@ -145,13 +145,19 @@ def compare(
     if cluster is not None and not is_given(context, "workers"):
         workers = cluster.cores
     told: list[str] = []
+    solves = [0, 1]
+
+    def show(done: int, total: int, now: str) -> None:
+        solves[:] = done, total
+        bar.update(task, completed=done, total=total, description=now)
+
     with Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
             fresh=fresh,
             note=told.append,
-            progress=lambda done, total, now: bar.update(task, completed=done, total=total, description=now),
+            progress=show,
             stop=lambda: interrupt.asked,
             workers=workers,
             executor=cluster,
@@ -160,17 +166,21 @@ def compare(
         if part is None:
             bar.update(task, description="drawing")
             report = write_report(comparison, rows)
+    # Asked to stop when nothing was left to do, it has not stopped anything.
+    stopped = interrupt.asked and solves[0] < solves[1]
     if part is not None:
         answers.tell(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
-        _end(answers, told, interrupt.asked, len(rows), fresh)
+        _end(answers, told, stopped, len(rows), fresh)
         return
     findings = Findings(rows)
     words = advice(findings)
+    if stopped:
+        words = f"After {solves[0]:,} of {solves[1]:,} solves: {words}"
     table = as_table(findings.summaries, caption(findings), output.width)
     answers.give(table, as_rows(findings.summaries), caption=caption(findings), advice=words, report=str(report))
     answers.say(words, wrap=True)
     answers.tell(f"Report: {report}")
-    _end(answers, told, interrupt.asked, len(rows), fresh)
+    _end(answers, told, stopped, len(rows), fresh)
 
 
 def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: bool) -> None:
