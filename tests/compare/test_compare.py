@@ -872,6 +872,15 @@ def test_advice_is_a_sentence_that_names_a_solver_even_of_a_single_one(rows: lis
     assert text.endswith(".")
 
 
+def test_advice_from_few_instances_says_that_nothing_is_tested(finished: Comparison):
+    rows = finished.log.read()
+    first = [row for row in rows if row["instance"] == rows[0]["instance"]]
+    assert re.search(
+        r"That is not tested: [01] instances are too few to tell \d+ solvers apart\.$", advice(Findings(first))
+    )
+    assert "not told apart" not in advice(Findings(first))
+
+
 def test_advice_without_rows_says_so():
     assert advice(Findings([])) == advice(Findings([failed("keep", "a")])) != ""
     assert "No solver finished" in advice(Findings([]))
