@@ -397,7 +397,7 @@ def test_another_comparison_in_the_same_folder_is_refused_naming_what_differs(
     before = (small.folder / "rows.jsonl").read_bytes()
     with pytest.raises(FolderError) as refused:
         run_comparison(dataclasses.replace(small, **change))
-    (found,) = re.findall(r"with (.*?)\. ", str(refused.value))
+    (found,) = re.findall(r"with (.*?), and not ", str(refused.value))
     assert found == named
     assert str(small.folder) in str(refused.value)
     assert "--fresh" in str(refused.value)
