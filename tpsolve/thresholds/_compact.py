@@ -128,7 +128,7 @@ class Saver:
                 assert isinstance(module, HardThreshold)
                 bits = _pack_outputs(h, module)
                 self._note(h, module, None, bits)
-                if isinstance(call.saved, Interval):
+                if isinstance(call.saved, Interval) and call.saved.signed:
                     signs = torch.tensor([-1, 1], dtype=call.given.dtype, device=h.device)
                     call.saved.signs = Packed(bits.kept, signs, bits.count)
             elif call.given.stride() == h.stride() and _elements(call.given) is not None:
@@ -232,4 +232,4 @@ def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
     values = torch.tensor(sizes, dtype=z.dtype, device=z.device)
     if module._width is not None:
         values = (values * module._width).to(z.dtype)
-    return Interval(Packed.of(bits, 0, values))
+    return Interval(Packed.of(bits, 0, values), signed=not module.rule.startswith("saturated"))

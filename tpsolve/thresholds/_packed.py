@@ -50,17 +50,21 @@ def _bits() -> Tensor:
 
 @dataclass
 class Interval:
-    """Pre-activations of which only the sign and one more bit count.
+    """Pre-activations of which only one bit counts, or that and the sign.
 
     Args:
-        sizes: stand for |z|: of two kinds. signs: follow from the outputs, once there are some.
+        sizes: stand for |z|: of two kinds. signed: whether signs count. signs: follow from the outputs, once there are
+            some.
     """
 
     sizes: Packed
+    signed: bool
     signs: Packed | None = None
 
     def unpacked(self, layout: Layout) -> Tensor:
-        """Other pre-activations with these signs, of which the rule gives the same."""
+        """Other pre-activations, of which the rule gives the same."""
+        if not self.signed:
+            return self.sizes.unpacked(layout)
         assert self.signs is not None
         return self.sizes.unpacked(layout) * self.signs.unpacked(layout)
 
