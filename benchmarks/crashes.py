@@ -226,7 +226,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     tried = trial(Path(folder), random.Random(number))
-                except Exception as error:
+                except Exception as error:  # Any failure is one of the row.
                     failures.append(f"{type(error).__name__}: {error}"[:500])
             LOG.append({"kind": kind, "number": number, "tried": tried, "failures": failures, **where()})
             print(kind, number, tried, failures, flush=True)

@@ -157,3 +157,16 @@ def test_rules_of_few_slopes_save_a_third_of_relu(rule: str):
     _, packed = run(network(lambda: HardThreshold(rule)), saves=True)
     _, relu = run(network(nn.ReLU), saves=False)
     assert packed < 0.35 * relu
+
+
+def test_a_forward_pass_that_fails_leaves_nothing_behind():
+    pool, weight = nn.MaxPool2d(9), torch.ones(4, requires_grad=True)
+    model = nn.Sequential(HardThreshold("saturated-ste"), pool)
+    with compact(model) as saver:
+        with pytest.raises(RuntimeError):
+            pool(torch.ones(1, 1, 2, 2))
+        assert saver.calls == []
+        loss = (model[0](weight * 2) * weight).sum()
+    loss.backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [1.0] * 4

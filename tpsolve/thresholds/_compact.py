@@ -49,7 +49,7 @@ def compact(model: nn.Module) -> Iterator["Saver"]:
     hooks: list[Any] = []
     for module in modules.values():
         hooks.append(module.register_forward_pre_hook(saver.enter, with_kwargs=True))
-        hooks.append(module.register_forward_hook(saver.leave, with_kwargs=True))
+        hooks.append(module.register_forward_hook(saver.leave, with_kwargs=True, always_call=True))
     try:
         with saved_tensors_hooks(saver.pack, saver.unpack):
             yield saver

@@ -197,8 +197,9 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         values = _Values(traced, ways)
         with torch.no_grad():
             output = values.run(*given)
-    except Exception as error:
-        what = f"a model that torch.fx can't run ({type(error).__name__}: {str(error).strip().splitlines()[0]})"
+    except Exception as error:  # The forward pass is the user's own, and may raise anything, also without words.
+        first = str(error).strip().partition("\n")[0]
+        what = f"a model that torch.fx can't run ({type(error).__name__}: {first})"
         raise NotAcceptedError("model", what, "one whose forward pass can be traced, and its inputs") from error
     found: dict[str, FoldedThreshold] = {}
     changes: list[Callable[[], None]] = []
