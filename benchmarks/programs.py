@@ -2,6 +2,7 @@
 
     python -m benchmarks.programs tune --data-root DIR   # the rate of each method, on validation samples
     python -m benchmarks.programs run --data-root DIR    # every task and method, seeds 0 to 9
+    python -m benchmarks.programs seconds --data-root DIR  # the same, each method for 20 s of the processor
     python -m benchmarks.programs ised --data-root DIR   # sums with the network and the lengths of ISED's paper
 
 All train the same small convolutional network from a cold start: 5,000 samples, 4 epochs, batches of 32, Adam, 64
@@ -14,7 +15,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.program_ablkit import Ablkit
+from benchmarks.program_deepproblog import RULES, DeepProbLog
 from benchmarks.program_methods import EXACT_COUNT, METHODS
 from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
 from benchmarks.record import RESULTS, where
@@ -32,11 +34,13 @@ from tpsolve._storage._row_log import RowLog
 LOGS = {
     "tune": RowLog(RESULTS / "programs_tune.jsonl"),
     "run": RowLog(RESULTS / "programs.jsonl"),
+    "seconds": RowLog(RESULTS / "programs_seconds.jsonl"),
     "ised": RowLog(RESULTS / "programs_ised.jsonl"),
 }
 ABLKIT = "ABLkit"
+DEEPPROBLOG = "DeepProbLog"
 RATES = (3e-4, 1e-3, 3e-3)
-SEEDS = {"tune": (100,), "run": tuple(range(10)), "ised": tuple(range(10))}
+SEEDS = {"tune": (100,), "run": tuple(range(10)), "seconds": tuple(range(10)), "ised": tuple(range(10))}
 TUNED_ON = ("sum of 2", "sum of 3", "a < b", "(a + b) mod 3", "a = b")
 
 
@@ -63,6 +67,7 @@ class Protocol:
     Args:
         network: makes it, of so many classes. epochs, batch: of its training. calls: a sample and epoch, at most.
         tasks: that it is meant for; all if empty. decays: whether the rate falls to 0 along half a cosine.
+        seconds: of the processor after which the training ends, if its epochs have not ended before.
     """
 
     network: Callable[[int], nn.Module]
@@ -71,19 +76,28 @@ class Protocol:
     calls: int
     tasks: tuple[str, ...] = ()
     decays: bool = False
+    seconds: float = math.inf
 
 
 SMALL = Protocol(network, epochs=4, batch=32, calls=64)
 PROTOCOLS = {
     "tune": Protocol(network, 4, 32, 64, TUNED_ON),
     "run": SMALL,
+    "seconds": Protocol(network, 1000, 32, 64, seconds=20.0),
     "ised": Protocol(ised_network, 10, 16, 100, ("sum of 2", "sum of 3", "sum of 4"), decays=True),
 }
 
 
-def applies(method: str, task: Task) -> bool:
-    """Whether exact inference can list all assignments."""
-    return method != "exact inference" or task.count <= EXACT_COUNT
+def applies(method: str, name: str) -> bool:
+    """Whether exact inference can list all assignments of the task, and whether DeepProbLog has a program for it."""
+    return name in RULES if method == DEEPPROBLOG else method != "exact inference" or EVERY[name].count <= EXACT_COUNT
+
+
+def loss_of(method: str, name: str, protocol: Protocol, seed: int) -> Any:
+    """A loss of logits and labels, or what trains by itself."""
+    if method == DEEPPROBLOG:
+        return DeepProbLog(name, EVERY[name])
+    return Ablkit(EVERY[name]) if method == ABLKIT else METHODS[method](EVERY[name], protocol.calls, seed)
 
 
 def row_of(
@@ -95,32 +109,40 @@ def row_of(
     torch.manual_seed(seed)
     model = protocol.network(task.classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    loss_fn = Ablkit(task) if method == ABLKIT else METHODS[method](task, protocol.calls, seed)
-    shuffle = torch.Generator().manual_seed(seed)
+    loss_fn = loss_of(method, name, protocol, seed)
     steps = protocol.epochs * math.ceil(len(train.groups) / protocol.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if protocol.decays else None
     began = time.process_time()
-    if isinstance(loss_fn, Ablkit):
-        loss_fn.train(model, optimizer, train, protocol.epochs, protocol.batch)
+    ends = began + protocol.seconds
+    if isinstance(loss_fn, Ablkit | DeepProbLog):
+        loss_fn.train(model, optimizer, train, protocol.epochs, protocol.batch, ends)
     else:
-        for _ in range(protocol.epochs):
-            for batch in torch.randperm(len(train.groups), generator=shuffle).split(protocol.batch):
-                logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, task.classes)
-                optimizer.zero_grad()
-                loss_fn(logits, train.labels[batch]).backward()
-                optimizer.step()
-                if schedule is not None:
-                    schedule.step()
+        for batch in batches(len(train.groups), protocol, seed):
+            logits = model(train.images[train.groups[batch].flatten()]).view(len(batch), task.count, task.classes)
+            optimizer.zero_grad()
+            loss_fn(logits, train.labels[batch]).backward()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            if time.process_time() > ends:
+                break
     seconds = time.process_time() - began
     model.eval()
     row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": protocol.epochs, "part": part}
     return {
         **row,
         **measured(model, task, test),
-        "calls": loss_fn.calls / (protocol.epochs * len(train.groups)),
+        "calls": loss_fn.calls / (protocol.epochs * len(train.groups)) if math.isinf(protocol.seconds) else None,
         "cpu_seconds": seconds,
         **where(),
     }
+
+
+def batches(samples: int, protocol: Protocol, seed: int) -> Iterator[Tensor]:
+    """Places of the samples, shuffled for each epoch."""
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(protocol.epochs):
+        yield from torch.randperm(samples, generator=shuffle).split(protocol.batch)
 
 
 @torch.no_grad()
@@ -151,8 +173,8 @@ def digits_read(seen: Tensor, digits: Tensor, task: Task) -> float:
 
 
 def best_rate(method: str) -> float:
-    """Of the highest mean accuracy in the tuning."""
-    base = method.partition(",")[0]
+    """Of the highest mean accuracy in the tuning; DeepProbLog has the loss of exact inference, so it takes its rate."""
+    base = "exact inference" if method == DEEPPROBLOG else method.partition(",")[0]
     rows = [row for row in LOGS["tune"].read() if row["method"] == base]
     by_rate = {rate: [row["accuracy"] for row in rows if row["rate"] == rate] for rate in RATES}
     return max(RATES, key=lambda rate: statistics.mean(by_rate[rate] or [0.0]))
@@ -163,8 +185,10 @@ def main() -> None:
     parser.add_argument("phase", choices=LOGS)
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of MNIST's four files")
     parser.add_argument("--tasks", nargs="*", choices=EVERY, default=list(EVERY))
-    every = [*METHODS, ABLKIT]
-    parser.add_argument("--methods", nargs="*", choices=every, default=list(METHODS), help=f"{ABLKIT} is extra")
+    every = [*METHODS, ABLKIT, DEEPPROBLOG]
+    parser.add_argument(
+        "--methods", nargs="*", choices=every, default=list(METHODS), help=f"{ABLKIT} and {DEEPPROBLOG} are extra"
+    )
     parser.add_argument("--seeds", type=int, default=10, help="so many of them")
     parser.add_argument("--half", type=int, choices=(0, 1))
     chosen = parser.parse_args()
@@ -178,8 +202,8 @@ def main() -> None:
     for seed in seeds:
         for name in names:
             for method in methods:
-                for rate in RATES if tuning else (best_rate(method) if protocol is SMALL else 1e-3,):
-                    if (name, method, seed, rate) not in known and applies(method, EVERY[name]):
+                for rate in RATES if tuning else (1e-3 if protocol.decays else best_rate(method),):
+                    if (name, method, seed, rate) not in known and applies(method, name):
                         part = "validation" if tuning else "test"
                         row = row_of(name, method, seed, rate, part, chosen.data_root, protocol)
                         log.append(row)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
 SUMS = ROWS.with_name("long_sums.jsonl")
-ISED = ROWS.with_name("programs_ised.jsonl")
+ISED, SECONDS = ROWS.with_name("programs_ised.jsonl"), ROWS.with_name("programs_seconds.jsonl")
+WARM = ROWS.with_name("long_sums_warm.jsonl")
 PAGE = HERE / "programs.md"
 SEARCH_PAGE = HERE / "does-search-help.md"
 ALT = "Right answers of every run by task"
@@ -25,12 +26,16 @@ SHOWN = {
     "tpsolve, a quarter of the calls": "tpsolve, 16 calls",
     "tpsolve, terms left out": "tpsolve without the two terms",
     "ABLkit": "ABLkit",
+    "DeepProbLog": "DeepProbLog",
     "ISED-like": "ISED-like",
     "IndeCateR-like": "IndeCateR-like",
     "REINFORCE": "REINFORCE",
     "tpsolve, cheapest symbols": "cheapest symbols",
 }
 """Methods and what the table calls them."""
+PEERS = ("ABLkit", "DeepProbLog", "ISED-like", "IndeCateR-like", "REINFORCE")
+MIN_DIFFERENCE = -1.0
+"""Points. A method is no worse than a peer on a task if the lower 95 % limit of the mean difference is above."""
 PUBLISHED = {
     "A-NeSI, as published": {1: "97.7", 2: "96.0", 4: "92.6", 15: "75.9"},
     "DeepStochLog, as published": {1: "97.9", 2: "96.4", 4: "92.7", 15: "out of time"},
@@ -119,11 +124,98 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def differences(rows: list[dict[str, Any]], own: str, peer: str) -> dict[str, list[float]]:
+    """Points by which `own` is ahead of `peer`, seed by seed, of each task that both have two seeds of at least."""
+    found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row["method"] in (own, peer):
+            found[row["task"]][row["seed"]][row["method"]] = 100 * row["accuracy"]
+    each = {t: [by[own] - by[peer] for by in seeds.values() if len(by) == 2] for t, seeds in found.items()}
+    return {task: values for task, values in each.items() if len(values) > 1}
+
+
+def lower_limit(values: list[float]) -> float:
+    """Of the mean, by Student's t with 95 % on both sides."""
+    from scipy.stats import t
+
+    n = len(values)
+    return statistics.mean(values) - float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
+
+
+def beside_peers(rows: list[dict[str, Any]]) -> str:
+    """For each peer, on how many tasks ProgramLoss is no worse, and where that is not shown."""
+    lines = [
+        "| beside | tasks | mean difference, points | no worse | not shown on | at most a quarter of its calls |",
+        "|---|---:|---:|---:|---|---:|",
+    ]
+    calls = by_task(rows, "calls")
+    for peer in PEERS:
+        ahead = differences(rows, OURS, peer)
+        if not ahead:
+            continue
+        open_ones = [task for task, values in ahead.items() if lower_limit(values) <= MIN_DIFFERENCE]
+        few = sum(
+            statistics.mean(calls[task][OURS]) <= statistics.mean(calls[task][peer]) / 4
+            for task in ahead
+            if any(calls[task][peer])
+        )
+        names = ", ".join(f"{t} ({statistics.mean(ahead[t]):+.1f})" for t in open_ones).replace("|", r"\|")
+        lines.append(
+            f"| {peer} | {len(ahead)} | {statistics.mean(map(statistics.mean, ahead.values())):+.1f} | "
+            f"{len(ahead) - len(open_ones)} | {names} | {few} |"
+        )
+    return "\n".join(lines)
+
+
+def seconds_table(rows: list[dict[str, Any]]) -> str:
+    """Accuracy of each method after equal time of the processor."""
+    accuracy = by_task(rows, "accuracy")
+    methods = [m for m in SHOWN if any(m in each for each in accuracy.values())]
+    lines = ["| task | " + " | ".join("tpsolve" if m == OURS else SHOWN[m] for m in methods) + " |"]
+    lines.append("|---|" + "---:|" * len(methods))
+    lines += [
+        f"| {task.replace('|', chr(92) + '|')} | " + " | ".join(_cell(each.get(m, [])) for m in methods) + " |"
+        for task, each in accuracy.items()
+    ]
+    seeds = {m: max(len(each.get(m, [])) for each in accuracy.values()) for m in methods}
+    return "\n".join(lines) + (
+        "\n\nRight answers on the test set, in percent, after 20 s of one processor core; seeds at most: "
+        + ", ".join(f"{m} {n}" for m, n in seeds.items())
+        + ". `python -m benchmarks.programs seconds` makes the rows."
+    )
+
+
+def warm_table(rows: list[dict[str, Any]]) -> str:
+    """Sums of two numbers of four digits after a few labelled digits."""
+    found = by_task([{**row, "task": "sums"} for row in rows], "accuracy")["sums"]
+    seconds = by_task([{**row, "task": "sums"} for row in rows], "cpu_seconds")["sums"]
+    most = statistics.mean(found["labelled digits"])
+    names = {
+        "labelled digits": "every digit labelled",
+        "tpsolve": "tpsolve, `Fold`",
+        "declared constraint": "tpsolve, declared constraint",
+        "100 labelled digits alone": "100 labelled digits alone",
+    }
+    lines = ["| what is known of the 4,000 sums | right sums | of every digit labelled | processor seconds |"]
+    lines.append("|---|---:|---:|---:|")
+    for method, name in names.items():
+        if method in found:
+            share, spent = statistics.mean(found[method]) / most, statistics.mean(seconds[method]) / 100
+            lines.append(f"| {name} | {_cell(found[method])} | {share:.0%} | {spent:.0f} |")
+    seeds = max(map(len, found.values()))
+    return "\n".join(lines) + (
+        f"\n\nPercent of the test set's sums; {seeds} seed{'s' * (seeds > 1)}. "
+        "`python -m benchmarks.long_sums --warm` makes the rows."
+    )
+
+
 def sums_table(rows: list[dict[str, Any]]) -> str:
     """Accuracy of the sums by the length of the numbers, beside what was published."""
+    longest = {n: max(row["epochs"] for row in rows if row["length"] == n) for n in {row["length"] for row in rows}}
     ours: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        ours[row["method"]][row["length"]].append(row)
+        if row["epochs"] == longest[row["length"]]:
+            ours[row["method"]][row["length"]].append(row)
     by_length = ours["tpsolve"]
     lengths = sorted(by_length)
 
@@ -185,6 +277,11 @@ def draw(rows: list[dict[str, Any]]) -> None:
     figure.savefig(PICTURE)
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """Saved rows."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def write(page: Path, mark: str, content: str) -> None:
     """Put the content between the page's marks."""
     marked = re.compile(rf"(<!-- {mark}: begin -->\n).*?(<!-- {mark}: end -->)", re.DOTALL)
@@ -193,11 +290,14 @@ def write(page: Path, mark: str, content: str) -> None:
 
 def main() -> None:
     """Write both."""
-    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    rows = read(ROWS)
     where = f"Measured on {rows[0]['machine']} with Python {rows[0]['python']} and torch {rows[0]['torch']}."
     write(PAGE, "rows", f"{verdict(rows)}\n\n{table(rows)}\n\n{where}")
-    write(PAGE, "sums", sums_table([json.loads(line) for line in SUMS.read_text().splitlines()]))
-    write(PAGE, "ised", ised_table([json.loads(line) for line in ISED.read_text().splitlines()]))
+    write(PAGE, "peers", beside_peers(rows))
+    write(PAGE, "seconds", seconds_table(read(SECONDS)))
+    write(PAGE, "warm", warm_table(read(WARM)))
+    write(PAGE, "sums", sums_table(read(SUMS)))
+    write(PAGE, "ised", ised_table(read(ISED)))
     write(SEARCH_PAGE, "programs", f"{verdict(rows)}\n\n![{ALT}](images/programs.svg)")
     draw(rows)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
@@ -90,6 +91,29 @@ def test_pages_show_the_saved_rows():
     assert programs.table(rows) in page
     assert programs.verdict(rows) in page
     assert programs.verdict(rows) in programs.SEARCH_PAGE.read_text()
+    assert programs.beside_peers(rows) in page
+    assert programs.seconds_table(programs.read(programs.SECONDS)) in page
+    assert programs.warm_table(programs.read(programs.WARM)) in page
+
+
+def test_no_worse_than_a_peer_is_said_by_paired_differences():
+    rows = [
+        {"task": task, "method": method, "seed": seed, "accuracy": accuracy, "calls": 1 if method == "tpsolve" else 4}
+        for task, method, seed, accuracy in [
+            *(("even", "tpsolve", seed, 0.95) for seed in range(3)),
+            *(("even", "ABLkit", seed, 0.955) for seed in range(3)),
+            *(("wide", "tpsolve", seed, 0.5 + 0.2 * seed) for seed in range(3)),
+            *(("wide", "ABLkit", seed, 0.69) for seed in range(3)),
+            ("once", "tpsolve", 0, 0.9),
+            ("once", "ABLkit", 0, 0.1),
+        ]
+    ]
+    found = programs.differences(rows, "tpsolve", "ABLkit")
+    assert found == {"even": pytest.approx([-0.5] * 3), "wide": pytest.approx([-19.0, 1.0, 21.0])}
+    assert programs.lower_limit(found["even"]) == pytest.approx(-0.5)
+    limits = scipy.stats.ttest_1samp(found["wide"], 0).confidence_interval(0.95)
+    assert programs.lower_limit(found["wide"]) == pytest.approx(limits.low)
+    assert "| ABLkit | 2 | +0.2 | 1 | wide (+1.0) | 2 |" in programs.beside_peers(rows)
 
 
 def test_collapsed_runs_are_counted_by_accuracy_and_by_digits():

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import math
+import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -425,3 +426,32 @@ def test_constraints_may_be_checked_by_threads_at_once():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda s: constraints.holds(s, (3, 3, 3), 3), every))
     assert found == [sum(s) == 3 for s in every]
+
+
+@pytest.mark.parametrize("max_remembered", [40, 2**20])
+def test_threads_share_one_memory(max_remembered: int):
+    calls = ProgramCalls(lambda a, b: (a + b) % 7, max_remembered=max_remembered)
+    rng = np.random.default_rng(0)
+    batches = [[tuple(pair) for pair in part] for part in rng.integers(0, 10, (400, 25, 2)).tolist()]
+
+    def work(batch: list[tuple[int, int]]) -> bool:
+        right = calls.answers(batch) == [(a + b) % 7 for a, b in batch]
+        known = calls.giving(3, 2, 1000)
+        copied = calls.state()
+        calls.knows_all((tuple(range(10)),) * 2)
+        return (
+            right and all((a + b) % 7 == 3 for a, b in known.tolist()) and all((a + b) % 7 == y for (a, b), y in copied)
+        )
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(work, batches))
+    finally:
+        sys.setswitchinterval(before)
+    remembered = calls.state()
+    assert len(remembered) == min(max_remembered, 100)
+    for answer in range(7):
+        known = {tuple(key) for key in calls.giving(answer, 2, 1000).tolist()}
+        assert known == {key for key, value in remembered if value == answer}

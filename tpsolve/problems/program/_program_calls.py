@@ -1,12 +1,14 @@
 """Calls of a program: checked, batched, counted and remembered."""
 
 import asyncio
+import copy
 import inspect
 import itertools
 import json
 import math
 import operator
 import pickle
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
@@ -68,7 +70,6 @@ class _Giving:
     def newest(self, max_count: int) -> np.ndarray:
         newest = self._newest
         if newest is None or len(newest) != min(len(self._keys), max_count):
-            # One step of the interpreter: other threads may add meanwhile.
             self._newest = newest = np.array(list(self._keys)[-max_count:], dtype=np.int64)
         return newest
 
@@ -111,7 +112,7 @@ class ProgramCalls:
 
     The program must give equal answers for equal symbols: an answer is remembered, and taken for true. A copy crosses
     to another process with its memory where the function does; pickle takes no lambda, cloudpickle does. An executor
-    stays behind.
+    stays behind. Threads may share one; two of them may call the same assignment at the same time.
 
     Raises:
         ArgumentError: the function can't be called, or another argument makes no sense.
@@ -157,10 +158,18 @@ class ProgramCalls:
         self._known_whole: set[tuple[tuple[int, ...], ...]] = set()
         self._giving: dict[tuple[Any, int], _Giving] = {}
         self._disk = None if path is None else AnswerFile(path)
+        self._memory = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the executor, whose threads and processes can't cross."""
-        return {**vars(self), "executor": None}
+        """All but the executor and the lock of the memory, which can't cross to another process."""
+        with self._memory:
+            answers, giving = dict(self._answers), copy.deepcopy(self._giving)
+        state = {**vars(self), "executor": None, "_answers": answers, "_giving": giving, "_known_whole": set()}
+        del state["_memory"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _memory=threading.RLock())
 
     @classmethod
     def of(cls, program: "Callable[..., Any] | ProgramCalls") -> "ProgramCalls":
@@ -196,15 +205,16 @@ class ProgramCalls:
         """
         found: dict[Key, Any] = {}
         unknown: list[Key] = []
-        for key in dict.fromkeys(keys):
-            answer = self._recall(key)
-            if answer is not _MISSING:
-                found[key] = answer
-            elif self.frozen:
-                found[key] = FAILED
-            else:
-                unknown.append(key)
-        self.counts.remembered += len(found) * (not self.frozen)
+        with self._memory:
+            for key in dict.fromkeys(keys):
+                answer = self._recall(key)
+                if answer is not _MISSING:
+                    found[key] = answer
+                elif self.frozen:
+                    found[key] = FAILED
+                else:
+                    unknown.append(key)
+            self.counts.remembered += len(found) * (not self.frozen)
         try:
             # One by one: what is answered before the program is interrupted is kept.
             for key, answer in zip(unknown, self._run(unknown), strict=True):
@@ -217,7 +227,8 @@ class ProgramCalls:
 
     def unknown(self, keys: Sequence[Key]) -> list[Key]:
         """Those of the assignments, each once, whose answers are not remembered: each would cost a call."""
-        return [key for key in dict.fromkeys(keys) if self._recall(key) is _MISSING]
+        with self._memory:
+            return [key for key in dict.fromkeys(keys) if self._recall(key) is _MISSING]
 
     def giving(self, answer: Any, length: int, max_count: int) -> np.ndarray:
         """The newest assignments of `length` symbols that are known to give an answer equal to this one.
@@ -227,26 +238,29 @@ class ProgramCalls:
         Returns:
             int64 `(M, length)`, M <= max_count; not to be changed.
         """
-        known = self._giving.get((answer, length)) if is_simple(answer) else None
-        return np.empty((0, length), dtype=np.int64) if known is None else known.newest(max_count)
+        with self._memory:
+            known = self._giving.get((answer, length)) if is_simple(answer) else None
+            return np.empty((0, length), dtype=np.int64) if known is None else known.newest(max_count)
 
     def knows_all(self, values: tuple[tuple[int, ...], ...]) -> bool:
         """Whether `giving` has all assignments of every simple answer; `values` are those of each symbol.
 
         Not so where an answer is not simple: it may be equal to a simple one, and `giving` would not know.
         """
-        if math.prod(map(len, values)) > len(self._answers):
-            return False
-        if values not in self._known_whole:
-            answers = (self._answers.get(key, _MISSING) for key in itertools.product(*values))
-            if not all(answer is FAILED or is_simple(answer) for answer in answers):
+        with self._memory:
+            if math.prod(map(len, values)) > len(self._answers):
                 return False
-            self._known_whole.add(values)
-        return True
+            if values not in self._known_whole:
+                answers = (self._answers.get(key, _MISSING) for key in itertools.product(*values))
+                if not all(answer is FAILED or is_simple(answer) for answer in answers):
+                    return False
+                self._known_whole.add(values)
+            return True
 
     def state(self) -> list[tuple[Key, Any]]:
         """What is remembered, of answers that are plain numbers, texts or None, or tuples of these."""
-        return [(key, answer) for key, answer in self._answers.items() if is_simple(answer)]
+        with self._memory:
+            return [(key, answer) for key, answer in self._answers.items() if is_simple(answer)]
 
     def load_state(self, state: Sequence[tuple[Key, Any]]) -> None:
         """Remember what `state()` gave.
@@ -271,14 +285,15 @@ class ProgramCalls:
     def _keep(self, key: Key, answer: Any) -> None:
         if not self.max_remembered:
             return
-        self._forget(key)
-        self._answers[key] = answer
-        if is_simple(answer):
-            self._giving.setdefault((answer, len(key)), _Giving()).add(key)
-        if len(self._answers) > self.max_remembered:
-            self._forget(next(iter(self._answers)))
-        if self._disk is not None:
-            self._disk.put(json.dumps(key), _to_text(answer))
+        with self._memory:
+            self._forget(key)
+            self._answers[key] = answer
+            if is_simple(answer):
+                self._giving.setdefault((answer, len(key)), _Giving()).add(key)
+            if len(self._answers) > self.max_remembered:
+                self._forget(next(iter(self._answers)))
+            if self._disk is not None:
+                self._disk.put(json.dumps(key), _to_text(answer))
 
     def _forget(self, key: Key) -> None:
         answer = self._answers.pop(key, _MISSING)
