@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -254,6 +255,9 @@ def test_grids_are_searched_in_processes():
         ({"bias_set": [0]}, ArgumentError, "bias_set"),
         ({"prefer": "best"}, UnknownNameError, "prefer"),
         ({"seconds": -1}, BudgetError, "seconds"),
+        ({"seconds": "3"}, BudgetError, "seconds: got 3"),
+        ({"penalty": True}, ArgumentError, "penalty: got True"),
+        ({"class_weight": {-1: 1, 1: -2}}, ArgumentError, "class_weight: got .*-2"),
         ({"seconds": None, "steps": None}, BudgetError, "no limit"),
     ],
 )
@@ -261,6 +265,42 @@ def test_settings_that_make_no_sense_are_refused(settings, error, words):
     X, y = parity_table(2)
     with pytest.raises(error, match=words):
         quick(**settings).fit(X, y)
+
+
+def test_settings_of_numpy_are_numbers():
+    X, y = parity_table(2)
+    plain = quick(2, penalty=0.5, random_state=3).fit(X, y)
+    given = {"penalty": np.float32(0.5), "random_state": np.int64(3), "steps": np.int32(3000)}
+    found = quick(np.array(2), **given).fit(X, y)
+    assert (found.objective_, found.rules_) == (plain.objective_, plain.rules_)
+
+
+@pytest.mark.parametrize("make", [quick, UnitClassifier], ids=["network", "unit"])
+def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make):
+    X, y = parity_table(2)
+    fitted = make().fit(np.ma.MaskedArray(X), y)
+    dates = np.array([["2024-01-01"] * 2] * 4, dtype="datetime64[D]")
+    whole = np.array([[2**53 + 1, 0]] * 4)
+    for rows, words in (
+        (np.ma.MaskedArray(X, mask=X > 0), r"X: got an array with \d+ masked values.*filled"),
+        (dates, "X: got an array of dates.*read_table"),
+        (pd.DataFrame({"t": dates[:, 0], "u": 1.0}), "column 't': got an array of dates"),
+        (whole, r"X: got whole numbers beyond 2\*\*53"),
+        (-whole, r"beyond 2\*\*53"),
+        (whole.astype(object), r"beyond 2\*\*53"),
+        (whole.astype(np.uint64).tolist(), r"beyond 2\*\*53"),
+        (polars.DataFrame({"a": whole[:, 0], "b": 0.5}), r"column 'a': got whole numbers beyond 2\*\*53"),
+        (polars.LazyFrame({"a": [1]}), "a LazyFrame.*collect"),
+    ):
+        for call in (fitted.predict, fitted.decision_function, lambda rows: make().fit(rows, y)):
+            with pytest.raises(ArgumentError, match=words):
+                call(rows)
+    with pytest.raises(ArgumentError, match="y: got an array with 1 masked"):
+        make().fit(X, np.ma.MaskedArray(y, mask=[1, 0, 0, 0]))
+    with pytest.raises(ArgumentError, match="y: got 1 values that are null"):
+        make().fit(X, polars.Series(["a", None, "b", "a"]))
+    with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
+        make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[1, 0, 0, 0]))
 
 
 def test_whole_weights_are_preferred_where_asked_for():

@@ -16,7 +16,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tpsolve._result import Result, Status
+from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
+from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
 from tpsolve.estimators._sample_weights import whole_weights
 from tpsolve.estimators._search_widths import Found, search_widths
@@ -121,6 +122,10 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             ArgumentError, TooLargeError, NotAcceptedError: a setting makes no sense, or the solver can't take the data.
         """
         solver, given_shapes, sets = self._solver(), self._shapes(), self._sets()
+        Budget(seconds=self.seconds, steps=self.steps)
+        check_as_float64("X", X)
+        check_no_gaps("y", y)
+        check_no_gaps("sample_weight", sample_weight)
         target = str(getattr(y, "name", None) or "")
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -130,6 +135,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         given = weight
         if self.class_weight is not None:
             own = compute_sample_weight(self.class_weight, y)
+            if not (np.isfinite(own).all() and (own >= 0).all()):
+                raise ArgumentError("class_weight", repr(self.class_weight), "finite numbers of at least 0")
             weight = own if weight is None else own * weight
         kept = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
         self.classes_, codes = np.unique(y[kept], return_inverse=True)
@@ -193,6 +200,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         They are votes of the hidden units, and no distances to a boundary.
         """
         check_is_fitted(self)
+        check_as_float64("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         sums = self.model_.layers.sums(X)
         if sums.shape[1] > 1:
@@ -204,6 +212,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Labels `(samples,)`."""
         check_is_fitted(self)
+        check_as_float64("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.classes_[self.model_.layers.classes(X)]
 
@@ -242,11 +251,13 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def _shapes(self) -> list[list[tuple[int, ...]]]:
         """Of each choice of widths the shapes that are searched; a choice is all but for "auto"."""
-        if not isinstance(self.penalty, int | float) or not 0 <= self.penalty < math.inf:
+        penalty = plain_number(self.penalty)
+        if not is_real(penalty) or not 0 <= penalty < math.inf:
             raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
         if isinstance(self.widths, str) and self.widths == "auto":
             return [self._with_fewer((width,)) for width in AUTO_WIDTHS]
-        given: Any = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
+        widths = plain_number(self.widths)
+        given: Any = [widths] if isinstance(widths, int) else widths
         try:
             widths = tuple(index(width) for width in given)
         except TypeError as error:
