@@ -77,7 +77,9 @@ def graph(plan: Plan, layers: list[list[tuple[np.ndarray, np.ndarray]]], bases: 
 
     def constant(name: str, value: Any) -> str:
         kind = value.dtype if isinstance(value, np.ndarray) and value.dtype == np.int64 else dtype
-        constants[name] = numpy_helper.from_array(np.ascontiguousarray(value, dtype=kind).reshape(np.shape(value)), name)
+        constants[name] = numpy_helper.from_array(
+            np.ascontiguousarray(value, dtype=kind).reshape(np.shape(value)), name
+        )
         return name
 
     def node(kind: str, given: list[str], name: str, **settings: Any) -> str:
@@ -115,8 +117,6 @@ def graph(plan: Plan, layers: list[list[tuple[np.ndarray, np.ndarray]]], bases: 
 
 def _largest(node: Any, constant: Any, sums: list[str]) -> str:
     """The first of the units whose sum is the largest: of those with the largest last digit, and so on downwards."""
-    from onnx import TensorProto
-
     scores = sums[-1]
     for k in range(len(sums) - 2, -1, -1):
         most = node("ReduceMax", [scores], f"most{k}", axes=[1], keepdims=1)

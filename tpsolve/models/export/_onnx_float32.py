@@ -62,7 +62,9 @@ def run(plan: Plan, folder: Path) -> tuple[np.ndarray, str]:
     return _onnx.run(plan, folder, np.float32)
 
 
-def _digits(weight: np.ndarray, bias: np.ndarray, reach: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+def _digits(
+    weight: np.ndarray, bias: np.ndarray, reach: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
     """`weight (n, units)` and `bias (units,)` as the fewest digits, the lowest first, and their base.
 
     Sums of each digit with inputs up to `reach (n,)`, and with what is carried to it, stay below 2^24.
