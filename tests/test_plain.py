@@ -101,7 +101,7 @@ def test_tables_of_pandas_give_the_same_problem(make: str):
         ([[2**53 + 1, 0.5]], r"whole numbers beyond 2\*\*53"),
         (np.array([[object()]]), "a cell of type object"),
         ([np.ones(2), np.ones(3)], "rows of several lengths"),
-        ([np.ma.MaskedArray([1, 2], mask=[0, 1])], "1 masked values"),
+        ([np.ma.MaskedArray([1, 2], mask=[False, True])], "1 masked values"),
         (polars.DataFrame({"x": ["a", "b"]}), "column 'x'.*a cell of type str.*read_table"),
         (polars.DataFrame({"x": ["a"]}, schema={"x": polars.Categorical}), "a column of categories"),
         (polars.LazyFrame({"x": [1]}), "collect"),
@@ -118,7 +118,7 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(value: Any, message: str
 def test_a_layer_problem_names_what_is_no_array_of_numbers():
     for weight, targets, words in (
         (torch.eye(2).to_sparse(), [[1, 1]], "layout torch.sparse_coo"),
-        (np.eye(2), [np.ma.MaskedArray([1, 1], mask=[0, 1])], "1 masked values"),
+        (np.eye(2), [np.ma.MaskedArray([1, 1], mask=[False, True])], "1 masked values"),
         (np.eye(2), [[Fraction(1, 3), 1]], "such as 0.333"),
     ):
         with pytest.raises(TpsolveError, match=words):

@@ -130,8 +130,7 @@ def check_no_gaps(argument: str, value: Any) -> None:
     """Raise ArgumentError for masked values, and for those that polars calls null."""
     if isinstance(value, np.ma.MaskedArray):
         _check_mask(argument, value)
-    count = value.null_count() if hasattr(value, "null_count") and hasattr(value, "drop_nulls") else 0
-    if isinstance(count, int) and count:
+    elif type(value).__module__.startswith("polars") and (count := getattr(value, "null_count", int)()):
         raise ArgumentError(argument, f"{count} values that are null", "none", "Leave their rows out.")
 
 

@@ -296,11 +296,11 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
             with pytest.raises(ArgumentError, match=words):
                 call(rows)
     with pytest.raises(ArgumentError, match="y: got an array with 1 masked"):
-        make().fit(X, np.ma.MaskedArray(y, mask=[1, 0, 0, 0]))
+        make().fit(X, np.ma.MaskedArray(y, mask=[True, False, False, False]))
     with pytest.raises(ArgumentError, match="y: got 1 values that are null"):
         make().fit(X, polars.Series(["a", None, "b", "a"]))
     with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
-        make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[1, 0, 0, 0]))
+        make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[True, False, False, False]))
 
 
 def test_whole_weights_are_preferred_where_asked_for():

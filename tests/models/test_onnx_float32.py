@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,9 @@ def in_float32(path: Path, X: np.ndarray) -> np.ndarray:
     if importlib.util.find_spec("onnxruntime") is not None:
         import onnxruntime
 
-        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": X})[0]
-    return onnx.reference.ReferenceEvaluator(str(path)).run(None, {"x": X})[0]
+        return np.asarray(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": X})[0])
+    found: Any = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"x": X})
+    return np.asarray(found[0])
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
@@ -60,8 +62,8 @@ def test_digits_are_the_weights_and_fit():
     for bits, top in ((2, 5), (20, 100), (52, 3), (40, 2**20)):
         weight, bias = (g.integers(-(2**bits), 2**bits, size).astype(float) for size in ((7, 3), (3,)))
         digits, base = _digits(weight, bias, np.full(7, float(top)))
-        assert sum(w * base**k for k, (w, _) in enumerate(digits)).tolist() == weight.tolist()
-        assert sum(b * base**k for k, (_, b) in enumerate(digits)).tolist() == bias.tolist()
+        assert np.array_equal(sum(w * base**k for k, (w, _) in enumerate(digits)), weight)
+        assert np.array_equal(sum(b * base**k for k, (_, b) in enumerate(digits)), bias)
         assert len(digits) == 1 if bits < 20 else len(digits) > 1
         assert max((np.abs(w).sum(axis=0) * top + np.abs(b)).max() for w, b in digits) < 2**24
     with pytest.raises(ExportError, match=r"whole inputs up to 1.68e\+07 in 2 columns.*Scale the table"):

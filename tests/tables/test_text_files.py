@@ -40,7 +40,7 @@ def test_lines_are_those_of_the_file(here: Path):
     Path("t.csv").write_text('x,note,k\n\n1,"of two\nlines",a\n\n\n2,one line,b\n3,one line,a\n')
     assert read_table("t.csv", "k").lines == (3, 7, 8)
     Path("t.csv").write_text("x,k\n1,a\n,\n2,b\n , \n,\n")
-    with pytest.raises(NotFiniteError, match="t.csv:3"):
+    with pytest.raises(NotFiniteError, match=r"t.csv:3"):
         read_table("t.csv", "k")
     table = read_table("t.csv", "k", TableOptions(missing="drop"))
     assert (table.lines, table.dropped) == ((2, 4), (3,))

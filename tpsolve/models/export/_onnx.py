@@ -77,9 +77,7 @@ def graph(plan: Plan, layers: list[list[tuple[np.ndarray, np.ndarray]]], bases: 
 
     def constant(name: str, value: Any) -> str:
         kind = value.dtype if isinstance(value, np.ndarray) and value.dtype == np.int64 else dtype
-        constants[name] = numpy_helper.from_array(
-            np.ascontiguousarray(value, dtype=kind).reshape(np.shape(value)), name
-        )
+        constants[name] = numpy_helper.from_array(np.array(value, dtype=kind, order="C"), name)
         return name
 
     def node(kind: str, given: list[str], name: str, **settings: Any) -> str:
