@@ -6,7 +6,8 @@ fixed ones; none was tuned on a table. The packages are no dependencies:
     pip install --no-deps pystreed scikit-survival gosdt fasterrisk tmu xxhash numpy==1.26.4 scikit-learn==1.7.2 \\
         pandas==2.2.3 pytz
 
-pystreed imports scikit-survival, and tmu xxhash. They need numpy below 2, so they want an environment of their own.
+pystreed imports scikit-survival, and tmu xxhash and cffi. They need numpy below 2, so they want an environment of
+their own.
 """
 
 import importlib.util
@@ -22,8 +23,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 
-SECONDS = 1
-"""Limit of a search for a tree; GOSDT takes longer than it is told."""
+SECONDS = 5
+"""Limit of a search for a tree, of wall-clock time; GOSDT takes longer than it is told."""
 
 
 class Cuts(TransformerMixin, BaseEstimator):

@@ -12,40 +12,53 @@ ORDER = (
     *("logistic regression", "RBF SVM", "random forest", "tree of 8 leaves", "STreeD", "GOSDT", "FasterRisk"),
     *("Tsetlin machine", "one unit", "three units", "auto", "five voting"),
 )
+OFFERED = ("three units", "auto", "five voting", "margin", "penalty", "whole weights")
+"""What the estimator offers for new data, the first of them the one that all are compared with."""
 RESULTS = HERE.parent / "benchmarks" / "results"
+Groups = dict[tuple[str, str], list[dict[str, Any]]]
 
 
-def section() -> str:
+def read_rows() -> Groups:
+    """The rows of each table and method; those of a method that refuses a table are left out."""
+    groups: Groups = defaultdict(list)
+    for line in (RESULTS / "generalisation.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if "error" not in row:
+            groups[row["table"], row["method"]].append(row)
+    return groups
+
+
+def tables_with(groups: Groups, methods: tuple[str, ...]) -> list[str]:
+    """The tables that all these methods have been run on."""
+    names = dict.fromkeys(table for table, _ in groups)
+    return [table for table in names if all(len(groups[table, method]) == 5 for method in methods)]
+
+
+def mean(groups: Groups, table: str, method: str, what: str = "accuracy") -> float:
+    """Over the folds, in percent."""
+    return 100 * statistics.mean(row[what] for row in groups[table, method])
+
+
+def section(groups: Groups) -> str:
     """Accuracy by table and method, then the sizes, and how often networks were proved optimal."""
-    rows: list[dict[str, Any]] = [
-        json.loads(line) for line in (RESULTS / "generalisation.jsonl").read_text().splitlines()
-    ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["table"], row["method"]].append(row)
-    methods = [m for m in ORDER if any(row["method"] == m for row in rows)]
-    # Tables that all methods have been run on.
-    tables = [t for t in dict.fromkeys(row["table"] for row in rows) if all(len(groups[t, m]) == 5 for m in methods)]
-    means = {(t, m): 100 * statistics.mean(row["accuracy"] for row in groups[t, m]) for t in tables for m in methods}
-    lines = [f"| table | rows | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
+    tables = tables_with(groups, ORDER)
+    lines = [f"| table | rows | {' | '.join(ORDER)} |", "|---|---|" + "---|" * len(ORDER)]
     for table in tables:
-        best = max(round(means[table, method], 1) for method in methods)
+        best = max(round(mean(groups, table, method), 1) for method in ORDER)
         cells = []
-        for method in methods:
-            value = round(means[table, method], 1)
+        for method in ORDER:
+            value = round(mean(groups, table, method), 1)
             cells.append(f"**{value:.1f}**" if value == best else f"{value:.1f}")
-        lines.append(f"| {table} | {groups[table, methods[0]][0]['rows']} | {' | '.join(cells)} |")
-    overall = [f"{statistics.mean(means[t, m] for t in tables):.1f}" for m in methods]
-    lines.append(f"| mean | | {' | '.join(overall)} |")
-    every = {m: [row for t in tables for row in groups[t, m]] for m in methods}
-    sizes = [f"{statistics.median(row['size'] for row in every[m]):,.0f}" for m in methods]
+        lines.append(f"| {table} | {groups[table, ORDER[0]][0]['rows']} | {' | '.join(cells)} |")
+    overall = [f"{statistics.mean(mean(groups, t, m) for t in tables):.1f}" for m in ORDER]
+    lines.append(f"| mean of {len(tables)} | | {' | '.join(overall)} |")
+    every = {m: [row for t in tables for row in groups[t, m]] for m in ORDER}
+    sizes = [f"{statistics.median(row['size'] for row in every[m]):,.0f}" for m in ORDER]
     lines.append(f"| median size | | {' | '.join(sizes)} |")
-    fits = [f"{100 * statistics.mean(row['train_accuracy'] for row in every[m]):.1f}" for m in methods]
+    fits = [f"{statistics.mean(mean(groups, t, m, 'train_accuracy') for t in tables):.1f}" for m in ORDER]
     lines.append(f"| mean on training rows | | {' | '.join(fits)} |")
-    proved = [[row["proved"] for row in every[m] if row["proved"] is not None] for m in methods]
-    shares = [f"{100 * statistics.mean(each):.0f} %" if each else "-" for each in proved]
-    lines.append(f"| proved optimal | | {' | '.join(shares)} |")
-    first = rows[0]
+    lines.append(f"| proved optimal | | {' | '.join(_proved(every[m]) for m in ORDER)} |")
+    first = every[ORDER[0]][0]
     size = (
         "The size is the number of weights or points that are not 0, of inner nodes of trees, of literals in all "
         "clauses, or of the numbers in all support vectors."
@@ -54,7 +67,41 @@ def section() -> str:
     return "\n".join([*lines, "", f"{size} {machine}"])
 
 
+def offers(groups: Groups) -> str:
+    """What each offer changes against three units, on the tables that both were run on."""
+    base = OFFERED[0]
+    lines = [
+        "| offer | tables | accuracy | better, worse | median size | proved optimal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method in OFFERED[1:]:
+        tables = tables_with(groups, (base, method))
+        if not tables:
+            continue
+        gains = [mean(groups, t, method) - mean(groups, t, base) for t in tables]
+        spread = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
+        own, others = ([row for t in tables for row in groups[t, m]] for m in (method, base))
+        size = " against ".join(f"{statistics.median(row['size'] for row in rows):,.0f}" for rows in (own, others))
+        counts = f"{sum(gain > 0.05 for gain in gains)}, {sum(gain < -0.05 for gain in gains)}"
+        gain = f"{statistics.mean(gains):+.1f}{spread}"
+        lines.append(f"| {method} | {len(tables)} | {gain} | {counts} | {size} | {_proved(own)} |")
+    return "\n".join(lines)
+
+
+def _proved(rows: list[dict[str, Any]]) -> str:
+    known = [row["proved"] for row in rows if row["proved"] is not None]
+    return f"{100 * statistics.mean(known):.0f} %" if known else "-"
+
+
+def write() -> None:
+    """Put both tables between their marks."""
+    page, groups = HERE / "models.md", read_rows()
+    text = page.read_text()
+    for name, content in (("accuracy", section(groups)), ("offers", offers(groups))):
+        marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+        text = marked.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
+    page.write_text(text)
+
+
 if __name__ == "__main__":
-    page = HERE / "models.md"
-    marked = re.compile(r"(<!-- accuracy: begin -->\n).*?(<!-- accuracy: end -->)", re.DOTALL)
-    page.write_text(marked.sub(lambda found: f"{found[1]}\n{section()}\n\n{found[2]}", page.read_text()))
+    write()

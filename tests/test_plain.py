@@ -15,7 +15,7 @@ import torch
 
 from tpsolve import Budget, LayerProblem, NetworkProblem
 from tpsolve._plain import plain_array
-from tpsolve.errors import ArgumentError, NotFiniteError
+from tpsolve.errors import ArgumentError, NotFiniteError, TpsolveError
 from tpsolve.nn import HardThreshold
 from tpsolve.search import SOLVERS, Anneal, Circuits, HillClimb, make_proof, solve, solver_text, verify_proof
 from tpsolve.units import LEARNERS, Hinge, Logistic, UnitClassifier
@@ -101,6 +101,7 @@ def test_tables_of_pandas_give_the_same_problem(make: str):
         ([[2**53 + 1, 0.5]], r"whole numbers beyond 2\*\*53"),
         (np.array([[object()]]), "a cell of type object"),
         ([np.ones(2), np.ones(3)], "rows of several lengths"),
+        ([np.ma.MaskedArray([1, 2], mask=[False, True])], "1 masked values"),
         (polars.DataFrame({"x": ["a", "b"]}), "column 'x'.*a cell of type str.*read_table"),
         (polars.DataFrame({"x": ["a"]}, schema={"x": polars.Categorical}), "a column of categories"),
         (polars.LazyFrame({"x": [1]}), "collect"),
@@ -112,6 +113,16 @@ def test_tables_of_pandas_give_the_same_problem(make: str):
 def test_what_is_no_array_of_numbers_is_refused_by_name(value: Any, message: str):
     with pytest.raises(ArgumentError, match=message):
         NetworkProblem(value, [0, 1], [2])
+
+
+def test_a_layer_problem_names_what_is_no_array_of_numbers():
+    for weight, targets, words in (
+        (torch.eye(2).to_sparse(), [[1, 1]], "layout torch.sparse_coo"),
+        (np.eye(2), [np.ma.MaskedArray([1, 1], mask=[False, True])], "1 masked values"),
+        (np.eye(2), [[Fraction(1, 3), 1]], "such as 0.333"),
+    ):
+        with pytest.raises(TpsolveError, match=words):
+            LayerProblem(weight, targets)
 
 
 def test_missing_values_of_tables_are_named_as_such():

@@ -59,7 +59,7 @@ def check_tensor(
 
 def own(value: Any) -> Any:
     """`value`, or a copy of a tensor or numpy array, so that later changes of it in place change nothing here."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.layout == torch.strided:
         value = value.detach()
         # One copy of what is repeated along an axis.
         once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
@@ -96,7 +96,7 @@ def check_values(argument: str, tensor: Tensor, allowed: Sequence[int], mend: st
     """
     expected = "only " + ", ".join(f"{v:+d}" if v else "0" for v in allowed)
     plain = plain_array(argument, given)
-    dtype = plain.dtype if hasattr(plain, "dtype") else torch.as_tensor(plain).dtype
+    dtype = plain.dtype if hasattr(plain, "dtype") else np.asarray(plain).dtype
     if str(dtype) in ("torch.bool", "bool"):
         raise ValueSetError(argument, "booleans", expected, f"Write torch.where({argument}, 1, -1).")
     good = torch.zeros_like(tensor, dtype=torch.bool)

@@ -83,8 +83,9 @@ def plain_array(argument: str, value: Any) -> Any:
         nested = value and hasattr(value[0], "__array__") and not isinstance(value[0], Tensor | np.generic)
         if not nested:
             return [plain_number(one) for one in value] if any(isinstance(v, np.generic) for v in value) else value
+        rows = [_from_array(argument, np.asanyarray(row)) for row in value]
         try:
-            return _from_array(argument, np.stack([_from_array(argument, np.asanyarray(row)) for row in value]))
+            return _from_array(argument, np.stack(rows))
         except ValueError as error:
             raise ArgumentError(argument, "rows of several lengths", "rows of one length") from error
     if isinstance(value, np.ndarray):
@@ -94,13 +95,56 @@ def plain_array(argument: str, value: Any) -> Any:
     return value
 
 
+def check_as_float64(argument: str, value: Any) -> None:
+    """Raise for numbers that scikit-learn would take for others: masked ones, dates, and those that float64 rounds.
+
+    All else is left to its own checks.
+
+    Raises:
+        ArgumentError: see above; or a LazyFrame.
+    """
+    frame = type(value).__module__.partition(".")[0] in ("pandas", "polars")
+    if type(value).__name__ == "LazyFrame":
+        raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
+    if frame and getattr(value, "ndim", 2) == 2 and hasattr(value, "columns"):
+        for k, name in enumerate(value.columns):
+            column = value.iloc[:, k] if hasattr(value, "iloc") else value[:, k]
+            check_as_float64(f"{argument}, column {str(name)!r}", column)
+        return
+    try:
+        array = np.asanyarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return
+    if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "Mm":
+        _from_array(argument, array)
+    largest = 0
+    if array.dtype.kind == "O":
+        largest = max((abs(cell) for cell in array.ravel().tolist() if type(cell) is int), default=0)
+    elif array.dtype.kind in "iu" and array.size:
+        largest = max(int(array.max()), -int(array.min()))
+    if largest > MAX_WHOLE:
+        raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
+
+
+def check_no_gaps(argument: str, value: Any) -> None:
+    """Raise ArgumentError for masked values, and for those that polars calls null."""
+    if isinstance(value, np.ma.MaskedArray):
+        _check_mask(argument, value)
+    elif type(value).__module__.startswith("polars") and (count := getattr(value, "null_count", int)()):
+        raise ArgumentError(argument, f"{count} values that are null", "none", "Leave their rows out.")
+
+
+def _check_mask(argument: str, array: np.ma.MaskedArray) -> None:
+    count = int(np.ma.getmaskarray(array).sum())
+    if count:
+        mend = "Fill them in with .filled(), or leave their rows out."
+        raise ArgumentError(argument, f"an array with {count} masked values", "an array without", mend)
+
+
 def _from_array(argument: str, array: np.ndarray) -> np.ndarray:
     """A writable array in the machine's own order, of a type that torch knows."""
     if isinstance(array, np.ma.MaskedArray):
-        if bool(np.ma.getmaskarray(array).any()):
-            count = int(np.ma.getmaskarray(array).sum())
-            mend = "Fill them in with .filled(), or leave their rows out."
-            raise ArgumentError(argument, f"an array with {count} masked values", "an array without", mend)
+        _check_mask(argument, array)
         array = array.data
     array = np.asarray(array)
     kind = array.dtype.kind

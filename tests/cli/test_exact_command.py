@@ -242,6 +242,8 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --penalty 1", ArgumentError, "without --weight-set"),
         ("exact nan.csv --target class", NotFiniteError, "nan.csv:3"),
         ("exact ids.csv --target class", TooLargeError, "100 classes"),
+        ("exact one.csv --target class", ArgumentError, "one.csv: got the class 'a' only"),
+        ("compare --tables ones --target class --name one", ArgumentError, "one.csv: got the class 'a' only"),
         ("exact wide.csv --target class --plot p.png", ArgumentError, "--plot"),
         ("verify xor.csv xor.csv", FileFormatError, "xor.csv"),
         ("verify proof.npz none.csv", FileFormatError, "none.csv"),
@@ -258,6 +260,9 @@ def test_what_the_user_can_mend_is_named_before_any_work(
     (tmp_path / "nan.csv").write_text(TABLE.replace("0,1,b", "0,nan,b"))
     (tmp_path / "wide.csv").write_text("x,y,z,class\n0,0,1,a\n0,1,1,b\n")
     (tmp_path / "ids.csv").write_text("x,class\n" + "\n".join(f"{k},{k}" for k in range(100)))
+    (tmp_path / "ones").mkdir()
+    for one in (tmp_path / "one.csv", tmp_path / "ones" / "one.csv"):
+        one.write_text("x,class\n0,a\n1,a\n")
     if "proof" in line:
         call("exact xor.csv --target class --widths 2 --save proof.npz")
     monkeypatch.setattr(

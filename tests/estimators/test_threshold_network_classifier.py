@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -20,7 +21,10 @@ from support.network_oracle import parity_table, random_table
 from tpsolve import Status
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
+from tpsolve.estimators._averaging import vote
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
+from tpsolve.estimators._threshold_network_classifier import AUTO_PENALTIES
+from tpsolve.models._layers import Layers, read_layers
 from tpsolve.search import Circuits, verify_proof
 
 QUICK = "circuits:engine=cp-sat,workers=1,max_drawn=100,max_cuts=5,local_seconds=0"
@@ -254,6 +258,13 @@ def test_grids_are_searched_in_processes():
         ({"bias_set": [0]}, ArgumentError, "bias_set"),
         ({"prefer": "best"}, UnknownNameError, "prefer"),
         ({"seconds": -1}, BudgetError, "seconds"),
+        ({"seconds": "3"}, BudgetError, "seconds: got 3"),
+        ({"penalty": True}, ArgumentError, "penalty: got True"),
+        ({"penalty": "some"}, ArgumentError, "penalty: got 'some', expected 'auto'"),
+        ({"average": 0}, ArgumentError, "average: got 0"),
+        ({"average": 3, "weight_set": "ternary", "solver": None}, ArgumentError, "average: got 3"),
+        ({"average": 3, "prefer": "units"}, ArgumentError, "prefer"),
+        ({"class_weight": {-1: 1, 1: -2}}, ArgumentError, "class_weight: got .*-2"),
         ({"seconds": None, "steps": None}, BudgetError, "no limit"),
     ],
 )
@@ -261,6 +272,96 @@ def test_settings_that_make_no_sense_are_refused(settings, error, words):
     X, y = parity_table(2)
     with pytest.raises(error, match=words):
         quick(**settings).fit(X, y)
+
+
+@pytest.mark.parametrize(("outputs", "count"), [(1, 3), (1, 4), (3, 3), (3, 2)])
+def test_a_vote_is_that_of_its_networks_and_the_first_one_decides_ties(outputs: int, count: int):
+    g = np.random.default_rng(count)
+    sizes = [(3, 4), (4, 2), (2, outputs)]
+    networks = [read_layers([(g.normal(size=(m, n)), g.normal(size=m) / 9) for n, m in sizes]) for _ in range(count)]
+    X = g.normal(size=(200, 3))
+    fires = np.array([network.outputs(X)[-1] > 0 for network in networks]).astype(int)
+    votes = 2 * fires.sum(axis=0) + fires[0]
+    expected = votes.argmax(axis=1) if outputs > 1 else (2 * votes[:, 0] > 2 * count).astype(int)
+    assert vote(networks).classes(X).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 1
+
+
+def test_optima_and_seeds_vote(tmp_path):
+    X, y = random_table(4, 14, 2)
+    # Where the optimum is proved, all networks that vote are optimal and different.
+    found = quick(2, average=3, seconds=None, steps=3000).fit(X, y)
+    assert found.widths_ == (6, 3)
+    assert found.proof_ is None
+    assert found.errors_ == (found.predict(X) != y).sum() <= 3 * quick(2).fit(X, y).errors_
+    assert "are equal" in str(found.model_.export(tmp_path / "vote.py"))
+    first = found.model_.layers.weights
+    parts = [Layers(((first[0][0][k : k + 2], first[0][1][k : k + 2]), *_block(first[1], k))) for k in (0, 2, 4)]
+    each = [network.classes(X) for network in parts]
+    best = (quick(2).fit(X, y).predict(X) != y).sum()
+    assert [int((found.classes_[one] != y).sum()) for one in each] == [best] * 3
+    assert len({tuple(part.outputs(X)[0].ravel().tolist()) for part in parts}) == 3
+    # Elsewhere seeds do.
+    settings = {"solver": "column-search", "seconds": None, "steps": 3}
+    found = ThresholdNetworkClassifier(2, average=3, **settings).fit(X, y)
+    alone = [ThresholdNetworkClassifier(2, random_state=k, **settings).fit(X, y).predict(X) for k in range(3)]
+    assert found.predict(X).tolist() == np.sign(np.sum(alone, axis=0)).tolist()
+
+
+def _block(layer, k: int):
+    """Of a layer of outputs the one that reads the units k and k + 1."""
+    weight, bias = layer
+    return [(weight[k // 2 : k // 2 + 1, k : k + 2], bias[k // 2 : k // 2 + 1])]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_penalty_is_chosen_on_held_out_samples():
+    X, y = parity_table(2)
+    repeated = np.repeat(X, 4, axis=0), np.repeat(y, 4)
+    assert quick(2, penalty="auto", steps=300).fit(*repeated).penalty_ == 0
+    # Noise, of which a network without hidden units names most.
+    x = np.arange(24.0)[:, None]
+    noise = np.where(np.random.default_rng(0).uniform(size=24) < 0.25, 1, -1)
+    found = quick(2, penalty="auto", steps=100).fit(x, noise)
+    assert found.penalty_ in AUTO_PENALTIES
+    assert (found.objective_ - found.errors_) / found.penalty_ in (0, 1, 2)
+
+
+def test_settings_of_numpy_are_numbers():
+    X, y = parity_table(2)
+    plain = quick(2, penalty=0.5, random_state=3).fit(X, y)
+    given = {"penalty": np.float32(0.5), "random_state": np.int64(3), "steps": np.int32(3000)}
+    found = quick(np.array(2), **given).fit(X, y)
+    assert (found.objective_, found.rules_) == (plain.objective_, plain.rules_)
+
+
+@pytest.mark.parametrize("make", [quick, UnitClassifier], ids=["network", "unit"])
+def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make):
+    X, y = parity_table(2)
+    fitted = make().fit(np.ma.MaskedArray(X), y)
+    dates = np.array([["2024-01-01"] * 2] * 4, dtype="datetime64[D]")
+    whole = np.array([[2**53 + 1, 0]] * 4)
+    for rows, words in (
+        (np.ma.MaskedArray(X, mask=X > 0), r"X: got an array with \d+ masked values.*filled"),
+        (dates, "X: got an array of dates.*read_table"),
+        (pd.DataFrame({"t": dates[:, 0], "u": 1.0}), "column 't': got an array of dates"),
+        (whole, r"X: got whole numbers beyond 2\*\*53"),
+        (-whole, r"beyond 2\*\*53"),
+        (whole.astype(object), r"beyond 2\*\*53"),
+        (whole.astype(np.uint64).tolist(), r"beyond 2\*\*53"),
+        (polars.DataFrame({"a": whole[:, 0], "b": 0.5}), r"column 'a': got whole numbers beyond 2\*\*53"),
+        (polars.LazyFrame({"a": [1]}), "a LazyFrame.*collect"),
+    ):
+        for call in (fitted.predict, fitted.decision_function, lambda rows: make().fit(rows, y)):
+            with pytest.raises(ArgumentError, match=words):
+                call(rows)
+    with pytest.raises(ArgumentError, match="y: got an array with 1 masked"):
+        make().fit(X, np.ma.MaskedArray(y, mask=[True, False, False, False]))
+    with pytest.raises(ArgumentError, match="y: got 1 values that are null"):
+        make().fit(X, polars.Series(["a", None, "b", "a"]))
+    with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
+        make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[True, False, False, False]))
 
 
 def test_whole_weights_are_preferred_where_asked_for():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 import torch
 from hypothesis import given
@@ -237,6 +238,9 @@ def test_a_model_names_what_it_was_trained_on(xor: Model):
         ({"a": [0], "b": [1], "c": [1]}, {}, UnknownNameError, "'c'"),
         ({"a": [0], "b": [1, 2]}, {}, ShapeError, "different lengths"),
         ({"a": [0], "b": ["x"]}, {}, ArgumentError, "no numbers"),
+        ({"a": [2**53 + 1], "b": [0]}, {}, ArgumentError, "beyond"),
+        ({"a": [0], "b": np.array([1j])}, {}, ArgumentError, "complex numbers"),
+        (polars.LazyFrame({"a": [0], "b": [1]}), {}, ArgumentError, "collect"),
         ({"a": [0], "b": [float("nan")]}, {}, NotFiniteError, "b in row 0"),
         ([[0, 1]], {"columns": ["a", "a"]}, ArgumentError, "two columns named 'a'"),
         ([[0, 1]], {"columns": ["a"]}, ShapeError, "2 columns, expected 1"),

@@ -125,6 +125,32 @@ def test_cells_that_are_no_values_are_named(cell: Any, kind: str):
         read_table(frame, "k")
 
 
+@pytest.mark.parametrize("ending", ["polars", "pandas", ".parquet", ".feather"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_nanoseconds_are_kept(tmp_path: Path, ending: str, zone: str | None):
+    stamps = polars.Series([1700000000000000001, 1700000000000000000, 1700000000000000002])
+    frame: Any = polars.DataFrame({"t": stamps.cast(polars.Datetime("ns", zone)), "k": ["a", "b", "a"]})
+    if ending == "pandas":
+        pd = pytest.importorskip("pandas")
+        values = pd.to_datetime(stamps.to_list()).tz_localize("UTC").tz_convert(zone or "UTC")
+        frame = pd.DataFrame({"t": values if zone else values.tz_localize(None), "k": ["a", "b", "a"]})
+    elif ending != "polars":
+        (frame.write_parquet if ending == ".parquet" else frame.write_ipc)(tmp_path / f"t{ending}")
+        frame = tmp_path / f"t{ending}"
+    table = read_table(frame, "k")
+    assert table.inputs.tolist() == [[1], [0], [2]]
+    assert table.schema.columns[0].kind == "date"
+
+
+def test_times_of_polars_are_exact_and_far_years_are_no_traceback():
+    clock = polars.Series([3_600_000_000_001, 3_600_000_000_000, 3_600_000_000_003]).cast(polars.Time)
+    found = read_table(polars.DataFrame({"t": clock, "k": ["a", "b", "a"]}), "k").inputs[:, 0]
+    assert (found - found[1]).tolist() == [1, 0, 3]
+    far = polars.Series([2**60, 2**59, 0]).cast(polars.Datetime("us"))
+    table = read_table(polars.DataFrame({"t": far, "k": ["a", "b", "a"]}), "k")
+    assert table.schema.columns[0].kind == "words"
+
+
 @pytest.mark.parametrize(
     "table", [np.eye(2), {"x": [1]}, [[1]], 7, polars.Series([1]), polars.LazyFrame({"x": [1]})], ids=type
 )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tpsolve.errors import FileFormatError, TooLargeError, UnknownNameError
+from tpsolve.errors import FileFormatError, NotFiniteError, TooLargeError, UnknownNameError
 from tpsolve.tables import TableOptions, _text_files, read_table
 
 
@@ -39,8 +39,15 @@ def test_other_signs_inside_cells_do_not_mislead(here: Path):
 def test_lines_are_those_of_the_file(here: Path):
     Path("t.csv").write_text('x,note,k\n\n1,"of two\nlines",a\n\n\n2,one line,b\n3,one line,a\n')
     assert read_table("t.csv", "k").lines == (3, 7, 8)
-    Path("t.csv").write_text("x,k\n1,a\n,\n2,b\n , \n")
-    assert read_table("t.csv", "k").lines == (2, 4)
+    Path("t.csv").write_text("x,k\n1,a\n,\n2,b\n , \n,\n")
+    with pytest.raises(NotFiniteError, match=r"t.csv:3"):
+        read_table("t.csv", "k")
+    table = read_table("t.csv", "k", TableOptions(missing="drop"))
+    assert (table.lines, table.dropped) == ((2, 4), (3,))
+    Path("t.csv").write_text("x,k\n1,a\n2,b\n")
+    Path("new.csv").write_text('x\n1\n""\n2\n')
+    with pytest.raises(NotFiniteError, match=r"new.csv:3:x: got no value"):
+        read_table("t.csv", "k").schema.apply("new.csv", labels=False)
     Path("t.csv").write_text("sep=;\nx;k\n1;a\n2;b\n")
     assert read_table("t.csv", "k").lines == (3, 4)
     Path("t.csv").write_bytes(b"x,k\r\n1,a\r\n2,b\r\n")
@@ -88,12 +95,13 @@ def test_delimiters_at_the_end_of_lines_and_names_of_rows_are_put_right(here: Pa
         ("k\na\nb\n", "no columns but k, the target"),
         ('x,k\n1,"a\n2,b\n', "t.csv:2: can't be read as CSV with a header"),
         ("x,k\n1,\0a\n", "zero bytes"),
+        ("\xff\xfe\0\0x\0\0\0", "can't be read as UTF-32"),
         ("x k\n1 a\n2 b\n", "cells with spaces between them"),
         ("x,k\n1,5,a\n2,5,b\n", "one value more in each row than in the header"),
     ],
 )
 def test_tables_that_can_not_be_read_say_why(here: Path, text: str, message: str):
-    Path("t.csv").write_text(text)
+    Path("t.csv").write_text(text, encoding="latin-1")
     with pytest.raises(FileFormatError) as raised:
         read_table("t.csv", "k")
     assert message in str(raised.value)

@@ -28,6 +28,7 @@ from tpsolve.cli._tables import (
     table_stem,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar, refuse_given
+from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,6 +114,8 @@ def exact(
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     read = read_table(file, target, options)
+    if len(read.schema.classes) < 2:
+        raise ArgumentError(str(file), f"the class {read.labels[0]!r} only", "at least two classes")
     if frontier:
         check_picture("--plot", plot)
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tpsolve.errors import FolderError
+from tpsolve.errors import ArgumentError, FolderError
 from tpsolve.problems import Instance, NetworkProblem
 from tpsolve.tables import TableOptions, read_table
 
@@ -60,4 +60,6 @@ class TableSuite:
 
     def _problem(self, file: Path) -> NetworkProblem:
         read = read_table(file, self.target, self.options)
+        if len(read.schema.classes) < 2:
+            raise ArgumentError(str(file), f"the class {read.labels[0]!r} only", "at least two classes")
         return NetworkProblem(read.inputs, read.labels, self.widths)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from dataclasses import dataclass
 from operator import index
 from typing import Any
 
@@ -16,8 +17,11 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tpsolve._result import Result, Status
+from tpsolve._check_arguments import check_count
+from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
+from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
+from tpsolve.estimators._averaging import averaged
 from tpsolve.estimators._sample_weights import whole_weights
 from tpsolve.estimators._search_widths import Found, search_widths
 from tpsolve.models import Model, make_model
@@ -28,7 +32,17 @@ from tpsolve.search.network.circuits._prove import has_proof
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""
+AUTO_PENALTIES = (1.0, 4.0)
+"""What a unit, or a weight of a set, may cost besides 0 where `penalty="auto"` chooses."""
 _FOLDS = 3
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Shapes that are searched, in the order of rising numbers of units, and what a unit costs."""
+
+    shapes: list[tuple[int, ...]]
+    penalty: float
 
 
 class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -48,7 +62,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
         penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
             share of the limit, and one that names the same class everywhere needs none. With a `weight_set`: what a
-            weight other than 0 costs instead.
+            weight other than 0 costs instead. "auto": of `AUTO_PENALTIES`, chosen as widths are.
         class_weight: None, "balanced", or a dict from classes to what an error there counts.
         random_state: seed of the search: an int, a numpy RandomState, or None for 0. Equal seeds give equal networks
             where `steps` is the only limit.
@@ -56,6 +70,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         weight_set: the whole numbers that weights may be: "ternary" (-1, 0, +1), "binary" (-1, +1), a range or a
             sequence; None: all real numbers. See `NetworkProblem`.
         bias_set: the whole numbers that biases may be, with a `weight_set`; None: any bias.
+        average: so many networks vote, each searched in its share of the limit. They are different optimal ones where
+            circuits prove the optimum, as many as there are, and otherwise what equally many seeds find. The vote is a
+            network of more units, of which nothing is proved.
 
     Attributes:
         classes_: labels in sorted order.
@@ -67,6 +84,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         proof_: a `Proof` for `verify_proof(proof_, X, y)`, with `sample_weight` where that was given; None where the
             solver gives none, where weights were rounded, and of a class weight.
         widths_: units of each hidden layer.
+        penalty_: the penalty, where it was chosen too.
         model_: the `Model`, which can be saved and exported.
         network_: the layers as a torch module.
         rules_: the rules of the network in words.
@@ -83,6 +101,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     status_: Status
     proof_: Proof | None
     widths_: tuple[int, ...]
+    penalty_: float
     model_: Model
     network_: torch.nn.Sequential
     rules_: list[str]
@@ -95,12 +114,13 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         solver: Any = None,
         seconds: float | None = 60,
         prefer: str = "any",
-        penalty: float = 0.0,
+        penalty: Any = 0.0,
         class_weight: Any = None,
         random_state: Any = None,
         steps: int | None = None,
         weight_set: Any = None,
         bias_set: Any = None,
+        average: int = 1,
     ) -> None:
         self.widths = widths
         self.solver = solver
@@ -112,6 +132,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.steps = steps
         self.weight_set = weight_set
         self.bias_set = bias_set
+        self.average = average
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ThresholdNetworkClassifier":
         """Fit to `X (samples, features)`, labels `y (samples,)` and `sample_weight (samples,)` of at least 0.
@@ -120,7 +141,11 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             ValueError: scikit-learn's checks fail, or there is one class only.
             ArgumentError, TooLargeError, NotAcceptedError: a setting makes no sense, or the solver can't take the data.
         """
-        solver, given_shapes, sets = self._solver(), self._shapes(), self._sets()
+        solver, choices, sets = self._solver(), self._choices(), self._sets()
+        Budget(seconds=self.seconds, steps=self.steps)
+        check_as_float64("X", X)
+        check_no_gaps("y", y)
+        check_no_gaps("sample_weight", sample_weight)
         target = str(getattr(y, "name", None) or "")
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -130,31 +155,41 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         given = weight
         if self.class_weight is not None:
             own = compute_sample_weight(self.class_weight, y)
+            if not (np.isfinite(own).all() and (own >= 0).all()):
+                raise ArgumentError("class_weight", repr(self.class_weight), "finite numbers of at least 0")
             weight = own if weight is None else own * weight
         kept = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
         self.classes_, codes = np.unique(y[kept], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {y[0]}.")
-        share = 1.0 if len(given_shapes) == 1 else 0.5
-        shapes = given_shapes[0] if share == 1 else self._validated(given_shapes, X[kept], y[kept], weight, kept)
+        share = 1.0 if len(choices) == 1 else 0.5
+        chosen = choices[0] if share == 1 else self._validated(choices, X[kept], y[kept], weight, kept)
+        self.penalty_ = chosen.penalty
         # Sorted, so that equal data give equal searches whatever the order of their samples.
         X = X + 0.0
         order = np.lexsort((codes, *X[kept].T[::-1]))
         rows, codes = kept[order], codes[order]
         own = None if weight is None else weight[rows]
         whole = whole_weights(own)
-        found = search_widths(
-            X[rows],
-            self.classes_[codes],
-            whole,
-            solver,
-            shapes,
-            penalty=self.penalty,
-            seconds=None if self.seconds is None else share * self.seconds,
-            steps=self.steps,
-            seed=self._seed(),
-            sets=sets,
-        )
+        seed = self._seed()
+
+        def search(number: int) -> Found:
+            return search_widths(
+                X[rows],
+                self.classes_[codes],
+                whole,
+                solver,
+                chosen.shapes,
+                penalty=chosen.penalty,
+                seconds=None if self.seconds is None else share * float(self.seconds) / self.average,
+                steps=self.steps,
+                seed=seed + number,
+                sets=sets,
+            )
+
+        found = search(0)
+        if self.average > 1:
+            found = averaged(found, self.average, search)
         # As the caller knows the samples, so that he can check the proof.
         provable = self.class_weight is None and whole.exact and len(self.classes_) == len(np.unique(y))
         told = (X, y, given) if provable else (X[rows], y[rows], None)
@@ -167,7 +202,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         )
         wrong = decode(torch.tensor(model.layers.outputs(X[rows])[-1])).numpy() != codes
         self.errors_ = float(wrong.sum() if own is None else own[wrong].sum())
-        self.objective_ = self.errors_ + self.penalty * (model.size if sets else found.units)
+        self.objective_ = self.errors_ + self.penalty_ * (model.size if sets else found.units)
         self.bound_ = max(0.0, found.least)
         self.model_ = dataclasses.replace(
             model, objective=self.errors_, bound=max(0.0, whole.unit * found.bound - whole.slack)
@@ -178,7 +213,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = max(1, found.steps)
         # Rounded weights keep the gap open, but no longer search would close it.
         open_ = self.objective_ - self.bound_ > 2 * whole.slack
-        if solver.exact and open_ and self.status_ is not Status.OPTIMAL:
+        if solver.exact and open_ and self.average == 1 and self.status_ is not Status.OPTIMAL:
             warnings.warn(
                 f"The network found costs {self.objective_:g}, and the fewest is at least {self.bound_:g}. "
                 "Give it more seconds or steps, or fewer units.",
@@ -193,6 +228,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         They are votes of the hidden units, and no distances to a boundary.
         """
         check_is_fitted(self)
+        check_as_float64("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         sums = self.model_.layers.sums(X)
         if sums.shape[1] > 1:
@@ -204,12 +240,18 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Labels `(samples,)`."""
         check_is_fitted(self)
+        check_as_float64("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.classes_[self.model_.layers.classes(X)]
 
     def _solver(self) -> Solver:
         usual = "circuits" if self.weight_set is None else "integer-search"
         solver = find_solver(usual if self.solver is None else self.solver)
+        check_count("average", self.average, 1)
+        if self.average > 1 and self.weight_set is not None:
+            raise ArgumentError("average", self.average, "1, with a weight_set")
+        if self.average > 1 and isinstance(solver, Circuits):
+            solver = dataclasses.replace(solver, solutions=int(self.average))
         if self.prefer == "any":
             return solver
         if not isinstance(solver, Circuits):
@@ -217,19 +259,19 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         return dataclasses.replace(solver, prefer=self.prefer)
 
     def _validated(
-        self, shapes: list[list[tuple[int, ...]]], X: np.ndarray, y: np.ndarray, weight: Any, kept: np.ndarray
-    ) -> list[tuple[int, ...]]:
-        """Of several lists of widths the one with which most held-out samples, by weight, get their labels."""
+        self, choices: list["_Choice"], X: np.ndarray, y: np.ndarray, weight: Any, kept: np.ndarray
+    ) -> "_Choice":
+        """The one with which most held-out samples, by weight, get their labels."""
         folds = min(_FOLDS, int(np.unique(y, return_counts=True)[1].min()))
         if folds < 2:
-            return shapes[0]
+            return choices[0]
         each = np.ones(len(y)) if weight is None else weight[kept]
         splits = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(X, y))
-        seconds = None if self.seconds is None else self.seconds / (2 * len(shapes) * folds)
+        seconds = None if self.seconds is None else self.seconds / (2 * len(choices) * folds)
         right = []
-        for one in shapes:
-            settings = {**self.get_params(deep=False), "widths": one[-1], "seconds": seconds, "class_weight": None}
-            settings["random_state"] = self._seed()
+        for one in choices:
+            settings = {**self.get_params(deep=False), "seconds": seconds, "class_weight": None, "average": 1}
+            settings |= {"widths": one.shapes[-1], "penalty": one.penalty, "random_state": self._seed()}
             total = 0.0
             for train, test in splits:
                 with warnings.catch_warnings():
@@ -238,24 +280,35 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
                     fitted = type(self)(**settings).fit(X[train], y[train], each[train])
                 total += float(each[test][fitted.predict(X[test]) == y[test]].sum())
             right.append(total)
-        return shapes[right.index(max(right))]
+        return choices[right.index(max(right))]
 
-    def _shapes(self) -> list[list[tuple[int, ...]]]:
-        """Of each choice of widths the shapes that are searched; a choice is all but for "auto"."""
-        if not isinstance(self.penalty, int | float) or not 0 <= self.penalty < math.inf:
-            raise ArgumentError("penalty", repr(self.penalty), "a number of at least 0")
+    def _choices(self) -> list["_Choice"]:
+        """The one that is searched; with "auto" those of which one is chosen."""
+        penalty: Any = plain_number(self.penalty)
+        auto = isinstance(penalty, str) and penalty == "auto"
+        if not auto and (not is_real(penalty) or not 0 <= penalty < math.inf):
+            raise ArgumentError("penalty", repr(self.penalty), "'auto', or a number of at least 0")
+        widths = self._given_widths()
+        if not auto:
+            return [_Choice(self._with_fewer(one, penalty), penalty) for one in widths]
+        # With a price fewer units are searched too, so that the largest widths stand for all.
+        free = [_Choice([one], 0.0) for one in widths]
+        return free + [_Choice(self._with_fewer(widths[-1], price), price) for price in AUTO_PENALTIES]
+
+    def _given_widths(self) -> list[tuple[int, ...]]:
         if isinstance(self.widths, str) and self.widths == "auto":
-            return [self._with_fewer((width,)) for width in AUTO_WIDTHS]
-        given: Any = [self.widths] if isinstance(self.widths, int | np.integer) else self.widths
+            return [(width,) for width in AUTO_WIDTHS]
+        widths = plain_number(self.widths)
+        given: Any = [widths] if isinstance(widths, int) else widths
         try:
             widths = tuple(index(width) for width in given)
         except TypeError as error:
             expected = "'auto', or whole numbers of at least 1, the units of each hidden layer"
             raise ArgumentError("widths", repr(self.widths), expected, "For example widths=(3,).") from error
-        return [self._with_fewer(widths)]
+        return [widths]
 
-    def _with_fewer(self, widths: tuple[int, ...]) -> list[tuple[int, ...]]:
-        if not self.penalty or self.weight_set is not None:
+    def _with_fewer(self, widths: tuple[int, ...], penalty: float) -> list[tuple[int, ...]]:
+        if not penalty or self.weight_set is not None:
             return [widths]
         if len(widths) != 1:
             raise ArgumentError("penalty", repr(self.penalty), "0, with several hidden layers")

@@ -220,7 +220,13 @@ class Model:
         return torch.nn.Sequential(*modules)
 
     def export(
-        self, path: str | PathLike[str], table: Any = None, *, bits: int | None = None, qonnx: bool = False
+        self,
+        path: str | PathLike[str],
+        table: Any = None,
+        *,
+        bits: int | None = None,
+        qonnx: bool = False,
+        float32: bool = False,
     ) -> "Export":
         """Write the model as a program or a file of another tool; the suffix says which.
 
@@ -235,6 +241,7 @@ class Model:
             bits: round the weights to so many bits with their signs, 2 to 32; None: as they are. The program is then
                 compared with the rounded network, and `others` says how often that one's class is another one.
             qonnx: of .onnx, a graph in float32 with the nodes `Quant` and `BipolarQuant` of QONNX.
+            float32: of .onnx, a graph in float32 in place of float64. Of whole inputs it is as exact.
 
         Returns:
             The files, and on how many rows what has compared them.
@@ -245,7 +252,8 @@ class Model:
             MissingLibraryError: .onnx without the library onnx.
             FolderError: the folder does not exist or can't be written.
         """
-        return Export(*export(self, path, self.rows if table is None else self.read(table), bits, qonnx))
+        rows = self.rows if table is None else self.read(table)
+        return Export(*export(self, path, rows, bits, qonnx, float32))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to `path` (.npz, no pickle), without the training rows.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import plain_array
+from tpsolve._plain import check_as_float64, plain_array
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError, ValueSetError
 
 
@@ -63,6 +63,8 @@ def read_features(
         ShapeError: another number of columns.
         NotFiniteError: NaN or infinity.
     """
+    if type(X).__name__ == "LazyFrame":
+        raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
     own = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)
     if own is not None:
         places = _places(features, target, list(map(str, own)))
@@ -107,7 +109,11 @@ def _places(features: Sequence[str], target: str, columns: Sequence[str]) -> lis
 
 def _numbers(argument: str, values: Any) -> np.ndarray:
     try:
-        return np.asarray(plain_array(argument, values), dtype=np.float64)
+        check_as_float64(argument, values)
+        plain = plain_array(argument, values)
+        if np.iscomplexobj(plain):
+            raise ArgumentError(argument, "complex numbers", "real numbers")
+        return np.asarray(plain, dtype=np.float64)
     except ArgumentError:
         raise
     except (TypeError, ValueError) as error:

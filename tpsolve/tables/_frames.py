@@ -100,13 +100,20 @@ def _first_line(error: BaseException) -> str:
 
 def _is_text(series: Any) -> bool:
     """Whether a column holds texts, as which numbers may be written in any way."""
-    return any(isinstance(value, str) for value in series.to_list())
+    return not _is_time_of_polars(series) and any(isinstance(value, str) for value in series.to_list())
+
+
+def _is_time_of_polars(series: Any) -> bool:
+    return type(series).__module__.startswith("polars") and series.dtype.is_temporal() and str(series.dtype)[:2] != "Du"
 
 
 def _texts(name: str, series: Any) -> list[Cell]:
     if str(series.dtype).lower() in ("float32", "float16"):
         # Their own shortest decimals: as Python's floats they would have more digits than they hold.
         return [None if value != value else str(value) for value in series.to_numpy()]
+    if _is_time_of_polars(series):
+        # Python's own dates and times hold no nanoseconds, and end in the year 9999.
+        return series.dt.to_string("iso:strict").to_list()
     texts: list[Cell] = []
     for row, value in enumerate(series.to_list()):
         kind = type(value)

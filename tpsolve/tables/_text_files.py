@@ -67,6 +67,8 @@ def _text(path: Path) -> str:
         raise TooLargeError("table", f"{path}, more than {most} of text", f"at most {most}", mend) from error
     except FileFormatError as error:
         raise FileFormatError(f"{path}: can't be read as a table with a header ({error})") from error
+    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        raise FileFormatError(f"{path}: can't be read as UTF-32. Save it as UTF-8.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in data:
         raise FileFormatError(
@@ -112,12 +114,15 @@ def _parse(name: str, text: str, delimiter: str, strict: bool) -> list[tuple[int
 
 
 def _parsed(text: str, delimiter: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty, with the line where it begins; `strict`: nor are all its cells."""
+    """Each row that is not empty, with the line where it begins; `strict`: no rows of empty cells end the table."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict, skipinitialspace=strict)
-    line = 1
+    line, held = 1, []
     for row in reader:
-        if row and (not strict or any(cell.strip() for cell in row)):
-            yield line, row
+        if row:
+            held.append((line, row))
+            if not strict or any(cell.strip() for cell in row):
+                yield from held
+                held = []
         line = reader.line_num + 1
 
 

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from tpsolve._plain import check_as_float64, check_no_gaps
 from tpsolve.errors import ArgumentError
 from tpsolve.units._base import UnitFit
 from tpsolve.units._learner_registry import find_learner
@@ -47,7 +48,15 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "UnitClassifier":
-        """Fit to `X (samples, features)` and labels `y (samples,)`."""
+        """Fit to `X (samples, features)` and labels `y (samples,)`.
+
+        Raises:
+            ValueError: scikit-learn's checks fail, or there is one class only.
+            ArgumentError: masked values, dates, or whole numbers that float64 rounds.
+        """
+        check_as_float64("X", X)
+        check_no_gaps("y", y)
+        check_no_gaps("sample_weight", sample_weight)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -79,6 +88,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Pre-activations: `(samples,)` for two classes, else `(samples, classes)`."""
         check_is_fitted(self)
+        check_as_float64("X", X)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         z = X @ self.coef_.T + self.intercept_
         return z[:, 0] if len(self.classes_) == 2 else z

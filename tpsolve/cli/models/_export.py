@@ -19,6 +19,7 @@ def export(
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Round weights to so many bits, 2 to 32, for less memory.")] = None,
     qonnx: Annotated[bool, typer.Option("--qonnx", help="Of .onnx: Quant and BipolarQuant nodes for QONNX.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="Of .onnx: float32 in place of float64.")] = False,
 ) -> None:
     """Write a model in another language, and compare the classes that both give to many rows.
 
@@ -33,4 +34,4 @@ def export(
     rows: Any = table
     if table is not None and read.schema is None:
         rows, _ = read_arrays(table)
-    say(str(read.export(file, rows, bits=bits, qonnx=qonnx)))
+    say(str(read.export(file, rows, bits=bits, qonnx=qonnx, float32=float32)))

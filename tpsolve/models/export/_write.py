@@ -14,7 +14,7 @@ from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
 from tpsolve.models._grid import check_rows
 from tpsolve.models._norms_into_weights import rounded
-from tpsolve.models.export import _c, _json, _onnx, _python, _qonnx, _verilog
+from tpsolve.models.export import _c, _json, _onnx, _onnx_float32, _python, _qonnx, _verilog
 from tpsolve.models.export._plan import Plan
 from tpsolve.tables import TableSchema
 
@@ -28,7 +28,7 @@ MIN_ROWS = 20
 
 
 def export(
-    model: Any, path: str | PathLike[str], rows: np.ndarray | None, bits: int | None, qonnx: bool
+    model: Any, path: str | PathLike[str], rows: np.ndarray | None, bits: int | None, qonnx: bool, float32: bool
 ) -> tuple[tuple[Path, ...], int, str, tuple[int, int]]:
     """Write `model` as the suffix of `path` says; see `Model.export`.
 
@@ -41,9 +41,12 @@ def export(
         raise UnknownNameError("path", path.suffix or str(path), LANGUAGES)
     if not path.stem.isprintable() or '"' in path.stem:
         raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
-    if qonnx and path.suffix != ".onnx":
-        raise ArgumentError("qonnx", f"a file {path.suffix}", "one that ends in .onnx")
-    language: Any = _qonnx if qonnx else LANGUAGES[path.suffix]
+    for name, wanted in (("qonnx", qonnx), ("float32", float32)):
+        if wanted and path.suffix != ".onnx":
+            raise ArgumentError(name, f"a file {path.suffix}", "one that ends in .onnx")
+    if qonnx and float32:
+        raise ArgumentError("float32", "qonnx as well", "one of them", "A graph of QONNX is in float32 anyway.")
+    language: Any = _qonnx if qonnx else _onnx_float32 if float32 else LANGUAGES[path.suffix]
     if bits is not None:
         check_count("bits", bits, 2)
         if bits > 32:
@@ -93,14 +96,15 @@ def export(
             (Path(folder) / f"{path.stem}{suffix}").write_bytes(content)
         ran = language.run(plan, Path(folder))
     files = tuple(path.with_name(f"{path.stem}{suffix}") for suffix in written)
-    told = np.ones(len(drawn), dtype=bool) if language is not _onnx else _onnx.compared(plan)
+    rounds = language in (_onnx, _onnx_float32)
+    told = language.compared(plan) if rounds else np.ones(len(drawn), dtype=bool)
     if ran is not None:
         _compare(plan, told, *ran)
     for file, content in zip(files, written.values(), strict=True):
         write_whole(file, lambda stream, content=content: stream.write(content))
     by = "" if ran is None else ran[1]
     if by and not told.all():
-        by += f"; {int((~told).sum()):,} rows beside boundaries, which float64 can't decide, were left out"
+        by += f"; {int((~told).sum()):,} rows beside boundaries, which {language.UNSURE} can't decide, were left out"
     return files, int(told.sum()), by, others
 
 
