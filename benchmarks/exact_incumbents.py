@@ -94,11 +94,11 @@ def main() -> None:
         for r in log.read()
         if r["clock"] == clock
     }
-    keys = [
-        (*key, seed)
-        for key in (*unsaturated.SUITE, *LARGE)
+    keys: list[tuple[str, tuple[int, ...], int]] = [
+        (name, widths, seed)
+        for name, widths in (*unsaturated.SUITE, *LARGE)
         for seed in seeds
-        if key not in closed and any(part in key[0] for part in given.only.split(","))
+        if (name, widths) not in closed and any(part in name for part in given.only.split(","))
     ]
     for name, widths, seed in keys:
         for solver in (*SEARCHES, ours):

@@ -20,10 +20,10 @@ from tpsolve._plain import plain_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
-from tpsolve.search.proofs._packed import packed
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
 from tpsolve.search.proofs._recount_whole import whole_weights
+from tpsolve.search.proofs._shared_costs import packed
 
 MAX_INPUTS = 10
 """A table of n inputs has 2^n entries, and its clauses are the square of that."""

@@ -20,6 +20,8 @@ _STEPS = 8
 """Of the walks between two programs."""
 _STALE, _ANEW = 160, 40
 """Rounds without a gain after which the bound of a question is what this can prove, and the walks begin anew."""
+_STALE_A_POINT = 4
+"""As `_STALE`, for each point: a few points have few circuits."""
 _GAIN = 1e-3
 _MAX_KEPT = 4000
 """Circuits of a program: those of the smallest price are kept."""
@@ -123,7 +125,7 @@ class _Question:
             if met:
                 self._kept |= dict.fromkeys(met, False)
                 self._solve()
-            self.done = self._stale >= _STALE
+            self.done = self._stale >= min(_STALE, _STALE_A_POINT * len(self._points))
             if self._stale % _ANEW == 0:
                 self._walks.begin()
 

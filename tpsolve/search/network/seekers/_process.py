@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -75,8 +76,9 @@ class SeekingProcess:
         self._out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._in: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Pipes hold little: threads fill and empty them, which end with the process.
-        for work in (self._write, self._read):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
         self._out.put(_Task(problem, time.time() + seconds_left, seed, seconds, torch.get_num_threads()))
 
     def work(self, state: SearchState, seekers: Seekers) -> int | None:
@@ -106,6 +108,9 @@ class SeekingProcess:
             seekers.away.clear()
             self._process.kill()
             self._process.wait()
+            self._out.put(None)
+            for thread in self._threads:
+                thread.join()
             while not self._in.empty():
                 self._take(self._in.get(), known, state, seekers)
 
@@ -123,20 +128,18 @@ class SeekingProcess:
         return known
 
     def _write(self) -> None:
-        assert self._process.stdin is not None
-        try:
-            while True:
-                _send(self._process.stdin, self._out.get())
-        except OSError:
-            return
+        pipe = self._process.stdin
+        assert pipe is not None
+        with suppress(OSError), pipe:
+            while (message := self._out.get()) is not None:
+                _send(pipe, message)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        try:
+        pipe = self._process.stdout
+        assert pipe is not None
+        with suppress(EOFError, OSError, pickle.UnpicklingError), pipe:
             while True:
-                self._in.put(pickle.load(self._process.stdout))
-        except (EOFError, OSError, pickle.UnpicklingError):
-            return
+                self._in.put(pickle.load(pipe))
 
 
 def seek() -> None:
