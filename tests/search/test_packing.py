@@ -18,6 +18,7 @@ from tpsolve.search.network.circuits._prove import make_proof
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.packing import _packing as packing_module
 from tpsolve.search.network.packing._packing import Packing
+from tpsolve.search.proofs._check_proof import _packed  # pyright: ignore[reportPrivateUsage]
 from tpsolve.search.proofs._shared_costs import packed as shown
 
 
@@ -138,3 +139,22 @@ def test_what_rounding_took_for_a_circuit_is_none(monkeypatch: pytest.MonkeyPatc
     state, packing = packed(problem)
     assert 4 < state.proved <= optimum
     assert verify_proof(with_bound(problem, state, packing), X, y)[-1].holds
+
+
+def test_shares_keep_to_the_costs():
+    problem = NetworkProblem([[0.0], [1.0], [2.0], [3.0], [4.0]], [0, 1, 0, 1, 0], [1]).flatten()
+    question = packing_module._Question(problem, 0, 1)  # pyright: ignore[reportPrivateUsage]
+    used = {(0, 1, 2): 0.75, (2, 3, 4): 0.75}
+    question._keep_to_costs(used)  # pyright: ignore[reportPrivateUsage]
+    assert sum(map(Fraction, used.values())) <= 1
+    assert sum(used.values()) > 0.99
+
+
+def test_shares_say_nothing_of_two_units():
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1])
+    proof = with_bound(problem, *packed(problem))
+    costs = [{label: Fraction(1)} for label in (0, 1, 0)]
+    assert proof.bound == 1
+    assert _packed(proof, costs).holds
+    assert not _packed(dataclasses.replace(proof, widths=(2,)), costs).holds
+    assert not _packed(dataclasses.replace(proof, shares=None), costs).holds

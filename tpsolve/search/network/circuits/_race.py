@@ -21,6 +21,7 @@ from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import StoppedError
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._search_state import SPRINT, Master, SearchState
+from tpsolve.search.network.columns._neighbourhood import hyperplanes
 from tpsolve.search.network.packing._packing import Packing
 from tpsolve.search.network.seekers._process import SeekingProcess
 from tpsolve.search.network.seekers._seekers import Seekers, is_large, let, local_searches
@@ -37,7 +38,7 @@ _APART_AFTER, _APART_LEFT = 0.5, 4.0
 _LONG = 1e9
 _LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
 """Seconds that those work who prove, or look for networks, before others take their place; and if it brings little."""
-_MEANWHILE = 0.4
+_MEANWHILE = 0.2
 """Share of its turn that a prover takes while searches that take turns with it have not had their share."""
 _GRACE = 0.05
 """Seconds that engines get to end, which may not hear of it before they restart."""
@@ -52,6 +53,10 @@ _QUICK = 2**22
 _TURNS_A_SECOND = 4_000_000
 _SWEEPING = 0.2
 """Share of the time that a sweep may take before local search begins."""
+_FEW_PAIRS = 20_000
+"""Hyperplanes for each unit but one, in a scan that may end in a moment."""
+_SCANNING, _SCANNING_SHARE = 0.5, 0.03
+"""Seconds that it may take before others begin, and share of the time left."""
 _CLAUSES_A_SECOND = 300_000
 _BUILDING = 0.15
 """Share of the time left that the making of clauses may take."""
@@ -122,6 +127,12 @@ class Race:
             if state.halted():
                 return
             state.draw(SPRINT)
+        if "dichotomies" in self._provers and hyperplanes(self._problem) ** (self._problem.widths[0] - 1) <= _FEW_PAIRS:
+            # Often it ends before others would have begun.
+            budget = Budget(min(_SCANNING, _SCANNING_SHARE * report.seconds_left))
+            let(report, state, "dichotomies", self._generator, budget, halted=state.pulse)
+            if state.halted():
+                return
         self._local = local
         seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local)
         if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
@@ -223,8 +234,9 @@ class Race:
         assert self._packing is not None
         with self._master_turns.taken(partial(self._turn_of, "packing")) as turn:
             self._packing.run(partial(self._ended, turn))
-        # One clause of each is worth much to those who count errors.
-        self._state.know(self._packing.evidence()[0])
+        if not self._state.halted():
+            # Masters that count errors need these circuits most.
+            self._state.know(self._packing.evidence()[0])
 
     # --- masters ------------------------------------------------------------------------------------------------------
 
