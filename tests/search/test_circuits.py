@@ -216,7 +216,7 @@ def test_bound_rises_from_the_start_and_is_heard():
         heard.append(progress)
         return progress.bound >= 2
 
-    solve(problem, Circuits(workers=1), budget=Budget(seconds=30), callback=listen)
+    solve(problem, Circuits(workers=1), budget=Budget(seconds=300), callback=listen)
     assert 2 <= heard[-1].bound < heard[-1].objective
 
 
