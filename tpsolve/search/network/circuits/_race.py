@@ -38,7 +38,7 @@ _APART_AFTER, _APART_LEFT = 0.5, 4.0
 _LONG = 1e9
 _LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
 """Seconds that those work who prove, or look for networks, before others take their place; and if it brings little."""
-_MEANWHILE = 0.2
+_MEANWHILE = 0.4
 """Share of its turn that a prover takes while searches that take turns with it have not had their share."""
 _GRACE = 0.05
 """Seconds that engines get to end, which may not hear of it before they restart."""
