@@ -47,6 +47,8 @@ ALLOWED = {
         "nn/_program_diagnosis.py",
         "search/exact/_milp.py",
         "search/network/_big_m.py",
+        "search/network/packing/_packing.py",
+        "search/network/packing/_walks.py",
         "units/separability/_elastic.py",
     ),
     "dimod": ("problems/layer/_qubo.py",),

@@ -29,9 +29,9 @@ from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
-from tpsolve.search.network.circuits._race import local_searches
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.seekers._seekers import local_searches
 from tpsolve.units import Separability
 from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
 from tpsolve.units.checking._verification import CircuitChecker
@@ -216,7 +216,7 @@ def test_bound_rises_from_the_start_and_is_heard():
         heard.append(progress)
         return progress.bound >= 2
 
-    solve(problem, Circuits(workers=1), budget=Budget(seconds=30), callback=listen)
+    solve(problem, Circuits(workers=1), budget=Budget(seconds=300), callback=listen)
     assert 2 <= heard[-1].bound < heard[-1].objective
 
 

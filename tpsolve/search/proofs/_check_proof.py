@@ -23,6 +23,7 @@ from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refute
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
 from tpsolve.search.proofs._recount_whole import whole_weights
+from tpsolve.search.proofs._shared_costs import packed
 
 MAX_INPUTS = 10
 """A table of n inputs has 2^n entries, and its clauses are the square of that."""
@@ -249,6 +250,8 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
     until = time.monotonic() + seconds
     if proof.weight_set is not None:
         return _tried(proof, costs, until)
+    if proof.method == "packing":
+        return _packed(proof, list(costs.values()))
     if proof.method != "parts":
         return _bound_of(proof, proof, range(len(costs)), costs, engine, seconds, until)
     used = [point for part in proof.parts for point in part.points.tolist()]
@@ -262,6 +265,17 @@ def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine:
         if not found.holds:
             return Finding("bound", found.holds, f"part {number} of {len(proof.parts)}: {found.words}")
     return Finding("bound", True, f"{proof.bound}: the sum of {len(proof.parts)} disjoint parts, each checked")
+
+
+def _packed(proof: Proof, costs: list[dict[Any, Fraction]]) -> Finding:
+    """Whether circuits that share the costs of their points say so."""
+    if proof.widths[0] != 1 or proof.shares is None or proof.shares.shape[1] != len(proof.circuits):
+        return Finding("bound", False, f"{proof.bound}: no shares of circuits for one unit")
+    circuits = [[v for v in row if v] for row in proof.circuits.tolist()]
+    shown = packed(circuits, proof.shares.tolist(), costs, proof.classes)
+    if shown is None or shown < proof.bound:
+        return Finding("bound", False, f"{proof.bound}: the circuits' shares prove {shown}")
+    return Finding("bound", True, f"{proof.bound}: {len(circuits)} circuits share the costs of their points")
 
 
 def _bound_of(

@@ -21,7 +21,7 @@ from tpsolve.errors import FileFormatError
 KIND = "exact-proof"
 MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
-Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "weight-set"]
+Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "packing", "weight-set"]
 MAX_PARTS = 10_000
 _OF_PART = re.compile(r"(points|circuits)\d+")
 _MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty")
@@ -87,8 +87,11 @@ class Proof:
             distinct point i, both from 0.
         about: where the data are: for a table the name of its column of classes.
         method: what proved the bound: "circuits"; "labels", which contradict each other; "sweep" and "dichotomies",
-            which looked at all hyperplanes through points; "parts"; or "weight-set", where weights are of a set.
+            which looked at all hyperplanes through points; "parts"; "packing", where circuits share the costs of their
+            points; or "weight-set", where weights are of a set.
         parts: disjoint ones, whose bounds sum up to the bound.
+        shares: of a packing, `(Q, C)` float64: what each circuit takes of the costs of each of its points, for each
+            pair of classes that have weight, in the order of `itertools.combinations`.
         weight_set, bias_set: the whole numbers that weights and biases may be; None: all numbers.
         penalty: of each weight other than 0; part of `objective` and `bound`.
     """
@@ -108,6 +111,7 @@ class Proof:
     weight_set: tuple[int, ...] | None = None
     bias_set: tuple[int, ...] | None = None
     penalty: Fraction = Fraction(0)
+    shares: Tensor | None = None
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -151,6 +155,8 @@ class Proof:
             arrays |= {f"weight{layer}": weight, f"bias{layer}": bias}
         for number, part in enumerate(self.parts):
             arrays |= {f"points{number}": part.points, f"circuits{number}": part.circuits}
+        if self.shares is not None:
+            arrays["shares"] = self.shares
         return arrays
 
 
@@ -161,9 +167,9 @@ def load_proof(path: str | PathLike[str]) -> Proof:
         FileFormatError: no proof of tpsolve, truncated, changed, or of another version.
     """
     if read_kind(path) != MODEL_KIND:
-        arrays, header = read_archive(path, KIND, _Header, ("circuits",), (*_LAYERS, *part_names()))
+        arrays, header = read_archive(path, KIND, _Header, ("circuits",), (*_LAYERS, "shares", *part_names()))
         return proof_of(path, header, arrays)
-    names = (*_LAYERS, *part_names(), "circuits", "low", "high", "parts", "signs")
+    names = (*_LAYERS, *part_names(), "circuits", "shares", "low", "high", "parts", "signs")
     arrays, header = read_archive(path, MODEL_KIND, _ModelHeader, (), names)
     if header["proof"] is None:
         raise FileFormatError(f"{path}: a model without a proof. Train it with an exact solver, such as circuits.")
@@ -179,7 +185,9 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
     check_shape(header, path, _Header)
     try:
         own = {
-            name: array for name, array in arrays.items() if name in ("circuits", *_LAYERS) or _OF_PART.fullmatch(name)
+            name: array
+            for name, array in arrays.items()
+            if name in ("circuits", "shares", *_LAYERS) or _OF_PART.fullmatch(name)
         }
         names = (*_NAMES, *(name for name in _MORE_NAMES if name in header))
         if header["digest"] != _digest({name: header[name] for name in names}, own):
@@ -205,6 +213,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
             tuple(header["weight_set"]) if "weight_set" in header else None,
             tuple(header["bias_set"]) if "bias_set" in header else None,
             Fraction(header.get("penalty", 0)),
+            arrays.get("shares"),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error
@@ -214,7 +223,7 @@ def _check_arrays(arrays: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless arrays have the types and axes that `Proof` says."""
     for name, array in arrays.items():
         axes = 1 if name.startswith(("bias", "points")) else 2
-        kind = torch.float64 if name in _LAYERS else torch.int32
+        kind = torch.float64 if name in (*_LAYERS, "shares") else torch.int32
         if array.dim() != axes or array.dtype != kind:
             raise ValueError(f"{name} of shape {tuple(array.shape)} and type {array.dtype}")
 

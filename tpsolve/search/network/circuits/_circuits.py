@@ -25,9 +25,11 @@ from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import Race, is_large, local_searches, taken
+from tpsolve.search.network.circuits._race import Race
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import Master, SearchState
+from tpsolve.search.network.packing._packing import Packing, packable
+from tpsolve.search.network.seekers._seekers import is_large, local_searches, taken
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
 MAX_FIRST = 8
@@ -171,7 +173,9 @@ class Circuits(Solver):
         names = PROVERS[:1] if is_large(problem) else PROVERS
         provers = [name for name in names if taken(name, problem)][:1] if not alone else []
         parts = None if alone else self._parts(problem, state, generator)
-        race = Race(problem, report, state, generator, workers=cores, provers=provers, parts=parts, forced=alone)
+        own = torch.Generator().manual_seed((generator.initial_seed() + 4) % 2**63)
+        packing = None if alone or not packable(problem) else Packing(problem, state, own)
+        race = Race(problem, report, state, generator, cores, provers, parts, packing, forced=alone)
         opened = ExitStack()
         try:
 
@@ -207,6 +211,8 @@ class Circuits(Solver):
         report.stats["proved_by"] = state.proved_by
         if parts is not None and state.proved_by == "parts":
             report.stats["parts"] = parts.evidence()
+        if packing is not None and state.proved_by == "packing":
+            report.stats["circuits"], report.stats["shares"] = packing.evidence()
 
     def _parts(self, problem: NetworkProblem, state: SearchState, generator: torch.Generator) -> Parts | None:
         engine = "glucose4" if sat_installed() and _countable(problem) else None

@@ -53,6 +53,12 @@ class CircuitPool:
         used = self.signs[row] != 0
         return self.samples[row, used].tolist(), self.signs[row, used].tolist()
 
+    def include(self, circuits: list[tuple[list[int], list[int]]]) -> range:
+        """Add circuits that are proved, samples and signs; the numbers of those that are new."""
+        before = len(self)
+        self._append([(tuple(samples), tuple(signs)) for samples, signs in circuits])
+        return range(before, len(self))
+
     def violated(self, columns: np.ndarray, max_count: int) -> list[int]:
         """For each of `columns (M, U)` in {-1, +1} up to `max_count` circuits that forbid it, at random.
 

@@ -43,7 +43,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
     weights = result.stats.get("weights") or problem.weights(result.targets)
     method = result.stats.get("proved_by", solver)
     circuits, learned = torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32), []
-    if method == "circuits":
+    if method in ("circuits", "packing"):
         circuits, formula = result.stats["circuits"].to(torch.int32), NetworkFormula(problem)
         learned = (clause for row in circuits.tolist() for clause in formula.circuit(*_samples_and_signs(row)))
     labels = [problem.classes[k] for k in problem.index.tolist()]
@@ -60,6 +60,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         about=about or {},
         method=method,
         parts=tuple(_part(*evidence) for evidence in result.stats.get("parts", [])),
+        shares=result.stats["shares"] if method == "packing" else None,
     )
 
 

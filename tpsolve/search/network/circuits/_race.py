@@ -1,6 +1,7 @@
 """All that can solve a network problem side by side, until the bounds of the search meet."""
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,18 +13,18 @@ from itertools import pairwise
 import torch
 
 from tpsolve._result import Budget
-from tpsolve.errors import NotAcceptedError, TooLargeError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search._cp_sat_run import POLL_SECONDS
-from tpsolve.search._naming import find_solver
-from tpsolve.search.network._relay import Relay, no_turn
-from tpsolve.search.network._subset import from_subset
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import StoppedError
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._search_state import SPRINT, Master, SearchState
+from tpsolve.search.network.columns._neighbourhood import hyperplanes
+from tpsolve.search.network.packing._packing import Packing
+from tpsolve.search.network.seekers._process import SeekingProcess
+from tpsolve.search.network.seekers._seekers import Seekers, is_large, let, local_searches
 from tpsolve.search.network.sweep._pencils import count_turns
 
 Maker = Callable[[Callable[[], bool]], Master]
@@ -32,25 +33,19 @@ SPRINT_SECONDS = 0.03
 """So long, or `SPRINT` conflicts, the first master works by itself, before all others begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_FROM_BEST = "line-search:first=None"
-_SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
-"""That a line search begins with: its rate falls in a second, and then it begins anew."""
-_FROM_NOTHING = ("column-search", "line-search")
+_APART_AFTER, _APART_LEFT = 0.5, 4.0
+"""Seconds after which a process of its own looks for networks, if so many are left."""
 _LONG = 1e9
 _LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
 """Seconds that those work who prove, or look for networks, before others take their place; and if it brings little."""
-_SHARE = 1 / 3
-"""Of the seconds: so long each local search from nothing works in long turns."""
+_MEANWHILE = 0.4
+"""Share of its turn that a prover takes while searches that take turns with it have not had their share."""
 _GRACE = 0.05
 """Seconds that engines get to end, which may not hear of it before they restart."""
 _LATELY, _START = 0.5, 15.0
 """A gain is long ago if it came before this share of the time; the first one may take so many seconds."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
-_MANY_FEATURES = 8
-"""With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
-_LARGE = 100_000
-"""Numbers in the inputs of a large problem."""
 _TINY = 5_000
 """Clauses of problems that a master solves at once."""
 _QUICK = 2**22
@@ -58,6 +53,10 @@ _QUICK = 2**22
 _TURNS_A_SECOND = 4_000_000
 _SWEEPING = 0.2
 """Share of the time that a sweep may take before local search begins."""
+_FEW_PAIRS = 20_000
+"""Hyperplanes for each unit but one, in a scan that may end in a moment."""
+_SCANNING, _SCANNING_SHARE = 0.5, 0.03
+"""Seconds that it may take before others begin, and share of the time left."""
 _CLAUSES_A_SECOND = 300_000
 _BUILDING = 0.15
 """Share of the time left that the making of clauses may take."""
@@ -73,6 +72,7 @@ class Race:
         workers: so many work at a time.
         provers: solvers that run beside the masters.
         parts: what raises the bound by parts of the points; may be None.
+        packing: what raises it by circuits that share costs; may be None.
         forced: whether the masters run whatever their clauses cost.
 
     Attributes:
@@ -85,19 +85,21 @@ class Race:
         report: Report,
         state: SearchState,
         generator: torch.Generator,
-        *,
         workers: int = 1,
         provers: list[str] | None = None,
         parts: Parts | None = None,
+        packing: Packing | None = None,
+        *,
         forced: bool = True,
     ) -> None:
         self._problem, self._report, self._state, self._generator = problem, report, state, generator
-        self._provers, self._parts, self._forced = provers or [], parts, forced
+        self._provers, self._forced, self._workers = provers or [], forced, workers
+        self._parts, self._packing = parts, packing
         # Python lets one thread work at a time; engines of masters do without it. So each kind has turns of its own.
-        alone = workers == 1 or (not forced and not self._payable())
-        self._turns = Turns(workers if alone else workers - 1, state.halted)
-        self._master_turns = self._turns if alone else Turns(1, state.halted)
-        self._searched, self._cleared = threading.Event(), threading.Event()
+        self._alone = workers == 1 or (not forced and not self._payable())
+        self._turns = Turns(workers if self._alone else workers - 1, state.halted)
+        self._master_turns = self._turns if self._alone else Turns(1, state.halted)
+        self._cleared = threading.Event()
         self._climber = Climber(problem, state, lambda conflicts: setattr(report, "steps", conflicts))
         self.masters: list[Master] = []
         self._working: set[Future[None]] = set()
@@ -115,7 +117,7 @@ class Race:
             return
         sweeps = count_turns(*self._problem.inputs.shape) if "sweep" in self._provers else math.inf
         if sweeps <= _QUICK and self._clauses() > _TINY:
-            self._let("sweep", self._generator, Budget(_LONG), pulse=state.pulse)
+            let(report, state, "sweep", self._generator, Budget(_LONG), halted=state.pulse)
             if state.halted():
                 return
         if make and self._clauses() <= _SMALL:
@@ -125,14 +127,21 @@ class Race:
             if state.halted():
                 return
             state.draw(SPRINT)
+        if "dichotomies" in self._provers and hyperplanes(self._problem) ** (self._problem.widths[0] - 1) <= _FEW_PAIRS:
+            # Often it ends before others would have begun.
+            budget = Budget(min(_SCANNING, _SCANNING_SHARE * report.seconds_left))
+            let(report, state, "dichotomies", self._generator, budget, halted=state.pulse)
+            if state.halted():
+                return
         self._local = local
+        seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local)
         if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
             self._cleared.set()
-        tasks = [self._improve, *(partial(self._prove, name) for name in self._provers)]
-        if not self._forced:
-            seekers = local_searches(self._problem)[1]
-            tasks += [partial(self._seek, name, 10 + number) for number, name in enumerate(seekers)]
+        seeking = seekers.tasks(self._cleared)
+        tasks = [*seeking[: 1 if self._forced else None], *(partial(self._prove, name) for name in self._provers)]
+        tasks += [self._seek_apart] if self._may_part(local) else []
         engines = [partial(self._rise, made) for made in make[:1]] + [partial(self._descend, made) for made in make[1:]]
+        engines += [self._pack] if self._packing is not None else []
         engines += [self._divide] if self._parts is not None else []
         pool = ThreadPoolExecutor(len(tasks) + len(engines))
         futures, with_engines = ([pool.submit(task) for task in part] for part in (tasks, engines))
@@ -171,7 +180,7 @@ class Race:
 
     def _in_order(self, make: list[Maker], steps: int, local: float) -> None:
         for name in local_searches(self._problem)[0] if local > 0 else ():
-            self._let(name, self._generator, Budget(steps=_LOCAL_STEPS))
+            let(self._report, self._state, name, self._generator, Budget(steps=_LOCAL_STEPS))
         with suppress(StoppedError):
             for made in make[:1] if not self._state.halted() else ():
                 self._climber.work(self._made(made, self._state.late), True, steps, self._state.pulse)
@@ -181,97 +190,53 @@ class Race:
         seconds = self._report.seconds
         gained = self._state.raised_at.get(name)
         patient = seconds < _START if gained is None else gained > _LATELY * seconds
-        return _LONG_TURN if patient or name == "sweep" else _TURN
+        return self._span(_LONG_TURN if patient or name == "sweep" else _TURN)
 
-    # --- those who look for networks ----------------------------------------------------------------------------------
-
-    def _improve(self) -> None:
-        """The first networks."""
-        seconds, large = self._local, is_large(self._problem)
-        self._wait_for(self._cleared)
-        with self._turns.taken(lambda: _SEEKING) as turn:
-            if large and seconds > 0:
-                self._begin(turn)
-            names = local_searches(self._problem)[0] if seconds > 0 else []
-            for name in names:
-                self._let(name, self._generator, Budget(seconds / len(names)), turn, patient=large)
-        self._searched.set()
-
-    def _seek(self, name: str, number: int) -> None:
-        """A local search again and again; each of those from nothing has long turns until it has had its share."""
-        self._wait_for(self._searched)
-        if self._local <= 0:
-            return
-        report, generator = self._report, self._own_generator(number)
-        whole = report.seconds + report.seconds_left
-        share = _SHARE * whole if name in _FROM_NOTHING else 0.0
-        began, waited = report.seconds, 0.0
-
-        def seconds() -> float:
-            return _SEEKING if report.seconds - began - waited < share else _TURN
-
-        with self._turns.taken(seconds) as turn:
-
-            def counted() -> float:
-                nonlocal waited
-                lost = turn()
-                waited += lost
-                return lost
-
-            while not self._state.halted():
-                self._let(name, generator, Budget(max(_SHARE * whole, 1.0)), counted)
-
-    def _begin(self, turn: Callable[[], float]) -> None:
-        """Networks of more and more of many points."""
-        points, features = self._problem.inputs.shape
-        few = features <= _MANY_FEATURES and taken("column-search", self._problem)
-        name = "column-search" if few else "line-search"
-        number = max(_LARGE // (10 * features), 500)
-        while number < points and not self._state.halted():
-            seconds = self._local / 4
-
-            def stop() -> bool:
-                turn()
-                return self._state.halted()
-
-            targets = from_subset(self._problem, name, number, seconds, self._generator, stop)
-            if targets is not None and not self._state.halted():
-                self._state.propose(targets)
-            number *= 4
+    def _span(self, seconds: float) -> float:
+        """Of a turn of those who prove: less where those who look for networks wait for the same turns."""
+        return seconds * (_MEANWHILE if self._alone and self._seekers.owing else 1.0)
 
     def _prove(self, name: str) -> None:
         """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
         if self._cleared.is_set():
-            self._wait_for(self._searched)
+            self._seekers.wait_for(self._seekers.first_found)
         with self._turns.taken(partial(self._turn_of, name)) as turn:
-            self._let(name, self._own_generator(2), Budget(_LONG), turn)
+            let(self._report, self._state, name, self._seekers.own_generator(2), Budget(_LONG), turn)
         self._cleared.set()
 
-    def _let(
-        self,
-        name: str,
-        generator: torch.Generator,
-        budget: Budget,
-        turn: Callable[[], float] | None = None,
-        *,
-        patient: bool = True,
-        pulse: Callable[[], bool] | None = None,
-    ) -> None:
-        """Let a solver search; what it finds and proves is kept. `pulse`: called now and then, True ends it."""
-        if not self._state.halted():
-            halted = pulse or self._state.halted
-            relay = Relay(self._report, self._state, name, budget, turn or no_turn, halted, patient=patient)
-            find_solver(name).run(self._problem, budget, generator, relay)
+    def _may_part(self, local: float) -> bool:
+        """Whether a process of its own may look for networks: its start takes seconds of a processor."""
+        apart = not self._forced and self._workers > 1 and local > 0 and bool(sys.executable)
+        return apart and self._problem.device.type == "cpu" and not getattr(sys, "frozen", False)
 
-    def _own_generator(self, number: int) -> torch.Generator:
-        """For a thread of its own, since generators are not to be shared."""
-        return torch.Generator().manual_seed((self._generator.initial_seed() + number) % 2**63)
+    def _seek_apart(self) -> None:
+        """Let a process look for networks, and the threads no longer, once it is there."""
+        report, state = self._report, self._state
+        while not is_large(self._problem) and report.seconds < _APART_AFTER and not state.halted():
+            time.sleep(POLL_SECONDS)
+        if state.halted() or report.seconds_left < _APART_LEFT:
+            return
+        try:
+            process = SeekingProcess(self._problem, report.seconds_left, self._generator.initial_seed(), self._local)
+            code = process.work(state, self._seekers)
+        except OSError as error:
+            code = error
+        if code is not None:
+            report.note(torch.tensor(0), f"the process that looked for networks ended ({code}); threads went on")
 
     def _divide(self) -> None:
         assert self._parts is not None
-        self._wait_for(self._searched)
+        self._seekers.wait_for(self._seekers.first_found)
         with suppress(StoppedError), self._master_turns.taken(partial(self._turn_of, "parts")) as turn:
             self._parts.run(partial(self._ended, turn))
+
+    def _pack(self) -> None:
+        assert self._packing is not None
+        with self._master_turns.taken(partial(self._turn_of, "packing")) as turn:
+            self._packing.run(partial(self._ended, turn))
+        if not self._state.halted():
+            # Masters that count errors need these circuits most.
+            self._state.know(self._packing.evidence()[0])
 
     # --- masters ------------------------------------------------------------------------------------------------------
 
@@ -279,23 +244,19 @@ class Race:
         """The first master rises from below; made now, if that takes long, when it has become short enough."""
         if not self.masters and not self._affordable():
             return
-        with suppress(StoppedError), self._master_turns.taken(lambda: _LONG_TURN) as turn:
+        with suppress(StoppedError), self._master_turns.taken(lambda: self._span(_LONG_TURN)) as turn:
             first = self.masters[0] if self.masters else self._made(make, self._state.halted)
             self._climber.work(first, True, None, partial(self._ended, turn))
 
     def _descend(self, make: Maker) -> None:
         """A further one comes down from the best network."""
-        self._wait_for(self._searched)
+        self._seekers.wait_for(self._seekers.first_found)
         if not self._affordable():
             return
         # Who looks at all columns proves more, where there are few.
         seconds = _TURN if self._provers else _SEEKING
-        with suppress(StoppedError), self._turns.taken(lambda: seconds) as turn:
+        with suppress(StoppedError), self._turns.taken(lambda: self._span(seconds)) as turn:
             self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
-
-    def _wait_for(self, event: threading.Event) -> None:
-        while not event.wait(POLL_SECONDS) and not self._state.halted():
-            pass
 
     def _ended(self, turn: Callable[[], float]) -> bool:
         turn()
@@ -326,27 +287,3 @@ class Race:
     def _made(self, make: Maker, stop: Callable[[], bool]) -> Master:
         self.masters.append(self._state.open_master(make, stop))
         return self.masters[-1]
-
-
-def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
-    """The solvers that look for a first network, and those that go on from the best one."""
-    columns = ["column-search"] if taken("column-search", problem) else []
-    many = problem.inputs.shape[1] > _MANY_FEATURES
-    if is_large(problem):
-        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
-    first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
-    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
-
-
-def is_large(problem: NetworkProblem) -> bool:
-    """Whether steps of a local search take long, so that it needs a large share of the time to get anywhere."""
-    return problem.inputs.numel() > _LARGE
-
-
-def taken(name: str, problem: NetworkProblem) -> bool:
-    """Whether a solver takes this problem."""
-    try:
-        find_solver(name).check(problem)
-    except (NotAcceptedError, TooLargeError):
-        return False
-    return True

@@ -68,6 +68,7 @@ class SearchState:
         self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
+        self._known: list[list[int]] = []
         self.offer(problem.start)
 
     def prepare(self, stop: Callable[[], bool] = never) -> None:
@@ -88,7 +89,9 @@ class SearchState:
             self._added = list(range(len(self._pool)))
             self._used = set(self._added)
             self.costs = [(literal, int(cost / self._measure)) for literal, cost in formula.costs]
-            self._formula = formula
+            with self._lock:
+                self._formula = formula
+                self._take_known()
 
     @property
     def prepared(self) -> bool:
@@ -251,6 +254,17 @@ class SearchState:
                 if wanted > before:
                     self._pool.draw(wanted - before)
                     self._use(range(before, len(self._pool)))
+
+    def know(self, circuits: Tensor) -> None:
+        """Add circuits that others have proved, `(C, p + 2)` as those of `signed_circuits`."""
+        with self._lock:
+            self._known += [[v for v in row if v] for row in circuits.tolist()]
+            if self._formula is not None:
+                self._take_known()
+
+    def _take_known(self) -> None:
+        known, self._known = self._known, []
+        self._use(self._pool.include([([abs(v) - 1 for v in row], [v // abs(v) for v in row]) for row in known]))
 
     def separate(self, model: np.ndarray) -> list[int]:
         """Add circuits that forbid the first layer's columns of `model`; their numbers; none: all are separable."""

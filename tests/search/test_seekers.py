@@ -1,0 +1,79 @@
+"""A process that looks for networks beside the threads of a race, and what they do without it."""
+
+import threading
+import time
+
+import pytest
+import torch
+from support.network_oracle import random_table
+
+from tpsolve import Budget, NetworkProblem
+from tpsolve.search import Report
+from tpsolve.search.network._turns import Turns
+from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.seekers._process import SeekingProcess
+from tpsolve.search.network.seekers._seekers import Seekers
+
+
+def begun(seconds: float) -> tuple[NetworkProblem, SearchState, Seekers, Report]:
+    """A search of so many seconds that nobody works on yet."""
+    problem = NetworkProblem(*random_table(3, 60), [2]).flatten()
+    report = Report(problem, Budget(seconds=seconds), None)
+    generator = torch.Generator().manual_seed(0)
+    state = SearchState(problem, report, generator, 0, 5)
+    return problem, state, Seekers(report, state, generator, Turns(1, state.halted), 0.5), report
+
+
+def worked(process: SeekingProcess, state: SearchState, seekers: Seekers) -> tuple[threading.Thread, list[int | None]]:
+    """Let the process work in a thread; its exit code comes into the list."""
+    codes: list[int | None] = []
+    thread = threading.Thread(target=lambda: codes.append(process.work(state, seekers)), daemon=True)
+    thread.start()
+    return thread, codes
+
+
+@pytest.mark.slow
+def test_a_process_passes_on_what_it_finds_and_ends_with_the_search():
+    problem, state, seekers, report = begun(600.0)
+    trivial = state.upper
+    process = SeekingProcess(problem, 600.0, 0, 0.5)
+    thread, codes = worked(process, state, seekers)
+    while state.upper > trivial - 5 or not (seekers.away.is_set() and seekers.first_found.is_set()):
+        assert report.seconds < 250
+        time.sleep(0.05)
+    state.end()
+    thread.join(60)
+    assert codes == [None]
+    assert process._process.poll() is not None  # pyright: ignore[reportPrivateUsage]
+    assert not seekers.away.is_set()
+    assert float(problem.objective(report.targets)) == float(report.objective) == state.upper
+
+
+def test_threads_go_on_where_a_process_dies():
+    problem, state, seekers, _ = begun(600.0)
+    process = SeekingProcess(problem, 600.0, 0, 0.5)
+    seekers.away.set()
+    process._process.kill()  # pyright: ignore[reportPrivateUsage]
+    thread, codes = worked(process, state, seekers)
+    thread.join(60)
+    assert codes == [process._process.returncode] != [0]  # pyright: ignore[reportPrivateUsage]
+    assert not seekers.away.is_set()
+
+
+def test_searches_from_nothing_have_long_turns_until_they_had_their_share():
+    _, state, seekers, report = begun(3.0)
+    names = ("column-search", "line-search", "line-search:first=None")
+    length = seekers._length  # pyright: ignore[reportPrivateUsage]
+    assert seekers.owing
+    assert length(names[0]) == length(names[1]) > length(names[2])
+    may_begin = threading.Event()
+    may_begin.set()
+    threads = [threading.Thread(target=task, daemon=True) for task in seekers.tasks(may_begin)]
+    for thread in threads:
+        thread.start()
+    seekers._owed.clear()  # pyright: ignore[reportPrivateUsage]
+    assert len({length(name) for name in names}) == 1
+    for thread in threads:
+        thread.join(60)
+    assert report.seconds >= 3.0
+    assert state.upper <= 12

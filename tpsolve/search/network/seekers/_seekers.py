@@ -1,0 +1,201 @@
+"""Local searches that take turns, as long as there is time, and share the best network."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from tpsolve._result import Budget
+from tpsolve.errors import NotAcceptedError, TooLargeError
+from tpsolve.problems import NetworkProblem
+from tpsolve.search._base import Report
+from tpsolve.search._cp_sat_run import POLL_SECONDS
+from tpsolve.search._naming import find_solver
+from tpsolve.search.network._relay import Relay, no_turn
+from tpsolve.search.network._subset import from_subset
+from tpsolve.search.network._turns import Turns
+from tpsolve.search.network.circuits._search_state import SearchState
+
+_FROM_BEST = "line-search:first=None"
+_SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
+"""That a line search begins with: its rate falls in a second, and then it begins anew."""
+_FROM_NOTHING = ("column-search", "line-search")
+_LONG_TURN, _TURN, _BRIEF = 0.4, 0.1, 0.05
+"""Seconds of a turn: of a search from nothing until it has had its share, of others, and of those meanwhile."""
+_FIRST_TURN = 0.3
+"""Of the first networks."""
+_SHARE = 1 / 3
+"""Of the seconds: so long each local search from nothing works in long turns."""
+_MANY_FEATURES = 8
+"""With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
+_LARGE = 100_000
+"""Numbers in the inputs of a large problem."""
+
+
+def let(
+    report: Report,
+    state: SearchState,
+    name: str,
+    generator: torch.Generator,
+    budget: Budget,
+    turn: Callable[[], float] | None = None,
+    *,
+    halted: Callable[[], bool] | None = None,
+    patient: bool = True,
+) -> None:
+    """Let a solver search; what it finds and proves is kept.
+
+    Args:
+        turn: lets others work; see `Turns.taken`.
+        halted: called now and then, True ends it; by default at the end of the whole search.
+        patient: whether it goes on without a gain.
+    """
+    if not state.halted():
+        relay = Relay(report, state, name, budget, turn or no_turn, halted or state.halted, patient=patient)
+        assert isinstance(report.problem, NetworkProblem)
+        find_solver(name).run(report.problem, budget, generator, relay)
+
+
+class Seekers:
+    """Local searches of one problem.
+
+    Args:
+        report, state: of the whole search.
+        generator: its seed is that of the searches from nothing. So each does what it would do alone.
+        turns: one of them works at a time.
+        seconds: of the first round.
+
+    Attributes:
+        first_found: set once the first round is over.
+        away: set while another process does their work.
+    """
+
+    def __init__(
+        self, report: Report, state: SearchState, generator: torch.Generator, turns: Turns, seconds: float
+    ) -> None:
+        assert isinstance(report.problem, NetworkProblem)
+        self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
+        self._generator, self._seconds = generator, seconds
+        self._again = local_searches(self._problem)[1] if seconds > 0 else []
+        # These have not had their share yet.
+        self._owed = {name for name in self._again if name in _FROM_NOTHING}
+        self.first_found, self.away = threading.Event(), threading.Event()
+
+    def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
+        """What to do in a thread each; the first networks wait for `may_begin`."""
+        seekers = [partial(self._seek, name, number) for number, name in enumerate(self._again)]
+        return [partial(self._improve, may_begin), *seekers]
+
+    @property
+    def owing(self) -> bool:
+        """Whether a search from nothing has not had its share yet, and works here."""
+        return bool(self._owed) and not self.away.is_set()
+
+    def wait_for(self, event: threading.Event) -> None:
+        """Wait for the event or the end of the search."""
+        while not event.wait(POLL_SECONDS) and not self._state.halted():
+            pass
+
+    def own_generator(self, number: int) -> torch.Generator:
+        """For a thread of its own, since generators are not to be shared."""
+        return torch.Generator().manual_seed((self._generator.initial_seed() + number) % 2**63)
+
+    def _over(self) -> bool:
+        return self.away.is_set() or self._state.halted()
+
+    def _improve(self, may_begin: threading.Event) -> None:
+        """The first networks."""
+        seconds, large = self._seconds, is_large(self._problem)
+        self.wait_for(may_begin)
+        with self._turns.taken(lambda: _FIRST_TURN) as turn:
+            if large and seconds > 0:
+                self._begin(turn)
+            names = local_searches(self._problem)[0] if seconds > 0 else []
+            for name in names:
+                if not self._over():
+                    budget = Budget(seconds / len(names))
+                    self._let(name, self._generator, budget, turn, patient=large)
+        if not (large and self.away.is_set()):
+            self.first_found.set()
+
+    def _seek(self, name: str, number: int) -> None:
+        """A local search again and again; each of those from nothing has long turns until it has had its share."""
+        self.wait_for(self.first_found)
+        # What it would find alone, it finds here too.
+        generator = self.own_generator(0 if name in _FROM_NOTHING else 10 + number)
+        seconds = max(_SHARE * (self._report.seconds + self._report.seconds_left), 1.0)
+        worked = 0.0
+        while not self._state.halted():
+            if self.away.is_set():
+                time.sleep(POLL_SECONDS)
+                continue
+            with self._turns.taken(lambda: self._length(name)) as turn:
+                last = time.perf_counter()
+
+                def counted() -> float:
+                    nonlocal worked, last
+                    lost, now = turn(), time.perf_counter()
+                    worked, last = worked + now - last - lost, now
+                    if worked >= seconds:
+                        self._owed.discard(name)
+                    return lost
+
+                self._let(name, generator, Budget(seconds), counted)
+
+    def _length(self, name: str) -> float:
+        """Seconds of a turn."""
+        return _LONG_TURN if name in self._owed else _BRIEF if self._owed else _TURN
+
+    def _begin(self, turn: Callable[[], float]) -> None:
+        """Networks of more and more of many points."""
+        points, features = self._problem.inputs.shape
+        few = features <= _MANY_FEATURES and taken("column-search", self._problem)
+        name = "column-search" if few else "line-search"
+        number = max(_LARGE // (10 * features), 500)
+        while number < points and not self._over():
+
+            def stop() -> bool:
+                turn()
+                return self._over()
+
+            targets = from_subset(self._problem, name, number, self._seconds / 4, self._generator, stop)
+            if targets is not None and not self._state.halted():
+                self._state.propose(targets)
+            number *= 4
+
+    def _let(
+        self,
+        name: str,
+        generator: torch.Generator,
+        budget: Budget,
+        turn: Callable[[], float],
+        *,
+        patient: bool = True,
+    ) -> None:
+        let(self._report, self._state, name, generator, budget, turn, halted=self._over, patient=patient)
+
+
+def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
+    """The solvers that look for a first network, and those that go on from the best one."""
+    columns = ["column-search"] if taken("column-search", problem) else []
+    many = problem.inputs.shape[1] > _MANY_FEATURES
+    if is_large(problem):
+        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
+    first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
+    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
+
+
+def is_large(problem: NetworkProblem) -> bool:
+    """Whether steps of a local search take long, so that it needs a large share of the time to get anywhere."""
+    return problem.inputs.numel() > _LARGE
+
+
+def taken(name: str, problem: NetworkProblem) -> bool:
+    """Whether a solver takes this problem."""
+    try:
+        find_solver(name).check(problem)
+    except (NotAcceptedError, TooLargeError):
+        return False
+    return True
