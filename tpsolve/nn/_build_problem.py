@@ -5,13 +5,16 @@ That of choices has a block problem inside.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tpsolve.errors import NotAcceptedError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn._layer_losses import ChoiceLoss, CrossEntropy, MixedLoss, SampleLoss, loss_of
 from tpsolve.nn.passes._frozen import widened
+from tpsolve.nn.passes._nests import Nest, NestedLoss, fits
 from tpsolve.nn.passes._recording import Call
 from tpsolve.nn.passes._segments import OUTPUT, Segment
 from tpsolve.problems import BlockProblem, LayerProblem
@@ -22,11 +25,30 @@ from tpsolve.thresholds._hard_unit import HardUnit
 
 @dataclass(frozen=True)
 class Top:
-    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch."""
+    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch.
+
+    `nest`: how the output is packed; None: it is not.
+    """
 
     output: Tensor
     labels: Tensor
     loss_fn: Callable[[Tensor, Tensor], Tensor]
+    nest: Nest | None = None
+
+    @staticmethod
+    def of(output: Any, y: Any, loss_fn: Callable[[Any, Any], Tensor], nest: Nest | None) -> "Top":
+        """That of an output, whose samples stand in `nest`, and of labels."""
+        if nest is None and isinstance(y, Tensor):
+            return Top(output.detach(), y, loss_fn)
+        outputs = nest or Nest.of(output, lambda leaf: True)
+        labels = None if isinstance(y, Tensor) else Nest.of(y, lambda leaf: True)
+        packed = outputs.pack(output).detach()
+        told = y
+        if labels is not None:
+            dtype = widened(packed).dtype
+            exact = all(part.is_floating_point() or fits(part, dtype) for part in labels.split(y))
+            told = labels.pack(y, dtype if exact else torch.float64)
+        return Top(packed, told, NestedLoss(loss_fn, outputs, labels), nest)
 
     def of_samples(self) -> SampleLoss:
         """The loss of each sample.
@@ -182,11 +204,14 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(told, 1)
     each, labels = top.of_samples(), top.labels
-    whole, shape = not labels.is_floating_point(), labels.shape[1:]
+    whole, shape, dtype = not labels.is_floating_point(), labels.shape[1:], widened(top.output).dtype
+    nested = isinstance(top.loss_fn, NestedLoss) and top.loss_fn.labels is not None
+    if (whole and not fits(labels, dtype)) or (nested and torch.promote_types(labels.dtype, dtype) != dtype):
+        raise NotAcceptedError("y", f"whole numbers that {dtype} does not hold", "smaller ones", "Number them anew.")
 
     def lose(output: Tensor, numbers: Tensor) -> Tensor:
         numbers = numbers.reshape(-1, *shape)
         return scale * each(output, numbers.to(labels.dtype) if whole else numbers)
 
-    numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
+    numbers = labels[rows].reshape(len(rows), -1).to(dtype if whole else labels.dtype)
     return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*told, numbers], 1)
