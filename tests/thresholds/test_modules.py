@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from tpsolve import Budget
@@ -310,12 +311,12 @@ def test_models_that_cannot_be_copied_are_refused():
             work(model, x, y, cross_entropy, **rest)
 
 
-@pytest.mark.parametrize("prune", [False, True])
-def test_weights_that_are_made_in_each_pass_are_searched(prune: bool):
+@pytest.mark.parametrize("pruned", [False, True])
+def test_weights_that_are_made_in_each_pass_are_searched(pruned: bool):
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
-    if prune:
-        nn.utils.prune.random_unstructured(layer, "weight", 0.5)
+    if pruned:
+        prune.random_unstructured(layer, "weight", 0.5)
     else:
         with pytest.warns(FutureWarning, match="weight_norm"):
             layer = nn.utils.weight_norm(layer)  # pyright: ignore[reportDeprecated]
