@@ -285,7 +285,8 @@ def _snn_torch() -> Stock:
         return Spiking()
 
     def put_in(model: nn.Module) -> nn.Module:
-        for neuron in (model.low, model.high):
+        neurons: Any = (model.low, model.high)
+        for neuron in neurons:
             neuron.spike_grad = HardThreshold(low=0)
         return model
 

@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.record import RESULTS, where
@@ -32,7 +33,7 @@ from tpsolve.nn.passes._nests import arguments_of, call
 
 SEARCHES = (
     "hill-climb", "curvature-flip", "tabu", "anneal", "beam", "guided-random", "cross-entropy-method", "random",
-    "polish(beam, hill-climb)", "restarts(hill-climb)", "auto",
+    "polish(beam, hill-climb)", "restarts(hill-climb, 2)", "auto",
 )  # fmt: skip
 LIMIT = 120
 """Seconds of processor time that a part may take."""
@@ -190,7 +191,8 @@ def folded(model: nn.Module, stock: Stock) -> Any:
 
 def packed(model: nn.Module, stock: Stock) -> None:
     made = folded(model, stock)
-    assert torch.equal(made.pack()(stock.inputs), made(stock.inputs)), "outputs differ"
+    found, expected = (tree_leaves(network(stock.inputs)) for network in (made.pack(), made))
+    assert all(map(torch.equal, found, expected)), "outputs differ"
 
 
 def in_onnx(model: nn.Module, stock: Stock) -> None:
@@ -252,12 +254,15 @@ def rows_of(name: str) -> Iterator[dict[str, Any]]:
         return stock, stock.thresholds(stock.make())
 
     found, told = tried(made)
+    print(f"{name}, convert: {told or 'yes'}", flush=True)
     yield {"model": name, "part": "convert", "why": told}
     for part, run in PARTS.items():
         why = "not converted" if found is None else ""
         if found is not None:
             stock, model = found
+            began = time.process_time()
             _, why = tried(lambda run=run, stock=stock, model=model: run(copy.deepcopy(model), stock))
+            print(f"{name}, {part}: {why or 'yes'}, {time.process_time() - began:.1f} s", flush=True)
         yield {"model": name, "part": part, "why": why}
 
 
@@ -277,8 +282,6 @@ def main(words: list[str]) -> None:
         kept.sort(key=lambda row: order.index(row["model"]))
         ROWS.with_suffix(".part").write_text("".join(json.dumps(row) + "\n" for row in kept))
         ROWS.with_suffix(".part").replace(ROWS)
-        failed = {row["part"]: row["why"] for row in kept if row["model"] == name and row["why"]}
-        print(name, failed, flush=True)
 
 
 if __name__ == "__main__":

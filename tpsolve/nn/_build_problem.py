@@ -131,10 +131,11 @@ class _Head:
 
     Or a module of choices, whose targets are one-hot vectors, with the importance of a choice at each of its entries.
 
-    `parts`: (stretch, shift) of each, the width in them. `targets`, `unit_weight`: `(R, k)`, part after part.
+    `parts`: (stretch, shift) of each, the width in them; numbers, or one for each place of a sample.
+    `targets`, `unit_weight`: `(R, k)`, part after part.
     """
 
-    parts: list[tuple[float, float]]
+    parts: list[tuple[float | Tensor, float | Tensor]]
     loss: Loss | ChoiceLoss
     targets: Tensor
     unit_weight: Tensor
@@ -157,8 +158,8 @@ class _Head:
         for at, (gain, stretch, shift) in enumerate(module.parts(each)):
             g = weighed(gradient[at] if each else gradient, given, importance).expand_as(z)[rows].flatten(1)
             # The width in the weight makes the slope of the loss in z what the rule passes back.
-            found = find_width(z * stretch - shift, width, mode)
-            w = 1.0 if found is None else found.item()
+            found = find_width(z * stretch - shift, None if width is None else width.detach(), mode)
+            w: Any = 1.0 if found is None else found.item() if found.dim() == 0 else found.expand(z.shape[1:]).flatten()
             targets.append(-g.sign())
             weights.append((scale * gain * w / stretch) * g.abs())
             parts.append((stretch / w, shift / w))
@@ -168,7 +169,7 @@ class _Head:
 
     def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """What stands in the layer losses when z is V t + b, as a linear map itself."""
-        rows = [weight * stretch for stretch, _ in self.parts]
+        rows = [weight * (s[:, None] if isinstance(s, Tensor) else s) for s, _ in self.parts]
         return torch.cat(rows), torch.cat([bias * stretch - shift for stretch, shift in self.parts])
 
 
@@ -179,7 +180,13 @@ class _Read(nn.Module):
         super().__init__()
         self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
         self.from_spins = below.from_spins
-        self.parts = [head.parts for head in heads]
+        self.counts = [len(head.parts) for head in heads]
+        self.parts = [part for head in heads for part in head.parts]
+        for at, part in enumerate(self.parts):
+            for name, value in zip(("stretch", "shift"), part, strict=True):
+                if isinstance(value, Tensor):
+                    # With the rest of the block to its dtype and device.
+                    self.register_buffer(f"{name}_{at}", value)
 
     def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
         outputs = dict(zip(self.sinks, self.block(self.from_spins(targets), *context), strict=True))
@@ -187,11 +194,11 @@ class _Read(nn.Module):
         if not self.flat:
             assert own is not None
             return own
-        seen = [
-            (z * stretch - shift).flatten(1)
-            for z, parts in zip(outputs.values(), self.parts, strict=True)
-            for stretch, shift in parts
-        ]
+        read = [z.flatten(1) for z, count in zip(outputs.values(), self.counts, strict=True) for _ in range(count)]
+        seen = []
+        for at, (z, part) in enumerate(zip(read, self.parts, strict=True)):
+            stretch, shift = getattr(self, f"stretch_{at}", part[0]), getattr(self, f"shift_{at}", part[1])
+            seen.append(z * stretch - shift)
         return torch.cat(seen if own is None else [*seen, own.flatten(1)], 1)
 
 
