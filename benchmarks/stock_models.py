@@ -126,7 +126,7 @@ def _transformers(name: str, config: str, inputs: Any, labels: Tensor, activatio
     return Stock(make, put_in, inputs, labels, of_logits)
 
 
-def _tokens(words: int = 12) -> dict[str, Tensor]:
+def _tokens(words: int = 6) -> dict[str, Tensor]:
     ids = torch.randint(2, 50, (SAMPLES, words), generator=_generator())
     mask = torch.ones_like(ids)
     mask[1, words // 2 :] = 0
@@ -145,7 +145,7 @@ def _text_models() -> dict[str, Callable[[], Stock]]:
         ),
         "GPT-2": lambda: _transformers(
             "GPT2LMHeadModel", "GPT2Config", tokens, next_token, "NewGELUActivation",
-            vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1,
+            vocab_size=50, n_positions=32, n_embd=16, n_inner=24, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1,
         ),
         "T5": lambda: _transformers(
             "T5ForConditionalGeneration", "T5Config", {**tokens, "decoder_input_ids": next_token}, next_token, "ReLU",

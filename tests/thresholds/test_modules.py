@@ -303,7 +303,7 @@ def test_compiled_parts_are_named():
 
 def test_models_that_cannot_be_copied_are_refused():
     model = nn.Sequential(nn.Linear(4, 4), HardThreshold(), nn.Linear(4, 3))
-    model[2].lock = threading.Lock()
+    vars(model[2])["lock"] = threading.Lock()
     x, y = torch.ones(6, 4), torch.arange(6) % 3
     search: dict[str, Any] = {"solver": "hill-climb", "budget": Budget(steps=3)}
     for work, rest in ((target_backward, search), (diagnose, {})):
