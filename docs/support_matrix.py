@@ -10,14 +10,24 @@ ROWS = HERE.parent / "benchmarks" / "results" / "support_matrix.jsonl"
 
 def table(rows: list[dict[str, str]]) -> str:
     """A line a model, a column a part, and below it why the others fail."""
-    parts, models = (list(dict.fromkeys(row[key] for row in rows)) for key in ("part", "model"))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    # In the order of a model that has them all.
+    parts = max(([row["part"] for row in rows if row["model"] == m] for m in models), key=len)
     why = {(row["model"], row["part"]): row["why"] for row in rows}
     lines = ["| model | " + " | ".join(parts) + " |", "|---|" + "---|" * len(parts)]
-    lines += [f"| {m} | " + " | ".join("fails" if why[m, p] else "yes" for p in parts) + " |" for m in models]
-    failed = [f"- {m}, {p}: {words}" for (m, p), words in why.items() if words and words != "not converted"]
+    lines += [f"| {m} | " + " | ".join(_word(why.get((m, p))) for p in parts) + " |" for m in models]
+    same: dict[tuple[str, str], list[str]] = {}
+    for (m, p), words in why.items():
+        if words and words != "not converted":
+            same.setdefault((m, words), []).append(p)
+    failed = [f"- {m}, {' and '.join(names)}: {words}" for (m, words), names in same.items()]
     where = f"On {rows[0]['machine']} with Python {rows[0]['python']}, torch {rows[0]['torch']}."
     plain = (line.replace("<", "&lt;").replace("[", "\\[") for line in failed)
     return "\n".join([*lines, "", *plain, "", where])
+
+
+def _word(why: str | None) -> str:
+    return "not run" if why is None else "fails" if why else "yes"
 
 
 if __name__ == "__main__":

@@ -345,6 +345,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     tnn.Staircase: lambda: [tnn.Staircase(), tnn.Staircase(5, "hinge", steps="each", width=0.5)],
     tnn.Choice: lambda: [tnn.Choice(3), tnn.Choice(3, loss="hinge")],
     tnn.WidthSchedule: lambda: [tnn.WidthSchedule(model(), 1.0, 0.25, 10, shape) for shape in ("linear", "cosine")],
+    tnn.ChannelShift: lambda: [tnn.ChannelShift(3)],
+    tnn.DistillationLoss: lambda: [tnn.DistillationLoss(2.0, 0.5)],
+    tnn.ProgressiveHardening: lambda: [tnn.ProgressiveHardening(model(), 3)],
     tnn.TargetReport: lambda: [
         target_report(model()),
         read(target_report(model())),
@@ -418,7 +421,9 @@ def same(one: Any, other: Any) -> bool:
         return same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
     if dataclasses.is_dataclass(one) and not isinstance(one, type):
         return same(*({f.name: getattr(v, f.name) for f in dataclasses.fields(v)} for v in (one, other)))
-    if isinstance(one, tnn.WidthSchedule | units.UnitClassifier | estimators.ThresholdNetworkClassifier):
+    if isinstance(
+        one, tnn.WidthSchedule | tnn.ProgressiveHardening | units.UnitClassifier | estimators.ThresholdNetworkClassifier
+    ):
         return same(vars(one), vars(other))
     # A function that cloudpickle has carried is another one with the same code.
     return one == other or (isinstance(one, FunctionType) and one.__code__ == other.__code__)
@@ -461,7 +466,7 @@ def answers(value: Any) -> list[Any]:
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
-    if isinstance(value, nn.Sequential):
+    if isinstance(value, nn.Sequential | tnn.ChannelShift | tnn.DistillationLoss):
         return [value.state_dict(), repr(value)]
     if isinstance(value, tnn.Choice):
         z = torch.linspace(-2, 2, 12).sin().reshape(4, 3).requires_grad_()

@@ -339,7 +339,7 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("model", "optimizer", "settings", "message"),
     [
-        (Pair(), torch.optim.SGD, {}, "model: got an output of tuple, expected a tensor"),
+        (Pair(), torch.optim.SGD, {}, "loss_fn: got one that fails on the model's output, of tuple"),
         (deep(), torch.optim.LBFGS, {}, "optimizer: got LBFGS"),
         (deep(), torch.optim.SGD, {"importance": "flip"}, "importance: got 'flip'"),
     ],

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from tpsolve import Budget
@@ -300,15 +302,35 @@ def test_compiled_parts_are_named():
 
 
 def test_models_that_cannot_be_copied_are_refused():
-    with pytest.warns(FutureWarning, match="weight_norm"):
-        layer = nn.utils.weight_norm(nn.Linear(4, 3))  # pyright: ignore[reportDeprecated]
-    model = nn.Sequential(nn.Linear(4, 4), HardThreshold(), layer)
+    model = nn.Sequential(nn.Linear(4, 4), HardThreshold(), nn.Linear(4, 3))
+    vars(model[2])["lock"] = threading.Lock()
     x, y = torch.ones(6, 4), torch.arange(6) % 3
-    model(x)
     search: dict[str, Any] = {"solver": "hill-climb", "budget": Budget(steps=3)}
     for work, rest in ((target_backward, search), (diagnose, {})):
-        with pytest.raises(NotAcceptedError, match=r"model: got RuntimeError .* when copied.*parametrizations"):
+        with pytest.raises(NotAcceptedError, match=r"model: got TypeError .* when copied.*locks"):
             work(model, x, y, cross_entropy, **rest)
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_weights_that_are_made_in_each_pass_are_searched(pruned: bool):
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    if pruned:
+        prune.random_unstructured(layer, "weight", 0.5)
+    else:
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            layer = nn.utils.weight_norm(layer)  # pyright: ignore[reportDeprecated]
+    model = nn.Sequential(nn.Linear(4, 4), HardThreshold(), layer)
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    for _ in range(2):
+        report = target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=Budget(steps=3))
+        h = report._pass.recording.calls["1"].h
+        assert report.problem("1").objective(h).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)
+        assert report["1"].objective.sum() <= report.loss
+        assert all(0 <= one.dead <= 1 for one in diagnose(model, x, y, cross_entropy, flips=8).values())
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.1 * torch.randn_like(p)
 
 
 def test_nan_is_named_where_it_reaches_a_threshold_first():

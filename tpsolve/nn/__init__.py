@@ -8,6 +8,9 @@ from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn.deployment._binarize import binarize, plain_weights
 from tpsolve.nn.deployment._fold_model import Folded, FoldedThreshold, fold
+from tpsolve.nn.levers._channel_shift import ChannelShift
+from tpsolve.nn.levers._distillation import DistillationLoss
+from tpsolve.nn.levers._progressive_hardening import ProgressiveHardening
 from tpsolve.thresholds import (
     RULES,
     Choice,
@@ -23,8 +26,10 @@ from tpsolve.thresholds import (
 
 __all__ = [
     "RULES",
+    "ChannelShift",
     "Choice",
     "Diagnosis",
+    "DistillationLoss",
     "Folded",
     "FoldedThreshold",
     "HardThreshold",
@@ -32,6 +37,7 @@ __all__ = [
     "ProgramDiagnosis",
     "ProgramLoss",
     "ProgramReport",
+    "ProgressiveHardening",
     "Staircase",
     "TargetReport",
     "Threshold",

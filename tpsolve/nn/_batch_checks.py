@@ -1,12 +1,14 @@
 """Checks of a batch and its loss that passes through a model share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.nn._layer_losses import class_loss
+from tpsolve.nn.passes._nests import Nest, call, samples_of
 from tpsolve.nn.passes._recording import Call
 
 
@@ -19,21 +21,26 @@ def check_called(calls: object) -> None:
 
 
 def check_batch(x: Any, loss_fn: Any) -> None:
-    """Raise unless `x` is a tensor of at least one sample and `loss_fn` can be called."""
-    if not isinstance(x, Tensor):
-        raise ArgumentError("x", type(x).__name__, "a tensor")
-    if x.dim() == 0 or len(x) == 0:
+    """Raise unless `x` is what a model may be called with, of at least one sample, and `loss_fn` can be called."""
+    if not isinstance(x, Tensor | tuple | Mapping):
+        raise ArgumentError(
+            "x",
+            type(x).__name__,
+            "a tensor, a tuple of the model's arguments, or a mapping from their names",
+            "Pass (x,) where one argument is something else than a tensor.",
+        )
+    if isinstance(x, Tensor) and (x.dim() == 0 or len(x) == 0):
         raise ShapeError("x", f"shape {tuple(x.shape)}", "(B, ...) with at least one sample")
     if not callable(loss_fn):
         raise ArgumentError("loss_fn", repr(loss_fn), "a function of (output, y)", "Such as nn.CrossEntropyLoss().")
 
 
-def run_model(model: nn.Module, x: Tensor) -> Any:
+def run_model(model: nn.Module, x: Any) -> Any:
     """The output for `x`; raise ArgumentError where whole numbers are what the model fails on."""
     try:
-        return model(x)
+        return call(model, x)
     except RuntimeError as error:
-        if x.is_floating_point():
+        if not isinstance(x, Tensor) or x.is_floating_point():
             raise
         raise ArgumentError("x", x.dtype, "what the model takes", "Convert whole numbers with .float().") from error
 
@@ -49,16 +56,49 @@ def check_batch_axis(call: Call, output: Tensor) -> None:
         )
 
 
-def check_labels(output: Any, y: Any) -> None:
-    """Raise unless the output is a tensor and `y` has one entry for each of its samples."""
-    if not isinstance(output, Tensor):
-        raise NotAcceptedError("model", f"an output of {type(output).__name__}", "a tensor", "Wrap it in a module.")
-    if not isinstance(y, Tensor) or y.dim() == 0 or len(y) != len(output):
-        got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise ShapeError("y", got, f"({len(output)}, ...), one entry for each sample")
+def check_labels(output: Any, y: Any) -> Nest | None:
+    """How the samples stand in the output, of which `y` has one entry each; None: it is a tensor.
+
+    Raises:
+        ShapeError: `y` has no such entries, or tensors of several lengths.
+        NotAcceptedError: no tensor of the output has.
+    """
+    samples = samples_of(y)
+    if isinstance(output, Tensor):
+        if samples is None or output.dim() == 0 or samples != len(output):
+            wanted = f"({len(output)}, ...), one entry for each sample" if output.dim() else "outputs (B, ...)"
+            raise ShapeError("y", _shapes(y), wanted)
+        return None
+    if not samples:
+        raise ShapeError("y", _shapes(y), "(B, ...), one entry for each sample, in each of its tensors")
+    nest = Nest.of(output, lambda leaf: _is_output(leaf, samples), keep=False)
+    if not nest.places:
+        raise NotAcceptedError(
+            "model",
+            f"an output of {type(output).__name__}, with {_shapes(output)}",
+            f"a floating-point tensor ({samples}, ...) in tuples, lists, mappings or the like",
+            "A class of your own that holds tensors is known after torch.export.register_dataclass.",
+        )
+    return nest
 
 
-def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, y: Tensor) -> Tensor:
+def _is_output(leaf: Tensor, samples: int) -> bool:
+    return leaf.is_floating_point() and leaf.dim() > 0 and len(leaf) == samples
+
+
+def _shapes(nest: Any) -> str:
+    if isinstance(nest, Tensor):
+        return f"shape {tuple(nest.shape)}"
+    shapes = [str(tuple(leaf.shape)) for leaf in tree_leaves(nest) if isinstance(leaf, Tensor)]
+    return f"shapes {', '.join(shapes)}" if shapes else f"{type(nest).__name__} without tensors"
+
+
+def detached(nest: Any) -> Any:
+    """The same nest with its tensors detached."""
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, nest)
+
+
+def find_loss_value(loss_fn: Callable[[Any, Any], Tensor], output: Any, y: Any) -> Tensor:
     """The loss of the batch.
 
     Raises:
@@ -69,7 +109,7 @@ def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor,
     if known is not None:
         _check_classes(output, y, known[1].get("ignore_index", -100))
     try:
-        loss = loss_fn(output, y)
+        loss = loss_of_nest(loss_fn, output, y)
     except (
         Exception
     ):  # A loss of the user's own raises what it likes; here it matters only whether labels are to blame.
@@ -81,8 +121,29 @@ def find_loss_value(loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor,
     return loss
 
 
-def _check_classes(output: Tensor, y: Tensor, ignored: int | None) -> None:
-    if y.is_floating_point() or y.dim() != 1 or output.dim() != 2:
+def loss_of_nest(loss_fn: Callable[[Any, Any], Tensor], output: Any, y: Any) -> Tensor:
+    """The loss; raise NotAcceptedError where it fails on an output that is no tensor."""
+    try:
+        return loss_fn(output, y)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        if isinstance(output, Tensor):
+            raise
+        raise NotAcceptedError(
+            "loss_fn",
+            f"one that fails on the model's output, of {type(output).__name__} ({type(error).__name__}: {error})",
+            "a function of (output, y)",
+            "Such as lambda output, y: cross_entropy(output[0], y).",
+        ) from error
+
+
+def _check_classes(output: Any, y: Any, ignored: int | None) -> None:
+    if (
+        not isinstance(output, Tensor)
+        or not isinstance(y, Tensor)
+        or y.is_floating_point()
+        or y.dim() != 1
+        or output.dim() != 2
+    ):
         return
     wrong = (y < 0) | (y >= output.shape[1])
     if ignored is not None:

@@ -5,13 +5,16 @@ That of choices has a block problem inside.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tpsolve.errors import NotAcceptedError
 from tpsolve.losses import Loss, find_loss
 from tpsolve.nn._layer_losses import ChoiceLoss, CrossEntropy, MixedLoss, SampleLoss, loss_of
 from tpsolve.nn.passes._frozen import widened
+from tpsolve.nn.passes._nests import Nest, NestedLoss, fits
 from tpsolve.nn.passes._recording import Call
 from tpsolve.nn.passes._segments import OUTPUT, Segment
 from tpsolve.problems import BlockProblem, LayerProblem
@@ -22,11 +25,30 @@ from tpsolve.thresholds._hard_unit import HardUnit
 
 @dataclass(frozen=True)
 class Top:
-    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch."""
+    """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch.
+
+    `nest`: how the output is packed; None: it is not.
+    """
 
     output: Tensor
     labels: Tensor
     loss_fn: Callable[[Tensor, Tensor], Tensor]
+    nest: Nest | None = None
+
+    @staticmethod
+    def of(output: Any, y: Any, loss_fn: Callable[[Any, Any], Tensor], nest: Nest | None) -> "Top":
+        """That of an output, whose samples stand in `nest`, and of labels."""
+        if nest is None and isinstance(y, Tensor):
+            return Top(output.detach(), y, loss_fn)
+        outputs = nest or Nest.of(output, lambda leaf: True)
+        labels = None if isinstance(y, Tensor) else Nest.of(y, lambda leaf: True)
+        packed = outputs.pack(output).detach()
+        told = y
+        if labels is not None:
+            dtype = widened(packed).dtype
+            exact = all(part.is_floating_point() or fits(part, dtype) for part in labels.split(y))
+            told = labels.pack(y, dtype if exact else torch.float64)
+        return Top(packed, told, NestedLoss(loss_fn, outputs, labels), nest)
 
     def of_samples(self) -> SampleLoss:
         """The loss of each sample.
@@ -109,10 +131,11 @@ class _Head:
 
     Or a module of choices, whose targets are one-hot vectors, with the importance of a choice at each of its entries.
 
-    `parts`: (stretch, shift) of each, the width in them. `targets`, `unit_weight`: `(R, k)`, part after part.
+    `parts`: (stretch, shift) of each, the width in them; numbers, or one for each place of a sample.
+    `targets`, `unit_weight`: `(R, k)`, part after part.
     """
 
-    parts: list[tuple[float, float]]
+    parts: list[tuple[float | Tensor, float | Tensor]]
     loss: Loss | ChoiceLoss
     targets: Tensor
     unit_weight: Tensor
@@ -135,8 +158,8 @@ class _Head:
         for at, (gain, stretch, shift) in enumerate(module.parts(each)):
             g = weighed(gradient[at] if each else gradient, given, importance).expand_as(z)[rows].flatten(1)
             # The width in the weight makes the slope of the loss in z what the rule passes back.
-            found = find_width(z * stretch - shift, width, mode)
-            w = 1.0 if found is None else found.item()
+            found = find_width(z * stretch - shift, None if width is None else width.detach(), mode)
+            w: Any = 1.0 if found is None else found.item() if found.dim() == 0 else found.expand(z.shape[1:]).flatten()
             targets.append(-g.sign())
             weights.append((scale * gain * w / stretch) * g.abs())
             parts.append((stretch / w, shift / w))
@@ -146,7 +169,7 @@ class _Head:
 
     def apply_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """What stands in the layer losses when z is V t + b, as a linear map itself."""
-        rows = [weight * stretch for stretch, _ in self.parts]
+        rows = [weight * (s[:, None] if isinstance(s, Tensor) else s) for s, _ in self.parts]
         return torch.cat(rows), torch.cat([bias * stretch - shift for stretch, shift in self.parts])
 
 
@@ -157,7 +180,13 @@ class _Read(nn.Module):
         super().__init__()
         self.block, self.sinks, self.flat = segment.block, segment.sinks, flat
         self.from_spins = below.from_spins
-        self.parts = [head.parts for head in heads]
+        self.counts = [len(head.parts) for head in heads]
+        self.parts = [part for head in heads for part in head.parts]
+        for at, part in enumerate(self.parts):
+            for name, value in zip(("stretch", "shift"), part, strict=True):
+                if isinstance(value, Tensor):
+                    # With the rest of the block to its dtype and device.
+                    self.register_buffer(f"{name}_{at}", value)
 
     def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
         outputs = dict(zip(self.sinks, self.block(self.from_spins(targets), *context), strict=True))
@@ -165,11 +194,11 @@ class _Read(nn.Module):
         if not self.flat:
             assert own is not None
             return own
-        seen = [
-            (z * stretch - shift).flatten(1)
-            for z, parts in zip(outputs.values(), self.parts, strict=True)
-            for stretch, shift in parts
-        ]
+        read = [z.flatten(1) for z, count in zip(outputs.values(), self.counts, strict=True) for _ in range(count)]
+        seen = []
+        for at, (z, part) in enumerate(zip(read, self.parts, strict=True)):
+            stretch, shift = getattr(self, f"stretch_{at}", part[0]), getattr(self, f"shift_{at}", part[1])
+            seen.append(z * stretch - shift)
         return torch.cat(seen if own is None else [*seen, own.flatten(1)], 1)
 
 
@@ -182,11 +211,14 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(told, 1)
     each, labels = top.of_samples(), top.labels
-    whole, shape = not labels.is_floating_point(), labels.shape[1:]
+    whole, shape, dtype = not labels.is_floating_point(), labels.shape[1:], widened(top.output).dtype
+    nested = isinstance(top.loss_fn, NestedLoss) and top.loss_fn.labels is not None
+    if (whole and not fits(labels, dtype)) or (nested and torch.promote_types(labels.dtype, dtype) != dtype):
+        raise NotAcceptedError("y", f"whole numbers that {dtype} does not hold", "smaller ones", "Number them anew.")
 
     def lose(output: Tensor, numbers: Tensor) -> Tensor:
         numbers = numbers.reshape(-1, *shape)
         return scale * each(output, numbers.to(labels.dtype) if whole else numbers)
 
-    numbers = labels[rows].reshape(len(rows), -1).to(widened(top.output).dtype if whole else labels.dtype)
+    numbers = labels[rows].reshape(len(rows), -1).to(dtype if whole else labels.dtype)
     return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*told, numbers], 1)

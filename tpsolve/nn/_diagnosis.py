@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tpsolve._check_arguments import check_count, check_finite
 from tpsolve._result import Budget
@@ -19,8 +20,10 @@ from tpsolve.nn._batch_checks import (
     find_loss_value,
     run_model,
 )
+from tpsolve.nn._build_problem import Top
 from tpsolve.nn._flips import Flips
 from tpsolve.nn.passes._frozen import copied
+from tpsolve.nn.passes._nests import Inputs
 from tpsolve.nn.passes._recording import Call, record, unwrap
 from tpsolve.nn.passes._replay import check_whole
 from tpsolve.thresholds._base import Threshold, find_width, first_input
@@ -55,9 +58,9 @@ class Diagnosis:
 
 def diagnose(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    x: Any,
+    y: Any,
+    loss_fn: Callable[[Any, Any], Tensor],
     *,
     flips: int = 256,
     separability: Budget | None = None,
@@ -85,29 +88,33 @@ def diagnose(
     """
     check_count("flips", flips, 1)
     check_batch(x, loss_fn)
-    check_finite("x", x)
+    for leaf in tree_leaves(x):
+        if isinstance(leaf, Tensor):
+            check_finite("x", leaf)
     for name, module in find_hard_units(unwrap(model)).items():
         if not isinstance(module, Threshold):
             raise NotAcceptedError(f"model.{name}", "a module of choices", "thresholds, which the figures are made for")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     own = copied(unwrap(model))
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.enable_grad():
+    with torch.random.fork_rng(devices=_devices(x)), torch.enable_grad():
         reader = _LinearInputs(own)
         with record(own) as recording, reader:
             # So that gradients begin at the first threshold even below frozen layers.
-            output = run_model(own, x.detach().clone().requires_grad_(x.is_floating_point()))
+            output = run_model(own, tree_map(_open, x))
         check_called(recording.calls)
-        check_labels(output, y)
-        check_finite("output of the model", output)
+        nest = check_labels(output, y)
+        top = Top.of(output, y, loss_fn, nest)
+        check_finite("output of the model", top.output)
         loss = find_loss_value(loss_fn, output, y)
         for call in recording.calls.values():
-            check_batch_axis(call, output)
+            check_batch_axis(call, top.output)
         edges = {call.name: call.edge for call in recording.calls.values() if call.edge is not None}
         found = torch.autograd.grad(loss, list(edges.values()), allow_unused=True)
         calls = [recording.calls[name] for name in edges]
         gradients = [torch.zeros_like(call.h) if g is None else g for call, g in zip(calls, found, strict=True)]
-        check_whole(own, recording, x, output)
-    tried = Flips(own, recording, x, y, output, loss_fn)
+        inputs = Inputs.of(x, len(top.output))
+        check_whole(own, recording, inputs, top.output, nest)
+    tried = Flips(own, recording, inputs, top)
     return {
         call.name: _diagnose(call, g, tried, flips, reader.of(call.z), separability, generator)
         for call, g in zip(calls, gradients, strict=True)
@@ -147,6 +154,16 @@ def _diagnose(
     alike = float(cosine) if bool(difference.any()) and bool(flat.any()) else math.nan
     dead = _share((h == h[:1]).all(0))
     return Diagnosis(_share(proposed), quality, alike, _saturated(call), separable, dead)
+
+
+def _open(leaf: Any) -> Any:
+    """A copy of a tensor at which gradients can begin; all else itself."""
+    return leaf.detach().clone().requires_grad_(leaf.is_floating_point()) if isinstance(leaf, Tensor) else leaf
+
+
+def _devices(x: Any) -> list[torch.device]:
+    leaves = (leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor))
+    return list({leaf.device for leaf in leaves if leaf.device.type == "cuda"})
 
 
 def _share(where: Tensor) -> float:

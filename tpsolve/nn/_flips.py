@@ -1,14 +1,14 @@
 """The true change of a network's loss when single outputs of a threshold move."""
 
 import itertools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from tpsolve.nn._layer_losses import SampleLoss
+from tpsolve.nn._build_problem import Top
 from tpsolve.nn.passes._draws import Draws
 from tpsolve.nn.passes._frozen import freeze, widened
+from tpsolve.nn.passes._nests import Inputs
 from tpsolve.nn.passes._recording import Recording
 
 ROWS_AT_ONCE = 256
@@ -20,22 +20,21 @@ class Flips:
 
     Args:
         model, recording: a forward pass as `record` has it; batch norm and dropout are held as they were.
-        x, y, output: of that pass.
-        loss_fn: of (output, y), the sum or mean over the samples of a loss of each.
+        inputs: of that pass.
+        top: its output and loss, the sum or mean over the samples of a loss of each.
     """
 
     def __init__(
         self,
         model: nn.Module,
         recording: Recording,
-        x: Tensor,
-        y: Tensor,
-        output: Tensor,
-        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        inputs: Inputs,
+        top: Top,
     ) -> None:
-        self.frozen, self.x, self.y = freeze(model, recording, hold=False), widened(x), y
-        self.draws = Draws.of(self.frozen.find_draws(self.x), len(x))
-        self.loss = SampleLoss(loss_fn, widened(output.detach()), y)
+        self.frozen = freeze(model, recording, inputs, top.nest, hold=False)
+        self.x, self.y = tuple(map(widened, inputs.tensors)), top.labels
+        self.draws = Draws.of(self.frozen.find_draws(self.x), len(top.output))
+        self.loss = top.of_samples()
 
     def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:
         """By how much the loss changes `(K,)` if `steps (K,)` are added to units `(K,)` of the samples `(K,)`."""
@@ -57,6 +56,6 @@ class Flips:
         hook = model.get_submodule(path).register_forward_hook(move)
         try:
             with torch.no_grad(), self.draws.held([draw[rows] for draw in self.draws.context]):
-                return self.loss(model(self.x[rows]), self.y[rows])
+                return self.loss(self.frozen.output([x[rows] for x in self.x]), self.y[rows])
         finally:
             hook.remove()

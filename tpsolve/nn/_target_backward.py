@@ -1,6 +1,6 @@
 """`target_backward`: a backward pass in which any solver sets the targets of each threshold and choice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,12 +10,20 @@ from tpsolve._plain import plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
-from tpsolve.nn._batch_checks import check_batch, check_called, check_labels, find_loss_value, run_model
+from tpsolve.nn._batch_checks import (
+    check_batch,
+    check_called,
+    check_labels,
+    detached,
+    find_loss_value,
+    run_model,
+)
 from tpsolve.nn._build_problem import Top, loss_above
 from tpsolve.nn._layer_losses import loss_of
 from tpsolve.nn._target_pass import TargetPass
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn._target_search import TargetSearch
+from tpsolve.nn.passes._nests import Inputs
 from tpsolve.nn.passes._recording import Call, called, record, unwrap
 from tpsolve.nn.passes._segments import OUTPUT
 from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
@@ -31,9 +39,9 @@ IMPORTANCES = ("gradient", "flip-delta")
 
 def target_backward(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    x: Any,
+    y: Any,
+    loss_fn: Callable[[Any, Any], Tensor],
     *,
     solver: Solver | str | Mapping[str | int, Solver | str] = "sign-gradient",
     budget: Budget | None = None,
@@ -72,12 +80,16 @@ def target_backward(
     Args:
         model: any module; called once. `torch.fx` cuts it, unless it is all `nn.Sequential`; where that fails, or gives
             something else than ran, each pass through a block runs the whole model with the other thresholds held.
-        x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does.
-        y: what `loss_fn` compares the output with, `(B, ...)`.
+        x: inputs `(B, ...)`; whole numbers where the model takes them, as an embedding does. A tuple holds what the
+            model takes by place, a mapping what it takes by name; tensors of B entries in them, also deeper in, are of
+            the samples, and all else is shared by all samples.
+        y: what `loss_fn` compares the output with, `(B, ...)`, or a nest of such tensors.
         loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
             known, also with smoothed labels, class weights and ignored labels: as a module, or a `functools.partial` of
             the function. Searches have its exact flips; below a linear layer smoothing shifts their objective by a
-            constant. `curvature-flip` takes any loss that can be differentiated twice.
+            constant. `curvature-flip` takes any loss that can be differentiated twice. A function gets the output as it
+            is, also a tuple or a mapping. A search gives it one of the same form, with None for all that is no
+            floating-point tensor `(B, ...)`.
         solver: one for all thresholds and choices; or a mapping from their names in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`. The name of
             a module means all its calls, "relu#2" one.
@@ -102,7 +114,8 @@ def target_backward(
             threshold, or a searched threshold whose output a hook replaces, whose first axis is not the batch, which a
             reentrant checkpoint runs without autograd, or above which a copy does not do once more what this pass did,
             as with draws of other generators than torch's; a loss that a search can't take sample by sample.
-        NotAcceptedError, too: a threshold or a choice that no gradient reaches and that is not searched.
+        NotAcceptedError, too: a threshold or a choice that no gradient reaches and that is not searched, with
+            parameters below it that no gradient reaches either.
         ArgumentError: an argument makes no sense. All of this is raised before `.grad` changes.
         BlockError: a searched threshold lies below a block that mixes samples. This, and what a solver raises
             in mid-search, may leave the upper layers' gradients there.
@@ -114,13 +127,14 @@ def target_backward(
     check_called(calls)
     chosen = _choose(solver, list(calls))
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
-    check_labels(output, y)
+    nest = check_labels(output, y)
     loss = find_loss_value(loss_fn, output, y)
-    target_pass = TargetPass(model, x, recording, Top(output.detach(), y, loss_fn), layer_loss)
+    top = Top.of(output, y, loss_fn, nest)
+    target_pass = TargetPass(model, Inputs.of(x, len(top.output)), recording, top, layer_loss)
     if searched:
         _check_searches(searched, budget, target_pass, layer_loss)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    cut_off = _cut_off(loss, target_pass)
+    cut_off = _cut_off(loss, target_pass, searched)
     for name in cut_off:
         if name not in searched:
             raise NotAcceptedError(
@@ -142,13 +156,14 @@ def target_backward(
         heads, gradients = [loss, *heads], [None, *gradients]
     torch.autograd.backward(heads, gradients)
     target_pass.close()
-    return TargetReport(
-        loss.detach(), target_pass.top.output, target_pass.fallbacks, target_pass.rows, _pass=target_pass
-    )
+    return TargetReport(loss.detach(), detached(output), target_pass.fallbacks, target_pass.rows, _pass=target_pass)
 
 
-def _cut_off(loss: Tensor, target_pass: TargetPass) -> list[str]:
+def _cut_off(loss: Tensor, target_pass: TargetPass, searched: Collection[str]) -> list[str]:
     """The thresholds that no gradient reaches, neither from the loss nor from one that is named before it.
+
+    Those are left out that are not searched and below which all that could learn is reached without them, such as the
+    spikes of a neuron that only reset it.
 
     Raises:
         ShapeError: the loss depends on nothing that could learn.
@@ -159,8 +174,11 @@ def _cut_off(loss: Tensor, target_pass: TargetPass) -> list[str]:
     calls = target_pass.recording.calls
     for name, call in reversed(calls.items()):
         if call.edge is not None and call.edge.node not in reached:
-            names.append(name)
-            _reach(call.edge.node, reached)
+            with_it = set(reached)
+            _reach(call.edge.node, with_it)
+            if name in searched or any(hasattr(node, "variable") for node in with_it - reached):
+                names.append(name)
+                reached = with_it
     if not loss.requires_grad and not names:
         raise ShapeError("loss_fn", "a number without gradient", "one number that depends on the output")
     return names
@@ -176,7 +194,7 @@ def _reach(node: Any, reached: set[Any]) -> None:
             waiting += [below for below, _ in node.next_functions]
 
 
-def _check(model: nn.Module, x: Tensor, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
+def _check(model: nn.Module, x: Any, loss_fn: Any, importance: str, layer_loss: str | None, generator: Any) -> None:
     if hasattr(model, "_orig_mod"):  # Asking for its class would import the compiler, which takes a second.
         raise NotAcceptedError("model", "a compiled module", "the module itself", "Pass what torch.compile was given.")
     find_hard_units(model)

@@ -11,6 +11,7 @@ from tpsolve.errors import NotAcceptedError
 from tpsolve.nn._batch_checks import check_batch_axis
 from tpsolve.nn._build_problem import Top, build_problem
 from tpsolve.nn.passes._frozen import freeze, widened
+from tpsolve.nn.passes._nests import Inputs
 from tpsolve.nn.passes._recording import Recording
 from tpsolve.nn.passes._replay import find_segment
 from tpsolve.nn.passes._segments import Segment, Segments
@@ -25,7 +26,7 @@ class TargetPass:
 
     Args:
         model: as called.
-        x: its inputs.
+        inputs: of it.
         recording: of the forward pass.
         top: the network's output and its loss.
         layer_loss: a name of `LOSSES` for the problems; None: that of each threshold's rule.
@@ -36,12 +37,14 @@ class TargetPass:
         rows: by name, the samples `(R,)` of a search's result.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, recording: Recording, top: Top, layer_loss: str | None) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Inputs, recording: Recording, top: Top, layer_loss: str | None
+    ) -> None:
         self.model, self.recording, self.top = model, recording, top
         self.gradients: dict[str, Tensor] = {}
         self.fallbacks: dict[str, int] = {}
         self.rows: dict[str, Tensor] = {}
-        self._x, self._layer_loss = x, layer_loss
+        self._inputs, self._layer_loss = inputs, layer_loss
         self._results: dict[str, Result] = {}
         self._segment_of: dict[str, Segment] = {}
         self._versions = self._weight_versions()
@@ -101,7 +104,7 @@ class TargetPass:
         """
         check_batch_axis(self.recording.calls[name], self.top.output)
         if name not in self._segment_of:
-            with torch.autocast(self._x.device.type, enabled=False):
+            with torch.autocast(self.top.output.device.type, enabled=False):
                 self._segment_of[name] = find_segment(
                     name, self._segments.of(name), self.model, self.recording.calls, self.top.output
                 )
@@ -125,12 +128,14 @@ class TargetPass:
             raise NotAcceptedError(
                 "results", "weights that have changed since", "those of the pass", "Ask before optimizer.step()."
             )
-        with torch.autocast(self._x.device.type, enabled=False):
-            frozen = freeze(self.model, self.recording)
-            return Segments(frozen, widened(self._x), list(self.recording.calls))
+        with torch.autocast(self.top.output.device.type, enabled=False):
+            frozen = freeze(self.model, self.recording, self._inputs, self.top.nest)
+            return Segments(
+                frozen, tuple(map(widened, self._inputs.tensors)), list(self.recording.calls), len(self.top.output)
+            )
 
     def _closed_form(self, name: str) -> Result:
-        with torch.autocast(self._x.device.type, enabled=False):
+        with torch.autocast(self.top.output.device.type, enabled=False):
             problem, g, call = self.problem(name), self.gradients[name], self.recording.calls[name]
             assert problem.start is not None
             if isinstance(call.module, Choice):

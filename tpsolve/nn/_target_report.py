@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class TargetReport(Mapping[str, Result]):
 
     Attributes:
         loss: the network's loss `()`, detached.
-        output: the network's output `(B, ...)`, detached.
+        output: the network's output, `(B, ...)` or a nest of such, detached.
         fallbacks: by name, how many samples of a search kept the closed form.
         rows: by name, the samples `(R,)` of a search's result.
 
@@ -35,7 +36,7 @@ class TargetReport(Mapping[str, Result]):
     """
 
     loss: Tensor
-    output: Tensor
+    output: Any
     fallbacks: Mapping[str, int]
     rows: Mapping[str, Tensor]
     _pass: TargetPass
@@ -55,7 +56,7 @@ class TargetReport(Mapping[str, Result]):
             # A search of which all samples fell back left no result.
             solver = self[name].stats["solver"] if name in self.rows else SignGradient.name
             fallback = self.fallbacks.get(name, 0)
-            rest = f", {fallback} of {len(self.output)} samples keep the closed form" if fallback else ""
+            rest = f", {fallback} of {len(self._pass.top.output)} samples keep the closed form" if fallback else ""
             lines.append(f"{name}: {solver}{rest}")
         return "\n".join(lines)
 

@@ -22,7 +22,7 @@ class Threshold(HardUnit):
 
     unit_weight: Tensor | None
     # torch.jit.script compiles properties, unless they stand here.
-    __jit_unused_properties__: ClassVar[list[str]] = ["width"]
+    __jit_unused_properties__: ClassVar[list[str]] = ["width", "widths"]
     # Since 2 a state dict has a width that is not 1; before, it had none.
     _version = 2
 
@@ -30,7 +30,7 @@ class Threshold(HardUnit):
         self,
         rule: str | Slope = "soft-hinge",
         *,
-        width: float = 1.0,
+        width: float | Tensor = 1.0,
         width_mode: str = "fixed",
         importance: str | Tensor = "gradient",
     ) -> None:
@@ -46,10 +46,13 @@ class Threshold(HardUnit):
         # None for 1, which costs no division and leaves state dicts as those of the activation that stood here.
         self.register_buffer("_width", None)
         if width_mode == "learned":
-            # One axis: FSDP2 shards parameters along their first.
-            self.log_width: nn.Parameter = nn.Parameter(torch.tensor([math.log(check_width(width))]))
+            # At least one axis: FSDP2 shards parameters along their first.
+            wide = check_widths(width).log()
+            self.log_width: nn.Parameter = nn.Parameter(wide.float().reshape(wide.shape or (1,)))
+        elif (wide := check_widths(width)).dim():
+            self._width = wide
         else:
-            self.width = width
+            self.width = wide.item()
         given = isinstance(importance, Tensor)
         if given:
             check_finite("importance", importance)
@@ -58,10 +61,15 @@ class Threshold(HardUnit):
 
     @property
     def width(self) -> float:
-        """The width now; set it to change it, between steps of a training."""
+        """The width now, the mean of several; set it to change all of them, between steps of a training."""
+        return self.widths.mean().item()
+
+    @property
+    def widths(self) -> Tensor:
+        """All widths, `(1,)` for a learned one; a copy."""
         if self.width_mode == "learned":
-            return self.log_width.exp().item()
-        return 1.0 if self._width is None else self._width.item()
+            return self.log_width.detach().exp()
+        return torch.ones(()) if self._width is None else self._width.clone()
 
     @width.setter
     def width(self, value: float) -> None:
@@ -90,7 +98,10 @@ class Threshold(HardUnit):
     def settings(self) -> tuple[Any, ...]:
         """What the autograd functions take after z: tensors or None, then what is no tensor."""
         # Without an axis, so that a width in float32 doesn't widen narrower pre-activations.
-        width = self.log_width.exp().squeeze(0) if self.width_mode == "learned" else self._width
+        width = self._width
+        if self.width_mode == "learned":
+            width = self.log_width.exp()
+            width = width.squeeze(0) if width.shape == (1,) else width
         return (width, self.unit_weight, self.rule, self.width_mode, self.importance)
 
     def _load_from_state_dict(
@@ -107,8 +118,8 @@ class Threshold(HardUnit):
             if learned in state_dict and state_dict[learned].dim() == 0:
                 state_dict[learned] = state_dict[learned][None]
         elif saved is not None:
-            if self._width is None:
-                self._width = torch.ones((), dtype=torch.float64, device=saved.device)
+            if self._width is None or self._width.shape != saved.shape:
+                self._width = torch.ones(saved.shape, dtype=torch.float64, device=saved.device)
         elif self._width is not None:
             if local_metadata.get("version", 1) >= 2:
                 self._width.fill_(1)
@@ -122,7 +133,10 @@ class Threshold(HardUnit):
         """What `print(model)` shows: the rule, and what differs from the defaults."""
         rule = self.rule if isinstance(self.rule, str) else getattr(self.rule, "__name__", self.rule)
         parts = [f"rule={rule!r}"]
-        if self.width != 1:
+        wide = self.log_width if self.width_mode == "learned" else self._width
+        if wide is not None and wide.numel() > 1:
+            parts.append(f"widths={tuple(wide.shape)}")
+        elif self.width != 1:
             parts.append(f"width={self.width:.4g}")
         if self.width_mode != "fixed":
             parts.append(f"width_mode={self.width_mode!r}")
@@ -145,15 +159,36 @@ def check_width(width: object) -> float:
     return float(number)
 
 
-def check_input(z: Tensor, given: Tensor | None) -> None:
-    """Raise ArgumentError unless `z` holds real numbers, and ShapeError unless the weights `given` broadcast to it."""
+def check_widths(width: object) -> Tensor:
+    """`width` itself as `()` or as several, float64; raise ArgumentError unless all are positive, finite numbers."""
+    if not isinstance(width, Tensor) or width.dim() == 0:
+        return torch.tensor(check_width(width), dtype=torch.float64)
+    wide = width.detach().to(torch.float64).clone()
+    bad = ~((wide > 0) & wide.isfinite())
+    if width.numel() == 0 or bool(bad.any()):
+        got = f"{wide[bad][0].item():g} in a tensor {tuple(wide.shape)}" if width.numel() else "an empty tensor"
+        raise ArgumentError("width", got, "positive, finite numbers")
+    return wide
+
+
+def check_input(z: Tensor, given: Tensor | None, width: Tensor | None = None) -> None:
+    """Raise ArgumentError unless `z` holds real numbers, and ShapeError unless what is given broadcasts to it.
+
+    The weights `given` to z, and a `width` to one sample of it.
+    """
     if not z.is_floating_point():
         raise ArgumentError("input", z.dtype, "floating-point pre-activations", "Convert it with .float().")
-    if given is None:
-        return
-    fits = all(own in (1, size) for own, size in zip(given.shape[::-1], z.shape[::-1], strict=False))
-    if given.dim() > z.dim() or not fits:
+    if given is not None and not _broadcasts(given, z.shape):
         raise ShapeError("importance", f"shape {tuple(given.shape)}", f"one that broadcasts to {tuple(z.shape)}")
+    if width is not None and width.numel() > 1 and not _broadcasts(width, z.shape[1:]):
+        wanted = f"one that broadcasts to a sample, {tuple(z.shape[1:])}"
+        mend = f"Channels before k further axes take (channels, {', '.join(['1'] * max(1, z.dim() - 2))})."
+        raise ShapeError("width", f"shape {tuple(width.shape)}", wanted, mend)
+
+
+def _broadcasts(given: Tensor, shape: torch.Size) -> bool:
+    fits = all(own in (1, size) for own, size in zip(given.shape[::-1], shape[::-1], strict=False))
+    return given.dim() <= len(shape) and fits
 
 
 def first_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -210,6 +245,8 @@ def weighed(g: Tensor, given: Tensor | None, importance: str) -> Tensor:
 
 def find_width(z: Tensor, width: Tensor | None, mode: str) -> Tensor | None:
     """What a rule divides z by, None for 1; a relative width is in standard deviations of z over this call."""
+    if width is not None and width.dim():
+        width = width.to(z.dtype)
     if mode != "relative":
         return width
     spread = z.std(correction=0).clamp(min=torch.finfo(z.dtype).tiny)
@@ -217,5 +254,6 @@ def find_width(z: Tensor, width: Tensor | None, mode: str) -> Tensor | None:
 
 
 def width_gradient(slope: Tensor, z: Tensor, width: Tensor) -> Tensor:
-    """The gradient at `width ()` if z's is `slope`, as of a smooth activation of z / width whose slope is the rule."""
-    return -(slope * (z / width)).sum().to(width.dtype) / width
+    """The gradient at `width` if z's is `slope`, as of a smooth activation of z / width whose slope is the rule."""
+    each = slope * (z / width)
+    return -(each.sum_to_size(width.shape) if width.dim() else each.sum()).to(width.dtype) / width

@@ -213,6 +213,8 @@ def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
     """What the rule of a threshold needs of its pre-activations; None: all of them, or there is NaN among them."""
     if module.width_mode != "fixed" or not isinstance(module.rule, str):
         return None
+    if module._width is not None and module._width.dim():
+        return None
     elements = _elements(z)
     # One pass, and no comparison: those take several times as long.
     if elements is None or bool(elements.sum().isnan()):

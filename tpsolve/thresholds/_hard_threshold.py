@@ -30,16 +30,18 @@ class HardThreshold(Threshold):
             "ramp" g max(0, 1 - |u|), a triangle;
             "perceptron", "hinge" g where t u < 0 or t u < 1; "logistic" g sigmoid(-t u);
             or a function of (u, t) that returns the slope of the layer loss in u, elementwise.
-        width: of the region around z = 0 in which units still learn; positive.
+        width: of the region around z = 0 in which units still learn; positive. A tensor has several, and broadcasts to
+            a sample of z: `(channels, 1, 1)` for the channels of images, `(n,)` for n units.
         width_mode: "fixed"; "relative": in standard deviations of z over the call; or "learned": from
-            `width` on, as the width of a smooth activation whose slope is the rule would learn.
+            `width` on, as the width of a smooth activation whose slope is the rule would learn; of several each by
+            itself.
         importance: "gradient": |g|; "none": the same for every unit and sample, the mean of |g|; or a
             tensor that broadcasts to z, which multiplies that mean. So the loss times a constant
             gives every gradient times that constant, whichever it is.
         low: the output below the threshold, -1 or 0; above it is 1.
 
-    A width that is not 1 is part of the state dict, and a learned one a parameter of shape `(1,)`. The other settings
-    are none of it. `torch.jit.script` takes a threshold for inference and refuses gradients.
+    A width that is not 1 is part of the state dict, and a learned one a parameter, a single one of shape `(1,)`. The
+    other settings are none of it. `torch.jit.script` takes a threshold for inference and refuses gradients.
 
     A threshold can be pickled unless its rule is a lambda or a local function; for those take cloudpickle.
 
@@ -67,7 +69,7 @@ class HardThreshold(Threshold):
             check_scripted(z)
             return _jump(z, self.low)
         else:  # noqa: RET505 - TorchScript compiles what stands after a return.
-            check_input(z, self.unit_weight)
+            check_input(z, self.unit_weight, self.log_width if self.width_mode == "learned" else self._width)
             return _Sign.apply(z, *self.settings(), self.low)
 
     def activate(self, z: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Staircase(Threshold):
             check_scripted(z)
             return _stairs(z, self.levels - 1)
         else:  # noqa: RET505 - TorchScript compiles what stands after a return.
-            check_input(z, self.unit_weight)
+            check_input(z, self.unit_weight, self.log_width if self.width_mode == "learned" else self._width)
             return _Stairs.apply(z, *self.settings(), self.levels - 1, self.parts())
 
     def activate(self, z: Tensor) -> Tensor:

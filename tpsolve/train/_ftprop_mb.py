@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
+from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.nn import TargetReport, target_backward
+from tpsolve.nn._batch_checks import detached, loss_of_nest
 from tpsolve.nn._target_backward import IMPORTANCES
 from tpsolve.nn.passes._frozen import widened
+from tpsolve.nn.passes._nests import call
 from tpsolve.search import Solver
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Any, Any], Tensor]
 
 
 def ftprop_mb(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Any, Any]],
     loss_function: LossFunction,
     optimizer: torch.optim.Optimizer,
     *,
@@ -29,7 +33,7 @@ def ftprop_mb(
     arithmetic: Callable[[], AbstractContextManager] = nullcontext,
     before_step: Callable[[], None] | None = None,
     told: Callable[[TargetReport], None] | None = None,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Any, Any]]:
     """One pass over `batches`; gives loss, outputs and labels of each, after its step.
 
     The hidden units of `model` are modules such as `tpsolve.nn.HardThreshold`. On the way down from the
@@ -41,6 +45,7 @@ def ftprop_mb(
     those of the layer losses of what it found: see `tpsolve.nn.target_backward`.
 
     Args:
+        batches: of inputs and labels: tensors, or tuples and mappings as `target_backward` takes them.
         solver: of targets, one for all thresholds or one for each of some; None: the closed form.
         budget: of each search.
         importance: of the targets that it finds.
@@ -54,7 +59,7 @@ def ftprop_mb(
 
     Raises:
         ArgumentError: an optimizer whose step needs a closure, or an unknown importance.
-        NotAcceptedError: a model whose output is no tensor. All before the first step.
+        NotAcceptedError: a loss that fails on an output that is no tensor. All before the first step.
     """
     if importance not in IMPORTANCES:
         raise UnknownNameError("importance", str(importance), IMPORTANCES)
@@ -65,11 +70,8 @@ def ftprop_mb(
         optimizer.zero_grad()
         if solver is None:
             with arithmetic():
-                outputs = model(inputs)
-            if not isinstance(outputs, Tensor):
-                got = f"an output of {type(outputs).__name__}"
-                raise NotAcceptedError("model", got, "a tensor", "Wrap it in a module that returns one.")
-            loss = loss_function(widened(outputs), labels)
+                outputs = call(model, inputs)
+            loss = loss_of_nest(loss_function, tree_map(_widened, outputs), labels)
             loss.backward()
         else:
             draws = generator or torch.Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -90,4 +92,8 @@ def ftprop_mb(
         if before_step is not None:
             before_step()
         optimizer.step()
-        yield loss.detach(), outputs.detach(), labels
+        yield loss.detach(), detached(outputs), labels
+
+
+def _widened(leaf: Any) -> Any:
+    return widened(leaf) if isinstance(leaf, Tensor) else leaf

@@ -1,7 +1,7 @@
 """Networks whose batch norms have become thresholds: of whole numbers where weights and inputs have few values."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -191,7 +191,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         if tensor.is_floating_point():
             check_finite(name, tensor)
     try:
-        traced = _trace(model)
+        traced = _trace(model, given)
         graph = Graph(traced)
         ways = graph.ways()
         values = _Values(traced, ways)
@@ -218,12 +218,12 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
     return folded
 
 
-def _trace(model: nn.Module) -> fx.GraphModule:
+def _trace(model: nn.Module, given: Sequence[Any]) -> fx.GraphModule:
     """The graph, with thresholds inside torch's own modules too where these can be traced."""
     try:
-        return trace(model, apart=HardUnit)
+        return trace(model, given, apart=HardUnit)[0]
     except Exception:  # Tracing runs code of any origin; torch's own modules are nodes then.
-        return trace(model)
+        return trace(model, given)[0]
 
 
 class _Values(fx.Interpreter):

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from tpsolve.nn.passes._nests import Nest
+
 
 def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
     """The modules that `model` runs one after the other, by name; None where that is not all that it does.
@@ -22,13 +24,13 @@ def chain_of(model: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:
 
 
 class Slice(nn.Module):
-    """Runs a part of a chain."""
+    """Runs a part of a chain; `outputs`: how what comes out is packed, None for a tensor."""
 
-    def __init__(self, steps: list[nn.Module]) -> None:
+    def __init__(self, steps: list[nn.Module], outputs: Nest | None) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(steps)
+        self.steps, self.outputs = nn.ModuleList(steps), outputs
 
     def forward(self, value: Tensor) -> tuple[Tensor]:
         for step in self.steps:
             value = step(value)
-        return (value,)
+        return (value if self.outputs is None else self.outputs.pack(value),)

@@ -1,17 +1,20 @@
 """A copy of a model that does once more, sample by sample, what the model did in one recorded forward pass."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._pytree import tree_leaves
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.passes._draws import Note, RandomState, restored
+from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
 from tpsolve.thresholds._base import first_input
 
@@ -80,12 +83,15 @@ class Frozen:
         given: what its thresholds return, by the name of the call, `(B, ...)`; empty where they are left in it.
         places: path and turn of each call, by name.
         state: the random state before the pass, where something was drawn in it.
+        arguments: how the model is called. outputs: how what it returns is packed; None: it is a tensor.
     """
 
     model: nn.Module
     given: dict[str, Tensor]
     places: dict[str, tuple[str, int]]
     state: RandomState | None
+    arguments: Nest
+    outputs: Nest | None
 
     def place(self, name: str) -> Given:
         """What stands where the threshold of this call was."""
@@ -93,12 +99,31 @@ class Frozen:
         assert isinstance(module, Given)
         return module
 
-    def run(self, x: Tensor, given: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output `(b, ...)` for `x (b, ...)`, and what each threshold read, by the name of the call."""
+    def pack(self, output: Any) -> Tensor:
+        """The output as one tensor."""
+        return output if self.outputs is None else self.outputs.pack(output)
+
+    def output(self, x: Sequence[Tensor], shared: Sequence[Any] | None = None) -> Tensor:
+        """The output `(b, ...)` for inputs `(b, ...)`; `shared`: those besides, by default of the recorded pass.
+
+        Buffers that the pass puts in place of others, as states of spiking neurons, are put back.
+        """
+        arguments, keywords = self.arguments.join(x, shared)
+        buffers = [(module, dict(module._buffers)) for module in self.model.modules() if module._buffers]
+        try:
+            return self.pack(self.model(*arguments, **keywords))
+        finally:
+            for module, before in buffers:
+                module._buffers.update(before)
+
+    def run(
+        self, x: Sequence[Tensor], given: Mapping[str, Tensor], shared: Sequence[Any] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same, and what each threshold read, by the name of the call."""
         try:
             for name, value in given.items():
                 self.place(name).values[self.places[name][1]] = value
-            output = self.model(x)
+            output = self.output(x, shared)
             seen = {name: self.place(name).seen for name in given}
             turns = {name: self.places[name][1] for name in given}
             return output, {name: z[turns[name]] for name, z in seen.items() if turns[name] < len(z)}
@@ -106,20 +131,20 @@ class Frozen:
             for name in given:
                 self.place(name).forget()
 
-    def find_draws(self, x: Tensor) -> list[Tensor | None]:
-        """What the pass of `x` drew at random."""
+    def find_draws(self, x: Sequence[Tensor]) -> list[Tensor | None]:
+        """What the pass of these inputs drew at random."""
         if self.state is None:
             return []
         with restored(self.state), torch.no_grad(), Note() as note:
             if self.given:
                 self.run(x, self.given)
             else:
-                self.model(x)
+                self.output(x)
         return note.draws
 
 
-def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> Frozen:
-    """The copy.
+def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest | None, hold: bool = True) -> Frozen:
+    """The copy, which takes `inputs` and gives `outputs`.
 
     Batch norm keeps the statistics of the recorded batch, and with `hold` each threshold its output. Where something
     was drawn at random, the modules stay in the mode that they were in, so that they draw again. What is narrower
@@ -142,11 +167,11 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> Frozen:
         # What they do in training changes them, and they have done it once.
         if isinstance(module, _NormBase | ParametrizationList):
             module.eval()
-    for name, inputs in recording.norms.items():
+    for name, read in recording.norms.items():
         norm = frozen.get_submodule(name)
         assert isinstance(norm, _BatchNorm)
-        norms = [norm, *(copy.deepcopy(norm) for _ in inputs[1:])]
-        for each, x in zip(norms, inputs, strict=True):
+        norms = [norm, *(copy.deepcopy(norm) for _ in read[1:])]
+        for each, x in zip(norms, read, strict=True):
             others = [axis for axis in range(x.dim()) if axis != 1]
             x = widened(x)
             each.running_mean = x.mean(others)
@@ -160,11 +185,11 @@ def freeze(model: nn.Module, recording: Recording, hold: bool = True) -> Frozen:
                 _put(frozen, module, Drawing(module))
     places = recording.places()
     if not hold:
-        return Frozen(frozen, {}, places, recording.state)
+        return Frozen(frozen, {}, places, recording.state, inputs.nest, outputs)
     for path in {path: None for path, _ in places.values()}:
         _put(frozen, frozen.get_submodule(path), Given())
     values = {name: widened(call.h) for name, call in recording.calls.items()}
-    return Frozen(frozen, values, places, recording.state)
+    return Frozen(frozen, values, places, recording.state, inputs.nest, outputs)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -176,20 +201,20 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy of `model`.
+    """A deep copy of `model`; what it keeps of a pass, such as the states of spiking neurons, is detached.
 
     Raises:
         NotAcceptedError: it can't be copied.
     """
+    kept = [leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise NotAcceptedError(
             "model",
             f"{type(error).__name__} ({error}) when copied",
             "a model that copy.deepcopy copies",
-            "Use nn.utils.parametrizations.weight_norm or spectral_norm in place of those of nn.utils, "
-            "and after pruning nn.utils.prune.remove.",
+            "Keep locks, files and the like out of its modules.",
         ) from error
 
 

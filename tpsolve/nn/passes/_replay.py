@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.passes._draws import Draws
 from tpsolve.nn.passes._frozen import freeze, widened
+from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Call, Recording, unwrap
 from tpsolve.nn.passes._segments import OUTPUT, Segment
 
@@ -67,28 +68,28 @@ def _first_difference(h: Tensor, segment: Segment, calls: Mapping[str, Call], ou
     return None
 
 
-def check_whole(model: nn.Module, recording: Recording, x: Tensor, output: Tensor) -> None:
+def check_whole(model: nn.Module, recording: Recording, inputs: Inputs, output: Tensor, outputs: Nest | None) -> None:
     """Run a frozen copy of `model`, with all thresholds held, on its inputs and on half of them, against the record.
 
     Raises:
         NotAcceptedError: they differ by more than rounding, or there is no such copy.
     """
-    frozen = freeze(model, recording)
-    draws = Draws.of(frozen.find_draws(widened(x)), len(x))
-    for count in dict.fromkeys((len(x), max(1, len(x) // 2))):
+    frozen, samples, x = freeze(model, recording, inputs, outputs), len(output), tuple(map(widened, inputs.tensors))
+    draws = Draws.of(frozen.find_draws(x), samples)
+    for count in dict.fromkeys((samples, max(1, samples // 2))):
         given = {name: value[:count] for name, value in frozen.given.items()}
         seen: dict[str, Tensor] = {}
         found, raised = None, ""
         try:
             with torch.no_grad(), draws.held([draw[:count] for draw in draws.context]):
-                found, seen = frozen.run(widened(x)[:count], given)
+                found, seen = frozen.run([tensor[:count] for tensor in x], given)
         except Exception as error:  # Whatever the user's modules raise.
             raised = f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         reads = [(f"model.{name}", seen.get(name), call.z[:count]) for name, call in recording.calls.items()]
         for name, again, recorded in [*reads, ("the output", found, output.detach()[:count])]:
             if again is not None and _agree(again, recorded):
                 continue
-            if count == len(x):
+            if count == samples:
                 raise NotAcceptedError(
                     "model", f"modules below {name} {OTHERWISE}{raised}", ALLOWED, f"{MEND}, or call eval()."
                 )

@@ -1,5 +1,6 @@
 """What lies between a threshold and those above it, as a module of its own that can be run for any targets."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from torch import Tensor, fx, nn
 
 from tpsolve.nn.passes._chain import Slice, chain_of
 from tpsolve.nn.passes._draws import Draws, Note, restored
-from tpsolve.nn.passes._frozen import Frozen, Given, begin
+from tpsolve.nn.passes._frozen import Frozen, Given, begin, widened
+from tpsolve.nn.passes._nests import Nest
 from tpsolve.problems.block._cut import cut, dependents, trace
 from tpsolve.thresholds._base import first_input
 
@@ -43,26 +45,28 @@ class Segments:
 
     Args:
         frozen: from `freeze`, its thresholds held.
-        inputs: of the model, `(B, ...)`.
+        inputs: of the model, `(B, ...)` each, B being `samples`.
         order: names of the calls of thresholds, in their order.
     """
 
-    def __init__(self, frozen: Frozen, inputs: Tensor, order: list[str]) -> None:
-        self.frozen, self.inputs, self.order = frozen, inputs, order
+    def __init__(self, frozen: Frozen, inputs: tuple[Tensor, ...], order: list[str], samples: int) -> None:
+        self.frozen, self.inputs, self.order, self.samples = frozen, inputs, order, samples
         self.traced: fx.GraphModule | None = None
+        arguments, keywords = frozen.arguments.join(inputs)
         # What is drawn belongs to nodes or to the whole pass.
-        self.chain = chain_of(frozen.model) if frozen.state is None else None
+        chains = frozen.state is None and not keywords and len(arguments) == 1 and isinstance(arguments[0], Tensor)
+        self.chain = chain_of(frozen.model) if chains else None
         if self.chain is not None:
             return
         try:
             # Tracing calls no hooks of the model itself.
             begin(frozen.model)
             with restored(frozen.state):
-                self.traced = trace(frozen.model, apart=Given)
+                self.traced, given = trace(_twin(frozen.model), arguments, keywords, constants=True, apart=Given)
             self.names = _names_of_calls(self.traced, frozen)
             values = _Values(self.traced, frozen, self.names)
             with restored(frozen.state), torch.no_grad(), values.note:
-                values.run(inputs)
+                values.run(*given)
         except Exception as error:  # Tracing runs the user's code on proxies; whatever it raises, hooks do without.
             self.traced, self.why_not = None, f"{type(error).__name__}: {error}"
             return
@@ -88,19 +92,20 @@ class Segments:
         sink = next((other for other in above if other in self.order), OUTPUT)
         inside = above if sink == OUTPUT else above[: above.index(sink)]
         steps = [chain[other] for other in inside]
-        return Segment(Slice(steps), (), (sink,), _linear_map(steps, self.frozen.given[name].dim() == 2))
+        outputs = self.frozen.outputs if sink == OUTPUT else None
+        return Segment(Slice(steps, outputs), (), (sink,), _linear_map(steps, self.frozen.given[name].dim() == 2))
 
     @cached_property
     def _draws(self) -> Draws:
-        return Draws.of(self.frozen.find_draws(self.inputs), len(self.inputs))
+        return Draws.of(self.frozen.find_draws(self.inputs), self.samples)
 
     def _rerun(self, name: str) -> Segment:
         later = self.order[self.order.index(name) + 1 :]
         others = [other for other in self.frozen.given if other != name]
-        block = _Rerun(self.frozen, name, others, later, self._draws)
+        block = _Rerun(self.frozen, name, others, later, self._draws, len(self.inputs))
         held = [self.frozen.given[other] for other in others]
         return Segment(
-            block, (*self._draws.context, self.inputs, *held), (*later, OUTPUT), draws=bool(self._draws.context)
+            block, (*self._draws.context, *self.inputs, *held), (*later, OUTPUT), draws=bool(self._draws.context)
         )
 
     def _cut(self, traced: fx.GraphModule, name: str) -> Segment:
@@ -109,14 +114,14 @@ class Segments:
         sinks = [node for node in reached if node.op == "output" or node in self.names]
         inside = [node for node in reached if node not in sinks]
         outputs = [first_input(sink.args, sink.kwargs) for sink in sinks]
-        ends = [output for output in outputs if isinstance(output, fx.Node)]
-        graph, context = cut(traced, start, ends, inside, self.values)
-        draws = Draws.of([draw for node in inside for draw in self.draws.get(node, [])], len(self.inputs))
+        graph, context = cut(traced, start, outputs, inside, self.values)
+        draws = Draws.of([draw for node in inside for draw in self.draws.get(node, [])], self.samples)
         names = tuple(OUTPUT if sink.op == "output" else self.names[sink] for sink in sinks)
         flat = self.frozen.given[name].dim() == 2
         linear = None if context or draws.all else _linear(traced, start, inside, sinks, flat)
         values = (*draws.context, *(self.values[node] for node in context))
-        return Segment(_Block(graph, draws), values, names, linear, bool(draws.context))
+        block = _Block(graph, draws, self.frozen.outputs if OUTPUT in names else None)
+        return Segment(block, values, names, linear, bool(draws.context))
 
 
 class _Values(fx.Interpreter):
@@ -141,33 +146,47 @@ class _Values(fx.Interpreter):
 class _Block(nn.Module):
     """Runs a part of the graph; the first inputs after the targets are what it draws."""
 
-    def __init__(self, graph: fx.GraphModule, draws: Draws) -> None:
+    def __init__(self, graph: fx.GraphModule, draws: Draws, outputs: Nest | None) -> None:
         super().__init__()
-        self.graph, self.draws = graph, draws
+        self.graph, self.draws, self.outputs = graph, draws, outputs
 
     def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
         count = len(self.draws.of_samples)
         with self.draws.held(context[:count]):
             # Called as a module, it would print every failure.
-            return self.graph.forward(targets, *context[count:])
+            found = self.graph.forward(targets, *context[count:])
+        # The model's own output comes last.
+        return found if self.outputs is None else (*found[:-1], self.outputs.pack(found[-1]))
 
 
 class _Rerun(nn.Module):
     """Runs the whole model, with one threshold's output replaced by the targets and all others held."""
 
-    def __init__(self, frozen: Frozen, name: str, others: list[str], later: list[str], draws: Draws) -> None:
+    def __init__(
+        self, frozen: Frozen, name: str, others: list[str], later: list[str], draws: Draws, inputs: int
+    ) -> None:
         super().__init__()
         # A part of this module, so that it changes its dtype; a copy copies both as one.
         self.model, self.frozen = frozen.model, replace(frozen, given={})
-        self.name, self.others, self.later, self.draws = name, others, later, draws
+        self.name, self.others, self.later, self.draws, self.inputs = name, others, later, draws, inputs
+        for at, value in enumerate(frozen.arguments.leaves):
+            if isinstance(value, Tensor) and at not in frozen.arguments.places:
+                self.register_buffer(f"shared_{at}", widened(value))
 
     def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
         count = len(self.draws.of_samples)
-        inputs, *others = context[count:]
+        inputs, others = context[count : count + self.inputs], context[count + self.inputs :]
         given = dict(zip((self.name, *self.others), (targets, *others), strict=True))
+        shared = [getattr(self, f"shared_{at}", value) for at, value in enumerate(self.frozen.arguments.leaves)]
         with self.draws.held(context[:count]):
-            output, seen = self.frozen.run(inputs, given)
+            output, seen = self.frozen.run(inputs, given, shared)
         return (*(seen[name] for name in self.later if name in seen), output)
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    """A copy with the same weights: what a module notes of a pass is a proxy once it is traced."""
+    same = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in same})
 
 
 def _names_of_calls(traced: fx.GraphModule, frozen: Frozen) -> dict[fx.Node, str]:

@@ -5,35 +5,54 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def trace(model: nn.Module, apart: type[nn.Module] | None = None) -> fx.GraphModule:
-    """The graph of `model`, in which modules without parts, and torch's own, are single nodes.
-
-    Its inputs are those of `forward` that have no default; the others are their defaults.
+def trace(
+    model: nn.Module,
+    arguments: Sequence[Any],
+    keywords: Mapping[str, Any] | None = None,
+    *,
+    constants: bool = False,
+    apart: type[nn.Module] | None = None,
+) -> tuple[fx.GraphModule, list[Any]]:
+    """The graph of `model`, in which modules without parts, and torch's own, are single nodes, and its inputs.
 
     Args:
+        arguments, keywords: with what it is called. Each is an input. The defaults of those left out are part of the
+            graph.
+        constants: whether arguments that hold no tensors are part of the graph too.
         apart: modules of this class are nodes of their own, also inside one of torch's.
 
     Raises:
         Exception: of any kind, as tracing runs the model's own code on proxies.
     """
-    parameters = inspect.signature(model.forward).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    if len(defaults) == len(parameters):
-        # The first one is given all the same.
-        defaults.pop(next(iter(defaults), ""), None)
+    signature = inspect.signature(model.forward)
+    bound = signature.bind(*arguments, **(keywords or {}))
+    given = {name: value for name, value in bound.arguments.items() if not constants or any_tensor(value)}
+    if any(signature.parameters[name].kind in VARIABLE for name in given):
+        raise ValueError("arguments without names")
+    bound.apply_defaults()
+    named = [name for name, each in signature.parameters.items() if each.kind not in VARIABLE]
+    defaults = {name: bound.arguments[name] for name in named if name not in given}
     graph = _Tracer(apart).trace(model, defaults)
     # What fx writes for the defaults: an input each, and a check that it is none.
-    inputs = {node for node in graph.nodes if node.op == "placeholder" and "_" in node.name}
-    inputs = {node for node in inputs if str(node.target).rpartition("_")[0] in defaults}
+    added = [node for node in graph.nodes if node.op == "placeholder" and str(node.target) not in given]
     for node in reversed(graph.nodes):
-        if node.op == "call_function" and inputs.intersection(node.all_input_nodes) and not node.users:
+        if node.op == "call_function" and set(added).intersection(node.all_input_nodes) and not node.users:
             graph.erase_node(node)
-    for node in inputs:
+    for node in added:
         if not node.users:
             graph.erase_node(node)
-    return fx.GraphModule(model, graph)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    return fx.GraphModule(model, graph), [given[str(node.target)] for node in inputs]
+
+
+def any_tensor(value: Any) -> bool:
+    """Whether a nest has a tensor in it."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
 def dependents(start: fx.Node, stops: Collection[fx.Node] = ()) -> dict[fx.Node, None]:
@@ -48,15 +67,19 @@ def dependents(start: fx.Node, stops: Collection[fx.Node] = ()) -> dict[fx.Node,
 def cut(
     traced: fx.GraphModule,
     start: fx.Node,
-    ends: Sequence[fx.Node],
+    ends: Sequence[Any],
     moving: Collection[fx.Node],
     values: Mapping[fx.Node, Any],
 ) -> tuple[fx.GraphModule, list[fx.Node]]:
     """The part of a graph from the output of `start` to `ends`, and the nodes whose values it takes besides.
 
     Args:
+        ends: nodes, or nests of them.
         moving: nodes to compute anew; the others have `values`, of which those that belong to samples
             become inputs.
+
+    Raises:
+        ValueError: the part takes a nest of tensors as a whole, so that its samples can't be told apart.
 
     Returns:
         The module (output of `start`, *values of the nodes) -> tuple of the values of `ends`.
@@ -75,14 +98,20 @@ def cut(
             if each_sample and node in of_samples and node not in moving:
                 context.append(node)
                 copies[node] = graph.placeholder(f"context_{len(context)}")
-            elif node.op == "placeholder" and not isinstance(value, Tensor):
+            elif node.op == "placeholder" and isinstance(value, Tensor):
+                name = f"_shared_{node.name}"
+                traced.register_buffer(name, value)
+                copies[node] = graph.get_attr(name)
+            elif node.op == "placeholder":
+                if any_tensor(value):
+                    raise ValueError("a nest of tensors")
                 # An input of the part would have to come behind those without a default.
                 return value
             else:
                 copies[node] = graph.node_copy(node, copy)
         return copies[node]
 
-    graph.output(tuple([copy(end) for end in ends]))
+    graph.output(tuple([fx.map_arg(end, copy) for end in ends]))
     return fx.GraphModule(traced, graph), context
 
 

@@ -50,7 +50,7 @@ def harvest_blocks(
         BlockError: what lies above a threshold is not a function of each sample by itself.
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    traced = _traced(frozen)
+    traced = _traced(frozen, inputs)
     run = _Recorder(traced)
     with torch.enable_grad():
         outputs = run.run(inputs)
@@ -83,9 +83,9 @@ def harvest_blocks(
     return found
 
 
-def _traced(model: nn.Module) -> fx.GraphModule:
+def _traced(model: nn.Module, inputs: Tensor) -> fx.GraphModule:
     try:
-        return trace(model)
+        return trace(model, (inputs,))[0]
     except Exception as error:  # Tracing runs the model's own code, which may raise anything.
         raise NotAcceptedError(
             "model",

@@ -1,0 +1,1 @@
+"""Modules and schedules that help networks of hard thresholds to learn."""
