@@ -1,5 +1,6 @@
 """Comparisons in several processes, on executors and in shards: the rows of one process, whatever dies."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -270,14 +271,15 @@ def test_tasks_of_all_suites_can_be_pickled():
 # --- Ctrl-C and kills -------------------------------------------------------------------------------------------------
 
 
-def children(pid: int) -> list[int]:
-    found = []
+def descendants(pid: int) -> list[int]:
+    found, above = [], {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            above[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    waiting = [pid]
+    while waiting:
+        waiting = [child for child, parent in above.items() if parent in waiting]
+        found += waiting
     return found
 
 
@@ -313,8 +315,9 @@ def test_workers_end_with_their_parent_and_rows_are_kept(tmp_path: Path, asking:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < end
             time.sleep(0.05)
-        workers = children(process.pid)
-        assert len(workers) >= 2
+        workers = descendants(process.pid)
+        # Two, and what starts them.
+        assert len(workers) >= 3
         if asking == signal.SIGINT:
             os.killpg(process.pid, asking)
         else:

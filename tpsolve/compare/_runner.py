@@ -27,6 +27,7 @@ from tpsolve.compare._run_folder import (
 )
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
+from tpsolve.compare.running._start import load_ahead
 from tpsolve.compare.running._tasks import Task, conditions
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance, Problem
@@ -74,6 +75,8 @@ def run_comparison(
     if fresh and shard is not None:
         raise ArgumentError("fresh", "it for a shard", "no fresh", "It would delete the rows of the other shards.")
     check_folder(comparison, fresh)
+    if workers > 1 and executor is None:
+        load_ahead()
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
         tasks = _plan(comparison, fresh, note)
         if shard is not None:

@@ -118,6 +118,10 @@ def compare(
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
+    if workers > 1 and not executor:
+        from tpsolve.compare.running._start import load_ahead
+
+        load_ahead()
     from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
     from tpsolve.compare import suite as named_suite
     from tpsolve.compare._summary import Findings, advice, as_rows

@@ -12,11 +12,10 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from types import TracebackType
 from typing import Any, Protocol
 
+from tpsolve.compare.running._start import METHOD, ONE_THREAD, load_ahead, one_thread
 from tpsolve.compare.running._tasks import Solved, Task, carry_out, failed
 from tpsolve.errors import ArgumentError, WorkerError
 
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""What libraries read when they are loaded."""
 POLL_SECONDS = 0.1
 TRIES = 2
 """How often a task is begun whose process dies."""
@@ -47,8 +46,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        # Forking after libraries have started threads may hang.
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context(METHOD)
         self._stopping = self._context.Event()
         self._executors: list[ProcessPoolExecutor] = []
         # Of the processes that live: the numbers of others may be given again.
@@ -96,8 +94,11 @@ class Workers:
         _check_started(self._pids[place])
 
     def _started(self) -> "tuple[ProcessPoolExecutor, Future[int]]":
-        executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._stopping,))
-        with _environment(dict.fromkeys(ONE_THREAD, "1")):
+        load_ahead()
+        # A fork server knows the variables that there were when it started.
+        known = (self._stopping, {**os.environ, **ONE_THREAD})
+        executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=known)
+        with one_thread():
             return executor, executor.submit(os.getpid)
 
     def _kill(self) -> None:
@@ -204,28 +205,16 @@ def _check_started(pid: "Future[int]") -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 _stopping: Any = None
 
 
-def _begin(stopping: Any) -> None:
+def _begin(stopping: Any, environment: dict[str, str]) -> None:
     global _stopping
     _stopping = stopping
+    os.environ.clear()
+    os.environ.update(environment)
     # Ctrl-C goes to all processes of a terminal; the parent says what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,0 +1,39 @@
+"""How worker processes start: from one that has loaded what they need, where the system can fork processes safely."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""A fork of this process may hang, since libraries have started threads in it. A fork server is a process without
+threads that loads what all tasks need once. Elsewhere each process loads it for itself."""
+LOADED = ["tpsolve.compare.running._execute"]
+"""What all tasks need; what only some solvers need is loaded by them."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+"""What libraries read when they are loaded."""
+
+
+def load_ahead() -> None:
+    """Begin to load what workers need, beside this process, where they can share it; elsewhere nothing is done."""
+    if METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(LOADED)
+        with one_thread():
+            forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Processes that are started inside have one thread."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
