@@ -5,8 +5,8 @@ own and with one thread a task. Budgets are in steps, so that the work is the sa
 wall-clock seconds, seconds of the processor, load, and whether the rows are the same.
 
 On a machine whose cores are busy elsewhere two workers get no two cores. `cores` is what the processes had: seconds of
-the processor, over wall-clock seconds. `overhead` is what the processes had beside the solves, in seconds of the
-processor: loading libraries, making instances, drawing the report.
+the processor, over wall-clock seconds. What two workers take more of the processor than one is what it
+costs to have them: loading libraries once more, and handing tasks and rows over.
 """
 
 import argparse

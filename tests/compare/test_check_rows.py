@@ -57,7 +57,7 @@ def false_claims(folder: Path) -> dict[tuple[str, str, int], list[str]]:
 def test_targets_beside_the_rows_have_the_objectives_of_the_rows(finished: Path):
     # Unpacked by hand.
     kept = {(k["instance"], k["solver"], k["seed"]): k for k in lines(finished / "targets.jsonl")}
-    names = json.loads((finished / "instances" / "index.json").read_text())
+    names = [entry["name"] for entry in json.loads((finished / "instances" / "index.json").read_text())]
     rows = lines(finished / "rows.jsonl")
     assert len(rows) == len(kept) == 2 * (1 + 2 + 1)
     for row in rows:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.mortal import VARIABLE, Mortal
+from support.mortal import VARIABLE, Eater, Mortal
 
 from tpsolve import SOLVERS
 from tpsolve._storage._folder_lock import locked
@@ -216,6 +217,38 @@ def test_process_that_dies_costs_its_task_and_no_other(tmp_path: Path, monkeypat
     }
     assert (tmp_path / "9-12").read_text() == "begun\n" * 2
     write_report(comparison, list(rows.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit")
+def test_solve_that_takes_too_much_memory_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SOLVERS, "greedy-eater", Eater)
+    monkeypatch.setitem(SUITES, "one", lambda samples, seed: [make_instance("planted", n=12, m=4, samples=samples)])
+    solvers = (
+        "keep",
+        "greedy-eater:gib=0.25",
+        "greedy-eater:gib=4.0",
+        "greedy-eater:gib=4.0,native=True",
+        "hill-climb",
+    )
+    comparison = replace(compared(tmp_path / "run", solvers), suite="one", seeds=(0,))
+    rows = {row["solver"]: row.get("error", "") for row in run_comparison(comparison, max_memory=1.0)}
+    assert rows == {
+        "keep": "",
+        "greedy-eater:gib=0.25": "",
+        "greedy-eater:gib=4.0": "MemoryError: it takes more than 1 GiB",
+        # Torch has no class of its own for it.
+        "greedy-eater:gib=4.0,native=True": "MemoryError: it takes more than 1 GiB",
+        "hill-climb": "",
+    }
+    write_report(comparison, list(run_comparison(comparison)))
+
+
+@pytest.mark.parametrize("memory", [0, -1.0, math.inf, math.nan, "2", True])
+def test_senseless_limit_of_memory_is_refused_before_any_work(tmp_path: Path, memory: Any):
+    with pytest.raises(ArgumentError, match="max_memory"):
+        run_comparison(compared(tmp_path / "run"), max_memory=memory)
+    assert not (tmp_path / "run").exists()
 
 
 def test_executor_that_takes_no_more_is_a_typed_error_and_rows_are_kept(tmp_path: Path):

@@ -1,6 +1,7 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,10 +34,24 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from tpsolve.compare import Shard
+    from tpsolve.compare.running._dask_executor import DaskExecutor
     from tpsolve.compare.running._ray_executor import RayExecutor
+    from tpsolve.compare.running._submitit_executor import SubmititExecutor
 
+EXECUTORS = ("ray", "dask", "submitit")
 OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
-FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "executor", "shard")
+FIXED_IN_TRAINING = (
+    "suite",
+    "solver",
+    "samples",
+    "suite_seed",
+    "device",
+    "steps",
+    "workers",
+    "executor",
+    "shard",
+    "max_memory",
+)
 
 
 def compare(
@@ -61,8 +76,11 @@ def compare(
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that solve, each with one thread and one task.")] = 1,
+    max_memory: Annotated[
+        float | None, typer.Option(help="GiB that a solve may take (on Linux); one that asks for more has failed.")
+    ] = None,
     executor: Annotated[
-        str, typer.Option(help="ray: solve on a Ray cluster, on all its cores if --workers is not given.")
+        str, typer.Option(help="ray, dask or submitit (SLURM): solve on a cluster, on all its cores without --workers.")
     ] = "",
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Only the K-th of N parts of the solves; others may run elsewhere.")
@@ -118,7 +136,7 @@ def compare(
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
-    if workers > 1 and not executor:
+    if (workers > 1 or max_memory is not None) and not executor:
         from tpsolve.compare.running._start import load_ahead
 
         load_ahead()
@@ -145,7 +163,7 @@ def compare(
         steps=steps,
     )
     part = _read_shard(shard)
-    cluster = _connected(executor)
+    cluster = _connected(executor, runs)
     if cluster is not None and not is_given(context, "workers"):
         workers = cluster.cores
     told: list[str] = []
@@ -155,7 +173,7 @@ def compare(
         solves[:] = done, total
         bar.update(task, completed=done, total=total, description=now)
 
-    with Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
+    with cluster or nullcontext(), Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
@@ -166,6 +184,7 @@ def compare(
             workers=workers,
             executor=cluster,
             shard=part,
+            max_memory=max_memory,
         )
         if part is None:
             bar.update(task, description="drawing")
@@ -195,14 +214,22 @@ def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: boo
         raise typer.Exit(INTERRUPTED)
 
 
-def _connected(executor: str) -> "RayExecutor | None":
+def _connected(executor: str, runs: Path) -> "RayExecutor | DaskExecutor | SubmititExecutor | None":
     if not executor:
         return None
-    if executor != "ray":
-        raise UnknownNameError("--executor", executor, ("ray",))
-    from tpsolve.compare.running._ray_executor import RayExecutor
+    if executor not in EXECUTORS:
+        raise UnknownNameError("--executor", executor, EXECUTORS)
+    if executor == "ray":
+        from tpsolve.compare.running._ray_executor import RayExecutor
 
-    return RayExecutor()
+        return RayExecutor()
+    if executor == "dask":
+        from tpsolve.compare.running._dask_executor import DaskExecutor
+
+        return DaskExecutor()
+    from tpsolve.compare.running._submitit_executor import SubmititExecutor
+
+    return SubmititExecutor(runs / "submitit")
 
 
 def _read_shard(text: str) -> "Shard | None":

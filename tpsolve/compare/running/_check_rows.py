@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,8 +10,9 @@ from typing import Any, TypedDict
 import torch
 
 from tpsolve._storage._documents import Count, Positive
-from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets, saved_instances
+from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare.running._instances import AnyInstance, saved_instances
 from tpsolve.compare.running._tasks import Key, unpacked
 from tpsolve.errors import FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
@@ -62,22 +63,23 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
     if not (folder / SETTINGS).exists():
         raise FolderError(f"{folder}: is not the folder of a comparison.")
     rows, targets = read_rows(folder), read_targets(folder)
-    instances = {instance.name: instance.problem for instance in _instances(folder)}
+    instances = {instance.name: instance for instance in _instances(folder)}
     of_instance: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.values():
         of_instance[row["instance"]].append(row)
     for name, those in of_instance.items():
-        yield from _check_instance(folder, instances.get(name), those, targets, max_enumerated)
+        problem = instances[name].problem if name in instances else None
+        yield from _check_instance(folder, problem, those, targets, max_enumerated)
 
 
-def _instances(folder: Path) -> list[Instance[Problem]]:
+def _instances(folder: Path) -> Sequence[AnyInstance | Instance[Problem]]:
     saved = saved_instances(folder, "cpu")
     if saved is not None:
         return saved
     settings = read_settings(folder, _Settings)
     if settings["suite"] not in SUITES:
         raise UnknownNameError("suite", settings["suite"], SUITES)
-    return list(SUITES[settings["suite"]](settings["samples"], settings["suite_seed"]))
+    return SUITES[settings["suite"]](settings["samples"], settings["suite_seed"])
 
 
 def _check_instance(

@@ -174,9 +174,14 @@ def spread(
                     waiting.appendleft((task, tries + 1))
                     free.append(place)
                     continue
-                solved = failed(task, f"WorkerError: the process that carried it out died, {TRIES} times")
+                solved = failed(task, _last_words(task))
             free.append(place)
             yield solved
+
+
+def _last_words(task: Task) -> str:
+    words = f"WorkerError: the process that carried it out died, {TRIES} times"
+    return words if task.max_memory is None else f"{words}, perhaps for want of more than {task.max_memory:g} GiB"
 
 
 def carry_out_packed(packed: bytes) -> Solved:

@@ -10,7 +10,7 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 threads that loads what all tasks need once. Elsewhere each process loads it for itself."""
 LOADED = ["tpsolve.compare.running._execute"]
 """What all tasks need; what only some solvers need is loaded by them."""
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
 """What libraries read when they are loaded."""
 
 

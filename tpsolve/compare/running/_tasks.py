@@ -6,9 +6,10 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -17,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._memory_limit import is_full, memory_limit, taken
 from tpsolve._result import Budget, Progress, Result
 from tpsolve._storage._documents import Count
 from tpsolve._version import __version__
+from tpsolve.compare.running._instances import AnyInstance
 from tpsolve.errors import FileFormatError
-from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
-from tpsolve.search import Solver, solve, solver_text
+from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.search import Solver, solve
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
 
@@ -46,21 +49,23 @@ class Task:
     """One solve: what becomes one row.
 
     Args:
-        fingerprint: of the problem.
+        text: of the solver, as `solver_text` gives it.
         threads: of torch, which are set where it is carried out; None: as many as there are.
+        max_memory: GiB that the solve may take, beyond what its process took before its first one; None: no limit.
     """
 
-    instance: Instance[Problem]
+    instance: AnyInstance
     solver: Solver
+    text: str
     seed: int
     budget: Budget
-    fingerprint: str
     threads: int | None = None
+    max_memory: float | None = None
 
-    @cached_property
+    @property
     def key(self) -> Key:
         """What identifies its row within a run."""
-        return self.instance.name, solver_text(self.solver), self.seed
+        return self.instance.name, self.text, self.seed
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,24 @@ def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
         torch.set_num_threads(task.threads)
     row = _row(task)
     generator = torch.Generator().manual_seed(task.seed)
+    limit = nullcontext() if task.max_memory is None else memory_limit(task.max_memory, _taken_first())
     try:
-        result = solve(task.instance.problem, task.solver, budget=task.budget, generator=generator, callback=callback)
+        with limit:
+            result = solve(
+                task.instance.problem, task.solver, budget=task.budget, generator=generator, callback=callback
+            )
     except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
-        return Solved({**row, "error": f"{type(error).__name__}: {error}"}, None)
-    return Solved({**row, **_outcome(task.instance, result)}, _kept(task, result))
+        reason = f"{type(error).__name__}: {error}"
+        if task.max_memory is not None and is_full(error):
+            reason = f"MemoryError: it takes more than {task.max_memory:g} GiB"
+        return Solved({**row, "error": reason}, None)
+    return Solved({**row, **_outcome(task.instance.problem, result)}, _kept(task, result))
+
+
+@cache
+def _taken_first() -> int:
+    """Bytes that this process had when it was first asked: what tasks leave behind is no reason for a higher limit."""
+    return taken()
 
 
 def failed(task: Task, reason: str) -> Solved:
@@ -134,14 +152,14 @@ def _row(task: Task) -> dict[str, Any]:
     problem = task.instance.problem
     return {
         "instance": task.instance.name,
-        "solver": solver_text(task.solver),
+        "solver": task.text,
         "settings": asdict(task.solver),
         "exact": task.solver.exact,
         "seed": task.seed,
         "budget": limits_of(task.budget),
         **_size(problem),
         "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
-        "fingerprint": task.fingerprint,
+        "fingerprint": task.instance.fingerprint,
         "device": _device_name(problem.device),
         "host": platform.node(),
         "processor": _processor(),
@@ -165,9 +183,9 @@ def _size(problem: Problem) -> dict[str, Any]:
     return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
 
 
-def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
+def _outcome(problem: Problem, result: Result) -> dict[str, Any]:
     """One entry a sample; a problem without a batch, such as a network's, is one sample."""
-    problem, start = instance.problem, instance.problem.start
+    start = problem.start
     tolerance = torch.zeros_like(result.objective) if result.tolerance is None else result.tolerance
     targets, tolerance = result.targets.reshape(-1, problem.n_vars), tolerance.reshape(-1)
     flat = Result(targets, result.objective.reshape(-1), result.bound.reshape(-1), tolerance=tolerance)
