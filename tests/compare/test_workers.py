@@ -290,7 +290,7 @@ def test_instances_that_can_t_be_pickled_are_a_typed_error(tmp_path: Path, monke
     object.__setattr__(problem, "note", lambda: None)
     monkeypatch.setitem(SUITES, "odd", lambda samples, seed: [Instance("odd", problem)])
     comparison = replace(compared(tmp_path / "run", ("keep",)), suite="odd")
-    with pytest.raises(ArgumentError, match=r"workers: got odd, which can't be pickled"):
+    with pytest.raises(ArgumentError, match=r"workers: got keep on odd, which can't be pickled"):
         run_comparison(comparison, executor=Inline())
 
 

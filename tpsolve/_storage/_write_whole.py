@@ -77,8 +77,12 @@ def synced_together() -> Iterator[None]:
     finally:
         _waiting.reset(token)
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(_sync_file, waiting))
+        if len(waiting) < _AT_ONCE:
+            for path in waiting:
+                _sync_file(path)
+        else:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(_sync_file, waiting))
         for folder in {path.parent for path in waiting}:
             sync_folder(folder)
     except OSError as error:

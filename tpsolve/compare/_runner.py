@@ -1,6 +1,7 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -139,7 +140,7 @@ def _execute(
 
     def begun(task: Task) -> None:
         if progress is not None:
-            progress(len(rows), len(tasks), f"{task.text} on {task.instance.name}")
+            progress(len(rows), len(tasks), task.title)
 
     with ExitStack() as held:
         if not (apart and waiting):
@@ -148,7 +149,7 @@ def _execute(
             waiting = [replace(task, threads=1) for task in waiting]
             count = min(workers, len(waiting))
             places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
-            outcomes = spread(waiting, places, stop, begun)
+            outcomes = spread(deque(waiting), places, stop, begun)
         for solved in outcomes:
             check_worker(solved.row, now)
             keep(comparison.folder, solved, shard)

@@ -67,6 +67,43 @@ class Task:
         """What identifies its row within a run."""
         return self.instance.name, self.text, self.seed
 
+    @property
+    def title(self) -> str:
+        """Instance and solver."""
+        return f"{self.text} on {self.instance.name}"
+
+    def carry_out(self, stop: Callable[[], bool]) -> "Solved":
+        """Solve it; a solver that fails gives a row with its reason.
+
+        Args:
+            stop: asked many times a second; True ends the search.
+        """
+
+        def callback(progress: Progress) -> bool:
+            return stop()
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        row = _row(self)
+        generator = torch.Generator().manual_seed(self.seed)
+        limit = nullcontext() if self.max_memory is None else memory_limit(self.max_memory, _taken_first())
+        problem = self.instance.problem
+        try:
+            with limit:
+                result = solve(problem, self.solver, budget=self.budget, generator=generator, callback=callback)
+        except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
+            reason = f"{type(error).__name__}: {error}"
+            if self.max_memory is not None and is_full(error):
+                reason = f"MemoryError: it takes more than {self.max_memory:g} GiB"
+            return Solved({**row, "error": reason}, None)
+        return Solved({**row, **_outcome(problem, result)}, _kept(self, result))
+
+    def failed(self, reason: str) -> "Solved":
+        """What becomes of it if it could not be carried out."""
+        if self.max_memory is not None:
+            reason = f"{reason}; a solve may take {self.max_memory:g} GiB"
+        return Solved({**_row(self), "threads": self.threads or torch.get_num_threads(), "error": reason}, None)
+
 
 @dataclass(frozen=True)
 class Solved:
@@ -76,43 +113,10 @@ class Solved:
     targets: KeptTargets | None
 
 
-def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
-    """Solve it; a solver that fails gives a row with its reason.
-
-    Args:
-        stop: asked many times a second; True ends the search.
-    """
-
-    def callback(progress: Progress) -> bool:
-        return stop()
-
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    row = _row(task)
-    generator = torch.Generator().manual_seed(task.seed)
-    limit = nullcontext() if task.max_memory is None else memory_limit(task.max_memory, _taken_first())
-    try:
-        with limit:
-            result = solve(
-                task.instance.problem, task.solver, budget=task.budget, generator=generator, callback=callback
-            )
-    except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
-        reason = f"{type(error).__name__}: {error}"
-        if task.max_memory is not None and is_full(error):
-            reason = f"MemoryError: it takes more than {task.max_memory:g} GiB"
-        return Solved({**row, "error": reason}, None)
-    return Solved({**row, **_outcome(task.instance.problem, result)}, _kept(task, result))
-
-
 @cache
 def _taken_first() -> int:
     """Bytes that this process had when it was first asked: what tasks leave behind is no reason for a higher limit."""
     return taken()
-
-
-def failed(task: Task, reason: str) -> Solved:
-    """What becomes of a task that could not be carried out."""
-    return Solved({**_row(task), "threads": task.threads or torch.get_num_threads(), "error": reason}, None)
 
 
 def conditions(threads: int | None = None) -> dict[str, Any]:

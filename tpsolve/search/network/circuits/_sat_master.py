@@ -58,6 +58,13 @@ class SatMaster:
         for clause in clauses:
             self._solver.add_clause(clause)
 
+    def implied(self, literal: int, limit: int) -> int | None:
+        """How many literals follow at once if `literal` holds and costs are at most `limit`; None: that can't be."""
+        above = min((s for s in self._reached if s > limit), default=None)
+        assumptions = [literal] if above is None else [literal, -self._reached[above]]
+        possible, literals = self._solver.propagate(assumptions=assumptions)
+        return len(literals) if possible else None
+
     def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
         """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.
 
