@@ -15,6 +15,7 @@ from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare._sweep import Sweep
 from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare.running._instances import MEND as ANOTHER
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
@@ -103,7 +104,7 @@ class Comparison:
     Args:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
-        tables: tables in place of a suite.
+        tables: tables in place of a suite, with one network each or several.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
@@ -125,7 +126,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0, 1, 2)
     suite_seed: int = 0
     device: str = "cpu"
-    tables: TableSuite | None = None
+    tables: TableSuite | Sweep | None = None
     steps: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,13 +1,13 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
-import re
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tpsolve.cli._answers import TABLES, Answers, Csv, Json, Quiet
+from tpsolve.cli._executors import ExecutorName, MaxMemory, ShardText, connected, read_shard
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
@@ -30,15 +30,8 @@ from tpsolve.cli._terminal import (
     refuse_given,
     say_stopped,
 )
-from tpsolve.errors import ArgumentError, UnknownNameError
+from tpsolve.errors import ArgumentError
 
-if TYPE_CHECKING:
-    from tpsolve.compare import Shard
-    from tpsolve.compare.running._dask_executor import DaskExecutor
-    from tpsolve.compare.running._ray_executor import RayExecutor
-    from tpsolve.compare.running._submitit_executor import SubmititExecutor
-
-EXECUTORS = ("ray", "dask", "submitit")
 OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
 FIXED_IN_TRAINING = (
     "suite",
@@ -76,15 +69,9 @@ def compare(
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that solve, each with one thread and one task.")] = 1,
-    max_memory: Annotated[
-        float | None, typer.Option(help="GiB that a solve may take (on Linux); one that asks for more has failed.")
-    ] = None,
-    executor: Annotated[
-        str, typer.Option(help="ray, dask or submitit (SLURM): solve on a cluster, on all its cores without --workers.")
-    ] = "",
-    shard: Annotated[
-        str, typer.Option(metavar="K/N", help="Only the K-th of N parts of the solves; others may run elsewhere.")
-    ] = "",
+    max_memory: MaxMemory = None,
+    executor: ExecutorName = "",
+    shard: ShardText = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
         bool,
@@ -162,10 +149,10 @@ def compare(
         tables=of_tables,
         steps=steps,
     )
-    part = _read_shard(shard)
-    cluster = _connected(executor, runs)
-    if cluster is not None and not is_given(context, "workers"):
-        workers = cluster.cores
+    part = read_shard(shard)
+    cluster, cores = connected(executor, runs) or (None, workers)
+    if not is_given(context, "workers"):
+        workers = cores
     told: list[str] = []
     solves = [0, 1]
 
@@ -212,35 +199,6 @@ def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: boo
     if stopped:
         say_stopped(rows, fresh)
         raise typer.Exit(INTERRUPTED)
-
-
-def _connected(executor: str, runs: Path) -> "RayExecutor | DaskExecutor | SubmititExecutor | None":
-    if not executor:
-        return None
-    if executor not in EXECUTORS:
-        raise UnknownNameError("--executor", executor, EXECUTORS)
-    if executor == "ray":
-        from tpsolve.compare.running._ray_executor import RayExecutor
-
-        return RayExecutor()
-    if executor == "dask":
-        from tpsolve.compare.running._dask_executor import DaskExecutor
-
-        return DaskExecutor()
-    from tpsolve.compare.running._submitit_executor import SubmititExecutor
-
-    return SubmititExecutor(runs / "submitit")
-
-
-def _read_shard(text: str) -> "Shard | None":
-    from tpsolve.compare import Shard
-
-    if not text:
-        return None
-    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if numbers is None:
-        raise ArgumentError("--shard", repr(text), "a part and the number of parts, such as 3/16")
-    return Shard(int(numbers[1]), int(numbers[2]))
 
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:

@@ -10,7 +10,8 @@ from tpsolve.errors import MissingLibraryError
 class DaskExecutor(Executor):
     """Calls functions on the Dask cluster whose scheduler DASK_SCHEDULER_ADDRESS names, or on one of this machine.
 
-    A call has one thread of a worker. One whose worker dies again and again ends with `BrokenExecutor`.
+    A call has one thread of a worker. Dask begins one again whose worker dies, a few times; then it ends with
+    `BrokenExecutor`.
 
     Args:
         cores: of the cluster that is started here; None: as many as there are.
@@ -26,10 +27,8 @@ class DaskExecutor(Executor):
         except ImportError as error:
             raise MissingLibraryError("--executor dask", "Dask", "'tpsolve[dask]'") from error
         address = dask.config.get("scheduler-address", None)
-        # One death is told at once: the task is begun once more from here.
-        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-            own = {"n_workers": cores, "threads_per_worker": 1, "dashboard_address": None}
-            self._client = Client(address) if address else Client(**own)
+        own = {"n_workers": cores, "threads_per_worker": 1, "dashboard_address": None}
+        self._client = Client(address) if address else Client(**own)
         self.cores = sum(self._client.nthreads().values())
         self._died = KilledWorker
 
