@@ -28,7 +28,7 @@ COMMAND = ("compare", "--suite", "wide", "--name", "run", "--solver", "hill-clim
 COMMAND += ("--solver", "anneal", "--samples", "8")
 MEASURED = ("seconds", "load", "time", "found_at", "proved_at", "trace")
 CHILD_SUBREAPER = 36
-"""Of Linux's prctl: orphans become children of this process, so that their seconds count too."""
+"""Of Linux's prctl."""
 LOG = RowLog(RESULTS / "workers.jsonl", ("workers", "seconds", "processor_seconds"))
 
 
@@ -60,6 +60,11 @@ def run(workers: int, steps: int, seeds: int) -> dict[str, Any]:
     }
 
 
+def adopt_orphans() -> None:
+    """Make this process the parent of those whose own has ended, so that their seconds count too."""
+    ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def wait_for_orphans() -> None:
     """Wait for the processes that have outlived their parents."""
     while True:
@@ -75,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
     chosen = parser.parse_args()
-    ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     for _ in range(chosen.repeats):
         made = [run(workers, chosen.steps, chosen.seeds) for workers in (1, 2)]
         rows = [{json.dumps(row, sort_keys=True) for row in one.pop("rows")} for one in made]

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -249,12 +249,13 @@ def key_of(row: dict[str, Any]) -> Key:
     return row["instance"], row["solver"], row["seed"]
 
 
-def keep(folder: Path, solved: Solved, shard: Shard | None = None) -> None:
-    """Append what became of a task; its targets come first, so that no row is without them."""
+def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> None:
+    """Append what became of tasks; the targets come first, so that no row is without them."""
     part = str(shard or "")
-    if solved.targets is not None:
-        _targets_log(folder / TARGETS.format(part)).append(dict(solved.targets))
-    _row_log(folder / ROWS.format(part)).append(solved.row)
+    targets = [dict(solved.targets) for solved in batch if solved.targets is not None]
+    if targets:
+        _targets_log(folder / TARGETS.format(part)).append(*targets)
+    _row_log(folder / ROWS.format(part)).append(*(solved.row for solved in batch))
 
 
 def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
@@ -330,7 +331,7 @@ def delete_comparison(folder: Path) -> None:
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     for half in folder.glob(".instances.????????"):
         shutil.rmtree(half)
-    delete_written(folder, [*rows, "table.csv", "report.html", TRACES, *pictures, *instances, SETTINGS])
+    delete_written(folder, [*rows, "table.csv", "sweep.png", "report.html", TRACES, *pictures, *instances, SETTINGS])
 
 
 def _check_marked(folder: Path) -> None:

@@ -150,10 +150,11 @@ def _execute(
             count = min(workers, len(waiting))
             places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
             outcomes = spread(deque(waiting), places, stop, begun)
-        for solved in outcomes:
-            check_worker(solved.row, now)
-            keep(comparison.folder, solved, shard)
-            rows[key_of(solved.row)] = solved.row
+        for batch in outcomes:
+            for solved in batch:
+                check_worker(solved.row, now)
+            keep(comparison.folder, batch, shard)
+            rows |= {key_of(solved.row): solved.row for solved in batch}
     if progress is not None:
         progress(len(rows), len(tasks), "")
     return [rows[task.key] for task in tasks if task.key in rows]

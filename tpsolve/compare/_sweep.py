@@ -113,7 +113,9 @@ def draw_sweep(lines: Sequence[dict[str, Any]]) -> "Figure":
             axis.plot(*zip(*shown, strict=True), "o", color="tab:blue", markerfacecolor=face) if shown else None
         axis.set_title(table, fontsize=10, parse_math=False)
         axis.set_xticks(range(len(networks)), networks)
-        axis.set_ylim(bottom=0)
+        most = max(errors, default=1.0) or 1.0
+        axis.set_ylim(-0.05 * most, 1.1 * most)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("units of the hidden layers")
         axis.set_ylabel("errors")
     return figure

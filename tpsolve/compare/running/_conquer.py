@@ -62,6 +62,7 @@ def conquer(
 
     with ExitStack() as held:
         places = Anywhere(executor, workers) if executor is not None else held.enter_context(Workers(workers))
-        for outcome in spread(conquest.waiting, places, stop, lambda cube: None):
-            conquest.take(outcome)
+        for outcomes in spread(conquest.waiting, places, stop, lambda cube: None):
+            for outcome in outcomes:
+                conquest.take(outcome)
     return conquest.result()

@@ -149,22 +149,23 @@ class Anywhere:
         """Nothing: the next task says whether the executor still works."""
 
 
-def here(tasks: Iterable[Any], stop: Callable[[], bool], begun: Callable[[Any], None]) -> Iterator[Any]:
+def here(tasks: Iterable[Any], stop: Callable[[], bool], begun: Callable[[Any], None]) -> Iterator[list[Any]]:
     """Carry out one task after the other in this process, until `stop` says True, which drops the one under way."""
     for task in tasks:
         begun(task)
         outcome = task.carry_out(stop)
         if stop():
             return
-        yield outcome
+        yield [outcome]
 
 
 def spread(
     waiting: deque[Any], places: Places, stop: Callable[[], bool], begun: Callable[[Any], None]
-) -> Iterator[Any]:
+) -> Iterator[list[Any]]:
     """Carry out tasks in several places at once, until `stop` says True, which drops those under way.
 
-    A task whose process dies is begun once more, and has failed for that reason if its process dies again.
+    What ends while the one before is looked at comes together. A task whose process dies is begun once more, and has
+    failed for that reason if its process dies again.
 
     Args:
         waiting: the tasks, each some `Work`; whoever looks at what became of them may add more.
@@ -175,30 +176,38 @@ def spread(
     again: deque[tuple[Any, int]] = deque()
     running: dict[Future[Any], tuple[int, Any, int]] = {}
     free = deque(range(places.count))
-    while not stop():
-        while free and (again or waiting):
+
+    def begin() -> None:
+        while free and (again or waiting) and not stop():
             task, tries = again.popleft() if again else (waiting.popleft(), 1)
             begun(task)
             place = free.popleft()
             running[places.submit(place, _packed(task))] = (place, task, tries)
+
+    while not stop():
+        begin()
         if not running:
             return
         finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         if stop():
             return
+        outcomes = []
         for future in finished:
             place, task, tries = running.pop(future)
+            free.append(place)
             try:
-                outcome = future.result()
+                outcomes.append(future.result())
             except BrokenExecutor:
                 places.renew(place)
                 if tries < TRIES:
                     again.append((task, tries + 1))
-                    free.append(place)
-                    continue
-                outcome = task.failed(f"WorkerError: the process that carried it out died, {TRIES} times")
-            free.append(place)
-            yield outcome
+                else:
+                    reason = f"WorkerError: the process that carried it out died, {TRIES} times"
+                    outcomes.append(task.failed(reason))
+        if outcomes:
+            # No place waits for what is done with the outcomes.
+            begin()
+            yield outcomes
 
 
 def carry_out_packed(packed: bytes) -> Any:
