@@ -104,6 +104,16 @@ def test_a_cube_that_costs_too_many_processes_leaves_the_bound_open(hard: Networ
     assert (conquest.lost, conquest.objective, conquest.bound) == (MAX_LOSSES - 1, 4, 4)
 
 
+def test_halves_of_a_cube_are_all_of_it(hard: NetworkProblem):
+    conquest = conquest_of(hard, 60.0)
+    cube = conquest.waiting.popleft()
+    conquest.take(replace(cube.failed(""), divide=17))
+    halves = [other for other in conquest.waiting if other.literals[: len(cube.literals)] == cube.literals]
+    assert [half.literals[len(cube.literals) :] for half in halves] == [(17,), (-17,)]
+    assert [half.seconds for half in halves] == [120.0, 120.0]
+    assert all(conquest.bounds[half.literals] == cube.bound for half in halves)
+
+
 def test_targets_that_a_worker_sends_are_judged_here(hard: NetworkProblem):
     conquest = conquest_of(hard, 60.0)
     cube = conquest.waiting.popleft()

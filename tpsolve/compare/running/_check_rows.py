@@ -14,7 +14,7 @@ from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_se
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._instances import AnyInstance, saved_instances
 from tpsolve.compare.running._tasks import Key, unpacked
-from tpsolve.errors import FileFormatError, FolderError, UnknownNameError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
 from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
 
@@ -101,10 +101,13 @@ def _check_instance(
             check.false.append("it is of another problem than the instance of its name")
         elif key not in targets:
             check.missing = "no targets are kept of it"
-        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None and "weights" not in targets[key]:
             check.missing = "its objective is that of weights, which are not kept"
         else:
-            values[key] = _recomputed(folder, problem, row, targets[key], check)
+            try:
+                values[key] = _recomputed(folder, problem, row, targets[key], check)
+            except ArgumentError as error:  # Weights that are none of this problem.
+                check.false.append(str(error))
     if problem is None:
         yield from (check for _, check in checks)
         return
@@ -133,7 +136,21 @@ def _recomputed(
     if "values" in kept:
         shaped = shaped.to(torch.int64)
     check.objectives = count
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        return problem.objective(shaped, _weights(kept, problem)).reshape(-1).tolist()
     return problem.objective(shaped).reshape(-1).tolist()
+
+
+def _weights(kept: dict[str, Any], problem: NetworkProblem) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Raises ArgumentError: they are not the weights of such a network."""
+    try:
+        return [
+            (torch.tensor(weight, dtype=torch.float64), torch.tensor(bias, dtype=torch.float64))
+            for weight, bias in kept["weights"]
+        ]
+    except (ValueError, TypeError) as error:
+        sizes = "-".join(map(str, problem.layers))
+        raise ArgumentError("weights", "rows of several lengths", f"those of layers of {sizes} units") from error
 
 
 def _check_samples(

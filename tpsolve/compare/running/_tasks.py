@@ -34,7 +34,11 @@ Key = tuple[str, str, int]
 
 
 class KeptTargets(TypedDict):
-    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers."""
+    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers.
+
+    Of a network whose weights are of a set also the weights and biases of each layer, which show that the targets are
+    possible.
+    """
 
     instance: str
     solver: str
@@ -42,6 +46,7 @@ class KeptTargets(TypedDict):
     shape: tuple[Count, Count]
     bits: NotRequired[str]
     values: NotRequired[list[int]]
+    weights: NotRequired[list[tuple[list[list[float]], list[float]]]]
 
 
 @dataclass(frozen=True)
@@ -217,6 +222,9 @@ def _kept(task: Task, result: Result) -> KeptTargets:
         kept["bits"] = base64.b64encode(np.packbits(targets > 0).tobytes()).decode()
     else:
         kept["values"] = targets.astype(np.int64).reshape(-1).tolist()
+    problem = task.instance.problem
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None and "weights" in result.stats:
+        kept["weights"] = [(weight.tolist(), bias.tolist()) for weight, bias in result.stats["weights"]]
     return kept
 
 
