@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from tpsolve.compare._runner import run_comparison
     from tpsolve.compare._suites import SUITES, suite
     from tpsolve.compare._summary import Summary, summarise
+    from tpsolve.compare._sweep import Sweep
     from tpsolve.compare._table_suite import TableSuite
     from tpsolve.compare._training_runs import STRATEGIES, Strategy, run_training
     from tpsolve.compare.report._report import write_report
+    from tpsolve.compare.running._conquer import conquer
 
 __all__ = [
     "STRATEGIES",
@@ -21,7 +23,9 @@ __all__ = [
     "Shard",
     "Strategy",
     "Summary",
+    "Sweep",
     "TableSuite",
+    "conquer",
     "run",
     "run_comparison",
     "run_training",
@@ -35,10 +39,12 @@ _HOMES = {
     "_run_folder": ("Comparison", "Shard"),
     "_runner": ("run_comparison",),
     "_suites": ("SUITES", "suite"),
+    "_sweep": ("Sweep",),
     "_summary": ("Summary", "summarise"),
     "_table_suite": ("TableSuite",),
     "_training_runs": ("STRATEGIES", "Strategy", "run_training"),
     "report._report": ("write_report",),
+    "running._conquer": ("conquer",),
 }
 """The modules of the names that are theirs."""
 

@@ -101,6 +101,8 @@ class Task:
             if self.max_memory is not None and is_full(error):
                 reason = f"MemoryError: it takes more than {self.max_memory:g} GiB"
             return Solved({**row, "error": reason}, None)
+        if not bool(result.objective.isfinite().all()):
+            return Solved({**row, "error": "NotFound: no targets with an objective were found"}, None)
         return Solved({**row, **_outcome(problem, result)}, _kept(self, result))
 
     def failed(self, reason: str) -> "Solved":
@@ -167,7 +169,7 @@ def _row(task: Task) -> dict[str, Any]:
         "seed": task.seed,
         "budget": limits_of(task.budget),
         **_size(problem),
-        "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
+        "start": _start(problem),
         "fingerprint": task.instance.fingerprint,
         "device": _device_name(problem.device),
         "host": platform.node(),
@@ -176,6 +178,17 @@ def _row(task: Task) -> dict[str, Any]:
         **conditions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _start(problem: Problem) -> list[float] | None:
+    """Objectives of the targets where a search begins; None: there are none, or they have no objective."""
+    if problem.start is None:
+        return None
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        value = problem.objective(problem.start, problem.start_weights)
+    else:
+        value = problem.objective(problem.start)
+    return value.reshape(-1).tolist() if bool(value.isfinite().all()) else None
 
 
 def _size(problem: Problem) -> dict[str, Any]:
