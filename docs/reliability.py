@@ -38,7 +38,7 @@ def cluster() -> str:
     """64 simulated workers, and cube and conquer with one worker and two."""
     rows = rows_of("cluster")
     heads = ("tasks", "workers", "deaths", "work, s", "seconds", "efficiency", "longest task, s", "tail, s")
-    heads += ("workers that died", "rows or cubes lost or twice")
+    heads += ("workers that died", "scheduler, s of the processor", "rows or cubes lost or twice")
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     names = {"comparison": "solves of a comparison", "cubes": "cubes of one network"}
     for row in rows:
@@ -47,7 +47,8 @@ def cluster() -> str:
             lines.append(
                 f"| {row['tasks']} {names[row['kind']]} | {row['workers']} | {row['deaths']:.0%} "
                 f"| {row['work_seconds']:.0f} | {row['seconds']:.1f} | {row['efficiency']:.0%} "
-                f"| {row['longest_seconds']:.1f} | {row['tail_seconds']:.1f} | {row['died']} | {wrong} |"
+                f"| {row['longest_seconds']:.1f} | {row['tail_seconds']:.1f} | {row['died']} "
+                f"| {row['scheduler_seconds']:.1f} | {wrong} |"
             )
     words = (
         "Here workers are simulated. The scheduler, and what keeps the rows or joins the cubes, are the real ones. A "

@@ -128,7 +128,7 @@ def _taken_first() -> int:
 
 def conditions(threads: int | None = None) -> dict[str, Any]:
     """What all rows of a run must have in common: versions of libraries, and threads of a solve."""
-    return {"versions": versions(), "threads": threads or torch.get_num_threads()}
+    return {"versions": dict(versions()), "threads": threads or torch.get_num_threads()}
 
 
 def limits_of(budget: Budget) -> dict[str, Any]:
@@ -246,6 +246,7 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of Python, and of the libraries that are installed."""
     found = {"tpsolve": __version__, "python": platform.python_version()}
