@@ -36,7 +36,7 @@ from tpsolve.compare.running._execute import Anywhere, spread
 from tpsolve.compare.running._instances import MadeInstance
 from tpsolve.compare.running._tasks import Task
 from tpsolve.problems import Instance, NetworkProblem, make_instance, make_table
-from tpsolve.search import verify_proof
+from tpsolve.search import find_solver, load_proof, verify_proof
 from tpsolve.search.network.cubes._conquest import Conquest
 
 LOG = RowLog(RESULTS / "cluster.jsonl", ("kind", "workers", "seconds"))
@@ -210,7 +210,6 @@ def real(workers: int) -> None:
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         wait_for_orphans()
         seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        from tpsolve.search import load_proof
 
         findings = verify_proof(load_proof(proof), *make_table(TABLE))
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
