@@ -188,7 +188,7 @@ REAL = """
 import json, sys
 from tpsolve.compare.running._conquer import conquer
 from tpsolve.problems import NetworkProblem, make_table
-from tpsolve.search import find_solver, verify_proof
+from tpsolve.search import make_proof
 if __name__ == "__main__":
     table, units, workers, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     data = make_table(table)
