@@ -10,8 +10,9 @@
 `python -m benchmarks.exact_scaling gaps`: what those rows say; writes docs/gaps.md.
 
 Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
-`--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run. A row
-holds its limit; `--workers` solves several at a time, with fewer cores for each. `table --seconds` compares solvers on the rows of that limit, and those of other limits are other rows.
+`--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run.
+`--workers` solves several instances at a time, with fewer cores for each. A row holds its limit; `table --seconds`
+compares solvers on the rows of that limit, and those of other limits are other rows.
 About an hour: `suite --solvers circuits,dichotomies,weight-box:workers=2,big-m`, and then `table`.
 """
 
