@@ -112,7 +112,7 @@ class Workers:
     def _started(self) -> "tuple[ProcessPoolExecutor, Future[int]]":
         load_ahead()
         # A fork server knows the variables that there were when it started.
-        known = (self._stopping, {**os.environ, **ONE_THREAD})
+        known = (self._stopping, {**os.environ, **ONE_THREAD}, __file__)
         executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=known)
         with one_thread():
             return executor, executor.submit(os.getpid)
@@ -240,8 +240,10 @@ def _check_started(pid: "Future[int]") -> None:
 _stopping: Any = None
 
 
-def _begin(stopping: Any, environment: dict[str, str]) -> None:
+def _begin(stopping: Any, environment: dict[str, str], file: str) -> None:
     global _stopping
+    if __file__ != file:
+        raise WorkerError(f"A worker has loaded {__file__}, and not {file}. Leave one tpsolve on the path.")
     _stopping = stopping
     os.environ.clear()
     os.environ.update(environment)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -20,15 +21,25 @@ def load_ahead() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload(LOADED)
-        with one_thread():
-            forkserver.ensure_running()
+        # The server itself looks for modules in its own places, and would say much at Ctrl-C while it loads them.
+        places = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with _variables({**ONE_THREAD, "PYTHONPATH": places}):
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def one_thread() -> contextlib.AbstractContextManager[None]:
+    """Processes that are started inside have one thread."""
+    return _variables(ONE_THREAD)
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Processes that are started inside have one thread."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
