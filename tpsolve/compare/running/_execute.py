@@ -205,9 +205,15 @@ def spread(
                     reason = f"WorkerError: the process that carried it out died, {TRIES} times"
                     outcomes.append(task.failed(reason))
         if outcomes:
-            # No place waits for what is done with the outcomes.
-            begin()
+            broken = None
+            # No place waits for what is done with the outcomes, and none is lost with a place.
+            try:
+                begin()
+            except Exception as error:  # Raised again below.
+                broken = error
             yield outcomes
+            if broken is not None:
+                raise broken
 
 
 def carry_out_packed(packed: bytes) -> Any:
