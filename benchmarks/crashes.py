@@ -120,13 +120,21 @@ def workers(runs: Path, drawn: random.Random) -> int:
         assert time.monotonic() < end
         time.sleep(0.01)
     time.sleep(drawn.random())
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    victims = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    # The workers are children of the fork server.
+    victims = [pid for child in children(process.pid) if is_fork_server(child) for pid in children(child)]
     os.kill(drawn.choice(victims), signal.SIGKILL)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert_same(rows_of(runs), reference(COMPARE, rows_of))
     return 1
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_fork_server(pid: int) -> bool:
+    return b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def shards(runs: Path, drawn: random.Random) -> int:

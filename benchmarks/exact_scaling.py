@@ -10,8 +10,9 @@
 `python -m benchmarks.exact_scaling gaps`: what those rows say; writes docs/gaps.md.
 
 Rows are appended to benchmarks/results/exact_scaling.jsonl one by one; what is there is not run again.
-`--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run. A row
-holds its limit; `table --seconds` compares solvers on the rows of that limit, and those of other limits are other rows.
+`--seconds`, `--solvers` and `--only` (parts of instances' names, such as parity-,random-2-40/3) narrow a run.
+`--workers` solves several instances at a time, with fewer cores for each. A row holds its limit; `table --seconds`
+compares solvers on the rows of that limit, and those of other limits are other rows.
 About an hour: `suite --solvers circuits,dichotomies,weight-box:workers=2,big-m`, and then `table`.
 """
 
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, each
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
@@ -95,14 +96,19 @@ def append(row: dict[str, Any]) -> None:
     print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
 
 
-def run(instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: list[str]) -> None:
+def run(
+    instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: list[str], workers: int
+) -> None:
     """Every solver on every instance, but for rows that are there."""
     done = {(r["table"], r["units"], r["solver"], r["limit"]) for r in read() if "kind" not in r}
-    for table, units in instances:
-        for name in solvers:
-            wanted = any(part in f"{table}/{units}" for part in only)
-            if wanted and (table, units, name, seconds) not in done:
-                append(measure(table, units, name, seconds))
+    tasks = [
+        (table, units, name, seconds)
+        for table, units in instances
+        for name in solvers
+        if any(part in f"{table}/{units}" for part in only) and (table, units, name, seconds) not in done
+    ]
+    for row in each(measure, tasks, workers):
+        append(row)
 
 
 def measure(table: str, units: int, name: str, seconds: float) -> dict[str, Any]:
@@ -308,6 +314,7 @@ def main() -> None:
     parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--only", default="")
     parser.add_argument("--engine")
+    parser.add_argument("--workers", type=int, default=1, help="processes that solve, one instance each at a time")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("instances"), help="the folder of an export")
     given = parser.parse_args()
@@ -323,13 +330,15 @@ def main() -> None:
         unsaturated.export(given.out, given.data_root)
     elif given.what == "unsaturated":
         solvers = given.solvers if given.solvers != parser.get_default("solvers") else "circuits"
-        unsaturated.run(tuple(solvers.split(",")), given.seconds or 60.0, given.only.split(","), given.data_root)
+        unsaturated.run(
+            tuple(solvers.split(",")), given.seconds or 60.0, given.only.split(","), given.data_root, given.workers
+        )
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:
         instances = {"suite": SUITE, "known": KNOWN_TABLE, "open": OPEN}[given.what]
         seconds = given.seconds or (600.0 if given.what == "open" else 60.0)
-        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","))
+        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","), given.workers)
 
 
 if __name__ == "__main__":

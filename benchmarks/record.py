@@ -5,8 +5,10 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
             if turn:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def each(work: Callable[..., Any], tasks: list[tuple[Any, ...]], workers: int) -> Iterator[Any]:
+    """`work(*task)` of each task as it ends: here, or in so many processes with one thread each.
+
+    Solvers that have threads of their own share the cores: give no more workers than there are cores for all.
+    """
+    if workers == 1:
+        yield from (work(*task) for task in tasks)
+        return
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(work, *task) for task in tasks]):
+            yield future.result()
 
 
 def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, each
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import TpsolveError
@@ -177,30 +177,40 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def run(solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None) -> None:
+def run(solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None, workers: int = 1) -> None:
     """Every solver on every table, but for rows that are there."""
     done = {(r["table"], tuple(r["widths"]), r["solver"], r["limit"]) for r in rows()}
-    for name, widths in SUITE:
-        data = table(name, root)
-        for solver in solvers:
-            if data is None or (name, widths, solver, seconds) in done or not any(part in name for part in only):
-                continue
-            row: dict[str, Any] = {"table": name, "widths": list(widths), "solver": solver, "limit": seconds, "seed": 0}
-            row |= {"points": len(data[0]), "features": data[0].shape[1], "classes": len(np.unique(data[1]))}
-            started = time.perf_counter()
-            try:
-                result = solve(NetworkProblem(*data, widths), find_solver(solver), budget=Budget(seconds=seconds))
-            except TpsolveError as error:
-                row["failure"] = str(error)
-            else:
-                row |= {"objective": result.objective.item(), "bound": result.bound.item()}
-                row |= {"status": result.status.value, "proved_by": result.stats.get("proved_by", solver)}
-                row["found_at"] = result.stats["found_at"].item()
-            row["seconds"] = time.perf_counter() - started
-            torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
-            with ROWS.open("a") as file:
-                file.write("\n" * torn + json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+    tasks = [
+        (name, widths, solver, seconds, root)
+        for name, widths in SUITE
+        for solver in solvers
+        if (root is not None or not name.startswith("data/"))
+        and (name, widths, solver, seconds) not in done
+        and any(part in name for part in only)
+    ]
+    for row in each(measure, tasks, workers):
+        torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
+        with ROWS.open("a") as file:
+            file.write("\n" * torn + json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def measure(name: str, widths: tuple[int, ...], solver: str, seconds: float, root: Path | None) -> dict[str, Any]:
+    """One row: objective, bound and seconds, or why there are none."""
+    data = table(name, root)
+    assert data is not None
+    row: dict[str, Any] = {"table": name, "widths": list(widths), "solver": solver, "limit": seconds, "seed": 0}
+    row |= {"points": len(data[0]), "features": data[0].shape[1], "classes": len(np.unique(data[1]))}
+    started = time.perf_counter()
+    try:
+        result = solve(NetworkProblem(*data, widths), find_solver(solver), budget=Budget(seconds=seconds))
+    except TpsolveError as error:
+        row["failure"] = str(error)
+    else:
+        row |= {"objective": result.objective.item(), "bound": result.bound.item()}
+        row |= {"status": result.status.value, "proved_by": result.stats.get("proved_by", solver)}
+        row["found_at"] = result.stats["found_at"].item()
+    return {**row, "seconds": time.perf_counter() - started}
 
 
 def export(folder: Path, root: Path | None) -> None:

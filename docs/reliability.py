@@ -34,6 +34,70 @@ def crashes() -> str:
     return "\n".join([words, "", *lines])
 
 
+def cluster() -> str:
+    """64 simulated workers, and cube and conquer with one worker and two."""
+    rows = rows_of("cluster")
+    heads = ("tasks", "workers", "deaths", "work, s", "seconds", "efficiency", "longest task, s", "tail, s")
+    heads += ("workers that died", "scheduler, s of the processor", "rows or cubes lost or twice")
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    names = {"comparison": "solves of a comparison", "cubes": "cubes of one network"}
+    for row in rows:
+        if row["kind"] in names:
+            wrong = row["twice"] + row["tasks"] - row["rows"] if row["kind"] == "comparison" else int(not row["closed"])
+            lines.append(
+                f"| {row['tasks']} {names[row['kind']]} | {row['workers']} | {row['deaths']:.0%} "
+                f"| {row['work_seconds']:.0f} | {row['seconds']:.1f} | {row['efficiency']:.0%} "
+                f"| {row['longest_seconds']:.1f} | {row['tail_seconds']:.1f} | {row['died']} "
+                f"| {row['scheduler_seconds']:.1f} | {wrong} |"
+            )
+    words = (
+        "Here workers are simulated. The scheduler, and what keeps the rows or joins the cubes, are the real ones. A "
+        "worker sleeps for as long as the task took when it was measured, times a factor. Efficiency is the work that "
+        "counted, over the seconds of all workers. What it lacks are workers that died, those that wait for the last "
+        "tasks (the tail), and what the scheduler takes itself. "
+        f"The load of the machine was {min(row['load'] for row in rows):.0f} to {max(row['load'] for row in rows):.0f} "
+        f"on two cores meanwhile, so the scheduler had a small share of one. On {rows[0]['machine']}."
+    )
+    parts = [words, "", *lines]
+    real = [row for row in rows if row["kind"] == "conquer"]
+    if real:
+        first = real[0]
+        parts += ["", f"Cube and conquer on `{first['table']}` with {first['units']} units, real workers:", ""]
+        heads = (
+            "workers",
+            "errors",
+            "bound",
+            "cubes",
+            "seconds",
+            "seconds of the processor",
+            "cores that it got",
+            "proof",
+        )
+        parts += [f"| {' | '.join(heads)} |", f"|{'---:|' * len(heads)}"]
+        for row in real:
+            found = row["search"]
+            parts.append(
+                f"| {row['workers']} | {found['errors']:g} | {found['bound']:g} | {found['cubes']} "
+                f"| {row['seconds']:.0f} | {row['processor_seconds']:.0f} | {row['cores']:.2f} | {row['proof']} |"
+            )
+    return "\n".join(parts)
+
+
+def scale() -> str:
+    """Planning and resuming of a large comparison."""
+    row = rows_of("scale")[-1]
+    saved = row["plan_and_save_seconds"] - row["plan_seconds"]
+    solves = row["instances"] * row["solvers"]
+    return (
+        f"A comparison of {row['instances']:,} instances and {row['solvers']} solvers is planned in "
+        f"{row['plan_seconds']:.1f} s of the processor. To write its instances takes {saved:.1f} s more, once. With "
+        f"all {solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. The process had "
+        f"{row['made_mib']:.0f} MiB with the instances made, {row['planned_mib']:.0f} MiB when they were planned, and "
+        f"{row['resumed_mib']:.0f} MiB with the rows in memory, which are {row['rows_mib']:.0f} MiB of JSON. "
+        f"On {row['machine']}."
+    )
+
+
 def workers() -> str:
     """One worker and two on the same work."""
     heads = (
@@ -53,7 +117,8 @@ def workers() -> str:
         lines.append(f"| {row['workers']} | {row['tasks']} | {figures} | {same} |")
     words = (
         "Two workers and one did the same work, with budgets in steps and one thread each. The rows tell how much of "
-        "the machine they got: other programs ran on it. So the seconds say nothing of what two free cores give. "
+        "the machine they got: other programs ran on it. Where two workers did not get nearly two cores, the seconds "
+        "say nothing of what two free cores give. "
         f"On {rows[0]['machine']}."
     )
     return "\n".join([words, "", *lines])
@@ -93,7 +158,8 @@ def hostile_files() -> str:
 if __name__ == "__main__":
     page = HERE / "reliability.md"
     text = page.read_text(encoding="utf-8")
-    for name, section in (("crashes", crashes), ("workers", workers), ("hostile-files", hostile_files)):
+    sections = {"crashes": crashes, "workers": workers, "cluster": cluster, "scale": scale}
+    for name, section in (sections | {"hostile-files": hostile_files}).items():
         marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
         content = section()
         text = marked.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)

@@ -364,6 +364,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     compare.Shard: lambda: [compare.Shard(3, 16)],
     compare.ComparisonRun: lambda: [compare.ComparisonRun(compare.Comparison(Path("runs")), [])],
     compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
+    compare.Sweep: lambda: [compare.Sweep(Path("tables"), "class", ((3, 2), (4,)))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),
     compare.Summary: lambda: [
         compare.Summary("tabu", False, 0.5, math.nan, 0.7, True, 0.5, 0.5, math.nan, 0.1, 2, 4, 0)

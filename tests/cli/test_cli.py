@@ -552,7 +552,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("compare --shard x", ["--shard: got 'x'", "such as 3/16"]),
     ("compare --suite generated-12 --shard 1/3 --fresh", ["fresh", "rows of the other shards"]),
     ("compare --workers 0", ["workers: got 0"]),
-    ("compare --executor dask", ["--executor: got 'dask'", "ray"]),
+    ("compare --executor slurm", ["--executor: got 'slurm'", "dask, ray", "submitit"]),
     ("compare --runs file", ["file", "can't be made"]),
     ("compare --runs file/below --suite generated-12", ["file", "can't be made"]),
     ("compare --runs . --name file --fresh", ["--fresh", "file"]),

@@ -15,7 +15,7 @@ from tpsolve import load_problem
 from tpsolve.compare import SUITES, Comparison, run_comparison
 from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, RowCheck, check_rows
 from tpsolve.errors import FileFormatError, FolderError
-from tpsolve.problems import Instance, make_instance
+from tpsolve.problems import Instance, NetworkProblem, make_instance
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ def false_claims(folder: Path) -> dict[tuple[str, str, int], list[str]]:
 def test_targets_beside_the_rows_have_the_objectives_of_the_rows(finished: Path):
     # Unpacked by hand.
     kept = {(k["instance"], k["solver"], k["seed"]): k for k in lines(finished / "targets.jsonl")}
-    names = json.loads((finished / "instances" / "index.json").read_text())
+    names = [entry["name"] for entry in json.loads((finished / "instances" / "index.json").read_text())]
     rows = lines(finished / "rows.jsonl")
     assert len(rows) == len(kept) == 2 * (1 + 2 + 1)
     for row in rows:
@@ -142,3 +142,34 @@ def test_instances_that_are_not_saved_are_made_again(tmp_path: Path):
     assert len(checks) == len(rows) > 8
     assert not any(check.false or check.missing for check in checks), checks
     assert any("values" in kept for kept in lines(comparison.folder / "targets.jsonl"))
+
+
+def test_whole_weights_are_kept_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    problem = NetworkProblem([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0], [2], weight_set="ternary", penalty=0.125)
+    monkeypatch.setitem(SUITES, "whole", lambda samples, seed: [Instance("xor", problem)])
+    folder = tmp_path / "run"
+    (row,) = run_comparison(Comparison(folder, "whole", ("integer-search",), samples=1, steps=30, seeds=(0,)))
+    (check,) = check_rows(folder)
+    assert (check.objectives, check.false, check.missing) == (1, [], "")
+    (kept,) = lines(folder / "targets.jsonl")
+    layers = [(np.array(weight), np.array(bias)) for weight, bias in kept["weights"]]
+    # The objective by hand: errors of the network, and the price of each weight.
+    h = problem.samples.numpy()
+    for weight, bias in layers:
+        h = np.where(h @ weight.T + bias >= 0, 1.0, -1.0)
+    price = 0.125 * sum(np.count_nonzero(weight) for weight, _ in layers)
+    assert row["objective"] == [np.sum(h[:, 0] != [-1, 1, 1, -1]) + price]
+    for change_weights, words in (
+        (lambda weights: weights[0][0][0].__setitem__(0, 3.0), "weights"),
+        (lambda weights: weights[0][1].__setitem__(0, 99.0), "objective is inf"),
+        (lambda weights: weights[0][0].pop(), "weights"),
+        (lambda weights: weights[0][0][0].pop(), "weights"),
+    ):
+        (changed,) = lines(folder / "targets.jsonl")
+        change_weights(changed["weights"])
+        (folder / "targets.jsonl").write_text(json.dumps(changed) + "\n")
+        assert any(words in claim for claim in next(iter(false_claims(folder).values()))), words
+        (folder / "targets.jsonl").write_text(json.dumps(kept) + "\n")
+    del kept["weights"]
+    (folder / "targets.jsonl").write_text(json.dumps(kept) + "\n")
+    assert [check.missing for check in check_rows(folder)] == ["its objective is that of weights, which are not kept"]

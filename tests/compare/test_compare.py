@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -114,7 +115,7 @@ def copied(finished: Comparison, tmp_path: Path) -> Comparison:
 
 def saved_instances(comparison: Comparison) -> dict[str, LayerProblem]:
     folder = comparison.folder / "instances"
-    names = json.loads((folder / "index.json").read_text())
+    names = [entry["name"] for entry in json.loads((folder / "index.json").read_text())]
     return {name: load_problem(folder / f"{i:02d}.npz") for i, name in enumerate(names)}
 
 
@@ -407,10 +408,22 @@ def test_another_comparison_in_the_same_folder_is_refused_naming_what_differs(
 def test_row_of_another_problem_is_not_taken_for_this_one(small: Comparison):
     run_comparison(small)
     instances = small.folder / "instances"
+    index = json.loads((instances / "index.json").read_text())
     shutil.copy(instances / "01.npz", instances / "00.npz")
     before = (small.folder / "rows.jsonl").read_bytes()
-    with pytest.raises(FolderError, match=r"holds a row of keep on small for another problem .*--name.*--fresh"):
-        run_comparison(dataclasses.replace(small, solvers=("keep",)))
+    with pytest.raises(FileFormatError, match=r"00\.npz: has changed since it was written.*--name.*--fresh"):
+        run_comparison(small)
+    # An index that says so too, in whole or but for the fingerprint.
+    digest = hashlib.sha256((instances / "00.npz").read_bytes()).hexdigest()
+    for fingerprint, error, words in (
+        (index[1]["fingerprint"], FolderError, r"holds a row of keep on small for another problem .*--name.*--fresh"),
+        (index[0]["fingerprint"], FileFormatError, r"00\.npz: another problem than when it was written.*--fresh"),
+    ):
+        (instances / "index.json").write_text(
+            json.dumps([index[0] | {"sha256": digest, "fingerprint": fingerprint}, *index[1:]])
+        )
+        with pytest.raises(error, match=words):
+            run_comparison(dataclasses.replace(small, solvers=("keep", "sign-gradient"), seeds=(0,)))
     assert (small.folder / "rows.jsonl").read_bytes() == before
 
 

@@ -1,6 +1,8 @@
 """Comparisons in several processes, on executors and in shards: the rows of one process, whatever dies."""
 
+import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.mortal import VARIABLE, Mortal
+from support.mortal import VARIABLE, Eater, Mortal
 
 from tpsolve import SOLVERS
 from tpsolve._storage._folder_lock import locked
@@ -217,6 +219,38 @@ def test_process_that_dies_costs_its_task_and_no_other(tmp_path: Path, monkeypat
     write_report(comparison, list(rows.values()))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit")
+def test_solve_that_takes_too_much_memory_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SOLVERS, "greedy-eater", Eater)
+    monkeypatch.setitem(SUITES, "one", lambda samples, seed: [make_instance("planted", n=12, m=4, samples=samples)])
+    solvers = (
+        "keep",
+        "greedy-eater:gib=0.25",
+        "greedy-eater:gib=4.0",
+        "greedy-eater:gib=4.0,native=True",
+        "hill-climb",
+    )
+    comparison = replace(compared(tmp_path / "run", solvers), suite="one", seeds=(0,))
+    rows = {row["solver"]: row.get("error", "") for row in run_comparison(comparison, max_memory=1.0)}
+    assert rows == {
+        "keep": "",
+        "greedy-eater:gib=0.25": "",
+        "greedy-eater:gib=4.0": "MemoryError: it takes more than 1 GiB",
+        # Torch has no class of its own for it.
+        "greedy-eater:gib=4.0,native=True": "MemoryError: it takes more than 1 GiB",
+        "hill-climb": "",
+    }
+    write_report(comparison, list(run_comparison(comparison)))
+
+
+@pytest.mark.parametrize("memory", [0, -1.0, math.inf, math.nan, "2", True])
+def test_senseless_limit_of_memory_is_refused_before_any_work(tmp_path: Path, memory: Any):
+    with pytest.raises(ArgumentError, match="max_memory"):
+        run_comparison(compared(tmp_path / "run"), max_memory=memory)
+    assert not (tmp_path / "run").exists()
+
+
 def test_executor_that_takes_no_more_is_a_typed_error_and_rows_are_kept(tmp_path: Path):
     class Breaking(Inline):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -256,7 +290,7 @@ def test_instances_that_can_t_be_pickled_are_a_typed_error(tmp_path: Path, monke
     object.__setattr__(problem, "note", lambda: None)
     monkeypatch.setitem(SUITES, "odd", lambda samples, seed: [Instance("odd", problem)])
     comparison = replace(compared(tmp_path / "run", ("keep",)), suite="odd")
-    with pytest.raises(ArgumentError, match=r"workers: got odd, which can't be pickled"):
+    with pytest.raises(ArgumentError, match=r"workers: got keep on odd, which can't be pickled"):
         run_comparison(comparison, executor=Inline())
 
 
@@ -270,14 +304,15 @@ def test_tasks_of_all_suites_can_be_pickled():
 # --- Ctrl-C and kills -------------------------------------------------------------------------------------------------
 
 
-def children(pid: int) -> list[int]:
-    found = []
+def descendants(pid: int) -> list[int]:
+    found, above = [], {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            above[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    waiting = [pid]
+    while waiting:
+        waiting = [child for child, parent in above.items() if parent in waiting]
+        found += waiting
     return found
 
 
@@ -313,8 +348,9 @@ def test_workers_end_with_their_parent_and_rows_are_kept(tmp_path: Path, asking:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < end
             time.sleep(0.05)
-        workers = children(process.pid)
-        assert len(workers) >= 2
+        workers = descendants(process.pid)
+        # Two, and what starts them.
+        assert len(workers) >= 3
         if asking == signal.SIGINT:
             os.killpg(process.pid, asking)
         else:

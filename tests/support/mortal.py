@@ -1,4 +1,4 @@
-"""A solver whose process dies while it searches, for comparisons with several workers."""
+"""Solvers whose process dies while they search, or that take much memory, for comparisons with several workers."""
 
 import os
 import signal
@@ -32,3 +32,21 @@ class Mortal(Solver):
         if path.read_text().count("\n") <= self.deaths:
             os.kill(os.getpid(), signal.SIGKILL)
         report.offer(torch.ones(*problem.batch_shape, problem.n_vars))
+
+
+@dataclass(frozen=True)
+class Eater(Solver):
+    """Takes so many GiB of addresses; `native`: torch asks for them."""
+
+    name = "greedy-eater"
+    accepts = (LayerProblem,)
+    one_step = "one meal"
+
+    gib: float = 1.0
+    native: bool = False
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        size = int(self.gib * 2**30)
+        meal = torch.empty(size, dtype=torch.uint8) if self.native else bytearray(size)
+        report.offer(torch.ones(*problem.batch_shape, problem.n_vars))
+        del meal

@@ -1,5 +1,6 @@
 """A disk that loses at a power cut whatever was not synced: the states that it may be left in."""
 
+import contextvars
 import os
 import random
 import shutil
@@ -67,7 +68,8 @@ class Disk:
         if not self.busy:
             self.look()
             self.busy = True
-            self.at_cut(self)
+            # Whoever goes on is another process, which knows of nothing that this one is about.
+            contextvars.Context().run(self.at_cut, self)
             self.busy = False
 
     def look(self) -> None:

@@ -34,6 +34,8 @@ _MAX_RATIO = 1040
 _MAX_NAMES = 2**22
 """Bytes of a zip file's table of contents: 40,000 members."""
 _PIECE = 2**18
+_LITTLE = 2**13
+"""Bytes of all arrays that are stored as they are."""
 
 
 def write_archive(
@@ -46,8 +48,10 @@ def write_archive(
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": sorted(arrays), **header})
+    # Packing little gains nothing, and takes most of the time.
+    save = np.savez_compressed if sum(array.nbytes for array in arrays.values()) > _LITTLE else np.savez
     # A file object: given a path, numpy would append ".npz" to it.
-    write_whole(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, header=np.array(text), **arrays))
+    write_whole(path, lambda stream: save(stream, allow_pickle=False, header=np.array(text), **arrays))
 
 
 def read_archive(

@@ -54,8 +54,8 @@ class RowLog:
             raise FileFormatError(f"{where}: not a row of such a log. Move the file away. ({error})") from error
         return row
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Write one row through to the disk; a torn last line is cut off first.
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Write rows through to the disk, together; a torn last line is cut off first.
 
         One process appends at a time: see `locked`.
 
@@ -66,7 +66,7 @@ class RowLog:
         try:
             with self.path.open("a+b") as stream:
                 _cut_torn(stream)
-                stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+                stream.writelines(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
                 stream.flush()
                 os.fsync(stream.fileno())
             if new:

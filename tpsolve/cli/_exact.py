@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tpsolve._check_arguments import check_count
 from tpsolve.cli._answers import Answers, Csv, Json, Quiet
-from tpsolve.cli._files import check_output, check_picture, check_plot, save_picture
+from tpsolve.cli._executors import ExecutorName, MaxMemory, ShardText, connected
+from tpsolve.cli._files import check_output, check_picture, check_plot, run_folder, save_picture
 from tpsolve.cli._tables import (
     TABLE_HELP,
     Columns,
@@ -28,6 +31,7 @@ from tpsolve.cli._tables import (
     table_stem,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar, refuse_given
+from tpsolve.cli.compare._sweep import sweep as run_sweep
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -36,16 +40,19 @@ if TYPE_CHECKING:
     from tpsolve._result import Budget, Progress
     from tpsolve.problems import NetworkProblem
 
+NOT_SWEPT = ("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "frontier", "save", "plot")
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 """Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
 
 
 def exact(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     target: Annotated[str, typer.Option(help="The column that holds the classes.")],
-    widths: Annotated[str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2.")] = "3",
-    seconds: Annotated[float, typer.Option(help="Wall-clock limit.")] = 60.0,
+    file: Annotated[Path | None, typer.Argument(help=TABLE_HELP)] = None,
+    widths: Annotated[
+        str, typer.Option(help="Units of each hidden layer, such as 3 or 3,2; with --sweep also 1..4, or 2;3;3,2.")
+    ] = "3",
+    seconds: Annotated[float, typer.Option(help="Wall-clock limit, with --sweep that of each solve.")] = 60.0,
     solver: Annotated[
         str,
         typer.Option(
@@ -65,6 +72,18 @@ def exact(
         bool, typer.Option("--frontier", help="With --weight-set: errors against the number of weights other than 0.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes: of one table they share the proof, of a sweep each has its solves.")
+    ] = None,
+    executor: ExecutorName = "",
+    sweep: Annotated[
+        Path | None, typer.Option(help="A folder of tables in place of FILE: all of them with all --widths.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --sweep: name of the run; by default the folder's.")] = "",
+    runs: Annotated[Path, typer.Option(help="With --sweep: folder that holds the runs.")] = Path("runs"),
+    shard: ShardText = "",
+    max_memory: MaxMemory = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="With --sweep: delete the run's earlier files.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the model and its proof here (.npz).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a plane or frontier here; default: NAME-exact.png.")] = None,
     columns: Columns = "",
@@ -86,6 +105,11 @@ def exact(
 
     With --weight-set the weights are whole numbers of that set, and what is proved is proved for these. With --frontier
     too it finds networks of up to 10 sizes, and draws their errors (NAME-frontier.png).
+
+    With --workers several processes share the work on one hard table (cube and conquer), and make one proof.
+
+    With --sweep every table of a folder is solved with every width. Rows are kept under runs/NAME, and a second call
+    goes on where the first one ended. A table and a picture (sweep.png) come at the end.
     """
     import torch
 
@@ -96,8 +120,26 @@ def exact(
     from tpsolve.search import Circuits, WeightBox, find_solver, solve
     from tpsolve.tables import read_table
 
+    if workers is not None or executor:
+        from tpsolve.compare.running._conquer import conquer
     answers = Answers(as_json, as_csv, quiet)
-    budget, layers = Budget(seconds=seconds), read_widths(widths)
+    budget = Budget(seconds=seconds)
+    if sweep is not None:
+        refuse_given(context, NOT_SWEPT, "with --sweep")
+        options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
+        run = run_folder(runs, name, sweep.resolve().name)
+        of_run = {"solver": solver or "circuits", "seconds": seconds, "seed": seed, "workers": workers}
+        of_run |= {"max_memory": max_memory, "executor": executor, "shard": shard, "fresh": fresh}
+        run_sweep(sweep, target, widths, options, run, **of_run, answers=answers)
+        return
+    if file is None:
+        raise ArgumentError("FILE", "nothing", "a table, or --sweep with a folder of tables")
+    refuse_given(context, ("name", "runs", "shard", "max_memory", "fresh"), "without --sweep")
+    layers, apart = read_widths(widths), workers is not None or bool(executor)
+    if apart:
+        refuse_given(context, ("weight_set", "solver", "prefer"), "beside --workers or --executor")
+        if workers is not None:
+            check_count("--workers", workers, 1)
     if weight_set:
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
         chosen = find_solver(solver) if solver else WeightBox(search_seconds=min(MAX_SEARCH, SEARCH_SHARE * seconds))
@@ -136,7 +178,13 @@ def exact(
             return interrupt.asked
 
         generator = torch.Generator().manual_seed(seed)
-        result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
+        if apart:
+            cluster, cores = connected(executor, runs) or (None, 1)
+            how = {"engine": "glucose4" if engine == "auto" else engine, "generator": generator, "callback": show}
+            with cluster or nullcontext():
+                result = conquer(problem, seconds=seconds, workers=workers or cores, executor=cluster, **how)
+        else:
+            result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
     objective, bound = result.objective.item(), result.bound.item()
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
     row: dict[str, object] = {"samples": len(read.labels)}

@@ -2,18 +2,15 @@
 
 import math
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import typer
 
+from tpsolve._memory_limit import is_full, memory_limit
 from tpsolve.cli._terminal import notes
 from tpsolve.errors import ArgumentError
-
-_FULL = ("allocate memory", "failed to map segment")
 
 
 class _OverError(BaseException):
@@ -35,13 +32,12 @@ def limited(seconds: float, memory: float) -> Iterator[None]:
         if not 0 < value < math.inf:
             raise ArgumentError(option, value, "a positive, finite number")
     try:
-        with _alarm(1.1 * seconds + 1), _room(memory):
+        with _alarm(1.1 * seconds + 1), memory_limit(memory):
             yield
     except _OverError:
         _end(f"no answer within {seconds:g} s. Give it more --seconds.")
     except (MemoryError, RuntimeError, ImportError) as error:
-        # Torch and the loader of libraries have no class of their own for it.
-        if not (isinstance(error, MemoryError) or any(words in str(error) for words in _FULL)):
+        if not is_full(error):
             raise
         _end(f"it takes more than {memory:g} GiB. Give it more --memory.")
 
@@ -67,22 +63,3 @@ def _alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-@contextmanager
-def _room(memory: float) -> Iterator[None]:
-    if sys.platform != "linux":
-        yield
-        return
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + int(memory * 2**30)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -1,31 +1,27 @@
 """The folder of a comparison: what it holds, when a run may begin or go on in it, and how it is deleted."""
 
 import json
-import math
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
-
-import torch
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
 from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
-from tpsolve._storage._write_whole import delete_written, make_synced, sync_folder, write_whole
+from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare._sweep import Sweep
 from tpsolve.compare._table_suite import TableSuite
+from tpsolve.compare.running._instances import MEND as ANOTHER
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError, WorkerError
-from tpsolve.problems import Instance, Problem, ProgramProblem, load_problem
-from tpsolve.search import find_solver, solver_text
+from tpsolve.search import find_solver
 
-ANOTHER = "Choose another --name, or --fresh to begin anew."
 SETTINGS = "comparison.json"
 LOCK = "shard{}.lock"
 ROWS, TARGETS = "rows{}.jsonl", "targets{}.jsonl"
@@ -108,7 +104,7 @@ class Comparison:
     Args:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
-        tables: tables in place of a suite.
+        tables: tables in place of a suite, with one network each or several.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
         samples: of each instance.
         seconds: budget a sample; an instance has `samples` times as much, a network too.
@@ -130,7 +126,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0, 1, 2)
     suite_seed: int = 0
     device: str = "cpu"
-    tables: TableSuite | None = None
+    tables: TableSuite | Sweep | None = None
     steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -195,52 +191,6 @@ def claim_folder(comparison: Comparison) -> None:
     write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def save_instances(comparison: Comparison, instances: list[Instance[Problem]]) -> list[Instance[Problem]]:
-    """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead.
-
-    Returns the instances that the folder holds then: those of another shard that was faster, if there is one.
-    """
-    if any(isinstance(instance.problem, ProgramProblem) for instance in instances):
-        return instances
-    device = find_device(comparison.device)
-    saved = saved_instances(comparison.folder, device)
-    if saved is not None:
-        return saved
-    folder = comparison.folder / "instances"
-    # All or none: other shards may make theirs at the same time.
-    made = folder if folder.exists() else Path(tempfile.mkdtemp(dir=comparison.folder, prefix=".instances."))
-    for number, instance in enumerate(instances):
-        instance.problem.save(made / f"{number:02d}.npz")
-    names = json.dumps([instance.name for instance in instances], indent=2).encode()
-    write_whole(made / "index.json", lambda stream: stream.write(names))
-    if made == folder:
-        return instances
-    made.chmod(comparison.folder.stat().st_mode & 0o777)
-    try:
-        made.rename(folder)
-    except OSError:
-        shutil.rmtree(made)
-        saved = saved_instances(comparison.folder, device)
-        if saved is None:
-            raise
-        return saved
-    sync_folder(comparison.folder)
-    return instances
-
-
-def saved_instances(folder: Path, device: torch.device | str) -> list[Instance[Problem]] | None:
-    """The instances that the folder of a comparison keeps; None: there are none yet.
-
-    Raises:
-        FileFormatError: they are damaged.
-    """
-    folder = folder / "instances"
-    if not (folder / "index.json").exists():
-        return None
-    names = _read_json(folder / "index.json", list[str])
-    return [Instance(name, load_problem(folder / f"{i:02d}.npz").to(device)) for i, name in enumerate(names)]
-
-
 def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
     """The rows of a comparison by their keys, those of all shards with them; the first one counts.
 
@@ -299,12 +249,13 @@ def key_of(row: dict[str, Any]) -> Key:
     return row["instance"], row["solver"], row["seed"]
 
 
-def keep(folder: Path, solved: Solved, shard: Shard | None = None) -> None:
-    """Append what became of a task; its targets come first, so that no row is without them."""
+def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> None:
+    """Append what became of tasks; the targets come first, so that no row is without them."""
     part = str(shard or "")
-    if solved.targets is not None:
-        _targets_log(folder / TARGETS.format(part)).append(dict(solved.targets))
-    _row_log(folder / ROWS.format(part)).append(solved.row)
+    targets = [dict(solved.targets) for solved in batch if solved.targets is not None]
+    if targets:
+        _targets_log(folder / TARGETS.format(part)).append(*targets)
+    _row_log(folder / ROWS.format(part)).append(*(solved.row for solved in batch))
 
 
 def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
@@ -335,29 +286,31 @@ def _in_words(name: str, value: Any) -> str:
     return f"{value if value is not None else 'an unknown number of'} {name}"
 
 
-def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[Key, dict[str, Any]]:
-    """The rows of those tasks that have one, by their keys.
+def finished_rows(
+    comparison: Comparison, tasks: list[Task], known: dict[Key, dict[str, Any]]
+) -> dict[Key, dict[str, Any]]:
+    """Of the rows that a folder holds, those of the tasks, by their keys.
 
     Raises:
         FolderError: a row is of another problem or budget than its task.
         FileFormatError: the rows are damaged.
     """
-    known = read_rows(comparison.folder)
-    found: dict[Key, tuple[Task, dict[str, Any]]] = {
-        task.key: (task, known[task.key]) for task in tasks if task.key in known
-    }
-    budget = limits_of(comparison.budget)
-    for task, row in found.values():
-        if row["fingerprint"] != task.fingerprint or row["budget"] != budget:
+    budget, found = limits_of(comparison.budget), {}
+    for task in tasks:
+        row = known.get(task.key)
+        if row is None:
+            continue
+        if row["fingerprint"] != task.instance.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
             raise FolderError(
-                f"{comparison.folder}: holds a row of {solver_text(task.solver)} on {task.instance.name} "
-                f"for another {what} than this comparison. {ANOTHER}"
+                f"{comparison.folder}: holds a row of {task.text} on {task.instance.name} for another {what} than "
+                f"this comparison. {ANOTHER}"
             )
-        count = math.prod(task.instance.problem.batch_shape)
+        count = task.instance.samples
         if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
             raise FileFormatError(f"{comparison.log.path}: a row of {count} samples holds others. {ANOTHER}")
-    return {key: row for key, (_, row) in found.items()}
+        found[task.key] = row
+    return found
 
 
 def delete_comparison(folder: Path) -> None:
@@ -378,7 +331,7 @@ def delete_comparison(folder: Path) -> None:
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     for half in folder.glob(".instances.????????"):
         shutil.rmtree(half)
-    delete_written(folder, [*rows, "table.csv", "report.html", TRACES, *pictures, *instances, SETTINGS])
+    delete_written(folder, [*rows, "table.csv", "sweep.png", "report.html", TRACES, *pictures, *instances, SETTINGS])
 
 
 def _check_marked(folder: Path) -> None:

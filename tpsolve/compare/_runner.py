@@ -1,13 +1,15 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
-import itertools
-from collections.abc import Callable, Iterator
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from tpsolve._check_arguments import check_count, find_device
+from tpsolve._memory_limit import check_memory
 from tpsolve._storage._folder_lock import RUN, locked
 from tpsolve.compare._run_folder import (
     LOCK,
@@ -22,14 +24,14 @@ from tpsolve.compare._run_folder import (
     keep,
     key_of,
     read_rows,
-    save_instances,
-    saved_instances,
 )
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
-from tpsolve.compare.running._tasks import Task, conditions
+from tpsolve.compare.running._instances import AnyInstance, MadeInstance, save_instances, saved_instances
+from tpsolve.compare.running._start import load_ahead
+from tpsolve.compare.running._tasks import Key, Task, conditions
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
-from tpsolve.problems import Instance, Problem
+from tpsolve.problems import Instance
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
 
@@ -43,6 +45,7 @@ def run_comparison(
     workers: int = 1,
     executor: Executor | None = None,
     shard: Shard | None = None,
+    max_memory: float | None = None,
 ) -> list[dict[str, Any]]:
     """Solve what has no row yet, and return the rows of all finished tasks, in the order of the tasks.
 
@@ -61,6 +64,8 @@ def run_comparison(
             the same versions.
         shard: only these tasks; other processes, also on other machines that share the folder, may do others. Rows of
             shards have files of their own, which every reading of the folder merges.
+        max_memory: GiB that each solve may take beyond what its process takes before. One that asks for more is a row
+            with that error. Solves have processes of their own then, also with one worker. On Linux.
 
     Raises:
         NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
@@ -71,38 +76,53 @@ def run_comparison(
         WorkerError: a worker can't be started, or has other versions.
     """
     check_count("workers", workers, 1)
+    if max_memory is not None:
+        check_memory("max_memory", max_memory)
+        if sys.platform != "linux":
+            raise ArgumentError(
+                "max_memory", f"{max_memory:g} on {sys.platform}", "Linux", "Other systems have no limit."
+            )
     if fresh and shard is not None:
         raise ArgumentError("fresh", "it for a shard", "no fresh", "It would delete the rows of the other shards.")
     check_folder(comparison, fresh)
+    if (workers > 1 or max_memory is not None) and executor is None:
+        load_ahead()
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
-        tasks = _plan(comparison, fresh, note)
+        tasks, known = _plan(comparison, fresh, note)
         if shard is not None:
             tasks = tasks[shard.number - 1 :: shard.of]
-        return _execute(comparison, tasks, progress, stop, workers, executor, shard)
+        tasks = [replace(task, max_memory=max_memory) for task in tasks] if max_memory is not None else tasks
+        return _execute(comparison, tasks, known, progress, stop, workers, executor, shard)
 
 
-def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> list[Task]:
-    """All tasks; the folder holds their instances then."""
+def _plan(
+    comparison: Comparison, fresh: bool, note: Callable[[str], None]
+) -> tuple[list[Task], dict[Key, dict[str, Any]]]:
+    """All tasks, and the rows that the folder holds of them; it holds their instances then."""
     if not fresh:
         # Another process may have changed the folder before this one locked it.
         check_folder(comparison, fresh)
-    saved = None if fresh else saved_instances(comparison.folder, find_device(comparison.device))
-    instances = _made_instances(comparison) if saved is None else saved
+    device = find_device(comparison.device)
+    saved = None if fresh else saved_instances(comparison.folder, device)
+    made = _made_instances(comparison) if saved is None else []
+    instances = made if saved is None else saved
+    known = {} if fresh else read_rows(comparison.folder)
     # Before the folder is touched: a solver may take no instance.
-    tasks = _tasks(comparison, instances, note)
+    tasks = _tasks(comparison, instances, known, note)
     if fresh:
         delete_comparison(comparison.folder)
     claim_folder(comparison)
     if saved is None:
-        kept = save_instances(comparison, instances)
-        if kept is not instances:
-            tasks = _tasks(comparison, kept, note)
-    return tasks
+        kept = save_instances(comparison.folder, made, device)
+        if kept is not made:
+            tasks = _tasks(comparison, kept, known, note)
+    return tasks, known
 
 
 def _execute(
     comparison: Comparison,
     tasks: list[Task],
+    known: dict[Key, dict[str, Any]],
     progress: Callable[[int, int, str], None] | None,
     stop: Callable[[], bool],
     workers: int,
@@ -110,16 +130,17 @@ def _execute(
     shard: Shard | None,
 ) -> list[dict[str, Any]]:
     """Carry out the tasks that have no row; this process alone writes."""
-    rows = finished_rows(comparison, tasks)
+    rows = finished_rows(comparison, tasks, known)
     waiting = [task for task in tasks if task.key not in rows]
-    apart = workers > 1 or executor is not None
+    # A solve that runs out of memory may end its process.
+    apart = workers > 1 or executor is not None or any(task.max_memory is not None for task in waiting)
     now = conditions(1 if apart else None)
     if waiting:
-        check_alike(comparison.folder, read_rows(comparison.folder).values(), now)
+        check_alike(comparison.folder, known.values(), now)
 
     def begun(task: Task) -> None:
         if progress is not None:
-            progress(len(rows), len(tasks), f"{solver_text(task.solver)} on {task.instance.name}")
+            progress(len(rows), len(tasks), task.title)
 
     with ExitStack() as held:
         if not (apart and waiting):
@@ -128,57 +149,64 @@ def _execute(
             waiting = [replace(task, threads=1) for task in waiting]
             count = min(workers, len(waiting))
             places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
-            outcomes = spread(waiting, places, stop, begun)
-        for solved in outcomes:
-            check_worker(solved.row, now)
-            keep(comparison.folder, solved, shard)
-            rows[key_of(solved.row)] = solved.row
+            outcomes = spread(deque(waiting), places, stop, begun)
+        for batch in outcomes:
+            for solved in batch:
+                check_worker(solved.row, now)
+            keep(comparison.folder, batch, shard)
+            rows |= {key_of(solved.row): solved.row for solved in batch}
     if progress is not None:
         progress(len(rows), len(tasks), "")
     return [rows[task.key] for task in tasks if task.key in rows]
 
 
-def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
+def _made_instances(comparison: Comparison) -> list[MadeInstance]:
     device = find_device(comparison.device)
     if comparison.tables is not None:
         made = comparison.tables.instances()
     else:
         made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
-    return [Instance(instance.name, instance.problem.to(device)) for instance in made]
+    return [MadeInstance.of(Instance(instance.name, instance.problem.to(device))) for instance in made]
 
 
-def _tasks(comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]) -> list[Task]:
-    """Each task once, in the order of the instances."""
-    return list({task.key: task for task in _all_tasks(comparison, instances, note)}.values())
+def _tasks(
+    comparison: Comparison,
+    instances: Sequence[AnyInstance],
+    known: dict[Key, dict[str, Any]],
+    note: Callable[[str], None],
+) -> list[Task]:
+    """Each task once, in the order of the instances.
 
-
-def _all_tasks(
-    comparison: Comparison, instances: list[Instance[Problem]], note: Callable[[str], None]
-) -> Iterator[Task]:
-    # Once for each instance: it takes a while.
-    fingerprints = {instance.name: instance.problem.fingerprint for instance in instances}
+    Solvers are asked whether they take an instance, which loads it, but for those that have a row of it.
+    """
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
     solvers = {text: find_solver(text) for text in chosen}
-    refusals = {text: _refusals(solver, instances) for text, solver in solvers.items()}
-    for text in comparison.solvers:
-        refused = refusals[text]
-        if len(refused) == len(instances):
-            raise next(iter(refused.values()))
-        if refused:
-            note(f"{text}: left out on {', '.join(refused)}. {next(iter(refused.values()))}")
-    for instance, text in itertools.product(instances, chosen):
-        if instance.name not in refusals[text]:
-            solver = solvers[text]
-            for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
-                yield Task(instance, solver, seed, comparison.budget, fingerprints[instance.name])
-
-
-def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, ArgumentError]:
-    """Why the solver does not take an instance, by the names of those."""
-    found: dict[str, ArgumentError] = {}
+    names = {text: solver_text(solver) for text, solver in solvers.items()}
+    seeds = {text: comparison.seeds if solver.stochastic else comparison.seeds[:1] for text, solver in solvers.items()}
+    refused: dict[str, dict[str, ArgumentError]] = {text: {} for text in chosen}
+    tasks: dict[Key, Task] = {}
+    budget = comparison.budget
     for instance in instances:
-        try:
-            solver.check(instance.problem)
-        except (NotAcceptedError, TooLargeError) as error:
-            found[instance.name] = error
-    return found
+        for text, solver in solvers.items():
+            own = [Task(instance, solver, names[text], seed, budget) for seed in seeds[text]]
+            error = None if any(task.key in known for task in own) else _refusal(solver, instance)
+            if error is None:
+                tasks |= {task.key: task for task in own}
+            else:
+                refused[text][instance.name] = error
+    for text in comparison.solvers:
+        reasons = list(refused[text].values())
+        if reasons and len(reasons) == len(instances):
+            raise reasons[0]
+        if reasons:
+            note(f"{text}: left out on {', '.join(refused[text])}. {reasons[0]}")
+    return list(tasks.values())
+
+
+def _refusal(solver: Solver, instance: AnyInstance) -> ArgumentError | None:
+    """Why the solver does not take an instance."""
+    try:
+        solver.check(instance.problem)
+    except (NotAcceptedError, TooLargeError) as error:
+        return error
+    return None

@@ -1,12 +1,13 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
-import re
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tpsolve.cli._answers import TABLES, Answers, Csv, Json, Quiet
+from tpsolve.cli._executors import ExecutorName, MaxMemory, ShardText, connected, read_shard
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
@@ -29,14 +30,21 @@ from tpsolve.cli._terminal import (
     refuse_given,
     say_stopped,
 )
-from tpsolve.errors import ArgumentError, UnknownNameError
-
-if TYPE_CHECKING:
-    from tpsolve.compare import Shard
-    from tpsolve.compare.running._ray_executor import RayExecutor
+from tpsolve.errors import ArgumentError
 
 OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
-FIXED_IN_TRAINING = ("suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "executor", "shard")
+FIXED_IN_TRAINING = (
+    "suite",
+    "solver",
+    "samples",
+    "suite_seed",
+    "device",
+    "steps",
+    "workers",
+    "executor",
+    "shard",
+    "max_memory",
+)
 
 
 def compare(
@@ -61,12 +69,9 @@ def compare(
     suite_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the instances.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that solve, each with one thread and one task.")] = 1,
-    executor: Annotated[
-        str, typer.Option(help="ray: solve on a Ray cluster, on all its cores if --workers is not given.")
-    ] = "",
-    shard: Annotated[
-        str, typer.Option(metavar="K/N", help="Only the K-th of N parts of the solves; others may run elsewhere.")
-    ] = "",
+    max_memory: MaxMemory = None,
+    executor: ExecutorName = "",
+    shard: ShardText = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's earlier files and begin anew.")] = False,
     training: Annotated[
         bool,
@@ -118,6 +123,10 @@ def compare(
             raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
+    if (workers > 1 or max_memory is not None) and not executor:
+        from tpsolve.compare.running._start import load_ahead
+
+        load_ahead()
     from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
     from tpsolve.compare import suite as named_suite
     from tpsolve.compare._summary import Findings, advice, as_rows
@@ -140,10 +149,10 @@ def compare(
         tables=of_tables,
         steps=steps,
     )
-    part = _read_shard(shard)
-    cluster = _connected(executor)
-    if cluster is not None and not is_given(context, "workers"):
-        workers = cluster.cores
+    part = read_shard(shard)
+    cluster, cores = connected(executor, runs) or (None, workers)
+    if not is_given(context, "workers"):
+        workers = cores
     told: list[str] = []
     solves = [0, 1]
 
@@ -151,7 +160,7 @@ def compare(
         solves[:] = done, total
         bar.update(task, completed=done, total=total, description=now)
 
-    with Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
+    with cluster or nullcontext(), Interrupt() as interrupt, progress_bar(quiet=quiet) as bar:
         task = bar.add_task("making the instances", total=None)
         rows = run_comparison(
             comparison,
@@ -162,6 +171,7 @@ def compare(
             workers=workers,
             executor=cluster,
             shard=part,
+            max_memory=max_memory,
         )
         if part is None:
             bar.update(task, description="drawing")
@@ -189,27 +199,6 @@ def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: boo
     if stopped:
         say_stopped(rows, fresh)
         raise typer.Exit(INTERRUPTED)
-
-
-def _connected(executor: str) -> "RayExecutor | None":
-    if not executor:
-        return None
-    if executor != "ray":
-        raise UnknownNameError("--executor", executor, ("ray",))
-    from tpsolve.compare.running._ray_executor import RayExecutor
-
-    return RayExecutor()
-
-
-def _read_shard(text: str) -> "Shard | None":
-    from tpsolve.compare import Shard
-
-    if not text:
-        return None
-    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if numbers is None:
-        raise ArgumentError("--shard", repr(text), "a part and the number of parts, such as 3/16")
-    return Shard(int(numbers[1]), int(numbers[2]))
 
 
 def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,10 +10,11 @@ from typing import Any, TypedDict
 import torch
 
 from tpsolve._storage._documents import Count, Positive
-from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets, saved_instances
+from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets
 from tpsolve.compare._suites import SUITES
+from tpsolve.compare.running._instances import AnyInstance, saved_instances
 from tpsolve.compare.running._tasks import Key, unpacked
-from tpsolve.errors import FileFormatError, FolderError, UnknownNameError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
 from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
 
@@ -62,22 +63,23 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
     if not (folder / SETTINGS).exists():
         raise FolderError(f"{folder}: is not the folder of a comparison.")
     rows, targets = read_rows(folder), read_targets(folder)
-    instances = {instance.name: instance.problem for instance in _instances(folder)}
+    instances = {instance.name: instance for instance in _instances(folder)}
     of_instance: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.values():
         of_instance[row["instance"]].append(row)
     for name, those in of_instance.items():
-        yield from _check_instance(folder, instances.get(name), those, targets, max_enumerated)
+        problem = instances[name].problem if name in instances else None
+        yield from _check_instance(folder, problem, those, targets, max_enumerated)
 
 
-def _instances(folder: Path) -> list[Instance[Problem]]:
+def _instances(folder: Path) -> Sequence[AnyInstance | Instance[Problem]]:
     saved = saved_instances(folder, "cpu")
     if saved is not None:
         return saved
     settings = read_settings(folder, _Settings)
     if settings["suite"] not in SUITES:
         raise UnknownNameError("suite", settings["suite"], SUITES)
-    return list(SUITES[settings["suite"]](settings["samples"], settings["suite_seed"]))
+    return SUITES[settings["suite"]](settings["samples"], settings["suite_seed"])
 
 
 def _check_instance(
@@ -99,10 +101,13 @@ def _check_instance(
             check.false.append("it is of another problem than the instance of its name")
         elif key not in targets:
             check.missing = "no targets are kept of it"
-        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None and "weights" not in targets[key]:
             check.missing = "its objective is that of weights, which are not kept"
         else:
-            values[key] = _recomputed(folder, problem, row, targets[key], check)
+            try:
+                values[key] = _recomputed(folder, problem, row, targets[key], check)
+            except ArgumentError as error:  # Weights that are none of this problem.
+                check.false.append(str(error))
     if problem is None:
         yield from (check for _, check in checks)
         return
@@ -131,7 +136,21 @@ def _recomputed(
     if "values" in kept:
         shaped = shaped.to(torch.int64)
     check.objectives = count
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        return problem.objective(shaped, _weights(kept, problem)).reshape(-1).tolist()
     return problem.objective(shaped).reshape(-1).tolist()
+
+
+def _weights(kept: dict[str, Any], problem: NetworkProblem) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Raises ArgumentError: they are not the weights of such a network."""
+    try:
+        return [
+            (torch.tensor(weight, dtype=torch.float64), torch.tensor(bias, dtype=torch.float64))
+            for weight, bias in kept["weights"]
+        ]
+    except (ValueError, TypeError) as error:
+        sizes = "-".join(map(str, problem.layers))
+        raise ArgumentError("weights", "rows of several lengths", f"those of layers of {sizes} units") from error
 
 
 def _check_samples(

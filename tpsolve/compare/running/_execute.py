@@ -7,27 +7,42 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Protocol
 
-from tpsolve.compare.running._tasks import Solved, Task, carry_out, failed
+from tpsolve.compare.running._start import METHOD, ONE_THREAD, load_ahead, one_thread
 from tpsolve.errors import ArgumentError, WorkerError
 
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""What libraries read when they are loaded."""
 POLL_SECONDS = 0.1
 TRIES = 2
 """How often a task is begun whose process dies."""
 
 
+class Work(Protocol):
+    """A value that any process can carry out, once pickled."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        ...
+
+    def carry_out(self, stop: Callable[[], bool]) -> Any:
+        """What becomes of it; `stop` is asked many times a second, and True ends it."""
+        ...
+
+    def failed(self, reason: str) -> Any:
+        """What becomes of it if it can't be carried out."""
+        ...
+
+
 class Places(Protocol):
-    """Where tasks are carried out, one at a time in each place."""
+    """Where tasks are carried out, one at a time in each place; a task is some `Work`."""
 
     count: int
 
-    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+    def submit(self, place: int, packed: bytes) -> "Future[Any]":
         """Begin a task, pickled, in a place that is free."""
         ...
 
@@ -47,8 +62,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        # Forking after libraries have started threads may hang.
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context(METHOD)
         self._stopping = self._context.Event()
         self._executors: list[ProcessPoolExecutor] = []
         # Of the processes that live: the numbers of others may be given again.
@@ -81,7 +95,7 @@ class Workers:
             self._kill()
             raise
 
-    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+    def submit(self, place: int, packed: bytes) -> "Future[Any]":
         """Begin a task, pickled, in the process of a place."""
         try:
             return self._executors[place].submit(_work, packed)
@@ -96,8 +110,11 @@ class Workers:
         _check_started(self._pids[place])
 
     def _started(self) -> "tuple[ProcessPoolExecutor, Future[int]]":
-        executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._stopping,))
-        with _environment(dict.fromkeys(ONE_THREAD, "1")):
+        load_ahead()
+        # A fork server knows the variables that there were when it started.
+        known = (self._stopping, {**os.environ, **ONE_THREAD}, __file__)
+        executor = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=known)
+        with one_thread():
             return executor, executor.submit(os.getpid)
 
     def _kill(self) -> None:
@@ -119,7 +136,7 @@ class Anywhere:
     def __init__(self, executor: Executor, count: int) -> None:
         self.executor, self.count = executor, count
 
-    def submit(self, place: int, packed: bytes) -> "Future[Solved]":
+    def submit(self, place: int, packed: bytes) -> "Future[Any]":
         """Begin a task, pickled, wherever the executor likes."""
         try:
             return self.executor.submit(carry_out_packed, packed)
@@ -132,65 +149,85 @@ class Anywhere:
         """Nothing: the next task says whether the executor still works."""
 
 
-def here(tasks: list[Task], stop: Callable[[], bool], begun: Callable[[Task], None]) -> Iterator[Solved]:
+def here(tasks: Iterable[Any], stop: Callable[[], bool], begun: Callable[[Any], None]) -> Iterator[list[Any]]:
     """Carry out one task after the other in this process, until `stop` says True, which drops the one under way."""
     for task in tasks:
         begun(task)
-        solved = carry_out(task, stop)
+        outcome = task.carry_out(stop)
         if stop():
             return
-        yield solved
+        yield [outcome]
 
 
 def spread(
-    tasks: list[Task], places: Places, stop: Callable[[], bool], begun: Callable[[Task], None]
-) -> Iterator[Solved]:
+    waiting: deque[Any], places: Places, stop: Callable[[], bool], begun: Callable[[Any], None]
+) -> Iterator[list[Any]]:
     """Carry out tasks in several places at once, until `stop` says True, which drops those under way.
 
-    A task whose process dies is begun once more, and is a row with that reason if its process dies again.
+    What ends while the one before is looked at comes together. A task whose process dies is begun once more, and has
+    failed for that reason if its process dies again.
+
+    Args:
+        waiting: the tasks, each some `Work`; whoever looks at what became of them may add more.
 
     Raises:
         ArgumentError: a task can't be pickled.
     """
-    waiting = deque((task, 1) for task in tasks)
-    running: dict[Future[Solved], tuple[int, Task, int]] = {}
+    again: deque[tuple[Any, int]] = deque()
+    running: dict[Future[Any], tuple[int, Any, int]] = {}
     free = deque(range(places.count))
-    while (waiting or running) and not stop():
-        while free and waiting:
-            (task, tries), place = waiting.popleft(), free.popleft()
+
+    def begin() -> None:
+        while free and (again or waiting) and not stop():
+            task, tries = again.popleft() if again else (waiting.popleft(), 1)
             begun(task)
+            place = free.popleft()
             running[places.submit(place, _packed(task))] = (place, task, tries)
+
+    while not stop():
+        begin()
+        if not running:
+            return
         finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         if stop():
             return
+        outcomes = []
         for future in finished:
             place, task, tries = running.pop(future)
+            free.append(place)
             try:
-                solved = future.result()
+                outcomes.append(future.result())
             except BrokenExecutor:
                 places.renew(place)
                 if tries < TRIES:
-                    waiting.appendleft((task, tries + 1))
-                    free.append(place)
-                    continue
-                solved = failed(task, f"WorkerError: the process that carried it out died, {TRIES} times")
-            free.append(place)
-            yield solved
+                    again.append((task, tries + 1))
+                else:
+                    reason = f"WorkerError: the process that carried it out died, {TRIES} times"
+                    outcomes.append(task.failed(reason))
+        if outcomes:
+            broken = None
+            # No place waits for what is done with the outcomes, and none is lost with a place.
+            try:
+                begin()
+            except Exception as error:  # Raised again below.
+                broken = error
+            yield outcomes
+            if broken is not None:
+                raise broken
 
 
-def carry_out_packed(packed: bytes) -> Solved:
-    """`carry_out` a pickled task, whose tensors come as bytes: torch would send them by shared memory."""
-    return carry_out(pickle.loads(packed), lambda: False)
+def carry_out_packed(packed: bytes) -> Any:
+    """Carry out a pickled task, whose tensors come as bytes: torch would send them by shared memory."""
+    return pickle.loads(packed).carry_out(lambda: False)
 
 
-def _packed(task: Task) -> bytes:
+def _packed(task: Any) -> bytes:
     try:
         return pickle.dumps(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        name = task.instance.name
         mend = "Functions and classes of a suite must stand in a module. One worker needs none of this."
         raise ArgumentError(
-            "workers", f"{name}, which can't be pickled ({error})", "instances that can", mend
+            "workers", f"{task.title}, which can't be pickled ({error})", "what can be", mend
         ) from error
 
 
@@ -204,28 +241,18 @@ def _check_started(pid: "Future[int]") -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 _stopping: Any = None
 
 
-def _begin(stopping: Any) -> None:
+def _begin(stopping: Any, environment: dict[str, str], file: str) -> None:
     global _stopping
+    if __file__ != file:
+        raise WorkerError(f"A worker has loaded {__file__}, and not {file}. Leave one tpsolve on the path.")
     _stopping = stopping
+    os.environ.clear()
+    os.environ.update(environment)
     # Ctrl-C goes to all processes of a terminal; the parent says what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -238,5 +265,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(packed: bytes) -> Solved:
-    return carry_out(pickle.loads(packed), _stopping.is_set)
+def _work(packed: bytes) -> Any:
+    return pickle.loads(packed).carry_out(_stopping.is_set)

@@ -6,9 +6,10 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -17,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tpsolve._memory_limit import is_full, memory_limit, taken
 from tpsolve._result import Budget, Progress, Result
 from tpsolve._storage._documents import Count
 from tpsolve._version import __version__
+from tpsolve.compare.running._instances import AnyInstance
 from tpsolve.errors import FileFormatError
-from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem, ProgramProblem
-from tpsolve.search import Solver, solve, solver_text
+from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.search import Solver, solve
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
 
@@ -31,7 +34,11 @@ Key = tuple[str, str, int]
 
 
 class KeptTargets(TypedDict):
-    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers."""
+    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers.
+
+    Of a network whose weights are of a set also the weights and biases of each layer, which show that the targets are
+    possible.
+    """
 
     instance: str
     solver: str
@@ -39,6 +46,7 @@ class KeptTargets(TypedDict):
     shape: tuple[Count, Count]
     bits: NotRequired[str]
     values: NotRequired[list[int]]
+    weights: NotRequired[list[tuple[list[list[float]], list[float]]]]
 
 
 @dataclass(frozen=True)
@@ -46,21 +54,62 @@ class Task:
     """One solve: what becomes one row.
 
     Args:
-        fingerprint: of the problem.
+        text: of the solver, as `solver_text` gives it.
         threads: of torch, which are set where it is carried out; None: as many as there are.
+        max_memory: GiB that the solve may take, beyond what its process took before its first one; None: no limit.
     """
 
-    instance: Instance[Problem]
+    instance: AnyInstance
     solver: Solver
+    text: str
     seed: int
     budget: Budget
-    fingerprint: str
     threads: int | None = None
+    max_memory: float | None = None
 
-    @cached_property
+    @property
     def key(self) -> Key:
         """What identifies its row within a run."""
-        return self.instance.name, solver_text(self.solver), self.seed
+        return self.instance.name, self.text, self.seed
+
+    @property
+    def title(self) -> str:
+        """Instance and solver."""
+        return f"{self.text} on {self.instance.name}"
+
+    def carry_out(self, stop: Callable[[], bool]) -> "Solved":
+        """Solve it; a solver that fails gives a row with its reason.
+
+        Args:
+            stop: asked many times a second; True ends the search.
+        """
+
+        def callback(progress: Progress) -> bool:
+            return stop()
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        row = _row(self)
+        generator = torch.Generator().manual_seed(self.seed)
+        limit = nullcontext() if self.max_memory is None else memory_limit(self.max_memory, _taken_first())
+        problem = self.instance.problem
+        try:
+            with limit:
+                result = solve(problem, self.solver, budget=self.budget, generator=generator, callback=callback)
+        except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
+            reason = f"{type(error).__name__}: {error}"
+            if self.max_memory is not None and is_full(error):
+                reason = f"MemoryError: it takes more than {self.max_memory:g} GiB"
+            return Solved({**row, "error": reason}, None)
+        if not bool(result.objective.isfinite().all()):
+            return Solved({**row, "error": "NotFound: no targets with an objective were found"}, None)
+        return Solved({**row, **_outcome(problem, result)}, _kept(self, result))
+
+    def failed(self, reason: str) -> "Solved":
+        """What becomes of it if it could not be carried out."""
+        if self.max_memory is not None:
+            reason = f"{reason}; a solve may take {self.max_memory:g} GiB"
+        return Solved({**_row(self), "threads": self.threads or torch.get_num_threads(), "error": reason}, None)
 
 
 @dataclass(frozen=True)
@@ -71,35 +120,15 @@ class Solved:
     targets: KeptTargets | None
 
 
-def carry_out(task: Task, stop: Callable[[], bool]) -> Solved:
-    """Solve it; a solver that fails gives a row with its reason.
-
-    Args:
-        stop: asked many times a second; True ends the search.
-    """
-
-    def callback(progress: Progress) -> bool:
-        return stop()
-
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    row = _row(task)
-    generator = torch.Generator().manual_seed(task.seed)
-    try:
-        result = solve(task.instance.problem, task.solver, budget=task.budget, generator=generator, callback=callback)
-    except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
-        return Solved({**row, "error": f"{type(error).__name__}: {error}"}, None)
-    return Solved({**row, **_outcome(task.instance, result)}, _kept(task, result))
-
-
-def failed(task: Task, reason: str) -> Solved:
-    """What becomes of a task that could not be carried out."""
-    return Solved({**_row(task), "threads": task.threads or torch.get_num_threads(), "error": reason}, None)
+@cache
+def _taken_first() -> int:
+    """Bytes that this process had when it was first asked: what tasks leave behind is no reason for a higher limit."""
+    return taken()
 
 
 def conditions(threads: int | None = None) -> dict[str, Any]:
     """What all rows of a run must have in common: versions of libraries, and threads of a solve."""
-    return {"versions": versions(), "threads": threads or torch.get_num_threads()}
+    return {"versions": dict(versions()), "threads": threads or torch.get_num_threads()}
 
 
 def limits_of(budget: Budget) -> dict[str, Any]:
@@ -134,14 +163,14 @@ def _row(task: Task) -> dict[str, Any]:
     problem = task.instance.problem
     return {
         "instance": task.instance.name,
-        "solver": solver_text(task.solver),
+        "solver": task.text,
         "settings": asdict(task.solver),
         "exact": task.solver.exact,
         "seed": task.seed,
         "budget": limits_of(task.budget),
         **_size(problem),
-        "start": None if problem.start is None else problem.objective(problem.start).reshape(-1).tolist(),
-        "fingerprint": task.fingerprint,
+        "start": _start(problem),
+        "fingerprint": task.instance.fingerprint,
         "device": _device_name(problem.device),
         "host": platform.node(),
         "processor": _processor(),
@@ -149,6 +178,17 @@ def _row(task: Task) -> dict[str, Any]:
         **conditions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _start(problem: Problem) -> list[float] | None:
+    """Objectives of the targets where a search begins; None: there are none, or they have no objective."""
+    if problem.start is None:
+        return None
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+        value = problem.objective(problem.start, problem.start_weights)
+    else:
+        value = problem.objective(problem.start)
+    return value.reshape(-1).tolist() if bool(value.isfinite().all()) else None
 
 
 def _size(problem: Problem) -> dict[str, Any]:
@@ -165,9 +205,9 @@ def _size(problem: Problem) -> dict[str, Any]:
     return {"loss": problem.loss, "n_vars": problem.n_vars, "n_units": problem.n_units}
 
 
-def _outcome(instance: Instance[Problem], result: Result) -> dict[str, Any]:
+def _outcome(problem: Problem, result: Result) -> dict[str, Any]:
     """One entry a sample; a problem without a batch, such as a network's, is one sample."""
-    problem, start = instance.problem, instance.problem.start
+    start = problem.start
     tolerance = torch.zeros_like(result.objective) if result.tolerance is None else result.tolerance
     targets, tolerance = result.targets.reshape(-1, problem.n_vars), tolerance.reshape(-1)
     flat = Result(targets, result.objective.reshape(-1), result.bound.reshape(-1), tolerance=tolerance)
@@ -195,6 +235,9 @@ def _kept(task: Task, result: Result) -> KeptTargets:
         kept["bits"] = base64.b64encode(np.packbits(targets > 0).tobytes()).decode()
     else:
         kept["values"] = targets.astype(np.int64).reshape(-1).tolist()
+    problem = task.instance.problem
+    if isinstance(problem, NetworkProblem) and problem.weight_set is not None and "weights" in result.stats:
+        kept["weights"] = [(weight.tolist(), bias.tolist()) for weight, bias in result.stats["weights"]]
     return kept
 
 
@@ -203,6 +246,7 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of Python, and of the libraries that are installed."""
     found = {"tpsolve": __version__, "python": platform.python_version()}

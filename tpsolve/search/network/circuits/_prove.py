@@ -10,7 +10,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search.network.circuits._formula import NetworkFormula
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 
-PROVING = ("circuits", "sweep", "dichotomies")
+PROVING = ("circuits", "cubes", "sweep", "dichotomies")
 """The solvers whose results can be proved."""
 PROVING_WHOLE = ("weight-box",)
 """Of them, those for problems with a `weight_set`."""
@@ -24,7 +24,7 @@ def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
     """The proof that a result holds, to be saved and checked with `verify_proof`.
 
-    Results are those of `circuits`, `sweep` and `dichotomies`, and with a `weight_set` of `weight-box`.
+    Results are those of `circuits`, `sweep` and `dichotomies`, of cubes, and with a `weight_set` of `weight-box`.
 
     Args:
         about: where the data are: for a table the name of its column of classes.

@@ -58,6 +58,11 @@ class SatMaster:
         for clause in clauses:
             self._solver.add_clause(clause)
 
+    def implied(self, literal: int, limit: int) -> int | None:
+        """How many literals follow at once if `literal` holds and costs are at most `limit`; None: that can't be."""
+        possible, literals = self._solver.propagate(assumptions=[literal, *self._at_most(limit)])
+        return len(literals) if possible else None
+
     def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
         """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.
 
@@ -65,8 +70,7 @@ class SatMaster:
             steps: conflicts; None: no limit.
             stop: asked now and then; True ends the search.
         """
-        above = min((s for s in self._reached if s > limit), default=None)
-        assumptions = [] if above is None else [-self._reached[above]]
+        assumptions = self._at_most(limit)
         while not stop() and (steps is None or steps > 0):
             portion = _CONFLICTS_AT_ONCE if steps is None else min(_CONFLICTS_AT_ONCE, steps)
             self._solver.conf_budget(portion)
@@ -75,6 +79,11 @@ class SatMaster:
                 return np.array([False, *(v > 0 for v in self._solver.get_model())]) if answer else False
             steps = None if steps is None else steps - portion
         return None
+
+    def _at_most(self, limit: int) -> list[int]:
+        """Literals that say so of the costs."""
+        above = min((s for s in self._reached if s > limit), default=None)
+        return [] if above is None else [-self._reached[above]]
 
     def _limited(self, assumptions: list[int]) -> bool | None:
         return self._solver.solve_limited(assumptions=assumptions, expect_interrupt=True)

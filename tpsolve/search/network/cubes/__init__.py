@@ -1,0 +1,1 @@
+"""One hard network problem cut into cubes, which many processes solve, and what they prove together."""
