@@ -548,7 +548,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("verify p.npz half.npz", ["half.npz"]),
     # folders
     ("compare --steps 5 --seconds 1", ["--seconds: got 1.0", "with --steps"]),
-    ("compare --shard 4/3", ["shard: got 4/3", "from 1 to 3"]),
+    ("compare --shard 4/3", ["shard: got 4/3", "from 1/3 to 3/3"]),
     ("compare --shard x", ["--shard: got 'x'", "such as 3/16"]),
     ("compare --suite generated-12 --shard 1/3 --fresh", ["fresh", "rows of the other shards"]),
     ("compare --workers 0", ["workers: got 0"]),

@@ -1,6 +1,7 @@
 """Solvers compared on suites of instances: rows on disk, then tables, plots and a report."""
 
 from tpsolve.compare._comparison_run import ComparisonRun, run
+from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._run_folder import Comparison, Shard
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._suites import SUITES, suite
@@ -14,6 +15,7 @@ __all__ = [
     "SUITES",
     "Comparison",
     "ComparisonRun",
+    "FileSuite",
     "Shard",
     "Strategy",
     "Summary",

@@ -18,6 +18,7 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, sync_folder, write_whole
+from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
@@ -93,9 +94,10 @@ class Shard:
 
     def __post_init__(self) -> None:
         check_count("shard", self.of, 1)
-        check_count("shard", self.number, 1)
-        if self.number > self.of:
-            raise ArgumentError("shard", f"{self.number}/{self.of}", f"a number from 1 to {self.of}")
+        check_count("shard", self.number, 0)
+        if not 1 <= self.number <= self.of:
+            expected = f"a part from 1/{self.of} to {self.of}/{self.of}"
+            raise ArgumentError("shard", f"{self.number}/{self.of}", expected, "The parts are counted from 1.")
 
     def __str__(self) -> str:
         return f"-{self.number}-of-{self.of}"
@@ -108,10 +110,10 @@ class Comparison:
     Args:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
-        tables: tables in place of a suite.
+        tables, files: tables of a folder, or problems and tables of one's own, in place of a suite.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
-        samples: of each instance.
-        seconds: budget a sample; an instance has `samples` times as much, a network too.
+        samples: of each instance of a suite; files have their own.
+        seconds: budget a sample; an instance has `samples` times as much, a network of a suite too.
         steps: budget of each sample in steps, in place of seconds: equal rows on every run, but for seconds.
         seeds: of the solvers; one that draws nothing runs under the first alone.
         suite_seed: of the instances.
@@ -132,6 +134,7 @@ class Comparison:
     device: str = "cpu"
     tables: TableSuite | None = None
     steps: int | None = None
+    files: FileSuite | None = None
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -143,11 +146,21 @@ class Comparison:
             raise ArgumentError("seeds", "none", "at least one seed")
         Budget(seconds=self.seconds, steps=self.steps)
         find_device(self.device)
+        if self.tables is not None and self.files is not None:
+            raise ArgumentError("files", "files", "no files beside a folder of tables")
+
+    def budget_of(self, problem: Problem) -> Budget:
+        """Of a solve of this problem."""
+        samples = self.samples if self.files is None else math.prod(problem.batch_shape)
+        return Budget(seconds=self.seconds * samples) if self.steps is None else Budget(steps=self.steps)
 
     @property
-    def budget(self) -> Budget:
-        """Of each solve."""
-        return Budget(seconds=self.seconds * self.samples) if self.steps is None else Budget(steps=self.steps)
+    def source(self) -> str:
+        """Where the instances come from, in words."""
+        if self.files is not None:
+            count = len(self.files.files)
+            return f"{count} file{'s' * (count > 1)}"
+        return f"the suite {self.suite}" if self.tables is None else f"the tables of {self.tables.folder}"
 
     @property
     def log(self) -> RowLog:
@@ -346,8 +359,8 @@ def finished_rows(comparison: Comparison, tasks: list[Task]) -> dict[Key, dict[s
     found: dict[Key, tuple[Task, dict[str, Any]]] = {
         task.key: (task, known[task.key]) for task in tasks if task.key in known
     }
-    budget = limits_of(comparison.budget)
     for task, row in found.values():
+        budget = limits_of(task.budget)
         if row["fingerprint"] != task.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
             raise FolderError(
@@ -393,7 +406,8 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     shared = {
         name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device", "steps")
     }
-    return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
+    given = {name: getattr(comparison, name) for name in ("tables", "files")}
+    return {**shared, **{name: suite and suite.to_json() for name, suite in given.items()}}
 
 
 def _read_json(path: Path, shape: Any) -> Any:

@@ -140,8 +140,9 @@ def _execute(
 
 def _made_instances(comparison: Comparison) -> list[Instance[Problem]]:
     device = find_device(comparison.device)
-    if comparison.tables is not None:
-        made = comparison.tables.instances()
+    given = comparison.tables or comparison.files
+    if given is not None:
+        made = given.instances()
     else:
         made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
     return [Instance(instance.name, instance.problem.to(device)) for instance in made]
@@ -168,9 +169,9 @@ def _all_tasks(
             note(f"{text}: left out on {', '.join(refused)}. {next(iter(refused.values()))}")
     for instance, text in itertools.product(instances, chosen):
         if instance.name not in refusals[text]:
-            solver = solvers[text]
+            solver, budget = solvers[text], comparison.budget_of(instance.problem)
             for seed in comparison.seeds if solver.stochastic else comparison.seeds[:1]:
-                yield Task(instance, solver, seed, comparison.budget, fingerprints[instance.name])
+                yield Task(instance, solver, seed, budget, fingerprints[instance.name])
 
 
 def _refusals(solver: Solver, instances: list[Instance[Problem]]) -> dict[str, ArgumentError]:

@@ -35,8 +35,9 @@ def predict(
     """Give a class to each row of a table, read as the table that the model was trained on.
 
     The column of classes goes to standard output or to --out. With --target, accuracy and a table of confusions are
-    printed instead. --csv changes nothing without --target, since that is CSV already. Columns may stand in any order. A column that is missing or unknown, and a word that training had
-    not, is an error. Images are arrays of pixels as they were before normalisation.
+    printed instead. Columns may stand in any order. A column that is missing or unknown, and a word that training had
+    not, is an error. The column is CSV already, so --csv changes nothing without --target. Images are arrays of pixels
+    as they were before normalisation.
     """
     from tpsolve.cli.models._saved import load_predictor, read_arrays
 

@@ -12,6 +12,7 @@ from tpsolve.compare._anytime import (
     TABLE_BUDGETS,
     TABLE_TARGETS,
     Curve,
+    FixedBudget,
     expected_times,
     fixed_budgets,
     found_at,
@@ -124,7 +125,7 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": name, "advice": printable(advice(findings)), "lines": []}
     curves: dict[str, dict[int, Any]] = {kind: {} for kind in ("left", "found", "proved", "targets")}
     times: dict[int, Any] = {}
-    budgets: dict[int, Any] = {}
+    budgets: dict[int, list[FixedBudget]] = {}
     whole = max((float(row["budget"].get("seconds") or 0) for row in findings.rows), default=0.0)
     moments = [whole * part for part in TABLE_BUDGETS] if whole else []
     for summary in findings.summaries:
@@ -140,18 +141,21 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
             if curve is not None:
                 curves[kind][place] = _drawn(curve)
         times[place] = [_short([e.seconds, e.low, e.high, e.reached]) for e in expected_times(runs)]
-        budgets[place] = [_short([e.left, e.low, e.high]) for e in fixed_budgets(runs, moments)]
+        budgets[place] = fixed_budgets(runs, moments)
         numbers = (summary.left, summary.low, summary.high, summary.best, summary.proved, summary.flips)
         counts = (summary.instances, summary.samples, summary.failures)
         shown["lines"].append([place, summary.alike, *_short([*numbers, summary.seconds]), *counts])
+    # The last one always, so that there is a table.
+    known = [any(not np.isnan(of[k].left) for of in budgets.values() if of) for k in range(len(moments))]
+    shown_at = [k for k in range(len(moments)) if known[k] or k == len(moments) - 1]
     ranks, p, critical = mean_ranks(findings.scores)
     beaten, table = wins(findings)
     return {
         **shown,
         "curves": curves,
         "times": times,
-        "moments": _short(moments),
-        "budgets": budgets,
+        "moments": _short([moments[k] for k in shown_at]),
+        "budgets": {place: [_budget(of[k]) for k in shown_at] if of else [] for place, of in budgets.items()},
         "ranks": {places[s]: rank for s, rank in zip(findings.scores.solvers, _short(ranks), strict=True)},
         "friedman": _short([p, critical]),
         "wins": [[places[s] for s in beaten], [_short(line) for line in table]],
@@ -182,6 +186,10 @@ def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
         for key, value in zip(shown, values, strict=True):
             shown[key].append(value)
     return shown
+
+
+def _budget(at: FixedBudget) -> list[float | None]:
+    return [*_short([at.left, at.low, at.high]), at.nothing, at.instances]
 
 
 def _drawn(curve: Curve) -> list[list[float | None]]:
