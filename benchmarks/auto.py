@@ -64,7 +64,7 @@ WIDE = (
 RULE = (
     "On each problem the share of (start - best found) that a solver leaves is measured under {seconds} seconds of "
     "processor time a call. For each loss, size, number of samples and budget, the table names the solver of the least "
-    "mean share, over this entry and, with less weight, those near it."
+    "mean share, over this entry and, with less weight, those of the same budget near it."
 )
 
 
@@ -148,14 +148,14 @@ def _peer(problem: LayerProblem, seconds: float, solver: str, seed: int) -> tupl
     from dwave import samplers
 
     V, S = problem.weight.double().numpy(), problem.targets.double().numpy()
-    weight = problem.unit_weight
-    assert weight is None or bool((torch.as_tensor(weight) == 1).all()), "unit weights would have to go into the model"
     bias = problem.bias.double().numpy() if problem.bias is not None else np.zeros(len(V))
-    gram = V.T @ V
-    couplings = {(i, j): 2 * gram[i, j] for i in range(len(gram)) for j in range(i)}
+    given = 1.0 if problem.unit_weight is None else problem.unit_weight.double().numpy()
+    weights = np.broadcast_to(given, S.shape) * (S != 0)
     found, spent = [], 0.0
-    for row, s in enumerate(S):
-        model = BinaryQuadraticModel(dict(enumerate(2 * V.T @ (bias - s))), couplings, 0.0, "SPIN")
+    for row, (s, c) in enumerate(zip(S, weights, strict=True)):
+        gram = V.T @ (c[:, None] * V)
+        couplings = {(i, j): 2 * gram[i, j] for i in range(len(gram)) for j in range(i)}
+        model = BinaryQuadraticModel(dict(enumerate(2 * V.T @ (c * (bias - s)))), couplings, 0.0, "SPIN")
         began, read, best = time.process_time(), 0, np.inf
         ends = began + seconds / len(S)
         spins = np.zeros(problem.n_vars)
@@ -172,7 +172,10 @@ def _peer(problem: LayerProblem, seconds: float, solver: str, seed: int) -> tupl
             if energy < best:
                 best, spins = energy, np.array([sample[k] for k in range(problem.n_vars)])
         spent += time.process_time() - began
-        found.append(problem.select(torch.tensor([row])).objective(torch.tensor(spins[None], dtype=problem.dtype)))
+        constant = float(np.trace(gram) + c @ (bias - s) ** 2)
+        own = problem.select(torch.tensor([row])).objective(torch.tensor(spins[None], dtype=problem.dtype))
+        assert math.isclose(own.item(), best + constant, rel_tol=1e-4, abs_tol=1e-4), "the model is not the problem"
+        found.append(own)
     return torch.cat(found), spent
 
 
@@ -213,7 +216,8 @@ def racers(rows: list[Row], question: str, instance: str, seconds: float) -> lis
     close = [s for s in ranked if left[s] <= left[ranked[0]] + more][:most]
     if question == "held-out":
         return ["auto", *(s for s in close if s != "auto")]
-    return close if left[close[-1]] - left[close[0]] > ALIKE[seconds] else []
+    # Of one alone, or none, nothing has to be measured.
+    return close if len(close) > 1 and left[close[-1]] - left[close[0]] > ALIKE[seconds] else []
 
 
 def write_table(rows: list[Row]) -> None:
@@ -227,12 +231,12 @@ def write_table(rows: list[Row]) -> None:
     means = {key: {s: mean(v) for s, v in values.items()} for key, values in entries.items()}
 
     def smoothed(key: tuple, solver: str) -> float:
-        # Those that lost a shorter race are not among the values of the entry itself, so they are never taken.
+        # Neighbours break ties and even out chance, no more: their weight falls fast.
         total = weight = 0.0
         for other, values in means.items():
-            if other[0] == key[0] and solver in values:
-                apart = sum(abs(math.log(a / b)) for a, b in zip(key[1:], other[1:], strict=True))
-                nearness = math.exp(-apart)
+            if (other[0], other[-1]) == (key[0], key[-1]) and solver in values:
+                apart = sum(abs(math.log(a / b)) for a, b in zip(key[1:-1], other[1:-1], strict=True))
+                nearness = math.exp(-2 * apart)
                 total, weight = total + nearness * values[solver], weight + nearness
         return total / weight
 

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from tpsolve._html import lines_table
 from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
@@ -103,13 +104,9 @@ class ComparisonRun:
 
     def _repr_html_(self) -> str:
         """For notebooks: the table and the verdict."""
-        titles = "".join(f"<th>{heading}</th>" for heading, _ in COLUMNS)
-        lines = (
-            "".join(f"<td>{html.escape(content(summary))}</td>" for _, content in COLUMNS) for summary in self.summaries
-        )
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        lines = ([content(summary) for _, content in COLUMNS] for summary in self.summaries)
         words = f"{html.escape(caption(self._findings))}. {html.escape(self.advice)}"
-        return f"<table><tr>{titles}</tr>{body}</table><p>{words}</p>"
+        return f"{lines_table([heading for heading, _ in COLUMNS], lines)}<p>{words}</p>"
 
 
 def run(

@@ -32,6 +32,9 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance, Problem
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
+LONG_STEPS = ("milp", "big-m")
+"""Solvers whose step is a node of HiGHS, the root with all that is done there: nine tenths of a comparison by steps."""
+
 
 def run_comparison(
     comparison: Comparison,
@@ -161,6 +164,11 @@ def _all_tasks(
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
     solvers = {text: find_solver(text) for text in chosen}
     refusals = {text: _refusals(solver, instances) for text, solver in solvers.items()}
+    if comparison.steps is not None and not comparison.solvers:
+        for name in LONG_STEPS:
+            if len(refusals[name]) < len(instances):
+                note(f"{name}: left out with steps, of which one can take minutes. --solver {name} has it.")
+        chosen = tuple(name for name in chosen if name not in LONG_STEPS)
     for text in comparison.solvers:
         refused = refusals[text]
         if len(refused) == len(instances):
