@@ -93,8 +93,8 @@ def held_out() -> str:
     ends = [f"{100 * mean(behind[seconds]):+.2f} points" for seconds in budgets]
     lines += ["| " + " | ".join(["**mean of the differences**", *ends]) + " |", ""]
     lines.append(
-        f"Shares of (start - best known) that are left, by `auto`; and by the best of the grid. A solver of the grid counts "
-        f"if it took at most {MOST:g} times the budget. {len(rows)} calls, under processor time of one thread."
+        f"Shares of (start - best known) that are left, by `auto`; and by the best of the grid. A solver of the grid "
+        f"counts if it took at most {MOST:g} times the budget. {len(rows)} calls, under processor time of one thread."
     )
     return "\n".join(lines)
 

@@ -544,6 +544,8 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     ("solve r.npz", ["r.npz", "holds a result, not a problem"]),
     ("verify p.npz p.npz", ["p.npz", "holds a layer-problem, not a result"]),
     ("verify missing.npz r.npz", ["missing.npz"]),
+    ("verify runs/nowhere", ["runs/nowhere", "There is no such file or folder"]),
+    ("verify p.npz", ["RESULT: got nothing"]),
     ("verify p.npz missing.npz", ["missing.npz"]),
     ("verify p.npz half.npz", ["half.npz"]),
     # folders
