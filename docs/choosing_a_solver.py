@@ -85,12 +85,15 @@ def held_out() -> str:
         cells = []
         for seconds in budgets:
             here = {s: v for (i, b, s), v in means.items() if (i, b) == (instance, seconds)}
+            if len(here) < 2 or "auto" not in here:
+                cells.append("")
+                continue
             auto = here.pop("auto")
             first = min(here, key=lambda solver: here[solver])
             behind[seconds].append(auto - here[first])
             cells.append(f"{_left(auto)}; {_left(here[first])} by `{first}`")
         lines.append("| " + " | ".join([instance, *cells]) + " |")
-    ends = [f"{100 * mean(behind[seconds]):+.2f} points" for seconds in budgets]
+    ends = [f"{100 * mean(behind[s]):+.2f} points, of {len(behind[s])}" if behind[s] else "" for s in budgets]
     lines += ["| " + " | ".join(["**mean of the differences**", *ends]) + " |", ""]
     lines.append(
         f"Shares of (start - best known) that are left, by `auto`; and by the best of the grid. A solver of the grid "

@@ -194,7 +194,8 @@ def test_tables_sort_and_filter(opened: Any, messages: list[str]):
     assert column(opened, "solver-table", 1) == ascending[::-1]
     assert sorted(ascending) == sorted(first)
     wins = opened.locator("#wins-table tbody td").all_inner_texts()
-    assert all(re.fullmatch(r"([0-9]+%)?", share) for share in wins)
+    assert all(re.fullmatch(r"([0-9]+%\np (< )?[0-9.]+)?", share) for share in wins)
+    assert sum(bool(share) for share in wins) == 5 * 4
     moments = opened.locator("#budgets-table thead th").all_inner_texts()
     assert moments[-1] == "100 ms"
     columns = [column(opened, "budgets-table", k + 1) for k in range(1, len(moments))]

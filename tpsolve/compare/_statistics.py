@@ -230,6 +230,16 @@ def alike(table: np.ndarray, leader: int) -> np.ndarray:
     return found
 
 
+def pair_tests(found: Scores) -> np.ndarray:
+    """The p value of each pair of solvers by `paired`, after Holm over all pairs; NaN of one with itself."""
+    count = len(found.solvers)
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    table = np.full((count, count), np.nan)
+    for (i, j), p in zip(pairs, holm([paired(found.left[i], found.left[j]) for i, j in pairs]), strict=True):
+        table[i, j] = table[j, i] = p
+    return table
+
+
 def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:
     """Mean ranks `(solvers,)` over the instances that all have, Friedman's p, and the critical difference.
 

@@ -22,7 +22,7 @@ from tpsolve.compare._anytime import (
     share_done,
     thinned,
 )
-from tpsolve.compare._statistics import Row, mean_ranks
+from tpsolve.compare._statistics import Row, mean_ranks, pair_tests
 from tpsolve.compare._summary import Findings, advice, wins
 from tpsolve.models._words import printable
 
@@ -150,6 +150,9 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
     shown_at = [k for k in range(len(moments)) if known[k] or k == len(moments) - 1]
     ranks, p, critical = mean_ranks(findings.scores)
     beaten, table = wins(findings)
+    tested, at = pair_tests(findings.scores), {name: number for number, name in enumerate(findings.scores.solvers)}
+    # A solver that only failed is in no test.
+    p_values = [[float(tested[at[a], at[b]]) if a in at and b in at else None for b in beaten] for a in beaten]
     return {
         **shown,
         "curves": curves,
@@ -158,7 +161,7 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
         "budgets": {place: [_budget(of[k]) for k in shown_at] if of else [] for place, of in budgets.items()},
         "ranks": {places[s]: rank for s, rank in zip(findings.scores.solvers, _short(ranks), strict=True)},
         "friedman": _short([p, critical]),
-        "wins": [[places[s] for s in beaten], [_short(line) for line in table]],
+        "wins": [[places[s] for s in beaten], [_short(line) for line in table], [_short(line) for line in p_values]],
     }
 
 

@@ -88,8 +88,9 @@
       return left === null ? twoLines("-", `nothing yet on ${nothing} of ${of}`) : twoLines(percent(left), ends(low, high, percent));
     };
     plainTable($("budgets-table"), ["solver", ...view.moments.map((moment) => time(moment))], view.lines.map(([place]) => [named(place), ...(view.budgets[place].length ? view.budgets[place] : view.moments.map(() => null)).map(after)]));
-    const [names, wins] = view.wins;
-    plainTable($("wins-table"), ["", ...names.map((place) => element("span", { class: "upright" }, solvers[place]))], names.map((place, row) => [named(place), ...wins[row].map((value) => (value === null ? "" : { text: `${Math.round(100 * value)}%`, share: value }))]));
+    const [names, wins, tests] = view.wins;
+    const chance = (p) => (p === null ? "" : p < 0.001 ? "p < 0.001" : `p ${number(p, 2)}`);
+    plainTable($("wins-table"), ["", ...names.map((place) => element("span", { class: "upright" }, solvers[place]))], names.map((place, row) => [named(place), ...wins[row].map((value, column) => (value === null ? "" : { text: `${Math.round(100 * value)}%`, small: chance(tests[row][column]), share: value }))]));
   }
   function ranks() {
     const entries = Object.entries(state.view.ranks).filter(([, rank]) => rank !== null).map(([place, rank]) => ({ name: solvers[place], style: Number(place), rank }));
