@@ -1,5 +1,6 @@
 """What the page of a comparison holds as data: curves and tables by family, and the solves of each instance."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -78,8 +79,7 @@ def page_data(findings: Findings) -> dict[str, Any]:
     families = list(losses) if 1 < len(losses) <= MAX_FAMILIES else []
     views = [_view(ALL, findings, names)]
     for loss in families:
-        of_loss = Findings([row for row in findings.rows if row["loss"] == loss])
-        views.append(_view(printable(loss), of_loss, names))
+        views.append(_view(printable(loss), findings.of_loss(loss), names))
     return {
         "solvers": [printable(name) for name in names],
         "targets": TABLE_TARGETS,
@@ -203,4 +203,4 @@ def _drawn(curve: Curve) -> list[list[float | None]]:
 def _short(values: Iterable[float | None]) -> list[float | None]:
     """Six digits of each; null for what is not finite."""
     plain = values.tolist() if isinstance(values, np.ndarray) else values
-    return [None if v is None or not np.isfinite(v) else float(f"{v:.6g}") for v in plain]
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in plain]
