@@ -191,10 +191,11 @@ def _peer(problem: LayerProblem, seconds: float, solver: str, seed: int) -> tupl
 
 
 def applies(solver: str, problem: LayerProblem, seconds: float = math.inf) -> bool:
-    """Whether the grid has a row of this solver for the problem; samplers have at least a millisecond a sample."""
+    """Whether the grid has a row of this solver for the problem; samplers must have time to read their models."""
     if solver in PEERS:
         # The stay penalty and the like would have to go into the model.
-        return problem.loss == "squared" and problem.stay == 0 and seconds >= 1e-3 * problem.n_samples
+        reading = 1e-3 + 1e-6 * problem.n_vars**2
+        return problem.loss == "squared" and problem.stay == 0 and seconds >= reading * problem.n_samples
     try:
         find_solver(solver).check(problem)
     except ValueError:

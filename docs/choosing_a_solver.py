@@ -18,7 +18,7 @@ from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "auto.jsonl"
-MOST = 1.25
+MOST = 2.0
 """Budgets that a solver of the grid may take."""
 
 
@@ -75,6 +75,7 @@ def held_out() -> str:
         share = (row["mean_objective"] - best[row["instance"]]) / (row["start"] - best[row["instance"]])
         left.setdefault((row["instance"], row["budget"], row["solver"]), []).append(share)
     means = {key: mean(values) for key, values in left.items()}
+    taken = {(row["instance"], row["budget"]): row["taken"] for row in rows if row["solver"] == "auto"}
     budgets = sorted({row["budget"] for row in rows})
     lines = [
         "| problem | " + " | ".join(f"{s:g} s" for s in budgets) + " |",
@@ -88,16 +89,20 @@ def held_out() -> str:
             if len(here) < 2 or "auto" not in here:
                 cells.append("")
                 continue
-            auto = here.pop("auto")
+            # The same search under the same seeds; its rows in the grid were made beside the others.
+            own = taken[instance, seconds]
+            auto = here.get(own, here["auto"])
+            del here["auto"]
             first = min(here, key=lambda solver: here[solver])
             behind[seconds].append(auto - here[first])
-            cells.append(f"{_left(auto)}; {_left(here[first])} by `{first}`")
+            cells.append(f"`{own}` {_left(auto)}; `{first}` {_left(here[first])}")
         lines.append("| " + " | ".join([instance, *cells]) + " |")
     ends = [f"{100 * mean(behind[s]):+.2f} points, of {len(behind[s])}" if behind[s] else "" for s in budgets]
     lines += ["| " + " | ".join(["**mean of the differences**", *ends]) + " |", ""]
     lines.append(
-        f"Shares of (start - best known) that are left, by `auto`; and by the best of the grid. A solver of the grid "
-        f"counts if it took at most {MOST:g} times the budget. {len(rows)} calls, under processor time of one thread."
+        f"Shares of (start - best known) that are left by what `auto` took, and by the best of the grid. A solver "
+        f"of the grid counts if it took at most {MOST:g} times the budget. {len(rows)} calls, by processor time of one "
+        "thread, on a machine that was busy with other work."
     )
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from support.pages import Page
 
 import tpsolve
 from tpsolve import Budget, NetworkProblem, ProgramProblem, solve
-from tpsolve._html import SHOWN, facts_table, lines_table
+from tpsolve._result import SHOWN, facts_table, lines_table
 from tpsolve.problems import BlockProblem, make_instance
 from tpsolve.search import make_proof
 from tpsolve.units import Separability
@@ -22,8 +22,8 @@ def read(shown: str) -> str:
 
 def test_texts_stay_texts():
     hostile = "</td><script>alert(1)</script>"
-    assert "<script>" not in facts_table(hostile, {hostile: hostile}) + lines_table([hostile], [[hostile]])
-    assert read(lines_table(["k"], [[k] for k in range(SHOWN + 3)])).endswith(f"{SHOWN - 1} 3 more")
+    assert "<script>" not in facts_table(hostile, {hostile: hostile}) + lines_table([hostile], [[hostile]], "")
+    assert read(lines_table(["k"], [[k] for k in range(SHOWN + 3)], "lines")).endswith(f"{SHOWN - 1} 3 more lines")
 
 
 def test_each_kind_of_problem_says_what_it_is():

