@@ -1,58 +1,304 @@
-"""Write the table of `Auto` from the rows of comparisons on harvested layers, by the rule that stands in `RULE`.
+"""Makes the table of `Auto` by a race of local searches, and holds it against a grid on problems that it never saw.
 
-for s in 0.001 0.01 0.1; do tpsolve compare --suite wide --name wide-$s --seconds $s --samples 16 --seeds 2 \
-        --solver hill-climb:restarts=7 --solver tabu:patience=1000000 --solver anneal ...; done
-python -m benchmarks.auto runs/wide-0.001 runs/wide-0.01 runs/wide-0.1
-python docs/choosing_a_solver.py
+`python -m benchmarks.auto made-from` measures, `table` writes `auto.json` from those rows, and `held-out` measures the
+grid, `auto` among it, on other problems; then `python docs/choosing_a_solver.py`. Rows are appended as they are
+finished, and a second call goes on where the first ended. All budgets are processor time of one thread, so
+other work on the machine does not shorten a search; only CP-SAT, HiGHS and each call of a sampler of dwave-samplers
+look at the wall clock.
 """
 
+import itertools
 import json
+import math
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
+from typing import Any
 
+import torch
+
+from benchmarks.local_search import layer
+from benchmarks.record import RESULTS, where
+from tpsolve import Budget, LayerProblem, solve
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import write_whole
+from tpsolve.compare._suites import SUITES
+from tpsolve.problems import make_instance
+from tpsolve.search import _base, find_solver
 
+Row = dict[str, Any]
 TABLE = Path(__file__).parent.parent / "tpsolve" / "search" / "combined" / "auto.json"
+ROWS = RESULTS / "auto.jsonl"
+
+CANDIDATES = (
+    *("hill-climb:restarts=7", "guided-random:restarts=7", "beam"),
+    *("anneal:restarts=0", "anneal", "anneal:restarts=15", "anneal:restarts=31", "anneal:restarts=63"),
+    *("tabu", "tabu:restarts=7", "tabu:restarts=31"),
+)
+EXACT = ("cp-sat:workers=1", "milp", "branch")
+OTHERS = (
+    *("sign-gradient", "curvature-flip", "hill-climb", "minimum-disturbance", "cross-entropy-method"),
+    *("anneal:sweeps=16,restarts=0", "anneal:sweeps=1000,restarts=63"),
+)
+PEERS = ("dwave tabu", "dwave annealing, 100 sweeps", "dwave annealing, 1000 sweeps")
+"""Of dwave-samplers, for the squared loss: reads follow until the time is up, and the best counts."""
+GRID = ("auto", *CANDIDATES, *OTHERS, *EXACT, *PEERS)
+
+SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Of a call, whatever its number of samples."""
+SEEDS = {0.001: 3, 0.01: 3, 0.1: 2, 1.0: 1, 10.0: 1}
+RACES = {"made-from": {1.0: (0.01, 3), 10.0: (0.005, 2)}, "held-out": {10.0: (0.01, 3)}}
+"""Which solvers are measured so long: those that left, ten times shorter, at most so much more than the best, and at
+most so many."""
+ALIKE = {1.0: 1e-9, 10.0: 1e-3}
+"""Candidates that differed by no more, ten times shorter, are not measured again for the table."""
+WIDE = (
+    *("64-1024-256-10/layer-2/hinge", "64-1024-256-10/layer-2/squared", "64-1024-10/layer-2/cross-entropy"),
+    *("64-256-256-10/layer-2/hinge", "64-256-256-10/layer-2/squared", "64-256-256-10/layer-4/cross-entropy"),
+)
 RULE = (
-    "For each instance and budget, the table names the solver of the lowest mean objective over samples and seeds. "
-    "A solver counts if its time for a sample was at most twice the budget. If none kept that limit, the limit is "
-    "twice the time of the quickest solver. The rows are those of tpsolve compare on layers of trained networks, with "
-    "{samples} samples a batch."
+    "On each problem the share of (start - best found) that a solver leaves is measured under {seconds} seconds of "
+    "processor time a call. For each loss, size, number of samples and budget, the table names the solver of the least "
+    "mean share, over this entry and, with less weight, those of the same budget near it."
 )
 
 
-def main(folders: list[Path]) -> None:
-    """The solver of least mean objective, over samples and seeds, for each instance and budget."""
-    rows = [row for folder in folders for row in RowLog(folder / "rows.jsonl").read() if "error" not in row]
-    groups = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        samples = len(row["objective"])
-        device = "cuda" if "threads" not in row["device"] else row["device"].partition(",")[0]
-        key = (row["loss"], row["n_vars"], row["n_units"], round(row["budget"]["seconds"] / samples, 9), device)
-        groups[key][row["solver"]].append((row["seconds"] / samples, mean(row["objective"])))
-    entries = []
-    for (loss, n, m, seconds, device), solvers in sorted(groups.items()):
-        times = {solver: mean(t for t, _ in values) for solver, values in solvers.items()}
-        most = 2 * max(seconds, min(times.values()))
-        means = {s: mean(v for _, v in values) for s, values in solvers.items() if times[s] <= most}
-        best = min(means, key=lambda solver: means[solver])
-        entry = {"loss": loss, "n": n, "m": m, "seconds": seconds, "device": device, "solver": best}
-        entries.append({**entry, "objective": means[best]})
-    first = rows[0]
-    source = {
-        "measured": RULE.format(samples=len(first["objective"])),
-        "solvers": sorted({row["solver"] for row in rows}),
-        "solves": len(rows),
-        "device": first["device"],
-        "versions": first["versions"],
-        "time": first["time"],
+def _of_suite(suite: str, seed: int, name: str, samples: int) -> LayerProblem:
+    found = next(instance for instance in _suite(suite, seed) if instance.name == name)
+    return found.problem.select(torch.arange(samples))
+
+
+@cache
+def _suite(suite: str, seed: int) -> list[Any]:
+    return list(SUITES[suite](16, seed))
+
+
+def _generated(loss: str, n: int, samples: int, seed: int) -> LayerProblem:
+    if loss == "cross-entropy":
+        return layer(loss, n, 10, samples)
+    made = make_instance("random", n=n, m=n // 2, samples=samples, seed=seed).problem
+    return LayerProblem(made.weight, made.targets, loss=loss, start=made.start)
+
+
+def made_from() -> Iterator[tuple[str, LayerProblem]]:
+    """Problems that the table is made from: drawn ones of 8 to 128 targets, and layers of trained networks."""
+    for samples in (1, 16):
+        for loss in ("hinge", "squared", "cross-entropy"):
+            for n in (8, 24, 64, 128):
+                yield f"{loss}-{n}, {samples} samples", _generated(loss, n, samples, 0)
+        for name in WIDE:
+            yield f"wide/{name}, {samples} samples", _of_suite("wide", 0, f"wide/{name}", samples)
+    for loss in ("soft-hinge", "zero-one"):
+        for n in (32, 128):
+            yield f"{loss}-{n}, 16 samples", _generated(loss, n, 16, 0)
+    for name in ("layer-2/hinge", "layer-4/cross-entropy"):
+        yield f"digits/{name}, 16 samples", _of_suite("digits", 0, f"digits/epoch-2/{name}", 16)
+
+
+def held_out() -> Iterator[tuple[str, LayerProblem]]:
+    """Problems that the table is not made from: other sizes, networks, seeds, batches, and two other losses."""
+    yield "qubo-96, 24 samples", make_instance("qubo", n=96, m=48, samples=24, seed=7).problem
+    yield "qubo-12, 1 sample", make_instance("qubo", n=12, m=8, samples=1, seed=7).problem
+    yield "hinge-48, 8 samples", make_instance("random", n=48, m=24, samples=8, seed=7).problem
+    yield "digits/hinge, 12 samples", _of_suite("digits", 100, "digits/epoch-10/layer-2/hinge", 12)
+    yield "wide/hinge, 4 samples", _of_suite("wide", 100, "wide/64-256-256-10/layer-2/hinge", 4)
+    yield "wide/squared, 16 samples", _of_suite("wide", 100, "wide/64-1024-256-10/layer-2/squared", 16)
+    yield "cross-entropy-200, 4 samples", layer("cross-entropy", 200, 10, 4)
+    yield "soft-hinge-96, 1 sample", _generated("soft-hinge", 96, 1, 7)
+    yield "parity-40, 8 samples", make_instance("parity", n=40, m=20, samples=8, seed=7).problem
+    yield "ties-80, 4 samples", make_instance("ties", n=80, m=40, samples=4, seed=7).problem
+
+
+def measure(name: str, problem: LayerProblem, seconds: float, solver: str, seed: int) -> Row:
+    """The mean objective that a solver reaches in so many seconds of processor time."""
+    start = problem.start
+    assert start is not None
+    began, stats = time.process_time(), {}
+    if solver in PEERS:
+        objective, spent = _peer(problem, seconds, solver, seed)
+    else:
+        result = solve(problem, solver, budget=Budget(seconds), generator=torch.Generator().manual_seed(seed))
+        objective, stats = result.objective, {k: v for k, v in result.stats.items() if k == "taken"}
+        spent = time.process_time() - began
+    return {
+        "instance": name,
+        "loss": problem.loss,
+        "n": problem.n_vars,
+        "m": problem.n_units,
+        "samples": problem.n_samples,
+        "budget": seconds,
+        "solver": solver,
+        "seed": seed,
+        **stats,
+        "processor_seconds": spent,
+        "mean_objective": objective.mean().item(),
+        "start": problem.objective(start).mean().item(),
     }
-    text = json.dumps({**source, "rows": entries}, indent=1)
+
+
+@lru_cache(maxsize=1)
+def _models(problem: LayerProblem) -> list[Any]:
+    """What the samplers read, of each sample; its energy is the objective."""
+    import numpy as np
+    from dimod import BinaryQuadraticModel
+
+    V, S = problem.weight.double().numpy(), problem.targets.double().numpy()
+    bias = problem.bias.double().numpy() if problem.bias is not None else np.zeros(len(V))
+    given = 1.0 if problem.unit_weight is None else problem.unit_weight.double().numpy()
+    rows, columns = np.tril_indices(V.shape[1], -1)
+    models = []
+    for s, c in zip(S, np.broadcast_to(given, S.shape) * (S != 0), strict=True):
+        gram = V.T @ (c[:, None] * V)
+        couplings = (rows, columns, 2 * gram[rows, columns])
+        constant = np.trace(gram) + c @ (bias - s) ** 2
+        linear = 2 * V.T @ (c * (bias - s))
+        models.append(BinaryQuadraticModel.from_numpy_vectors(linear, couplings, constant, "SPIN"))
+    return models
+
+
+def _peer(problem: LayerProblem, seconds: float, solver: str, seed: int) -> tuple[torch.Tensor, float]:
+    """The best objective of each sample by a sampler of dwave-samplers, and its seconds; its model is made untimed."""
+    import numpy as np
+    from dwave import samplers
+
+    found, spent = [], 0.0
+    for row, model in enumerate(_models(problem)):
+        began, read, best = time.process_time(), 0, np.inf
+        ends = began + seconds / problem.n_samples
+        spins = np.zeros(problem.n_vars)
+        while not read or time.process_time() < ends:
+            left = max(1, round(1e3 * (ends - time.process_time())))
+            if solver == "dwave tabu":
+                answer = samplers.TabuSampler().sample(model, timeout=left, num_reads=1, seed=1000 * seed + read)
+            else:
+                sweeps = int(solver.split()[-2])
+                annealing = samplers.SimulatedAnnealingSampler()
+                answer = annealing.sample(model, num_sweeps=sweeps, num_reads=1, seed=1000 * seed + read)
+            read += 1
+            sample, energy, *_ = answer.first
+            if energy < best:
+                best, spins = energy, np.array([sample[k] for k in range(problem.n_vars)])
+        spent += time.process_time() - began
+        own = problem.select(torch.tensor([row])).objective(torch.tensor(spins[None], dtype=problem.dtype))
+        assert math.isclose(own.item(), best, rel_tol=1e-4, abs_tol=1e-4), "the model is not the problem"
+        found.append(own)
+    return torch.cat(found), spent
+
+
+def applies(solver: str, problem: LayerProblem, seconds: float = math.inf) -> bool:
+    """Whether the grid has a row of this solver for the problem; samplers must have time to read their models."""
+    if solver in PEERS:
+        # The stay penalty and the like would have to go into the model.
+        reading = 1e-3 + 1e-6 * problem.n_vars**2
+        return problem.loss == "squared" and problem.stay == 0 and seconds >= reading * problem.n_samples
+    try:
+        find_solver(solver).check(problem)
+    except ValueError:
+        return False
+    return True
+
+
+def shares(rows: list[Row]) -> dict[tuple[str, float, str], float]:
+    """The share of (start - best found) that is left, by instance, budget and solver; a mean over seeds."""
+    best = defaultdict(lambda: math.inf)
+    for row in rows:
+        best[row["instance"]] = min(best[row["instance"]], row["mean_objective"])
+    left = defaultdict(list)
+    for row in rows:
+        gain = row["start"] - best[row["instance"]]
+        share = (row["mean_objective"] - best[row["instance"]]) / gain if gain > 0 else 0.0
+        left[row["instance"], row["budget"], row["solver"]].append(share)
+    return {key: mean(values) for key, values in left.items()}
+
+
+def racers(rows: list[Row], question: str, instance: str, seconds: float) -> list[str]:
+    """The solvers that are worth so many seconds, by what they left in a tenth of them."""
+    everyone = CANDIDATES if question == "made-from" else GRID
+    if seconds not in RACES[question]:
+        return list(everyone)
+    more, most = RACES[question][seconds]
+    rows = [row for row in rows if row["instance"] == instance and row["set"] == question]
+    left = {s: v for (_, b, s), v in shares(rows).items() if math.isclose(b, seconds / 10)}
+    ranked = sorted(left, key=lambda solver: left[solver])
+    close = [s for s in ranked if left[s] <= left[ranked[0]] + more][:most]
+    if question == "held-out":
+        return ["auto", *(s for s in close if s != "auto")]
+    # Of one alone, or none, nothing has to be measured.
+    return close if len(close) > 1 and left[close[-1]] - left[close[0]] > ALIKE[seconds] else []
+
+
+def write_table(rows: list[Row]) -> None:
+    """`auto.json`, by the rule of `RULE`."""
+    rows = [row for row in rows if row["set"] == "made-from"]
+    left = shares(rows)
+    kinds = {row["instance"]: tuple(row[k] for k in ("loss", "n", "m", "samples")) for row in rows}
+    entries: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (instance, seconds, solver), share in left.items():
+        entries[(*kinds[instance], seconds)][solver].append(share)
+    means = {key: {s: mean(v) for s, v in values.items()} for key, values in entries.items()}
+
+    def smoothed(key: tuple, solver: str) -> float:
+        # Neighbours break ties and even out chance, no more: their weight falls fast.
+        total = weight = 0.0
+        for other, values in means.items():
+            if (other[0], other[-1]) == (key[0], key[-1]) and solver in values:
+                apart = sum(abs(math.log(a / b)) for a, b in zip(key[1:-1], other[1:-1], strict=True))
+                nearness = math.exp(-2 * apart)
+                total, weight = total + nearness * values[solver], weight + nearness
+        return total / weight
+
+    listed = []
+    for key in sorted(means):
+        scores = {solver: smoothed(key, solver) for solver in means[key]}
+        best = min(scores, key=lambda solver: scores[solver])
+        names = ("loss", "n", "m", "samples", "seconds")
+        entry = {**dict(zip(names, key, strict=True)), "device": "cpu", "solver": best, "left": means[key][best]}
+        listed.append(entry)
+    last = rows[-1]
+    text = json.dumps(
+        {
+            "measured": RULE.format(seconds=", ".join(f"{s:g}" for s in SECONDS)),
+            "solvers": sorted({row["solver"] for row in rows}),
+            "solves": len(rows),
+            "device": last["machine"],
+            "versions": {k: last[k] for k in ("tpsolve", "torch", "ortools", "scipy")},
+            "rows": listed,
+        },
+        indent=1,
+    )
     write_whole(TABLE, lambda stream: stream.write(text.encode() + b"\n"))
 
 
+def main(questions: list[str]) -> None:
+    """Measure what has no row yet, or write the table."""
+    torch.set_num_threads(1)
+    # Reports count processor time.
+    _base.time = SimpleNamespace(perf_counter=time.process_time)  # pyright: ignore[reportAttributeAccessIssue]
+    RESULTS.mkdir(exist_ok=True)
+    log = RowLog(ROWS, ("task",))
+    for question in questions:
+        if question == "table":
+            write_table(log.read())
+            continue
+        rows = log.read()
+        done = {row["task"] for row in rows}
+        problems = list({"made-from": made_from, "held-out": held_out}[question]())
+        for seconds in SECONDS if question == "made-from" else SECONDS[1:]:
+            for name, problem in problems:
+                solvers = racers(rows, question, name, seconds)
+                for seed, solver in itertools.product(range(SEEDS[seconds]), solvers):
+                    task = f"{question}: {name}, {seconds:g} s, {solver}, seed {seed}"
+                    if task not in done and applies(solver, problem, seconds):
+                        row = measure(name, problem, seconds, solver, seed)
+                        rows.append({"task": task, "set": question, **row, **where()})
+                        log.append(rows[-1])
+            print(f"{question}, {seconds:g} s: {len(rows)} rows", flush=True)
+
+
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    main(sys.argv[1:])

@@ -3,10 +3,12 @@
 `tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`; without a folder, the table of `auto` alone.
 """
 
+import math
 import os
 import re
 import sys
 from pathlib import Path
+from statistics import mean
 
 from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import summarise
@@ -15,6 +17,9 @@ from tpsolve.compare.report._report import COLUMNS, caption
 from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "auto.jsonl"
+MOST = 2.0
+"""Budgets that a solver of the grid may take."""
 
 
 def section(rows: list[dict]) -> str:
@@ -42,18 +47,68 @@ def choices() -> str:
     """What `auto` takes, by kind of problem and time a sample, with what the choice rests on."""
     source = table()
     times = sorted({row["seconds"] for row in source["rows"]})
-    kinds = dict.fromkeys((row["loss"], row["n"], row["m"], row["device"]) for row in source["rows"])
+    names = ("loss", "n", "m", "samples")
+    kinds = dict.fromkeys(tuple(row[name] for name in names) for row in source["rows"])
     lines = [
-        "| loss | n | m | " + " | ".join(f"{1e3 * s:g} ms" for s in times) + " |",
-        "|---|---:|---:|" + "---|" * len(times),
+        "| loss | n | m | samples | " + " | ".join(f"{s:g} s" for s in times) + " |",
+        "|---|---:|---:|---:|" + "---|" * len(times),
     ]
     for kind in kinds:
-        found = {r["seconds"]: r for r in source["rows"] if (r["loss"], r["n"], r["m"], r["device"]) == kind}
-        cells = [f"`{found[s]['solver']}`, {found[s]['objective']:.3g}" if s in found else "" for s in times]
-        lines.append("| " + " | ".join([*map(str, kind[:3]), *cells]) + " |")
+        found = {row["seconds"]: row for row in source["rows"] if tuple(row[name] for name in names) == kind}
+        cells = [f"`{found[s]['solver']}`, {_left(found[s]['left'])}" if s in found else "" for s in times]
+        lines.append("| " + " | ".join([*map(str, kind), *cells]) + " |")
     versions = ", ".join(f"{name} {number}" for name, number in source["versions"].items())
-    lines += ["", f"{source['measured']} Measured on {source['device']} with {versions}, {source['time'][:10]}."]
+    lines += ["", f"{source['measured']} Measured on {source['device']} with {versions}."]
     return "\n".join(lines)
+
+
+def held_out() -> str:
+    """`auto` beside the best of the grid, on problems that its table was not made from."""
+    rows = [row for row in RowLog(MEASURED).read() if row["set"] == "held-out"]
+    # Whoever took longer had more than the others.
+    rows = [row for row in rows if row["solver"] == "auto" or row["processor_seconds"] <= MOST * row["budget"]]
+    left: dict[tuple[str, float, str], list[float]] = {}
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["instance"]] = min(best.get(row["instance"], math.inf), row["mean_objective"])
+    for row in rows:
+        share = (row["mean_objective"] - best[row["instance"]]) / (row["start"] - best[row["instance"]])
+        left.setdefault((row["instance"], row["budget"], row["solver"]), []).append(share)
+    means = {key: mean(values) for key, values in left.items()}
+    taken = {(row["instance"], row["budget"]): row["taken"] for row in rows if row["solver"] == "auto"}
+    budgets = sorted({row["budget"] for row in rows})
+    lines = [
+        "| problem | " + " | ".join(f"{s:g} s" for s in budgets) + " |",
+        "|---|" + "---|" * len(budgets),
+    ]
+    behind: dict[float, list[float]] = {seconds: [] for seconds in budgets}
+    for instance in best:
+        cells = []
+        for seconds in budgets:
+            here = {s: v for (i, b, s), v in means.items() if (i, b) == (instance, seconds)}
+            if len(here) < 2 or "auto" not in here:
+                cells.append("")
+                continue
+            # The same search under the same seeds; its rows in the grid were made beside the others.
+            own = taken[instance, seconds]
+            auto = here.get(own, here["auto"])
+            del here["auto"]
+            first = min(here, key=lambda solver: here[solver])
+            behind[seconds].append(auto - here[first])
+            cells.append(f"`{own}` {_left(auto)}; `{first}` {_left(here[first])}")
+        lines.append("| " + " | ".join([instance, *cells]) + " |")
+    ends = [f"{100 * mean(behind[s]):+.2f} points, of {len(behind[s])}" if behind[s] else "" for s in budgets]
+    lines += ["| " + " | ".join(["**mean of the differences**", *ends]) + " |", ""]
+    lines.append(
+        f"Shares of (start - best known) that are left by what `auto` took, and by the best of the grid. A solver "
+        f"of the grid counts if it took at most {MOST:g} times the budget. {len(rows)} calls, by processor time of one "
+        "thread, on a machine that was busy with other work."
+    )
+    return "\n".join(lines)
+
+
+def _left(share: float) -> str:
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
 def provers() -> str:
@@ -89,6 +144,7 @@ def replace(page: str, mark: str, text: str) -> str:
 def main(folders: list[Path]) -> None:
     """Replace what stands between the markers of the page."""
     page = replace(replace(PAGE.read_text(), "auto", choices()), "proof", provers())
+    page = replace(page, "held-out", held_out())
     for folder in folders:
         page = replace(page, "measured", section(RowLog(folder / "rows.jsonl").read()))
     PAGE.write_text(page)

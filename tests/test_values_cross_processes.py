@@ -363,6 +363,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     compare.Comparison: lambda: [compare.Comparison(Path("runs"), solvers=("tabu:tenure=5",))],
     compare.Shard: lambda: [compare.Shard(3, 16)],
     compare.ComparisonRun: lambda: [compare.ComparisonRun(compare.Comparison(Path("runs")), [])],
+    compare.FileSuite: lambda: [compare.FileSuite([Path("a.npz"), Path("b.csv")], "class", (3, 2))],
     compare.TableSuite: lambda: [compare.TableSuite(Path("tables"), "class", (3, 2))],
     compare.Sweep: lambda: [compare.Sweep(Path("tables"), "class", ((3, 2), (4,)))],
     compare.Strategy: lambda: list(compare.STRATEGIES.values()),

@@ -3,6 +3,7 @@
 import html
 import math
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from os import PathLike
@@ -172,14 +173,9 @@ class Result:
         """For notebooks: the five lines, and a table of the first samples."""
         head = html.escape(repr(self)).replace("\n", "<br>")
         columns = self._columns()
-        rows = list(zip(*columns.values(), strict=True))
-        titles = "".join(f"<th>{name}</th>" for name in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{v:.6g}</td>" if isinstance(v, float) else f"<td>{v}</td>" for v in row) + "</tr>"
-            for row in rows[:SHOWN]
-        )
-        more = f"<p>{len(rows) - SHOWN} more samples</p>" if len(rows) > SHOWN else ""
-        return f"<pre>{head}</pre><table><tr>{titles}</tr>{body}</table>{more}"
+        rows = zip(*columns.values(), strict=True)
+        lines = ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
+        return f"<pre>{head}</pre>{lines_table(list(columns), lines, 'samples')}"
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with one row a sample: sample, objective, bound, gap, status, found_at, proved_at.
@@ -282,3 +278,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def facts_table(title: str, facts: Mapping[str, object]) -> str:
+    """For notebooks, a table of a fact a line, below its title; whatever the texts hold, they stay texts."""
+    lines = "".join(
+        f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th>'
+        f'<td style="text-align:left">{html.escape(str(fact))}</td></tr>'
+        for name, fact in facts.items()
+    )
+    return f"<table><caption><b>{html.escape(title)}</b></caption>{lines}</table>"
+
+
+def lines_table(headings: Sequence[str], lines: Iterable[Sequence[object]], what: str) -> str:
+    """For notebooks, a table of the first lines, and how many more of `what` there are; texts stay texts here too."""
+    every = list(lines)
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>" for line in every[:SHOWN]
+    )
+    more = f"<p>{len(every) - SHOWN} more {what}</p>" if len(every) > SHOWN else ""
+    return f"<table><tr>{head}</tr>{body}</table>{more}"

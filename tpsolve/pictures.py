@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor, nn
 
+from tpsolve._glyphs import drawable, dress
 from tpsolve.errors import ArgumentError
 from tpsolve.models import Model
 from tpsolve.models._words import printable
@@ -69,7 +70,7 @@ def draw_separation(
             axes.set_title(f"{row.label}: undecided")
         axes.legend(frameon=False, loc="best", fontsize=8)
         _finish(axes, names, scaling)
-    return figure
+    return dress(figure)
 
 
 def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[str], scaling: Scaling = ()) -> Figure:
@@ -110,7 +111,7 @@ def draw_network(problem: NetworkProblem, network: nn.Module, names: Sequence[st
     axes.set_title(f"{errors} {'error' if errors == 1 else 'errors'} on {len(x)} samples")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     _finish(axes, names, scaling)
-    return figure
+    return dress(figure)
 
 
 def draw_frontier(points: Sequence[FrontierPoint]) -> Figure:
@@ -144,7 +145,7 @@ def draw_frontier(points: Sequence[FrontierPoint]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    return figure
+    return dress(figure)
 
 
 def draw_model(model: Model) -> Figure:
@@ -174,7 +175,7 @@ def _draw_images(model: Model) -> Figure:
         axes.imshow(image, cmap="RdBu", vmin=-largest, vmax=largest)
         axes.set_title(str(k + 1), fontsize=7, pad=2)
     figure.suptitle(f"units 1 to {len(weight)} of {len(model.layers.weights[0][1])} in the first layer", fontsize=10)
-    return figure
+    return dress(figure)
 
 
 def _draw_regions(model: Model) -> Figure:
@@ -196,7 +197,7 @@ def _draw_regions(model: Model) -> Figure:
     axes.set_ylim(*spans[1])
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     _finish(axes, names, model.scaling or ())
-    return figure
+    return dress(figure)
 
 
 MAX_BARS = 30
@@ -243,16 +244,16 @@ def _draw_units(model: Model) -> Figure:
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         for text in (axes.title, *axes.get_yticklabels()):
             text.set_parse_math(False)
-    return figure
+    return dress(figure)
 
 
 def _short_name(name: object) -> str:
-    text = printable(name)
+    text = drawable(printable(name))
     return text if len(text) <= 32 else f"{text[:29]}..."
 
 
 def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:
-    """Name the axes, in the numbers of the file; no text is a formula, and none holds control signs."""
+    """Name the axes, in the numbers of the file; no text is a formula or holds signs that can't be drawn."""
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     for axis, (offset, scale) in zip((axes.xaxis, axes.yaxis), scaling, strict=False):
@@ -262,7 +263,7 @@ def _finish(axes: Axes, names: Sequence[str], scaling: Scaling) -> None:
     texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]
     for text in texts:
         text.set_parse_math(False)
-        text.set_text("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text.get_text()))
+        text.set_text(drawable("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text.get_text())))
     axes.spines[["top", "right"]].set_visible(False)
 
 

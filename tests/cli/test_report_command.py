@@ -1,6 +1,7 @@
 """`tpsolve report`: one run drawn again, two contrasted; and answers as JSON or CSV, with nothing beside them."""
 
 import csv
+import inspect
 import io
 import json
 import math
@@ -171,5 +172,63 @@ def test_compare_answers_in_json(tmp_path: Path):
     found = json.loads(result.stdout)
     assert {row["solver"] for row in found["rows"]} == {"keep", "sign-gradient"}
     assert Path(found["report"]).is_file()
-    refused = run("compare", "--training", "--runs", tmp_path, "--json")
+    refused = run("compare", "--training", "--runs", tmp_path, "--csv")
     assert isinstance(refused.exception, ArgumentError)
+
+
+@pytest.mark.slow
+def test_compare_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("instances", "random", "--n", 6, "--samples", 2).exit_code == 0
+    (tmp_path / "xor.csv").write_text("x,y,class\n0,0,a\n0,1,b\n1,0,b\n1,1,a\n")
+    few = ("--solver", "hill-climb", "--solver", "column-search", "--seeds", 1, "--json", "--quiet")
+    found = answered("compare", "random.npz", "xor.csv", "--target", "class", "--widths", 2, *few)
+    assert found["caption"].startswith("2 instances, 3 samples")
+    assert Path(found["report"]) == Path("runs/files/report.html")
+    for words in (
+        ("random.npz", "--suite", "wide"),
+        ("random.npz", "--samples", 3),
+        ("random.npz", "--target", "class"),
+        ("random.npz", "--training"),
+        ("xor.csv",),
+    ):
+        assert isinstance(run("compare", *words).exception, ArgumentError), words
+
+
+@pytest.mark.slow
+def test_by_steps_the_default_leaves_out_whom_a_step_takes_minutes(tmp_path: Path):
+    words = ("compare", "--suite", "generated-12", "--samples", 1, "--seeds", 1, "--steps", 1, "--runs", tmp_path)
+    result = run(*words, "--json")
+    assert "milp: left out with steps" in result.stderr
+    assert "big-m" not in result.stderr
+    ran = {row["solver"] for row in json.loads(result.stdout)["rows"]}
+    assert {"cp-sat", "tabu"} <= ran
+    assert "milp" not in ran
+    assert "Every sample had 1 steps." in Page.of(tmp_path / "generated-12" / "report.html").text
+
+
+def test_every_command_answers_programs_and_can_be_quiet():
+    for name, command in cli.COMMANDS.items():
+        assert {"as_json", "as_csv", "quiet"} <= inspect.signature(command).parameters.keys(), name
+
+
+def test_problems_models_and_recipes_are_json(lamp: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(lamp.parent)
+    assert answered("instances", "--json")["rows"][0]["name"] == "planted"
+    (made,) = answered("instances", "planted", "--n", 5, "--samples", 2, "--json")["rows"]
+    assert (made["path"], made["optimum"]) == ("planted.npz", [0, 0])
+    solved = answered("solve", "planted.npz", "--solver", "enumerate", "--save", "r.npz", "--json")
+    assert [row["status"] for row in solved["rows"]] == ["optimal", "optimal"]
+    assert (solved["solver"], solved["saved"]) == ("enumerate", "r.npz")
+    assert run("solve", "planted.npz", "--quiet", "--save", "r.npz", "--csv").stdout.startswith("sample,objective")
+    answered("exact", lamp, "--target", "both", "--widths", 1, "--save", "m.npz", "--json", "--quiet")
+    shown = answered("show", "m.npz", "--json", "--quiet")
+    assert shown["rows"][0]["status"] == "optimal"
+    assert len(shown["rules"]) >= 1
+    confusions = answered("predict", "m.npz", lamp, "--target", "both", "--json")
+    assert confusions["right"] == confusions["rows_read"] - shown["rows"][0]["errors"]
+    lines = answered("predict", "m.npz", lamp, "--json")["rows"]
+    assert len(lines) == confusions["rows_read"]
+    (written,) = answered("export", "m.npz", "net.json", "--json")["rows"]
+    assert written["files"] == ["net.json"]
+    assert {"recipe", "epochs"} <= answered("train", "--json")["rows"][0].keys()

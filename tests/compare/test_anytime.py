@@ -75,6 +75,7 @@ def test_fixed_budgets_by_hand():
     runs = [run("a", (1, 0.8), (3, 0.2)), run("a", (1, 0.4)), run("b", (2, 0.5)), run("b", failed=True)]
     one, two, three = fixed_budgets(runs, (1.0, 2.0, 3.0))
     assert math.isnan(one.left), "nothing is known on b yet"
+    assert [(each.nothing, each.instances) for each in (one, two, three)] == [(1, 2), (0, 2), (0, 2)]
     assert two.left == pytest.approx(((0.8 + 0.4) / 2 + 0.5) / 2)
     assert three.left == pytest.approx(((0.2 + 0.4) / 2 + 0.5) / 2)
     assert (three.low, three.high) == pytest.approx((0.3, 0.5))

@@ -67,7 +67,7 @@ def test_table_and_words_are_those_of_the_rows(found: ComparisonRun):
         assert solver in printed
         assert f"<td>{solver}</td>" in found._repr_html_()
     assert found.advice in found._repr_html_()
-    assert repr(found).startswith("ComparisonRun of small: 3 instances, 6 samples")
+    assert repr(found).startswith("ComparisonRun on the suite small: 3 instances, 6 samples")
 
 
 def test_frame_has_a_row_a_sample(found: ComparisonRun):

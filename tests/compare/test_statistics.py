@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tpsolve.compare._statistics import LEVEL, Row, alike, holm, interval, mean_ranks, paired, scores, share_left
+from tpsolve.compare._statistics import (
+    LEVEL,
+    Row,
+    alike,
+    holm,
+    interval,
+    mean_ranks,
+    pair_tests,
+    paired,
+    scores,
+    share_left,
+)
 from tpsolve.compare._summary import Findings, advice, summarise
 
 
@@ -143,6 +154,17 @@ def test_the_verdict_itself_is_that_cautious():
         named += text.startswith("Use one ") and "not told apart" not in text
     assert told <= 0.05 * 200, "2.5% expected; of 2600 draws under 13 seeds 2.9% were told apart"
     assert named >= 0.8 * 200
+
+
+def test_p_values_of_pairs_are_adjusted_for_all_pairs():
+    objective = {"one": 1.0, "two": 1.5, "same": 1.5}
+    rows = [row(name, f"i{k}", [v + k * (v > 1)], [50.0]) for k in range(12) for name, v in objective.items()]
+    found = scores(rows)
+    table = pair_tests(found)
+    assert np.isnan(np.diag(table)).all()
+    # All twelve signs alike: 2 / 2^12, the least of three p values, and the next of three.
+    assert table[0].tolist()[1:] == pytest.approx([3 * 2 / 2**12] * 2)
+    assert table[1, 2] == table[2, 1] == 1.0
 
 
 def test_ranks_and_their_critical_difference():

@@ -20,7 +20,7 @@ FLOORS = (
     ("_register", "testing"),
     ("models",),
     ("nn", "estimators"),
-    ("train", "pictures"),
+    ("train", "pictures", "_glyphs"),
     ("compare",),
     # The public names and the command line stand above all floors.
     ("__init__", "cli"),

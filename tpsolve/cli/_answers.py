@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from tpsolve.cli._terminal import notes, output, say, visible
 from tpsolve.errors import ArgumentError
@@ -43,7 +43,7 @@ class Answers:
         """Whether tables and words are printed."""
         return not (self.as_json or self.as_csv)
 
-    def give(self, table: Table, rows: Sequence[Mapping[str, Any]], **about: Any) -> None:
+    def give(self, table: RenderableType, rows: Sequence[Mapping[str, Any]], **about: Any) -> None:
         """Print the table, or the same rows as JSON, an object with `about` and `rows`, or as CSV."""
         if self.as_json:
             typer.echo(json.dumps({**_plain(about), "rows": _plain(rows)}, allow_nan=False))
@@ -51,6 +51,13 @@ class Answers:
             typer.echo(_as_csv(rows), nl=False)
         else:
             output.print(table)
+
+    def note(self, text: str, **row: Any) -> None:
+        """Say in a line what was done, or print it as the one row of the answer."""
+        if self.for_people:
+            self.tell(text)
+        else:
+            self.give(EMPTY, [row])
 
     def say(self, text: str, wrap: bool = False) -> None:
         """Print a line of the answer that tables have no place for, wrapped or not; JSON has it elsewhere."""
@@ -68,6 +75,7 @@ class Answers:
             notes.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+EMPTY = Group()
 TABLES = Answers()
 """Of commands that only answer people."""
 

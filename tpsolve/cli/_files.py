@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,10 +105,7 @@ def save_picture(asked: Path | None, name: str, draw: Callable[[], "Figure"], an
     path = asked or Path(name)
     try:
         figure = draw()
-        with warnings.catch_warnings():
-            # Letters that the font lacks are drawn as boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
+        write_whole(path, lambda stream: figure.savefig(stream, format=_kind(path), dpi=150))
     except TpsolveError as error:
         if asked is not None and isinstance(error, FolderError):
             raise

@@ -2,14 +2,14 @@
 
 from rich.table import Table
 
-from tpsolve.cli._answers import Answers, Csv, Json
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 
 
-def list_solvers(as_json: Json = False, as_csv: Csv = False) -> None:
+def list_solvers(as_json: Json = False, as_csv: Csv = False, quiet: Quiet = False) -> None:
     """List the solvers: what each accepts, whether it is exact, whether its library is installed."""
     from tpsolve.search import SOLVERS
 
-    answers = Answers(as_json, as_csv)
+    answers = Answers(as_json, as_csv, quiet)
     table = Table()
     for heading in ("solver", "accepts", "exact", "random", "library", "what it does"):
         table.add_column(heading, overflow="fold")

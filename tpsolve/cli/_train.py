@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tpsolve.cli._answers import EMPTY, Answers, Csv, Json, Quiet
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
     Columns,
@@ -22,7 +23,7 @@ from tpsolve.cli._tables import (
     show_schema,
     table_stem,
 )
-from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes, output, say
+from tpsolve.cli._terminal import INTERRUPTED, Interrupt, notes
 from tpsolve.errors import ArgumentError
 
 SHORT = ("activation", "rule", "width", "solver", "seed", "epochs", "batch", "rate")
@@ -74,6 +75,9 @@ def train(
     dates: Dates = "auto",
     delimiter: Delimiter = "",
     decimal: Decimal = "",
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a hard-threshold network by a recipe: `tpsolve train digits-mlp` takes a minute and needs no files.
 
@@ -91,8 +95,9 @@ def train(
     from tpsolve.train._recipe import parse_settings
     from tpsolve.train.data._table_rows import load_table
 
+    answers = Answers(as_json, as_csv, quiet)
     if not recipe:
-        _list_recipes()
+        _list_recipes(answers)
         return
     values = (activation, rule, width, solver, seed, epochs, batch, rate)
     given = {key: value for key, value in zip(SHORT, values, strict=True) if value is not None}
@@ -107,9 +112,9 @@ def train(
     named = {"table": table_stem(Path(resolved.table))} if resolved.data == "table" else {}
     folder = run_folder(runs, name, _run_name(recipe, {**chosen, **named, "seed": resolved.seed}))
     first = os.environ.get("RANK", "0") == "0"
-    if resolved.data == "table" and first:
+    if resolved.data == "table" and first and not quiet:
         show_schema(load_table(resolved)[1].schema)
-    with Interrupt() as interrupt, _bar(first) as bar:
+    with Interrupt() as interrupt, _bar(first and not quiet) as bar:
         task = bar.add_task("reading the data", total=None)
 
         def show(moment: Any) -> None:
@@ -132,19 +137,20 @@ def train(
             stop=lambda: interrupt.asked,
         )
     if first:
-        _show_end(rows, folder)
+        _show_end(rows, folder, answers)
     if interrupt.asked and len(rows) < resolved.epochs:
         words = "--resume in place of --fresh" if fresh else "--resume"
-        notes.print(f"Stopped and saved. The same command with {words} goes on from here.", highlight=False)
+        answers.remark(f"Stopped and saved. The same command with {words} goes on from here.")
         raise typer.Exit(INTERRUPTED)
 
 
-def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
+def _show_end(rows: list[dict[str, Any]], folder: Path, answers: Answers) -> None:
+    table, given = Table(), []
     if rows:
-        table = Table()
         for heading in ("", "epoch", "train loss", "train accuracy", "test loss", "test accuracy"):
             table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for label, row in (("best", max(rows, key=lambda row: row["test_accuracy"])), ("last", rows[-1])):
+            given.append({"of": label, **row})
             table.add_row(
                 label,
                 str(row["epoch"]),
@@ -153,45 +159,51 @@ def _show_end(rows: list[dict[str, Any]], folder: Path) -> None:
                 f"{row['test_loss']:.4f}",
                 f"{row['test_accuracy']:.2%}",
             )
-        output.print(table)
+    answers.give(table if rows else EMPTY, given, run=str(folder))
+    if rows:
         if "calls" in rows[-1]:
             calls = sum(row["calls"] for row in rows)
-            say(f"Symbols read rightly: {rows[-1]['test_symbol_accuracy']:.2%} in the test set, after {calls} calls.")
+            answers.say(
+                f"Symbols read rightly: {rows[-1]['test_symbol_accuracy']:.2%} in the test set, after {calls} calls."
+            )
         fallbacks = sum(row.get("fallbacks", 0) for row in rows)
         if fallbacks:
-            say(f"Searches that failed: {fallbacks} targets of a threshold and sample kept the closed form.")
-        say(f"Curves: {folder / 'curves.png'}")
+            answers.say(f"Searches that failed: {fallbacks} targets of a threshold and sample kept the closed form.")
+        answers.tell(f"Curves: {folder / 'curves.png'}")
         if (folder / "diagnostics.png").exists():
-            say(f"Diagnostics: {folder / 'diagnostics.png'}")
-        _show_model(folder)
-    say(f"Run: {folder}")
+            answers.tell(f"Diagnostics: {folder / 'diagnostics.png'}")
+        _show_model(folder, answers)
+    answers.tell(f"Run: {folder}")
 
 
-def _show_model(folder: Path) -> None:
+def _show_model(folder: Path, answers: Answers) -> None:
     """What of the run can be used, and how many of the test rows it gets right as it was saved."""
     from tpsolve.models import load_model
 
     if not (folder / "model.npz").exists():
-        say(f"Network: {folder / 'checkpoint.pt'}, which tpsolve predict reads")
+        answers.tell(f"Network: {folder / 'checkpoint.pt'}, which tpsolve predict reads")
         return
     counts = load_model(folder).counts
     words = f"{counts['right']} of {counts['test']} test rows right"
     if counts["others"]:
         words += f"; {counts['others']} of {counts['rows']} rows get another class than in float32, which rounds sums"
-    say(f"Model: {folder / 'model.npz'}, {words}")
+    answers.tell(f"Model: {folder / 'model.npz'}, {words}")
 
 
-def _list_recipes() -> None:
+def _list_recipes(answers: Answers) -> None:
     from tpsolve.train import RECIPES, load_recipe
 
     table = Table()
     for heading in ("recipe", "data", "model", "epochs", "batch", "optimizer"):
         table.add_column(heading, overflow="fold")
+    rows = []
     for name in RECIPES:
         made = load_recipe(name)
         data = f"{made.data}, {made.program} of {made.count}" if made.program else made.data
         table.add_row(name, data, made.model, str(made.epochs), str(made.batch), f"{made.optimizer} {made.rate:g}")
-    output.print(table)
+        row = {"recipe": name, "data": data, "model": made.model, "epochs": made.epochs, "batch": made.batch}
+        rows.append({**row, "optimizer": made.optimizer, "rate": made.rate})
+    answers.give(table, rows)
 
 
 def _run_name(recipe: str, chosen: dict[str, Any]) -> str:

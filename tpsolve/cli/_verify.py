@@ -61,9 +61,12 @@ def verify(
             if result is not None:
                 raise ArgumentError("RESULT", result, "none with the folder of a comparison")
             holds = _verify_comparison(file, max_enumerated, answers)
+        elif not file.exists():
+            expected = "a saved problem, a proof, or the folder of a comparison"
+            raise ArgumentError("FILE", file, expected, "There is no such file or folder.")
         elif result is None:
             expected = "a result of the problem, or the table of the proof"
-            raise ArgumentError("RESULT", "nothing", expected, f"None is needed for a folder, which {file} is not.")
+            raise ArgumentError("RESULT", "nothing", expected, f"Name it after {file}.")
         elif read_kind(file) in (KIND, MODEL_KIND):
             refuse_given(context, ("max_enumerated",), "for a proof")
             holds = _verify_proof(file, result, engine or None, seconds, answers)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpsolve.compare._comparison_run import ComparisonRun, run
+    from tpsolve.compare._file_suite import FileSuite
     from tpsolve.compare._run_folder import Comparison, Shard
     from tpsolve.compare._runner import run_comparison
     from tpsolve.compare._suites import SUITES, suite
@@ -20,6 +21,7 @@ __all__ = [
     "SUITES",
     "Comparison",
     "ComparisonRun",
+    "FileSuite",
     "Shard",
     "Strategy",
     "Summary",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "_comparison_run": ("ComparisonRun", "run"),
+    "_file_suite": ("FileSuite",),
     "_run_folder": ("Comparison", "Shard"),
     "_runner": ("run_comparison",),
     "_suites": ("SUITES", "suite"),

@@ -21,7 +21,7 @@ TARGETS = np.array([*10.0 ** (-np.arange(1, 41) / 10), 0.0])
 """Of the empirical distribution: shares left from 79% to 0.01%, evenly on a logarithmic axis, and none."""
 TABLE_TARGETS = (0.5, 0.1, 0.01, 0.0)
 """Of the table of expected running times."""
-TABLE_BUDGETS = (0.01, 0.1, 1.0)
+TABLE_BUDGETS = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of the table of fixed budgets, in budgets of a solve."""
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -79,12 +79,14 @@ class RunningTime:
 
 @dataclass(frozen=True)
 class FixedBudget:
-    """The mean share left after so many seconds; NaN where nothing is known yet on some instance."""
+    """The mean share left after so many seconds; NaN where `nothing` is known yet on so many of the `instances`."""
 
     seconds: float
     left: float
     low: float
     high: float
+    nothing: int
+    instances: int
 
 
 def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
@@ -234,7 +236,11 @@ def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBu
         low = high = np.full(len(moments), np.nan)
     else:
         low, high = np.quantile(resampled(table) / len(table), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
-    return [FixedBudget(*map(float, each)) for each in zip(moments, table.mean(0), low, high, strict=True)]
+    nothing = np.isnan(table).sum(0)
+    return [
+        FixedBudget(*map(float, each), int(none), len(table))
+        for *each, none in zip(moments, table.mean(0), low, high, nothing, strict=True)
+    ]
 
 
 def _weights(runs: Sequence[Run]) -> np.ndarray:

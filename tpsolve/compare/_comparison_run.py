@@ -10,12 +10,15 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from tpsolve._result import lines_table
+from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._statistics import Row
 from tpsolve.compare._suites import Suite, suite
 from tpsolve.compare._summary import Findings, Summary, advice
-from tpsolve.compare.report._plots import FIGURES
+from tpsolve.compare._table_suite import TableSuite
+from tpsolve.compare.report._plots import FIGURES, draw
 from tpsolve.compare.report._report import COLUMNS, as_table, caption, write_report
 from tpsolve.errors import MissingLibraryError, UnknownNameError
 
@@ -60,7 +63,7 @@ class ComparisonRun:
         """
         if name not in FIGURES:
             raise UnknownNameError("picture", name, FIGURES)
-        return FIGURES[name](self._findings)
+        return draw(name, self._findings)
 
     def report(self) -> Path:
         """Write `report.html`, `table.csv` and the pictures into the run's folder; the path of the page.
@@ -97,21 +100,17 @@ class ComparisonRun:
     def __repr__(self) -> str:
         """What was compared, and the solvers that leave least."""
         best = ", ".join(f"{summary.solver} {summary.left:.1%}" for summary in self.summaries[:3])
-        return f"ComparisonRun of {self.comparison.suite}: {caption(self._findings)}\n  left: {best or 'nothing'}"
+        return f"ComparisonRun on {self.comparison.source}: {caption(self._findings)}\n  left: {best or 'nothing'}"
 
     def _repr_html_(self) -> str:
         """For notebooks: the table and the verdict."""
-        titles = "".join(f"<th>{heading}</th>" for heading, _ in COLUMNS)
-        lines = (
-            "".join(f"<td>{html.escape(content(summary))}</td>" for _, content in COLUMNS) for summary in self.summaries
-        )
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        lines = ([content(summary) for _, content in COLUMNS] for summary in self.summaries)
         words = f"{html.escape(caption(self._findings))}. {html.escape(self.advice)}"
-        return f"<table><tr>{titles}</tr>{body}</table><p>{words}</p>"
+        return f"{lines_table([heading for heading, _ in COLUMNS], lines, 'solvers')}<p>{words}</p>"
 
 
 def run(
-    instances: str | Suite = "digits",
+    instances: str | Suite | FileSuite | TableSuite = "digits",
     solvers: Sequence[str] = (),
     *,
     folder: str | Path | None = None,
@@ -126,9 +125,9 @@ def run(
     """Give every instance to every solver under one budget, as `tpsolve compare` does; what is done already is kept.
 
     Args:
-        instances: a suite: a name, a function, or "file.py:function"; see `suite`.
+        instances: a suite: a name, a function, or "file.py:function"; see `suite`. Or files, or a folder of tables.
         solvers: texts such as "hill-climb:restarts=8"; none: every installed solver that is not made of others.
-        folder: where the rows are; by default `runs/NAME`, named after the suite.
+        folder: where the rows are; by default `runs/NAME`, named after the suite, "files" or the folder of tables.
         samples: of each instance. seconds: budget a sample.
         seeds: number of seeds of each solver that draws anything, from 0 on.
         suite_seed: of the instances. device: where the problems lie.
@@ -139,10 +138,15 @@ def run(
         ArgumentError, UnknownNameError, DeviceError: an argument makes no sense.
         FolderError, FileFormatError: the folder holds another comparison, is damaged, or can't be written.
     """
-    name = suite(instances)
+    files = instances if isinstance(instances, FileSuite) else None
+    tables = instances if isinstance(instances, TableSuite) else None
+    known = "digits" if isinstance(instances, FileSuite | TableSuite) else suite(instances)
+    name = "files" if files is not None else known if tables is None else tables.folder.name
     comparison = Comparison(
         folder=Path("runs") / name if folder is None else Path(folder),
-        suite=name,
+        suite=known,
+        tables=tables,
+        files=files,
         solvers=tuple(solvers),
         samples=samples,
         seconds=seconds,

@@ -14,6 +14,7 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
+from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._suites import SUITES
 from tpsolve.compare._sweep import Sweep
 from tpsolve.compare._table_suite import TableSuite
@@ -89,9 +90,10 @@ class Shard:
 
     def __post_init__(self) -> None:
         check_count("shard", self.of, 1)
-        check_count("shard", self.number, 1)
-        if self.number > self.of:
-            raise ArgumentError("shard", f"{self.number}/{self.of}", f"a number from 1 to {self.of}")
+        check_count("shard", self.number, 0)
+        if not 1 <= self.number <= self.of:
+            expected = f"a part from 1/{self.of} to {self.of}/{self.of}"
+            raise ArgumentError("shard", f"{self.number}/{self.of}", expected, "The parts are counted from 1.")
 
     def __str__(self) -> str:
         return f"-{self.number}-of-{self.of}"
@@ -105,9 +107,10 @@ class Comparison:
         folder: of the run; made if missing.
         suite: a name in `SUITES`.
         tables: tables in place of a suite, with one network each or several.
+        files: problems and tables of one's own, in place of a suite.
         solvers: texts such as "hill-climb:restarts=8"; empty: every installed solver that is not made of others.
-        samples: of each instance.
-        seconds: budget a sample; an instance has `samples` times as much, a network too.
+        samples: of each instance of a suite; files have their own.
+        seconds: budget a sample; an instance has `samples` times as much, a network of a suite too.
         steps: budget of each sample in steps, in place of seconds: equal rows on every run, but for seconds.
         seeds: of the solvers; one that draws nothing runs under the first alone.
         suite_seed: of the instances.
@@ -128,6 +131,7 @@ class Comparison:
     device: str = "cpu"
     tables: TableSuite | Sweep | None = None
     steps: int | None = None
+    files: FileSuite | None = None
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -139,11 +143,21 @@ class Comparison:
             raise ArgumentError("seeds", "none", "at least one seed")
         Budget(seconds=self.seconds, steps=self.steps)
         find_device(self.device)
+        if self.tables is not None and self.files is not None:
+            raise ArgumentError("files", "files", "no files beside a folder of tables")
+
+    def budget_of(self, samples: int) -> Budget:
+        """Of a solve of an instance of so many samples."""
+        samples = self.samples if self.files is None else samples
+        return Budget(seconds=self.seconds * samples) if self.steps is None else Budget(steps=self.steps)
 
     @property
-    def budget(self) -> Budget:
-        """Of each solve."""
-        return Budget(seconds=self.seconds * self.samples) if self.steps is None else Budget(steps=self.steps)
+    def source(self) -> str:
+        """Where the instances come from, in words."""
+        if self.files is not None:
+            count = len(self.files.files)
+            return f"{count} file{'s' * (count > 1)}"
+        return f"the suite {self.suite}" if self.tables is None else f"the tables of {self.tables.folder}"
 
     @property
     def log(self) -> RowLog:
@@ -295,11 +309,12 @@ def finished_rows(
         FolderError: a row is of another problem or budget than its task.
         FileFormatError: the rows are damaged.
     """
-    budget, found = limits_of(comparison.budget), {}
+    found = {}
     for task in tasks:
         row = known.get(task.key)
         if row is None:
             continue
+        budget = limits_of(task.budget)
         if row["fingerprint"] != task.instance.fingerprint or row["budget"] != budget:
             what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
             raise FolderError(
@@ -346,7 +361,8 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     shared = {
         name: getattr(comparison, name) for name in ("suite", "samples", "seconds", "suite_seed", "device", "steps")
     }
-    return {**shared, "tables": comparison.tables and comparison.tables.to_json()}
+    given = {name: getattr(comparison, name) for name in ("tables", "files")}
+    return {**shared, **{name: suite and suite.to_json() for name, suite in given.items()}}
 
 
 def _read_json(path: Path, shape: Any) -> Any:

@@ -34,6 +34,9 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
+LONG_STEPS = ("milp", "big-m")
+"""Solvers whose step is a node of HiGHS, the root with all that is done there: nine tenths of a comparison by steps."""
+
 
 def run_comparison(
     comparison: Comparison,
@@ -162,8 +165,9 @@ def _execute(
 
 def _made_instances(comparison: Comparison) -> list[MadeInstance]:
     device = find_device(comparison.device)
-    if comparison.tables is not None:
-        made = comparison.tables.instances()
+    given = comparison.tables or comparison.files
+    if given is not None:
+        made = given.instances()
     else:
         made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
     return [MadeInstance.of(Instance(instance.name, instance.problem.to(device))) for instance in made]
@@ -180,14 +184,19 @@ def _tasks(
     Solvers are asked whether they take an instance, which loads it, but for those that have a row of it.
     """
     chosen = comparison.solvers or tuple(name for name, kind in SOLVERS.items() if kind.compared and kind.installed())
+    if comparison.steps is not None and not comparison.solvers:
+        for name in (name for name in chosen if name in LONG_STEPS):
+            if any(_refusal(find_solver(name), instance) is None for instance in instances):
+                note(f"{name}: left out with steps, of which one can take minutes. --solver {name} has it.")
+        chosen = tuple(name for name in chosen if name not in LONG_STEPS)
     solvers = {text: find_solver(text) for text in chosen}
     names = {text: solver_text(solver) for text, solver in solvers.items()}
     seeds = {text: comparison.seeds if solver.stochastic else comparison.seeds[:1] for text, solver in solvers.items()}
     refused: dict[str, dict[str, ArgumentError]] = {text: {} for text in chosen}
     tasks: dict[Key, Task] = {}
-    budget = comparison.budget
     for instance in instances:
         for text, solver in solvers.items():
+            budget = comparison.budget_of(instance.samples)
             own = [Task(instance, solver, names[text], seed, budget) for seed in seeds[text]]
             error = None if any(task.key in known for task in own) else _refusal(solver, instance)
             if error is None:

@@ -68,31 +68,66 @@ def tolerance_of(row: Row) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Known:
-    """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps."""
+    """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps.
+
+    `proven`: where the best objective is proven optimal.
+    """
 
     objective: np.ndarray
     bound: np.ndarray
     tolerance: np.ndarray
+    proven: np.ndarray
 
-    @property
-    def proven(self) -> np.ndarray:
-        """Where the best objective is proven optimal."""
-        return is_met(self.objective, self.bound, self.tolerance)
+
+class Solved:
+    """The samples of all rows that ended well, one after the other; a *spot* is a sample of an instance.
+
+    Args:
+        rows: those of one instance have as many samples as each other.
+
+    Attributes:
+        rows: those without an error. names: of their instances. length: samples of each row. instance: of each row.
+        first: of each instance, its first spot, and behind the last one their number.
+        row, spot: of each sample. objective, bound, tolerance: of each sample.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = [row for row in rows if "error" not in row]
+        place: dict[str, int] = {}
+        counts: list[int] = []
+        for row in self.rows:
+            if place.setdefault(row["instance"], len(place)) == len(counts):
+                counts.append(len(row["objective"]))
+        self.names = list(place)
+        self.instance = np.array([place[row["instance"]] for row in self.rows], dtype=int)
+        self.length = np.array([len(row["objective"]) for row in self.rows], dtype=int)
+        self.first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        self.row = np.repeat(np.arange(len(self.rows)), self.length)
+        within = np.arange(len(self.row)) - np.repeat(np.cumsum(self.length) - self.length, self.length)
+        self.spot = self.first[self.instance[self.row]] + within
+        self.objective = np.array([v for row in self.rows for v in row["objective"]], dtype=float)
+        # None is NaN: nothing was proved.
+        self.bound = np.array([v for row in self.rows for v in row["bound"]], dtype=float)
+        self.bound[np.isnan(self.bound)] = -np.inf
+        self.tolerance = np.concatenate([np.empty(0), *map(tolerance_of, self.rows)])
+
+    def of_spots(self, values: np.ndarray, first: float, join: np.ufunc) -> np.ndarray:
+        """What `join`, such as the minimum, makes of the values at each spot, and of `first`."""
+        joined = np.full(self.first[-1], first)
+        join.at(joined, self.spot, values)
+        return joined
 
 
 def known_of(rows: Iterable[Row]) -> dict[str, Known]:
     """For each instance, what the rows know of it together."""
-    grouped = defaultdict(list)
-    for row in rows:
-        if "error" not in row:
-            grouped[row["instance"]].append(row)
+    solved = Solved(rows)
+    best = solved.of_spots(solved.objective, np.inf, np.minimum)
+    bound = solved.of_spots(solved.bound, -np.inf, np.maximum)
+    tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
+    each = (best, bound, tolerance, is_met(best, bound, tolerance))
     return {
-        name: Known(
-            np.min([row["objective"] for row in group], axis=0),
-            np.max([bound_of(row) for row in group], axis=0),
-            np.max([tolerance_of(row) for row in group], axis=0),
-        )
-        for name, group in grouped.items()
+        name: Known(*(values[start:end] for values in each))
+        for name, start, end in zip(solved.names, solved.first[:-1], solved.first[1:], strict=True)
     }
 
 
@@ -126,30 +161,27 @@ def scores(rows: Sequence[Row]) -> Scores:
     The reference of a sample is its start; where it has none, or none that is finite, the worst objective that a solver
     ended with.
     """
-    good = [row for row in rows if "error" not in row]
-    solvers, instances = (list(dict.fromkeys(row[what] for row in good)) for what in ("solver", "instance"))
-    by_instance: dict[str, list[Row]] = defaultdict(list)
-    for row in good:
-        by_instance[row["instance"]].append(row)
+    solved = Solved(rows)
+    good, instances = solved.rows, solved.names
+    solvers = list(dict.fromkeys(row["solver"] for row in good))
     place = {name: number for number, name in enumerate(solvers)}
-    left = np.full((len(solvers), len(instances)), np.nan)
-    proved = left.copy()
-    for column, name in enumerate(instances):
-        group = by_instance[name]
-        of = np.array([place[row["solver"]] for row in group])
-        objective = np.array([row["objective"] for row in group], dtype=float)
-        tolerance = np.array([tolerance_of(row) for row in group])
-        best = objective.min(0)
-        worst = np.where(np.isinf(objective), -np.inf, objective).max(0)
-        start = group[0]["start"]
-        reference = worst if start is None else np.where(np.isfinite(start), np.array(start, dtype=float), worst)
-        found = share_left(objective, best, reference, tolerance.max(0))
-        shown = is_met(objective, np.array([bound_of(row) for row in group]), tolerance).mean(1)
-        left[:, column] = _means(found.ravel(), np.repeat(of, found.shape[1]), len(solvers))
-        proved[:, column] = _means(shown, of, len(solvers))
+    head = {row["instance"]: row for row in reversed(good)}
+    best = solved.of_spots(solved.objective, np.inf, np.minimum)
+    finite = np.where(np.isinf(solved.objective), -np.inf, solved.objective)
+    worst = solved.of_spots(finite, -np.inf, np.maximum)
+    start = [head[name]["start"] or [np.nan] * len(head[name]["objective"]) for name in instances]
+    reference = np.array([value for values in start for value in values], dtype=float)
+    reference = np.where(np.isfinite(reference), reference, worst)
+    tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
+    at = solved.spot
+    found = share_left(solved.objective, best[at], reference[at], tolerance[at])
+    shown = is_met(solved.objective, solved.bound, solved.tolerance).astype(float)
+    group = np.array([place[row["solver"]] for row in good], dtype=int) * len(instances) + solved.instance
+    shape = len(solvers), len(instances)
+    left, proved = (_means(values, group[solved.row], shape[0] * shape[1]).reshape(shape) for values in (found, shown))
     counted = counted_instances(rows)
     shared = np.array([name in counted for name in instances], dtype=bool)
-    losses = [by_instance[name][0]["loss"] for name in instances]
+    losses = [head[name]["loss"] for name in instances]
     return Scores(solvers, instances, losses, left, proved, shared)
 
 
@@ -228,6 +260,16 @@ def alike(table: np.ndarray, leader: int) -> np.ndarray:
     found = np.zeros(len(table), dtype=bool)
     found[others] = np.array(adjusted) >= APART
     return found
+
+
+def pair_tests(found: Scores) -> np.ndarray:
+    """The p value of each pair of solvers by `paired`, after Holm over all pairs; NaN of one with itself."""
+    count = len(found.solvers)
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    table = np.full((count, count), np.nan)
+    for (i, j), p in zip(pairs, holm([paired(found.left[i], found.left[j]) for i, j in pairs]), strict=True):
+        table[i, j] = table[j, i] = p
+    return table
 
 
 def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:

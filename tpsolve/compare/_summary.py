@@ -89,6 +89,13 @@ class Findings:
         """The instances that means over one solver are over."""
         return counted_instances(self.rows)
 
+    def of_loss(self, loss: str) -> "Findings":
+        """Of the instances of this loss alone; what is known of an instance already is not found out again."""
+        part = Findings([row for row in self.rows if row["loss"] == loss])
+        names = {row["instance"] for row in part.rows}
+        vars(part)["known"] = {name: of for name, of in self.known.items() if name in names}
+        return part
+
     @cached_property
     def summaries(self) -> list[Summary]:
         """One a solver, the one that leaves least first; rows with an error count as failures."""

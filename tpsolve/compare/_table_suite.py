@@ -51,15 +51,22 @@ class TableSuite:
         if not files:
             raise FolderError(f"{self.folder}: holds no table, that is no file named {', '.join(ENDINGS)}.")
         shape = "-".join(map(str, self.widths))
-        return [Instance(f"{file.name.partition('.')[0]}/{shape}", self._problem(file)) for file in files]
+        return [
+            Instance(
+                f"{file.name.partition('.')[0]}/{shape}", read_network(file, self.target, self.widths, self.options)
+            )
+            for file in files
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """What the rows of a comparison share."""
         options = self.options.to_json()
         return {**dataclasses.asdict(self), "folder": str(self.folder), "widths": list(self.widths), "options": options}
 
-    def _problem(self, file: Path) -> NetworkProblem:
-        read = read_table(file, self.target, self.options)
-        if len(read.schema.classes) < 2:
-            raise ArgumentError(str(file), f"the class {read.labels[0]!r} only", "at least two classes")
-        return NetworkProblem(read.inputs, read.labels, self.widths)
+
+def read_network(file: Path, target: str, widths: Sequence[int], options: TableOptions) -> NetworkProblem:
+    """The problem of the network of these widths with the fewest training errors on a table."""
+    read = read_table(file, target, options)
+    if len(read.schema.classes) < 2:
+        raise ArgumentError(str(file), f"the class {read.labels[0]!r} only", "at least two classes")
+    return NetworkProblem(read.inputs, read.labels, widths)

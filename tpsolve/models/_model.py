@@ -248,7 +248,7 @@ class Model:
 
         Raises:
             ExportError: the language can't hold the model, or gives another class at some row, which is shown.
-            UnknownNameError: no language has this suffix.
+            ArgumentError: no language has this suffix.
             MissingLibraryError: .onnx without the library onnx.
             FolderError: the folder does not exist or can't be written.
         """

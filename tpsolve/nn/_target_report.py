@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tpsolve._result import Result
+from tpsolve._result import Result, facts_table
 from tpsolve.nn._target_pass import TargetPass
 from tpsolve.problems import BlockProblem, LayerProblem, ProgramProblem
 from tpsolve.search import SignGradient
@@ -59,6 +59,11 @@ class TargetReport(Mapping[str, Result]):
             rest = f", {fallback} of {len(self._pass.top.output)} samples keep the closed form" if fallback else ""
             lines.append(f"{name}: {solver}{rest}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the loss, and a line a threshold or module of choices."""
+        head, *lines = repr(self).split("\n")
+        return facts_table(head, dict(line.split(": ", 1) for line in lines))
 
     def problem(self, name: str, rows: Tensor | None = None) -> LayerProblem | BlockProblem | ProgramProblem:
         """The target problem of this threshold or module of choices; for choices a `ProgramProblem` of their classes.

@@ -1,5 +1,6 @@
 """What every target problem offers to a solver."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from os import PathLike
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._gap import closing_tolerance
+from tpsolve._result import facts_table
 
 Limit = Callable[[slice], Tensor | None]
 """For a run of u targets, by how much the flip of each may change the objective: `(u, B)`; None: sweep no further."""
@@ -104,6 +106,19 @@ class Problem(ABC):
     def target_shape(self) -> tuple[int, ...]:
         """The axes that the targets of one sample have, n in all: `(n,)`, or those of an activation map."""
         return (self.n_vars,)
+
+    def _facts(self) -> dict[str, object]:
+        """What a notebook shows of the problem."""
+        return {
+            "samples": math.prod(self.batch_shape),
+            "targets of a sample": self.n_vars,
+            "start": "none" if self.start is None else "given",
+            "dtype, device": f"{self.dtype}, {self.device}",
+        }
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what the problem is, a line each."""
+        return facts_table(type(self).__name__, self._facts())
 
     @abstractmethod
     def objective(self, targets: Tensor) -> Tensor:

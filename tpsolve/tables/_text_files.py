@@ -65,8 +65,6 @@ def _text(path: Path) -> str:
         mend = "Keep the columns and a sample of the rows that you need."
         most = in_words(min(MAX_BYTES, max_bytes()))
         raise TooLargeError("table", f"{path}, more than {most} of text", f"at most {most}", mend) from error
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: can't be read as a table with a header ({error})") from error
     if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         raise FileFormatError(f"{path}: can't be read as UTF-32. Save it as UTF-8.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

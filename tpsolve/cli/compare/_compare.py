@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tpsolve.cli._answers import TABLES, Answers, Csv, Json, Quiet
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._executors import ExecutorName, MaxMemory, ShardText, connected, read_shard
 from tpsolve.cli._files import run_folder
 from tpsolve.cli._tables import (
@@ -32,23 +32,20 @@ from tpsolve.cli._terminal import (
 )
 from tpsolve.errors import ArgumentError
 
-OF_TABLES = ("tables", "target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
+OF_TABLES = ("target", "widths", "columns", "drop", "words", "missing", "dates", "delimiter", "decimal")
 FIXED_IN_TRAINING = (
-    "suite",
-    "solver",
-    "samples",
-    "suite_seed",
-    "device",
-    "steps",
-    "workers",
-    "executor",
-    "shard",
+    *("tables", "suite", "solver", "samples", "suite_seed", "device", "steps", "workers", "executor", "shard"),
     "max_memory",
+    *OF_TABLES,
 )
 
 
 def compare(
     context: typer.Context,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILES]...", help="Saved problems (.npz) and tables, in place of a suite."),
+    ] = None,
     suite: Annotated[
         str,
         typer.Option(
@@ -60,7 +57,7 @@ def compare(
     solver: Annotated[
         list[str] | None, typer.Option(help="A solver, such as hill-climb:restarts=8; may be repeated. Default: all.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Number of samples of each instance.")] = 4,
+    samples: Annotated[int, typer.Option(help="Number of samples of each instance of a suite.")] = 4,
     seconds: Annotated[float, typer.Option(help="Budget of each solver, in seconds a sample.")] = 0.1,
     steps: Annotated[
         int | None, typer.Option(help="Budget of each solver, in steps a sample, in place of --seconds.")
@@ -79,8 +76,8 @@ def compare(
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="With --training: epochs of each wide network.")] = 20,
     tables: Annotated[Path | None, typer.Option(help="A folder of tables, in place of a suite.")] = None,
-    target: Annotated[str, typer.Option(help="With --tables: the column that holds the classes.")] = "",
-    widths: Annotated[str, typer.Option(help="With --tables: units of each hidden layer, such as 3 or 3,2.")] = "3",
+    target: Annotated[str, typer.Option(help="Of tables: the column that holds the classes.")] = "",
+    widths: Annotated[str, typer.Option(help="Of tables: units of each hidden layer, such as 3 or 3,2.")] = "3",
     columns: Columns = "",
     drop: Drop = "",
     words: Words = "",
@@ -100,45 +97,50 @@ def compare(
 
     --workers 8 solves in eight processes. --shard 3/16 does one part of sixteen, for other machines and clusters.
 
-    With --tables the problems are the tables of a folder: networks with the fewest training errors are sought.
+    The problems may be files of yours: `tpsolve compare my/*.npz --solver tabu --solver cp-sat`. Of tables, networks
+    with the fewest training errors are sought: `tpsolve compare *.csv --target class`, or --tables for a folder.
 
     With --training the question is whether search helps to train: surrogate gradients against searches, on
     narrow networks by their training errors and on a wider one by its test accuracy, in under 5 minutes.
     """
     answers = Answers(as_json, as_csv, quiet)
     if training:
-        if answers != TABLES:
-            raise ArgumentError("--training", "beside --json, --csv or --quiet", "none of them", "It has two tables.")
-        refuse_given(
-            context, (*FIXED_IN_TRAINING, *OF_TABLES), "with --training, whose instances and solvers are fixed"
-        )
-        _training(name, runs, seconds, seeds, epochs, fresh)
+        if as_csv:
+            raise ArgumentError("--csv", "beside --training", "--json", "The answer has two tables.")
+        if files:
+            raise ArgumentError("FILES", files[0], "none with --training, whose instances and solvers are fixed")
+        refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")
+        _training(name, runs, seconds, seeds, epochs, fresh, answers)
         return
     refuse_given(context, ("epochs",), "without --training")
-    if tables is None:
-        refuse_given(context, OF_TABLES[1:], "without --tables")
-    else:
-        refuse_given(context, ("suite", "suite_seed"), "with --tables")
-        if not target:
-            raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
-    if steps is not None:
-        refuse_given(context, ("seconds",), "with --steps")
     if (workers > 1 or max_memory is not None) and not executor:
         from tpsolve.compare.running._start import load_ahead
 
         load_ahead()
-    from tpsolve.compare import Comparison, TableSuite, run_comparison, write_report
+    from tpsolve.compare import Comparison, FileSuite, TableSuite, run_comparison, write_report
+
+    options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
+    of_files = of_tables = None
+    if files:
+        refuse_given(context, ("suite", "suite_seed", "samples", "tables"), "with files")
+        of_files = FileSuite(files, target, read_widths(widths), options)
+    if tables is not None:
+        refuse_given(context, ("suite", "suite_seed"), "with --tables")
+        if not target:
+            raise ArgumentError("--target", "nothing", "the column that holds the classes, with --tables")
+        of_tables = TableSuite(tables, target, read_widths(widths), options)
+    elif of_files is None or not of_files.has_tables:
+        refuse_given(context, OF_TABLES, "without tables")
+    if steps is not None:
+        refuse_given(context, ("seconds",), "with --steps")
     from tpsolve.compare import suite as named_suite
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._report import as_table, caption
 
-    of_tables = None
-    if tables is not None:
-        options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
-        of_tables = TableSuite(tables, target, read_widths(widths), options)
     suite = named_suite(suite)
+    default = "files" if of_files is not None else suite if tables is None else tables.resolve().name
     comparison = Comparison(
-        folder=run_folder(runs, name, suite if tables is None else tables.resolve().name),
+        folder=run_folder(runs, name, default),
         suite=suite,
         solvers=tuple(solver or ()),
         samples=samples,
@@ -147,6 +149,7 @@ def compare(
         suite_seed=suite_seed,
         device=device,
         tables=of_tables,
+        files=of_files,
         steps=steps,
     )
     part = read_shard(shard)
@@ -201,9 +204,9 @@ def _end(answers: Answers, told: list[str], stopped: bool, rows: int, fresh: boo
         raise typer.Exit(INTERRUPTED)
 
 
-def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool) -> None:
+def _training(name: str, runs: Path, seconds: float, seeds: int, epochs: int, fresh: bool, answers: Answers) -> None:
     from tpsolve._check_arguments import check_count
     from tpsolve.cli.compare._compare_training import compare_training
 
     check_count("--seeds", seeds, 1)
-    compare_training(run_folder(runs, name, "training"), seconds, tuple(range(seeds)), epochs, fresh)
+    compare_training(run_folder(runs, name, "training"), seconds, tuple(range(seeds)), epochs, fresh, answers)

@@ -29,7 +29,7 @@ def report(
     """
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._contrast import contrast, labels_of, read_run
-    from tpsolve.compare.report._report import as_table, caption, contrast_table, draw_report
+    from tpsolve.compare.report._report import as_table, budget_words, caption, contrast_table, draw_report
 
     answers = Answers(as_json, as_csv, quiet)
     settings, rows = read_run(first)
@@ -44,7 +44,9 @@ def report(
         folder = _prepared(out or first.parent / portable(f"{first.name}-{second.name}"), (first, second))
         _write_rows(folder, rows)
     findings = Findings(rows)
-    budget = f"Every sample had {settings.get('seconds')} seconds." if second is None else ""
+    budget = ""
+    if second is None and "seconds" in settings:
+        budget = budget_words(settings["seconds"], settings.get("steps"))
     path = draw_report(folder, about, budget, findings, found)
     if found is None:
         words = advice(findings)

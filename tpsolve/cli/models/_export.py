@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._files import check_output
-from tpsolve.cli._terminal import say
 
 
 def export(
@@ -20,6 +20,9 @@ def export(
     bits: Annotated[int | None, typer.Option(help="Round weights to so many bits, 2 to 32, for less memory.")] = None,
     qonnx: Annotated[bool, typer.Option("--qonnx", help="Of .onnx: Quant and BipolarQuant nodes for QONNX.")] = False,
     float32: Annotated[bool, typer.Option("--float32", help="Of .onnx: float32 in place of float64.")] = False,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a model in another language, and compare the classes that both give to many rows.
 
@@ -29,9 +32,13 @@ def export(
     from tpsolve.cli.models._saved import read_arrays
     from tpsolve.models import load_model
 
+    answers = Answers(as_json, as_csv, quiet)
     check_output("FILE", file, model)
     read = load_model(model)
     rows: Any = table
     if table is not None and read.schema is None:
         rows, _ = read_arrays(table)
-    say(str(read.export(file, rows, bits=bits, qonnx=qonnx, float32=float32)))
+    made = read.export(file, rows, bits=bits, qonnx=qonnx, float32=float32)
+    others, of = made.others
+    counts = {"rows": made.rows, "by": made.by, "others": others, "others_of": of}
+    answers.note(str(made), files=list(map(str, made.files)), **counts)

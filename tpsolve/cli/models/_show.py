@@ -7,9 +7,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._files import check_picture, save_picture
 from tpsolve.cli._tables import show_schema
-from tpsolve.cli._terminal import output, say, visible
+from tpsolve.cli._terminal import output, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,9 @@ def show(
         Path, typer.Argument(help="A model that `exact --save` or `train` has saved (.npz), or the folder of a run.")
     ],
     picture: Annotated[Path | None, typer.Option(help="Draw the network here; the suffix is the format.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what a model reads and the rules by which it decides; a single unit as a scorecard.
 
@@ -29,9 +33,10 @@ def show(
     from tpsolve.errors import NotAcceptedError
     from tpsolve.models import load_model
 
+    answers = Answers(as_json, as_csv, quiet)
     check_picture("--picture", picture)
     read = load_model(model)
-    if read.schema is not None:
+    if read.schema is not None and not quiet:
         show_schema(read.schema)
     table = Table()
     for heading in ("features", "classes", "widths", "trained on", "errors", "bound", "status"):
@@ -40,27 +45,31 @@ def show(
     widths = ",".join(map(str, read.widths))
     figures = (f"{read.objective:g}", f"{read.bound:g}", read.status.value)
     table.add_row(str(len(read.features)), classes, widths, str(read.count), *figures)
-    output.print(table)
-    if read.counts:
-        say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
-    if read.is_readable:
-        for rule in read.rules:
-            say(rule)
-    else:
-        units = sum(len(bias) for _, bias in read.layers.weights)
-        say(f"{units:,} units with {read.size:,} weights: too many to print. tpsolve export writes them as .json.")
     try:
         points, words = read.scorecard()
     except NotAcceptedError:
         points, words = [], ""
-    if words:
+    row = {"features": len(read.features), "classes": list(map(str, read.classes)), "widths": list(read.widths)}
+    row |= {"trained_on": read.count, "errors": read.objective, "bound": read.bound, "status": read.status.value}
+    rules = list(read.rules) if read.is_readable else None
+    names = list(map(str, read.features))
+    answers.give(table, [row], names=names, rules=rules, counts=read.counts, points=dict(points), score=words or None)
+    if read.counts:
+        answers.say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
+    for rule in rules or ():
+        answers.say(rule)
+    if rules is None:
+        units = sum(len(bias) for _, bias in read.layers.weights)
+        many = f"{units:,} units with {read.size:,} weights: too many to print. tpsolve export writes them as .json."
+        answers.say(many)
+    if words and answers.for_people:
         card = Table()
         card.add_column("feature", overflow="fold")
         card.add_column("points", justify="right")
         for name, count in points:
             card.add_row(escape(visible(name)), str(count))
         output.print(card)
-        say(f"score: the sum of value times points; {words}")
+        answers.say(f"score: the sum of value times points; {words}")
     if picture is not None:
 
         def draw() -> "Figure":
@@ -68,4 +77,4 @@ def show(
 
             return draw_model(read)
 
-        save_picture(picture, picture.name, draw)
+        save_picture(picture, picture.name, draw, answers)

@@ -1,5 +1,6 @@
 """What the page of a comparison holds as data: curves and tables by family, and the solves of each instance."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,6 +13,7 @@ from tpsolve.compare._anytime import (
     TABLE_BUDGETS,
     TABLE_TARGETS,
     Curve,
+    FixedBudget,
     expected_times,
     fixed_budgets,
     found_at,
@@ -21,7 +23,7 @@ from tpsolve.compare._anytime import (
     share_done,
     thinned,
 )
-from tpsolve.compare._statistics import Row, mean_ranks
+from tpsolve.compare._statistics import Row, mean_ranks, pair_tests
 from tpsolve.compare._summary import Findings, advice, wins
 from tpsolve.models._words import printable
 
@@ -77,8 +79,7 @@ def page_data(findings: Findings) -> dict[str, Any]:
     families = list(losses) if 1 < len(losses) <= MAX_FAMILIES else []
     views = [_view(ALL, findings, names)]
     for loss in families:
-        of_loss = Findings([row for row in findings.rows if row["loss"] == loss])
-        views.append(_view(printable(loss), of_loss, names))
+        views.append(_view(printable(loss), findings.of_loss(loss), names))
     return {
         "solvers": [printable(name) for name in names],
         "targets": TABLE_TARGETS,
@@ -124,7 +125,7 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": name, "advice": printable(advice(findings)), "lines": []}
     curves: dict[str, dict[int, Any]] = {kind: {} for kind in ("left", "found", "proved", "targets")}
     times: dict[int, Any] = {}
-    budgets: dict[int, Any] = {}
+    budgets: dict[int, list[FixedBudget]] = {}
     whole = max((float(row["budget"].get("seconds") or 0) for row in findings.rows), default=0.0)
     moments = [whole * part for part in TABLE_BUDGETS] if whole else []
     for summary in findings.summaries:
@@ -140,21 +141,27 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
             if curve is not None:
                 curves[kind][place] = _drawn(curve)
         times[place] = [_short([e.seconds, e.low, e.high, e.reached]) for e in expected_times(runs)]
-        budgets[place] = [_short([e.left, e.low, e.high]) for e in fixed_budgets(runs, moments)]
+        budgets[place] = fixed_budgets(runs, moments)
         numbers = (summary.left, summary.low, summary.high, summary.best, summary.proved, summary.flips)
         counts = (summary.instances, summary.samples, summary.failures)
         shown["lines"].append([place, summary.alike, *_short([*numbers, summary.seconds]), *counts])
+    # The last one always, so that there is a table.
+    known = [any(not np.isnan(of[k].left) for of in budgets.values() if of) for k in range(len(moments))]
+    shown_at = [k for k in range(len(moments)) if known[k] or k == len(moments) - 1]
     ranks, p, critical = mean_ranks(findings.scores)
     beaten, table = wins(findings)
+    tested, at = pair_tests(findings.scores), {name: number for number, name in enumerate(findings.scores.solvers)}
+    # A solver that only failed is in no test.
+    p_values = [[float(tested[at[a], at[b]]) if a in at and b in at else None for b in beaten] for a in beaten]
     return {
         **shown,
         "curves": curves,
         "times": times,
-        "moments": _short(moments),
-        "budgets": budgets,
+        "moments": _short([moments[k] for k in shown_at]),
+        "budgets": {place: [_budget(of[k]) for k in shown_at] if of else [] for place, of in budgets.items()},
         "ranks": {places[s]: rank for s, rank in zip(findings.scores.solvers, _short(ranks), strict=True)},
         "friedman": _short([p, critical]),
-        "wins": [[places[s] for s in beaten], [_short(line) for line in table]],
+        "wins": [[places[s] for s in beaten], [_short(line) for line in table], [_short(line) for line in p_values]],
     }
 
 
@@ -184,6 +191,10 @@ def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
     return shown
 
 
+def _budget(at: FixedBudget) -> list[float | None]:
+    return [*_short([at.left, at.low, at.high]), at.nothing, at.instances]
+
+
 def _drawn(curve: Curve) -> list[list[float | None]]:
     seconds, values = thinned(curve, POINTS)
     return [_short(seconds), _short(values)]
@@ -192,4 +203,4 @@ def _drawn(curve: Curve) -> list[list[float | None]]:
 def _short(values: Iterable[float | None]) -> list[float | None]:
     """Six digits of each; null for what is not finite."""
     plain = values.tolist() if isinstance(values, np.ndarray) else values
-    return [None if v is None or not np.isfinite(v) else float(f"{v:.6g}") for v in plain]
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in plain]

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from tpsolve._glyphs import drawable, dress
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare._anytime import (
     MIN_LEFT,
@@ -21,19 +23,27 @@ from tpsolve.compare._anytime import (
 )
 from tpsolve.compare._statistics import mean_ranks
 from tpsolve.compare._summary import Findings, Row, wins
+from tpsolve.models._words import printable
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 # With more solvers than colours, the next marker and line go through the colours again.
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+TICKS = ((3.0, (1,)), (1.2, (1, 3)), (0.5, (1, 2, 5)), (-1.0, (1, 1.5, 2, 3, 4, 5, 7)))
+"""Parts of a decade that have labels, on axes of more decades than these."""
 POINTS = 400
 """Of a curve, at most."""
 
 
 def draw_all(findings: Findings) -> dict[str, Figure]:
     """Figures by file name."""
-    return {name: draw(findings) for name, draw in FIGURES.items()}
+    return {name: draw(name, findings) for name in FIGURES}
+
+
+def draw(name: str, findings: Findings) -> Figure:
+    """The figure of this name, in fonts that have the letters of all names."""
+    return dress(FIGURES[name](findings))
 
 
 def save_all(figures: dict[str, Figure], folder: Path) -> None:
@@ -59,14 +69,14 @@ def gap_against_seconds(findings: Findings) -> Figure:
     (mean objective - mean best) / (mean at the activations - mean best). A curve begins where its solver has something
     on each of them.
     """
-    figure, axes = _new_figure("What is left of the attainable improvement", "left (1: none made, 0: all)")
+    figure, axes = _new_figure("What is left of the attainable improvement", "left (100%: none made, 0%: all)")
     for name, _, style in _by_solver(findings):
         curve = mean_left(findings.runs[name])
         if curve is not None:
             seconds, left = thinned(curve, POINTS)
-            axes.step(seconds, np.maximum(left, MIN_LEFT), where="post", label=name, linewidth=2, **style)
+            axes.step(seconds, np.maximum(left, MIN_LEFT), where="post", label=_shown(name), linewidth=2, **style)
     axes.set_yscale("log")
-    axes.set_ylim(MIN_LEFT * 0.8, 2)
+    axes.set_ylim(MIN_LEFT * 0.8, 1.25)
     _finish(axes)
     return figure
 
@@ -75,9 +85,9 @@ def solved_against_seconds(findings: Findings) -> Figure:
     """Share of samples at their best known objective, and (thin) proved optimal, against the seconds of a call."""
     figure, axes = _new_figure("Samples solved", "share of samples")
     for name, group, style in _by_solver(findings):
-        _share_curve(axes, share_done(found_at(group, findings.known)), label=name, linewidth=2, **style)
+        _share_curve(axes, share_done(found_at(group, findings.known)), label=_shown(name), linewidth=2, **style)
         proved = share_done(proved_at(group))
-        _share_curve(axes, proved, linewidth=0.8, alpha=0.8, label=f"{name}, proved", **style)
+        _share_curve(axes, proved, linewidth=0.8, alpha=0.8, label=f"{_shown(name)}, proved", **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
@@ -87,7 +97,7 @@ def targets_against_seconds(findings: Findings) -> Figure:
     """Share of pairs of a run and a target that are reached, against the seconds of a call."""
     figure, axes = _new_figure("Targets reached, from 79% to 0.01% left, and none", "share of (run, target) pairs")
     for name, _, style in _by_solver(findings):
-        _share_curve(axes, reached(findings.runs[name]), label=name, linewidth=2, **style)
+        _share_curve(axes, reached(findings.runs[name]), label=_shown(name), linewidth=2, **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
@@ -101,11 +111,14 @@ def who_beats_whom(findings: Findings) -> Figure:
     figure = Figure(figsize=(2.2 + 0.75 * len(names), 1.6 + 0.6 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    shown = list(map(_shown, names))
+    axes.set_xticks(range(len(names)), shown, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), shown)
     for (i, j), share in np.ndenumerate(table):
         if np.isfinite(share):
-            axes.text(j, i, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.55 else "#222222")
+            axes.text(
+                j, i, whole_percent(share), ha="center", va="center", color="white" if share > 0.55 else "#222222"
+            )
     axes.set_title("Share of samples on which the row beats the column")
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -120,7 +133,7 @@ def ranks_of_solvers(findings: Findings) -> Figure:
     order = np.argsort(ranks)
     figure = Figure(figsize=(8, 1.4 + 0.3 * len(order)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(order)), [found.solvers[i] for i in order])
+    axes.set_yticks(range(len(order)), [_shown(found.solvers[i]) for i in order])
     axes.invert_yaxis()
     if np.isfinite(ranks).all() and len(order):
         axes.scatter(ranks[order], range(len(order)), color=COLOURS[0], zorder=3)
@@ -157,14 +170,42 @@ def _new_figure(title: str, label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _shown(name: str) -> str:
+    return drawable(printable(name))
+
+
+def whole_percent(share: float) -> str:
+    """Half a percent is rounded up, as on the page."""
+    return f"{int(100 * share + 0.5)}%"
+
+
+def _seconds(seconds: float, _: int = 0) -> str:
+    units = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+    # 0.001 may be a bit less than that.
+    unit, size = next((each for each in units if seconds >= 0.999 * each[1]), units[-1])
+    return f"{seconds / size:.4g} {unit}"
+
+
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
+    # As many labels as have room, in units that one can read.
+    low, high = axes.get_xlim()
+    decades = np.log10(high / low)
+    parts = (
+        (1,) if decades > 3 else (1, 3) if decades > 1.2 else (1, 2, 5) if decades > 0.5 else (1, 1.5, 2, 3, 4, 5, 7)
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=parts, numticks=8 if decades > 8 else 16))
+    axes.xaxis.set_major_formatter(FuncFormatter(_seconds))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     if entries := len(axes.get_legend_handles_labels()[0]):
         # The legend stands beside the axes: a line each.
         if isinstance(axes.figure, Figure):
             axes.figure.set_size_inches(8, max(4.6, 0.26 * entries))
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        # Long enough to show how a line is dashed.
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=3.5)
 
 
 def _by_solver(findings: Findings) -> list[tuple[str, list[Row], dict[str, Any]]]:

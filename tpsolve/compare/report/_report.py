@@ -118,9 +118,14 @@ def write_report(comparison: Comparison, rows: list[Row]) -> Path:
     Raises:
         FolderError: the folder can't be written.
     """
-    about = f"{comparison.folder.name} on the suite {comparison.suite}"
-    budget = f"Every solve had {comparison.budget.seconds} seconds for {comparison.samples} samples."
+    about = f"{comparison.folder.name} on {comparison.source}"
+    budget = budget_words(comparison.seconds, comparison.steps)
     return draw_report(comparison.folder, about, budget, Findings(rows))
+
+
+def budget_words(seconds: float, steps: int | None) -> str:
+    """The budget of a comparison, which has steps or seconds."""
+    return f"Every sample had {f'{seconds:g} seconds' if steps is None else f'{steps} steps'}."
 
 
 def draw_report(folder: Path, about: str, budget: str, findings: Findings, contrast: Contrast | None = None) -> Path:
@@ -166,6 +171,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
         failed=len(failures),
         checklist=checklist(findings),
         groups=_group_lines(findings),
+        mixed=len({(machine, versions) for machine, versions, _ in groups_of(findings.rows)}) > 1,
         contrast=None if contrast is None else _contrast_section(contrast),
         version=__version__,
         listed=MAX_LISTED,

@@ -160,7 +160,8 @@ function reading(host, svg, drawn, marks, frame) {
   const { across, px, py, box, width } = frame;
   const cross = element("svg:line", { class: "cross", y1: box.top, y2: box.bottom, visibility: "hidden" });
   svg.append(cross);
-  const tip = element("div", { class: "tip", hidden: true });
+  // What it says is read aloud by the live region.
+  const tip = element("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   const live = element("div", { class: "unseen", role: "status" });
   host.append(tip, live);
   let share = null;

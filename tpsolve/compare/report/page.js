@@ -82,9 +82,15 @@
       const [seconds, low, high, reached] = cell;
       return seconds === null ? "never" : twoLines(time(seconds), [ends(low, high, time), `${percent(reached)} reach it`].filter(Boolean).join("; "));
     })]));
-    plainTable($("budgets-table"), ["solver", ...view.moments.map((moment) => time(moment))], view.lines.map(([place]) => [named(place), ...(view.budgets[place].length ? view.budgets[place] : view.moments.map(() => null)).map((cell) => (cell === null || cell[0] === null ? "-" : twoLines(percent(cell[0]), ends(cell[1], cell[2], percent))))]));
-    const [names, wins] = view.wins;
-    plainTable($("wins-table"), ["", ...names.map((place) => element("span", { class: "upright" }, solvers[place]))], names.map((place, row) => [named(place), ...wins[row].map((value) => (value === null ? "" : { text: percent(value).replace(/\.\d+/, ""), share: value }))]));
+    const after = (cell) => {
+      if (cell === null) return "-";
+      const [left, low, high, nothing, of] = cell;
+      return left === null ? twoLines("-", `nothing yet on ${nothing} of ${of}`) : twoLines(percent(left), ends(low, high, percent));
+    };
+    plainTable($("budgets-table"), ["solver", ...view.moments.map((moment) => time(moment))], view.lines.map(([place]) => [named(place), ...(view.budgets[place].length ? view.budgets[place] : view.moments.map(() => null)).map(after)]));
+    const [names, wins, tests] = view.wins;
+    const chance = (p) => (p === null ? "" : p < 0.001 ? "p < 0.001" : `p ${number(p, 2)}`);
+    plainTable($("wins-table"), ["", ...names.map((place) => element("span", { class: "upright" }, solvers[place]))], names.map((place, row) => [named(place), ...wins[row].map((value, column) => (value === null ? "" : { text: `${Math.round(100 * value)}%`, small: chance(tests[row][column]), share: value }))]));
   }
   function ranks() {
     const entries = Object.entries(state.view.ranks).filter(([, rank]) => rank !== null).map(([place, rank]) => ({ name: solvers[place], style: Number(place), rank }));

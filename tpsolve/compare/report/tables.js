@@ -46,11 +46,11 @@ function sortableTable(table, columns, options = {}) {
   };
 }
 
-// A plain table: headings, then lines of [heading, cell...]; a cell is a text or {text, share} with a shade.
+// A plain table: headings, then lines of [heading, cell...]; a cell is a text, a node, or {text, small, share} with a shade.
 function plainTable(table, headings, lines) {
   const cell = (content) => {
     if (content === null || typeof content !== "object" || content instanceof Node) return element("td", {}, content ?? "-");
-    const made = element("td", {}, content.text);
+    const made = element("td", {}, content.text, content.small ? element("small", {}, content.small) : null);
     made.style.background = `color-mix(in srgb, var(--accent) ${Math.round(55 * content.share)}%, transparent)`;
     return made;
   };

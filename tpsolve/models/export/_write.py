@@ -11,7 +11,7 @@ import numpy as np
 
 from tpsolve._check_arguments import check_count
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.errors import ArgumentError, ExportError, UnknownNameError
+from tpsolve.errors import ArgumentError, ExportError
 from tpsolve.models._grid import check_rows
 from tpsolve.models._norms_into_weights import rounded
 from tpsolve.models.export import _c, _json, _onnx, _onnx_float32, _python, _qonnx, _verilog
@@ -38,7 +38,7 @@ def export(
     """
     path = Path(path)
     if path.suffix not in LANGUAGES:
-        raise UnknownNameError("path", path.suffix or str(path), LANGUAGES)
+        raise ArgumentError("path", path, f"a name that ends in {', '.join(LANGUAGES)}", "It says the language.")
     if not path.stem.isprintable() or '"' in path.stem:
         raise ArgumentError("path", repr(path.name), "a name without quotes and signs that can't be printed")
     for name, wanted in (("qonnx", qonnx), ("float32", float32)):

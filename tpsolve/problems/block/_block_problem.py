@@ -298,6 +298,12 @@ class BlockProblem(FlipProblem):
             f"dtype={self.dtype}, judge_dtype={self.judge_dtype}, device={str(self.device)!r})"
         )
 
+    def _facts(self) -> dict[str, object]:
+        block = type(self._copies[self.dtype]).__name__
+        loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__qualname__", type(self.loss).__name__)
+        more = {"module above": block, "shape of the targets": self.shape, "loss": loss, "stay": self.stay}
+        return {**super()._facts(), **more, "flips": f"{self.candidates} ranked by {self.ranking}"}
+
     def _check_curvature(self) -> None:
         if callable(self.loss) and (why := self.passes.why_no_curvature(self._flat(self.start).to(self.dtype))):
             got = f"a loss whose second derivative raises ({why})"

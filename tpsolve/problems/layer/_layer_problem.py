@@ -282,6 +282,11 @@ class LayerProblem(FlipProblem):
             f"loss={self.loss!r}, stay={self.stay}, dtype={self.dtype}, device={str(self.device)!r})"
         )
 
+    def _facts(self) -> dict[str, object]:
+        given = [name for name in ("unit_weight", "pull") if getattr(self, name) is not None]
+        more = {"units above": self.n_units, "loss": self.loss, "stay": self.stay}
+        return {**super()._facts(), **more, **({"also given": ", ".join(given)} if given else {})}
+
     def _tensors(self) -> dict[str, Tensor | None]:
         return {name: getattr(self, name) for name in ("weight", "bias", *_BATCHED)}
 

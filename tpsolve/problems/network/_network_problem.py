@@ -472,6 +472,13 @@ class NetworkProblem(Problem):
             f"classes={len(self.classes)}, widths={self.widths}, {self._set_text()}device={str(self.device)!r})"
         )
 
+    def _facts(self) -> dict[str, object]:
+        samples, features = self.samples.shape
+        facts = {"samples": samples, "different points": len(self.inputs), "features": features}
+        facts |= {"classes": ", ".join(map(str, self.classes)), "units of the hidden layers": self.widths}
+        facts["weights"] = self._set_text().rstrip(", ").removeprefix("weight_set=") or "any real numbers"
+        return {**facts, "device": self.device}
+
     def _set_text(self) -> str:
         if self.weight_set is None:
             return ""

@@ -446,6 +446,19 @@ class ProgramProblem(FlipProblem):
         sizes = self.sizes.tolist()
         return f"ProgramProblem({self._name()}, samples={self.batch_shape[0]}, sizes={sizes}, stay={self.stay})"
 
+    def _facts(self) -> dict[str, object]:
+        sizes = self.sizes.tolist()
+        return {
+            "program": self._name(),
+            "samples": self.batch_shape[0],
+            "symbols": len(sizes),
+            "values of each symbol": sizes if len(set(sizes)) > 1 else sizes[0],
+            "loss": self.loss,
+            "stay": self.stay,
+            "constraints": "declared" if self.constraints is not None else "none",
+            "device": self.device,
+        }
+
     def kinds(self, row: int) -> tuple[int, ...]:
         """What each symbol is that sample `row` has, in order: its number of classes, or 0 for a spin."""
         kinds = torch.where(self.is_spin, 0, self.sizes)

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -29,11 +30,11 @@ MAX_ASSIGNMENTS = 1024
 class Auto(Solver):
     """The solver that did best on the measured problem most like this one, within the same time.
 
-    The table `auto.json` beside this file holds measurements on layers harvested from trained networks: the best solver
-    by loss, size, seconds a sample and kind of device. `benchmarks/auto.py` writes it and says from which rows. The
-    nearest entry of the same loss counts; sizes and seconds are compared on logarithmic scales. Another loss takes the
-    entries of the hinge if it is a sum over units. A budget with only steps counts as the longest time measured. Steps
-    are those of the solver taken; `stats["taken"]` is its text.
+    The table `auto.json` beside this file holds measurements on drawn problems and on layers of trained networks: the
+    best solver by loss, size, number of samples, seconds of a call and kind of device. `benchmarks/auto.py` writes it
+    and says from which rows. The nearest entry of the same loss counts; sizes, samples and seconds are compared on
+    logarithmic scales. A loss that was not measured takes the entries of the hinge. A budget with only steps counts as
+    the longest time measured. Steps are those of the solver taken; `stats["taken"]` is its text.
 
     With `proof`, the solver of a layer problem is an exact one. The table `proof.json` says which proves optima
     soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
@@ -61,6 +62,12 @@ class Auto(Solver):
         if not isinstance(self.proof, bool):
             raise ArgumentError("proof", self.proof, "True or False")
 
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        if isinstance(problem, LayerProblem):
+            # Read here, where it is not charged to the budget.
+            table(PROOFS if self.proof else TABLE)
+
     def choose(self, problem: Problem, budget: Budget) -> str:
         """The text of the solver that `run` would take, for a flat batch."""
         if isinstance(problem, NetworkProblem):
@@ -83,10 +90,9 @@ class Auto(Solver):
         rows = [row for row in rows if row["loss"] == loss]
         if not rows:
             return UNKNOWN
-        seconds = max(row["seconds"] for row in rows)
-        if budget.seconds is not None:
-            seconds = budget.seconds / problem.n_samples
-        here = {"n": problem.n_vars, "m": problem.n_units, "seconds": seconds}
+        seconds = max(row["seconds"] for row in rows) if budget.seconds is None else budget.seconds
+        size = {"n": problem.n_vars, "m": problem.n_units, "samples": problem.n_samples}
+        here = {**size, "seconds": seconds}
 
         def distance(row: dict[str, Any]) -> tuple[bool, float]:
             apart = sum(abs(math.log(here[name] / row[name])) for name in here)
@@ -120,8 +126,9 @@ def _prover(problem: LayerProblem, budget: Budget) -> str:
     return "enumerate" if n <= MAX_TARGETS and needed < seconds else row["other"]
 
 
+@cache
 def table(name: str = TABLE) -> dict[str, Any]:
-    """The measured table: `rows` of loss, n, m, seconds a sample, device, solver; the rest is their provenance.
+    """The measured table: `rows` of loss, n, m, samples, seconds of a call, device, solver; the rest is provenance.
 
     That of proofs has the mean seconds of the solver named, and the best `other` one than `enumerate`.
     """

@@ -14,6 +14,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
+from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve._storage._documents import FractionText, Label, Positive, check_shape
 from tpsolve.errors import FileFormatError
@@ -121,6 +122,20 @@ class Proof:
         """
         header, arrays = self.contents()
         write_archive(path, KIND, arrays, header)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is claimed, and by what."""
+        facts: dict[str, object] = {
+            "cost" if self.penalty else "training errors": self.objective,
+            "none makes fewer than": self.bound,
+            "units of the hidden layers": self.widths,
+            "classes": ", ".join(map(str, self.classes)),
+            "bound proved by": f"{self.method}, {self.engine}" if self.engine else self.method,
+            "circuits": len(self.circuits),
+        }
+        if self.weight_set is not None:
+            facts["weights of"] = ", ".join(map(str, self.weight_set))
+        return facts_table("Proof, to be checked with verify_proof", facts)
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from tpsolve._result import lines_table
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.units._base import Units
 from tpsolve.units._data import check_samples
@@ -36,6 +37,19 @@ class Certificate(Units):
     support: Tensor
     has_bias: bool = True
     rationals: Mapping[int, tuple[Fraction, ...]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each unit's claim and what proves it."""
+        words = {1: "separable", -1: "not separable", 0: "undecided"}
+        lines = []
+        for unit, status in enumerate(self.status.tolist()):
+            proof = "weights" + ", in fractions" * (unit in self.rationals) if status > 0 else "nothing yet"
+            if status < 0:
+                proof = (
+                    f"{len(self.circuit(unit))} samples forbid it: {', '.join(map(str, self.circuit(unit).tolist()))}"
+                )
+            lines.append((unit, words[status], proof))
+        return lines_table(("unit", "claim", "proof"), lines, "units")
 
     @property
     def converged(self) -> Tensor:
