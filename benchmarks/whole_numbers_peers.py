@@ -58,9 +58,10 @@ def predicted(layers: list[tuple[Tensor, Tensor]], X: np.ndarray) -> np.ndarray:
 def _constant(n: int, width: int, y: np.ndarray) -> Found:
     label = 1.0 if 2 * y.sum() >= len(y) else -1.0
     zero = torch.zeros(width, n).double(), torch.zeros(width).double()
-    return Found([zero, (torch.zeros(1, width).double(), torch.tensor([label - 0.5]).double().round())], float(
-        min(y.sum(), len(y) - y.sum())
-    ))
+    return Found(
+        [zero, (torch.zeros(1, width).double(), torch.tensor([label - 0.5]).double().round())],
+        float(min(y.sum(), len(y) - y.sum())),
+    )
 
 
 def ternary(weight: Tensor, threshold: float | None) -> Tensor:

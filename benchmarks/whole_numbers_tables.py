@@ -18,9 +18,7 @@ from sklearn.datasets import load_diabetes
 from benchmarks.generalisation import load
 from benchmarks.generalisation_peers import Cuts
 
-TUNING = (
-    *("breast_cancer", "digits", "tictactoe", "heart", "sonar", "ionosphere", "pima", "votes", "car", "monks2"),
-)
+TUNING = (*("breast_cancer", "digits", "tictactoe", "heart", "sonar", "ionosphere", "pima", "votes", "car", "monks2"),)
 FURTHER = (
     *("anes96", "fair", "penguins", "diabetes", "hastie", "quantiles", "classification", "moons", "circles", "vote"),
 )

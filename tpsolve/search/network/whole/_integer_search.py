@@ -83,7 +83,7 @@ class IntegerSearch(Solver):
         copies = Copies(single, generator, self.window)
         champion = _Champion(copies, report)
         state = self._first(copies, budget, report, champion)
-        best, sums = _cloned(state), copies.sums(state)
+        best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
         stale = torch.zeros_like(cost, dtype=torch.int64)
@@ -91,7 +91,7 @@ class IntegerSearch(Solver):
         while not report.step():
             if not order:
                 order = torch.randperm(len(copies.units), generator=generator, device=generator.device).tolist()
-            cost = cost + copies.move(state, sums, *copies.units[order.pop()])
+            cost = cost + walk.move(*copies.units[order.pop()])
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
             better = cost < lowest
@@ -107,7 +107,7 @@ class IntegerSearch(Solver):
             tired = stale >= PATIENCE * len(copies.units)
             if bool(tired.any()):
                 self._kick(copies, state, best, int(lowest.argmin()), tired)
-                sums = copies.sums(state)
+                walk.begin()
                 cost = torch.where(tired, copies.cost(state), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
