@@ -82,7 +82,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| table | units | straight-through, best setting | search alone | integer-search |"
     yield "|---|---:|---:|---:|---:|"
     ratios = []
-    for name, width in itertools.product(TABLES, sorted({row["width"] for row in rows})):
+    for name, width in itertools.product((*TUNING, *FURTHER), sorted({row["width"] for row in rows})):
         here: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             if (row["table"], row["width"]) == (name, width):

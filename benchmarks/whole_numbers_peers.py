@@ -9,6 +9,7 @@ and FOLDER on PYTHONPATH. It is left out where pygad is not installed.
 """
 
 import importlib.util
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ Rates from 0.01 to 0.3 were tried on digits and heart; 0.1 was the best. Both th
 RESTARTS, WIDTH = 8, 0.5
 """Networks side by side, and the width of the region in which hidden units learn, in typical sums."""
 POPULATION, PARENTS, MUTATED = 50, 5, 2
-"""Of the genetic algorithm; MUTATED: genes that change in each child. Populations of 30 to 200 and 1 to 4 genes were tried
-on heart, digits and tictactoe."""
+"""Of the genetic algorithm; MUTATED: genes that change in each child. Populations of 30 to 200 and 1 to 4 genes were
+tried on heart, digits and tictactoe."""
 MAX_MODEL = 2
-"""Units of a mixed-integer model: with these it finds nothing but equal outputs on most tables, and more are no easier."""
+"""Units of a mixed-integer model: with these it finds little but equal outputs, and more are no easier."""
 WALL = 3
 """Seconds by the clock that HiGHS is given for each of the processor, since its limit is one by the clock."""
 
@@ -169,7 +170,7 @@ def modelled(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int
     # Columns: first weights, first biases, outputs h in {0, 1}, second weights, second bias, products, wrong rows.
     sizes = [width * n, width, rows * width, width, 1, rows * width, rows]
     begin = np.concatenate([[0], np.cumsum(sizes)])
-    weight, bias, h, second, last, product, wrong = (np.arange(a, b) for a, b in zip(begin, begin[1:], strict=False))
+    weight, bias, h, second, last, product, wrong = (np.arange(a, b) for a, b in itertools.pairwise(begin))
     big, top = 2.0 * n + 2, 2.0 * width + 2
     lower = np.concatenate([np.full(s, v) for s, v in zip(sizes, (-1, -n - 1, 0, -1, -width - 1, -1, 0), strict=True)])
     upper = np.concatenate([np.full(s, v) for s, v in zip(sizes, (1, n + 1, 1, 1, width + 1, 1, 1), strict=True)])

@@ -93,7 +93,7 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
             told += problem.penalty * (float(copies.values[v] != 0) - float(unit.weight[row, q] != 0))
             assert float(told) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
         features = torch.arange(unit.weight.shape[1])
-        move = best_move(changes, copies.values, copies.extra(unit, copies.values), features, copies.ties)
+        move = best_move(changes, copies.values, copies.extra(d, unit.weight), features, copies.ties)
         for row in (move.cost < torch.inf).nonzero()[:, 0].tolist():
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, move.feature[row]], tried[d][1][row, j] = move.value[row], move.bias[row]

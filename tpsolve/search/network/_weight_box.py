@@ -164,7 +164,6 @@ class WeightBox(Solver):
             return None
         model, outputs, units = cp_model.CpModel(), [], []
         box = _Box.of(problem, self)
-        domain = cp_model.Domain.from_values(box.values)
         below = (problem.inputs * box.scale).round().long().tolist()
         reach = max(sum(map(abs, row)) for row in below)
         for number, width in enumerate(problem.layers):
@@ -174,12 +173,23 @@ class WeightBox(Solver):
                     return None
                 layer.append([model.new_bool_var("") for _ in range(width)])
             own: list[tuple[list[Any], Any]] = []
+            allowed = problem.rules.allowed(number, len(below[0]), torch.tensor(box.values))
+            may = (
+                [box.values] * len(below[0])
+                if allowed is None
+                else [[v for v, good in zip(box.values, row, strict=True) if good] for row in allowed.tolist()]
+            )
+            limits = problem.rules.limits(number, len(below[0]))
             for unit in range(width):
                 size = box.largest * reach + 1
-                allowed = problem.bias_set or None
-                biases = cp_model.Domain(-size, size) if allowed is None else cp_model.Domain.from_values(list(allowed))
+                biases = cp_model.Domain(-size, size)
+                if problem.bias_set is not None:
+                    biases = cp_model.Domain.from_values(list(problem.bias_set))
                 bias = model.new_int_var_from_domain(biases, "")
-                weights = [model.new_int_var_from_domain(domain, "") for _ in below[0]]
+                weights = [model.new_int_var_from_domain(cp_model.Domain.from_values(values), "") for values in may]
+                used = {k: _used(model, weights[k]) for k in sorted({k for group, _ in limits for k in group})}
+                for group, most in limits:
+                    model.add(sum(used[k] for k in group) <= most)
                 own.append((weights, bias))
                 for row, point in zip(below, layer, strict=True):
                     if report.seconds_left <= 0:
@@ -212,9 +222,7 @@ class WeightBox(Solver):
         total, paid = sum(map(sum, all_counts)), []
         counted = price or max_nonzero is not None
         for weight in (w for layer in units for weights, _ in layer for w in weights if counted):
-            used = model.new_bool_var("")
-            model.add(weight == 0).only_enforce_if(~used)
-            paid.append(used)
+            paid.append(_used(model, weight))
         if max_nonzero is not None:
             model.add(sum(paid) <= max_nonzero)
         model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid))
@@ -238,6 +246,13 @@ class _Box:
     @property
     def largest(self) -> int:
         return max(map(abs, self.values))
+
+
+def _used(model: Any, weight: Any) -> Any:
+    """A bit that is 1 where the weight is not 0."""
+    used = model.new_bool_var("")
+    model.add(weight == 0).only_enforce_if(~used)
+    return used
 
 
 def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights: Weights) -> None:

@@ -7,6 +7,7 @@ truth tables of the output unit. Then every set of columns meets every table.
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations_with_replacement, product
 from typing import Any
@@ -18,6 +19,39 @@ from tpsolve.search.proofs._recount import Costs, OutOfTimeError
 MAX_TRIED = 2**22
 """Weights of a unit that are tried, times points."""
 _AT_ONCE = 2**20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Of a proof: which weights of the set count.
+
+    Args:
+        monotone: of each input -1, 0 or +1, the sign of its weights in the first layer; with it no weight above is
+            negative. Empty: no rule.
+        max_fan_in: weights other than 0 of each unit; None: any number.
+        groups: of inputs, and how many of their weights in a unit of the first layer may be other than 0.
+    """
+
+    monotone: Sequence[int] = ()
+    max_fan_in: int | None = None
+    groups: Sequence[tuple[Sequence[int], int]] = ()
+
+    def limits(self, n: int, *, lowest: bool) -> list[tuple[Sequence[int], int]]:
+        """Of a unit that reads `n` outputs, or inputs of the data where it is of the `lowest` layer."""
+        every = [] if self.max_fan_in is None else [(range(n), self.max_fan_in)]
+        return [*(self.groups if lowest else ()), *every]
+
+    def broken(self, weights: Sequence[Sequence[float]], *, lowest: bool) -> str:
+        """What rule the weights of units of one layer break, in words; empty: none."""
+        for weight in weights:
+            signs = self.monotone if lowest else [1] * len(weight)
+            if self.monotone and any(w * sign < 0 for w, sign in zip(weight, signs, strict=True)):
+                return "a weight of a sign that is not allowed"
+            for group, most in self.limits(len(weight), lowest=lowest):
+                if sum(weight[k] != 0 for k in group) > most:
+                    return f"more than {most} weights other than 0"
+        return ""
+
 
 Columns = dict[bytes, int]
 """Outputs of a unit in {0, 1} as bytes, and the fewest weights other than 0 that give them."""
@@ -34,6 +68,7 @@ def whole_weights(
     penalty: Fraction,
     bound: Fraction,
     until: float,
+    rules: Rules = Rules(),
 ) -> bool | None:
     """Whether all networks of one hidden layer, two classes and weights of a set cost at least `bound`.
 
@@ -44,6 +79,7 @@ def whole_weights(
         bias_set: None: all biases.
         penalty: of each weight other than 0.
         until: reading of `time.monotonic` at which it gives up.
+        rules: which weights count besides.
 
     Returns:
         None: there are too many weights to try, or sums that float64 does not hold exactly.
@@ -59,8 +95,9 @@ def whole_weights(
     codes = [list(code) for code in product((0, 1), repeat=width)]
     signs = [[2 * bit - 1 for bit in code] for code in codes]
     scaled = None if bias_set is None else [unit * bias for bias in bias_set]
-    hidden = _columns(points, weight_set, scaled, until)
-    above = _columns(signs, weight_set, bias_set, until)
+    hidden = _columns(points, weight_set, scaled, until, rules.monotone, rules.limits(len(points[0]), lowest=True))
+    raised = [1] * width if rules.monotone else ()
+    above = _columns(signs, weight_set, bias_set, until, raised, rules.limits(width, lowest=False))
     if size >= 2**50 or hidden is None or above is None:
         return None
     outputs = np.array([np.frombuffer(column, dtype=np.uint8) for column in hidden], dtype=np.float64)
@@ -92,18 +129,27 @@ def whole_weights(
 
 
 def _columns(
-    points: list[list[int]], weight_set: Sequence[int], biases: Sequence[int] | None, until: float
+    points: list[list[int]],
+    weight_set: Sequence[int],
+    biases: Sequence[int] | None,
+    until: float,
+    signs: Sequence[int],
+    limits: Sequence[tuple[Sequence[int], int]],
 ) -> Columns | None:
     """All that a unit outputs at `points`, +1 where weights . x + bias >= 0; None: too many, or sums beyond int64."""
     n = len(points[0])
     largest = max(map(abs, weight_set)) * max(sum(map(abs, row)) for row in points)
-    if n * math.log2(len(weight_set)) + math.log2(len(points)) > math.log2(MAX_TRIED) or largest >= 2**62:
+    allowed = [[w for w in weight_set if w * sign >= 0] for sign in signs or [0] * n]
+    tried = sum(math.log2(max(1, len(values))) for values in allowed)
+    if tried + math.log2(len(points)) > math.log2(MAX_TRIED) or largest >= 2**62:
         return None
     table = np.array(points, dtype=np.int64).T
     found: Columns = {}
-    for number, weight in enumerate(product(weight_set, repeat=n)):
+    for number, weight in enumerate(product(*allowed)):
         if number % 1000 == 0 and time.monotonic() > until:
             raise OutOfTimeError
+        if any(sum(weight[k] != 0 for k in group) > most for group, most in limits):
+            continue
         sums, count = np.array(weight, dtype=np.int64) @ table, sum(w != 0 for w in weight)
         levels = np.unique(sums)
         thresholds = [*levels.tolist(), int(levels[-1]) + 1]

@@ -86,6 +86,7 @@ def _of_set(problem: NetworkProblem, result: Result, about: dict[str, str]) -> P
         weight_set=problem.weight_set,
         bias_set=problem.bias_set,
         penalty=penalty,
+        **problem.rules.sets(),
     )
 
 

@@ -45,6 +45,7 @@ class Copies:
         self.inputs = problem.inputs.to(self.dtype)
         self.values = torch.tensor(problem.weight_set).to(self.inputs)
         self.biases = as_values(problem.bias_set, self.inputs)
+        self._middle = (self.values[1:] + self.values[:-1]) / 2
         self.counts = problem.counts.to(self.dtype)
         self.total = self.counts.sum(1)
         self.columns = self.inputs.T.contiguous()
@@ -55,6 +56,12 @@ class Copies:
         step = float(problem.least_difference().max()) * (1.0 if outputs == 1 else NEAR / outputs)
         self.slack = ROUNDING * float(self.total.sum())
         self.ties = Ties(max(step / 2, self.slack), generator)
+        sizes = [self.inputs.shape[1], *problem.widths]
+        self._allowed = [problem.rules.allowed(d, n, self.values) for d, n in enumerate(sizes)]
+        self._limits = [
+            [(torch.tensor(group, device=self.values.device), most) for group, most in problem.rules.limits(d, n)]
+            for d, n in enumerate(sizes)
+        ]
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
 
     def _is_small(self) -> bool:
@@ -76,8 +83,9 @@ class Copies:
         for units, n in zip(self.problem.layers, (self.inputs.shape[1], *self.problem.widths), strict=True):
             weight = self.inputs.new_zeros(count, units, n)
             if layers:
-                each = torch.arange(units, device=weight.device)
-                weight[:, each, each % n] = float(self.values[self.values.abs().argmax()])
+                each, allowed = torch.arange(units, device=weight.device), self._allowed[len(layers)]
+                values = self.values if allowed is None else self.values[allowed[0]]
+                weight[:, each, each % n] = float(values[values.abs().argmax()])
             layers.append((weight, self.inputs.new_full((count, units), bias)))
         return layers
 
@@ -113,11 +121,56 @@ class Copies:
         """Copies that change one unit at a time, beginning with `layers`, which change in place."""
         return Walk(self, layers)
 
-    def extra(self, unit: Unit, values: Tensor) -> Tensor | None:
-        """What each change of a weight costs besides errors, `(R, n, V)`."""
-        if not self.problem.penalty:
+    def nearest(self, d: int, real: Tensor) -> Tensor:
+        """Weights of layer `d`, near to `real (..., n)`, that are of the set and keep to the rules."""
+        allowed = self._allowed[d]
+        if allowed is None:
+            found = self.values[torch.bucketize(real, self._middle)]
+        else:
+            found = self.values[torch.where(allowed, (real[..., None] - self.values).abs(), torch.inf).argmin(-1)]
+        return self.limited(d, found, real.abs())
+
+    def drawn(self, d: int, like: Tensor) -> Tensor:
+        """Weights of layer `d` at random, `like (..., n)`, that may each be there."""
+        allowed = self._allowed[d]
+        if allowed is None:
+            return self.values[(self.random(*like.shape) * len(self.values)).long()]
+        return self.values[torch.where(allowed, self.random(*like.shape, len(self.values)), 2.0).argmin(-1)]
+
+    def limited(self, d: int, weight: Tensor, size: Tensor) -> Tensor:
+        """Of each limit on weights `(..., n)` of layer `d` only those of the largest `size (..., n)`, the others 0."""
+        for group, most in self._limits[d]:
+            part = weight[..., group]
+            order = torch.where(part != 0, size[..., group], -1.0).argsort(dim=-1, descending=True)
+            weight = weight.clone()
+            weight[..., group] = part.scatter(-1, order[..., most:], 0.0)
+        return weight
+
+    def random(self, *shape: int) -> Tensor:
+        """Numbers from 0 to 1."""
+        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return drawn.to(self.inputs)
+
+    def extra(self, d: int, weight: Tensor, kept: Tensor | None = None) -> Tensor | None:
+        """What each change of a weight costs besides errors, `(R, n, V)`; +inf where it breaks a rule.
+
+        Args:
+            weight: `(R, n)`, of a unit of layer `d`.
+            kept: the numbers of some values; None: all of them.
+        """
+        values, allowed = self.values, self._allowed[d]
+        if kept is not None:
+            values, allowed = values[kept], None if allowed is None else allowed[:, kept]
+        if not self.problem.penalty and allowed is None and not self._limits[d]:
             return None
-        return self.problem.penalty * ((values != 0).to(values) - (unit.weight != 0).to(values)[..., None])
+        used = (weight != 0)[..., None]
+        cost = self.problem.penalty * ((values != 0).to(values) - used.to(values))
+        if allowed is not None:
+            cost = torch.where(allowed, cost, torch.inf)
+        for group, most in self._limits[d]:
+            full = used[:, group].sum(1, keepdim=True) >= most
+            cost[:, group] = torch.where(full & ~used[:, group] & (values != 0), torch.inf, cost[:, group])
+        return cost
 
     def best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
         """The best of all changes of a unit of layer `d`, or where these are too many, of some that are drawn."""
@@ -127,28 +180,28 @@ class Copies:
             window = self._window_of(d, two)
             if window.is_narrow:
                 most = MAX_COUNTED // (unit.weight.numel() * len(window.thresholds))
-                kept = self._drawn(len(self.values), most) if most < len(self.values) else None
+                kept = self._some(len(self.values), most) if most < len(self.values) else None
                 changes = window.changes(unit, two, self.biases, kept)
                 values = self.values if kept is None else self.values[kept]
-                return best_move(changes, values, self.extra(unit, values), features, self.ties)
+                return best_move(changes, values, self.extra(d, unit.weight, kept), features, self.ties)
         each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
-        values = self.values[self._drawn(len(self.values), MAX_SORTED // each)]
-        features = self._drawn(len(features), MAX_SORTED // (each * len(values)))
+        kept = self._some(len(self.values), MAX_SORTED // each)
+        values, features = self.values[kept], self._some(len(features), MAX_SORTED // (each * len(kept)))
         some = Unit(unit.below[..., features], unit.z, unit.worth, unit.weight[:, features], unit.bias)
         changes = sorted_changes(some, values, self.biases, whole=whole)
-        return best_move(changes, values, self.extra(some, values), features, self.ties)
+        extra = self.extra(d, unit.weight, kept)
+        return best_move(changes, values, None if extra is None else extra[:, features], features, self.ties)
 
     def _window_of(self, d: int, two: TwoValues) -> Window:
         if d not in self._windows:
             self._windows[d] = Window(two, self.values, self.window)
         return self._windows[d]
 
-    def _drawn(self, count: int, most: int) -> Tensor:
+    def _some(self, count: int, most: int) -> Tensor:
         """The numbers below `count`, rising; if these are more than `most`, so many of them at random, at least one."""
         if count <= most:
             return torch.arange(count, device=self.inputs.device)
-        drawn = torch.rand(count, generator=self.generator, device=self.generator.device)
-        return drawn.argsort()[: max(1, most)].sort().values.to(self.inputs.device)
+        return self.random(count).argsort()[: max(1, most)].sort().values
 
     def _up(self, layers: Layers, below: Tensor) -> Tensor:
         """Outputs `(R, M, outputs)` of the `layers` that read `below`."""

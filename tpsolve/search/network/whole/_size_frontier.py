@@ -168,6 +168,7 @@ class _Search:
                 weight_set=problem.weight_set,
                 bias_set=problem.bias_set,
                 penalty=price,
+                **problem.rules.sets(),
             )
             share = Budget(seconds=seconds / len(prices))
             result = solve(priced, IntegerSearch(), budget=share, generator=self._generator, callback=self._call)
