@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.whole_oracle import least_objective
 
 from tpsolve import Budget, NetworkProblem, load_problem, solve
 from tpsolve.errors import ArgumentError, ShapeError, TpsolveError, ValueSetError
-from tpsolve.search import IntegerSearch, WeightBox, make_proof, size_frontier, verify_proof
+from tpsolve.search import AllColumns, WeightBox, make_proof, size_frontier, verify_proof
 from tpsolve.search.proofs._proof import load_proof
 
 X, Y = [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [0, 1, 1, 0]
@@ -99,27 +97,20 @@ def test_the_start_keeps_to_rules_and_rules_survive_a_file(rules: dict[str, Any]
     assert next(iter(rules)) in repr(twin)
 
 
-@pytest.mark.slow
-@settings(max_examples=10, deadline=None)
-@given(st.data())
-def test_searches_keep_to_rules_and_reach_what_all_weights_reach(data: st.DataObject):
-    g = torch.Generator().manual_seed(data.draw(st.integers(0, 10**6)))
-    values = torch.tensor(data.draw(st.sampled_from([(-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0, 2.0)])), dtype=torch.float64)
-    x = values[torch.randint(len(values), (6, 3), generator=g)]
-    rules = {"weight_set": "ternary", **data.draw(st.sampled_from(RULES))}
-    problem = NetworkProblem(
-        x, [0, 1, *torch.randint(2, (4,), generator=g).tolist()], [2], bias_set=[-1, 0, 1], **rules
-    )
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("seed", range(2))
+def test_proofs_keep_to_rules_and_reach_what_all_weights_reach(seed: int, rules: dict[str, Any]):
+    g = torch.Generator().manual_seed(seed)
+    values = torch.tensor([[-1.0, 0.0, 2.0], [0.0, 1.0, 3.0]][seed], dtype=torch.float64)
+    x = values[torch.randint(3, (7, 3), generator=g)]
+    y = [0, 1, *torch.randint(2, (5,), generator=g).tolist()]
+    problem = NetworkProblem(x, y, [2], **{"weight_set": "ternary", "bias_set": [-1, 0, 1], **rules})
     least = least_objective(problem)
-    for solver in (IntegerSearch(), WeightBox(workers=1)):
-        budget = Budget(steps=1000) if isinstance(solver, IntegerSearch) else Budget(seconds=60)
-        result = solve(problem, solver, budget=budget)
+    for solver in (AllColumns(), WeightBox(workers=1)):
+        result = solve(problem, solver, budget=Budget(seconds=60))
         problem.check_weights(result.stats["weights"])
-        assert result.objective.item() == least
-    proof = make_proof(problem, result)
-    labels = [problem.classes[k] for k in problem.index.tolist()]
-    assert result.bound.item() == least
-    assert all(finding.holds for finding in verify_proof(proof, x.numpy(), labels))
+        assert (result.objective.item(), result.bound.item()) == (least, least)
+        assert all(finding.holds for finding in verify_proof(make_proof(problem, result), x.numpy(), y))
 
 
 def test_search_of_larger_networks_keeps_to_rules():
@@ -153,7 +144,7 @@ def test_a_proof_of_rules_is_none_without_them(tmp_path: Path):
     y = [1, 0, 0, 1]
     rules: dict[str, Any] = {"monotone": {0: 1, 1: 1}, "max_fan_in": 2, "groups": [([0, 1], 2)]}
     problem = NetworkProblem(x, y, [2], weight_set="ternary", **rules)
-    result = solve(problem, WeightBox(workers=1), budget=Budget(seconds=60))
+    result = solve(problem, AllColumns(), budget=Budget(seconds=60))
     # Equal bits: neither a rising nor a falling function errs on fewer than one corner.
     assert (result.objective.item(), result.bound.item()) == (1, 1)
     proof = make_proof(problem, result)

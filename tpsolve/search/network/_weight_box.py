@@ -4,7 +4,6 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
@@ -18,9 +17,9 @@ from tpsolve.problems.network._whole_numbers import Weights
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search._naming import find_solver
+from tpsolve.search.network._whole_costs import whole_costs
 
 _MAX_ROW = 2**29
-_MAX_COST = 2**50
 _ROUNDING = 1e-3
 
 
@@ -73,7 +72,7 @@ class WeightBox(Solver):
             if not problem.has_whole_inputs:
                 mend = "Take integer-search, or put the inputs into whole steps."
                 raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
-            _whole_costs(problem)
+            whole_costs(problem)
         # CP-SAT 9.15 has given wrong answers to conditional rows with larger numbers (see `CpSat`).
         box = _Box.of(problem, self)
         largest = 2 * box.largest * (float((problem.inputs * box.scale).abs().sum(1).max()) + 1)
@@ -207,7 +206,7 @@ class WeightBox(Solver):
                     model.add(first <= second)
             below, reach = layer, width
         right, worth = [], []
-        all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else _whole_costs(problem)
+        all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else whole_costs(problem)
         for point, counts in zip(outputs[-1], all_counts, strict=True):
             if report.seconds_left <= 0:
                 return None
@@ -273,24 +272,6 @@ def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights
         for point, values in zip(points, column, strict=True):
             for output, value in zip(point, values, strict=True):
                 model.add_hint(output, value > 0)
-
-
-def _whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
-    """The weight of each class at each point, and the penalty, as multiples of `least_difference`.
-
-    Raises:
-        TooLargeError: multiples that CP-SAT does not hold.
-    """
-    measure = Fraction(float(problem.least_difference().max()))
-    counts = [[int(Fraction(count) / measure) for count in row] for row in problem.counts.tolist()]
-    price = int(Fraction(problem.penalty) / measure)
-    numbers = sum(
-        units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
-    )
-    if sum(map(sum, counts)) + price * numbers >= _MAX_COST:
-        mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
-        raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {_MAX_COST}", mend)
-    return counts, price
 
 
 def _signed(model: Any, weights: list[Any], below: list[Any], largest: int) -> list[Any]:
