@@ -32,7 +32,8 @@ def test_nothing_costs_less_than_what_is_proved(data: st.DataObject):
     }
     problem = NetworkProblem([list(map(float, row)) for row in x], y, [data.draw(st.integers(1, 2))], weight, **sets)
     result = solve(problem, ALONE, budget=QUICK)
-    assert result.objective.item() == result.bound.item() == least_objective(problem)
+    assert result.status == Status.OPTIMAL
+    assert result.objective.item() == pytest.approx(least_objective(problem), abs=1e-9)
 
 
 def test_three_units_and_any_biases():
@@ -100,7 +101,7 @@ def test_what_it_is_not_made_for_is_refused(monkeypatch: pytest.MonkeyPatch):
         solve(wide, ALONE, budget=QUICK)
     with pytest.raises(ArgumentError, match="search_seconds"):
         AllColumns(search_seconds=-1)
-    monkeypatch.setattr(_all_columns, "MAX_CELLS", 10)
+    monkeypatch.setattr(_all_columns, "MAX_CELLS", 3)
     problem = NetworkProblem(x, [0, 1], [1], weight_set="ternary", penalty=0.125)
     result = solve(problem, ALONE, budget=QUICK)
     assert "not listed" in result.stats["notes"][0]

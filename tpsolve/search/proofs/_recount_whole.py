@@ -1,7 +1,8 @@
 """Tries all whole weights of a set anew; nothing here is shared with the search that claims a bound.
 
 All columns that a hidden unit can give are listed, each with the fewest weights other than 0 that give it, and all
-truth tables of the output unit. Then every set of columns meets every table.
+truth tables of the output unit. Then every set of columns meets every table; a column is left out where no table would
+do with it, were the outputs of the other units free at each point.
 """
 
 import math
@@ -16,7 +17,7 @@ import numpy as np
 
 from tpsolve.search.proofs._recount import Costs, OutOfTimeError
 
-MAX_TRIED = 2**22
+MAX_TRIED = 2**25
 """Weights of a unit that are tried, times points."""
 _AT_ONCE = 2**20
 
@@ -105,6 +106,13 @@ def whole_weights(
     tables = np.array([np.frombuffer(table, dtype=np.uint8) for table in above], dtype=np.float64)
     table_prices = np.array([float(count * penalty * below) for count in above.values()])
     value, limit = np.array([float(g * below) for g in gains]), float(most * below)
+    cheapest = (width - 1) * prices.min() + table_prices
+    most_of = [
+        _most(outputs, value, tables, [code[unit] for code in codes]) - prices[:, None] - cheapest
+        for unit in range(width)
+    ]
+    good = (np.max(most_of, axis=0) > limit).any(axis=1)
+    outputs, prices = outputs[good], prices[good]
     step = max(1, _AT_ONCE // len(codes))
     for others in combinations_with_replacement(range(len(outputs)), width - 1):
         # Units may be exchanged: the last of them is not before the others.
@@ -126,6 +134,21 @@ def whole_weights(
                 if (table @ corners - paid - price > limit).any():
                     return False
     return True
+
+
+def _most(outputs: np.ndarray, value: np.ndarray, tables: np.ndarray, bits: list[int]) -> np.ndarray:
+    """The most that each column `(N, M)` gains with each table, `(N, tables)`, where other units may output anything.
+
+    Args:
+        value: `(M,)`, what an output 1 of the network gains at each point.
+        bits: what the unit of the column outputs in each code.
+    """
+    ends = []
+    for bit in (0, 1):
+        own = tables[:, [k for k, b in enumerate(bits) if b == bit]]
+        # Of the outputs that the table can give, the better one at each point.
+        ends.append(np.where(own.all(1)[:, None], value, np.where(own.any(1)[:, None], np.maximum(value, 0), 0)))
+    return ends[0].sum(1) + outputs @ (ends[1] - ends[0]).T
 
 
 def _columns(
