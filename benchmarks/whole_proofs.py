@@ -75,9 +75,17 @@ def run(log: RowLog, root: Path, seconds: float) -> None:
                 proof = make_proof(posed, result)
                 checked = verify_proof(proof, posed.samples.numpy(), labels, seconds=4 * seconds)[-1].holds
             row = {
-                **{"table": name, "units": units, "solver": solver, "budget": seconds},
-                **{"samples": len(posed.samples), "points": len(posed.inputs), "features": posed.samples.shape[1]},
-                **{"errors": objective, "bound": bound, "processor_seconds": spent, "checked": checked},
+                "table": name,
+                "units": units,
+                "solver": solver,
+                "budget": seconds,
+                "samples": len(posed.samples),
+                "points": len(posed.inputs),
+                "features": posed.samples.shape[1],
+                "errors": objective,
+                "bound": bound,
+                "processor_seconds": spent,
+                "checked": checked,
             }
             log.append({**row, **where()})
             print(f"{name:10} {units} {solver:12} {objective:4g} {bound:4g} {spent:6.1f} s {checked}", flush=True)

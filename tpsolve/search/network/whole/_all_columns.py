@@ -278,7 +278,7 @@ class _Search:
                 if sum(len(part.prices) for part in found[1:]) > size:
                     found = [_merged(found)]
                     size = len(found[0].prices)
-                if size * len(points) > MAX_CELLS:
+                if max(size, len(found[0].prices)) * len(points) > MAX_CELLS:
                     raise _TooManyError
         every_column = _merged(found)
         bits = np.unpackbits(every_column.outputs, axis=1, count=len(points))
