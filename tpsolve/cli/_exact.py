@@ -207,7 +207,7 @@ def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool
     from tpsolve.errors import NotAcceptedError, TooLargeError
     from tpsolve.search import AllColumns, WeightBox
 
-    box = WeightBox(search_seconds=search_seconds)
+    box = WeightBox(search_seconds=search_seconds, real_seconds=search_seconds)
     if frontier:
         return box
     listed = AllColumns(search_seconds=search_seconds)

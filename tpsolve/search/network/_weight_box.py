@@ -10,13 +10,14 @@ import torch
 
 from tpsolve._check_arguments import check_count
 from tpsolve._plain import is_real
-from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
+from tpsolve._result import Budget, Progress
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, TpsolveError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._whole_numbers import Weights
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search._naming import find_solver
+from tpsolve.search._solve import solve
 from tpsolve.search.network._whole_costs import whole_costs
 
 _MAX_ROW = 2**29
@@ -43,12 +44,15 @@ class WeightBox(Solver):
         workers: threads; None: one a core.
         search_seconds: in which `integer-search` first looks for weights, from which CP-SAT begins; only with a
             `weight_set` and a budget in seconds.
+        real_seconds: in which `circuits` first proves a bound for all real weights, which holds for those of a set;
+            only with a `weight_set` and a budget in seconds.
     """
 
     max_weight: int = 20
     scale: int = 100
     workers: int | None = None
     search_seconds: float = 0.0
+    real_seconds: float = 0.0
 
     name = "weight-box"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -62,8 +66,10 @@ class WeightBox(Solver):
         check_count("scale", self.scale, 1)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
-        if not (is_real(self.search_seconds) and 0 <= self.search_seconds < math.inf):
-            raise ArgumentError("search_seconds", self.search_seconds, "a finite number of at least 0")
+        for name in ("search_seconds", "real_seconds"):
+            value = getattr(self, name)
+            if not (is_real(value) and 0 <= value < math.inf):
+                raise ArgumentError(name, value, "a finite number of at least 0")
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
@@ -90,7 +96,31 @@ class WeightBox(Solver):
             report.run(find_solver("integer-search"), generator, share=share)
             if report.stopped:
                 return
+        if problem.weight_set is not None and self.real_seconds and budget.seconds is not None:
+            self._prove_real(problem, generator, report)
+            if report.pulse():
+                return
         self.search_box(problem, budget, generator, report)
+
+    def _prove_real(self, problem: NetworkProblem, generator: torch.Generator, report: Report) -> None:
+        """Prove what the errors are at least for all real weights; a penalty only adds to them."""
+        labels = [problem.classes[k] for k in problem.index.tolist()]
+        real = NetworkProblem(problem.samples, labels, problem.widths, problem.weight)
+        seconds = min(self.real_seconds, report.seconds_left)
+        solver, least = find_solver("circuits"), problem.lower_bound().max().item()
+        try:
+            solver.check(real)
+        except TpsolveError as error:
+            report.note(torch.zeros(1, dtype=torch.int64), f"no bound for real weights: {error}")
+            return
+        if seconds > 0:
+
+            def stop(progress: Progress) -> bool:
+                return report.pulse()
+
+            bound = solve(real, solver, budget=Budget(seconds=seconds), generator=generator, callback=stop).bound.item()
+            if bound > least:
+                report.prove(bound)
 
     def search_box(
         self,
@@ -224,7 +254,11 @@ class WeightBox(Solver):
             paid.append(_used(model, weight))
         if max_nonzero is not None:
             model.add(sum(paid) <= max_nonzero)
-        model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid))
+        cost = total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid)
+        if problem.weight_set is not None:
+            known = report.bound.min().item() / float(problem.least_difference().max())
+            model.add(cost >= math.ceil(known - _ROUNDING))
+        model.minimize(cost)
         return model, outputs, units
 
 

@@ -17,7 +17,7 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network._whole_costs import whole_costs
 
-MAX_LISTED = 2**25
+MAX_LISTED = 2**27
 """Weights of a unit times points, of which columns are listed."""
 MAX_CELLS = 2**27
 """Columns times points."""
@@ -36,7 +36,7 @@ class AllColumns(Solver):
     matrices. All costs are whole numbers, and exact. So what is found in the end is the optimum, and its bound.
 
     It takes network problems with a `weight_set`, whole inputs, two classes, and one hidden layer of up to three units
-    that read few inputs: all weights of a unit times points are at most 2^25. One step is one column that is chosen, or
+    that read few inputs: all weights of a unit times points are at most 2^27. One step is one column that is chosen, or
     one list of columns for two units.
 
     Args:
@@ -147,15 +147,16 @@ class _Search:
         (width,) = self._problem.widths
         try:
             points = self._problem.inputs.cpu().numpy()
-            self._hidden = self._columns(points, 0)
             codes = np.array(list(itertools.product((-1.0, 1.0), repeat=width)))
             above = self._columns(codes, 1)
+            tables = list(self._tables(above, width))
+            self._hidden = self._columns(points, 0, self._hopes(above, tables, width))
             exact = self._none + np.abs(self._gain).sum() + self._price * (width + 1) * points.shape[1] < 2**23
             self._outputs = self._hidden.outputs.astype(np.float32 if exact else np.float64)
             self._paid = self._hidden.prices * self._price
             self._gain = self._gain.astype(self._outputs.dtype)
             self._cheapest = int(self._paid.argmin())
-            for table in self._tables(above, width):
+            for table in tables:
                 shape = (*[2] * width, len(points))
                 values = (above.outputs[table].astype(self._gain.dtype)[:, None] * self._gain).reshape(shape)
                 self._table = above.weights[table], above.biases[table]
@@ -173,6 +174,18 @@ class _Search:
             if seen.isdisjoint(same):
                 seen.update(same)
                 yield number
+
+    def _hopes(self, above: _Columns, tables: list[int], width: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a column gains with each table in each place, `column @ slopes + constants`, were other units free."""
+        slopes, constants = [], []
+        for table in tables:
+            values = (above.outputs[table].astype(float)[:, None] * self._gain).reshape(*[2] * width, -1)
+            for place in range(width):
+                others = tuple(k for k in range(width) if k != place)
+                best = values.max(axis=others)
+                slopes.append(best[1] - best[0])
+                constants.append(best[0].sum() - above.prices[table] * self._price)
+        return np.array(slopes).T, np.array(constants)
 
     def _choose(self, values: np.ndarray, paid: float, units: tuple[int, ...], chosen: dict[int, int]) -> None:
         """Choose the columns of the units that are left, given what each of their outputs gains at each point.
@@ -260,8 +273,12 @@ class _Search:
         if self._report.step():
             raise _StoppedError
 
-    def _columns(self, points: np.ndarray, layer: int) -> _Columns:
-        """Those of a unit of `layer` at `points (M, n)`, each once."""
+    def _columns(self, points: np.ndarray, layer: int, hopes: tuple[np.ndarray, np.ndarray] | None = None) -> _Columns:
+        """Those of a unit of `layer` at `points (M, n)`, each once.
+
+        Args:
+            hopes: those of `_hopes`: columns that can be part of nothing better are left out, but for a cheapest one.
+        """
         n, found = points.shape[1], list[_Columns]()
         every = itertools.product(*_values(self._problem, layer, n))
         limits = self._problem.rules.limits(layer, n)
@@ -274,7 +291,7 @@ class _Search:
             for group, most in limits:
                 weights = weights[(weights[:, list(group)] != 0).sum(1) <= most]
             if len(weights):
-                found.append(self._of_weights(points, weights))
+                found.append(self._of_weights(points, weights, hopes))
                 if sum(len(part.prices) for part in found[1:]) > size:
                     found = [_merged(found)]
                     size = len(found[0].prices)
@@ -284,7 +301,9 @@ class _Search:
         bits = np.unpackbits(every_column.outputs, axis=1, count=len(points))
         return _Columns(bits, every_column.prices, every_column.weights, every_column.biases)
 
-    def _of_weights(self, points: np.ndarray, weights: np.ndarray) -> _Columns:
+    def _of_weights(
+        self, points: np.ndarray, weights: np.ndarray, hopes: tuple[np.ndarray, np.ndarray] | None
+    ) -> _Columns:
         """The columns of `weights (C, n)` with all biases, packed."""
         sums = weights @ points.T.astype(np.int64)
         if self._problem.bias_set is not None:
@@ -295,10 +314,16 @@ class _Search:
             levels = np.broadcast_to(levels, (len(sums), len(levels)))
         else:
             levels = np.concatenate([np.sort(sums, axis=1), sums.max(axis=1, keepdims=True) + 1], axis=1)
-        outputs = np.packbits(sums[:, None] >= levels[..., None], axis=-1).reshape(levels.size, -1)
         count = levels.shape[1]
+        outputs = (sums[:, None] >= levels[..., None]).reshape(-1, len(points))
         prices = np.repeat((weights != 0).sum(1), count)
-        return _merged([_Columns(outputs, prices, np.repeat(weights, count, axis=0), -levels.ravel())])
+        kept = np.arange(len(outputs))
+        if hopes is not None:
+            slopes, constants = hopes
+            gains = (outputs.astype(slopes.dtype) @ slopes + constants).max(axis=1) - prices * self._price
+            kept = np.flatnonzero((gains > self._needed()) | (kept == prices.argmin()))
+        packed = np.packbits(outputs[kept], axis=-1)
+        return _merged([_Columns(packed, prices[kept], weights[kept // count], -levels.ravel()[kept])])
 
 
 def _merged(parts: list[_Columns]) -> _Columns:
