@@ -10,8 +10,10 @@ seconds again by the clock. One row a pair and solver in results/whole_proofs.js
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -58,12 +60,12 @@ def problem(root: Path, name: str, units: int) -> NetworkProblem:
     return NetworkProblem(whole, np.asarray(y).astype(str).tolist(), [units], weight_set="ternary")
 
 
-def run(log: RowLog, root: Path, seconds: float) -> None:
-    """Append what is missing."""
+def run(log: RowLog, root: Path, seconds: float, widths: Sequence[int], only: str) -> None:
+    """Append what is missing of the pairs with so many units, and of the solvers whose names contain `only`."""
     known = {(row["table"], row["units"], row["solver"], row["budget"]) for row in log.read()}
     for name, units in PAIRS:
         for solver, text in SOLVERS.items():
-            if (name, units, solver, seconds) in known:
+            if (name, units, solver, seconds) in known or units not in widths or only not in solver:
                 continue
             posed, began = problem(root, name, units), time.process_time()
             with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.process_time)):
@@ -91,22 +93,10 @@ def run(log: RowLog, root: Path, seconds: float) -> None:
             print(f"{name:10} {units} {solver:12} {objective:4g} {bound:4g} {spent:6.1f} s {checked}", flush=True)
 
 
-def main() -> None:
-    """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--table", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    log = RowLog(RESULTS / "whole_proofs.jsonl")
-    if not options.table:
-        run(log, options.data_root, options.seconds)
-        return
-    print("| table | samples | columns | units | errors | " + " | ".join(SOLVERS) + " |")
-    print("|---|---:|---:|---:|---:|" + "---:|" * len(SOLVERS))
-    rows = [row for row in log.read() if row["budget"] == options.seconds]
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Seconds to a proof and whether its check agreed, or errors and bound."""
+    yield "| table | samples | columns | units | errors | " + " | ".join(SOLVERS) + " |"
+    yield "|---|---:|---:|---:|---:|" + "---:|" * len(SOLVERS)
     for name, units in PAIRS:
         here = {row["solver"]: row for row in rows if (row["table"], row["units"]) == (name, units)}
         if not here:
@@ -123,7 +113,27 @@ def main() -> None:
                 cells.append(f"{row['errors']:g}, at least {row['bound']:g}")
         one = next(iter(here.values()))
         least = min(row["errors"] for row in here.values())
-        print(f"| {name} | {one['samples']} | {one['features']} | {units} | {least:g} | " + " | ".join(cells) + " |")
+        yield f"| {name} | {one['samples']} | {one['features']} | {units} | {least:g} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help="needed but for --table")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--units", type=int, nargs="+", default=(1, 2, 3))
+    parser.add_argument("--only", default="", help="solvers whose names contain this")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    RESULTS.mkdir(exist_ok=True)
+    log = RowLog(RESULTS / "whole_proofs.jsonl")
+    if options.table:
+        print("\n".join(table([row for row in log.read() if row["budget"] == options.seconds])))
+    elif options.data_root is None:
+        parser.error("--data-root is needed: the folder that holds tabular/")
+    else:
+        run(log, options.data_root, options.seconds, options.units, options.only)
 
 
 if __name__ == "__main__":
