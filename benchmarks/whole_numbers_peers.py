@@ -172,8 +172,10 @@ def modelled(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int
     begin = np.concatenate([[0], np.cumsum(sizes)])
     weight, bias, h, second, last, product, wrong = (np.arange(a, b) for a, b in itertools.pairwise(begin))
     big, top = 2.0 * n + 2, 2.0 * width + 2
-    lower = np.concatenate([np.full(s, v) for s, v in zip(sizes, (-1, -n - 1, 0, -1, -width - 1, -1, 0), strict=True)])
-    upper = np.concatenate([np.full(s, v) for s, v in zip(sizes, (1, n + 1, 1, 1, width + 1, 1, 1), strict=True)])
+    lower: Any = np.concatenate(
+        [np.full(s, v) for s, v in zip(sizes, (-1, -n - 1, 0, -1, -width - 1, -1, 0), strict=True)]
+    )
+    upper: Any = np.concatenate([np.full(s, v) for s, v in zip(sizes, (1, n + 1, 1, 1, width + 1, 1, 1), strict=True)])
     entries: list[tuple[np.ndarray, np.ndarray]] = []
     least: list[float] = []
 
@@ -200,6 +202,7 @@ def modelled(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int
             add([*own, last[0], wrong[i]], [*-np.ones(width), -1, top], 1)
     places = np.concatenate([c for c, _ in entries]), np.cumsum([0, *(len(c) for c, _ in entries)])
     matrix = csr_array((np.concatenate([f for _, f in entries]), *places), shape=(len(entries), int(begin[-1])))
+    bounds: Any = np.array(least)
     cost = np.zeros(int(begin[-1]))
     cost[wrong] = 1
     left = ends - time.process_time()
@@ -209,7 +212,7 @@ def modelled(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int
             cost,
             integrality=np.ones_like(cost),
             bounds=Bounds(lower, upper),
-            constraints=LinearConstraint(matrix, np.array(least), np.inf),
+            constraints=LinearConstraint(matrix, bounds, np.inf),
             options={"time_limit": WALL * left},
         ).x
     if answer is None:

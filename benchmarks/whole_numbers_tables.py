@@ -50,7 +50,7 @@ def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
         return np.hstack([words, numbers]), table["sex"].to_numpy() == "male"
     if name == "diabetes":
         X, y = load_diabetes(return_X_y=True)
-        return X, y > np.median(y)
+        return np.asarray(X), np.asarray(y) > np.median(np.asarray(y))
     X, y = load(name)
     if name == "digits":
         return X, y % 2 == 1

@@ -19,6 +19,8 @@ from tpsolve.search.proofs._recount import Costs, OutOfTimeError
 
 MAX_TRIED = 2**25
 """Weights of a unit that are tried, times points."""
+MAX_KEPT = 2**26
+"""Columns that may be part of a cheaper network, times points."""
 _AT_ONCE = 2**20
 
 
@@ -55,7 +57,7 @@ class Rules:
 
 
 Columns = dict[bytes, int]
-"""Outputs of a unit in {0, 1} as bytes, and the fewest weights other than 0 that give them."""
+"""Outputs of a unit in {0, 1} as bits, eight a byte, and the fewest weights other than 0 that give them."""
 
 
 def whole_weights(
@@ -99,20 +101,26 @@ def whole_weights(
     hidden = _columns(points, weight_set, scaled, until, rules.monotone, rules.limits(len(points[0]), lowest=True))
     raised = [1] * width if rules.monotone else ()
     above = _columns(signs, weight_set, bias_set, until, raised, rules.limits(width, lowest=False))
-    if size >= 2**50 or hidden is None or above is None:
+    if size >= 2**50 or not hidden or not above:
         return None
-    outputs = np.array([np.frombuffer(column, dtype=np.uint8) for column in hidden], dtype=np.float64)
     prices = np.array([float(count * penalty * below) for count in hidden.values()])
-    tables = np.array([np.frombuffer(table, dtype=np.uint8) for table in above], dtype=np.float64)
-    table_prices = np.array([float(count * penalty * below) for count in above.values()])
+    tables, table_prices = (
+        _unpacked(list(above), len(codes)),
+        np.array([float(c * penalty * below) for c in above.values()]),
+    )
     value, limit = np.array([float(g * below) for g in gains]), float(most * below)
     cheapest = (width - 1) * prices.min() + table_prices
-    most_of = [
-        _most(outputs, value, tables, [code[unit] for code in codes]) - prices[:, None] - cheapest
-        for unit in range(width)
-    ]
-    good = (np.max(most_of, axis=0) > limit).any(axis=1)
-    outputs, prices = outputs[good], prices[good]
+    listed, kept = list(hidden), list[np.ndarray]()
+    step = max(1, _AT_ONCE // len(points))
+    for first in range(0, len(listed), step):
+        part = _unpacked(listed[first : first + step], len(points))
+        most_of = [_most(part, value, tables, [code[unit] for code in codes]) - cheapest for unit in range(width)]
+        best = np.max(most_of, axis=(0, 2)) - prices[first : first + step]
+        kept.append(first + np.flatnonzero(best > limit))
+    good = np.concatenate(kept)
+    if len(good) * len(points) > MAX_KEPT:
+        return None
+    outputs, prices = _unpacked([listed[k] for k in good.tolist()], len(points)), prices[good]
     step = max(1, _AT_ONCE // len(codes))
     for others in combinations_with_replacement(range(len(outputs)), width - 1):
         # Units may be exchanged: the last of them is not before the others.
@@ -136,6 +144,12 @@ def whole_weights(
     return True
 
 
+def _unpacked(columns: list[bytes], length: int) -> np.ndarray:
+    """The bits of columns `(N, length)` float64."""
+    packed = np.frombuffer(b"".join(columns), dtype=np.uint8).reshape(len(columns), (length + 7) // 8)
+    return np.unpackbits(packed, axis=1, count=length).astype(np.float64)
+
+
 def _most(outputs: np.ndarray, value: np.ndarray, tables: np.ndarray, bits: list[int]) -> np.ndarray:
     """The most that each column `(N, M)` gains with each table, `(N, tables)`, where other units may output anything.
 
@@ -147,7 +161,8 @@ def _most(outputs: np.ndarray, value: np.ndarray, tables: np.ndarray, bits: list
     for bit in (0, 1):
         own = tables[:, [k for k, b in enumerate(bits) if b == bit]]
         # Of the outputs that the table can give, the better one at each point.
-        ends.append(np.where(own.all(1)[:, None], value, np.where(own.any(1)[:, None], np.maximum(value, 0), 0)))
+        low, high = own.min(axis=1, keepdims=True), own.max(axis=1, keepdims=True)
+        ends.append(np.where(low > 0, value, np.where(high > 0, np.maximum(value, 0), 0)))
     return ends[0].sum(1) + outputs @ (ends[1] - ends[0]).T
 
 
@@ -180,6 +195,6 @@ def _columns(
             # Of all biases those that give different columns.
             thresholds = sorted({thresholds[int(np.searchsorted(levels, -bias))] for bias in biases})
         for threshold in thresholds:
-            column = (sums >= threshold).astype(np.uint8).tobytes()
+            column = np.packbits(sums >= threshold).tobytes()
             found[column] = min(count, found.get(column, count))
     return found

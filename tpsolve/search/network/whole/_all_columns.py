@@ -64,7 +64,7 @@ class AllColumns(Solver):
         if not problem.has_whole_inputs:
             mend = "Take integer-search, or put the inputs into whole steps."
             raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
-        if problem.layers[-1] > 1 or len(problem.widths) > 1 or problem.widths[0] > MAX_UNITS:
+        if problem.layers[-1] > 1 or len(problem.widths) > 1 or max(problem.widths) > MAX_UNITS:
             got = f"{len(problem.classes)} classes and hidden layers of {problem.widths}"
             expected = f"two classes and one hidden layer of at most {MAX_UNITS} units for {self.name}"
             raise NotAcceptedError("problem", got, expected, "Take weight-box.")
@@ -204,7 +204,7 @@ class _Search:
         if needless:
             axis = needless[0]
             rest = (*units[:axis], *units[axis + 1 :])
-            cheap = paid + self._paid[self._cheapest]
+            cheap = paid + float(self._paid[self._cheapest])
             self._choose(values.take(0, axis), cheap, rest, {**chosen, units[axis]: self._cheapest})
             return
         others = len(units) - 1
@@ -223,7 +223,7 @@ class _Search:
             if gains[row] <= self._needed():
                 return
             rest = np.where(self._outputs[row] > 0, values[1], values[0])
-            self._choose(rest, paid + self._paid[row], units[1:], {**chosen, units[0]: row})
+            self._choose(rest, paid + float(self._paid[row]), units[1:], {**chosen, units[0]: row})
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         """Of `values (2, M)` of a unit's outputs the sum over the points for each column."""
