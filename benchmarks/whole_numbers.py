@@ -81,7 +81,8 @@ def run(
 def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     """Means over the seeds that all methods of a cell have: errors, accuracy on test rows in percent, and weights.
 
-    Cells without `integer-search` or without a straight-through network are left out.
+    Cells without `integer-search` or without a straight-through network are left out; others with fewer seeds have a
+    star.
     """
     yield f"| table | units | seeds | straight-through, best setting | {' | '.join(OTHERS)} | integer-search |"
     yield "|---|---:|---:|---:|" + "---:|" * (len(OTHERS) + 1)
@@ -97,7 +98,7 @@ def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
             continue
 
         def mean(method: str, field: str, here: Any = here, seeds: set[int] = seeds) -> float:
-            return float(np.mean([here[method][seed][field] for seed in sorted(seeds)]))
+            return float(np.mean([here[method][seed][field] for seed in sorted(seeds & set(here[method]))]))
 
         best = min(peers, key=lambda method: mean(method, "errors"))
         if mean(best, "errors"):
@@ -105,7 +106,8 @@ def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
         gains.append(100 * (mean("integer-search", "accuracy") - mean(best, "accuracy")))
         cells = [
             f"{mean(m, 'errors'):.1f} ({100 * mean(m, 'accuracy'):.1f} %, {mean(m, 'weights'):.0f})"
-            if seeds <= set(here.get(m, {}))
+            + ("" if seeds <= set(here[m]) else " *")
+            if seeds & set(here.get(m, {}))
             else "not run"
             for m in (best, *OTHERS, "integer-search")
         ]
