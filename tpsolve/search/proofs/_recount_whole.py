@@ -1,8 +1,8 @@
 """Tries all whole weights of a set anew; nothing here is shared with the search that claims a bound.
 
 All columns that a hidden unit can give are listed, each with the fewest weights other than 0 that give it, and all
-truth tables of the output unit. Then every set of columns meets every table; a column is left out where no table would
-do with it, were the outputs of the other units free at each point.
+truth tables of the output unit. Then every set of columns meets every table; a column is left out of a table that would
+not do with it, were the outputs of the other units free at each point.
 """
 
 import math
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations_with_replacement, product
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -122,24 +122,33 @@ def whole_weights(
         return None
     outputs, prices = _unpacked([listed[k] for k in good.tolist()], len(points)), prices[good]
     step = max(1, _AT_ONCE // len(codes))
-    for others in combinations_with_replacement(range(len(outputs)), width - 1):
-        # Units may be exchanged: the last of them is not before the others.
-        start = others[-1] if others else 0
-        fixed = float(prices[list(others)].sum())
-        parts = [
-            value * np.all(outputs[list(others)] == np.array(code)[:, None], axis=0)
-            for code in product((0, 1), repeat=width - 1)
-        ]
-        for first in range(start, len(outputs), step):
-            if time.monotonic() > until:
-                raise OutOfTimeError
-            own = outputs[first : first + step]
-            on = [own @ part for part in parts]
-            # In the order of the codes: the last unit is 0, then 1, for each code of the others.
-            corners = np.stack([c for part, one in zip(parts, on, strict=True) for c in (part.sum() - one, one)])
-            paid = prices[first : first + len(own)] + fixed
-            for table, price in zip(tables, table_prices, strict=True):
-                if (table @ corners - paid - price > limit).any():
+    most_of = [
+        _most(outputs, value, tables, [code[unit] for code in codes]) - prices[:, None] - cheapest
+        for unit in range(width)
+    ]
+    seen: set[bytes] = set()
+    for number, (table, price) in enumerate(zip(tables, table_prices, strict=True)):
+        # Units may be exchanged: of tables that differ in their order one is enough.
+        cube = table.reshape([2] * width)
+        same = [cube.transpose(order).tobytes() for order in permutations(range(width))]
+        if not seen.isdisjoint(same):
+            continue
+        seen.update(same)
+        rows = [np.flatnonzero(most[:, number] > limit) for most in most_of]
+        for others in product(*(part.tolist() for part in rows[:-1])):
+            fixed = float(prices[list(others)].sum()) + price
+            parts = [
+                value * np.all(outputs[list(others)] == np.array(code)[:, None], axis=0)
+                for code in product((0, 1), repeat=width - 1)
+            ]
+            for first in range(0, len(rows[-1]), step):
+                if time.monotonic() > until:
+                    raise OutOfTimeError
+                last = rows[-1][first : first + step]
+                on = [outputs[last] @ part for part in parts]
+                # In the order of the codes: the last unit is 0, then 1, for each code of the others.
+                corners = np.stack([c for part, one in zip(parts, on, strict=True) for c in (part.sum() - one, one)])
+                if (table @ corners - prices[last] - fixed > limit).any():
                     return False
     return True
 
