@@ -121,7 +121,6 @@ def whole_weights(
     if len(good) * len(points) > MAX_KEPT:
         return None
     outputs, prices = _unpacked([listed[k] for k in good.tolist()], len(points)), prices[good]
-    step = max(1, _AT_ONCE // len(codes))
     most_of = [
         _most(outputs, value, tables, [code[unit] for code in codes]) - prices[:, None] - cheapest
         for unit in range(width)
@@ -135,20 +134,31 @@ def whole_weights(
             continue
         seen.update(same)
         rows = [np.flatnonzero(most[:, number] > limit) for most in most_of]
-        for others in product(*(part.tolist() for part in rows[:-1])):
+        for others in product(*(part.tolist() for part in rows[:-2])):
             fixed = float(prices[list(others)].sum()) + price
+            # Of the points where the units chosen give each code: what an output 1 gains, and the table's other part.
             parts = [
-                value * np.all(outputs[list(others)] == np.array(code)[:, None], axis=0)
-                for code in product((0, 1), repeat=width - 1)
+                (value * np.all(outputs[list(others)] == np.array(code)[:, None], axis=0), cube[code])
+                for code in product((0, 1), repeat=max(0, width - 2))
             ]
-            for first in range(0, len(rows[-1]), step):
+            last = rows[-1]
+            # A single unit is the last one, beside one that is always 0.
+            before = rows[-2] if width > 1 else np.zeros(1, dtype=np.int64)
+            step = max(1, _AT_ONCE // max(1, len(last), len(points)))
+            for first in range(0, len(before) if len(last) else 0, step):
                 if time.monotonic() > until:
                     raise OutOfTimeError
-                last = rows[-1][first : first + step]
-                on = [outputs[last] @ part for part in parts]
-                # In the order of the codes: the last unit is 0, then 1, for each code of the others.
-                corners = np.stack([c for part, one in zip(parts, on, strict=True) for c in (part.sum() - one, one)])
-                if (table @ corners - prices[last] - fixed > limit).any():
+                chosen = before[first : first + step]
+                own = outputs[chosen] if width > 1 else np.zeros((1, len(points)))
+                paid = (prices[chosen] if width > 1 else np.zeros(1))[:, None] + prices[last] + fixed
+                gain = np.zeros((len(own), len(last)))
+                for part, square in parts:
+                    corner = square if width > 1 else np.stack([square, square])
+                    both, above = (own * part) @ outputs[last].T, outputs[last] @ part
+                    one = (own @ part)[:, None]
+                    gain += corner[1, 1] * both + corner[1, 0] * (one - both) + corner[0, 1] * (above - both)
+                    gain += corner[0, 0] * (part.sum() - one - above + both)
+                if (gain - paid > limit).any():
                     return False
     return True
 
