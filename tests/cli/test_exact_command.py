@@ -1,6 +1,7 @@
 """`tpsolve exact` and `tpsolve verify` of its proofs, as a user types them."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tpsolve.errors import (
     UnknownNameError,
     ValueSetError,
 )
+from tpsolve.models import load_model
 
 pytestmark = pytest.mark.cli
 
@@ -78,6 +80,18 @@ def test_whole_weights_are_proved_and_their_model_is_read_and_exported(call, tmp
     checked = call("verify m.npz t.csv")
     assert (checked.exit_code, checked.output.count("yes")) == (0, 4), checked.output
     assert "all weights of the set were tried" in checked.output
+
+
+def test_rules_of_weights_are_kept_and_proved(call, tmp_path: Path):
+    judges(tmp_path / "t.csv")
+    rules = "--rising a,b,c --falling d --max-fan-in 3"
+    done = call(f"exact t.csv --target class --widths 1 --weight-set ternary {rules} --seconds 20 --save m.npz --json")
+    row = json.loads(done.stdout)["rows"][0]
+    assert (row["errors"], row["bound"], row["status"]) == (2, 2, "optimal"), done.output
+    (weight,) = load_model(tmp_path / "m.npz").layers.weights[0][0].tolist()
+    assert min(weight[:3]) >= 0 >= weight[3]
+    assert sum(w != 0 for w in weight) <= 3
+    assert call("verify m.npz t.csv").exit_code == 0
 
 
 @pytest.mark.slow
@@ -233,6 +247,9 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --weight-set ternary --prefer units", ArgumentError, "beside --weight-set"),
         ("exact xor.csv --target class --weight-set ternary --solver sweep", NotAcceptedError, "integer-search"),
         ("exact xor.csv --target class --frontier", ArgumentError, "without --weight-set"),
+        ("exact xor.csv --target class --rising x", ArgumentError, "without --weight-set"),
+        ("exact xor.csv --target class --weight-set ternary --rising age", UnknownNameError, "--rising: got 'age'"),
+        ("exact xor.csv --target class --weight-set ternary --rising x --falling x", ArgumentError, "x more than once"),
         ("exact xor.csv --target class --weight-set binary --frontier", ValueSetError, "without 0"),
         (
             "exact xor.csv --target class --weight-set ternary --frontier --save m.npz",

@@ -75,6 +75,11 @@ def test_weights_of_a_set_have_a_price_and_a_proof():
     fresh: Any = clone(found)
     dear = fresh.set_params(penalty=100.0).fit(X, names)
     assert (dear.model_.size, dear.errors_) == (0, 4)
+    # Parity neither rises nor falls.
+    rising: Any = clone(found)
+    rising.set_params(monotone=[1, 1, 1], penalty=0.0, solver="all-columns").fit(X, names)
+    assert (rising.errors_, rising.status_) == (3, Status.OPTIMAL)
+    assert min(w.min() for w, _ in rising.model_.layers.weights) >= 0
     # The price is in the unit of the weights of samples.
     light = fresh.set_params(penalty=0.125, solver=None, seconds=None, steps=60).fit(
         X, names, sample_weight=np.full(8, 0.25)
@@ -253,6 +258,7 @@ def test_grids_are_searched_in_processes():
         ({"solver": "circits"}, UnknownNameError, "circuits"),
         ({"solver": "column-search", "prefer": "margin"}, ArgumentError, "prefer: got 'margin'"),
         ({"weight_set": "quaternary"}, UnknownNameError, "weight_set"),
+        ({"max_fan_in": 2}, ArgumentError, "max_fan_in.*without a weight_set"),
         ({"weight_set": "ternary", "solver": "circuits"}, NotAcceptedError, "integer-search"),
         ({"weight_set": "ternary", "solver": None, "prefer": "margin"}, ArgumentError, "prefer"),
         ({"bias_set": [0]}, ArgumentError, "bias_set"),

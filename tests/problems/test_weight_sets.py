@@ -159,7 +159,7 @@ def test_fingerprints_tell_sets_apart_and_files_without_sets_are_as_before(tmp_p
     assert load_problem(tmp_path / "plain.npz").weight_set is None
 
 
-MADE_FOR_IT = {"integer-search", "weight-box", "auto"}
+MADE_FOR_IT = {"integer-search", "weight-box", "all-columns", "auto"}
 
 
 @pytest.mark.parametrize("name", [n for n, k in SOLVERS.items() if NetworkProblem in k.accepts and k.installed()])
@@ -167,7 +167,7 @@ def test_solvers_that_are_not_made_for_sets_refuse_them_and_name_those_that_are(
     if name in MADE_FOR_IT:
         SOLVERS[name]().check(make())
         return
-    with pytest.raises(NotAcceptedError, match=r"a weight_set.*integer-search or weight-box"):
+    with pytest.raises(NotAcceptedError, match=r"a weight_set.*integer-search or weight-box or all-columns"):
         solve(make(), name, budget=Budget(steps=1))
 
 

@@ -13,7 +13,7 @@ from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search import IntegerSearch
 from tpsolve.search.network.whole._copies import NEAR, Copies
-from tpsolve.search.network.whole._unit_moves import TwoValues, best_move, counted_changes, sorted_changes
+from tpsolve.search.network.whole._unit_moves import TwoValues, Window, best_move, sorted_changes
 
 SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
 INPUTS = {"spins": (-1, 1), "bits": (0, 1), "constant": (2,), "whole": range(-3, 4), "real": (-0.75, 0.125, 0.5, 1.25)}
@@ -70,18 +70,18 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
     copies = Copies(problem, torch.Generator().manual_seed(seed), window=3)
     layers = random_layers(copies, 2)
     d, j = copies.units[seed % len(copies.units)]
-    below = copies.inputs
-    for weight, bias in layers[:d]:
-        below = torch.where(below @ weight.mT + bias[:, None] >= 0, 1.0, -1.0).to(copies.inputs)
-    unit = copies.unit(layers, copies.sums(layers), d, j, below)
+    walk = copies.walk(layers)
+    unit = walk.unit(d, j)
     before = [true_cost(problem, layers, row) for row in range(2)]
-    two = copies.two_values if d == 0 else TwoValues.of_spins(below)
+    two = copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
     assert (two is None) == (d == 0 and inputs in ("whole", "real") and copies.two_values is None)
     ways = [sorted_changes(unit, copies.values, copies.biases, whole=d > 0 or inputs != "real")]
     if two is not None:
-        counted = counted_changes(unit, two, copies.values, 3, copies.biases)
-        assert counted is not None
-        ways.append(counted)
+        window = Window(two, copies.values, 3)
+        ways.append(window.changes(unit, two, copies.biases))
+        # Of some values, places are computed anew.
+        every = torch.arange(len(copies.values))
+        assert torch.equal(window.changes(unit, two, copies.biases, every).worth, ways[-1].worth)
     for changes in ways:
         bias = changes.bias.expand_as(changes.worth)
         offered = torch.isfinite(changes.worth)
@@ -89,19 +89,18 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
         for row, q, v, t in offered.nonzero().tolist():
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, q], tried[d][1][row, j] = copies.values[v], bias[row, q, v, t]
-            told = changes.worth[row, q, v, t] - unit.present()[row]
+            told = changes.worth[row, q, v, t] - changes.present[row]
             told += problem.penalty * (float(copies.values[v] != 0) - float(unit.weight[row, q] != 0))
             assert float(told) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
         features = torch.arange(unit.weight.shape[1])
-        move = best_move(unit, changes, copies.values, penalty, features, copies.generator)
+        move = best_move(changes, copies.values, copies.extra(d, unit.weight), features, copies.ties)
         for row in (move.cost < torch.inf).nonzero()[:, 0].tolist():
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, move.feature[row]], tried[d][1][row, j] = move.value[row], move.bias[row]
             assert float(move.cost[row]) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
             paid = penalty * ((copies.values != 0).double() - (unit.weight[row, :, None] != 0).double())
-            least = (changes.worth[row] + paid[..., None]).min() - unit.present()[row]
-            # Leaving all as it is costs 0 and is no move.
-            assert float(move.cost[row]) == pytest.approx(float(least), abs=1e-4) or float(least) >= -1e-4
+            least = (changes.worth[row] + paid[..., None]).min() - changes.present[row]
+            assert float(move.cost[row]) == pytest.approx(float(least), abs=1e-4)
 
 
 @pytest.mark.parametrize("biases", [None, (-4, -1, 0, 2)], ids=str)
@@ -111,7 +110,7 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
     problem = random_problem(1, 6, inputs, 2, [1], weight_set="ternary", bias_set=biases)
     copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
     layers = random_layers(copies, 1)
-    unit = copies.unit(layers, copies.sums(layers), 0, 0, copies.inputs)
+    unit = copies.walk(layers).unit(0, 0)
     changes = sorted_changes(unit, copies.values, copies.biases, whole=inputs != "real")
     bias = changes.bias.expand_as(changes.worth)
     for q, v in itertools.product(range(3), range(3)):
@@ -120,6 +119,11 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
         offered = torch.isfinite(changes.worth[0, q, v])
         got = {outputs_of(problem.inputs.tolist(), weight, b) for b in bias[0, q, v][offered].tolist()}
         places = [b / 16 for b in range(-16 * 11, 16 * 11)] if biases is None else biases
+        if weight == unit.weight[0].tolist():
+            # A bias alone changes beside the first weight, and no change is none.
+            assert q == 0 or not got
+            got |= {outputs_of(problem.inputs.tolist(), weight, float(unit.bias[0]))}
+            places = places if q == 0 else [float(unit.bias[0])]
         assert got == {outputs_of(problem.inputs.tolist(), weight, b) for b in places}
 
 

@@ -124,3 +124,17 @@ def test_cp_sat_begins_with_the_network_of_a_search():
     assert engine.objective_value == result.objective.item()
     with pytest.raises(ArgumentError, match="search_seconds"):
         WeightBox(search_seconds=-1)
+
+
+def test_a_bound_for_real_weights_holds_for_those_of_a_set(monkeypatch: pytest.MonkeyPatch):
+    X, y = parity_table(3)
+    problem = NetworkProblem(X, y, [1], weight_set="ternary", penalty=0.125)
+    solver, budget = WeightBox(workers=1, real_seconds=60), Budget(seconds=60)
+    result = solve(problem, solver, budget=budget)
+    assert result.objective.item() == result.bound.item() > fewest_errors(NetworkProblem(X, y, [1]))
+    # That bound is CP-SAT's; without it there is the other one.
+    monkeypatch.setattr(WeightBox, "search_box", lambda *_: None)
+    assert solve(problem, solver, budget=budget).bound.item() == fewest_errors(NetworkProblem(X, y, [1])) == 2
+    assert solve(problem, WeightBox(workers=1), budget=budget).bound.item() == 0
+    with pytest.raises(ArgumentError, match="real_seconds"):
+        WeightBox(real_seconds=float("inf"))

@@ -142,3 +142,13 @@ def test_results_of_a_search_have_no_proof():
     result = solve(problem, "integer-search", budget=Budget(steps=20))
     with pytest.raises(NotAcceptedError, match="weight-box"):
         make_proof(problem, result)
+
+
+def test_three_units_are_tried_together():
+    x = torch.cartesian_prod(*[torch.tensor([-1, 1])] * 3).tolist()
+    points = NetworkProblem(x, [0, 1, 1, 0, 1, 0, 0, 1], [3], weight_set="binary", penalty=0.125)
+    least = Fraction(solve(points, "all-columns", budget=Budget(seconds=60)).objective.item())
+    costs = [{k: Fraction(c) for k, c in enumerate(row) if c} for row in points.counts.tolist()]
+    for bound, holds in ((least, True), (least + Fraction(1, 16), False)):
+        sets = costs, (0, 1), 3, (-1, 1), None, Fraction(1, 8), bound
+        assert whole_weights(x, 1, *sets, time.monotonic() + 60) is holds

@@ -1,7 +1,7 @@
 """Networks with whole weights, by plain loops over whole numbers; shares nothing with the searches."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from tpsolve import NetworkProblem
@@ -16,11 +16,15 @@ def outputs_of(points: Sequence[Sequence[float]], weight: Sequence[int], bias: f
 
 
 def all_columns(
-    points: Sequence[Sequence[float]], weights: Sequence[int], biases: Sequence[int], penalty: float
+    points: Sequence[Sequence[float]],
+    weights: Sequence[int],
+    biases: Sequence[int],
+    penalty: float,
+    may: Callable[[Sequence[int]], bool] = lambda weight: True,
 ) -> dict[Column, float]:
-    """The columns that a unit can give, each with the least price of the weights that give it."""
+    """The columns that a unit can give, each with the least price of weights that it `may` have."""
     found: dict[Column, float] = {}
-    for weight in itertools.product(weights, repeat=len(points[0])):
+    for weight in filter(may, itertools.product(weights, repeat=len(points[0]))):
         price = penalty * sum(w != 0 for w in weight)
         for bias in biases:
             column = outputs_of(points, weight, bias)
@@ -39,12 +43,27 @@ def errors_of(problem: NetworkProblem, outputs: Sequence[Column]) -> float:
 
 def least_objective(problem: NetworkProblem) -> float:
     """The optimum of a problem with one hidden layer, a `weight_set` and a `bias_set`, by trying all columns."""
+    rules = problem.rules
+
+    def below(weight: Sequence[int]) -> bool:
+        """Whether a unit of the first layer may have this weight."""
+        signs = all(w * sign >= 0 for w, sign in zip(weight, rules.monotone, strict=bool(rules.monotone)))
+        return signs and few(weight) and all(sum(weight[k] != 0 for k in g) <= most for g, most in rules.groups)
+
+    def few(weight: Sequence[int]) -> bool:
+        return rules.max_fan_in is None or sum(w != 0 for w in weight) <= rules.max_fan_in
+
+    def above_it(weight: Sequence[int]) -> bool:
+        """Whether an output unit may."""
+        return few(weight) and not (rules.monotone and min(weight) < 0)
+
     assert problem.weight_set is not None
     assert problem.bias_set is not None
     points, least = problem.inputs.tolist(), float("inf")
-    hidden = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty)
+    hidden = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, below)
     for chosen in itertools.combinations_with_replacement(hidden, problem.widths[0]):
-        above = all_columns(list(zip(*chosen, strict=True)), problem.weight_set, problem.bias_set, problem.penalty)
+        points = list(zip(*chosen, strict=True))
+        above = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, above_it)
         for outputs in itertools.product(above, repeat=problem.layers[-1]):
             price = sum(hidden[c] for c in chosen) + sum(above[c] for c in outputs)
             least = min(least, errors_of(problem, outputs) + price)

@@ -26,6 +26,7 @@ from tpsolve.cli._tables import (
     Words,
     read_options,
     read_set,
+    read_signs,
     read_widths,
     show_schema,
     table_stem,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from tpsolve._result import Budget, Progress
     from tpsolve.problems import NetworkProblem
+    from tpsolve.search import Solver
 
 NOT_SWEPT = ("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "frontier", "save", "plot")
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
@@ -56,7 +58,7 @@ def exact(
     solver: Annotated[
         str,
         typer.Option(
-            help="As `tpsolve list` writes it, such as sweep; default: circuits, or weight-box with --weight-set."
+            help="As `tpsolve list` writes it, such as sweep; default: circuits, or all-columns or weight-box for sets."
         ),
     ] = "",
     engine: Annotated[str, typer.Option(help="auto, glucose4, minisat22, cadical195, maplechrono or cp-sat.")] = "auto",
@@ -68,6 +70,13 @@ def exact(
     ] = "",
     bias_set: Annotated[str, typer.Option(help="Likewise the biases; default: any.")] = "",
     penalty: Annotated[float, typer.Option(help="With --weight-set: what a weight other than 0 costs, in errors.")] = 0,
+    max_fan_in: Annotated[
+        int, typer.Option(min=0, help="With --weight-set: weights other than 0 of a unit, at most; 0: any number.")
+    ] = 0,
+    rising: Annotated[
+        str, typer.Option(help="With --weight-set: number columns as which the second class may only become likelier.")
+    ] = "",
+    falling: Annotated[str, typer.Option(help="Likewise columns as which it may only become less likely.")] = "",
     frontier: Annotated[
         bool, typer.Option("--frontier", help="With --weight-set: errors against the number of weights other than 0.")
     ] = False,
@@ -117,7 +126,7 @@ def exact(
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, WeightBox, find_solver, solve
+    from tpsolve.search import Circuits, find_solver, solve
     from tpsolve.tables import read_table
 
     if workers is not None or executor:
@@ -142,9 +151,10 @@ def exact(
             check_count("--workers", workers, 1)
     if weight_set:
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
-        chosen = find_solver(solver) if solver else WeightBox(search_seconds=min(MAX_SEARCH, SEARCH_SHARE * seconds))
+        chosen = find_solver(solver) if solver else None
     else:
-        refuse_given(context, ("bias_set", "penalty", "frontier"), "without --weight-set")
+        rules = ("max_fan_in", "rising", "falling")
+        refuse_given(context, ("bias_set", "penalty", *rules, "frontier"), "without --weight-set")
         chosen = find_solver(solver or "circuits")
         if isinstance(chosen, Circuits) and solver in ("", "circuits"):
             chosen = Circuits(engine=engine, prefer=prefer)
@@ -162,7 +172,18 @@ def exact(
         check_picture("--plot", plot)
     else:
         check_plot(plot, len(read.features))
-    problem = NetworkProblem(read.inputs, read.labels, layers, weight_set=sets[0], bias_set=sets[1], penalty=penalty)
+    problem = NetworkProblem(
+        read.inputs,
+        read.labels,
+        layers,
+        weight_set=sets[0],
+        bias_set=sets[1],
+        penalty=penalty,
+        monotone=read_signs(read.features, rising, falling),
+        max_fan_in=max_fan_in or None,
+    )
+    if chosen is None:
+        chosen = _proving(problem, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
     chosen.check(problem)
     if not quiet:
         show_schema(read.schema, read.dropped)
@@ -230,6 +251,22 @@ def exact(
         save_picture(plot, f"{table_stem(file)}-exact.png", draw, answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
+
+
+def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool) -> "Solver":
+    """The solver that proves how few errors weights of a set make."""
+    from tpsolve.errors import NotAcceptedError, TooLargeError
+    from tpsolve.search import AllColumns, WeightBox
+
+    box = WeightBox(search_seconds=search_seconds, real_seconds=search_seconds)
+    if frontier:
+        return box
+    listed = AllColumns(search_seconds=search_seconds)
+    try:
+        listed.check(problem)
+    except (NotAcceptedError, TooLargeError):
+        return box
+    return listed
 
 
 def _show_frontier(

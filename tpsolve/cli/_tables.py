@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpsolve.cli._terminal import notes, visible
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from tpsolve.tables import TableOptions, TableSchema
@@ -102,6 +103,24 @@ def read_set(option: str, text: str) -> "str | range | list[int] | None":
     if len(numbers) != 2 or numbers[0] > numbers[1]:
         raise ArgumentError(option, repr(text), "a range that rises, such as -7..7")
     return range(numbers[0], numbers[1] + 1)
+
+
+def read_signs(features: Sequence[str], rising: str, falling: str) -> dict[int, int] | None:
+    """+1 and -1 by the numbers of features that are named between commas; None: none is.
+
+    Raises:
+        UnknownNameError: no such feature.
+        ArgumentError: one that is named twice.
+    """
+    found: dict[int, int] = {}
+    for option, text, sign in (("--rising", rising, 1), ("--falling", falling, -1)):
+        for name in _names(text):
+            if name not in features:
+                raise UnknownNameError(option, name, features)
+            if features.index(name) in found:
+                raise ArgumentError(option, f"{name} more than once", "each column once")
+            found[features.index(name)] = sign
+    return found or None
 
 
 def table_stem(file: Path) -> str:

@@ -57,7 +57,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
         solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
             how few errors are possible; "column-search" is for two classes and larger tables. None: "circuits", or
-            "integer-search" with a `weight_set`, which proves nothing; "weight-box" does, for whole numbers.
+            "integer-search" with a `weight_set`, which proves nothing; "all-columns" and "weight-box" do, for whole
+            inputs.
         seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
         prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
         penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
@@ -73,6 +74,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         average: so many networks vote, each searched in its share of the limit. They are different optimal ones where
             circuits prove the optimum, as many as there are, and otherwise what equally many seeds find. The vote is a
             network of more units, of which nothing is proved.
+        monotone, max_fan_in, groups: rules that weights of a set keep to: signs of features, and how many weights of a
+            unit, or of a group of features in it, may be other than 0. See `NetworkProblem`.
 
     Attributes:
         classes_: labels in sorted order.
@@ -121,6 +124,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         weight_set: Any = None,
         bias_set: Any = None,
         average: int = 1,
+        monotone: Any = None,
+        max_fan_in: int | None = None,
+        groups: Any = None,
     ) -> None:
         self.widths = widths
         self.solver = solver
@@ -133,6 +139,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.weight_set = weight_set
         self.bias_set = bias_set
         self.average = average
+        self.monotone = monotone
+        self.max_fan_in = max_fan_in
+        self.groups = groups
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ThresholdNetworkClassifier":
         """Fit to `X (samples, features)`, labels `y (samples,)` and `sample_weight (samples,)` of at least 0.
@@ -316,11 +325,13 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def _sets(self) -> dict[str, Any]:
         """What says to a problem which weights are allowed; empty: all real ones."""
+        rules = {"monotone": self.monotone, "max_fan_in": self.max_fan_in, "groups": self.groups}
         if self.weight_set is None:
-            if self.bias_set is not None:
-                raise ArgumentError("bias_set", repr(self.bias_set), "None, without a weight_set")
+            for name, value in {"bias_set": self.bias_set, **rules}.items():
+                if value is not None:
+                    raise ArgumentError(name, repr(value), "None, without a weight_set")
             return {}
-        return {"weight_set": self.weight_set, "bias_set": self.bias_set}
+        return {"weight_set": self.weight_set, "bias_set": self.bias_set, **rules}
 
     def _seed(self) -> int:
         state = 0 if self.random_state is None else self.random_state

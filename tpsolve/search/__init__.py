@@ -65,6 +65,7 @@ from tpsolve.search.network._surrogate import Surrogate as Surrogate
 from tpsolve.search.network.columns._dichotomies import Dichotomies as Dichotomies
 from tpsolve.search.network.whole._integer_search import IntegerSearch as IntegerSearch
 from tpsolve.search.network._weight_box import WeightBox as WeightBox
+from tpsolve.search.network.whole._all_columns import AllColumns as AllColumns
 from tpsolve.search.network._big_m import BigM as BigM
 
 # Samplers of other libraries.

@@ -35,7 +35,7 @@ USUAL = {
     "ProgramProblem": "k-best",
 }
 """A solver for each kind of problem, for messages of those that don't take it."""
-WHOLE = ("integer-search", "weight-box")
+WHOLE = ("integer-search", "weight-box", "all-columns")
 """The solvers of network problems whose weights are of a set."""
 
 

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from os import PathLike
@@ -23,6 +23,7 @@ from tpsolve._storage._limits import check_bytes
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, ValueSetError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
+from tpsolve.problems.network._weight_rules import WeightRules, read_rules
 from tpsolve.problems.network._whole_numbers import (
     Weights,
     check_members,
@@ -72,6 +73,13 @@ class NetworkProblem(Problem):
         bias_set: the whole numbers that biases may be; None: all. A unit that reads inputs that are not whole may then
             have any bias that float64 holds.
         penalty: >= 0, what each weight other than 0 counts, in errors; biases are free.
+        monotone: of each feature -1, 0 or +1, or a dict of some of them: the output may only fall, or only rise, from
+            the first class to the second, as the feature rises. Signs of weights see to it: those of the feature in the
+            first layer have this sign or are 0, and all weights above are at least 0. Other networks that happen to be
+            monotone are left out. Only with a `weight_set` and two classes.
+        max_fan_in: weights other than 0 of each unit, at most; only with a `weight_set` that holds 0.
+        groups: pairs of features and a number: so many of their weights may be other than 0 in a unit of the first
+            layer. For example `[([0, 1, 2], 1)]`. Only with a `weight_set` that holds 0.
 
     Attributes:
         inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
@@ -80,6 +88,7 @@ class NetworkProblem(Problem):
         wanted: `(M, outputs)` float64 in {-1, +1}, the outputs with the fewest errors.
         classes: the labels in sorted order.
         layers: units of each layer, the output units last.
+        rules: `monotone`, `max_fan_in` and `groups`, as they were read.
 
     Raises:
         ShapeError, NotFiniteError, ValueSetError, ArgumentError, TooLargeError, DeviceError: an argument makes
@@ -99,6 +108,7 @@ class NetworkProblem(Problem):
     weight_set: tuple[int, ...] | None = None
     bias_set: tuple[int, ...] | None = None
     penalty: float = 0.0
+    rules: WeightRules = WeightRules()
     n_vars: int
     batch_shape: tuple[int, ...]
     device: torch.device
@@ -114,6 +124,9 @@ class NetworkProblem(Problem):
         weight_set: str | Sequence[int] | None = None,
         bias_set: str | Sequence[int] | None = None,
         penalty: float = 0.0,
+        monotone: Sequence[int] | Mapping[int, int] | None = None,
+        max_fan_in: int | None = None,
+        groups: Sequence[tuple[Sequence[int], int]] | None = None,
     ) -> None:
         X, weight = own(plain_array("X", X)), own(weight)
         x = read_numbers("X", X, torch.float64)
@@ -129,6 +142,13 @@ class NetworkProblem(Problem):
         self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self._read_sets(weight_set, bias_set, penalty)
+        given = {"monotone": monotone, "max_fan_in": max_fan_in, "groups": groups}
+        if self.weight_set is not None:
+            self.rules = read_rules(**given, features=len(x[0]), values=self.weight_set, classes=len(self.classes))
+        elif any(value is not None for value in given.values()):
+            argument = next(name for name, value in given.items() if value is not None)
+            mend = 'Give weight_set too, such as weight_set="ternary".'
+            raise ArgumentError(argument, "a value without a weight_set", "it beside a weight_set", mend)
         self.batch_shape = ()
         self.n_vars = len(self.inputs) * sum(self.layers)
         # Targets that were looked at last, and whether they are separable: it takes a second where points are many.
@@ -154,16 +174,20 @@ class NetworkProblem(Problem):
         """
         if self.weight_set is None:
             return None
-        value = min(self.weight_set, key=lambda v: (abs(v), -v))
+        values = torch.tensor(self.weight_set).to(self.samples)
         wanted = code(self.counts.sum(0).argmax()[None], self.layers[-1])[0]
         found, reach = [], math.ceil(float(self.inputs.abs().sum(1).max()))
         for units, n in self._shapes:
             signs = torch.ones_like(self.inputs[:1, :1]).expand(1, units)[0]
             if len(found) == len(self.widths):
                 signs = wanted
-            size = abs(value) * reach + (reach > 0)
+            # The smallest values that are allowed, of two equally small ones the positive one.
+            price = (values.abs() - 0.25 * (values > 0)).expand(n, -1)
+            allowed = self.rules.allowed(len(found), n, values)
+            chosen = values[(price if allowed is None else torch.where(allowed, price, math.inf)).argmin(1)]
+            size = int(chosen.abs().max()) * reach + (reach > 0)
             low, high = (-size - 1, size) if self.bias_set is None else (self.bias_set[0], self.bias_set[-1])
-            weight = torch.full_like(signs, value)[:, None].expand(-1, n).clone()
+            weight = chosen.expand(units, -1).clone()
             found.append((weight, torch.where(signs > 0, float(high), float(low))))
             reach = units
         return found
@@ -225,13 +249,13 @@ class NetworkProblem(Problem):
 
         Raises:
             ShapeError: another number of layers, units or inputs.
-            ValueSetError: a weight or a bias that is not of its set.
-            ArgumentError: no numbers, or the problem has no `weight_set`.
+        XX: no numbers, or the problem has no `weight_set`.
         """
         if self.weight_set is None:
             raise ArgumentError("weights", "weights", "None: this problem has no weight_set")
         found = read_weights(weights, self._shapes, self.samples)
         check_members(found, self.weight_set, self.bias_set, free_first=not self.has_whole_inputs)
+        self.rules.check(found)
         return found
 
     @staticmethod
@@ -487,13 +511,15 @@ class NetworkProblem(Problem):
             if len(self.weight_set) <= 7
             else (f"{self.weight_set[0]}, ..., {self.weight_set[-1]}")
         )
-        return f"weight_set=({shown}), "
+        rules = "".join(f"{name}={value}, " for name, value in self.rules.sets().items())
+        return f"weight_set=({shown}), {rules}"
 
     def _sets(self) -> dict[str, Any]:
         """What a `weight_set` adds to a file; nothing without one, so that fingerprints stay what they were."""
         if self.weight_set is None:
             return {}
-        return {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
+        own = {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
+        return {**own, **self.rules.sets()}
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {"X": self.samples, "y": self.index, "weight": self.weight}
@@ -556,6 +582,9 @@ class _Header(TypedDict):
     weight_set: NotRequired[list[int]]
     bias_set: NotRequired[list[int] | None]
     penalty: NotRequired[float]
+    monotone: NotRequired[list[int]]
+    max_fan_in: NotRequired[Positive]
+    groups: NotRequired[list[tuple[list[int], int]]]
 
 
 def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
@@ -581,6 +610,9 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         weight_set=header.get("weight_set"),
         bias_set=header.get("bias_set"),
         penalty=header.get("penalty", 0.0),
+        monotone=header.get("monotone"),
+        max_fan_in=header.get("max_fan_in"),
+        groups=header.get("groups"),
     )
 
 

@@ -4,23 +4,23 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
 
 from tpsolve._check_arguments import check_count
 from tpsolve._plain import is_real
-from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
+from tpsolve._result import Budget, Progress
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, TpsolveError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.problems.network._whole_numbers import Weights
 from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search._naming import find_solver
+from tpsolve.search._solve import solve
+from tpsolve.search.network._whole_costs import whole_costs
 
 _MAX_ROW = 2**29
-_MAX_COST = 2**50
 _ROUNDING = 1e-3
 
 
@@ -44,12 +44,15 @@ class WeightBox(Solver):
         workers: threads; None: one a core.
         search_seconds: in which `integer-search` first looks for weights, from which CP-SAT begins; only with a
             `weight_set` and a budget in seconds.
+        real_seconds: in which `circuits` first proves a bound for all real weights, which holds for those of a set;
+            only with a `weight_set` and a budget in seconds.
     """
 
     max_weight: int = 20
     scale: int = 100
     workers: int | None = None
     search_seconds: float = 0.0
+    real_seconds: float = 0.0
 
     name = "weight-box"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -63,8 +66,10 @@ class WeightBox(Solver):
         check_count("scale", self.scale, 1)
         if self.workers is not None:
             check_count("workers", self.workers, 1)
-        if not (is_real(self.search_seconds) and 0 <= self.search_seconds < math.inf):
-            raise ArgumentError("search_seconds", self.search_seconds, "a finite number of at least 0")
+        for name in ("search_seconds", "real_seconds"):
+            value = getattr(self, name)
+            if not (is_real(value) and 0 <= value < math.inf):
+                raise ArgumentError(name, value, "a finite number of at least 0")
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
@@ -73,7 +78,7 @@ class WeightBox(Solver):
             if not problem.has_whole_inputs:
                 mend = "Take integer-search, or put the inputs into whole steps."
                 raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
-            _whole_costs(problem)
+            whole_costs(problem)
         # CP-SAT 9.15 has given wrong answers to conditional rows with larger numbers (see `CpSat`).
         box = _Box.of(problem, self)
         largest = 2 * box.largest * (float((problem.inputs * box.scale).abs().sum(1).max()) + 1)
@@ -91,7 +96,31 @@ class WeightBox(Solver):
             report.run(find_solver("integer-search"), generator, share=share)
             if report.stopped:
                 return
+        if problem.weight_set is not None and self.real_seconds and budget.seconds is not None:
+            self._prove_real(problem, generator, report)
+            if report.pulse():
+                return
         self.search_box(problem, budget, generator, report)
+
+    def _prove_real(self, problem: NetworkProblem, generator: torch.Generator, report: Report) -> None:
+        """Prove what the errors are at least for all real weights; a penalty only adds to them."""
+        labels = [problem.classes[k] for k in problem.index.tolist()]
+        real = NetworkProblem(problem.samples, labels, problem.widths, problem.weight)
+        seconds = min(self.real_seconds, report.seconds_left)
+        solver, least = find_solver("circuits"), problem.lower_bound().max().item()
+        try:
+            solver.check(real)
+        except TpsolveError as error:
+            report.note(torch.zeros(1, dtype=torch.int64), f"no bound for real weights: {error}")
+            return
+        if seconds > 0:
+
+            def stop(progress: Progress) -> bool:
+                return report.pulse()
+
+            bound = solve(real, solver, budget=Budget(seconds=seconds), generator=generator, callback=stop).bound.item()
+            if bound > least:
+                report.prove(bound)
 
     def search_box(
         self,
@@ -164,7 +193,6 @@ class WeightBox(Solver):
             return None
         model, outputs, units = cp_model.CpModel(), [], []
         box = _Box.of(problem, self)
-        domain = cp_model.Domain.from_values(box.values)
         below = (problem.inputs * box.scale).round().long().tolist()
         reach = max(sum(map(abs, row)) for row in below)
         for number, width in enumerate(problem.layers):
@@ -174,12 +202,23 @@ class WeightBox(Solver):
                     return None
                 layer.append([model.new_bool_var("") for _ in range(width)])
             own: list[tuple[list[Any], Any]] = []
+            allowed = problem.rules.allowed(number, len(below[0]), torch.tensor(box.values))
+            may = (
+                [box.values] * len(below[0])
+                if allowed is None
+                else [[v for v, good in zip(box.values, row, strict=True) if good] for row in allowed.tolist()]
+            )
+            limits = problem.rules.limits(number, len(below[0]))
             for unit in range(width):
                 size = box.largest * reach + 1
-                allowed = problem.bias_set or None
-                biases = cp_model.Domain(-size, size) if allowed is None else cp_model.Domain.from_values(list(allowed))
+                biases = cp_model.Domain(-size, size)
+                if problem.bias_set is not None:
+                    biases = cp_model.Domain.from_values(list(problem.bias_set))
                 bias = model.new_int_var_from_domain(biases, "")
-                weights = [model.new_int_var_from_domain(domain, "") for _ in below[0]]
+                weights = [model.new_int_var_from_domain(cp_model.Domain.from_values(values), "") for values in may]
+                used = {k: _used(model, weights[k]) for k in sorted({k for group, _ in limits for k in group})}
+                for group, most in limits:
+                    model.add(sum(used[k] for k in group) <= most)
                 own.append((weights, bias))
                 for row, point in zip(below, layer, strict=True):
                     if report.seconds_left <= 0:
@@ -197,7 +236,7 @@ class WeightBox(Solver):
                     model.add(first <= second)
             below, reach = layer, width
         right, worth = [], []
-        all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else _whole_costs(problem)
+        all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else whole_costs(problem)
         for point, counts in zip(outputs[-1], all_counts, strict=True):
             if report.seconds_left <= 0:
                 return None
@@ -212,12 +251,14 @@ class WeightBox(Solver):
         total, paid = sum(map(sum, all_counts)), []
         counted = price or max_nonzero is not None
         for weight in (w for layer in units for weights, _ in layer for w in weights if counted):
-            used = model.new_bool_var("")
-            model.add(weight == 0).only_enforce_if(~used)
-            paid.append(used)
+            paid.append(_used(model, weight))
         if max_nonzero is not None:
             model.add(sum(paid) <= max_nonzero)
-        model.minimize(total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid))
+        cost = total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid)
+        if problem.weight_set is not None:
+            known = report.bound.min().item() / float(problem.least_difference().max())
+            model.add(cost >= math.ceil(known - _ROUNDING))
+        model.minimize(cost)
         return model, outputs, units
 
 
@@ -240,6 +281,13 @@ class _Box:
         return max(map(abs, self.values))
 
 
+def _used(model: Any, weight: Any) -> Any:
+    """A bit that is 1 where the weight is not 0."""
+    used = model.new_bool_var("")
+    model.add(weight == 0).only_enforce_if(~used)
+    return used
+
+
 def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights: Weights) -> None:
     """Let CP-SAT begin with `weights`, the hidden units in the order of their biases."""
     shown = [(w.tolist(), b.tolist()) for w, b in problem.check_weights(weights)]
@@ -258,24 +306,6 @@ def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights
         for point, values in zip(points, column, strict=True):
             for output, value in zip(point, values, strict=True):
                 model.add_hint(output, value > 0)
-
-
-def _whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
-    """The weight of each class at each point, and the penalty, as multiples of `least_difference`.
-
-    Raises:
-        TooLargeError: multiples that CP-SAT does not hold.
-    """
-    measure = Fraction(float(problem.least_difference().max()))
-    counts = [[int(Fraction(count) / measure) for count in row] for row in problem.counts.tolist()]
-    price = int(Fraction(problem.penalty) / measure)
-    numbers = sum(
-        units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
-    )
-    if sum(map(sum, counts)) + price * numbers >= _MAX_COST:
-        mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
-        raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {_MAX_COST}", mend)
-    return counts, price
 
 
 def _signed(model: Any, weights: list[Any], below: list[Any], largest: int) -> list[Any]:

@@ -22,7 +22,7 @@ from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
 from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_hash
 from tpsolve.search.proofs._recount import OutOfTimeError, one_unit, several_units
-from tpsolve.search.proofs._recount_whole import whole_weights
+from tpsolve.search.proofs._recount_whole import Rules, whole_weights
 from tpsolve.search.proofs._shared_costs import packed
 
 MAX_INPUTS = 10
@@ -154,7 +154,24 @@ def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Findin
                 return Finding("set", False, f"a bias {value:g} that is not of the set")
     if proof.penalty < 0:
         return Finding("set", False, f"a penalty of {proof.penalty}")
+    rules = _rules(proof)
+    if not _are_rules(rules, X.shape[1]):
+        return Finding("set", False, "rules of weights that make no sense")
+    for number, (weights, _) in enumerate(proof.weights):
+        broken = rules.broken(weights.tolist(), lowest=number == 0)
+        if broken:
+            return Finding("set", False, broken)
     return Finding("set", True, f"all weights are of {len(allowed)} whole numbers")
+
+
+def _rules(proof: Proof) -> Rules:
+    return Rules(proof.monotone, proof.max_fan_in, proof.groups)
+
+
+def _are_rules(rules: Rules, features: int) -> bool:
+    signs = len(rules.monotone) in (0, features) and set(rules.monotone) <= {-1, 0, 1}
+    inputs = {k for group, _ in rules.groups for k in group}
+    return signs and inputs <= set(range(features)) and all(most >= 0 for _, most in rules.groups)
 
 
 def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:
@@ -328,7 +345,7 @@ def _tried(proof: Proof, costs: _Costs, until: float) -> Finding:
     try:
         if len(proof.widths) == 1 and len(proof.classes) == 2:
             holds = whole_weights(
-                points, unit, every, proof.classes, proof.widths[0], *sets, proof.penalty, bound, until
+                points, unit, every, proof.classes, proof.widths[0], *sets, proof.penalty, bound, until, _rules(proof)
             )
     except OutOfTimeError:
         return Finding("bound", None, f"{bound}: not checked, not all weights were tried in time")

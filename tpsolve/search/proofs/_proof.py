@@ -25,7 +25,7 @@ MODEL_KIND = "model"
 Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "packing", "weight-set"]
 MAX_PARTS = 10_000
 _OF_PART = re.compile(r"(points|circuits)\d+")
-_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty")
+_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
 
 
@@ -44,6 +44,9 @@ class _Header(TypedDict):
     weight_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
     bias_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
     penalty: NotRequired[FractionText]
+    monotone: NotRequired[list[int]]
+    max_fan_in: NotRequired[Positive]
+    groups: NotRequired[list[tuple[list[int], int]]]
 
 
 class _ModelHeader(TypedDict):
@@ -95,6 +98,7 @@ class Proof:
             pair of classes that have weight, in the order of `itertools.combinations`.
         weight_set, bias_set: the whole numbers that weights and biases may be; None: all numbers.
         penalty: of each weight other than 0; part of `objective` and `bound`.
+        monotone, max_fan_in, groups: rules that all weights keep to, as in `NetworkProblem`.
     """
 
     data: str
@@ -113,6 +117,9 @@ class Proof:
     bias_set: tuple[int, ...] | None = None
     penalty: Fraction = Fraction(0)
     shares: Tensor | None = None
+    monotone: tuple[int, ...] = ()
+    max_fan_in: int | None = None
+    groups: tuple[tuple[tuple[int, ...], int], ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -162,6 +169,9 @@ class Proof:
             **({} if self.weight_set is None else {"weight_set": list(self.weight_set)}),
             **({} if self.bias_set is None else {"bias_set": list(self.bias_set)}),
             **({"penalty": str(self.penalty)} if self.penalty else {}),
+            **({"monotone": list(self.monotone)} if self.monotone else {}),
+            **({} if self.max_fan_in is None else {"max_fan_in": self.max_fan_in}),
+            **({"groups": [[list(group), most] for group, most in self.groups]} if self.groups else {}),
         }
 
     def _arrays(self) -> dict[str, Tensor | None]:
@@ -229,6 +239,9 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
             tuple(header["bias_set"]) if "bias_set" in header else None,
             Fraction(header.get("penalty", 0)),
             arrays.get("shares"),
+            tuple(header.get("monotone", ())),
+            header.get("max_fan_in"),
+            tuple((tuple(group), most) for group, most in header.get("groups", [])),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error

@@ -12,7 +12,7 @@ from tpsolve.search.proofs._proof import Proof, ProofPart, clause_hash, data_has
 
 PROVING = ("circuits", "cubes", "sweep", "dichotomies")
 """The solvers whose results can be proved."""
-PROVING_WHOLE = ("weight-box",)
+PROVING_WHOLE = ("weight-box", "all-columns")
 """Of them, those for problems with a `weight_set`."""
 
 
@@ -24,7 +24,8 @@ def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
     """The proof that a result holds, to be saved and checked with `verify_proof`.
 
-    Results are those of `circuits`, `sweep` and `dichotomies`, of cubes, and with a `weight_set` of `weight-box`.
+    Results are those of `circuits`, `sweep` and `dichotomies`, of cubes, and with a `weight_set` of `weight-box` and
+    `all-columns`.
 
     Args:
         about: where the data are: for a table the name of its column of classes.
@@ -78,7 +79,7 @@ def _of_set(problem: NetworkProblem, result: Result, about: dict[str, str]) -> P
         objective=objective,
         # The search adds floats up; what is exact may be less.
         bound=min(objective, Fraction(result.bound.item())),
-        engine="cp-sat",
+        engine="cp-sat" if result.stats["solver"] == "weight-box" else "",
         weights=weights,
         circuits=torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32),
         clauses=clause_hash([]),
@@ -87,6 +88,7 @@ def _of_set(problem: NetworkProblem, result: Result, about: dict[str, str]) -> P
         weight_set=problem.weight_set,
         bias_set=problem.bias_set,
         penalty=penalty,
+        **problem.rules.sets(),
     )
 
 

@@ -7,17 +7,20 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search.network.whole._unit_moves import (
     Move,
+    Ties,
     TwoValues,
     Unit,
+    Window,
     as_values,
     best_move,
-    counted_changes,
     sorted_changes,
 )
 from tpsolve.spins import sign
 
 NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
+ROUNDING = 1e-6
+"""Of all samples together: costs that differ by less are equal."""
 MAX_SORTED = 2**17
 """Pre-activations that one move sorts; of more inputs or values it looks at some, drawn anew each time."""
 MAX_COUNTED = 2**21
@@ -42,9 +45,23 @@ class Copies:
         self.inputs = problem.inputs.to(self.dtype)
         self.values = torch.tensor(problem.weight_set).to(self.inputs)
         self.biases = as_values(problem.bias_set, self.inputs)
+        self._middle = (self.values[1:] + self.values[:-1]) / 2
         self.counts = problem.counts.to(self.dtype)
         self.total = self.counts.sum(1)
+        self.columns = self.inputs.T.contiguous()
         self.two_values = TwoValues.of(self.inputs)
+        self._windows: dict[int, Window] = {}
+        self.gain = self.counts[:, 0] - self.counts[:, 1]
+        outputs = problem.layers[-1]
+        step = float(problem.least_difference().max()) * (1.0 if outputs == 1 else NEAR / outputs)
+        self.slack = ROUNDING * float(self.total.sum())
+        self.ties = Ties(max(step / 2, self.slack), generator)
+        sizes = [self.inputs.shape[1], *problem.widths]
+        self._allowed = [problem.rules.allowed(d, n, self.values) for d, n in enumerate(sizes)]
+        self._limits = [
+            [(torch.tensor(group, device=self.values.device), most) for group, most in problem.rules.limits(d, n)]
+            for d, n in enumerate(sizes)
+        ]
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
 
     def _is_small(self) -> bool:
@@ -66,8 +83,9 @@ class Copies:
         for units, n in zip(self.problem.layers, (self.inputs.shape[1], *self.problem.widths), strict=True):
             weight = self.inputs.new_zeros(count, units, n)
             if layers:
-                each = torch.arange(units, device=weight.device)
-                weight[:, each, each % n] = float(self.values[self.values.abs().argmax()])
+                each, allowed = torch.arange(units, device=weight.device), self._allowed[len(layers)]
+                values = self.values if allowed is None else self.values[allowed[0]]
+                weight[:, each, each % n] = float(values[values.abs().argmax()])
             layers.append((weight, self.inputs.new_full((count, units), bias)))
         return layers
 
@@ -99,72 +117,91 @@ class Copies:
         """The problem's own, `(R,)`, but for rounding."""
         return self.problem.errors(self.outputs(layers)).to(self.dtype) + self.paid(layers)
 
-    def sums(self, layers: Layers) -> Tensor:
-        """Pre-activations of the first layer, `(R, M, units)`."""
-        weight, bias = layers[0]
-        return torch.matmul(self.inputs, weight.mT) + bias[:, None]
+    def walk(self, layers: Layers) -> "Walk":
+        """Copies that change one unit at a time, beginning with `layers`, which change in place."""
+        return Walk(self, layers)
 
-    def move(self, layers: Layers, sums: Tensor, d: int, j: int) -> Tensor:
-        """Make the best change of unit `j` of layer `d` of each network, in place, where it costs no more.
+    def nearest(self, d: int, real: Tensor) -> Tensor:
+        """Weights of layer `d`, near to `real (..., n)`, that are of the set and keep to the rules."""
+        allowed = self._allowed[d]
+        if allowed is None:
+            found = self.values[torch.bucketize(real, self._middle)]
+        else:
+            found = self.values[torch.where(allowed, (real[..., None] - self.values).abs(), torch.inf).argmin(-1)]
+        return self.limited(d, found, real.abs())
+
+    def drawn(self, d: int, like: Tensor) -> Tensor:
+        """Weights of layer `d` at random, `like (..., n)`, that may each be there."""
+        allowed = self._allowed[d]
+        if allowed is None:
+            return self.values[(self.random(*like.shape) * len(self.values)).long()]
+        return self.values[torch.where(allowed, self.random(*like.shape, len(self.values)), 2.0).argmin(-1)]
+
+    def limited(self, d: int, weight: Tensor, size: Tensor) -> Tensor:
+        """Of each limit on weights `(..., n)` of layer `d` only those of the largest `size (..., n)`, the others 0."""
+        for group, most in self._limits[d]:
+            part = weight[..., group]
+            order = torch.where(part != 0, size[..., group], -1.0).argsort(dim=-1, descending=True)
+            weight = weight.clone()
+            weight[..., group] = part.scatter(-1, order[..., most:], 0.0)
+        return weight
+
+    def random(self, *shape: int) -> Tensor:
+        """Numbers from 0 to 1."""
+        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return drawn.to(self.inputs)
+
+    def extra(self, d: int, weight: Tensor, kept: Tensor | None = None) -> Tensor | None:
+        """What each change of a weight costs besides errors, `(R, n, V)`; +inf where it breaks a rule.
 
         Args:
-            sums: those of `layers`; kept up to date.
-
-        Returns:
-            By how much the cost changes, `(R,)`.
+            weight: `(R, n)`, of a unit of layer `d`.
+            kept: the numbers of some values; None: all of them.
         """
-        below = self.inputs
-        for number in range(d):
-            below = sign(sums) if number == 0 else self._through(below, *layers[number])
-        unit = self.unit(layers, sums, d, j, below)
-        move = self._best(unit, self.two_values if d == 0 else TwoValues.of_spins(below), d)
-        rows = (move.cost <= 0).nonzero()[:, 0]
-        weight, bias = layers[d]
-        feature = move.feature[rows]
-        if d == 0:
-            change = (move.value[rows] - weight[rows, j, feature])[:, None] * self.inputs[:, feature].T
-            sums[rows, :, j] += change + (move.bias[rows] - bias[rows, j])[:, None]
-        weight[rows, j, feature] = move.value[rows]
-        bias[rows, j] = move.bias[rows]
-        if d == 0 and not self.problem.has_whole_inputs:
-            sums[:, :, j] = torch.matmul(self.inputs, weight[:, j].T).T + bias[:, j, None]
-        return torch.where(move.cost <= 0, move.cost, 0.0)
+        values, allowed = self.values, self._allowed[d]
+        if kept is not None:
+            values, allowed = values[kept], None if allowed is None else allowed[:, kept]
+        if not self.problem.penalty and allowed is None and not self._limits[d]:
+            return None
+        used = (weight != 0)[..., None]
+        cost = self.problem.penalty * ((values != 0).to(values) - used.to(values))
+        if allowed is not None:
+            cost = torch.where(allowed, cost, torch.inf)
+        for group, most in self._limits[d]:
+            full = used[:, group].sum(1, keepdim=True) >= most
+            cost[:, group] = torch.where(full & ~used[:, group] & (values != 0), torch.inf, cost[:, group])
+        return cost
 
-    def unit(self, layers: Layers, sums: Tensor, d: int, j: int, below: Tensor) -> Unit:
-        """Unit `j` of layer `d`, which reads `below`."""
-        weight, bias = layers[d]
-        z = sums if d == 0 else torch.matmul(below, weight.mT) + bias[:, None]
-        outputs = sign(z)
-        worth = 0.0
-        for value in (-1.0, 1.0):
-            outputs[..., j] = value
-            worth = self.costs(self._up(layers[d + 1 :], outputs)) - worth
-        return Unit(below, z[..., j], torch.as_tensor(worth), weight[:, j], bias[:, j])
-
-    def _best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
-        """The best of all changes, or where these are too many, of some that are drawn."""
+    def best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
+        """The best of all changes of a unit of layer `d`, or where these are too many, of some that are drawn."""
         features = torch.arange(unit.weight.shape[1], device=unit.weight.device)
         whole = d > 0 or self.problem.has_whole_inputs
         if two is not None:
-            kept = self._drawn(len(self.values), MAX_COUNTED // (unit.weight.numel() * (2 * self.window + 1)))
-            values = self.values[kept]
-            changes = counted_changes(unit, two, values, self.window, self.biases)
-            if changes is not None:
-                return best_move(unit, changes, values, self.problem.penalty, features, self.generator)
+            window = self._window_of(d, two)
+            if window.is_narrow:
+                most = MAX_COUNTED // (unit.weight.numel() * len(window.thresholds))
+                kept = self._some(len(self.values), most) if most < len(self.values) else None
+                changes = window.changes(unit, two, self.biases, kept)
+                values = self.values if kept is None else self.values[kept]
+                return best_move(changes, values, self.extra(d, unit.weight, kept), features, self.ties)
         each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
-        kept = self._drawn(len(self.values), MAX_SORTED // each)
-        values = self.values[kept]
-        features = self._drawn(len(features), MAX_SORTED // (each * len(values)))
+        kept = self._some(len(self.values), MAX_SORTED // each)
+        values, features = self.values[kept], self._some(len(features), MAX_SORTED // (each * len(kept)))
         some = Unit(unit.below[..., features], unit.z, unit.worth, unit.weight[:, features], unit.bias)
         changes = sorted_changes(some, values, self.biases, whole=whole)
-        return best_move(some, changes, values, self.problem.penalty, features, self.generator)
+        extra = self.extra(d, unit.weight, kept)
+        return best_move(changes, values, None if extra is None else extra[:, features], features, self.ties)
 
-    def _drawn(self, count: int, most: int) -> Tensor:
+    def _window_of(self, d: int, two: TwoValues) -> Window:
+        if d not in self._windows:
+            self._windows[d] = Window(two, self.values, self.window)
+        return self._windows[d]
+
+    def _some(self, count: int, most: int) -> Tensor:
         """The numbers below `count`, rising; if these are more than `most`, so many of them at random, at least one."""
         if count <= most:
             return torch.arange(count, device=self.inputs.device)
-        drawn = torch.rand(count, generator=self.generator, device=self.generator.device)
-        return drawn.argsort()[: max(1, most)].sort().values.to(self.inputs.device)
+        return self.random(count).argsort()[: max(1, most)].sort().values
 
     def _up(self, layers: Layers, below: Tensor) -> Tensor:
         """Outputs `(R, M, outputs)` of the `layers` that read `below`."""
@@ -174,3 +211,86 @@ class Copies:
 
     def _through(self, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return sign(torch.matmul(below, weight.mT) + bias[:, None])
+
+
+class Walk:
+    """R networks that change one unit at a time; what all units sum up is kept, and brought up to date.
+
+    Args:
+        layers: changed in place by `move`.
+    """
+
+    def __init__(self, copies: Copies, layers: Layers) -> None:
+        self._copies, self._layers = copies, layers
+        self._each = torch.arange(len(layers[0][1]), device=copies.inputs.device)
+        self.begin()
+
+    def begin(self) -> None:
+        """Compute all sums anew: after weights were changed by others."""
+        self._sums: list[Tensor] = []
+        for d, (weight, bias) in enumerate(self._layers):
+            below = self._copies.inputs.T if d == 0 else sign(self._sums[-1])
+            self._sums.append(torch.matmul(weight, below) + bias[..., None])
+
+    def move(self, d: int, j: int) -> Tensor:
+        """Make the best change of unit `j` of layer `d` of each network where it costs no more.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
+        """
+        copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
+        unit = self.unit(d, j)
+        two = copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
+        move = copies.best(unit, two, d)
+        good = move.cost <= copies.slack
+        place = move.feature[:, None]
+        old = weight[:, j].gather(1, place)[:, 0]
+        value, shift = torch.where(good, move.value, old), torch.where(good, move.bias, bias[:, j])
+        weight[:, j].scatter_(1, place, value[:, None])
+        if d > 0 or copies.problem.has_whole_inputs:
+            read = copies.columns[move.feature] if d == 0 else sign(self._sums[d - 1][self._each, move.feature])
+            now = torch.addcmul(unit.z, (value - old)[:, None], read).add_((shift - bias[:, j])[:, None])
+        else:
+            now = weight[:, j] @ copies.columns + shift[:, None]
+        if d + 1 < len(self._layers):
+            self._pass_up(d, j, sign(now) - sign(unit.z))
+        z[:, j], bias[:, j] = now, shift
+        return torch.where(good, move.cost, 0.0)
+
+    def _pass_up(self, d: int, j: int, change: Tensor) -> None:
+        """Bring the sums above layer `d` up to date, where outputs of its unit `j` changed by `change (R, M)`."""
+        for number in range(d + 1, len(self._layers)):
+            weight, bias = self._layers[number]
+            if number == d + 1:
+                self._sums[number] += weight[:, :, j, None] * change[:, None]
+            else:
+                self._sums[number] = torch.matmul(weight, sign(self._sums[number - 1])) + bias[..., None]
+
+    def unit(self, d: int, j: int) -> Unit:
+        """Unit `j` of layer `d`."""
+        copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
+        below = copies.inputs if d == 0 else sign(self._sums[d - 1]).mT
+        return Unit(below, z[:, j], self._worth(d, j), weight[:, j], bias[:, j])
+
+    def _worth(self, d: int, j: int) -> Tensor:
+        """The cost with an output +1 of unit `j` of layer `d` less that with -1, `(R, M)`."""
+        copies, last = self._copies, len(self._layers) - 1
+        if d == last and self._sums[d].shape[1] == 1:
+            return copies.gain.expand(len(self._each), -1)
+        if d == last - 1 and self._sums[last].shape[1] == 1:
+            # The output unit without unit j, and with either sign of it.
+            read = self._layers[last][0][:, 0, j, None]
+            rest = self._sums[last][:, 0] - read * sign(self._sums[d][:, j])
+            return copies.gain * ((rest + read >= 0).to(rest) - (rest - read >= 0).to(rest))
+        outputs, costs = sign(self._sums[d]), []
+        for value in (-1.0, 1.0):
+            if d == last:
+                outputs[:, j] = value
+                top = outputs
+            else:
+                weight = self._layers[d + 1][0][:, :, j, None]
+                top = sign(self._sums[d + 1] + weight * (value - outputs[:, j])[:, None])
+            for weight, bias in self._layers[d + 2 :]:
+                top = sign(torch.matmul(weight, top) + bias[..., None])
+            costs.append(copies.costs(top.mT))
+        return costs[1] - costs[0]

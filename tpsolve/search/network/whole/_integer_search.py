@@ -83,7 +83,7 @@ class IntegerSearch(Solver):
         copies = Copies(single, generator, self.window)
         champion = _Champion(copies, report)
         state = self._first(copies, budget, report, champion)
-        best, sums = _cloned(state), copies.sums(state)
+        best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
         stale = torch.zeros_like(cost, dtype=torch.int64)
@@ -91,7 +91,7 @@ class IntegerSearch(Solver):
         while not report.step():
             if not order:
                 order = torch.randperm(len(copies.units), generator=generator, device=generator.device).tolist()
-            cost = cost + copies.move(state, sums, *copies.units[order.pop()])
+            cost = cost + walk.move(*copies.units[order.pop()])
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
             better = cost < lowest
@@ -107,7 +107,7 @@ class IntegerSearch(Solver):
             tired = stale >= PATIENCE * len(copies.units)
             if bool(tired.any()):
                 self._kick(copies, state, best, int(lowest.argmin()), tired)
-                sums = copies.sums(state)
+                walk.begin()
                 cost = torch.where(tired, copies.cost(state), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
@@ -148,24 +148,20 @@ class IntegerSearch(Solver):
 
     def _kick(self, copies: Copies, state: Layers, best: Layers, champion: int, tired: Tensor) -> None:
         """Networks `tired (R,)` go back to a best one, and have a unit drawn anew or a few weights changed."""
-        generator = copies.generator
-
-        def random(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, device=generator.device).to(copies.inputs.device)
-
+        random = copies.random
         shared, anew = tired & (random(len(tired)) < SHARED), tired & (random(len(tired)) < ANEW)
         chosen = (random(len(tired)) * len(copies.units)).long()
         first = 0
-        for (weight, bias), (best_w, best_b) in zip(state, best, strict=True):
+        for d, ((weight, bias), (best_w, best_b)) in enumerate(zip(state, best, strict=True)):
             units = weight.shape[1]
             weight[tired], bias[tired] = best_w[tired], best_b[tired]
             weight[shared], bias[shared] = best_w[champion], best_b[champion]
-            drawn = copies.values[(random(*weight.shape) * len(copies.values)).long()]
             here = chosen[:, None] == torch.arange(first, first + units, device=chosen.device)
             share = torch.where(anew[:, None] & here, 0.5, 0.0)
             share = torch.where(anew[:, None], share, 1.5 / (len(copies.units) * weight.shape[2]) ** 0.5)
             swap = (random(*weight.shape) < share[..., None]) & tired[:, None, None]
-            weight[:] = torch.where(swap, drawn, weight)
+            kicked = torch.where(swap, copies.drawn(d, weight), weight)
+            weight[:] = copies.limited(d, kicked, random(*weight.shape))
             first += units
 
 

@@ -20,6 +20,8 @@ from tpsolve.search.network.whole._integer_search import IntegerSearch
 
 SEARCH_SHARE = 0.25
 """Of the seconds, what goes into searches for networks of all sizes; proofs have the rest."""
+EVERY_SHARE = 0.15
+"""Of what is left then, what goes into a network of any size, where no search has found one without errors."""
 PRICES = 8
 """Of a weight, in these searches: halves of halves, and 0."""
 
@@ -57,9 +59,9 @@ def size_frontier(
     """Errors against the number of weights other than 0: at most `max_points` networks, the smallest first.
 
     `integer-search` looks for networks at several prices of a weight. From these come the sizes: 0, and others in equal
-    ratios up to that of the network with the fewest errors. For each size CP-SAT then looks for fewer errors, and
-    proves how few are possible, in its share of the seconds. A bound for a size holds for smaller ones. It ends early
-    where no network of any size can do better.
+    ratios up to that of the network with the fewest errors, which CP-SAT may better first. For each size CP-SAT then
+    looks for fewer errors, and proves how few are possible, in its share of the seconds. A bound for a size holds for
+    smaller ones. It ends early where no network of any size can do better.
 
     Args:
         problem: with a `weight_set` that holds 0, whole inputs, and no penalty.
@@ -82,9 +84,13 @@ def size_frontier(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     search = _Search(problem, generator, callback, time.monotonic() + budget.seconds)
     search.at_all_prices(SEARCH_SHARE * budget.seconds)
-    limits = _sizes(search.smallest_best(), len(problem.layers), max_points)
     # Without a weight all outputs are constant.
     bounds = {0: (problem.counts.sum() - problem.counts.sum(0).max() - problem.rounding().max()).item()}
+    errors, _, weights = search.best(math.inf)
+    left, every = search.ends - time.monotonic(), sum(weight.numel() for weight, _ in weights)
+    if errors > problem.lower_bound().max().item() and left > 0 and not search.asked:
+        bounds[every] = search.prove(box, every, EVERY_SHARE * left)
+    limits = _sizes(search.smallest_best(), len(problem.layers), max_points)
     for number, limit in enumerate(limits):
         left = search.ends - time.monotonic()
         if limit and left > 0 and not search.asked:
@@ -145,7 +151,7 @@ class _Search:
             self.asked = True
         return self.asked
 
-    def best(self, limit: int) -> tuple[float, int, Sequence[tuple[Tensor, Tensor]]]:
+    def best(self, limit: float) -> tuple[float, int, Sequence[tuple[Tensor, Tensor]]]:
         """Errors, size and weights of the network with the fewest errors, and of these the smallest."""
         return min((one for one in self._found if one[1] <= limit), key=lambda one: one[:2])
 
@@ -168,6 +174,7 @@ class _Search:
                 weight_set=problem.weight_set,
                 bias_set=problem.bias_set,
                 penalty=price,
+                **problem.rules.sets(),
             )
             share = Budget(seconds=seconds / len(prices))
             result = solve(priced, IntegerSearch(), budget=share, generator=self._generator, callback=self._call)

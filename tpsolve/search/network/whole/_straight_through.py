@@ -36,7 +36,6 @@ class StraightThrough:
         assert problem.weight_set is not None
         values = copies.values
         self._low, self._span = float(values[0]), max(1.0, float(values[-1] - values[0]))
-        self._middle = (values[1:] + values[:-1]) / 2
         size = max(1e-3, float(values.square().mean().sqrt()))
         self._mean = copies.inputs.mean(0)
         spread = float((copies.inputs - self._mean).square().sum(1).mean().sqrt())
@@ -94,11 +93,11 @@ class StraightThrough:
         """The weights of the set nearest to the latent ones."""
         copies, found = self._copies, []
         for number, ((real, shift), scale) in enumerate(zip(self._latent, self._scales, strict=True)):
-            place = torch.bucketize(self._low + self._span * real.detach(), self._middle)
+            weight = copies.nearest(number, self._low + self._span * real.detach())
             bias = shift.detach() * scale
             if copies.biases is not None:
                 bias = copies.biases[torch.bucketize(bias, (copies.biases[1:] + copies.biases[:-1]) / 2)]
             elif number > 0 or copies.problem.has_whole_inputs:
                 bias = bias.round()
-            found.append((copies.values[place], bias))
+            found.append((weight, bias))
         return found

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 MAX_THRESHOLDS = 512
 """Sums of more whole values are sorted."""
+MAX_TABLE = 2**22
+"""Numbers in a table of places that is made once; larger ones are computed for each move."""
+USES, STRIDE = 64, 29
+"""How often random numbers are used, each time from another place: multiples of STRIDE, up to USES."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ class Changes:
     """Changes of single weights, each with each bias.
 
     Args:
-        worth: `(R, n, V, T)`, of the points with output +1 after the change; +inf: not on offer.
+        worth: `(R, n, V, T)`, of the points with output +1 after the change; +inf: not on offer. Changes of the bias
+            alone are on offer beside the first weight only, and no change at all is not.
         bias: of the unit after the change, of a shape that expands to that of `worth`.
+        present: `(R,)`, the worth before.
     """
 
     worth: Tensor
     bias: Tensor
+    present: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class TwoValues:
     """Inputs that each have at most two values, whole ones.
 
     Args:
-        is_high: like the inputs, 1.0 where an input has the higher of its values.
+        is_high: of shape `(M, n + 1)` or `(R, M, n + 1)`: 1.0 where an input has the higher of its values, then 1.0.
         low, high: `(n,)`.
     """
 
@@ -69,70 +77,89 @@ class TwoValues:
         low, high = inputs.amin(0), inputs.amax(0)
         is_high = inputs == high
         whole = bool((low == low.round()).all() and (high == high.round()).all())
-        return cls(is_high.to(inputs), low, high) if whole and bool((is_high | (inputs == low)).all()) else None
+        if not whole or not bool((is_high | (inputs == low)).all()):
+            return None
+        return cls(torch.nn.functional.pad(is_high.to(inputs), (0, 1), value=1.0), low, high)
 
     @classmethod
     def of_spins(cls, outputs: Tensor) -> "TwoValues":
         """Those of a layer of units, `(R, M, n)` in {-1, +1}."""
         one = torch.ones_like(outputs[0, 0])
-        return cls((outputs + 1) / 2, -one, one)
+        return cls(torch.nn.functional.pad((outputs + 1) / 2, (0, 1), value=1.0), -one, one)
 
 
-def counted_changes(unit: Unit, two: TwoValues, values: Tensor, window: int, biases: Tensor | None) -> Changes | None:
-    """All changes of weights to `values (V,)` with all thresholds from -window to window, by one product of matrices.
-
-    S_k, the worth of the points with z_i >= k, and its part over the points whose input q is high, for all k and q, are
-    what all costs are made of. z must be whole.
+class Window:
+    """The thresholds from -window to window, and where each change of a weight looks for them in a table of sums.
 
     Args:
-        biases: `(B,)`, the biases that are allowed; None: all whole ones.
-
-    Returns:
-        The changes, T thresholds each; None: too many values of k.
+        two: the inputs of the units; only their `low` and `high` are read.
+        values: `(V,)`, those of weights, rising.
+        window: thresholds on either side of the present one.
     """
-    change = values - unit.weight[..., None]
-    size = torch.maximum(two.low.abs(), two.high.abs())
-    reach = window + int((change.abs().amax(2) * size).max())
-    first, last = max(-reach, int(unit.z.min())), min(reach, int(unit.z.max()) + 1)
-    first, last = min(first, last), max(first, last)
-    if last - first >= MAX_THRESHOLDS:
-        return None
-    k = torch.arange(first, last + 1, device=unit.z.device, dtype=unit.z.dtype)
-    high, low = _sums(unit, two.is_high, k)
-    thresholds = torch.arange(-window, window + 1, device=unit.z.device, dtype=unit.z.dtype)
-    worth = 0.0
-    # Below the smallest z all points count, and above the largest none.
-    for sums, value in ((high, two.high), (low, two.low)):
-        place = thresholds - change[..., None] * value[:, None, None] - first
-        place = place.clamp(0, len(k) - 1).long().flatten(2)
-        worth = worth + sums.gather(2, place)
-    bias = unit.bias[:, None] - thresholds
-    worth = torch.as_tensor(worth).unflatten(2, (len(values), len(thresholds)))
-    if biases is not None:
-        worth = torch.where(torch.isin(bias, biases)[:, None, None], worth, torch.inf)
-    return Changes(worth, bias[:, None, None])
 
+    def __init__(self, two: TwoValues, values: Tensor, window: int) -> None:
+        self._low, self._high, self._values = two.low, two.high, values
+        size = torch.maximum(two.low.abs(), two.high.abs())
+        reach = window + int((values[-1] - values[0]) * size.max())
+        self.is_narrow = 2 * reach + 1 <= MAX_THRESHOLDS
+        self._reach = reach
+        self.thresholds = torch.arange(-window, window + 1, device=values.device, dtype=values.dtype)
+        before = torch.arange(-reach - 1, reach + 1, device=values.device, dtype=values.dtype)
+        # No sum is beyond the last one: it is the place of changes that are none.
+        before[-1] = torch.inf
+        self._before = before
+        n, count = len(two.low), len(values)
+        self._tables: list[Tensor] | None = None
+        if self.is_narrow and n * count**2 * (2 * window + 1) <= MAX_TABLE:
+            rows = values.expand(n, -1)
+            self._tables = [places.flatten(0, 1) for places in self._places(rows, values)]
+            self._first = count * torch.arange(n, device=values.device)
 
-def _sums(unit: Unit, is_high: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """The worth of points with z_i >= k whose input q is high, `(R, n, K)`, and of those where it is low."""
-    # Points above all k count for each of them, and those below or without worth for none: few others are left.
-    above = torch.where(unit.z >= k[-1], unit.worth, 0.0)
-    between = (unit.z >= k[0]) & (unit.z < k[-1]) & (unit.worth != 0)
-    size = int(between.sum(1).max())
-    if 2 * size > unit.z.shape[1]:
-        z, worth, rows, always = unit.z, torch.where(between, unit.worth, 0.0), is_high, above[:, None]
-    else:
-        place = between.byte().topk(size, dim=1).indices
-        z, worth, always = unit.z.gather(1, place), unit.worth.gather(1, place), above[:, None]
-        worth = torch.where(between.gather(1, place), worth, 0.0)
-        rows = (
-            is_high[place]
-            if is_high.dim() == 2
-            else is_high.gather(1, place[..., None].expand(-1, -1, is_high.shape[2]))
-        )
-    part = (z[:, None] >= k[:, None]) * worth[:, None]
-    high = (part @ rows + always @ is_high).mT
-    return high, (part.sum(2) + above.sum(1, keepdim=True))[:, None] - high
+    def _places(self, weight: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Where changes of weights `(n, ...)` to `values` look for each threshold: `(n, ..., V * T)`.
+
+        In the sums over points whose input is high, and in those where it is low.
+        """
+        change = values - weight[..., None]
+        ends = [
+            (self.thresholds - (change * value.reshape(-1, *[1] * weight.dim()))[..., None] + self._reach).long()
+            for value in (self._high, self._low)
+        ]
+        none = (change == 0)[..., None] & (self.thresholds == self.thresholds)
+        none[0] &= self.thresholds == 0
+        return ends[0].masked_fill(none, len(self._before) - 1).flatten(-2), ends[1].flatten(-2)
+
+    def changes(self, unit: Unit, two: TwoValues, biases: Tensor | None, kept: Tensor | None = None) -> Changes:
+        """All changes of weights to the values with all thresholds, by one product of matrices. z must be whole.
+
+        S_k, the worth of the points with z_i >= k, and its part over the points whose input q is high, for all k and q,
+        are what all costs are made of.
+
+        Args:
+            biases: `(B,)`, the biases that are allowed; None: all whole ones.
+            kept: the numbers of some values; None: all of them.
+        """
+        # 1 where z >= k and else 0, times the worth.
+        part = (unit.z[:, None] - self._before[:, None]).clamp_(0, 1).mul_(unit.worth[:, None])
+        if two.is_high.dim() == 2:
+            sums = (part.flatten(0, 1) @ two.is_high).unflatten(0, part.shape[:2]).mT
+        else:
+            sums = (part @ two.is_high).mT
+        high, total = sums[:, :-1], sums[:, -1:]
+        low = total - high
+        high[..., -1] = torch.inf
+        values = self._values if kept is None else self._values[kept]
+        if self._tables is None or kept is not None:
+            places = [places.transpose(0, 1) for places in self._places(unit.weight.T, values)]
+        else:
+            row = torch.bucketize(unit.weight.contiguous(), self._values) + self._first
+            places = [embedding(row, table) for table in self._tables]
+        worth = high.gather(2, places[0]).add_(low.gather(2, places[1]))
+        worth = worth.unflatten(2, (len(values), len(self.thresholds)))
+        bias = unit.bias[:, None] - self.thresholds
+        if biases is not None:
+            worth = torch.where(torch.isin(bias, biases)[:, None, None], worth, torch.inf)
+        return Changes(worth, bias[:, None, None], total[:, 0, self._reach])
 
 
 def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: bool) -> Changes:
@@ -150,17 +177,24 @@ def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: 
     worth = unit.worth[:, None, None].expand_as(z).gather(3, order).cumsum(-1)
     worth = torch.nn.functional.pad(worth, (1, 0))
     old = unit.bias[:, None, None, None]
+    same = (change == 0).expand(-1, -1, -1, 1)
     if biases is not None:
         # The points whose z falls below 0 as the bias falls from the old one.
         falling = (biases - old).expand(*z.shape[:-1], -1).contiguous()
         count = torch.searchsorted((-z).contiguous(), falling, right=True)
-        return Changes(worth.gather(3, count), biases)
+        return _offered(unit, worth.gather(3, count), biases.expand(1, 1, 1, -1), same)
     step = torch.ones_like(z[..., :1])
     ends = torch.cat([z[..., :1] + 2 * step, z, z[..., -1:] - (0 if whole else 2) * step], dim=-1)
     shift = ends[..., :-1] if whole else (ends[..., :-1] + ends[..., 1:]) / 2
     distinct = ends[..., :-1] > ends[..., 1:]
     distinct[..., -1] = True
-    return Changes(torch.where(distinct, worth, torch.inf), old - shift)
+    return _offered(unit, torch.where(distinct, worth, torch.inf), old - shift, same)
+
+
+def _offered(unit: Unit, worth: Tensor, bias: Tensor, same: Tensor) -> Changes:
+    worth[:, 1:].masked_fill_(same[:, 1:], torch.inf)
+    worth[:, :1].masked_fill_(same[:, :1] & (bias[:, :1] == unit.bias[:, None, None, None]), torch.inf)
+    return Changes(worth, bias, unit.present())
 
 
 @dataclass(frozen=True)
@@ -179,38 +213,54 @@ class Move:
     bias: Tensor
 
 
-def best_move(
-    unit: Unit, changes: Changes, values: Tensor, penalty: float, features: Tensor, generator: torch.Generator
-) -> Move:
+class Ties:
+    """Small random numbers that choose among equal costs; they are used again, in other places, for some time.
+
+    Args:
+        size: below which they are; costs that differ by less are equal.
+    """
+
+    def __init__(self, size: float, generator: torch.Generator) -> None:
+        self._size, self._generator = size, generator
+        self._pool = torch.empty(0)
+        self._left = 0
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Of the shape of `like`."""
+        count = like.numel()
+        if self._left == 0 or len(self._pool) < count + USES or self._pool.dtype != like.dtype:
+            g = self._generator
+            drawn = torch.rand(max(count, len(self._pool) - USES) + USES, generator=g, device=g.device)
+            self._pool, self._left = (self._size * drawn).to(like), USES
+        self._left -= 1
+        first = (self._left * STRIDE) % USES
+        return self._pool[first : first + count].view(like.shape)
+
+
+def best_move(changes: Changes, values: Tensor, extra: Tensor | None, features: Tensor, ties: Ties) -> Move:
     """The change that costs least, one of them at random where several do; leaving all as it is, is none.
 
     Args:
-        changes: of the weights `features (n,)`; those of `unit` are in that order too.
+        changes: of the weights `features (n,)`.
         values: `(V,)`, of `changes`.
-        penalty: what a weight other than 0 costs.
+        extra: `(R, n, V)`, what each change costs besides, +inf where it is not allowed; None: nothing.
     """
-    rows, n, count, thresholds = changes.worth.shape
-    price = penalty * (values != 0)
-    same = unit.weight[..., None] == values
-    paid = price - penalty * (unit.weight != 0)[..., None]
-    cost = changes.worth + paid[..., None] - unit.present()[:, None, None, None]
-    # A bias alone is changed once, not once beside each weight.
-    same = same[..., None] & ((torch.arange(n, device=same.device) > 0)[:, None, None] | _kept(unit, changes))
-    cost = torch.where(same, torch.inf, cost).reshape(rows, -1)
-    least = cost.amin(1)
-    near = 1e-6 * unit.worth.abs().sum(1)
-    good = cost <= (least + near)[:, None]
-    count_good, each = good.sum(1), torch.arange(rows, device=cost.device)
-    drawn = torch.rand(rows, generator=generator, device=generator.device).to(cost.device)
-    nth = (drawn * count_good).long().clamp(max=count_good - 1)
-    chosen = good.nonzero()[:, 1][count_good.cumsum(0) - count_good + nth]
-    bias = changes.bias.expand(rows, n, count, thresholds).reshape(rows, -1)[each, chosen]
+    cost, (rows, n, count, thresholds) = changes.worth, changes.worth.shape
+    if extra is not None:
+        cost = cost + extra[..., None]
+    cost = cost.flatten(1)
+    drawn = cost + ties(cost)
+    # A tenth of the time of argmin.
+    places = torch.arange(drawn.shape[1], device=drawn.device)
+    chosen = torch.where(drawn == drawn.amin(1, keepdim=True), places, len(places) - 1).amin(1, keepdim=True)
+    least = cost.gather(1, chosen)[:, 0] - changes.present
+    if changes.bias.numel() == rows * thresholds:
+        bias = changes.bias.flatten(1).gather(1, chosen % thresholds)
+    else:
+        bias = changes.bias.expand(rows, n, count, thresholds).flatten(1).gather(1, chosen)
+    chosen = chosen[:, 0]
     feature, value = chosen // (count * thresholds), values[chosen // thresholds % count]
-    return Move(least, features[feature], value, bias)
-
-
-def _kept(unit: Unit, changes: Changes) -> Tensor:
-    return changes.bias == unit.bias[:, None, None, None]
+    return Move(least, features[feature], value, bias[:, 0])
 
 
 def as_values(numbers: Sequence[int] | None, like: Tensor) -> Tensor | None:

@@ -1,0 +1,27 @@
+"""Costs of a network problem with whole weights as whole numbers."""
+
+from fractions import Fraction
+
+from tpsolve.errors import TooLargeError
+from tpsolve.problems import NetworkProblem
+
+MAX_COST = 2**50
+"""Of all samples, and all weights, together."""
+
+
+def whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
+    """The weight of each class at each point, and the penalty, as multiples of `least_difference`.
+
+    Raises:
+        TooLargeError: multiples that CP-SAT, or sums of float64, do not hold.
+    """
+    measure = Fraction(float(problem.least_difference().max()))
+    counts = [[int(Fraction(count) / measure) for count in row] for row in problem.counts.tolist()]
+    price = int(Fraction(problem.penalty) / measure)
+    numbers = sum(
+        units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
+    )
+    if sum(map(sum, counts)) + price * numbers >= MAX_COST:
+        mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
+        raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {MAX_COST}", mend)
+    return counts, price
