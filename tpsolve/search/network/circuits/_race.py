@@ -53,8 +53,8 @@ _QUICK = 2**22
 _TURNS_A_SECOND = 4_000_000
 _SWEEPING = 0.2
 """Share of the time that a sweep may take before local search begins."""
-_FEW_PAIRS = 20_000
-"""Hyperplanes for each unit but one, in a scan that may end in a moment."""
+_FEW_PAIRS, _SOME_POINTS = 20_000, 40
+"""Hyperplanes for each unit but one, in a scan that may end in a moment; masters are quick where points are fewer."""
 _SCANNING, _SCANNING_SHARE = 0.5, 0.03
 """Seconds that it may take before others begin, and share of the time left."""
 _CLAUSES_A_SECOND = 300_000
@@ -127,7 +127,8 @@ class Race:
             if state.halted():
                 return
             state.draw(SPRINT)
-        if "dichotomies" in self._provers and hyperplanes(self._problem) ** (self._problem.widths[0] - 1) <= _FEW_PAIRS:
+        scans = hyperplanes(self._problem) ** (self._problem.widths[0] - 1)
+        if "dichotomies" in self._provers and scans <= _FEW_PAIRS and len(self._problem.inputs) >= _SOME_POINTS:
             # Often it ends before others would have begun.
             budget = Budget(min(_SCANNING, _SCANNING_SHARE * report.seconds_left))
             let(report, state, "dichotomies", self._generator, budget, halted=state.pulse)
