@@ -145,7 +145,7 @@ def measure(name: str, problem: LayerProblem, seconds: float, solver: str, seed:
 def _models(problem: LayerProblem) -> list[Any]:
     """What the samplers read, of each sample; its energy is the objective."""
     import numpy as np
-    from dimod import BinaryQuadraticModel
+    from dimod import BinaryQuadraticModel, Vartype
 
     V, S = problem.weight.double().numpy(), problem.targets.double().numpy()
     bias = problem.bias.double().numpy() if problem.bias is not None else np.zeros(len(V))
@@ -157,7 +157,7 @@ def _models(problem: LayerProblem) -> list[Any]:
         couplings = (rows, columns, 2 * gram[rows, columns])
         constant = np.trace(gram) + c @ (bias - s) ** 2
         linear = 2 * V.T @ (c * (bias - s))
-        models.append(BinaryQuadraticModel.from_numpy_vectors(linear, couplings, constant, "SPIN"))
+        models.append(BinaryQuadraticModel.from_numpy_vectors(linear, couplings, constant, Vartype.SPIN))
     return models
 
 

@@ -124,7 +124,7 @@ def comparison(workers: int, deaths: float, mean: float) -> None:
         plan = Comparison(Path(folder) / "run", "simulated", ("keep",), samples=1, steps=1, seeds=(0,))
         run_comparison(plan, stop=lambda: True)
         for instance in made:
-            task = Task(MadeInstance.of(instance), find_solver("keep"), "keep", 0, plan.budget, threads=1)
+            task = Task(MadeInstance.of(instance), find_solver("keep"), "keep", 0, plan.budget_of(1), threads=1)
             outcomes[instance.name] = task.carry_out(lambda: False)
         began, processor = time.perf_counter(), time.process_time()
         rows = run_comparison(plan, workers=workers, executor=cluster)

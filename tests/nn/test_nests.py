@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import register_pytree_node, tree_map
 
 from tpsolve import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError
@@ -286,3 +286,34 @@ def test_a_unit_without_gradient_above_what_nothing_else_teaches_is_refused():
     model.add_module("reset", nn.Sequential(nn.Linear(5, 5), HardThreshold(low=0)))
     with pytest.raises(NotAcceptedError, match=r"model.reset.1#3: .* what has no gradient"):
         target_backward(model, x, y, cross_entropy)
+
+
+class Sparse:
+    """As outputs of transformers: what is None has no place among the leaves."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+
+
+def _names(sparse: Sparse) -> tuple[list[Any], list[str]]:
+    return list(sparse.parts.values()), list(sparse.parts)
+
+
+def _sparse(leaves: Any, names: list[str]) -> Sparse:
+    return Sparse(**dict(zip(names, leaves, strict=True)))
+
+
+register_pytree_node(Sparse, _names, _sparse)
+
+
+def test_outputs_that_drop_what_is_none_keep_their_places():
+    model, (ids, x, label, height) = Many(lambda z, h: Sparse(logits=z, cache=object(), height=h)), batch()
+
+    def loss_fn(output: Sparse, y: Any) -> Tensor:
+        return cross_entropy(output.parts["logits"], y[0]) + mse_loss(output.parts["height"], y[1])
+
+    report = target_backward(model, (ids, x), (label, height), loss_fn, solver="hill-climb", budget=FEW)
+    h = report._pass.recording.calls["t2"].h
+    output = replayed(model, (ids, x), "t2", h)
+    assert loss_fn(output, (label, height)).item() == pytest.approx(report.loss.item())
+    assert report["t2"].objective.sum() <= report.loss

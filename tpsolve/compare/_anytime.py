@@ -238,8 +238,8 @@ def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBu
         low, high = np.quantile(resampled(table) / len(table), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
     nothing = np.isnan(table).sum(0)
     return [
-        FixedBudget(*map(float, each), int(none), len(table))
-        for *each, none in zip(moments, table.mean(0), low, high, nothing, strict=True)
+        FixedBudget(float(moment), float(mean), float(down), float(up), int(none), len(table))
+        for moment, mean, down, up, none in zip(moments, table.mean(0), low, high, nothing, strict=True)
     ]
 
 

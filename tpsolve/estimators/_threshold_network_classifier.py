@@ -293,8 +293,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def _choices(self) -> list["_Choice"]:
         """The one that is searched; with "auto" those of which one is chosen."""
-        penalty: Any = plain_number(self.penalty)
-        auto = isinstance(penalty, str) and penalty == "auto"
+        auto = isinstance(self.penalty, str) and self.penalty == "auto"
+        penalty: Any = 0.0 if auto else plain_number(self.penalty)
         if not auto and (not is_real(penalty) or not 0 <= penalty < math.inf):
             raise ArgumentError("penalty", repr(self.penalty), "'auto', or a number of at least 0")
         widths = self._given_widths()

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+LEFT_OUT = ...
+"""Stands in a template for what is None in its nests: outputs of transformers have no place for None."""
+
 
 @dataclass(frozen=True)
 class Nest:
@@ -32,7 +35,7 @@ class Nest:
         leaves, spec = tree_flatten(value)
         places = tuple(at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and belongs(leaf))
         tensors = [leaves[at] for at in places]
-        rest = [leaf if keep else None for leaf in leaves]
+        rest = [leaf if keep else LEFT_OUT for leaf in leaves]
         for at in places:
             rest[at] = torch.empty(0)
         template = tree_unflatten(rest, spec)
@@ -51,7 +54,7 @@ class Nest:
     def join(self, tensors: Sequence[Tensor], rest: Sequence[Any] | None = None) -> Any:
         """The nest with these `tensors`; `rest`: leaves, of which those beside them count."""
         leaves, spec = tree_flatten(self.template)
-        leaves = leaves if rest is None else list(rest)
+        leaves = [None if leaf is LEFT_OUT else leaf for leaf in (leaves if rest is None else rest)]
         for at, tensor in zip(self.places, tensors, strict=True):
             leaves[at] = tensor
         return tree_unflatten(leaves, spec)
