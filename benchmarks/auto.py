@@ -27,7 +27,7 @@ from benchmarks.record import RESULTS, where
 from tpsolve import Budget, LayerProblem, solve
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import write_whole
-from tpsolve.compare._suites import SUITES
+from tpsolve.compare.suites._suites import SUITES
 from tpsolve.problems import make_instance
 from tpsolve.search import _base, find_solver
 

@@ -17,7 +17,7 @@ import torch
 from benchmarks.record import RESULTS, in_turns, median_ratio, where
 from tpsolve import Budget, LayerProblem, Result, solve
 from tpsolve._storage._row_log import RowLog
-from tpsolve.compare._suites import SUITES
+from tpsolve.compare.suites._suites import SUITES
 from tpsolve.problems import make_instance
 from tpsolve.search import Anneal, CpSat, Tabu, find_solver
 

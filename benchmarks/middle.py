@@ -10,7 +10,7 @@ import torch
 from benchmarks.narrow import KEPT, RUNS
 from benchmarks.record import RESULTS
 from tpsolve.compare import SUITES, Comparison, run_comparison
-from tpsolve.compare._digits_suites import load_digits
+from tpsolve.compare.suites._digits_suites import load_digits
 from tpsolve.problems import Instance, NetworkProblem
 
 WIDTHS = (4, 8, 16, 32, 64, 128)

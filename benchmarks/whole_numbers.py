@@ -1,6 +1,6 @@
 """Networks with ternary weights, by search and by peers: errors, test accuracy and size.
 
-    TPSOLVE_DATA=FOLDER OMP_NUM_THREADS=1 python -m benchmarks.whole_numbers --seeds 3 --seconds 3
+    OMP_NUM_THREADS=1 python -m benchmarks.whole_numbers --data-root FOLDER --seeds 3 --seconds 3
 
 FOLDER holds tabular/NAME.csv, as in `generalisation`. The tables are those of `whole_numbers_tables`, and the peers
 those of `whole_numbers_peers`. All budgets are seconds of the processor. The straight-through network is one that
@@ -14,6 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -49,7 +50,13 @@ def methods(width: int) -> Iterator[tuple[str, Any]]:
 
 
 def run(
-    log: RowLog, tables: Sequence[str], seeds: int, seconds: float, widths: Sequence[int], only: Sequence[str]
+    log: RowLog,
+    root: Path,
+    tables: Sequence[str],
+    seeds: int,
+    seconds: float,
+    widths: Sequence[int],
+    only: Sequence[str],
 ) -> None:
     """Append what is missing of the methods whose names contain one of `only`."""
     keys = ("table", "width", "method", "seed", "budget")
@@ -59,7 +66,7 @@ def run(
             key = (name, width, method, seed, seconds)
             if key in known or not any(part in method for part in only):
                 continue
-            X, y, new_X, new_y = split(name, seed)
+            X, y, new_X, new_y = split(name, seed, root)
             began, processor = time.perf_counter(), time.process_time()
             found = find(X, y, width, seconds, seed)
             row = {
@@ -125,6 +132,7 @@ def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help="needed but for --table")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
@@ -137,8 +145,10 @@ def main() -> None:
     log = RowLog(RESULTS / "whole_numbers.jsonl")
     if options.table:
         print("\n".join(table([row for row in log.read() if row["budget"] == options.seconds], options.tables)))
+    elif options.data_root is None:
+        parser.error("--data-root is needed: the folder that holds tabular/")
     else:
-        run(log, options.tables, options.seeds, options.seconds, options.widths, options.only)
+        run(log, options.data_root, options.tables, options.seeds, options.seconds, options.widths, options.only)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def _package_file(package: str, *parts: str) -> Path:
     return Path(found.origin).parent.joinpath(*parts)
 
 
-def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(name: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Inputs, and whether the label is the second of two."""
     if name == "anes96":
         path = _package_file("statsmodels", "datasets", "anes96", "anes96.csv")
@@ -51,7 +51,7 @@ def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
     if name == "diabetes":
         X, y = load_diabetes(return_X_y=True)
         return np.asarray(X), np.asarray(y) > np.median(np.asarray(y))
-    X, y = load(name)
+    X, y = load(name, root)
     if name == "digits":
         return X, y % 2 == 1
     # Where there are more classes, the largest one against the others.
@@ -59,9 +59,12 @@ def _read(name: str) -> tuple[np.ndarray, np.ndarray]:
     return X, y == (classes[1] if len(classes) == 2 else classes[counts.argmax()])
 
 
-def split(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs in {-1, +1} and labels 0 and 1 of the training rows, 60 % drawn by `seed`, then those of the test rows."""
-    X, y = _read(name)
+def split(name: str, seed: int, root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs in {-1, +1} and labels 0 and 1 of the training rows, 60 % drawn by `seed`, then those of the test rows.
+
+    Public tables stand in `root`/tabular.
+    """
+    X, y = _read(name, root)
     if len(y) > MAX_ROWS:
         kept = np.random.default_rng(0).choice(len(y), MAX_ROWS, replace=False)
         X, y = X[kept], y[kept]

@@ -152,7 +152,7 @@ JOURNEYS = (
         (
             "cli/compare/_compare.py",
             "compare/*:run_comparison",
-            "compare/_suites.py",
+            "compare/suites/_suites.py",
             "problems/instances/_layer_instances.py",
             "_storage/_archive.py:write_archive",
             "search/_solve.py",

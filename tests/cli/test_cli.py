@@ -490,7 +490,7 @@ BAD_INPUT: list[tuple[str, list[str]]] = [
     # names
     ("solve p.npz --solver enumrate", ["'enumrate'", "Did you mean 'enumerate'"]),
     ("solve p.npz --solver ''", ["expected one of", "cp-sat"]),
-    ("compare --solver hillclimb", ["'hillclimb'", "Did you mean 'hill-climb'?"]),
+    ("compare --solver hillclimb", ["'hillclimb'", "Did you mean 'hill-climb'"]),
     ("compare --suite dijits", ["'dijits'", "Did you mean 'digits'?"]),
     ("compare --suite generated-16", ["'generated-12'"]),
     ("instances rndom", ["'rndom'", "Did you mean 'random'"]),

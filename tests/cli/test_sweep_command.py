@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tpsolve import cli
-from tpsolve.cli.compare._sweep import read_networks
+from tpsolve.cli.compare._sweep_tables import read_networks
 from tpsolve.errors import ArgumentError, FolderError, TpsolveError
 
 pytestmark = pytest.mark.cli

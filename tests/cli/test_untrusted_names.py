@@ -151,7 +151,12 @@ def test_output_that_can_not_be_written_is_one_line(arguments: tuple[str, ...]):
 # --- limits of a check ------------------------------------------------------------------------------------------------
 
 
-def test_a_check_ends_with_its_time_or_its_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_check_ends_with_its_time_or_its_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a").touch()
+
     def forever(*_: object) -> bool:
         while True:
             pass

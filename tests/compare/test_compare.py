@@ -28,6 +28,7 @@ from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write
 from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import Findings, advice, as_csv, wins
 from tpsolve.compare.report._report import as_table, caption
+from tpsolve.compare.running import _tasks
 from tpsolve.errors import (
     ArgumentError,
     ContradictionError,
@@ -633,6 +634,8 @@ def test_library_that_is_not_installed_has_no_version_and_stops_nothing(
         return real(name)
 
     monkeypatch.setattr(metadata, "version", version)
+    # Asked once a process, and other tests have asked.
+    monkeypatch.setattr(_tasks, "versions", _tasks.versions.__wrapped__)
     rows = run_comparison(dataclasses.replace(small, solvers=("keep",)))
     assert [row["solver"] for row in rows] == ["keep", "keep"]
     assert rows[0]["versions"]["torch"] == real("torch")

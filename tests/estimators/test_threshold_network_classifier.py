@@ -21,9 +21,9 @@ from support.network_oracle import parity_table, random_table
 from tpsolve import Status
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
-from tpsolve.estimators._averaging import vote
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
 from tpsolve.estimators._threshold_network_classifier import AUTO_PENALTIES
+from tpsolve.estimators._voting import vote
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.search import Circuits, verify_proof
 

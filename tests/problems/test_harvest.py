@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tpsolve.compare import SUITES
 from tpsolve.compare import _digits_suites as digits_module
-from tpsolve.compare._digits_suites import LOSSES, MOMENTS, load_digits, new_network
+from tpsolve.compare.suites._digits_suites import LOSSES, MOMENTS, load_digits, new_network
 from tpsolve.errors import NotAcceptedError, UnknownNameError
 from tpsolve.nn import HardThreshold
 from tpsolve.problems import Instance, harvest, harvest_blocks

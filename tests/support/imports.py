@@ -13,7 +13,7 @@ ROOT = Path(tpsolve.__file__).parent
 
 FLOORS = (
     ("errors", "_version"),
-    ("_registry", "_plain", "_check_arguments", "spins", "losses", "_gap", "_result", "_storage", "_memory_limit"),
+    ("_registry", "_plain", "_check_arguments", "spins", "losses", "_gap", "_result", "_storage"),
     ("thresholds", "units", "tables"),
     ("problems",),
     ("search",),

@@ -32,7 +32,7 @@ from tpsolve.cli._tables import (
     table_stem,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar, refuse_given
-from tpsolve.cli.compare._sweep import sweep as run_sweep
+from tpsolve.cli.compare._sweep_tables import sweep as run_sweep
 from tpsolve.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from tpsolve._memory_limit import is_full, memory_limit
+from tpsolve._storage._memory_limit import is_full, memory_limit
 from tpsolve.cli._terminal import notes
 from tpsolve.errors import ArgumentError
 

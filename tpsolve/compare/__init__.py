@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpsolve.compare._comparison_run import ComparisonRun, run
-    from tpsolve.compare._file_suite import FileSuite
     from tpsolve.compare._run_folder import Comparison, Shard
     from tpsolve.compare._runner import run_comparison
-    from tpsolve.compare._suites import SUITES, suite
     from tpsolve.compare._summary import Summary, summarise
-    from tpsolve.compare._sweep import Sweep
-    from tpsolve.compare._table_suite import TableSuite
     from tpsolve.compare._training_runs import STRATEGIES, Strategy, run_training
     from tpsolve.compare.report._report import write_report
     from tpsolve.compare.running._conquer import conquer
+    from tpsolve.compare.suites._file_suite import FileSuite
+    from tpsolve.compare.suites._suites import SUITES, suite
+    from tpsolve.compare.suites._table_suite import TableSuite
+    from tpsolve.compare.suites._table_sweep import Sweep
 
 __all__ = [
     "STRATEGIES",
@@ -38,13 +38,13 @@ __all__ = [
 
 _HOMES = {
     "_comparison_run": ("ComparisonRun", "run"),
-    "_file_suite": ("FileSuite",),
+    "suites._file_suite": ("FileSuite",),
     "_run_folder": ("Comparison", "Shard"),
     "_runner": ("run_comparison",),
-    "_suites": ("SUITES", "suite"),
-    "_sweep": ("Sweep",),
+    "suites._suites": ("SUITES", "suite"),
+    "suites._table_sweep": ("Sweep",),
     "_summary": ("Summary", "summarise"),
-    "_table_suite": ("TableSuite",),
+    "suites._table_suite": ("TableSuite",),
     "_training_runs": ("STRATEGIES", "Strategy", "run_training"),
     "report._report": ("write_report",),
     "running._conquer": ("conquer",),

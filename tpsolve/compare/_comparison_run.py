@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from tpsolve._result import lines_table
-from tpsolve.compare._file_suite import FileSuite
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
 from tpsolve.compare._statistics import Row
-from tpsolve.compare._suites import Suite, suite
 from tpsolve.compare._summary import Findings, Summary, advice
-from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare.report._plots import FIGURES, draw
 from tpsolve.compare.report._report import COLUMNS, as_table, caption, write_report
+from tpsolve.compare.suites._file_suite import FileSuite
+from tpsolve.compare.suites._suites import Suite, suite
+from tpsolve.compare.suites._table_suite import TableSuite
 from tpsolve.errors import MissingLibraryError, UnknownNameError
 
 OF_SAMPLES = ("objective", "bound", "status", "found_at", "proved_at")

@@ -14,12 +14,12 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
-from tpsolve.compare._file_suite import FileSuite
-from tpsolve.compare._suites import SUITES
-from tpsolve.compare._sweep import Sweep
-from tpsolve.compare._table_suite import TableSuite
 from tpsolve.compare.running._instances import MEND as ANOTHER
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
+from tpsolve.compare.suites._file_suite import FileSuite
+from tpsolve.compare.suites._suites import SUITES
+from tpsolve.compare.suites._table_suite import TableSuite
+from tpsolve.compare.suites._table_sweep import Sweep
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError, WorkerError
 from tpsolve.search import find_solver
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from tpsolve._check_arguments import check_count, find_device
-from tpsolve._memory_limit import check_memory
 from tpsolve._storage._folder_lock import RUN, locked
+from tpsolve._storage._memory_limit import check_memory
 from tpsolve.compare._run_folder import (
     LOCK,
     Comparison,
@@ -25,11 +25,11 @@ from tpsolve.compare._run_folder import (
     key_of,
     read_rows,
 )
-from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
 from tpsolve.compare.running._instances import AnyInstance, MadeInstance, save_instances, saved_instances
 from tpsolve.compare.running._start import load_ahead
 from tpsolve.compare.running._tasks import Key, Task, conditions
+from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
 from tpsolve.problems import Instance
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text

@@ -21,9 +21,9 @@ from tpsolve._check_arguments import check_count
 from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
 from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
-from tpsolve.estimators._averaging import averaged
 from tpsolve.estimators._sample_weights import whole_weights
 from tpsolve.estimators._search_widths import Found, search_widths
+from tpsolve.estimators._voting import averaged
 from tpsolve.models import Model, make_model
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode

@@ -162,7 +162,8 @@ def check_width(width: object) -> float:
 def check_widths(width: object) -> Tensor:
     """`width` itself as `()` or as several, float64; raise ArgumentError unless all are positive, finite numbers."""
     if not isinstance(width, Tensor) or width.dim() == 0:
-        return torch.tensor(check_width(width), dtype=torch.float64)
+        # On the CPU whatever the default, since a model may be made on the device "meta".
+        return torch.tensor(check_width(width), dtype=torch.float64, device="cpu")
     wide = width.detach().to(torch.float64).clone()
     bad = ~((wide > 0) & wide.isfinite())
     if width.numel() == 0 or bool(bad.any()):

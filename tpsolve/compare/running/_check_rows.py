@@ -11,9 +11,9 @@ import torch
 
 from tpsolve._storage._documents import Count, Positive
 from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets
-from tpsolve.compare._suites import SUITES
 from tpsolve.compare.running._instances import AnyInstance, saved_instances
 from tpsolve.compare.running._tasks import Key, unpacked
+from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
 from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve._memory_limit import is_full, memory_limit, taken
 from tpsolve._result import Budget, Progress, Result
 from tpsolve._storage._documents import Count
+from tpsolve._storage._memory_limit import is_full, memory_limit, taken
 from tpsolve._version import __version__
 from tpsolve.compare.running._instances import AnyInstance
 from tpsolve.errors import FileFormatError

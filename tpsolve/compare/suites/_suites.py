@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from tpsolve._registry import Registry
-from tpsolve.compare._digits_suites import digits, wide
-from tpsolve.compare._network_suite import networks
-from tpsolve.compare._programs_suite import programs
+from tpsolve.compare.suites._digits_suites import digits, wide
+from tpsolve.compare.suites._network_suite import networks
+from tpsolve.compare.suites._programs_suite import programs
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.problems import GENERATORS, Instance, Problem, make_instance
 

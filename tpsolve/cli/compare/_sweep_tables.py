@@ -54,8 +54,8 @@ def sweep(
 ) -> None:
     """Solve all, go on where an earlier call ended, and print and draw what is known then."""
     from tpsolve.compare import Comparison, run_comparison
-    from tpsolve.compare._sweep import Sweep, as_lines, draw_sweep
     from tpsolve.compare.report._report import write_text
+    from tpsolve.compare.suites._table_sweep import Sweep, as_lines, draw_sweep
 
     tables = Sweep(folder, target, read_networks(widths), options)
     comparison = Comparison(run, solvers=(solver,), samples=1, seconds=seconds, seeds=(seed,), tables=tables)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tpsolve.compare._digits_suites import load_digits
+from tpsolve.compare.suites._digits_suites import load_digits
 from tpsolve.problems import Instance, ProgramCalls, ProgramProblem
 
 WRONG = 20.0

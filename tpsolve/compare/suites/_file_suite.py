@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tpsolve.compare._table_suite import ENDINGS, read_network
+from tpsolve.compare.suites._table_suite import ENDINGS, read_network
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.problems import Instance, NetworkProblem, Problem, load_problem
 from tpsolve.tables import TableOptions

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tpsolve.compare._table_suite import TableSuite
+from tpsolve.compare.suites._table_suite import TableSuite
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Instance, NetworkProblem
 from tpsolve.tables import TableOptions
