@@ -99,6 +99,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def beside(points: float) -> str:
+    """A difference in words."""
+    return f"{abs(points):.1f} points {'above' if points >= 0 else 'below'}"
+
+
 def verdict(rows: list[dict[str, Any]]) -> str:
     """What the rows say of ProgramLoss beside exact inference, in sentences."""
     accuracy, digits, majority = (by_task(rows, what) for what in ("accuracy", "digits", "majority"))
@@ -116,9 +121,9 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     runs = {method: sum(len(accuracy[t][method]) for t in accuracy) for method in (OURS, BASELINE)}
     seeds = len({row["seed"] for row in rows if row["method"] == OURS})
     return (
-        f"Over {len(common)} tasks and {seeds} seed{'s' * (seeds > 1)}, `ProgramLoss` as it is ends "
-        f"{statistics.mean(ahead.values()):+.1f} points from exact inference. Its worst task is *{worst}*, with "
-        f"{ahead[worst]:+.1f} points. "
+        f"Over {len(common)} tasks, with up to {seeds} seed{'s' * (seeds > 1)} each, `ProgramLoss` as it is ends "
+        f"{beside(statistics.mean(ahead.values()))} exact inference. On its worst task, *{worst}*, it ends "
+        f"{beside(ahead[worst])} it. "
         f"{lost[OURS]} of its {runs[OURS]} runs collapsed, and {lost[BASELINE]} of the {runs[BASELINE]} of exact "
         "inference."
     )
