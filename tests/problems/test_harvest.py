@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tpsolve.compare import SUITES
-from tpsolve.compare import _digits_suites as digits_module
+from tpsolve.compare.suites import _digits_suites as digits_module
 from tpsolve.compare.suites._digits_suites import LOSSES, MOMENTS, load_digits, new_network
 from tpsolve.errors import NotAcceptedError, UnknownNameError
 from tpsolve.nn import HardThreshold
