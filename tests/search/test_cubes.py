@@ -118,9 +118,9 @@ def test_targets_that_a_worker_sends_are_judged_here(hard: NetworkProblem):
     conquest = conquest_of(hard, 60.0)
     cube = conquest.waiting.popleft()
     # All units +1: one output for all points.
-    constant = hard.flatten().start[0]
+    constant, before = hard.flatten().start[0], conquest.objective
     conquest.take(replace(cube.failed(""), best=constant))
-    assert conquest.objective == min(Fraction(hard.objective(constant[None])[0].item()), conquest.objective)
+    assert conquest.objective == min(Fraction(hard.objective(constant[None])[0].item()), before)
     assert torch.equal(conquest.best, conquest.waiting[0].best)
 
 
