@@ -380,3 +380,11 @@ def test_whole_weights_are_preferred_where_asked_for():
 def test_the_estimator_of_units_is_exported_beside_it():
     frame = pd.DataFrame({"x": [0.0, 1, 2, 3]})
     assert UnitClassifier("hinge").fit(frame, [0, 0, 1, 1]).score(frame, [0, 0, 1, 1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"average": 101}, "average"), ({"average": 2, "prefer": "margin"}, "prefer")]
+)
+def test_votes_that_can_not_be_are_refused_before_any_search(settings: dict[str, Any], words: str):
+    with pytest.raises(ArgumentError, match=f"^{words}: "):
+        ThresholdNetworkClassifier(**settings).fit(np.eye(4), [0, 1, 0, 1])

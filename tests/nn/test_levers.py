@@ -146,3 +146,26 @@ def test_a_teacher_is_followed_by_its_softened_classes():
 def test_settings_that_make_no_sense_are_refused(make: Any, error: type[Exception], match: str):
     with pytest.raises(error, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.zeros(4, dtype=torch.long), "labels: got Tensor, expected a tuple"),
+        ((torch.zeros(4, dtype=torch.long),), "labels: got tuple, expected a tuple"),
+        ((torch.zeros(4), torch.zeros(4, 3)), "labels: got classes of torch.float32"),
+    ],
+)
+def test_labels_without_classes_and_logits_are_refused(labels: Any, words: str):
+    with pytest.raises(ArgumentError, match=words):
+        DistillationLoss()(torch.zeros(4, 3), labels)
+
+
+def test_a_model_hardens_by_one_schedule_at_a_time():
+    model = network()
+    first = ProgressiveHardening(model, 2)
+    with pytest.raises(NotAcceptedError, match="another ProgressiveHardening"):
+        ProgressiveHardening(model, 2)
+    first.step()
+    first.step()
+    ProgressiveHardening(model, 2)

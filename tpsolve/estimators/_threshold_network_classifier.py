@@ -32,6 +32,8 @@ from tpsolve.search.network.circuits._prove import has_proof
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""
+MAX_VOTERS = 100
+"""Networks of a vote: each needs a share of the seconds."""
 AUTO_PENALTIES = (1.0, 4.0)
 """What a unit, or a weight of a set, may cost besides 0 where `penalty="auto"` chooses."""
 _FOLDS = 3
@@ -71,9 +73,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         weight_set: the whole numbers that weights may be: "ternary" (-1, 0, +1), "binary" (-1, +1), a range or a
             sequence; None: all real numbers. See `NetworkProblem`.
         bias_set: the whole numbers that biases may be, with a `weight_set`; None: any bias.
-        average: so many networks vote, each searched in its share of the limit. They are different optimal ones where
-            circuits prove the optimum, as many as there are, and otherwise what equally many seeds find. The vote is a
-            network of more units, of which nothing is proved.
+        average: at most so many networks vote, up to 100, each searched in its share of the limit. They are different
+            optimal ones where circuits prove the optimum, as many as there are, and otherwise what equally many seeds
+            find. The vote is a network of more units, of which nothing is proved.
         monotone, max_fan_in, groups: rules that weights of a set keep to: signs of features, and how many weights of a
             unit, or of a group of features in it, may be other than 0. See `NetworkProblem`.
 
@@ -257,6 +259,10 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         usual = "circuits" if self.weight_set is None else "integer-search"
         solver = find_solver(usual if self.solver is None else self.solver)
         check_count("average", self.average, 1)
+        if self.average > MAX_VOTERS:
+            raise ArgumentError("average", self.average, f"at most {MAX_VOTERS}", "Each needs a search of its own.")
+        if self.average > 1 and self.prefer != "any":
+            raise ArgumentError("prefer", repr(self.prefer), "'any', with average", "Or leave out average.")
         if self.average > 1 and self.weight_set is not None:
             raise ArgumentError("average", self.average, "1, with a weight_set")
         if self.average > 1 and isinstance(solver, Circuits):

@@ -1,5 +1,8 @@
 """The loss of a network that learns from another one."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
@@ -37,9 +40,16 @@ class DistillationLoss(nn.Module):
         """The loss `()` of logits `output (B, classes)`.
 
         Raises:
+            ArgumentError: `labels` are no such tuple, or hold no classes.
             ShapeError: the teacher has logits of another shape.
         """
+        pair: Any = labels
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Tensor) for one in pair):
+            mend = "Pass (y, teacher(x))."
+            raise ArgumentError("labels", type(pair).__name__, "a tuple (classes, logits of the teacher)", mend)
         classes, teacher = labels
+        if classes.dtype not in (torch.int64, torch.uint8):
+            raise ArgumentError("labels", f"classes of {classes.dtype}", "torch.int64", "Pass (y.long(), teacher(x)).")
         if teacher.shape != output.shape:
             raise ShapeError("labels", f"logits {tuple(teacher.shape)} of the teacher", f"{tuple(output.shape)}")
         t = self.temperature

@@ -36,7 +36,7 @@ class ProgressiveHardening:
         steps: at least 1.
 
     Raises:
-        NotAcceptedError: no `HardThreshold`.
+        NotAcceptedError: no `HardThreshold`, or one that another `ProgressiveHardening` keeps smooth.
         ArgumentError: `steps` is no positive whole number.
     """
 
@@ -49,6 +49,11 @@ class ProgressiveHardening:
         self.thresholds = [one for one in find_thresholds(model).values() if isinstance(one, HardThreshold)]
         if not self.thresholds:
             raise NotAcceptedError("model", "no HardThreshold", "at least one to harden")
+        if any(_soften in one._forward_hooks.values() for one in self.thresholds):
+            mend = "Go on with that one until all are hard."
+            raise NotAcceptedError(
+                "model", "thresholds that another ProgressiveHardening keeps smooth", "hard ones", mend
+            )
         self.steps = steps
         self.load_state_dict({"step": 0})
 
