@@ -127,3 +127,12 @@ def test_narrow_pre_activations_stay_narrow():
     HardThreshold(width=WIDE)(z).sum().backward()
     assert z.grad is not None
     assert z.grad.dtype == torch.bfloat16
+
+
+def test_widths_of_another_number_of_channels_are_not_loaded():
+    saved = HardThreshold(width=torch.ones(3, 1, 1)).state_dict()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        HardThreshold(width=torch.ones(4, 1, 1)).load_state_dict(saved)
+    plain = HardThreshold()
+    plain.load_state_dict(saved)
+    assert plain.widths.shape == (3, 1, 1)

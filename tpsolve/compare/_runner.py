@@ -207,8 +207,9 @@ def _tasks(
         reasons = list(refused[text].values())
         if reasons and len(reasons) == len(instances):
             raise reasons[0]
-        if reasons:
-            note(f"{text}: left out on {', '.join(refused[text])}. {reasons[0]}")
+        for reason in dict.fromkeys(map(str, reasons)):
+            where = [name for name, error in refused[text].items() if str(error) == reason]
+            note(f"{text}: left out on {', '.join(where)}. {reason}")
     return list(tasks.values())
 
 

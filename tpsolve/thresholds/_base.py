@@ -118,7 +118,8 @@ class Threshold(HardUnit):
             if learned in state_dict and state_dict[learned].dim() == 0:
                 state_dict[learned] = state_dict[learned][None]
         elif saved is not None:
-            if self._width is None or self._width.shape != saved.shape:
+            # Several widths of another number are a mismatch, which torch reports.
+            if self._width is None or min(self._width.dim(), saved.dim()) == 0:
                 self._width = torch.ones(saved.shape, dtype=torch.float64, device=saved.device)
         elif self._width is not None:
             if local_metadata.get("version", 1) >= 2:
