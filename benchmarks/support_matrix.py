@@ -10,6 +10,8 @@ are made anew, and no others.
 
 import contextlib
 import copy
+import functools
+import gc
 import json
 import signal
 import sys
@@ -137,41 +139,50 @@ def compiled(model: nn.Module, stock: Stock) -> None:
     alike(model, expected)
 
 
-@contextlib.contextmanager
-def group() -> Iterator[None]:
-    """A process group of this process alone."""
-    from torch import distributed
+def in_a_group(check: Callable[[nn.Module, Stock], None]) -> Callable[[nn.Module, Stock], None]:
+    """The check, in a process group of this process alone.
 
-    with tempfile.TemporaryDirectory() as folder:
-        distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
-        try:
-            yield
-        finally:
-            distributed.destroy_process_group()
+    What the check made is gone before the group is destroyed. A `DistributedDataParallel` that outlives the group would
+    end it with Python's lock held, and gloo's thread may wait for that lock.
+    """
+
+    @functools.wraps(check)
+    def checked(model: nn.Module, stock: Stock) -> None:
+        from torch import distributed
+
+        with tempfile.TemporaryDirectory() as folder:
+            distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
+            try:
+                check(model, stock)
+            finally:
+                gc.collect()
+                distributed.destroy_process_group()
+
+    return checked
 
 
+@in_a_group
 def distributed_data(model: nn.Module, stock: Stock) -> None:
     expected = of_rule(model, stock)
-    with group():
-        around = nn.parallel.DistributedDataParallel(model)
-        torch.manual_seed(1)
-        stock.loss(call(around, stock.inputs), stock.labels).backward()
-        alike(model, expected)
-        search(-1, "hill-climb")(around, stock)
+    around = nn.parallel.DistributedDataParallel(model)
+    torch.manual_seed(1)
+    stock.loss(call(around, stock.inputs), stock.labels).backward()
+    alike(model, expected)
+    search(-1, "hill-climb")(around, stock)
 
 
+@in_a_group
 def fully_sharded(model: nn.Module, stock: Stock) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     expected = of_rule(model, stock)
-    with group():
-        sharded: Any = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-        torch.manual_seed(1)
-        stock.loss(call(sharded, stock.inputs), stock.labels).backward()
-        found = [p.grad.full_tensor() if p.grad is not None else None for p in sharded.parameters()]
-        for one, other in zip(found, expected, strict=True):
-            assert torch.allclose(torch.zeros_like(other) if one is None else one, other, rtol=1e-3, atol=1e-6)
+    sharded: Any = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    torch.manual_seed(1)
+    stock.loss(call(sharded, stock.inputs), stock.labels).backward()
+    found = [p.grad.full_tensor() if p.grad is not None else None for p in sharded.parameters()]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(torch.zeros_like(other) if one is None else one, other, rtol=1e-3, atol=1e-6)
 
 
 def exported(model: nn.Module, stock: Stock) -> None:

@@ -1,6 +1,10 @@
-"""Settings of the whole suite: threads, and the examples that hypothesis draws."""
+"""Settings of the whole suite: threads, the examples that hypothesis draws, and a process group."""
 
+import gc
 import os
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 # Before torch and numpy are loaded. The suite's tensors are small: a second thread makes them slower, and pytest-xdist
 # gives each core a process of its own. Processes that a test starts inherit these.
@@ -28,3 +32,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tpsolve"))
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of comparisons have no pictures, which take longer than small comparisons."""
     monkeypatch.setattr("tpsolve.compare.report._report.draw_all", lambda rows: {})
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone. It is destroyed when nothing of the test holds it any more.
+
+    A `DistributedDataParallel` that lives longer than the group would end it, with Python's lock held. The end waits
+    for gloo's thread, and that thread may wait for the lock.
+    """
+    from torch import distributed
+
+    # Its functions take the group of the moment of the import as a default, and keep it.
+    import_module("torch.distributed.nn.functional")
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    gc.collect()
+    distributed.destroy_process_group()

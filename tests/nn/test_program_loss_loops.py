@@ -1,7 +1,6 @@
 """ProgramLoss in the loops of users: other precisions, accumulation, data parallelism, crashes."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,17 +61,14 @@ def test_accumulated_parts_give_the_gradient_of_the_whole():
     assert torch.allclose(gradient(parts), 16 * gradient(whole), atol=1e-5)
 
 
-def test_data_parallel_training_has_the_gradient_of_one_process(tmp_path: Path):
+@pytest.mark.usefixtures("process_group")
+def test_data_parallel_training_has_the_gradient_of_one_process():
     x, y = batch()
     alone = encoder()
     ProgramLoss(total, symbols=3)(alone(x).view(-1, 2, 3), y).backward()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        parallel = nn.parallel.DistributedDataParallel(encoder())
-        ProgramLoss(total, symbols=3)(parallel(x).view(-1, 2, 3), y).backward()
-        torch.testing.assert_close(gradient(parallel), gradient(alone))
-    finally:
-        torch.distributed.destroy_process_group()
+    parallel = nn.parallel.DistributedDataParallel(encoder())
+    ProgramLoss(total, symbols=3)(parallel(x).view(-1, 2, 3), y).backward()
+    torch.testing.assert_close(gradient(parallel), gradient(alone))
 
 
 def test_a_crash_of_the_program_in_mid_step_loses_no_answer():

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,17 +359,14 @@ def test_under_autocast_the_search_runs_in_float32(name: str):
     assert gradients(model).isfinite().all()
 
 
-def test_data_parallel_model_is_cut_like_the_one_inside(tmp_path: Path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        (model, x, y), (other, _, _) = build("residual"), build("residual")
-        parallel = nn.parallel.DistributedDataParallel(model)
-        found, expected = (
-            seeded(lambda m=m: target_backward(m, x, y, cross_entropy, solver=HillClimb(), budget=FEW))
-            for m in (parallel, other)
-        )
-    finally:
-        torch.distributed.destroy_process_group()
+@pytest.mark.usefixtures("process_group")
+def test_data_parallel_model_is_cut_like_the_one_inside():
+    (model, x, y), (other, _, _) = build("residual"), build("residual")
+    parallel = nn.parallel.DistributedDataParallel(model)
+    found, expected = (
+        seeded(lambda m=m: target_backward(m, x, y, cross_entropy, solver=HillClimb(), budget=FEW))
+        for m in (parallel, other)
+    )
     assert list(found) == list(expected) == ["thresholds.0", "thresholds.1", "thresholds.2"]
     assert all(torch.equal(found[layer].targets, expected[layer].targets) for layer in found)
     torch.testing.assert_close(gradients(model), gradients(other))

@@ -80,8 +80,8 @@ def test_learned_widths_have_an_axis_and_old_ones_without_it_are_loaded():
 
 
 @pytest.mark.slow
-def test_fully_shard_takes_learned_widths(tmp_path: Any):
-    from torch.distributed import destroy_process_group, init_process_group
+@pytest.mark.usefixtures("process_group")
+def test_fully_shard_takes_learned_widths():
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -90,15 +90,11 @@ def test_fully_shard_takes_learned_widths(tmp_path: Any):
     expected = weight_gradient(model)
     wide = model.get_parameter("1.log_width").grad
     assert wide is not None
-    init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        sharded: Any = fully_shard(copy.deepcopy(model), mesh=init_device_mesh("cpu", (1,)))
-        weight_gradient(sharded)
-        assert torch.equal(sharded.get_parameter("0.weight").grad.full_tensor(), expected)
-        assert torch.equal(sharded.get_parameter("1.log_width").grad.full_tensor(), wide)
-        assert widths(sharded) == pytest.approx([0.3])
-    finally:
-        destroy_process_group()
+    sharded: Any = fully_shard(copy.deepcopy(model), mesh=init_device_mesh("cpu", (1,)))
+    weight_gradient(sharded)
+    assert torch.equal(sharded.get_parameter("0.weight").grad.full_tensor(), expected)
+    assert torch.equal(sharded.get_parameter("1.log_width").grad.full_tensor(), wide)
+    assert widths(sharded) == pytest.approx([0.3])
 
 
 @pytest.mark.slow

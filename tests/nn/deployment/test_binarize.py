@@ -2,12 +2,10 @@
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -136,7 +134,8 @@ def test_it_trains_and_the_searches_take_it():
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.slow
-def test_compile_autocast_and_processes_in_parallel_change_nothing(tmp_path: Path):
+@pytest.mark.usefixtures("process_group")
+def test_compile_autocast_and_processes_in_parallel_change_nothing():
     x, y = batch()
 
     def gradients(model: Any, around: Any) -> list[Tensor]:
@@ -154,12 +153,8 @@ def test_compile_autocast_and_processes_in_parallel_change_nothing(tmp_path: Pat
         output = narrow(x)
     assert output.dtype == torch.bfloat16
     assert torch.allclose(output.float(), plain(x), atol=0.3)
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
-        model = binarize(network(), "ternary")
-        assert all(map(torch.equal, gradients(model, nn.parallel.DistributedDataParallel(model)), expected))
-    finally:
-        dist.destroy_process_group()
+    model = binarize(network(), "ternary")
+    assert all(map(torch.equal, gradients(model, nn.parallel.DistributedDataParallel(model)), expected))
 
 
 def test_what_makes_no_sense_is_refused_by_name():
