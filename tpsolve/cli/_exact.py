@@ -24,6 +24,7 @@ from tpsolve.cli._tables import (
     Drop,
     Missing,
     Words,
+    read_groups,
     read_options,
     read_set,
     read_signs,
@@ -73,6 +74,10 @@ def exact(
     max_fan_in: Annotated[
         int, typer.Option(min=0, help="With --weight-set: weights other than 0 of a unit, at most; 0: any number.")
     ] = 0,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="With --weight-set: of columns how many a unit may read, such as 1:age,income; repeatable."),
+    ] = None,
     rising: Annotated[
         str, typer.Option(help="With --weight-set: number columns as which the second class may only become likelier.")
     ] = "",
@@ -153,7 +158,7 @@ def exact(
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
         chosen = find_solver(solver) if solver else None
     else:
-        rules = ("max_fan_in", "rising", "falling")
+        rules = ("max_fan_in", "group", "rising", "falling")
         refuse_given(context, ("bias_set", "penalty", *rules, "frontier"), "without --weight-set")
         chosen = find_solver(solver or "circuits")
         if isinstance(chosen, Circuits) and solver in ("", "circuits"):
@@ -181,6 +186,7 @@ def exact(
         penalty=penalty,
         monotone=read_signs(read.features, rising, falling),
         max_fan_in=max_fan_in or None,
+        groups=read_groups(read.schema, group or ()),
     )
     if chosen is None:
         chosen = _proving(problem, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)

@@ -123,6 +123,33 @@ def read_signs(features: Sequence[str], rising: str, falling: str) -> dict[int, 
     return found or None
 
 
+def read_groups(schema: "TableSchema", texts: Sequence[str]) -> list[tuple[list[int], int]] | None:
+    """Features and how many of their weights may be other than 0, from texts such as 1:age,income; None: no text.
+
+    A column of words stands for all of its features.
+
+    Raises:
+        ArgumentError: no whole number before a colon, or no column after it.
+        UnknownNameError: no such feature or column.
+    """
+    places = {name: [place] for place, name in enumerate(schema.features)}
+    start = 0
+    for column in schema.columns:
+        places.setdefault(column.name, [*range(start, start + len(column.features))])
+        start += len(column.features)
+    found = []
+    for text in texts:
+        most, colon, listed = text.partition(":")
+        names = _names(listed)
+        if not colon or not most.strip().isdecimal() or not all(names) or not names:
+            raise ArgumentError("--group", repr(text), "how many, a colon and columns, such as 1:age,income")
+        for name in names:
+            if name not in places:
+                raise UnknownNameError("--group", name, places)
+        found.append(([place for name in names for place in places[name]], int(most)))
+    return found or None
+
+
 def table_stem(file: Path) -> str:
     """The name of a table for files beside it."""
     return "table" if str(file) == "-" else file.name.partition(".")[0] or "table"
