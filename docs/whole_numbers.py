@@ -1,6 +1,6 @@
 """The picture and the measured tables of the page whole-numbers.md.
 
-`python -m docs.whole_numbers` writes the tables from the rows of two benchmarks. With `--picture` it draws the frontier
+`python -m docs.whole_numbers` writes the tables from rows of benchmarks. With `--picture` it draws the frontier
 anew, which takes as many seconds as `SECONDS` says.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sklearn.datasets import load_breast_cancer
 
-from benchmarks import whole_numbers, whole_proofs
+from benchmarks import whole_anchors, whole_numbers, whole_proofs
 from benchmarks.record import RESULTS
 from benchmarks.whole_numbers_tables import FURTHER, TUNING
 from tpsolve import Budget, NetworkProblem
@@ -38,11 +38,14 @@ def write() -> None:
     """The tables, between their marks."""
     errors = [row for row in RowLog(RESULTS / "whole_numbers.jsonl").read() if row["budget"] == 3]
     proofs = [row for row in RowLog(RESULTS / "whole_proofs.jsonl").read() if row["budget"] == 60]
+    anchors = RowLog(RESULTS / "whole_anchors.jsonl").read()
     text = PAGE.read_text()
     for name, lines in (
         ("tuning", whole_numbers.table(errors, TUNING)),
         ("further", whole_numbers.table(errors, FURTHER)),
         ("proofs", whole_proofs.table(proofs)),
+        ("cards", whole_anchors.cards_table(anchors)),
+        ("circuits", whole_anchors.circuits_table(anchors)),
     ):
         marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
         body = "\n".join(lines)
