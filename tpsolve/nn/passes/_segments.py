@@ -183,6 +183,24 @@ class _Rerun(nn.Module):
         return (*(seen[name] for name in self.later if name in seen), output)
 
 
+def steps_of(block: nn.Module) -> list[nn.Module] | None:
+    """The modules that the block of a segment runs one after the other; None where that is not all that it does."""
+    if isinstance(block, Slice):
+        return None if block.outputs is not None else list(block.steps)
+    if not isinstance(block, _Block) or block.outputs is not None or block.draws.all:
+        return None
+    first, *inside, output = block.graph.graph.nodes
+    if first.op != "placeholder" or any(
+        node.op != "call_module" or node.all_input_nodes != [last] or len(node.args) != 1 or node.kwargs
+        for last, node in zip([first, *inside], inside, strict=False)
+    ):
+        return None
+    # One output, which the last module gives.
+    if output.args != (((inside or [first])[-1],),):
+        return None
+    return [block.graph.get_submodule(str(node.target)) for node in inside]
+
+
 def _twin(model: nn.Module) -> nn.Module:
     """A copy with the same weights: what a module notes of a pass is a proxy once it is traced."""
     same = [*model.parameters(), *model.buffers()]
