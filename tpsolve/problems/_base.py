@@ -195,6 +195,10 @@ class FlipProblem(Problem):
     """Weights of the stay penalty, not negative, by shape as the spins of `start`; None: all 1."""
     meter: Meter | None = None
     """Of a flat batch, where a search counts its passes."""
+    look_passes: int = 1
+    """Passes of a sample for a look at flips from new targets, at least."""
+    gradient_passes: int = 2
+    """Passes of a sample for a gradient."""
 
     @abstractmethod
     def flip_delta(self, targets: Tensor) -> Tensor:

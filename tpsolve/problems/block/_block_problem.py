@@ -214,6 +214,15 @@ class BlockProblem(FlipProblem):
         return self.passes.predicted_change(h).reshape(shape)
 
     @property
+    def look_passes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """One, and those that rank the flips where there are more than `candidates`."""
+        if self.n_vars <= self.candidates:
+            return 1
+        if self.ranking == "curvature":
+            return 1 + self.passes.curvature_passes
+        return 2 if self.convolution is not None and self._fits(self.convolution) else 3
+
+    @property
     def curvature_passes(self) -> int:
         """Passes of a sample that `predicted_change` takes."""
         form = self.convolution

@@ -17,7 +17,8 @@ class BlockState(State):
     `flip_delta` is exact: for every target if there are at most `candidates`, else for those that
     promise most at the current targets, and +inf for the rest. It costs one forward-backward pass (8 or 16 backward
     passes more where curvature ranks), and `candidates` forward passes of B samples, or as many as a sample has
-    left; `flip` one if the flip was not tried just before, and a sweep one for each target.
+    left; `flip` one if the flip was not tried just before, and a sweep one for each target. A flip for which a sample
+    has no pass left does nothing.
     """
 
     passes: Passes
@@ -95,14 +96,14 @@ class BlockState(State):
         if not len(rows):
             return
         known = None if self._tried is None else self._tried[rows, units[rows]]
+        if known is None or not bool(torch.isfinite(known).all()):
+            affords = self.affords(1)[rows]
+            rows = rows[affords]
+            self.spend(1, rows)
+            known = self.passes.flipped(self.targets, rows, units[rows])
         self.targets[rows, units[rows]] *= -1
+        self.objective = self.objective.index_copy(0, rows, known)
         self._gradient = self._tried = None
-        if known is not None and bool(torch.isfinite(known).all()):
-            self.objective = self.objective.index_copy(0, rows, known)
-            return
-        self.spend(1, rows)
-        part = self.passes if len(rows) == len(self.targets) else self.passes.select(rows)
-        self.objective = self.objective.index_copy(0, rows, part.objective(self.targets[rows]))
 
     def sweep(self, max_delta: Limit) -> None:
         self._gradient = self._tried = None
