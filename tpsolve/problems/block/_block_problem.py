@@ -267,7 +267,8 @@ class BlockProblem(FlipProblem):
 
     @cached_property
     def _at_start(self) -> Tensor:
-        return self.judge.objective(self._flat(self.start).to(self.judge_dtype)).double()
+        # For its size alone, so that the quicker passes serve.
+        return self.passes.objective(self._flat(self.start).to(self.dtype)).double()
 
     @cached_property
     def convolution(self) -> Convolution | None:

@@ -1,6 +1,7 @@
 """The arithmetic of a layer problem over a flat batch, shared by its judge, its states and the exact solvers."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ class LayerEnergy:
     unit_weight: Tensor
     stay: Tensor | None
     stay_parts: Tensor | None = None
+
+    @cached_property
+    def _radius(self) -> Tensor:
+        """|V_k|_1, `(m,)`."""
+        return self.weight.abs().sum(1)
 
     @property
     def n_samples(self) -> int:
@@ -89,7 +95,7 @@ class LayerEnergy:
             spread = torch.cdist(self.weight, self.weight, p=1)[s]
             shift = b - b[s][:, None]
             return c[:, 0] * self.loss.minimum(shift - spread, s)
-        radius = self.weight.abs().sum(1) + self.blur()
+        radius = self._radius + self.blur()
         return (c * self.loss.minimum(b - radius, b + radius, s)).sum(1)
 
     def rounding(self) -> Tensor:
@@ -98,7 +104,7 @@ class LayerEnergy:
         The standard bound of a sum, (number of terms) * 2^-53 * (sum of magnitudes), with a factor 4
         to spare for the evaluation of the loss. The jump of the zero-one loss is not in it: see `blur`.
         """
-        size = 1 + self.bias.abs() + self.weight.abs().sum(1)
+        size = 1 + self.bias.abs() + self._radius
         if isinstance(self.loss, ClassLoss):
             size = size.max()
         magnitude = (self.unit_weight * (size**2 if self.loss.name == "squared" else size)).sum(1)
