@@ -9,6 +9,9 @@ from torch import Tensor
 from tpsolve._gap import common_measure
 from tpsolve.losses import ClassLoss, Loss
 
+BLUR_NUMBERS = 2**16
+"""Weights that are looked at together to find sums that are exact."""
+
 
 @dataclass(frozen=True)
 class LayerEnergy:
@@ -129,12 +132,15 @@ class LayerEnergy:
         It is exact, in any order, where all terms are whole multiples of one power of two that is at
         least 2^-52 of their sum of magnitudes, as float32 weights of like size are.
         """
-        terms = torch.cat([self.weight, self.bias[:, None]], dim=1).double()
-        size = terms.abs().sum(1)
-        exponent = 52 - torch.frexp(size).exponent
-        scaled = torch.ldexp(terms, exponent[:, None])
-        exact = (scaled == scaled.round()).all(1)
-        return torch.where(exact, 0.0, terms.shape[1] * 2.0**-52 * size)
+        weight, bias = self.weight.double(), self.bias.double()
+        size = bias.abs() + (self._radius if weight is self.weight else weight.abs().sum(1))
+        scale = torch.ldexp(torch.ones_like(size), 52 - torch.frexp(size).exponent)
+        exact = bias * scale == (bias * scale).round()
+        # A few rows at a time: what fits in a processor's cache takes a third of the time.
+        for rows in torch.arange(len(weight), device=weight.device).split(max(1, BLUR_NUMBERS // weight.shape[1])):
+            scaled = weight[rows] * scale[rows, None]
+            exact[rows] &= (scaled == scaled.round()).all(1)
+        return torch.where(exact, 0.0, (weight.shape[1] + 1) * 2.0**-52 * size)
 
     def select(self, keep: Tensor) -> "LayerEnergy":
         """The samples that `keep` (bool or indices) picks."""
