@@ -102,7 +102,7 @@ def answer() -> None:
         print(time.perf_counter() - began, flush=True)
 
 
-class Other:
+class Searches:
     """The searches of the tpsolve in a folder, in a process of its own."""
 
     def __init__(self, folder: str) -> None:
@@ -130,42 +130,39 @@ class Other:
         return float(self.process.stdout.readline())
 
 
-def measure(network: str, rounds: int, other: Other | None) -> list[dict[str, Any]]:
+def measure(network: str, rounds: int, ours: Searches, other: Searches | None) -> list[dict[str, Any]]:
     """A row for each search and place."""
     rows = []
     for search in SEARCHES:
         for place in PLACES:
-            step, before = searched(network, search, place), []
-            contenders: dict[str, Callable[[], object]] = {"relu": trained(network), "search": step}
+            sides = {"search": ours}
             if other is not None and "passes" not in search:
-                contenders["before"] = lambda search=search, place=place, before=before: before.append(
-                    other.seconds(network, search, place)
-                )
-            seconds = in_turns(contenders, rounds)
-            if before:
-                seconds["before"] = before[1:]
-            report = step()
-            taken = [int(result.stats["passes"].max()) for result in report.values() if "passes" in result.stats]
-            rows.append(
-                {
-                    "network": network,
-                    "search": search,
-                    "thresholds": place,
-                    "relu_ms": 1e3 * sorted(seconds["relu"])[rounds // 2],
-                    "search_ms": 1e3 * sorted(seconds["search"])[rounds // 2],
-                    "ratio": median_ratio(seconds, "search", "relu"),
-                    "passes": max(taken),
-                    **(
-                        {
-                            "ratio_before": median_ratio(seconds, "before", "relu"),
-                            "times_quicker": median_ratio(seconds, "before", "search"),
-                        }
-                        if before
-                        else {}
-                    ),
-                }
-            )
-            print(rows[-1], flush=True)
+                sides["before"] = other
+            told: dict[str, list[float]] = {name: [] for name in sides}
+            contenders: dict[str, Callable[[], object]] = {"relu": trained(network)}
+            for name, side in sides.items():
+                # What the process itself measures, without the wait for its answer.
+                contenders[name] = lambda name=name, side=side, told=told, search=search, place=place: told[
+                    name
+                ].append(side.seconds(network, search, place))
+            seconds = in_turns(contenders, rounds) | {name: values[1:] for name, values in told.items()}
+            report = searched(network, search, place)()
+            row = {
+                "network": network,
+                "search": search,
+                "thresholds": place,
+                "relu_ms": 1e3 * sorted(seconds["relu"])[rounds // 2],
+                "search_ms": 1e3 * sorted(seconds["search"])[rounds // 2],
+                "ratio": median_ratio(seconds, "search", "relu"),
+                "passes": max(
+                    int(result.stats["passes"].max()) for name, result in report.items() if name in report.rows
+                ),
+            }
+            if "before" in seconds:
+                row["ratio_before"] = median_ratio(seconds, "before", "relu")
+                row["times_quicker"] = median_ratio(seconds, "before", "search")
+            rows.append(row)
+            print(row, flush=True)
     return rows
 
 
@@ -173,6 +170,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     words = sys.argv[1:]
     at = words.index("--against") if "--against" in words else len(words)
-    other = Other(words[at + 1]) if at < len(words) else None
-    rounds = int(words[0]) if at else ROUNDS
-    save("search_costs", [row for name in ("convnet4", "transformer") for row in measure(name, rounds, other)])
+    other = Searches(words[at + 1]) if at < len(words) else None
+    rounds, ours = int(words[0]) if at else ROUNDS, Searches(str(Path(__file__).parent.parent))
+    save("search_costs", [row for name in ("transformer", "convnet4") for row in measure(name, rounds, ours, other)])

@@ -132,8 +132,8 @@ class Result:
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
             early, by its index in the flat batch. Of layer and block problems, where the solver counts them, `passes`
-            `(*batch,)` int64: what each sample took of them, as `Budget` counts. Of network problems with a `weight_set`, `weights`: weight and
-            bias of each layer, which give the targets.
+            `(*batch,)` int64: what each sample took of them, as `Budget` counts. Of network problems with a
+            `weight_set`, `weights`: weight and bias of each layer, which give the targets.
         target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
         tolerance: `(*batch,)` float64, `Problem.tolerance()`: a gap of at most this is closed, since it is rounding or
             less than two objectives can differ; None: only a gap of 0 is.

@@ -47,7 +47,7 @@ def test_more_passes_are_more_flips_and_lower_objectives():
         found.append(report["9"])
     first, second, third = (result.objective.sum() for result in found)
     assert third < second < first
-    start = report.problem("9").start
+    start: Any = report.problem("9").start
     assert torch.equal(found[0].targets, start), "a pass is spent on where the search begins"
     assert (found[1].targets != start).sum(1).max() <= 2
 
@@ -105,10 +105,10 @@ def test_of_choices_a_call_is_a_pass():
 @pytest.mark.parametrize(
     ("solver", "budget", "words"),
     [
-        ("cp-sat", Budget(passes=3), "passes for cp-sat, expected a solver that counts them"),
+        ("cp-sat", Budget(passes=3), "passes for cp-sat, expected a solver that counts"),
         ("cp-sat", Budget(seconds=1, passes=3), "passes for cp-sat"),
         ("polish(hill-climb, milp)", Budget(passes=3), "passes for milp"),
-        ("hill-climb", Budget(calls=3), r"calls=3 alone, expected seconds or steps. A LayerProblem has no calls."),
+        ("hill-climb", Budget(calls=3), r"calls=3 alone, expected seconds or steps\. A LayerProblem has no calls"),
     ],
 )
 def test_what_counts_no_passes_is_refused_before_any_work(solver: str, budget: Budget, words: str):
@@ -120,7 +120,7 @@ def test_what_counts_no_passes_is_refused_before_any_work(solver: str, budget: B
 
 @pytest.mark.parametrize("passes", [0, -1, 1.5, True, "3"])
 def test_passes_are_a_positive_whole_number(passes: Any):
-    with pytest.raises(BudgetError, match="budget.passes"):
+    with pytest.raises(BudgetError, match=r"budget\.passes"):
         Budget(passes=passes)
 
 
@@ -142,7 +142,7 @@ A, B, Y = torch.ones(5, 4), torch.ones(5, 3), torch.arange(5) % 3
     ("x", "y", "loss", "error", "words"),
     [
         ((A, B[:4]), Y, cross_entropy, ShapeError, r"x: got shapes \(5, 4\), \(4, 3\), on which the model fails"),
-        ({"a": A}, Y, cross_entropy, ArgumentError, r"missing a required argument: 'b'\): 'a', expected those of its forw"),
+        ({"a": A}, Y, cross_entropy, ArgumentError, r"missing a required argument: 'b'\): 'a', expected those of"),
         ({"a": A, "b": B, "c": A}, Y, cross_entropy, ArgumentError, "unexpected keyword argument 'c'"),
         (A, Y, cross_entropy, ArgumentError, "missing a required argument: 'b'"),
         ((A, B, A), Y, cross_entropy, ArgumentError, "too many positional arguments"),

@@ -75,10 +75,10 @@ def test_what_comes_before_is_not_run_again_and_the_rest_is_as_it_was(way: str):
 
 
 def test_draws_that_are_left_are_those_above():
-    report, segment, model, x, y = recorded("draws", "act")
+    model, x, y = seeded("draws")
     torch.manual_seed(1)
     again = target_backward(model, x, y, cross_entropy, solver={"act": "hill-climb"}, budget=Budget(steps=3))
-    problem = again.problem("act")
+    problem: Any = again.problem("act")
     assert again.fallbacks == {"act": 0}
     assert (again["act"].objective <= problem.objective(problem.start) + 1e-9).all()
 
@@ -86,7 +86,9 @@ def test_draws_that_are_left_are_those_above():
 def test_a_module_that_is_called_again_later_is_run():
     report, segment, _, _, _ = recorded("twice", "act#1")
     assert segment.block.known == []
-    torch.testing.assert_close(segment.block(report._pass.recording.calls["act#1"].h, *segment.context)[-1], report.output)
+    torch.testing.assert_close(
+        segment.block(report._pass.recording.calls["act#1"].h, *segment.context)[-1], report.output
+    )
 
 
 def test_what_a_module_leaves_behind_for_later_is_not_left_out():
@@ -106,7 +108,8 @@ def test_what_a_module_leaves_behind_for_later_is_not_left_out():
             self.below = Side()  # pyright: ignore[reportAttributeAccessIssue]
 
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) + self.below.side
+            below: Any = self.below
+            return super().forward(x) + below.side
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -124,12 +127,14 @@ def test_what_a_module_leaves_behind_for_later_is_not_left_out():
 def test_a_stock_transformer_runs_the_layers_above_alone():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = [nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True) for _ in range(3)]
+        layers: list[nn.Module] = [
+            nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True) for _ in range(3)
+        ]
         model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(40, 3))
         x, y = torch.randn(4, 5, 8), torch.arange(4) % 3
     report = target_backward(model, x, y, cross_entropy, solver={-1: "hill-climb"}, budget=Budget(steps=2))
     known = [one.path for one in report._pass.segment("2.activation").block.known]
     assert known[:2] == ["0", "1"]
     assert report.fallbacks == {"2.activation": 0}
-    problem = report.problem("2.activation")
+    problem: Any = report.problem("2.activation")
     assert problem.objective(problem.start).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)

@@ -22,7 +22,11 @@ LAYERS: dict[str, list[Any]] = {
     "means": [lambda: nn.Conv2d(2, 2, 2, padding=1), lambda: nn.AvgPool2d(2)],
     "wide": [lambda: nn.Conv2d(2, 2, (7, 6), padding=3)],
 }  # fmt: skip
-LOSSES = {"soft-hinge": lambda m: 1 - torch.tanh(m), "hinge": lambda m: torch.relu(1 - m), "squared": lambda m: (1 - m) ** 2}
+LOSSES = {
+    "soft-hinge": lambda m: 1 - torch.tanh(m),
+    "hinge": lambda m: torch.relu(1 - m),
+    "squared": lambda m: (1 - m) ** 2,
+}
 
 
 def make(name: str, loss: str = "soft-hinge", seed: int = 0, samples: int = 3, **rest: Any) -> BlockProblem:
@@ -72,7 +76,8 @@ def test_flip_deltas_are_those_of_the_module_also_after_flips_and_a_sweep(name: 
         torch.testing.assert_close(every.flip_delta(), all_flips(problem, loss, every.targets), rtol=1e-9, atol=1e-9)
         where = torch.tensor([True, turn != 1, True])
         every.flip(torch.tensor([5, 11, 80])[:3] + turn, where)
-        every.sweep(lambda units: torch.zeros(1, 3, dtype=torch.float64) if turn == 1 else torch.full((1, 3), -torch.inf))
+        most = torch.full((1, 3), 0.0 if turn == 1 else -torch.inf, dtype=torch.float64)
+        every.sweep(lambda units, most=most: most)
     before = every.objective.clone()
     every.refresh()
     torch.testing.assert_close(every.objective, before)
@@ -101,9 +106,11 @@ def test_kept_gradient_is_that_of_the_module(name: str):
 def test_curvature_is_exact(name: str, loss: str):
     problem = make(name, loss, stay=0.25, stay_weight=torch.rand(3, *SHAPE)).flatten()
     block: Any = problem._copies[torch.float64]
+    given: Any = problem.unit_weight
+    kappa: Any = problem.stay_weight
     start = problem.start.reshape(3, *SHAPE).clone().requires_grad_()
     z = block(start)
-    s, c = problem.targets, torch.where(problem.targets == 0, 0.0, problem.unit_weight)
+    s, c = problem.targets, torch.where(problem.targets == 0, 0.0, given)
     jacobian = torch.stack(
         [torch.autograd.grad(out.sum(), start, retain_graph=True)[0].flatten(1) for out in z.flatten(1).unbind(1)], 1
     )
@@ -112,8 +119,7 @@ def test_curvature_is_exact(name: str, loss: str):
     slope = 2 * c * (z.detach() - s) if loss == "squared" else -c * s * (1 - tanh**2)
     first = torch.einsum("bm,bmn->bn", slope.flatten(1), jacobian)
     second = torch.einsum("bm,bmn->bn", curve.flatten(1), jacobian**2)
-    kappa = problem.stay * problem.stay_weight.reshape(3, -1)
-    expected = 2 * second - 2 * problem.start * first + kappa
+    expected = 2 * second - 2 * problem.start * first + problem.stay * kappa.reshape(3, -1)
     torch.testing.assert_close(problem.predicted_change(), expected)
     assert problem.curvature_passes == 3
 
@@ -139,13 +145,17 @@ def test_other_blocks_are_run_as_they_are(block: nn.Module):
     assert problem.convolution is None
 
 
+def _twice(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return 2 * output
+
+
 def test_a_hook_or_another_forward_is_no_plain_convolution():
     start = 2.0 * torch.randint(2, (2, *SHAPE), generator=torch.Generator().manual_seed(0)) - 1
     block = nn.Sequential(nn.Conv2d(2, 3, 3))
-    block[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    block[0].register_forward_hook(_twice)
     with torch.no_grad():
         targets = block(start).sign()
     assert BlockProblem(block.eval(), targets, start, "hinge").convolution is None
     conv = nn.Conv2d(2, 3, 3)
-    conv.forward = lambda x: functional.relu(nn.Conv2d.forward(conv, x))
+    conv.forward = lambda input: functional.relu(nn.Conv2d.forward(conv, input))
     assert BlockProblem(nn.Sequential(conv), targets, start, "hinge").convolution is None

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from tpsolve._check_arguments import check_finite
@@ -54,7 +55,7 @@ class DistillationLoss(nn.Module):
             raise ArgumentError("labels", f"classes of {classes.dtype}", "torch.int64", "Pass (y.long(), teacher(x)).")
         if teacher.shape != output.shape:
             raise ShapeError("labels", f"logits {tuple(teacher.shape)} of the teacher", f"{tuple(output.shape)}")
-        if not torch._C._functorch.is_functorch_wrapped_tensor(teacher) and not torch.compiler.is_compiling():
+        if not is_functorch_wrapped_tensor(teacher) and not torch.compiler.is_compiling():
             check_finite("labels", teacher)
         t = self.temperature
         wanted, given = log_softmax(teacher.detach() / t, 1), log_softmax(output / t, 1)

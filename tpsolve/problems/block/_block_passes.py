@@ -65,7 +65,7 @@ class Passes:
         return self._judge(len(targets), lambda i: (targets[i], i % self.n_samples))
 
     def flipped(self, targets: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        """The objective `(P,)` of the sample `rows[p]` of `targets (B, n)` if only its target `units[p]` were negated."""
+        """The objective `(P,)` of each sample `rows[p]` of `targets (B, n)` with its target `units[p]` negated."""
 
         def negate(i: Tensor) -> tuple[Tensor, Tensor]:
             h, place = targets[rows[i]], units[i, None]

@@ -114,7 +114,7 @@ class Convolution:
         return self.weight.shape[2 + axis] - 1 + self.stride[axis] * self.window[axis]
 
     def pre(self, targets: Tensor) -> Tensor:
-        """z `(B, C', rows, columns)` of `targets (B, n)`, channels last in memory."""
+        """Z `(B, C', rows, columns)` of `targets (B, n)`, channels last in memory."""
         h = self.chain.gain * targets.reshape(-1, *self.shape) + self.chain.offset
         z = functional.conv2d(h, self.weight, self.bias, self.stride, self.padding)
         return z.contiguous(memory_format=torch.channels_last)
@@ -128,7 +128,10 @@ class Convolution:
     def back(self, slope: Tensor, weight: Tensor) -> Tensor:
         """Gradient in the input `(B, C, rows, columns)` of slopes at z, by `weight`, `(C', C, k, k')`."""
         size = (len(slope), *self.shape)
-        return torch.nn.grad.conv2d_input(size, weight, slope, self.stride, self.padding)
+        return torch.ops.aten.convolution_backward(
+            slope, slope.new_empty(size), weight, None, self.stride, self.padding, (1, 1), False, (0, 0), 1,
+            (True, False, False),
+        )[0]  # fmt: skip
 
     def _size(self, axis: int) -> int:
         k, p, s = self.weight.shape[2 + axis], self.padding[axis], self.stride[axis]

@@ -1,7 +1,7 @@
 """Targets below a convolution under single flips, of which each is tried where it is felt alone."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +14,8 @@ from tpsolve.problems._base import Limit, State
 from tpsolve.problems._meter import Meter
 from tpsolve.problems.block._block_passes import Passes
 from tpsolve.problems.block._convolution import Convolution
+
+Heads = Sequence[tuple[Tensor | float, ...]]
 
 PATCH_BYTES = 2**22
 """Largest temporary of a look at flips."""
@@ -35,11 +37,11 @@ class _Patch:
     change: Tensor
 
     def of(self, z: Tensor) -> Tensor:
-        """This part of `z (B, rows, columns, C')`, as `(P, C', a, b)`."""
+        """What these places have of `z (B, rows, columns, C')`: `(P, C', a, b)`."""
         return z[self.sample[:, None, None], self.rows[:, :, None], self.columns[:, None, :]].permute(0, 3, 1, 2)
 
     def above(self, values: Tensor) -> Tensor:
-        """This part of what outputs have, `(B, rows, columns, ...)`."""
+        """What the outputs above have of `values (B, rows, columns, ...)`: `(P, c, d, ...)`."""
         return values[self.sample[:, None, None], self.up[:, :, None], self.across[:, None, :]]
 
 
@@ -108,7 +110,9 @@ class ConvolutionState(State):
 
     def gradient(self) -> Tensor:
         self.spend(self.gradient_passes)
-        return self._inner(self._full_gradient()).flatten(1) - (0.0 if self.passes.stay is None else 0.5 * self.passes.stay)
+        return self._inner(self._full_gradient()).flatten(1) - (
+            0.0 if self.passes.stay is None else 0.5 * self.passes.stay
+        )
 
     def predicted_change(self) -> Tensor:
         """Change of the objective if one target were negated, to second order, `(B, n)`; both orders exact."""
@@ -156,7 +160,7 @@ class ConvolutionState(State):
         other._gradient = None if self._gradient is None else self._gradient[keep]
         return other
 
-    def _value(self, out: Tensor, wanted: Tensor, weight: Tensor, heads: list[tuple[Tensor | float, ...]]) -> Tensor:
+    def _value(self, out: Tensor, wanted: Tensor, weight: Tensor, heads: Heads) -> Tensor:
         """The losses of outputs `(..., C', rows, columns)`, summed over channels and heads: `(..., rows, columns)`."""
         out, total = out.permute(0, 2, 3, 1), 0.0
         for at, (stretch, shift) in enumerate(heads):
@@ -166,7 +170,12 @@ class ConvolutionState(State):
         return total
 
     def _slopes(
-        self, z: Tensor, wanted: Tensor, weight: Tensor, heads: list[tuple[Tensor | float, ...]], second: bool = False
+        self,
+        z: Tensor,
+        wanted: Tensor,
+        weight: Tensor,
+        heads: Heads,
+        second: bool = False,
     ) -> list[Tensor]:
         """First derivative of the losses in z `(P, C', a, b)`, and the second one, as each z reaches one output."""
         with torch.enable_grad():
@@ -231,7 +240,7 @@ class ConvolutionState(State):
         change = (step[:, None, None, None] * change).permute(0, 3, 1, 2)
         return _Patch(rows, spread[0], spread[1], above[0], above[1], change)
 
-    def _heads_of(self, patch: _Patch) -> list[tuple[Tensor | float, ...]]:
+    def _heads_of(self, patch: _Patch) -> Heads:
         """What reads the outputs of a patch."""
         up, across = patch.up[:, :, None], patch.across[:, None, :]
         return [tuple(x[up, across] if isinstance(x, Tensor) and x.dim() else x for x in head) for head in self._heads]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tpsolve.losses import ClassLoss, Loss
+from tpsolve.losses import Loss
 from tpsolve.problems._base import Limit, State
 from tpsolve.problems._meter import Meter
 from tpsolve.problems.layer._layer_energy import LayerEnergy

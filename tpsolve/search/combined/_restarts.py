@@ -17,8 +17,8 @@ class Restarts(Composite):
 
     The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a local solver
     runs them side by side, which is quicker. Random targets are the same for all samples, so that no result depends on
-    the batch. There are fewer runs where the budget ends, or where it has fewer steps, calls or passes than `k`. Steps are
-    those of the solver.
+    the batch. There are fewer runs where the budget ends, or where it has fewer steps, calls or passes than `k`. Steps
+    are those of the solver.
 
     Args:
         solver: a solver or its text.
