@@ -125,16 +125,16 @@ def test_what_a_module_leaves_behind_for_later_is_not_left_out():
 
 
 def test_a_stock_transformer_runs_the_layers_above_alone():
+    def layer() -> nn.Module:
+        return nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers: list[nn.Module] = [
-            nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True) for _ in range(3)
-        ]
-        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(40, 3))
+        model = nn.Sequential(layer(), layer(), layer(), nn.Flatten(), nn.Linear(40, 3))
         x, y = torch.randn(4, 5, 8), torch.arange(4) % 3
     report = target_backward(model, x, y, cross_entropy, solver={-1: "hill-climb"}, budget=Budget(steps=2))
-    known = [one.path for one in report._pass.segment("2.activation").block.known]
-    assert known[:2] == ["0", "1"]
+    block: Any = report._pass.segment("2.activation").block
+    assert [one.path for one in block.known[:2]] == ["0", "1"]
     assert report.fallbacks == {"2.activation": 0}
     problem: Any = report.problem("2.activation")
     assert problem.objective(problem.start).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)
