@@ -2,16 +2,18 @@
 
 `convnet4` on batches of 64 images of 3 x 32 x 32, and a transformer encoder of two layers (width 64, 4 heads, 128
 units, 16 tokens) on batches of 32, in float32, on one thread. curvature-flip takes one step, hill-climb 20, or the
-passes that it is given, at the last threshold or at all. A ratio is a median over rounds in which all run in turns.
-Run: `python -m benchmarks.search_costs [ROUNDS]`; 5 rounds take about five minutes. With `--against FOLDER` behind it,
-the tpsolve in that folder, such as an earlier commit's, runs the same searches in a second process, in the same turns.
+passes that it is given, at the last threshold or at all. Times are those of the processor, so that other work on the
+machine matters less. A ratio is a median over rounds in which all run in turns, after a short warm-up.
+Run: `python -m benchmarks.search_costs [ROUNDS]`; a round takes a minute. With `--against FOLDER` behind it, the
+tpsolve in that folder, such as an earlier commit's, runs the same searches in a second process, in the same turns.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import in_turns, median_ratio, save
+from benchmarks.record import median_ratio, save
 from tpsolve import Budget
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.train.models import convnet4
 
 ROUNDS = 5
+RELU_STEPS = 5
+"""Of a round, of which the median counts."""
 SHAPE, CLASSES = (3, 32, 32), 10
 
 
@@ -97,9 +101,9 @@ def answer() -> None:
         key = line.strip()
         if key not in steps:
             steps[key] = searched(*key.split("|"))
-        began = time.perf_counter()
+        began = time.process_time()
         steps[key]()
-        print(time.perf_counter() - began, flush=True)
+        print(time.process_time() - began, flush=True)
 
 
 class Searches:
@@ -130,46 +134,54 @@ class Searches:
         return float(self.process.stdout.readline())
 
 
-def measure(network: str, rounds: int, ours: Searches, other: Searches | None) -> list[dict[str, Any]]:
+def measure(network: str, rounds: int, sides: dict[str, Searches]) -> Iterator[dict[str, Any]]:
     """A row for each search and place."""
-    rows = []
+    step = trained(network)
+    step()
+    for side in sides.values():
+        side.seconds(network, "curvature-flip", "all")
     for search in SEARCHES:
         for place in PLACES:
-            sides = {"search": ours}
-            if other is not None and "passes" not in search:
-                sides["before"] = other
-            told: dict[str, list[float]] = {name: [] for name in sides}
-            contenders: dict[str, Callable[[], object]] = {"relu": trained(network)}
-            for name, side in sides.items():
-                # What the process itself measures, without the wait for its answer.
-                contenders[name] = lambda name=name, side=side, told=told, search=search, place=place: told[
-                    name
-                ].append(side.seconds(network, search, place))
-            seconds = in_turns(contenders, rounds) | {name: values[1:] for name, values in told.items()}
+            # Passes are counted since, so that there is nothing to compare with.
+            asked = {name: side for name, side in sides.items() if name == "search" or "passes" not in search}
+            seconds: dict[str, list[float]] = {name: [] for name in ("relu", *asked)}
+            for _ in range(rounds):
+                seconds["relu"].append(statistics.median(spent(step) for _ in range(RELU_STEPS)))
+                for name, side in asked.items():
+                    seconds[name].append(side.seconds(network, search, place))
             report = searched(network, search, place)()
             row = {
                 "network": network,
                 "search": search,
                 "thresholds": place,
-                "relu_ms": 1e3 * sorted(seconds["relu"])[rounds // 2],
-                "search_ms": 1e3 * sorted(seconds["search"])[rounds // 2],
+                "rounds": rounds,
+                "relu_ms": 1e3 * statistics.median(seconds["relu"]),
+                "search_ms": 1e3 * statistics.median(seconds["search"]),
                 "ratio": median_ratio(seconds, "search", "relu"),
-                "passes": max(
-                    int(result.stats["passes"].max()) for name, result in report.items() if name in report.rows
-                ),
+                "passes": max(int(report[name].stats["passes"].max()) for name in report.rows),
             }
             if "before" in seconds:
                 row["ratio_before"] = median_ratio(seconds, "before", "relu")
                 row["times_quicker"] = median_ratio(seconds, "before", "search")
-            rows.append(row)
-            print(row, flush=True)
-    return rows
+            yield row
+
+
+def spent(step: Callable[[], object]) -> float:
+    """Seconds of the processor that a step takes."""
+    began = time.process_time()
+    step()
+    return time.process_time() - began
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     words = sys.argv[1:]
     at = words.index("--against") if "--against" in words else len(words)
-    other = Searches(words[at + 1]) if at < len(words) else None
-    rounds, ours = int(words[0]) if at else ROUNDS, Searches(str(Path(__file__).parent.parent))
-    save("search_costs", [row for name in ("transformer", "convnet4") for row in measure(name, rounds, ours, other)])
+    sides = {"search": Searches(str(Path(__file__).parent.parent))}
+    if at < len(words):
+        sides["before"] = Searches(words[at + 1])
+    rows: list[dict[str, Any]] = []
+    for network in ("convnet4", "transformer"):
+        for row in measure(network, int(words[0]) if at else ROUNDS, sides):
+            rows.append(row)
+            save("search_costs", rows)
