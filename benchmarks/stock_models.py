@@ -146,18 +146,20 @@ def _text_models() -> dict[str, Callable[[], Stock]]:
         "GPT-2": lambda: _transformers(
             "GPT2LMHeadModel", "GPT2Config", tokens, next_token, "NewGELUActivation",
             vocab_size=50, n_positions=32, n_embd=16, n_inner=24, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1,
+            use_cache=False,
         ),
         "T5": lambda: _transformers(
             "T5ForConditionalGeneration", "T5Config", {**tokens, "decoder_input_ids": next_token}, next_token, "ReLU",
             vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0,
+            use_cache=False,
         ),
         "OPT": lambda: _transformers(
             "OPTForCausalLM", "OPTConfig", tokens, next_token, "ReLU",
-            **small, ffn_dim=24, max_position_embeddings=32, word_embed_proj_dim=16,
+            **small, ffn_dim=24, max_position_embeddings=32, word_embed_proj_dim=16, use_cache=False,
         ),
         "Llama": lambda: _transformers(
             "LlamaForCausalLM", "LlamaConfig", tokens, next_token, "SiLUActivation", **small, **wide,
-            num_key_value_heads=2, bos_token_id=1, eos_token_id=1,
+            num_key_value_heads=2, bos_token_id=1, eos_token_id=1, use_cache=False,
         ),
         "ViT": lambda: _transformers(
             "ViTForImageClassification", "ViTConfig", {"pixel_values": _reals(3, 16, 16)}, _classes(), "GELUActivation",

@@ -93,6 +93,17 @@ COLUMNS = {
         "packed_kb": "packed weights, KB",
         "float_kb": "float32 weights, KB",
     },
+    "search_costs": {
+        "network": "network",
+        "search": "search",
+        "thresholds": "thresholds",
+        "relu_ms": "step with ReLU, ms",
+        "search_ms": "searched step, ms",
+        "ratio": "ratio",
+        "passes": "passes",
+        "ratio_before": "ratio before",
+        "times_quicker": "times quicker",
+    },
     "program_overhead": {
         "calls": "calls",
         "labelled_ms": "labelled step, ms",

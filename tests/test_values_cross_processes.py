@@ -105,6 +105,7 @@ def block_problem(loss: Any = "cross-entropy", *, used: bool = True) -> BlockPro
     if used:
         problem.flip_delta(problem.start)
         problem.rounding()
+        problem.objective(problem.start)
         assert {"passes", "judge"} <= set(vars(problem))
     return problem
 

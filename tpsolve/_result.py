@@ -35,6 +35,9 @@ class Status(Enum):
     """It is proven that no targets satisfy the constraints."""
 
 
+_COUNTS = ("steps", "calls", "passes")
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a search may spend at most; at least one of the limits is set, and the first reached ends it.
@@ -46,6 +49,12 @@ class Budget:
         calls: of a program problem: assignments of each sample whose answer is asked for. Remembered answers
             count too, so that equal seeds give equal results whatever is remembered. The program is called only for
             the others. Other problems have no calls.
+        passes: of layer and block problems: passes of each sample through what lies above, for all its chains
+            together. A forward pass counts 1, and so does each backward pass. Of a linear layer, and of a convolution
+            whose flips are computed where they are felt, a look at all flips counts 1, and a sweep too: each is about
+            as much work as a product with the weight. What the problem does to judge the result is not counted. Of
+            choices in a network a call is a pass. Solvers that count no passes are refused. Equal seeds and a budget
+            in passes give equal results on one device.
 
     Raises:
         BudgetError: no limit, or one that is not positive.
@@ -54,15 +63,18 @@ class Budget:
     seconds: float | None = None
     steps: int | None = None
     calls: int | None = None
+    passes: int | None = None
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if self.seconds is None and self.steps is None and self.calls is None:
-            raise BudgetError("budget", "no limit at all", "seconds, steps or calls", "For example Budget(seconds=10).")
+        if all(getattr(self, name) is None for name in ("seconds", *_COUNTS)):
+            raise BudgetError(
+                "budget", "no limit at all", "seconds, steps, calls or passes", "For example Budget(seconds=10)."
+            )
         number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
         if self.seconds is not None and not (number and 0 < self.seconds < math.inf):
             raise BudgetError("budget.seconds", self.seconds, "a positive, finite number of seconds")
-        for name in ("steps", "calls"):
+        for name in _COUNTS:
             limit = getattr(self, name)
             whole = isinstance(limit, int) and not isinstance(limit, bool)
             if limit is not None and not (whole and limit > 0):
@@ -119,8 +131,9 @@ class Result:
             found: the last one ends after the budget does. And `found_at`, `proved_at`: seconds per sample at which
             the final objective was reached and the gap closed (+inf: never), `missing` `(*batch,)` bool:
             where the search found nothing and the start was taken, and `notes`: why a sample ended
-            early, by its index in the flat batch. Of network problems with a `weight_set`, `weights`: weight and
-            bias of each layer, which give the targets.
+            early, by its index in the flat batch. Of layer and block problems, where the solver counts them, `passes`
+            `(*batch,)` int64: what each sample took of them, as `Budget` counts. Of network problems with a
+            `weight_set`, `weights`: weight and bias of each layer, which give the targets.
         target_set: of solvers that give several target sets a sample: all of them; `targets` is the cheapest.
         tolerance: `(*batch,)` float64, `Problem.tolerance()`: a gap of at most this is closed, since it is rounding or
             less than two objectives can differ; None: only a gap of 0 is.
@@ -159,6 +172,8 @@ class Result:
         count = self.objective.numel()
         size = f"{self.targets.numel() // max(1, count)} targets" if count else "no targets"
         spent = f", {self.stats['steps']} steps in {self.stats['seconds']:.3g} s" if "seconds" in self.stats else ""
+        if "passes" in self.stats:
+            spent += f", at most {int(torch.as_tensor(self.stats['passes']).max())} passes a sample"
         counts = Counter(status.value for status in self._statuses())
         lines = [
             f"Result of {self.stats.get('solver', 'a search')}: {count} sample{'s' * (count != 1)} of {size}{spent}",

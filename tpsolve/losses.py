@@ -32,6 +32,7 @@ class Loss:
             loss = sum of factor * max(0, offset - s z).
         monotone: whether the loss never grows with the margin s z.
         curve: its second derivative in z, by default 0, as that of piecewise-linear losses is.
+        value_: as `value`, written over z, without a gradient; None: there is no such form.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Loss:
     kinks: tuple[tuple[float, float], ...] = ()
     monotone: bool = True
     curve: Callable[[Tensor, Tensor], Tensor] = _flat
+    value_: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return _by_name(self) or super().__reduce_ex__(protocol)
@@ -122,6 +124,7 @@ _LOSSES = (
         lambda z, s: -4 * s * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z),
         convex=False,
         curve=lambda z, s: 8 * s * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z) * torch.tanh(z),
+        value_=lambda z, s: z.mul_(-2 * s).sigmoid_().mul_(2),
     ),
     # Not softplus: torch's rounds log(1 + e^x) to x beyond 20.
     Loss(

@@ -99,3 +99,68 @@ def test_failing_sample_is_unknown_and_the_others_are_searched(kind: type[Solver
     assert torch.equal(result.targets[1], start[1])
     if kind.exact:
         assert [result.status[0], result.status[2]] == [Status.OPTIMAL] * 2
+
+
+class Counted(torch.autograd.Function):
+    """The identity, which counts the samples that pass it, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, counts: dict[str, int]) -> Tensor:
+        ctx.counts = counts
+        counts[f"forward {h.dtype}"] = counts.get(f"forward {h.dtype}", 0) + len(h)
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (g,) = grads
+        ctx.counts[f"backward {g.dtype}"] = ctx.counts.get(f"backward {g.dtype}", 0) + len(g)
+        return g, None
+
+
+class Counting(nn.Module):
+    """A block that counts its passes, in a table that all its copies share."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        super().__init__()
+        self.counts, self.layers = counts, nn.Sequential(nn.Linear(40, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Counting":
+        other = Counting(self.counts)
+        other.load_state_dict(self.state_dict())
+        return other
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layers(Counted.apply(h, self.counts))
+
+
+@pytest.mark.parametrize("passes", [3, 31, 32, 100])
+def test_enumeration_takes_a_pass_for_each_targets_and_proves_only_a_whole_one(passes: int):
+    problem = problem_of("linear")
+    result = solve(problem, "enumerate", budget=Budget(passes=passes))
+    assert result.stats["passes"].tolist() == [min(passes, 32)] * 4
+    assert all((status is Status.OPTIMAL) == (passes >= 32) for status in result.status)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BLOCK_SOLVERS if not kind.exact], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("passes", [1, 2, 3, 7, 40])
+def test_passes_are_kept_and_told_as_the_block_counts_them(kind: type[Solver], passes: int):
+    counts: dict[str, int] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        block = Counting(counts)
+    samples = 4
+    start = random_spins((samples, 40), torch.Generator().manual_seed(1))
+    problem = BlockProblem(block, [0, 1, 2, 0], start, candidates=5)
+    counts.clear()
+    result = solve(problem, one_worker(kind), budget=Budget(passes=passes))
+    # The search runs in float32; the judge in float64, but for the one pass that tells the size of its rounding.
+    taken = -samples + counts.get("forward torch.float32", 0) + counts.get("backward torch.float32", 0)
+    assert_valid(problem, result)
+    told = int(result.stats["passes"].sum())
+    assert taken <= samples * passes
+    assert (result.stats["passes"] <= passes).all()
+    if kind.name in ("random", "keep"):
+        # What they offer is evaluated by the judge alone.
+        assert (taken, told) == (0, samples)
+    else:
+        assert taken == told

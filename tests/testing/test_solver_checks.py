@@ -136,6 +136,18 @@ class Overstepper(Draws):
 
 
 @dataclass(frozen=True)
+class Overrunner(Draws):
+    """Says that it counts passes, and takes one more than it may."""
+
+    counts_passes = True
+
+    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        report.offer(spins(problem, generator))
+        report.spend(1 if budget.passes is None else budget.passes + 1)
+        report.step()
+
+
+@dataclass(frozen=True)
 class Uncounted(Draws):
     """Counts no step."""
 
@@ -250,6 +262,7 @@ WRONG = {
     Vandal: "check_input",
     Hoarder: "check_reuse",
     Overstepper: "check_steps",
+    Overrunner: "check_passes",
     Uncounted: "check_steps",
     Endless: "check_steps",
     Sleeper: "check_seconds",
@@ -292,6 +305,7 @@ def test_wrong_solver_fails_the_check_that_is_meant_for_it(kind: type[Solver], o
         (Endless, "check_seconds", "a budget of 0.1 s, but inf s were taken"),
         (Endless, "check_callback_stops", "Heed report.step()"),
         (Uncounted, "check_steps", "no step was counted"),
+        (Overrunner, "check_passes", "a budget of 1 passes, but [2, 2"),
         (Vandal, "check_input", "LayerProblem.weight was changed in place"),
         (Annotated, "check_class", "['name'] became settings"),
         (Stepless, "check_class", "Stepless has no one_step"),

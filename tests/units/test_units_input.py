@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tpsolve import Budget
 from tpsolve.errors import ArgumentError, BudgetError, DeviceError, NotFiniteError, ShapeError, TooLargeError
 from tpsolve.units import (
     LEARNERS,
@@ -91,6 +92,8 @@ def test_arguments_of_a_fit_are_checked(name):
     learner = LEARNERS[name]()
     with pytest.raises(BudgetError, match="budget"):
         learner.fit(x, t, budget=5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BudgetError, match="A learner has no calls and no passes"):
+        learner.fit(x, t, budget=Budget(passes=3))
     with pytest.raises(ArgumentError, match="start"):
         learner.fit(x, t, start=(torch.zeros(2, 3), torch.zeros(2)))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="callback"):

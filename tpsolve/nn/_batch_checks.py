@@ -1,5 +1,6 @@
 """Checks of a batch and its loss that passes through a model share."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.nn._layer_losses import class_loss
-from tpsolve.nn.passes._nests import Nest, call, samples_of
+from tpsolve.nn.passes._nests import Nest, arguments_of, call, samples_of
 from tpsolve.nn.passes._recording import Call
 
 
@@ -36,13 +37,48 @@ def check_batch(x: Any, loss_fn: Any) -> None:
 
 
 def run_model(model: nn.Module, x: Any) -> Any:
-    """The output for `x`; raise ArgumentError where whole numbers are what the model fails on."""
+    """The output for `x`.
+
+    Raises:
+        ArgumentError: `x` has not the arguments that the model takes; or the model fails, on whole numbers.
+        ShapeError: the model fails, on tensors of several lengths.
+    """
     try:
         return call(model, x)
-    except RuntimeError as error:
-        if not isinstance(x, Tensor) or x.is_floating_point():
+    except TypeError as error:
+        _check_arguments(model, x, error)
+        raise
+    except (RuntimeError, IndexError) as error:
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            raise ArgumentError("x", x.dtype, "what the model takes", "Convert whole numbers with .float().") from error
+        lengths = {leaf.shape[:1] for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
+        if len(lengths) < 2:
             raise
-        raise ArgumentError("x", x.dtype, "what the model takes", "Convert whole numbers with .float().") from error
+        first = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ShapeError(
+            "x",
+            f"{_shapes(x)}, on which the model fails ({first})",
+            "(B, ...) of one B in each tensor of the samples",
+        ) from error
+
+
+def _check_arguments(model: nn.Module, x: Any, cause: TypeError) -> None:
+    """Raise ArgumentError where arguments are missing or too many; what has no signature is not known."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return
+    arguments, keywords = arguments_of(x)
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        names = ", ".join(map(repr, keywords)) if keywords else f"{len(arguments)} by place"
+        raise ArgumentError(
+            "x",
+            f"arguments that don't fit the model ({error}): {names}",
+            f"those of its forward{signature}",
+            "A tuple holds them by place, a mapping by name.",
+        ) from cause
 
 
 def check_batch_axis(call: Call, output: Tensor) -> None:
@@ -68,6 +104,8 @@ def check_labels(output: Any, y: Any) -> Nest | None:
         if samples is None or output.dim() == 0 or samples != len(output):
             wanted = f"({len(output)}, ...), one entry for each sample" if output.dim() else "outputs (B, ...)"
             raise ShapeError("y", _shapes(y), wanted)
+        if not samples:
+            raise ShapeError("y", _shapes(y), "at least one sample")
         return None
     if not samples:
         raise ShapeError("y", _shapes(y), "(B, ...), one entry for each sample, in each of its tensors")
@@ -122,15 +160,17 @@ def find_loss_value(loss_fn: Callable[[Any, Any], Tensor], output: Any, y: Any) 
 
 
 def loss_of_nest(loss_fn: Callable[[Any, Any], Tensor], output: Any, y: Any) -> Tensor:
-    """The loss; raise NotAcceptedError where it fails on an output that is no tensor."""
+    """The loss; raise NotAcceptedError where it fails on an output or on labels that are no tensor."""
     try:
         return loss_fn(output, y)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and isinstance(y, Tensor):
             raise
+        what = "y" if isinstance(output, Tensor) else "the model's output"
+        kind = type(y if isinstance(output, Tensor) else output).__name__
         raise NotAcceptedError(
             "loss_fn",
-            f"one that fails on the model's output, of {type(output).__name__} ({type(error).__name__}: {error})",
+            f"one that fails on {what}, of {kind} ({type(error).__name__}: {error})",
             "a function of (output, y)",
             "Such as lambda output, y: cross_entropy(output[0], y).",
         ) from error

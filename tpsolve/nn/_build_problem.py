@@ -16,10 +16,12 @@ from tpsolve.nn._layer_losses import ChoiceLoss, CrossEntropy, MixedLoss, Sample
 from tpsolve.nn.passes._frozen import widened
 from tpsolve.nn.passes._nests import Nest, NestedLoss, fits
 from tpsolve.nn.passes._recording import Call
-from tpsolve.nn.passes._segments import OUTPUT, Segment
+from tpsolve.nn.passes._segments import OUTPUT, Segment, steps_of
 from tpsolve.problems import BlockProblem, LayerProblem
+from tpsolve.problems.block._convolution import Chain
 from tpsolve.thresholds._base import Threshold, find_width, weighed
 from tpsolve.thresholds._choice import Choice, wanted
+from tpsolve.thresholds._hard_threshold import HardThreshold
 from tpsolve.thresholds._hard_unit import HardUnit
 
 
@@ -187,6 +189,20 @@ class _Read(nn.Module):
                 if isinstance(value, Tensor):
                     # With the rest of the block to its dtype and device.
                     self.register_buffer(f"{name}_{at}", value)
+
+    def chain(self) -> Chain | None:
+        """The chain of modules that this is, where one threshold's spins go through modules to one other threshold."""
+        below = getattr(self.from_spins, "__self__", None)
+        steps = steps_of(self.block)
+        if steps is None or not self.flat or len(self.counts) != 1 or OUTPUT in self.sinks:
+            return None
+        if not isinstance(below, HardThreshold):
+            return None
+        heads = [
+            (getattr(self, f"stretch_{at}", stretch), getattr(self, f"shift_{at}", shift))
+            for at, (stretch, shift) in enumerate(self.parts)
+        ]
+        return Chain(steps, (1 - below.low) / 2, (1 + below.low) / 2, heads)
 
     def forward(self, targets: Tensor, *context: Tensor) -> Tensor:
         outputs = dict(zip(self.sinks, self.block(self.from_spins(targets), *context), strict=True))

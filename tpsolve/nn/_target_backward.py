@@ -28,7 +28,9 @@ from tpsolve.nn.passes._recording import Call, called, record, unwrap
 from tpsolve.nn.passes._segments import OUTPUT
 from tpsolve.problems import BlockProblem, LayerProblem, Problem, ProgramProblem
 from tpsolve.search import CurvatureFlip, SignGradient, Solver, find_solver
+from tpsolve.search._base import check_counts_passes
 from tpsolve.search._naming import with_parts
+from tpsolve.search._solve import check_limits
 from tpsolve.thresholds._base import Threshold
 from tpsolve.thresholds._choice import Choice, is_own_choice
 from tpsolve.thresholds._convert import find_hard_units
@@ -93,7 +95,8 @@ def target_backward(
         solver: one for all thresholds and choices; or a mapping from their names in the model, or from depths
             (1 is the first that is called, -1 the last), to solvers. Those left out keep `SignGradient`. The name of
             a module means all its calls, "relu#2" one.
-        budget: of each search; needed unless all are `SignGradient`.
+        budget: of each search; needed unless all are `SignGradient`. `Budget(passes=3)` allows each sample three
+            passes through what lies between a threshold and the next ones, as `Budget` counts them.
         layer_loss: a name of `LOSSES` for the problems; by default that of each threshold's rule.
         importance: how much a target counts once it is found. "gradient": |g| at the activations, of which
             each threshold of a staircase has the part 1 / 2k, as its target moves the output by 1 / k;
@@ -259,7 +262,10 @@ def _check_searches(
         kind: type[Problem] = LayerProblem if segment.linear is not None and loss is not None else BlockProblem
         if isinstance(calls[name].module, Choice):
             kind = ProgramProblem
+        check_limits(kind.__name__, {"calls": kind is ProgramProblem, "passes": True}, budget)
         for part in with_parts(one):
+            if budget.passes is not None and kind is not ProgramProblem:
+                check_counts_passes(part)
             if not issubclass(kind, part.accepts):
                 raise NotAcceptedError(
                     f"model.{name}", f"{part.name}, which takes no {kind.__name__}", f"a solver of a {kind.__name__}"

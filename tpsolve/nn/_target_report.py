@@ -57,7 +57,7 @@ class TargetReport(Mapping[str, Result]):
             solver = self[name].stats["solver"] if name in self.rows else SignGradient.name
             fallback = self.fallbacks.get(name, 0)
             rest = f", {fallback} of {len(self._pass.top.output)} samples keep the closed form" if fallback else ""
-            lines.append(f"{name}: {solver}{rest}")
+            lines.append(f"{name}: {solver}{_spent(self[name]) if name in self.rows else ''}{rest}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -76,3 +76,11 @@ class TargetReport(Mapping[str, Result]):
                 not do once more what it did in the pass; or the first axis of its output is not the batch.
         """
         return self._pass.problem(name, rows)
+
+
+def _spent(result: Result) -> str:
+    """What the passes of a search come to, where they were counted."""
+    if "passes" not in result.stats:
+        return ""
+    most = int(result.stats["passes"].max())
+    return f", {most} pass{'es' * (most != 1)} a sample"

@@ -138,6 +138,8 @@ def _divided(result: Result, scale: float) -> Result:
 
 def _in_order(problem: Problem, result: Result, shape: tuple[int, ...]) -> Result:
     """The result with the spins of each unit, axis 1 of `shape`, sorted downwards: the output only counts them."""
+    if result.targets.reshape(shape).shape[1] == 1:
+        return result
     targets = result.targets.reshape(shape).sort(1, descending=True).values.reshape(result.targets.shape)
     if torch.equal(targets, result.targets):
         return result

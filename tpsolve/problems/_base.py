@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tpsolve._gap import closing_tolerance
 from tpsolve._result import facts_table
+from tpsolve.problems._meter import Meter
 
 Limit = Callable[[slice], Tensor | None]
 """For a run of u targets, by how much the flip of each may change the objective: `(u, B)`; None: sweep no further."""
@@ -26,6 +27,12 @@ class State(ABC):
     """`(B, n)` in {-1, +1}; changed in place by `flip`."""
     objective: Tensor
     """`(B,)`."""
+    meter: Meter | None = None
+    """Where passes are counted; None: nowhere, and they have no limit."""
+    look_passes: int = 1
+    """Passes of a sample without which `flip_delta` offers nothing; it spends no more than the sample has."""
+    gradient_passes: int = 2
+    """Passes of `gradient`. One of `move` and `refresh` is 1."""
 
     @abstractmethod
     def flip_delta(self) -> Tensor:
@@ -54,6 +61,17 @@ class State(ABC):
     def inverse(self, units: Tensor) -> Tensor:
         """The flips that undo those of `units (B,)`, asked before these are made: `(B,)`, by default the same."""
         return units
+
+    def spend(self, passes: int | Tensor, rows: Tensor | None = None) -> None:
+        """Count `passes` of each sample, or of those that `rows` (bool or indices) picks."""
+        if self.meter is not None:
+            self.meter.spend(passes, rows)
+
+    def affords(self, passes: int) -> Tensor:
+        """Which samples may spend so many passes, `(B,)` bool."""
+        if self.meter is None:
+            return torch.ones(len(self.targets), device=self.targets.device, dtype=torch.bool)
+        return self.meter.share >= passes
 
     def whole(self, chosen: Tensor) -> Tensor:
         """`chosen (B, n)` bool with all targets that stand for one symbol, where one of them is chosen."""
@@ -175,6 +193,12 @@ class FlipProblem(Problem):
 
     stay_weight: Tensor | None
     """Weights of the stay penalty, not negative, by shape as the spins of `start`; None: all 1."""
+    meter: Meter | None = None
+    """Of a flat batch, where a search counts its passes."""
+    look_passes: int = 1
+    """Passes of a sample for a look at flips from new targets, at least."""
+    gradient_passes: int = 2
+    """Passes of a sample for a gradient."""
 
     @abstractmethod
     def flip_delta(self, targets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,8 +17,9 @@ from torch import Tensor
 from tpsolve._gap import is_closed
 from tpsolve._plain import Settings
 from tpsolve._result import Budget, Progress, TargetSet
-from tpsolve.errors import MissingLibraryError, NotAcceptedError
-from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.errors import BudgetError, MissingLibraryError, NotAcceptedError
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.problems._meter import Meter
 
 Callback = Callable[[Progress], bool | None]
 """Called with each `Progress`; True stops the search, which then returns what it has."""
@@ -64,6 +65,8 @@ class Solver(Settings, ABC):
     module: ClassVar[str | None] = None
     """A module that must be installed for it; its package is named like its first part."""
 
+    counts_passes: ClassVar[bool] = False
+    """Whether it counts the passes of layer and block problems, so that a budget in passes limits it."""
     whole: ClassVar[bool] = False
     """Whether it takes network problems with a `weight_set`, and offers weights of it with its targets."""
 
@@ -108,6 +111,14 @@ class Solver(Settings, ABC):
         """
 
 
+def check_counts_passes(solver: Solver) -> None:
+    """Raise BudgetError unless a budget in passes limits `solver`."""
+    if not solver.counts_passes:
+        raise BudgetError(
+            "budget.passes", f"passes for {solver.name}", "a solver that counts them", "Give seconds or steps."
+        )
+
+
 class Report:
     """Incumbents and bounds of B samples go in; whether to stop comes out.
 
@@ -147,6 +158,9 @@ class Report:
         if isinstance(problem, ProgramProblem) and budget.calls is not None:
             for sample in problem.asked:
                 sample.most = min(sample.most, sample.calls + budget.calls)
+        if isinstance(problem, LayerProblem | BlockProblem):
+            most = math.inf if budget.passes is None else budget.passes
+            problem.meter = Meter(len(problem.targets), problem.device, most)
         self.start = problem.start
         self._callback = callback
         self._started = time.perf_counter()
@@ -200,23 +214,44 @@ class Report:
         return is_closed(self.objective, self.bound, self.tolerance)
 
     @property
+    def meter(self) -> Meter | None:
+        """Where passes of a layer or block problem are counted; None: the problem has none."""
+        return self.problem.meter if isinstance(self.problem, LayerProblem | BlockProblem) else None
+
+    @property
+    def passes_left(self) -> Tensor:
+        """Passes that each sample may still take, `(B,)`: +inf without a limit."""
+        return torch.full_like(self.objective, math.inf) if self.meter is None else self.meter.left
+
+    def affords(self, passes: int, what: str) -> bool:
+        """Whether each sample has so many passes left; if not, the notes say what would have taken them."""
+        short = self.passes_left < passes
+        for row in short.nonzero()[:, 0]:
+            self.note(row, f"{what} takes {passes} passes, and {int(self.passes_left[row])} are left")
+        return not bool(short.any())
+
+    @property
     def called_out(self) -> Tensor:
-        """Of a program problem, the samples `(B,)` that have no call left, or whose assignments are all known."""
+        """The samples `(B,)` without a call or pass left, and those of a program whose assignments are all known."""
         if isinstance(self.problem, ProgramProblem):
             return self.problem.calls_left() <= 0
-        return torch.zeros_like(self.objective, dtype=torch.bool)
+        return self.passes_left <= 0
 
     def share_spent(self) -> Callable[[], float]:
-        """A clock that begins now: the share of what is left of seconds and calls that is spent, the larger one; 0
-        where neither has a limit.
+        """A clock that begins now: the share of what is left of seconds, calls and passes that is spent, the largest
+        one; 0 where none has a limit.
         """
         began, seconds, problem = self.seconds, self.seconds_left, self.problem
-        if not isinstance(problem, ProgramProblem) or self.budget.calls is None:
+        if isinstance(problem, ProgramProblem) and self.budget.calls is not None:
+            left = problem.calls_left
+        elif self.budget.passes is not None:
+
+            def left() -> Tensor:
+                return self.passes_left
+        else:
             return lambda: (self.seconds - began) / max(seconds, 1e-9)
-        calls = problem.calls_left().clamp(min=1)
-        return lambda: max(
-            (self.seconds - began) / max(seconds, 1e-9), 1 - float((problem.calls_left() / calls).mean())
-        )
+        whole = left().clamp(min=1)
+        return lambda: max((self.seconds - began) / max(seconds, 1e-9), 1 - float((left() / whole).mean()))
 
     @property
     def incumbent(self) -> Tensor | None:
@@ -240,13 +275,14 @@ class Report:
             weights: of a network problem with a `weight_set`, `(weight (units, n), bias (units,))` of each layer, which
                 show that the set gives these targets; those of the best are kept in `stats["weights"]`.
         """
+        every = rows is None or len(self.objective) == 1
         rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
         value = self._judge(self.problem.select(rows), targets, weights)
         better = value < self.objective[rows]
         # Other weights may give the same targets at another price.
-        if len(self.objective) == len(rows) == 1 and (
-            bool(better)
-            or (bool(value == self.objective) and torch.equal(targets.to(self.targets.dtype), self.targets))
+        if every and (
+            bool(better.all())
+            or (torch.equal(value, self.objective) and torch.equal(targets.to(self.targets.dtype), self.targets))
         ):
             self._verdict.update(targets=targets.to(self.targets.dtype, copy=True), objective=value)
         if isinstance(self.problem, ProgramProblem):
@@ -264,10 +300,7 @@ class Report:
             self._record(self._progress(self.objective, self.bound))
 
     def judge(self) -> Tensor:
-        """The problem's objective `(B,)` of `targets`; not computed again for the one sample that was offered last.
-
-        A batch is: its parts may round otherwise.
-        """
+        """The problem's objective `(B,)` of `targets`; not computed again where all were offered together at last."""
         if self._verdict and torch.equal(self._verdict["targets"], self.targets):
             return self._verdict["objective"].clone()
         return self._judge(self.problem, self.targets, self.stats.get("weights"))
@@ -327,10 +360,12 @@ class Report:
             self.stopped = True
         return self.stopped
 
-    def spend(self, calls: int) -> None:
-        """Count calls that a solver has made of each sample of a program problem, other than by search states."""
+    def spend(self, count: int) -> None:
+        """Count calls or passes that a solver has made of each sample, other than by search states."""
         if isinstance(self.problem, ProgramProblem):
-            self.problem.spend(calls)
+            self.problem.spend(count)
+        elif self.meter is not None:
+            self.meter.spend(count)
 
     def run(self, solver: Solver, generator: torch.Generator, share: float = 1.0, start: Tensor | None = None) -> None:
         """Let `solver` search the same samples for a share of the budget that is left; all it finds is kept.
@@ -338,15 +373,17 @@ class Report:
         `start (B, n)`: where it begins, by default where this report says.
         """
         left = None if self.budget.steps is None else int(share * (self.budget.steps - self.steps))
-        calls = self._share_of_calls(share)
-        if self.stopped or left == 0 or calls == 0 or self.seconds_left <= 0:
+        calls, passes = self._share_of_calls(share), self._share_of_passes(share)
+        if self.budget.passes is not None:
+            check_counts_passes(solver)
+        if self.stopped or 0 in (left, calls, passes) or self.seconds_left <= 0:
             return
         part = copy.copy(self)
         seconds = share * self.seconds_left
-        part.budget = Budget(None if math.isinf(seconds) else seconds, left, calls)
+        part.budget = Budget(None if math.isinf(seconds) else seconds, left, calls, passes)
         part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
         part.start = self.start if start is None else start
-        with self.problem.limited(calls) if isinstance(self.problem, ProgramProblem) else nullcontext():
+        with self._limited(calls, passes):
             solver.run(self.problem, part.budget, generator, part)
         self.steps += part.steps
         self.target_set, self.judge_seconds = part.target_set, part.judge_seconds
@@ -357,7 +394,21 @@ class Report:
 
     def _is_done(self, objective: Tensor, bound: Tensor) -> bool:
         done = is_closed(objective, bound, self.tolerance)
-        return bool((done if self.budget.calls is None else done | self.called_out).all())
+        limited = self.budget.calls is not None or self.budget.passes is not None
+        return bool((done | self.called_out if limited else done).all())
+
+    def _limited(self, calls: int | None, passes: int | None) -> AbstractContextManager[None]:
+        if isinstance(self.problem, ProgramProblem):
+            return self.problem.limited(calls)
+        return nullcontext() if self.meter is None else self.meter.limited(passes)
+
+    def _share_of_passes(self, share: float) -> int | None:
+        """Of the passes left to each open sample, where there is a limit."""
+        if self.budget.passes is None:
+            return None
+        left = self.passes_left
+        left = left[(left > 0) & ~self.closed]
+        return int(share * float(left.min())) if len(left) else 0
 
     def _share_of_calls(self, share: float) -> int | None:
         """Of the calls left to each open sample, where there is a limit."""
@@ -387,7 +438,7 @@ class Report:
                     continue
                 share, began = self.seconds_left / (count - position), self.seconds
                 seconds = None if math.isinf(share) else max(1e-3, share)
-                share_of_budget = Budget(seconds, self.budget.steps, self.budget.calls)
+                share_of_budget = replace(self.budget, seconds=seconds)
                 yield torch.tensor([row], device=self.problem.device), share_of_budget
                 self.pulse()
                 if self.seconds - began >= 0.9 * share:

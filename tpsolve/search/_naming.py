@@ -26,6 +26,7 @@ class Composite(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
     compared = False
+    counts_passes = True
     one_step = "one of a part: the steps of all parts are added up"
     arity: ClassVar[tuple[int, int]] = (2, 2)
     """The fewest parts and the most."""

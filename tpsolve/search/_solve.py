@@ -1,12 +1,16 @@
 """`solve`: the one way to run a solver, and the judge of what it returns."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 
 from tpsolve._result import Budget, Result
 from tpsolve.errors import ArgumentError, BudgetError, ContradictionError
-from tpsolve.problems import NetworkProblem, Problem, ProgramProblem
-from tpsolve.search._base import Callback, Report, Solver
-from tpsolve.search._naming import find_solver
+from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
+from tpsolve.problems.program._choice_problem import ChoiceProblem
+from tpsolve.search._base import Callback, Report, Solver, check_counts_passes
+from tpsolve.search._naming import find_solver, with_parts
 
 
 def solve(
@@ -33,17 +37,19 @@ def solve(
 
     Raises:
         TpsolveError: the solver can't take the problem, or an argument makes no sense; before any search. A
-            `BudgetError` where calls are the only limit of a problem that has none.
+            `BudgetError` where all limits are of a kind that the problem does not have, or where the budget has passes
+            and the solver does not count them.
         ContradictionError: the solver's bound exceeds the objective of its own targets: a defect of it.
     """
     if not isinstance(problem, Problem):
         raise ArgumentError("problem", type(problem).__name__, "a Problem such as LayerProblem")
     if not isinstance(budget, Budget):
         raise ArgumentError("budget", repr(budget), "a Budget", "For example Budget(seconds=10).")
-    if budget.seconds is None and budget.steps is None and not isinstance(problem, ProgramProblem):
-        raise BudgetError(
-            "budget", f"calls={budget.calls} alone", "seconds or steps", f"A {type(problem).__name__} has no calls."
-        )
+    kinds = {
+        "calls": isinstance(problem, ProgramProblem),
+        "passes": isinstance(problem, LayerProblem | BlockProblem | ChoiceProblem),
+    }
+    check_limits(type(problem).__name__, kinds, budget)
     if not isinstance(generator, torch.Generator | None):
         raise ArgumentError(
             "generator", type(generator).__name__, "a torch.Generator", "torch.Generator().manual_seed(0)"
@@ -52,6 +58,11 @@ def solve(
         raise ArgumentError("callback", type(callback).__name__, "a function of a Progress")
     solver = find_solver("auto:proof=True" if solver is None else solver)
     solver.check(problem)
+    if budget.passes is not None and isinstance(problem, LayerProblem | BlockProblem):
+        for part in with_parts(solver):
+            check_counts_passes(part)
+    if budget.passes is not None and isinstance(problem, ChoiceProblem):
+        budget = replace(budget, calls=min(budget.calls or budget.passes, budget.passes), passes=None)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     flat = problem.flatten()
@@ -78,6 +89,7 @@ def solve(
             "judge_seconds": report.judge_seconds,
             "found_at": report.found_at.reshape(shape),
             "proved_at": report.proved_at.reshape(shape),
+            **({"passes": report.meter.spent.reshape(shape)} if report.meter and solver.counts_passes else {}),
             "missing": missing.reshape(shape),
             "notes": report.notes,
             **report.stats,
@@ -85,6 +97,15 @@ def solve(
         target_set=report.target_set,
         tolerance=report.tolerance.reshape(shape),
     )
+
+
+def check_limits(name: str, has: Mapping[str, bool], budget: Budget) -> None:
+    """Raise BudgetError where no limit of the budget is one of the problem `name`, which `has` calls or passes."""
+    given = [kind for kind in has if getattr(budget, kind) is not None]
+    if budget.seconds is None and budget.steps is None and not any(has[kind] for kind in given):
+        limits = ", ".join(f"{kind}={getattr(budget, kind)}" for kind in given)
+        none = " or ".join(given)
+        raise BudgetError("budget", f"{limits} alone", "seconds or steps", f"A {name} has no {none}.")
 
 
 def _fill_missing(problem: Problem, report: Report) -> None:

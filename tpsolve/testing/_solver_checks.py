@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from tpsolve._result import Budget, Progress, Result, load_result
-from tpsolve.errors import ContradictionError, NotAcceptedError, ShapeError, ValueSetError
+from tpsolve.errors import BudgetError, ContradictionError, NotAcceptedError, ShapeError, ValueSetError
 from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search import LocalSolver, Report, Solver, solve
+from tpsolve.search._naming import with_parts
 from tpsolve.testing._cases import (
     Case,
     busy_problems,
@@ -211,6 +212,27 @@ def check_steps(solver: Solver) -> None:
             require(counted >= 1 or bool(result.optimal.all()), "no step was counted. Call report.step()")
 
 
+def check_passes(solver: Solver) -> None:
+    """A budget in passes is kept and what was taken is told, or refused by a solver that counts none."""
+    for problem in _busy(solver):
+        if not isinstance(problem, LayerProblem | BlockProblem):
+            continue
+        for passes in (1, 3, 20):
+            budget = Budget(passes=passes)
+            if not all(part.counts_passes for part in with_parts(solver)):
+                try:
+                    solve(problem, solver, budget=Budget(seconds=1, passes=passes))
+                except BudgetError:
+                    break
+                raise AssertionError("a budget in passes was taken without counts_passes")
+            result = solve(problem, solver, budget=budget)
+            require_valid(problem, result, f"{_kind(problem)}, {budget}")
+            taken = result.stats["passes"]
+            require((taken <= passes).all(), f"a budget of {passes} passes, but {taken.tolist()} were taken")
+            again = solve(problem, solver, budget=budget)
+            require(equal_results(result, again), f"{_kind(problem)}: {passes} passes give other results once more")
+
+
 def check_seconds(solver: Solver) -> None:
     """A budget in seconds is kept: at most twice as long, and half a second more for what can't be interrupted."""
     seconds = 0.1
@@ -362,6 +384,7 @@ SOLVER_CHECKS: tuple[Callable[[Solver], None], ...] = (
     check_input,
     check_reuse,
     check_steps,
+    check_passes,
     check_seconds,
     check_clock,
     check_smallest_budgets,

@@ -176,6 +176,8 @@ class UnitLearner(Settings, ABC, Generic[Fit]):
         begun = None if start is None else _check_start(start, samples)
         if budget is not None and not isinstance(budget, Budget):
             raise BudgetError("budget", budget, "a Budget", "For example Budget(seconds=10).")
+        if budget is not None and budget.seconds is None and budget.steps is None:
+            raise BudgetError("budget", budget, "seconds or steps", "A learner has no calls and no passes.")
         if callback is not None and not callable(callback):
             raise ArgumentError("callback", callback, "a function of a Progress")
         meter = Meter(budget, callback)

@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
+from tpsolve._check_arguments import check_finite
 from tpsolve._plain import is_real
 from tpsolve.errors import ArgumentError, ShapeError
 
@@ -42,6 +44,7 @@ class DistillationLoss(nn.Module):
         Raises:
             ArgumentError: `labels` are no such tuple, or hold no classes.
             ShapeError: the teacher has logits of another shape.
+            NotFiniteError: it has NaN or infinite ones. Inside `torch.func.vmap` and compiled code nobody can look.
         """
         pair: Any = labels
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Tensor) for one in pair):
@@ -52,6 +55,8 @@ class DistillationLoss(nn.Module):
             raise ArgumentError("labels", f"classes of {classes.dtype}", "torch.int64", "Pass (y.long(), teacher(x)).")
         if teacher.shape != output.shape:
             raise ShapeError("labels", f"logits {tuple(teacher.shape)} of the teacher", f"{tuple(output.shape)}")
+        if not is_functorch_wrapped_tensor(teacher) and not torch.compiler.is_compiling():
+            check_finite("labels", teacher)
         t = self.temperature
         wanted, given = log_softmax(teacher.detach() / t, 1), log_softmax(output / t, 1)
         divergence = (wanted.exp() * (wanted - given)).sum(1).mean()

@@ -14,6 +14,7 @@ from tpsolve.nn.passes._chain import Slice, chain_of
 from tpsolve.nn.passes._draws import Draws, Note, restored
 from tpsolve.nn.passes._frozen import Frozen, Given, begin, widened
 from tpsolve.nn.passes._nests import Nest
+from tpsolve.nn.passes._prefix import Known, Prefix, find_prefix, without
 from tpsolve.problems.block._cut import cut, dependents, trace
 from tpsolve.thresholds._base import first_input
 
@@ -84,7 +85,7 @@ class Segments:
                 found = None
             if found is not None:
                 yield found
-        yield self._rerun(name)
+        yield from self._reruns(name)
 
     def _slice(self, chain: dict[str, nn.Module], name: str) -> Segment:
         names = list(chain)
@@ -99,14 +100,31 @@ class Segments:
     def _draws(self) -> Draws:
         return Draws.of(self.frozen.find_draws(self.inputs), self.samples)
 
-    def _rerun(self, name: str) -> Segment:
+    def _reruns(self, name: str) -> Iterator[Segment]:
+        """The whole model, without what it computes before the call if that makes no difference; and all of it."""
+        whole = self._rerun(name, Prefix([], [], []), self._draws)
+        try:
+            prefix = find_prefix(self.frozen, self.inputs, name, self.samples)
+            shorter = self._rerun(name, prefix, Draws.of(prefix.draws, self.samples))
+            equal = bool(prefix.known) and _give_the_same(whole, shorter, self.frozen.given[name])
+        except Exception:  # The user's modules may do anything when they are called otherwise than in a whole pass.
+            equal = False
+        if equal:
+            yield shorter
+        yield whole
+
+    def _rerun(self, name: str, prefix: Prefix, draws: Draws) -> Segment:
         later = self.order[self.order.index(name) + 1 :]
-        others = [other for other in self.frozen.given if other != name]
-        block = _Rerun(self.frozen, name, others, later, self._draws, len(self.inputs))
+        paths = {other: self.frozen.places[other][0] for other in self.frozen.given}
+        others = [
+            other
+            for other, path in paths.items()
+            if other != name and not any(path.startswith(f"{one.path}.") for one in prefix.known)
+        ]
+        block = _Rerun(self.frozen, name, others, later, draws, len(self.inputs), prefix.known)
         held = [self.frozen.given[other] for other in others]
-        return Segment(
-            block, (*self._draws.context, *self.inputs, *held), (*later, OUTPUT), draws=bool(self._draws.context)
-        )
+        context = (*draws.context, *self.inputs, *held, *prefix.values)
+        return Segment(block, context, (*later, OUTPUT), draws=bool(draws.context))
 
     def _cut(self, traced: fx.GraphModule, name: str) -> Segment:
         start = self.nodes[name]
@@ -160,12 +178,23 @@ class _Block(nn.Module):
 
 
 class _Rerun(nn.Module):
-    """Runs the whole model, with one threshold's output replaced by the targets and all others held."""
+    """Runs the whole model, with one threshold's output replaced by the targets and all others held.
+
+    Of the calls `known` the results are given; after inputs and outputs of `others` they are the last of the context.
+    """
 
     def __init__(
-        self, frozen: Frozen, name: str, others: list[str], later: list[str], draws: Draws, inputs: int
+        self,
+        frozen: Frozen,
+        name: str,
+        others: list[str],
+        later: list[str],
+        draws: Draws,
+        inputs: int,
+        known: list[Known],
     ) -> None:
         super().__init__()
+        self.known = known
         # A part of this module, so that it changes its dtype; a copy copies both as one.
         self.model, self.frozen = frozen.model, replace(frozen, given={})
         self.name, self.others, self.later, self.draws, self.inputs = name, others, later, draws, inputs
@@ -175,12 +204,42 @@ class _Rerun(nn.Module):
 
     def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
         count = len(self.draws.of_samples)
-        inputs, others = context[count : count + self.inputs], context[count + self.inputs :]
+        inputs, rest = context[count : count + self.inputs], context[count + self.inputs :]
+        others, values = rest[: len(self.others)], rest[len(self.others) :]
         given = dict(zip((self.name, *self.others), (targets, *others), strict=True))
         shared = [getattr(self, f"shared_{at}", value) for at, value in enumerate(self.frozen.arguments.leaves)]
-        with self.draws.held(context[:count]):
+        with self.draws.held(context[:count]), without(self.model, self.known, values):
             output, seen = self.frozen.run(inputs, given, shared)
         return (*(seen[name] for name in self.later if name in seen), output)
+
+
+def _give_the_same(first: Segment, second: Segment, h: Tensor) -> bool:
+    """Whether two segments give the same for some samples, in another order than in the pass, and other targets."""
+    rows = torch.tensor(sorted({0, len(h) // 2, len(h) - 1}, reverse=True), device=h.device)
+    for targets in (h[rows], -h[rows]):
+        with torch.no_grad():
+            found = [each.block(targets.clone(), *(part[rows] for part in each.context)) for each in (first, second)]
+        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(*found, strict=True)):
+            return False
+    return True
+
+
+def steps_of(block: nn.Module) -> list[nn.Module] | None:
+    """The modules that the block of a segment runs one after the other; None where that is not all that it does."""
+    if isinstance(block, Slice):
+        return None if block.outputs is not None else list(block.steps)
+    if not isinstance(block, _Block) or block.outputs is not None or block.draws.all:
+        return None
+    first, *inside, output = block.graph.graph.nodes
+    if first.op != "placeholder" or any(
+        node.op != "call_module" or node.all_input_nodes != [last] or len(node.args) != 1 or node.kwargs
+        for last, node in zip([first, *inside], inside, strict=False)
+    ):
+        return None
+    # One output, which the last module gives.
+    if output.args != (((inside or [first])[-1],),):
+        return None
+    return [block.graph.get_submodule(str(node.target)) for node in inside]
 
 
 def _twin(model: nn.Module) -> nn.Module:

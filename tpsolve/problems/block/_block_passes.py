@@ -58,37 +58,38 @@ class Passes:
 
     def value(self, h: Tensor, rows: Tensor) -> Tensor:
         """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass."""
-        value = self._loss(self.output(h, rows), rows)
-        if self.stay is not None:
-            value = value + 0.5 * (self.stay[rows].abs() - self.stay[rows] * h).sum(1)
-        return value
+        return self._loss(self.output(h, rows), rows) + self._stay_penalty(h, rows)
 
     def objective(self, targets: Tensor) -> Tensor:
         """The objective `(R,)` of `targets (R, n)`, where row i is of sample i mod B; +inf where a pass fails."""
         return self._judge(len(targets), lambda i: (targets[i], i % self.n_samples))
 
-    def flipped(self, targets: Tensor, units: Tensor) -> Tensor:
-        """The objective `(B, K)` of `targets (B, n)` if only target `units (B, K)` were negated."""
-        width, units = units.shape[1], units.flatten()
+    def flipped(self, targets: Tensor, rows: Tensor, units: Tensor) -> Tensor:
+        """The objective `(P,)` of each sample `rows[p]` of `targets (B, n)` with its target `units[p]` negated."""
 
         def negate(i: Tensor) -> tuple[Tensor, Tensor]:
-            rows = i // width
-            h = targets[rows]
-            place = units[i, None]
-            return h.scatter(1, place, -h.gather(1, place)), rows
+            h, place = targets[rows[i]], units[i, None]
+            return h.scatter(1, place, -h.gather(1, place)), rows[i]
 
-        return self._judge(len(units), negate).reshape(-1, width)
+        return self._judge(len(units), negate)
 
     def gradient(self, h: Tensor) -> Tensor:
         """Gradient of the objective at the real activations `h (B, n)`; 0 where a pass fails or there is none."""
+        return self.with_gradient(h)[1]
+
+    def with_gradient(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective `(B,)` at the real activations `h (B, n)`, and its gradient as `gradient` has it."""
         found = torch.zeros_like(h)
+        value = h.new_full((len(h),), torch.inf)
 
         def differentiate(i: Tensor) -> Tensor:
             with torch.enable_grad():
                 at = h[i].detach().requires_grad_()
                 output = self.output(at, i)
                 known = isinstance(self.loss, Loss | ClassLoss)
-                top, slope = (output, self._slope(output, i)) if known else (self._loss(output, i).sum(), None)
+                losses = self._loss(output.detach() if known else output, i)
+                value[i] = losses.detach() + self._stay_penalty(h[i], i)
+                top, slope = (output, self._slope(output, i)) if known else (losses.sum(), None)
                 # Steps such as a bare sign have no gradient at all.
                 if not top.requires_grad:
                     return torch.zeros_like(at)
@@ -97,7 +98,14 @@ class Passes:
         # Backward keeps what forward frees, and as much again.
         _collect(differentiate, len(h), max(1, self.chunk // 3), found)
         found = found.nan_to_num(0.0, 0.0, 0.0)
-        return found if self.stay is None else found - 0.5 * self.stay
+        value = torch.where(torch.isfinite(value), value, torch.inf)
+        return value, found if self.stay is None else found - 0.5 * self.stay
+
+    @property
+    def curvature_passes(self) -> int:
+        """Passes of `predicted_change`: forward and backward, and one or two of each random direction."""
+        convex = isinstance(self.loss, Loss | ClassLoss) and self.loss.convex
+        return 2 + (PROBES if convex else 2 * PROBES)
 
     def curvature(self, h: Tensor) -> Tensor:
         """Diagonal of J' H J at `h (B, n)`, J the block's derivative and H the loss's Hessian; 0 where a pass fails.
@@ -106,33 +114,43 @@ class Passes:
         vectors v of random signs, the same for all samples. A loss of the user's own is differentiated twice for
         H v: the mean of (J' v) (J' H v), whose expectation is the same.
         """
-        found = torch.zeros_like(h)
+        return self._derivatives(h)[1]
+
+    def _derivatives(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """`gradient` and `curvature` at `h (B, n)`, from one forward pass."""
+        found = h.new_zeros(len(h), 2, h.shape[1])
 
         def differentiate(i: Tensor) -> Tensor:
+            known = isinstance(self.loss, Loss | ClassLoss)
             with torch.enable_grad():
                 at = h[i].detach().requires_grad_()
                 output = self.output(at, i)
-            total = torch.zeros_like(at)
+                top, slope = (output, self._slope(output, i)) if known else (self._loss(output, i).sum(), None)
+            both = torch.zeros_like(at[:, None].expand(-1, 2, -1))
+            if not top.requires_grad:
+                return both
+
+            def derivative(u: Tensor | None, value: Tensor = output) -> Tensor:
+                return torch.autograd.grad(value, at, u, True, allow_unused=True, materialize_grads=True)[0]
+
+            both[:, 0] = derivative(slope, top)
             if not output.requires_grad:
-                return total
-
-            def derivative(u: Tensor) -> Tensor:
-                return torch.autograd.grad(output, at, u, True, allow_unused=True, materialize_grads=True)[0]
-
-            generator, known = torch.Generator().manual_seed(0), isinstance(self.loss, Loss | ClassLoss)
+                return both
+            generator = torch.Generator().manual_seed(0)
             roots = self._roots(output.detach(), i) if known else []
             curve = None if known else self._hessian(output.detach(), i)
             for _ in range(PROBES):
                 v = 2 * torch.randint(2, output.shape[1:], generator=generator).to(output) - 1
                 for root, sign in roots:
-                    total += sign * derivative(root(v)) ** 2
+                    both[:, 1] += sign * derivative(root(v)) ** 2 / PROBES
                 if curve is not None:
                     v = v.expand_as(output)
-                    total += derivative(v) * derivative(curve(v))
-            return total / PROBES
+                    both[:, 1] += derivative(v) * derivative(curve(v)) / PROBES
+            return both
 
         _collect(differentiate, len(h), max(1, self.chunk // 3), found)
-        return found.nan_to_num(0.0, 0.0, 0.0)
+        gradient, curvature = found.nan_to_num(0.0, 0.0, 0.0).unbind(1)
+        return gradient if self.stay is None else gradient - 0.5 * self.stay, curvature
 
     def why_no_curvature(self, h: Tensor) -> str:
         """What differentiating the user's loss twice raises, at the first of `h (B, n)` that passes; "": nothing."""
@@ -154,7 +172,8 @@ class Passes:
 
     def predicted_change(self, h: Tensor) -> Tensor:
         """Change of the objective if one activation of `h (B, n)` were negated, to second order, `(B, n)`."""
-        return 2 * (self.curvature(h) - h * self.gradient(h))
+        gradient, curvature = self._derivatives(h)
+        return 2 * (curvature - h * gradient)
 
     def failure(self, targets: Tensor, row: int) -> str:
         """Why the sample `row` has no objective at `targets (n,)`."""
@@ -188,6 +207,10 @@ class Passes:
             sizes.append(counter.bytes)
         each = max(1, sizes[1] - sizes[0])
         return each, max(0, sizes[0] - each)
+
+    def _stay_penalty(self, h: Tensor, rows: Tensor) -> Tensor | float:
+        """The stay part of the objective, `(b,)`."""
+        return 0.0 if self.stay is None else 0.5 * (self.stay[rows].abs() - self.stay[rows] * h).sum(1)
 
     def _loss(self, output: Tensor, rows: Tensor) -> Tensor:
         """The loss part of the objective, `(b,)`."""

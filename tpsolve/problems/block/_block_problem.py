@@ -1,6 +1,7 @@
 """The block target problem: which outputs of a layer serve the module above best?"""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from os import PathLike
@@ -21,12 +22,15 @@ from tpsolve.errors import (
     UnknownNameError,
     ValueSetError,
 )
-from tpsolve.losses import ClassLoss, find_loss
+from tpsolve.losses import ClassLoss, Loss, find_loss
 from tpsolve.problems._base import FlipProblem
 from tpsolve.problems._broadcast_checks import check_stay, check_targets, check_weight
+from tpsolve.problems._meter import Meter
 from tpsolve.problems.block._block_check import check_block, check_mode, first_output, tolerance, trying
 from tpsolve.problems.block._block_passes import BlockLoss, Passes
 from tpsolve.problems.block._block_state import BlockState
+from tpsolve.problems.block._convolution import Convolution
+from tpsolve.problems.block._convolution_state import ConvolutionState
 
 
 class BlockProblem(FlipProblem):
@@ -180,6 +184,8 @@ class BlockProblem(FlipProblem):
         By one forward-backward pass. The stay penalty is linear in t and enters exactly. 0 where the
         pass fails, or where a step of the block has no gradient.
         """
+        if self.meter is not None:
+            self.meter.spend(2)
         h = self._flat(self.start if at is None else at).to(self.dtype)
         return self.passes.gradient(h).reshape((*self.batch_shape, *self.target_shape))
 
@@ -198,7 +204,30 @@ class BlockProblem(FlipProblem):
         """
         self._check_curvature()
         h = self._flat(self.start if at is None else at).to(self.dtype)
-        return self.passes.predicted_change(h).reshape((*self.batch_shape, *self.target_shape))
+        shape = (*self.batch_shape, *self.target_shape)
+        form = self.convolution
+        if form is not None and form.exact_curvature and self._fits(form):
+            state = ConvolutionState(form, self.passes, h, self.candidates, self.meter)
+            return state.predicted_change().reshape(shape)
+        if self.meter is not None:
+            self.meter.spend(self.passes.curvature_passes)
+        return self.passes.predicted_change(h).reshape(shape)
+
+    @property
+    def look_passes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """One, and those that rank the flips where there are more than `candidates`."""
+        if self.n_vars <= self.candidates:
+            return 1
+        if self.ranking == "curvature":
+            return 1 + self.passes.curvature_passes
+        return 2 if self.convolution is not None and self._fits(self.convolution) else 3
+
+    @property
+    def curvature_passes(self) -> int:
+        """Passes of a sample that `predicted_change` takes."""
+        form = self.convolution
+        exact = form is not None and form.exact_curvature and self._fits(form)
+        return 3 if exact else self.passes.curvature_passes
 
     def flip_delta(self, targets: Tensor) -> Tensor:
         """Change of E when each single target is negated: `(B, *target_shape)`, in the problem's dtype.
@@ -213,7 +242,7 @@ class BlockProblem(FlipProblem):
             raise ShapeError("targets", f"shape {tuple(targets.shape)}", f"{shape}, the batch alone")
         check_targets(targets, shape, self.device)
         flat = self._flat(targets).to(self.dtype)
-        return BlockState(self.passes, flat, self.n_vars).flip_delta().reshape(shape)
+        return self._state(flat, self.n_vars).flip_delta().reshape(shape)
 
     def lower_bound(self) -> Tensor:
         """0, `(B,)`, for the losses of `LOSSES`, which are never negative; -inf for a loss of your own."""
@@ -238,25 +267,53 @@ class BlockProblem(FlipProblem):
 
     @cached_property
     def _at_start(self) -> Tensor:
-        return self.judge.objective(self._flat(self.start).to(self.judge_dtype)).double()
+        # For its size alone, so that the quicker passes serve.
+        return self.passes.objective(self._flat(self.start).to(self.dtype)).double()
 
-    def state(self, targets: Tensor) -> BlockState:
-        """The search state of `targets (B, n)` under single flips, of which `candidates` are tried."""
+    @cached_property
+    def convolution(self) -> Convolution | None:
+        """The convolution that the block is, of which flips are computed where they are felt; None: another block.
+
+        One `nn.Conv2d` without groups and dilation, below layer losses, with frozen `nn.BatchNorm2d` and one
+        `nn.MaxPool2d` or `nn.AvgPool2d` of windows side by side, or without these.
+        """
+        if callable(self.loss) or not isinstance(find_loss(self.loss), Loss):
+            return None
+        return Convolution.of(self._copies[self.dtype], self.shape)
+
+    def state(self, targets: Tensor) -> BlockState | ConvolutionState:
+        """The search state of `targets (B, n)` under single flips, of which `candidates` are tried.
+
+        Below a `convolution` each flip is computed from the outputs that it reaches; else by forward passes.
+        """
         if self.ranking == "curvature":
             self._check_curvature()
-        return BlockState(self.passes, targets.to(self.dtype), self.candidates, self.ranking)
+        return self._state(targets.to(self.dtype), self.candidates)
+
+    def _state(self, targets: Tensor, candidates: int) -> BlockState | ConvolutionState:
+        form = self.convolution
+        ranked = self.ranking == "gradient" or self.n_vars <= candidates
+        if form is not None and ranked and self._fits(form):
+            return ConvolutionState(form, self.passes, targets, candidates, self.meter)
+        return BlockState(self.passes, targets, candidates, self.ranking, self.meter)
+
+    def _fits(self, form: Convolution) -> bool:
+        """Whether what a state keeps of the convolution takes no more than `max_bytes`."""
+        kept = 4 * math.prod(form.outputs) * form.weight.shape[0] * (math.prod(form.window) + len(form.chain.heads))
+        return kept * len(self.start) * self.start.element_size() <= self.max_bytes
 
     def flatten(self) -> Self:
-        return self._change(lambda tensor: tensor)
+        return self._change(lambda tensor: tensor, self.meter)
 
     def select(self, keep: Tensor) -> Self:
-        return self._change(lambda tensor: tensor[keep])
+        return self._change(lambda tensor: tensor[keep], None if self.meter is None else self.meter.select(keep))
 
     def repeat(self, copies: int) -> Self:
-        return self._change(lambda tensor: tensor.repeat(copies, *[1] * (tensor.dim() - 1)))
+        meter = None if self.meter is None else self.meter.repeat(copies)
+        return self._change(lambda tensor: tensor.repeat(copies, *[1] * (tensor.dim() - 1)), meter)
 
     def to(self, device: torch.device | str) -> Self:
-        moved = self._change(lambda tensor: tensor.to(device))
+        moved = self._change(lambda tensor: tensor.to(device), None)
         moved.start = moved.start.reshape((*self.batch_shape, *self.target_shape))
         moved._copies = {dtype: copy.deepcopy(block).to(device) for dtype, block in self._copies.items()}
         moved.device = moved.start.device
@@ -288,7 +345,7 @@ class BlockProblem(FlipProblem):
 
     def __getstate__(self) -> dict[str, Any]:
         # What is computed from the rest is computed anew in every copy.
-        return {name: value for name, value in vars(self).items() if name not in ("passes", "judge", "_at_start")}
+        return {name: value for name, value in vars(self).items() if name not in _COMPUTED}
 
     def __repr__(self) -> str:
         return (
@@ -333,9 +390,10 @@ class BlockProblem(FlipProblem):
             self.smoothing,
         )
 
-    def _change(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _change(self, change: Callable[[Tensor], Tensor], meter: Meter | None) -> Self:
         """The flat problem whose tensors are those of this one, changed along the batch."""
         other = copy.copy(self)
+        other.meter = meter
         for name in _BATCHED:
             value = getattr(self, name)
             setattr(other, name, None if value is None else change(value))
@@ -414,6 +472,7 @@ class BlockProblem(FlipProblem):
 
 
 RANKINGS = ("gradient", "curvature")
+_COMPUTED = ("passes", "judge", "convolution", "_at_start")
 _BATCHED = ("start", "targets", "unit_weight", "stay_weight")
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tpsolve.problems._meter import Meter
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
@@ -21,8 +22,8 @@ class ClassState(LayerState):
     fixed matrix. Weights so large that it could overflow are left to the pass over all classes.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
-        super().__init__(energy, targets)
+    def __init__(self, energy: LayerEnergy, targets: Tensor, meter: Meter | None = None) -> None:
+        super().__init__(energy, targets, meter)
         moves, c = 2 * energy.weight, energy.unit_weight
         self._factors = torch.cat([moves.exp(), (-moves).exp()], dim=1)
         self._small = bool((moves.abs() <= MAX_MOVE).all())
@@ -31,9 +32,9 @@ class ClassState(LayerState):
         if energy.stay is not None:
             self._slope += energy.stay
 
-    def flip_delta(self) -> Tensor:
+    def _all_deltas(self) -> Tensor:
         if not self._small:
-            return super().flip_delta()
+            return super()._all_deltas()
         samples, n = self.targets.shape
         sums, delta = self._workspace((3 * samples, n)).tensor_split([2 * samples])
         raised, lowered = self._products(self.pre.softmax(1), sums.view(samples, 2 * n)).chunk(2, dim=1)

@@ -181,6 +181,8 @@ class LayerProblem(FlipProblem):
         h = self.start if at is None else at
         if h is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
+        if self.meter is not None:
+            self.meter.spend(2)
         g = self.energy.gradient(h.reshape(-1, self.n_vars).to(self.dtype))
         return g.reshape((*self.batch_shape, self.n_vars))
 
@@ -196,8 +198,13 @@ class LayerProblem(FlipProblem):
         """
         gradient = self.gradient(at)
         h = (self.start if at is None else at).to(self.dtype)  # pyright: ignore[reportOptionalMemberAccess]
+        if self.meter is not None:
+            self.meter.spend(1)
         curvature = self.energy.curvature(h.reshape(-1, self.n_vars)).reshape(gradient.shape)
         return 2 * (curvature - h * gradient)
+
+    curvature_passes = 3
+    """Passes of a sample that `predicted_change` takes: products with the weight."""
 
     def flip_delta(self, targets: Tensor) -> Tensor:
         """Change of E when each single target is negated: `(*batch, n)`, in the problem's dtype.
@@ -236,7 +243,7 @@ class LayerProblem(FlipProblem):
     def state(self, targets: Tensor) -> LayerState:
         """The search state of `targets (B, n)` under single flips."""
         kind = {"squared": SquaredState, "cross-entropy": ClassState}.get(self.loss, LayerState)
-        return kind(self.energy, targets.to(self.dtype))
+        return kind(self.energy, targets.to(self.dtype), self.meter)
 
     def flatten(self) -> Self:
         return self._rebatch(lambda tensor, tail: tensor.reshape(-1, *tail), (self.n_samples,))
@@ -244,19 +251,23 @@ class LayerProblem(FlipProblem):
     def select(self, keep: Tensor) -> Self:
         flat = self.flatten()
         count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
-        return flat._rebatch(lambda tensor, tail: tensor[keep], (count,))
+        other = flat._rebatch(lambda tensor, tail: tensor[keep], (count,))
+        other.meter = None if self.meter is None else self.meter.select(keep)
+        return other
 
     def repeat(self, copies: int) -> Self:
         flat = self.flatten()
         count = copies * self.n_samples
-        return flat._rebatch(lambda tensor, tail: tensor.repeat(copies, *[1] * len(tail)), (count,))
+        other = flat._rebatch(lambda tensor, tail: tensor.repeat(copies, *[1] * len(tail)), (count,))
+        other.meter = None if self.meter is None else self.meter.repeat(copies)
+        return other
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)
         for name in ("weight", "bias", *_BATCHED):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device))
-        moved.device = moved.weight.device
+        moved.device, moved.meter = moved.weight.device, None
         return moved
 
     def save(self, path: str | PathLike[str]) -> None:

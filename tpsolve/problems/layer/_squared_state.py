@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tpsolve.problems._base import Limit
+from tpsolve.problems._meter import Meter
 from tpsolve.problems.layer._layer_energy import LayerEnergy
 from tpsolve.problems.layer._layer_state import LayerState
 
@@ -22,23 +23,25 @@ class SquaredState(LayerState):
     when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
-    def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:
+    def __init__(self, energy: LayerEnergy, targets: Tensor, meter: Meter | None = None) -> None:
         c, weight = energy.unit_weight, energy.weight
         self._curvature = c @ weight**2
-        super().__init__(energy, targets)
+        super().__init__(energy, targets, meter)
         self._gram = self._grams() if len(c) == 1 else None
         self._flips = 0
 
     def refresh(self) -> None:
+        self.spend(1)
         c, weight, wish = self.energy.unit_weight, self.energy.weight, self.energy.bias - self.energy.targets
         self._pull = (c * (self.energy.pre(self.targets) - self.energy.targets)) @ weight
         inner = torch.linalg.vecdot(self.targets, self._pull + (c * wish) @ weight)
         self.objective = inner + (c * wish**2).sum(1) + self.energy.penalty(self.targets)
 
-    def flip_delta(self) -> Tensor:
+    def _all_deltas(self) -> Tensor:
         return self._with_stay(torch.addcmul(self._curvature, self.targets, self._pull, value=-1).mul_(4))
 
     def gradient(self) -> Tensor:
+        self.spend(self.gradient_passes)
         return 2 * self._pull if self.energy.stay is None else 2 * self._pull - 0.5 * self.energy.stay
 
     def flip(self, units: Tensor, where: Tensor) -> None:
@@ -73,6 +76,7 @@ class SquaredState(LayerState):
             own += pull[block] if stay is None else torch.sub(pull[block], stay.T[block], alpha=0.25)
             self.objective.sub_(own.mul_(change).sum(0), alpha=2)
         self.targets, self._pull = targets.T, pull.T
+        self.spend(1)
 
     @staticmethod
     def _sweep_block(gram: Tensor, targets: Tensor, pull: Tensor, least: Tensor) -> Tensor:

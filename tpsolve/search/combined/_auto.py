@@ -56,6 +56,7 @@ class Auto(Solver):
     one_step = "one of the solver that it takes"
     stochastic = True
     compared = False
+    counts_passes = True
     whole = True
 
     def __post_init__(self) -> None:

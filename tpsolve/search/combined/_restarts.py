@@ -17,8 +17,8 @@ class Restarts(Composite):
 
     The runs follow each other, in equal shares of the budget that is left. The setting `restarts` of a local solver
     runs them side by side, which is quicker. Random targets are the same for all samples, so that no result depends on
-    the batch. There are fewer runs where the budget ends, or where it has fewer steps or calls than `k`. Steps are
-    those of the solver.
+    the batch. There are fewer runs where the budget ends, or where it has fewer steps, calls or passes than `k`. Steps
+    are those of the solver.
 
     Args:
         solver: a solver or its text.
@@ -41,8 +41,9 @@ class Restarts(Composite):
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, FlipProblem)
-        # A run takes a step at least, and a call.
-        k = min([self.k, *(max(1, limit) for limit in (budget.steps, budget.calls) if limit is not None)])
+        # A run takes a step at least, and a call or a pass.
+        limits = (budget.steps, budget.calls, budget.passes)
+        k = min([self.k, *(max(1, limit) for limit in limits if limit is not None)])
         for number in range(k):
             if report.stopped:
                 return

@@ -27,7 +27,8 @@ class Enumerate(Solver):
     """Every one of the 2^n targets, in blocks on tensors; n at most 24; one block a step.
 
     A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
-    block it proves the minimum that the block's own forward passes give, within `problem.rounding()`.
+    block it proves the minimum that the block's own forward passes give, within `problem.rounding()`. Each target
+    vector takes a pass.
 
     Of a program problem it calls every assignment of every sample, at most 2^20. A sample is proved, or proved
     infeasible, once all of its own are called.
@@ -37,6 +38,7 @@ class Enumerate(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "one block of target vectors, or of assignments"
     exact = True
+    counts_passes = True
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
@@ -66,17 +68,21 @@ class Enumerate(Solver):
         least, index, found_at = best.clone(), torch.zeros_like(best, dtype=torch.int64), torch.zeros_like(best)
         width = problem.n_units if isinstance(problem, LayerProblem) else n
         block = max(1, min(2**n, BLOCK_ELEMENTS // (samples * width)))
-        for first in range(0, 2**n, block):
-            numbers = torch.arange(first, min(first + block, 2**n), device=problem.device)
+        last = int(min(2**n, float(report.passes_left.min())))
+        for first in range(0, last, block):
+            numbers = torch.arange(first, min(first + block, last), device=problem.device)
+            report.spend(len(numbers))
             values, floor = _values(problem, _spins(numbers, n))
             low, position = values.min(0)
             least = torch.minimum(least, low if floor is None else floor.amin(0))
             better = low < best
             best[better], index[better], found_at[better] = low[better], numbers[position[better]], report.seconds
-            if report.step(best) and first + block < 2**n:
-                report.offer(_spins(index, n), found_at=found_at)
-                return
+            if report.step(best) and first + block < last:
+                last = first + block
+                break
         report.offer(_spins(index, n), found_at=found_at)
+        if last < 2**n:
+            return
         known = torch.isfinite(best)
         report.prove((least - problem.rounding())[known], known.nonzero()[:, 0])
 

@@ -1,6 +1,7 @@
 """Anneal: sweeps of single flips that may go uphill, ever less so as the temperature falls."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ SCHEDULES = ("geometric", "linear", "tempering")
 SWEEPS = 64
 """Of the first round, where none are given."""
 MAX_INIT_SHARE = 0.25
-"""Of the time, that may go into the scale of the temperatures of all chains."""
+"""Of the time and the passes, that may go into the scale of the temperatures of all chains."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ class Anneal(LocalSolver):
         return self.sweeps is None
 
     def init(self, problem: FlipProblem, state: State, chains: Chains) -> Memory:
-        # Of a block, some flips are not on offer.
-        size = state.select(chains.rows < chains.samples).flip_delta().abs().nan_to_num(posinf=0.0)
+        first = state.select(chains.rows < chains.samples)
+        with _sparing(first):
+            # Of a block, some flips are not on offer.
+            size = first.flip_delta().abs().nan_to_num(posinf=0.0)
         # Calls are dear, and so may time be: then the first copy speaks for all.
         if not isinstance(problem, ProgramProblem) and chains.spent() * self.copies < MAX_INIT_SHARE:
             size = state.flip_delta().abs().nan_to_num(posinf=0.0)
@@ -86,6 +89,10 @@ class Anneal(LocalSolver):
             "scale": shared,
             "level": torch.arange(self.copies, device=scale.device).repeat_interleave(chains.samples),
         }
+
+    def passes_of_step(self, at: FlipProblem | State) -> int:
+        # A sweep ends where they end.
+        return 1
 
     def probe(self, state: State) -> None:
         # A sweep looks at the clock itself.
@@ -150,3 +157,12 @@ class Anneal(LocalSolver):
         a, b = order[lower], order[upper]
         order[lower], order[upper] = torch.where(swap, b, a), torch.where(swap, a, b)
         memory["level"] = order.argsort(0).reshape(-1)
+
+
+def _sparing(state: State) -> AbstractContextManager[None]:
+    """Inside, a look at flips takes no more than its share of the passes, for sweeps shall follow."""
+    if state.meter is None or not bool(torch.isfinite(state.meter.left).all()):
+        return nullcontext()
+    left = int(state.meter.left.min())
+    most = max(state.look_passes, int(MAX_INIT_SHARE * left))
+    return state.meter.limited(most if most < left else 0)

@@ -55,6 +55,9 @@ class CrossEntropy(ChainSolver):
     def with_copies(self, copies: int) -> Self:
         return replace(self, population=max(2, copies))
 
+    def passes_of_step(self, at: FlipProblem | State) -> int:
+        return 1
+
     def probe(self, state: State) -> None:
         # A step draws and evaluates.
         state.move(torch.rand_like(state.targets).sub_(0.5).sign_())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._check_arguments import check_count
-from tpsolve.problems import State
+from tpsolve.problems import FlipProblem, State
 from tpsolve.search.local._chains import Chains
 from tpsolve.search.local._loop import LocalSolver, Memory
 
@@ -37,6 +37,10 @@ class GuidedRandom(LocalSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("patience", self.patience, 1)
+
+    def passes_of_step(self, at: FlipProblem | State) -> int:
+        # There and, if that is no better, back.
+        return at.gradient_passes + 2
 
     def step(self, state: State, memory: Memory, chains: Chains) -> Tensor:
         before, objective, n = state.targets.clone(), state.objective.clone(), state.targets.shape[1]

@@ -33,7 +33,8 @@ class ChainSolver(Solver):
     """A search by chains: an algorithm supplies `step`, this loop starts, remembers the best, and ends.
 
     Samples whose best meets the proven bound leave the batch, as do those that `step` calls finished, and those that
-    have no calls left. Where a budget in seconds is too short for three steps of all chains, fewer are run. Of a
+    have no calls left, or too few passes for a step. All chains of a sample share its passes. Where a budget in seconds
+    or passes is too short for three steps of all chains, fewer are run. Of a
     program problem the flips are moves: one symbol set to another of its values. The best assignment that was asked
     counts, also where no chain went there; where all were asked it is proved optimal.
 
@@ -42,6 +43,7 @@ class ChainSolver(Solver):
 
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     stochastic = True
+    counts_passes = True
 
     @property
     @abstractmethod
@@ -70,6 +72,10 @@ class ChainSolver(Solver):
         """The same search with so many chains of each sample, at least 1 and fewer than `copies`; by default itself."""
         return self
 
+    def passes_of_step(self, at: FlipProblem | State) -> int:
+        """Passes that a chain must have left for a step; a step takes no more, or no more than the chain has."""
+        return at.look_passes
+
     def probe(self, state: State) -> None:
         """Work that takes about as long as a step of these chains."""
         state.flip_delta()
@@ -94,6 +100,11 @@ class ChainSolver(Solver):
 
     def _fitting(self, problem: FlipProblem, report: Report) -> Self:
         """The same search with as many chains as there is time for."""
+        if report.budget.passes is not None and not isinstance(problem, ProgramProblem):
+            # To try would cost passes.
+            enough = 1 + MIN_STEPS * self.passes_of_step(problem)
+            fitting = max(1, int(float(report.passes_left.min()) // enough))
+            return self if fitting >= self.copies else self.with_copies(fitting)
         # To ask a program costs calls.
         if report.budget.seconds is None or self.copies == 1 or isinstance(problem, ProgramProblem):
             return self
@@ -111,32 +122,35 @@ class ChainSolver(Solver):
     ) -> bool:
         """Run all chains from `starts` to their ends, and offer the best; True: the whole search is over."""
         budget = report.budget
+        if not report.affords(self.copies, f"a beginning of {self.name}"):
+            return True
         repeated = problem.repeat(self.copies)
         state = repeated.state(starts)
         chains = Chains(state, self.copies, generator, report.seconds, report.share_spent(), turn)
         memory, stopped = self.init(repeated, state, chains), False
         # What a state of a program problem has of this much has no objective.
         limit = problem.penalty() if isinstance(problem, ProgramProblem) else None
-        chains.finish(report.closed | report.called_out)
+        chains.finish(report.closed | report.called_out | self._poor(state, chains))
+        if budget.passes is not None:
+            state, memory = self._drop(state, memory, chains)
         margin = 0.0 if budget.seconds is None else max(LATE_SHARE * budget.seconds, LATE_SECONDS)
         while not stopped and len(chains):
             began = report.seconds
             unfinished = self.step(state, memory, chains)
-            if (chains.step + 1) % REFRESH_STEPS == 0:
+            if (chains.step + 1) % REFRESH_STEPS == 0 and bool(state.affords(1).all()):
                 state.refresh()
             chains.advance(state, unfinished, report.seconds)
             found = chains.incumbent
             if limit is not None:
                 found = torch.where(found < limit, found, torch.inf)
-            chains.finish(is_closed(found.double(), report.bound, report.tolerance) | report.called_out)
+            closed = is_closed(found.double(), report.bound, report.tolerance)
+            chains.finish(closed | report.called_out | self._poor(state, chains))
             stopped = report.step(found)
             # Another step would end too late.
             stopped |= report.seconds_left + margin < report.seconds - began
-            # Finished chains leave once they are half of those carried along.
-            if 2 * int(chains.alive.sum()) <= len(chains):
-                alive = chains.alive
-                state, memory = state.select(alive), {name: values[alive] for name, values in memory.items()}
-                chains.select(alive)
+            # Finished chains leave once they are half of those carried along, or at once where they would take passes.
+            if 2 * int(chains.alive.sum()) <= len(chains) or budget.passes is not None:
+                state, memory = self._drop(state, memory, chains)
         targets, found_at = chains.best()
         report.offer(problem.decode(targets), found_at=found_at)
         if isinstance(problem, ProgramProblem):
@@ -144,6 +158,21 @@ class ChainSolver(Solver):
             whole = problem.fully_asked(report.objective).nonzero()[:, 0]
             report.prove((report.objective - problem.rounding())[whole], whole)
         return stopped
+
+    def _poor(self, state: State, chains: Chains) -> Tensor:
+        """The samples `(samples,)` whose chains have too few passes left for a step."""
+        poor = torch.zeros(chains.samples, device=chains.rows.device, dtype=torch.bool)
+        poor[chains.sample[~state.affords(self.passes_of_step(state))]] = True
+        return poor
+
+    @staticmethod
+    def _drop(state: State, memory: Memory, chains: Chains) -> tuple[State, Memory]:
+        """Go on with the chains that are not finished."""
+        alive = chains.alive
+        if bool(alive.all()):
+            return state, memory
+        chains.select(alive)
+        return state.select(alive), {name: values[alive] for name, values in memory.items()}
 
 
 @dataclass(frozen=True)

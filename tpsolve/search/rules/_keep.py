@@ -18,6 +18,7 @@ class Keep(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "the whole rule"
     needs_start = True
+    counts_passes = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert problem.start is not None

@@ -27,6 +27,7 @@ class Random(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem, ProgramProblem)
     one_step = "one draw of all targets of every sample"
     stochastic = True
+    counts_passes = True
 
     def __post_init__(self) -> None:
         check_count("draws", self.draws, 1)

@@ -23,10 +23,13 @@ class SignGradient(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (LayerProblem, BlockProblem)
     one_step = "the whole rule"
     needs_start = True
+    counts_passes = True
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, LayerProblem | BlockProblem)
         assert problem.start is not None
+        if not report.affords(2, f"{self.name} here"):
+            return
         gradient = problem.gradient()
         report.offer(torch.where(gradient == 0, problem.start, -gradient.sign()))
         report.step()

@@ -1,0 +1,140 @@
+"""Models that can't be cut are run as a whole, but for the calls that come before the threshold."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tpsolve import Budget
+from tpsolve.nn import HardThreshold, target_backward
+
+
+class Counted(nn.Linear):
+    """Counts the samples that it sees."""
+
+    seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).seen += len(x)
+        return super().forward(x)
+
+
+class Branching(nn.Module):
+    """What torch.fx can't trace; `way` says what it does with its parts."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.below, self.act, self.above = way, Counted(4, 6), HardThreshold(), nn.Linear(6, 6)
+        self.drop, self.drop2, self.second, self.top = nn.Dropout(), nn.Dropout(), HardThreshold(), nn.Linear(6, 3)
+        self.kept: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x.detach().sum()) > 1e9:
+            return x
+        z = self.below(x)
+        if self.way == "draws":
+            z = self.drop(z)
+        self.kept = z
+        h = self.act(z)
+        if self.way == "twice":
+            h = h + self.act(self.below(x[:, [1, 0, 3, 2]]))
+        if self.way == "keeps":
+            h = h + self.kept
+        z = self.above(h)
+        if self.way == "draws":
+            z = self.drop2(z)
+        return self.top(self.second(z))
+
+
+def seeded(way: str) -> tuple[nn.Module, Tensor, Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Branching(way).double(), torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+
+
+def recorded(way: str, name: str) -> tuple[Any, Any, nn.Module, Tensor, Tensor]:
+    model, x, y = seeded(way)
+    torch.manual_seed(1)
+    report = target_backward(model, x, y, cross_entropy, solver={name: "keep"}, budget=Budget(steps=1))
+    return report, report._pass.segment(name), model, x, y
+
+
+@pytest.mark.parametrize("way", ["plain", "draws", "keeps"])
+def test_what_comes_before_is_not_run_again_and_the_rest_is_as_it_was(way: str):
+    report, segment, _, _, _ = recorded(way, "act")
+    # In "keeps" the sum takes what the module keeps, which the model sets anew from what is known.
+    assert [one.path for one in segment.block.known] == (["below", "drop"] if way == "draws" else ["below"])
+    calls = report._pass.recording.calls
+    Counted.seen = 0
+    found = segment.block(calls["act"].h, *segment.context)
+    assert Counted.seen == 0
+    torch.testing.assert_close(found[0], calls["second"].z.detach())
+    torch.testing.assert_close(found[1], report.output)
+
+
+def test_draws_that_are_left_are_those_above():
+    model, x, y = seeded("draws")
+    torch.manual_seed(1)
+    again = target_backward(model, x, y, cross_entropy, solver={"act": "hill-climb"}, budget=Budget(steps=3))
+    problem: Any = again.problem("act")
+    assert again.fallbacks == {"act": 0}
+    assert (again["act"].objective <= problem.objective(problem.start) + 1e-9).all()
+
+
+def test_a_module_that_is_called_again_later_is_run():
+    report, segment, _, _, _ = recorded("twice", "act#1")
+    assert segment.block.known == []
+    torch.testing.assert_close(
+        segment.block(report._pass.recording.calls["act#1"].h, *segment.context)[-1], report.output
+    )
+
+
+def test_what_a_module_leaves_behind_for_later_is_not_left_out():
+    class Side(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.side: Any = None
+            self.inner = nn.Linear(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.side = x.flip(1)[:, :3]
+            return self.inner(x)
+
+    class Reader(Branching):
+        def __init__(self) -> None:
+            super().__init__("plain")
+            self.below = Side()  # pyright: ignore[reportAttributeAccessIssue]
+
+        def forward(self, x: Tensor) -> Tensor:
+            below: Any = self.below
+            return super().forward(x) + below.side
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x, y = Reader().double(), torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+    report = target_backward(model, x, y, cross_entropy, solver={"act": "hill-climb"}, budget=Budget(steps=3))
+    segment = report._pass.segment("act")
+    assert segment.block.known == []
+    assert report.fallbacks == {"act": 0}
+    rows = torch.tensor([4, 1])
+    h = report._pass.recording.calls["act"].h
+    found = segment.block(h[rows], *(part[rows] for part in segment.context))
+    torch.testing.assert_close(found[-1], report.output[rows])
+
+
+def test_a_stock_transformer_runs_the_layers_above_alone():
+    def layer() -> nn.Module:
+        return nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(layer(), layer(), layer(), nn.Flatten(), nn.Linear(40, 3))
+        x, y = torch.randn(4, 5, 8), torch.arange(4) % 3
+    report = target_backward(model, x, y, cross_entropy, solver={-1: "hill-climb"}, budget=Budget(steps=2))
+    block: Any = report._pass.segment("2.activation").block
+    assert [one.path for one in block.known[:2]] == ["0", "1"]
+    assert report.fallbacks == {"2.activation": 0}
+    problem: Any = report.problem("2.activation")
+    assert problem.objective(problem.start).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)
