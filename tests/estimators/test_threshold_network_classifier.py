@@ -2,12 +2,14 @@
 
 import pickle
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
@@ -18,14 +20,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from support.network_oracle import parity_table, random_table
 
-from tpsolve import Status
+from tpsolve import Budget, Status
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
 from tpsolve.estimators._threshold_network_classifier import AUTO_PENALTIES
 from tpsolve.estimators._voting import vote
 from tpsolve.models._layers import Layers, read_layers
-from tpsolve.search import Circuits, verify_proof
+from tpsolve.search import Circuits, Report, verify_proof
+from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.packing._packing import Packing
 
 QUICK = "circuits:engine=cp-sat,workers=1,max_drawn=100,max_cuts=5,local_seconds=0"
 
@@ -102,6 +106,29 @@ def test_the_proof_is_that_of_the_samples_as_they_were_given():
     assert found.errors_ == weight[found.predict(X) != y].sum() == found.bound_
     assert found.proof_ is not None
     assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist(), engine="cadical195"))
+
+
+@dataclass(frozen=True)
+class OnlyPacking(Circuits):
+    """A search that ends with a bound of circuits which share costs, as that of one unit on many points may."""
+
+    def run(self, problem: Any, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        state = SearchState(problem, report, generator, 0, 5)
+        packing = Packing(problem, state, generator)
+        packing.run(lambda: state.proved > 0)
+        report.stats["engine"], report.stats["proved_by"] = "glucose4", state.proved_by
+        report.stats["circuits"], report.stats["shares"] = packing.evidence()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_proof_of_circuits_that_share_costs_is_kept():
+    X, y = random_table(2, 30)
+    weight = np.where(np.arange(30) % 7 == 0, 0.0, 1.0 + np.arange(30) % 3)
+    found = ThresholdNetworkClassifier(1, solver=OnlyPacking(), seconds=5).fit(X, y, weight)
+    assert found.proof_ is not None
+    assert found.proof_.method == "packing"
+    assert found.bound_ > 0
+    assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist()))
 
 
 @pytest.mark.slow

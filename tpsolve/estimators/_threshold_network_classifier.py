@@ -357,7 +357,9 @@ def _as_told(
     if provable and has_proof(problem, found.stats.get("solver")):
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
-        stats |= {name: found.stats[name] for name in ("solver", "proved_by", "engine", "shares") if name in found.stats}
+        stats |= {
+            name: found.stats[name] for name in ("solver", "proved_by", "engine", "shares") if name in found.stats
+        }
         if "circuits" in found.stats:
             circuits = found.stats["circuits"].long()
             stats["circuits"] = circuits.sign() * number[circuits.abs()]
