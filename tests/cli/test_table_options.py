@@ -129,7 +129,7 @@ def test_a_proof_of_rounded_numbers_is_checked_for_those_of_the_table(call):
 
 def test_an_answer_that_rounding_changes_is_none_of_the_table(call):
     # Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples.
-    lines = ["x,y,class", *(f"0.{k}000000000000000{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
+    lines = ["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
     Path("t.csv").write_text("\n".join(lines))
     done = call("separate t.csv --target class")
     assert "yes, for rounded" in done.stdout
@@ -183,6 +183,27 @@ def test_names_outside_the_terminal_s_encoding_are_escaped(monkeypatch: pytest.M
     stream.flush()
     assert ended.value.code == 0
     assert "\\xf6" in stream.buffer.getvalue().decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--weight-set binary --max-fan-in 1", "--max-fan-in: got a limit on weights other than 0"),
+        ("--widths 0", "--widths: got 0"),
+        ("--seconds 0", "--seconds: got 0.0"),
+        ("--drop sort", "t.csv: drop: got 'sort'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_as_it_was_typed(
+    call, options: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    Path("t.csv").write_text("x,class\n1,a\n2,b\n")
+    monkeypatch.setattr(cli.notes, "_file", None)
+    monkeypatch.setattr(sys, "argv", f"tpsolve exact t.csv --target class {options}".split())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"tpsolve: {words}")
 
 
 def test_names_with_commas_are_written_in_quotes(call):

@@ -341,6 +341,22 @@ def test_optima_and_seeds_vote(tmp_path):
     assert found.predict(X).tolist() == np.sign(np.sum(alone, axis=0)).tolist()
 
 
+def test_a_vote_of_fewer_says_so_and_knows_what_labels_cost():
+    # One threshold between two points, and labels that contradict each other at a third.
+    X, y = [[0.0], [1.0], [1.0], [1.0]], [0, 1, 1, 0]
+    with pytest.warns(UserWarning, match="1 of 3 networks vote: .* there are no others"):
+        found = quick(1, average=3).fit(X, y)
+    assert (found.errors_, found.bound_, found.status_) == (1, 1, Status.OPTIMAL)
+    assert found.proof_ is not None
+    table, labels = random_table(4, 14, 2)
+    table, labels = np.concatenate([table, table[:3]]), np.concatenate([labels, -labels[:3]])
+    settings: dict[str, Any] = {"solver": "column-search", "seconds": None, "steps": 3}
+    weight = np.full(len(labels), 0.5)
+    found = ThresholdNetworkClassifier(2, average=3, penalty=0.01, **settings).fit(table, labels, weight)
+    assert found.bound_ == pytest.approx(1.5)
+    assert found.objective_ - found.errors_ == pytest.approx(0.01 * sum(found.widths_))
+
+
 def _block(layer, k: int):
     """Of a layer of outputs the one that reads the units k and k + 1."""
     weight, bias = layer
