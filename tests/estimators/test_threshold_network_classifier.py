@@ -401,6 +401,9 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         (whole.astype(np.uint64).tolist(), r"beyond 2\*\*53"),
         (polars.DataFrame({"a": whole[:, 0], "b": 0.5}), r"column 'a': got whole numbers beyond 2\*\*53"),
         (polars.LazyFrame({"a": [1]}), "a LazyFrame.*collect"),
+        (torch.tensor(X, dtype=torch.float64, requires_grad=True), "requires grad.*detach"),
+        (torch.tensor(X).bfloat16(), r"torch.bfloat16.*double"),
+        (torch.tensor(X).to_sparse(), r"sparse_coo.*to_dense"),
     ):
         for call in (fitted.predict, fitted.decision_function, lambda rows: make().fit(rows, y)):
             with pytest.raises(ArgumentError, match=words):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import plain_array, plain_number
+from tpsolve._plain import float64_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
@@ -67,14 +67,14 @@ def verify_proof(
     Raises:
         BudgetError: `seconds` is not positive and finite.
         UnknownNameError: no such engine.
-        ArgumentError: the engine that found the proof, or none is left; or an engine for weights of a set; or `X` is
-            not what `exact` is rounded to.
+        ArgumentError: no numbers, or such as float64 rounds; the engine that found the proof, or none is left; an
+            engine for weights of a set; or `X` is not what `exact` is rounded to.
     """
     Budget(seconds=seconds)
     if proof.weight_set is not None and engine is not None:
         raise ArgumentError("engine", engine, "none for weights of a set, all of which are tried")
     engine = "" if proof.weight_set is not None else another_engine(proof.engine, engine)
-    samples = np.asarray(plain_array("X", X), dtype=np.float64)
+    samples = float64_array("X", X)
     listed = getattr(y, "tolist", None) or getattr(y, "to_list", None)
     labels = [plain_number(label) for label in (y if listed is None else listed())]
     rows = _exact_rows(samples, exact)
