@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -351,6 +353,19 @@ def test_a_model_of_another_solver_has_no_proof(tmp_path: Path):
         load_proof(tmp_path / "m.npz")
     with pytest.raises(ShapeError, match="features"):
         make_model(problem, result, features=["a"])
+
+
+def test_rules_and_programs_count_dates_in_the_unit_that_their_name_has(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("when,k\n1970-01-03,a\n1970-01-05,a\n1970-01-12,b\n1970-01-30,b\n")
+    read = read_table(tmp_path / "t.csv", "k")
+    model = solved(read.inputs, read.labels, (1,), features=read.features, target="k", schema=read.schema)
+    found = re.search(r"when \(days\) (>=|<=) (\d+)", model.rules[0])
+    assert found is not None, model.rules
+    assert 4 <= int(found[2]) <= 11
+    model.export(tmp_path / "t.py", tmp_path / "t.csv")
+    space: dict[str, Any] = {}
+    exec((tmp_path / "t.py").read_text(), space)
+    assert [space["predict"]({"when (days)": day}) for day in (2, 4, 11, 29)] == ["a", "a", "b", "b"]
 
 
 def test_a_model_of_a_table_reads_new_rows_alike(tmp_path: Path):

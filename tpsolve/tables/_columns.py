@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tpsolve._storage._documents import Count, FractionText, check_shape
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, ValueSetError
-from tpsolve.tables._dates import FORMATS, fitting_formats, is_date, read_date
+from tpsolve.tables._dates import DAY, FORMATS, fitting_formats, is_date, read_date
 from tpsolve.tables._numbers import (
     MISSING_NUMBERS,
     MISSING_WORDS,
@@ -106,8 +106,9 @@ class Column:
 
     @property
     def scaling(self) -> tuple[tuple[Fraction, Fraction], ...]:
-        """Offset and scale of each of the `features`."""
-        own = (self.offset, self.scale) if self.kind in ("number", "date") else (Fraction(0), Fraction(1))
+        """Offset and scale of each of the `features`, in the unit that its name has: a date is seconds, or days."""
+        unit = DAY if self.kind == "date" and self.unit == "days" else 1
+        own = (self.offset / unit, self.scale * unit) if self.kind in ("number", "date") else (Fraction(0), Fraction(1))
         return tuple(own if k == 0 else (Fraction(0), Fraction(1)) for k in range(len(self.features)))
 
     def is_missing(self, cell: Cell) -> bool:
