@@ -192,6 +192,7 @@ def test_names_outside_the_terminal_s_encoding_are_escaped(monkeypatch: pytest.M
         ("--widths 0", "--widths: got 0"),
         ("--seconds 0", "--seconds: got 0.0"),
         ("--drop sort", "t.csv: drop: got 'sort'"),
+        ("--drop x", "t.csv: got no columns that can be used"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named_as_it_was_typed(

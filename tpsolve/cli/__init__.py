@@ -116,7 +116,7 @@ def _end_without_output(error: OSError) -> None:
 def _named_as_option(error: TpsolveError) -> str:
     """The message, with an argument that the command has an option for named as that option."""
     text, argument = str(error), getattr(error, "argument", "")
-    option = f"--{argument.rpartition('.')[2].replace('_', '-')}"
+    option = f"--{argument.removeprefix('budget.').replace('_', '-')}"
     commands: Any = getattr(typer.main.get_command(app), "commands", {})
     used = next((commands[word] for word in sys.argv[1:] if word in commands), None)
     known = {name for parameter in getattr(used, "params", ()) for name in parameter.opts}

@@ -143,11 +143,12 @@ class Column:
             return self.style
         return (fitting_styles(bare, self.style[0]) or fitting_styles(bare, None) or [self.style])[0]
 
-    def numbers(self, cells: Sequence[Cell], place: Place, typed: bool = False) -> Tensor:
+    def numbers(self, cells: Sequence[Cell], place: Place, typed: bool = False, mend: str = "") -> Tensor:
         """`(N, n)` float64 of N cells, where n is the number of `features`.
 
         Args:
             typed: whether the cells were no texts.
+            mend: of missing values, for a message; by default `MISSING_MEND`.
 
         Raises:
             NotFiniteError: a value is missing and nothing stands for it, or a number is beyond float64.
@@ -161,15 +162,15 @@ class Column:
             number = known.get(cell)
             if number is None:
                 number = known[cell] = len(numbers)
-                numbers.append(self._number(cell, style, typed, lambda row=row: place(row)))
+                numbers.append(self._number(cell, style, typed, lambda row=row: place(row), mend or MISSING_MEND))
             index.append(number)
         return torch.tensor(numbers, dtype=torch.float64)[torch.tensor(index)]
 
-    def _number(self, cell: Cell, style: Style, typed: bool, place: Callable[[], str]) -> tuple[float, ...]:
+    def _number(self, cell: Cell, style: Style, typed: bool, place: Callable[[], str], mend: str) -> tuple[float, ...]:
         missing = self.is_missing(cell)
         if missing and not self.fill and not self.indicator:
             got = "no value" if cell in ("", None) else f"{cell!r}, no value"
-            raise NotFiniteError(place(), got, f"one for {self.name or 'the unnamed column'}", MISSING_MEND)
+            raise NotFiniteError(place(), got, f"one for {self.name or 'the unnamed column'}", mend)
         gap = (float(missing),) if self.indicator else ()
         if self.kind == "words":
             word = self.fill if missing else str(cell)

@@ -37,6 +37,7 @@ MAX_NUMBERS = 2**28
 MAX_SHORT = 20
 """Rows of a table that is too small to tell words from an id."""
 
+NEW_ROWS_MEND = 'Fill it in, or train with missing="indicator" or "impute" on a table with such gaps (--missing).'
 NO_CLASS = (None, "", "?")
 _COUNTED = {
     "number": ("number", "numbers"),
@@ -167,9 +168,11 @@ class TableSchema:
         target = self.target if labels and self.target in raw.header else None
         _check_classes(raw, target, self.options)
         kept, dropped = _drop_rows(raw, target, self.columns, self.options)
-        return self._read(kept, target, dropped)
+        return self._read(kept, target, dropped, NEW_ROWS_MEND)
 
-    def _read(self, raw: RawTable, target: str | None, dropped: tuple[int, ...]) -> "LabelledTable":
+    def _read(
+        self, raw: RawTable, target: str | None, dropped: tuple[int, ...], mend: str = MISSING_MEND
+    ) -> "LabelledTable":
         rows, features = len(raw.lines), self.features
         if rows * len(features) > MAX_NUMBERS:
             widest = max(self.columns, key=lambda column: len(column.features))
@@ -184,7 +187,7 @@ class TableSchema:
             if column.kind not in USED:
                 continue
             cells, typed = _cells(raw, column.name), column.name in raw.typed
-            parts.append(column.numbers(cells, _placer(raw, column.name), typed))
+            parts.append(column.numbers(cells, _placer(raw, column.name), typed, mend))
             if not column.exact:
                 unrounded[width] = column.exact_numbers(cells, typed)
             width += parts[-1].shape[1]
