@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from support.network_oracle import parity_table, random_table
 
-from tpsolve import Budget, Status
+from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
@@ -414,6 +414,18 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         make().fit(X, polars.Series(["a", None, "b", "a"]))
     with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
         make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[True, False, False, False]))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_targets_whose_weights_float64_can_not_hold_are_not_taken():
+    # The numbers 0.1, 0.2 and 0.3 of float64 are beside a line by less than weights of float64 can tell.
+    X, y = [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]], [0, 1, 0]
+    problem = NetworkProblem(X, y, [1])
+    with pytest.raises(ArgumentError, match="no float64 weights"):
+        problem.weights(solve(problem, QUICK, budget=Budget(seconds=20)).targets)
+    found = quick(1).fit(X, y)
+    assert (found.errors_, found.bound_) == (1, 0)
+    assert (found.predict(X) != y).sum() == 1
 
 
 def test_whole_weights_are_preferred_where_asked_for():

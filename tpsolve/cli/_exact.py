@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tpsolve._result import Budget, Progress
+    from tpsolve.models import Model
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Solver
 
@@ -240,20 +241,26 @@ def exact(
             whole = unscaled([round(w) for w in weight.tolist()], Fraction(bias.item()), read.schema.scaling)
             about["rules"].append(f"unit {number}: +1 where {inequality(*whole, read.features)}")
         lines += about["rules"]
-    numbers, model = read.exact_rows(), None
-    if save is not None or numbers is not None:
+
+    def make() -> "Model":
         reading = {"target": target, "reading": json.dumps(options.to_json())}
-        model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
-    if model is not None and model.proof is not None and numbers is not None:
-        holds = holds_unrounded(model.proof, read.inputs.numpy(), read.labels, numbers, MAX_UNROUNDED)
-        about["unrounded"] = holds
-        lines.append(unrounded_words(holds))
+        return make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
+
+    numbers = read.exact_rows()
+    if numbers is not None:
+        with suppress(ArgumentError):  # Of weights that float64 can't hold; who saves them is told below.
+            proof = make().proof
+            if proof is not None:
+                holds = holds_unrounded(proof, read.inputs.numpy(), read.labels, numbers, MAX_UNROUNDED)
+                about["unrounded"] = holds
+                lines.append(unrounded_words(holds))
     spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
     answers.give(table, [{**row, **spent}], **about)
     for line in lines:
         answers.say(line)
-    if model is not None and save is not None:
+    if save is not None:
         # First: float64 may give no network for a picture.
+        model = make()
         model.save(save)
         answers.tell(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
     if len(read.features) == 2:
