@@ -112,7 +112,7 @@ def test_verify_refutes_one_error_fewer_and_not_the_optimum(data: st.DataObject)
 
     labels = np.asarray(y).tolist()
     for engine in ENGINES:
-        assert not _check_bound(high, np.asarray(x, dtype=float), labels, weight, engine, 60.0).holds
+        assert not _check_bound(high, np.asarray(x, dtype=float).tolist(), labels, weight, engine, 60.0).holds
 
 
 @pytest.mark.parametrize(
@@ -429,8 +429,8 @@ def test_labels_that_contradict_each_other_are_not_counted_twice():
 
     high = dataclasses.replace(proof, bound=Fraction(6), objective=Fraction(6))
     for engine in ENGINES:
-        assert _check_bound(proof, x, y, None, engine, 60.0).holds
-        assert not _check_bound(high, x, y, None, engine, 60.0).holds
+        assert _check_bound(proof, x.tolist(), y, None, engine, 60.0).holds
+        assert not _check_bound(high, x.tolist(), y, None, engine, 60.0).holds
 
 
 def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, gcd, lcm
 from typing import Any
 
@@ -79,9 +80,14 @@ def verify_proof(
     labels = [plain_number(label) for label in (y if listed is None else listed())]
     rows = _exact_rows(samples, exact)
     findings: list[Finding] = []
-    checks = (_check_data, _check_weights, _check_circuits, _check_clauses)
-    for check in checks if proof.weight_set is None else (_check_data, _check_set, _check_weights):
-        findings.append(check(proof, samples if check in (_check_data, _check_set) else rows, labels, weight))
+    given, read = (proof, samples, labels, weight), (proof, rows, labels, weight)
+    checks = [partial(_check_data, *given), partial(_check_weights, *read)]
+    if proof.weight_set is None:
+        checks += [partial(_check_circuits, *read), partial(_check_clauses, *read)]
+    else:
+        checks.insert(1, partial(_check_set, *given))
+    for check in checks:
+        findings.append(check())
         if not findings[-1].holds:
             return findings
     return [*findings, _check_bound(proof, rows, labels, weight, engine, seconds)]
