@@ -14,6 +14,8 @@ ORDER = (
 )
 OFFERED = ("three units", "auto", "five voting", "margin", "penalty", "whole weights")
 """What the estimator offers for new data, the first of them the one that all are compared with."""
+READABLE = 30
+"""Numbers that decide, at most, of a model that a person reads."""
 RESULTS = HERE.parent / "benchmarks" / "results"
 Groups = dict[tuple[str, str], list[dict[str, Any]]]
 
@@ -55,6 +57,8 @@ def section(groups: Groups) -> str:
     every = {m: [row for t in tables for row in groups[t, m]] for m in ORDER}
     sizes = [f"{statistics.median(row['size'] for row in every[m]):,.0f}" for m in ORDER]
     lines.append(f"| median size | | {' | '.join(sizes)} |")
+    few = [f"{100 * statistics.mean(row['size'] <= READABLE for row in every[m]):.0f} %" for m in ORDER]
+    lines.append(f"| at most {READABLE} numbers | | {' | '.join(few)} |")
     fits = [f"{statistics.mean(mean(groups, t, m, 'train_accuracy') for t in tables):.1f}" for m in ORDER]
     lines.append(f"| mean on training rows | | {' | '.join(fits)} |")
     lines.append(f"| proved optimal | | {' | '.join(_proved(every[m]) for m in ORDER)} |")

@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, bfloat16, strided
 
 from tpsolve.errors import ArgumentError
 
@@ -111,6 +111,10 @@ def check_as_float64(argument: str, value: Any) -> None:
             column = value.iloc[:, k] if hasattr(value, "iloc") else value[:, k]
             check_as_float64(f"{argument}, column {str(name)!r}", column)
         return
+    if isinstance(value, Tensor) and (value.requires_grad or value.device.type != "cpu" or not _is_of_numpy(value)):
+        grad = ", which requires grad" if value.requires_grad else ""
+        got = f"a tensor of {value.dtype} and layout {value.layout} on {value.device}{grad}"
+        raise ArgumentError(argument, got, "what numpy can read", "Write .detach().cpu().to_dense().double().numpy().")
     try:
         array = np.asanyarray(value)
     except (TypeError, ValueError, RuntimeError):
@@ -124,6 +128,31 @@ def check_as_float64(argument: str, value: Any) -> None:
         largest = max(int(array.max()), -int(array.min()))
     if largest > MAX_WHOLE:
         raise ArgumentError(argument, "whole numbers beyond 2**53", "numbers that float64 holds exactly")
+
+
+def float64_array(argument: str, value: Any) -> np.ndarray:
+    """What `plain_array` takes as an array of float64 numbers that are those of `value`; NaN and infinities may occur.
+
+    Raises:
+        ArgumentError: no real numbers, or numbers that float64 can't hold.
+    """
+    if isinstance(value, Tensor):
+        plain: Any = plain_array(argument, value).detach().cpu()
+        value = (plain if plain.is_complex() or _is_of_numpy(plain) else plain.double()).numpy()
+    try:
+        check_as_float64(argument, value)
+        plain = plain_array(argument, value)
+        if np.iscomplexobj(plain):
+            raise ArgumentError(argument, "complex numbers", "real numbers")
+        return np.asarray(plain, dtype=np.float64)
+    except ArgumentError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(argument, f"values that are no numbers ({error})", "numbers") from error
+
+
+def _is_of_numpy(value: Tensor) -> bool:
+    return value.layout is strided and value.dtype is not bfloat16
 
 
 def check_no_gaps(argument: str, value: Any) -> None:

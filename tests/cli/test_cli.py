@@ -728,7 +728,7 @@ def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
         (folder / "comparison.json").write_text("{}")
         rows.append(folder / "rows.jsonl")
         rows[-1].write_text("a row\n")
-    assert_refused(call("compare", "--training", "--fresh", "--seconds", 0), "budget.seconds: got 0.0")
+    assert_refused(call("compare", "--training", "--fresh", "--seconds", 0), "--seconds: got 0.0")
     assert [path.read_text() for path in rows] == ["a row\n"] * 2
 
 

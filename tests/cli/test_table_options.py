@@ -1,6 +1,7 @@
 """Tables on the command line: what each column was taken for, the options of reading, and proofs that know them."""
 
 import io
+import json
 import re
 import sys
 from pathlib import Path
@@ -111,12 +112,34 @@ def test_margins_and_inequalities_are_those_of_the_file(call):
     assert 0.1 < float(number[1]) <= 0.3
 
 
-def test_rounded_numbers_are_told(call):
-    Path("t.csv").write_text("x,class\n0.12345678901234567,a\n0.98765432109876543,b\n123456.7,b\n")
-    assert (
-        "float64 rounds x: what is proved holds for the rounded numbers."
-        in call("separate t.csv --target class").stderr
-    )
+def test_a_proof_of_rounded_numbers_is_checked_for_those_of_the_table(call):
+    # float64 tells the first two stamps from each other only beside an offset near them.
+    Path("t.csv").write_text("x,class\n1556559573141592653,a\n1556559573141592654,b\n0,a\n")
+    done = call("separate t.csv --target class")
+    assert "yes, proved" in done.stdout
+    assert "The proof holds for the numbers of the table" in done.stdout
+    assert "float64 rounds x." in done.stderr
+    done = call("exact t.csv --target class --widths 1 --json --save p.npz")
+    answer = json.loads(done.stdout)
+    assert (answer["rows"][0]["errors"], answer["unrounded"]) == (0, True)
+    done = call("verify p.npz t.csv")
+    assert done.exit_code == 0, done.output
+    assert "The proof holds for the numbers of the table" in done.stdout
+
+
+def test_an_answer_that_rounding_changes_is_none_of_the_table(call):
+    # Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples.
+    lines = ["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
+    Path("t.csv").write_text("\n".join(lines))
+    done = call("separate t.csv --target class")
+    assert "yes, for rounded" in done.stdout
+    assert "not for those of the table" in done.stdout
+    done = call("exact t.csv --target class --widths 1 --save p.npz")
+    assert "not for those of the table" in done.stdout
+    done = call("verify p.npz t.csv")
+    assert done.exit_code == 1
+    assert "errors: " in done.stdout
+    assert "not for those of the table" in done.stdout
 
 
 def test_standard_input_is_read_and_its_picture_is_named_table(call, monkeypatch: pytest.MonkeyPatch):
@@ -160,6 +183,28 @@ def test_names_outside_the_terminal_s_encoding_are_escaped(monkeypatch: pytest.M
     stream.flush()
     assert ended.value.code == 0
     assert "\\xf6" in stream.buffer.getvalue().decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--weight-set binary --max-fan-in 1", "--max-fan-in: got a limit on weights other than 0"),
+        ("--widths 0", "--widths: got 0"),
+        ("--seconds 0", "--seconds: got 0.0"),
+        ("--drop sort", "t.csv: drop: got 'sort'"),
+        ("--drop x", "t.csv: got no columns that can be used"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_as_it_was_typed(
+    call, options: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    Path("t.csv").write_text("x,class\n1,a\n2,b\n")
+    monkeypatch.setattr(cli.notes, "_file", None)
+    monkeypatch.setattr(sys, "argv", f"tpsolve exact t.csv --target class {options}".split())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"tpsolve: {words}")
 
 
 def test_names_with_commas_are_written_in_quotes(call):

@@ -2,12 +2,14 @@
 
 import pickle
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
@@ -18,14 +20,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from support.network_oracle import parity_table, random_table
 
-from tpsolve import Status
+from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
 from tpsolve.estimators._threshold_network_classifier import AUTO_PENALTIES
 from tpsolve.estimators._voting import vote
 from tpsolve.models._layers import Layers, read_layers
-from tpsolve.search import Circuits, verify_proof
+from tpsolve.search import Circuits, Report, verify_proof
+from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.packing._packing import Packing
 
 QUICK = "circuits:engine=cp-sat,workers=1,max_drawn=100,max_cuts=5,local_seconds=0"
 
@@ -102,6 +106,29 @@ def test_the_proof_is_that_of_the_samples_as_they_were_given():
     assert found.errors_ == weight[found.predict(X) != y].sum() == found.bound_
     assert found.proof_ is not None
     assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist(), engine="cadical195"))
+
+
+@dataclass(frozen=True)
+class OnlyPacking(Circuits):
+    """A search that ends with a bound of circuits which share costs, as that of one unit on many points may."""
+
+    def run(self, problem: Any, budget: Budget, generator: torch.Generator, report: Report) -> None:
+        state = SearchState(problem, report, generator, 0, 5)
+        packing = Packing(problem, state, generator)
+        packing.run(lambda: state.proved > 0)
+        report.stats["engine"], report.stats["proved_by"] = "glucose4", state.proved_by
+        report.stats["circuits"], report.stats["shares"] = packing.evidence()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_proof_of_circuits_that_share_costs_is_kept():
+    X, y = random_table(2, 30)
+    weight = np.where(np.arange(30) % 7 == 0, 0.0, 1.0 + np.arange(30) % 3)
+    found = ThresholdNetworkClassifier(1, solver=OnlyPacking(), seconds=5).fit(X, y, weight)
+    assert found.proof_ is not None
+    assert found.proof_.method == "packing"
+    assert found.bound_ > 0
+    assert all(f.holds for f in verify_proof(found.proof_, X, y, weight.tolist()))
 
 
 @pytest.mark.slow
@@ -314,6 +341,22 @@ def test_optima_and_seeds_vote(tmp_path):
     assert found.predict(X).tolist() == np.sign(np.sum(alone, axis=0)).tolist()
 
 
+def test_a_vote_of_fewer_says_so_and_knows_what_labels_cost():
+    # One threshold between two points, and labels that contradict each other at a third.
+    X, y = [[0.0], [1.0], [1.0], [1.0]], [0, 1, 1, 0]
+    with pytest.warns(UserWarning, match="1 of 3 networks vote: .* there are no others"):
+        found = quick(1, average=3).fit(X, y)
+    assert (found.errors_, found.bound_, found.status_) == (1, 1, Status.OPTIMAL)
+    assert found.proof_ is not None
+    table, labels = random_table(4, 14, 2)
+    table, labels = np.concatenate([table, table[:3]]), np.concatenate([labels, -labels[:3]])
+    settings: dict[str, Any] = {"solver": "column-search", "seconds": None, "steps": 3}
+    weight = np.full(len(labels), 0.5)
+    found = ThresholdNetworkClassifier(2, average=3, penalty=0.01, **settings).fit(table, labels, weight)
+    assert found.bound_ == pytest.approx(1.5)
+    assert found.objective_ - found.errors_ == pytest.approx(0.01 * sum(found.widths_))
+
+
 def _block(layer, k: int):
     """Of a layer of outputs the one that reads the units k and k + 1."""
     weight, bias = layer
@@ -358,6 +401,9 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         (whole.astype(np.uint64).tolist(), r"beyond 2\*\*53"),
         (polars.DataFrame({"a": whole[:, 0], "b": 0.5}), r"column 'a': got whole numbers beyond 2\*\*53"),
         (polars.LazyFrame({"a": [1]}), "a LazyFrame.*collect"),
+        (torch.tensor(X, dtype=torch.float64, requires_grad=True), "requires grad.*detach"),
+        (torch.tensor(X).bfloat16(), r"torch.bfloat16.*double"),
+        (torch.tensor(X).to_sparse(), r"sparse_coo.*to_dense"),
     ):
         for call in (fitted.predict, fitted.decision_function, lambda rows: make().fit(rows, y)):
             with pytest.raises(ArgumentError, match=words):
@@ -368,6 +414,18 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         make().fit(X, polars.Series(["a", None, "b", "a"]))
     with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
         make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[True, False, False, False]))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_targets_whose_weights_float64_can_not_hold_are_not_taken():
+    # The numbers 0.1, 0.2 and 0.3 of float64 are beside a line by less than weights of float64 can tell.
+    X, y = [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]], [0, 1, 0]
+    problem = NetworkProblem(X, y, [1])
+    with pytest.raises(ArgumentError, match="no float64 weights"):
+        problem.weights(solve(problem, QUICK, budget=Budget(seconds=20)).targets)
+    found = quick(1).fit(X, y)
+    assert (found.errors_, found.bound_) == (1, 0)
+    assert (found.predict(X) != y).sum() == 1
 
 
 def test_whole_weights_are_preferred_where_asked_for():

@@ -2,15 +2,17 @@
 
 import itertools
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.network_oracle import parity_table
 
@@ -27,7 +29,7 @@ from tpsolve.errors import (
 from tpsolve.models import Model, load_model, make_model
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._tidy import MAX_WEIGHT, MIN_MARGIN, tidy
-from tpsolve.models._words import inequality, number, rules, scorecard, unscaled, votes
+from tpsolve.models._words import inequality, left_out, number, rules, scorecard, unscaled, votes
 from tpsolve.search import load_proof, verify_proof
 from tpsolve.tables import read_table
 
@@ -210,9 +212,57 @@ def test_rules_leave_out_units_that_never_change_and_name_layers():
     )
     assert rules(layers, ["x\x1b[31m"], ["n", "y"]) == [
         "unit 1.1: x\\x1b[31m >= 2",
-        "unit 2.1: unit 1.1 and unit 1.2",
+        "unit 2.1: unit 1.1",
         "y if unit 2.1, else n",
     ]
+    assert left_out(layers) == ["unit 1.2"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_rules_name_no_unit_that_they_leave_out_and_say_what_the_network_does(data: st.DataObject):
+    number, units = st.integers(-3, 3), data.draw(st.integers(1, 3))
+    constant = st.tuples(st.just(0), number)
+    first = data.draw(st.lists(st.tuples(number, number) | constant, min_size=units, max_size=units))
+    last = data.draw(st.lists(number, min_size=units, max_size=units)), data.draw(number)
+    layers = read_layers([([[w] for w, _ in first], [b for _, b in first]), ([last[0]], [last[1]])])
+    *lines, answer = rules(layers, ["x"], ["n", "y"])
+    names = [line.partition(":")[0] for line in lines]
+    gone = left_out(layers)
+    assert sorted(names + gone) == [f"unit {k + 1}" for k in range(units)]
+    assert not any(name in answer for name in gone)
+    for x in range(-4, 5):
+        holds = {name: _read_inequality(line.partition(": ")[2], x) for name, line in zip(names, lines, strict=True)}
+        said = _read_votes(answer, holds)
+        assert said == bool(layers.classes(np.array([[float(x)]]))[0]), (lines, answer, x)
+
+
+def _read_inequality(words: str, x: int) -> bool:
+    """What a line such as `2 x >= 3` says of x."""
+    left, sign, right = words.partition(" >= ") if " >= " in words else words.partition(" <= ")
+    value = int(left.removesuffix("x").strip() or 1) * x - Fraction(right)
+    return value >= 0 if ">=" in sign else value <= 0
+
+
+def _read_votes(words: str, holds: dict[str, bool]) -> bool:
+    """What the last line of rules says, given which units hold."""
+    if words.endswith(": always"):
+        return words == "y: always"
+    words = words.removeprefix("y if ").removesuffix(", else n")
+
+    def one(text: str) -> bool:
+        return not holds[text.removeprefix("not ")] if text.startswith("not ") else holds[text]
+
+    if words in ("always", "never"):
+        return words == "always"
+    if words.startswith("at least"):
+        head, _, tail = words.partition(": ")
+        parts = [part.partition(" for ") for part in tail.split(", ")]
+        counts = [(int(n), name) if name else (1, n) for n, _, name in parts]
+        return sum(n for n, name in counts if one(name)) >= int(head.split()[2])
+    if " or " in words:
+        return any(map(one, words.split(" or ")))
+    return all(map(one, words.split(" and ")))
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -303,6 +353,19 @@ def test_a_model_of_another_solver_has_no_proof(tmp_path: Path):
         load_proof(tmp_path / "m.npz")
     with pytest.raises(ShapeError, match="features"):
         make_model(problem, result, features=["a"])
+
+
+def test_rules_and_programs_count_dates_in_the_unit_that_their_name_has(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("when,k\n1970-01-03,a\n1970-01-05,a\n1970-01-12,b\n1970-01-30,b\n")
+    read = read_table(tmp_path / "t.csv", "k")
+    model = solved(read.inputs, read.labels, (1,), features=read.features, target="k", schema=read.schema)
+    found = re.search(r"when \(days\) (>=|<=) (\d+)", model.rules[0])
+    assert found is not None, model.rules
+    assert 4 <= int(found[2]) <= 11
+    model.export(tmp_path / "t.py", tmp_path / "t.csv")
+    space: dict[str, Any] = {}
+    exec((tmp_path / "t.py").read_text(), space)
+    assert [space["predict"]({"when (days)": day}) for day in (2, 4, 11, 29)] == ["a", "a", "b", "b"]
 
 
 def test_a_model_of_a_table_reads_new_rows_alike(tmp_path: Path):

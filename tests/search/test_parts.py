@@ -135,7 +135,7 @@ def test_proofs_of_scans_are_counted_anew(solver: str, widths: list[int], tmp_pa
     from tpsolve.search.proofs._check_proof import _check_bound  # pyright: ignore[reportPrivateUsage]
 
     high = dataclasses.replace(proof, bound=proof.bound + 1, objective=proof.objective + 1)
-    assert _check_bound(high, X, y.tolist(), None, "cp-sat", 60.0).holds is False
+    assert _check_bound(high, X.tolist(), y.tolist(), None, "cp-sat", 60.0).holds is False
 
 
 def test_a_scan_of_three_units_is_counted_anew():

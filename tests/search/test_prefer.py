@@ -16,8 +16,10 @@ from support.network_oracle import fewest_errors, output_functions, parity_table
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, UnknownNameError
 from tpsolve.search import Circuits
-from tpsolve.search.network.circuits._formula import NetworkFormula
+from tpsolve.search.network.circuits._formula import NetworkFormula, StoppedError
+from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._prefer import _near_pairs
+from tpsolve.search.network.circuits._race import Race
 from tpsolve.units.separability._widest import widest_margin
 
 pytestmark = pytest.mark.rounding
@@ -194,3 +196,27 @@ def test_what_makes_no_sense_is_refused():
             Circuits(prefer="margin"),
             budget=QUICK,
         )
+
+
+@pytest.mark.parametrize("settings_", [{"prefer": "units"}, {"solutions": 2}])
+def test_an_optimum_found_with_the_last_of_the_time_is_kept_as_it_is(
+    settings_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    def no_time(*_: Any) -> Any:
+        raise StoppedError
+
+    monkeypatch.setattr(Race, "master", no_time)
+    X, y = parity_table(2)
+    result = solve(NetworkProblem(X, y, [2]), Circuits(workers=1, **settings_), budget=Budget(seconds=20))
+    assert result.optimal
+    assert not {"preferred", "solutions"} & result.stats.keys()
+    assert "no time was left" in str(result.stats)
+
+
+def test_a_list_that_no_time_is_left_for_holds_the_optimum_that_is_known(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Optima, "_next_model", lambda _: None)
+    X, y = parity_table(2)
+    problem = NetworkProblem(X, y, [2])
+    result = solve(problem, Circuits(workers=1, solutions=3), budget=Budget(seconds=20))
+    assert problem.objective(result.stats["solutions"]).tolist() == [0]
+    assert result.stats["all_solutions"] is False

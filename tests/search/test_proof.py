@@ -19,6 +19,7 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, UnknownNameError
 from tpsolve.search import Circuits, ColumnSearch, make_proof, verify_proof
 from tpsolve.search.proofs import _check_bound as bound_module
+from tpsolve.search.proofs._check_proof import holds_unrounded
 from tpsolve.search.proofs._proof import Proof, clause_hash, data_hash, load_proof
 
 X, Y = random_table(2, 16, seed=1)
@@ -58,6 +59,41 @@ def test_a_proof_survives_its_file_and_holds(proof: Proof, tmp_path: Path):
         assert findings[1].words == f"errors: {proof.objective}"
 
 
+def test_a_proof_is_checked_for_numbers_that_its_own_round():
+    third = Fraction(1, 3)
+    exact = [[Fraction(0)], [third], [third * 2], [Fraction(1)]]
+    rounded, y = [[float(v)] for (v,) in exact], [0, 1, 0, 1]
+    proof = prove(rounded, y, [1], engine="cp-sat", workers=1)[1]
+    assert verdict(proof, rounded, y, exact=exact)
+    assert holds_unrounded(proof, np.array(rounded), y, exact, 10.0)
+    for wrong in (exact[:3], [[v + Fraction(1, 10**9)] for (v,) in exact]):
+        with pytest.raises(ArgumentError, match="exact: got other rows"):
+            verify_proof(proof, rounded, y, exact=wrong)
+
+
+def test_a_proof_of_what_rounding_made_does_not_hold_before_it():
+    # Three points on a line, whose float64 numbers are not on one.
+    exact = [[Fraction(k, 10) + Fraction(11 * k, 10**20), Fraction(k)] for k in (1, 2, 3)]
+    rounded = [[float(v) for v in row] for row in exact]
+    parts = [Fraction(row[0]) for row in rounded]
+    assert parts[0] + parts[2] != 2 * parts[1]
+    # Two classes on the line, and one beside it that makes a conflict of four points, or of three.
+    exact, y = [*exact, [Fraction(1, 10), Fraction(3)]], [0, 1, 0, 1]
+    rounded = [[float(v) for v in row] for row in exact]
+    proof = prove(rounded, y, [1], engine="cp-sat", workers=1)[1]
+    assert verdict(proof, rounded, y)
+    findings = verify_proof(proof, rounded, y, exact=exact)
+    assert findings[0].holds is True
+    assert (findings[-1].part, findings[-1].holds) == ("circuits", False)
+    assert holds_unrounded(proof, np.array(rounded), y, exact, 10.0) is False
+
+
+@pytest.mark.parametrize("X", [{}, "abc", {1}, [[1], [1, 2]], [[1j]], np.array([[2**53 + 1]])])
+def test_numbers_that_are_none_or_that_float64_rounds_are_refused(proof: Proof, X: Any):
+    with pytest.raises(ArgumentError, match=r"^X: "):
+        verify_proof(proof, X, Y)
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.data())
@@ -76,7 +112,7 @@ def test_verify_refutes_one_error_fewer_and_not_the_optimum(data: st.DataObject)
 
     labels = np.asarray(y).tolist()
     for engine in ENGINES:
-        assert not _check_bound(high, np.asarray(x, dtype=float), labels, weight, engine, 60.0).holds
+        assert not _check_bound(high, np.asarray(x, dtype=float).tolist(), labels, weight, engine, 60.0).holds
 
 
 @pytest.mark.parametrize(
@@ -393,8 +429,8 @@ def test_labels_that_contradict_each_other_are_not_counted_twice():
 
     high = dataclasses.replace(proof, bound=Fraction(6), objective=Fraction(6))
     for engine in ENGINES:
-        assert _check_bound(proof, x, y, None, engine, 60.0).holds
-        assert not _check_bound(high, x, y, None, engine, 60.0).holds
+        assert _check_bound(proof, x.tolist(), y, None, engine, 60.0).holds
+        assert not _check_bound(high, x.tolist(), y, None, engine, 60.0).holds
 
 
 def test_the_clauses_of_a_proof_are_those_that_two_encoders_write(proof: Proof):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, UnknownNameError, ValueSetError
@@ -87,9 +87,43 @@ def test_numbers_of_more_digits_than_float64_has_are_rounded_and_named(read: Cal
     assert "rounded to float64" in table.schema.table()[0][2]
 
 
+STAMP = 1556559573141592653
+
+
+def test_numbers_that_would_become_one_are_told_apart_near_an_offset(read: Callable[..., LabelledTable]):
+    cells = ["0", str(STAMP), str(STAMP + 1), str(STAMP - 2)]
+    assert float(cells[1]) == float(cells[2])
+    table = read(column(cells))
+    assert table.schema.rounded == ("x",)
+    ((offset, scale),) = table.schema.scaling
+    assert table.exact_rows() == [((Fraction(cell) - offset) * scale,) for cell in cells]
+    assert table.inputs[1:, 0].diff().tolist() == [1, -3]
+    # Few bits at both ends: nothing is rounded.
+    assert read(column(["1", str(2**70), str(2**70 + 1)])).schema.rounded == ()
+    assert read(column(["5", str(10**20), "3"])).schema.rounded == ()
+
+
 def test_numbers_that_would_become_one_are_refused(read: Callable[..., LabelledTable]):
+    cells = ["0.123456789012345671", "0.123456789012345672", "1234567.123456789012345671", "1234567.123456789012345672"]
     with pytest.raises(ArgumentError, match=r"t.csv:3:x: got 0.123456789012345672 besides 0.123456789012345671"):
-        read(column(["0.123456789012345671", "0.123456789012345672", "123456789"]))
+        read(column(cells))
+
+
+@given(st.lists(st.decimals(-(10**9), 10**9, places=14).map(str), min_size=2, max_size=6, unique=True))
+def test_rows_before_rounding_are_those_of_the_table(cells: list[str]):
+    import polars
+
+    try:
+        table = read_table(polars.DataFrame({"x": cells, "y": range(len(cells)), "k": ["a"] * len(cells)}), "k")
+    except ArgumentError:
+        assume(False)
+        return
+    (offset, scale), _ = table.schema.scaling
+    expected = [((Fraction(cell) - offset) * scale, k) for k, cell in enumerate(cells)]
+    assert [[float(v) for v in row] for row in expected] == table.inputs.tolist()
+    rounds = any(Fraction(float(v)) != v for v, _ in expected)
+    assert (table.schema.rounded == ("x",)) == rounds
+    assert table.exact_rows() == (expected if rounds else None)
 
 
 # --- how numbers are written ------------------------------------------------------------------------------------------
@@ -229,7 +263,9 @@ def test_dates_become_days_or_seconds(
 ):
     table = read(column([f'"{cell}"' for cell in cells]))
     assert table.schema.columns[0].kind == "date"
-    assert numbers(table) == seconds
+    whole = all(second % 86400 == 0 for second in seconds)
+    assert table.features == ("x (days)" if whole else "x (seconds)",)
+    assert numbers(table) == [second / Fraction(86400 if whole else 1) for second in seconds]
     assert read(f"y;{column(cells)}".replace("\n", "\n0;", len(cells)), dates="drop").features == ("y",)
 
 

@@ -36,6 +36,13 @@ def test_other_signs_inside_cells_do_not_mislead(here: Path):
     assert read_table("t.csv", "k").labels == ("a;b", "c;d")
 
 
+def test_a_comma_that_may_be_one_of_decimals_is_no_delimiter(here: Path):
+    (here / "t.csv").write_text("size, mm;k\n1,5;a\n2,5;b\n")
+    table = read_table("t.csv", "k")
+    assert table.features == ("size, mm",)
+    assert table.inputs.tolist() == [[1.5], [2.5]]
+
+
 def test_lines_are_those_of_the_file(here: Path):
     Path("t.csv").write_text('x,note,k\n\n1,"of two\nlines",a\n\n\n2,one line,b\n3,one line,a\n')
     assert read_table("t.csv", "k").lines == (3, 7, 8)

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -113,13 +113,23 @@ def _end_without_output(error: OSError) -> None:
     sys.exit(2)
 
 
+def _named_as_option(error: TpsolveError) -> str:
+    """The message, with an argument that the command has an option for named as that option."""
+    text, argument = str(error), getattr(error, "argument", "")
+    option = f"--{argument.removeprefix('budget.').replace('_', '-')}"
+    commands: Any = getattr(typer.main.get_command(app), "commands", {})
+    used = next((commands[word] for word in sys.argv[1:] if word in commands), None)
+    known = {name for parameter in getattr(used, "params", ()) for name in parameter.opts}
+    return option + text.removeprefix(argument) if option in known and text.startswith(f"{argument}:") else text
+
+
 def _run() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _tell_in_one_line
             status = app(standalone_mode=False)
     except TpsolveError as error:
-        notes.print(f"tpsolve: {visible(str(error))}", highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"tpsolve: {visible(_named_as_option(error))}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except MemoryError:
         notes.print("tpsolve: the memory is full. Take a smaller problem, or a part of it.", highlight=False)

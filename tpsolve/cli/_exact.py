@@ -2,10 +2,10 @@
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -31,6 +31,7 @@ from tpsolve.cli._tables import (
     read_widths,
     show_schema,
     table_stem,
+    unrounded_words,
 )
 from tpsolve.cli._terminal import INTERRUPTED, MAX_SEED, Interrupt, progress_bar, refuse_given
 from tpsolve.cli.compare._sweep_tables import sweep as run_sweep
@@ -40,12 +41,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tpsolve._result import Budget, Progress
+    from tpsolve.models import Model
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Solver
 
 NOT_SWEPT = ("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "frontier", "save", "plot")
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 """Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
+
+MAX_UNROUNDED = 10.0
+"""Seconds in which a proof of rounded numbers is checked for those of the table."""
 
 
 def exact(
@@ -132,6 +137,7 @@ def exact(
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Circuits, find_solver, solve
+    from tpsolve.search.proofs._check_proof import holds_unrounded
     from tpsolve.tables import read_table
 
     if workers is not None or executor:
@@ -217,7 +223,7 @@ def exact(
     row: dict[str, object] = {"samples": len(read.labels)}
     if problem.weight_set is None:
         row |= {"points": len(problem.inputs), "features": len(read.features)}
-    row |= {"classes": len(problem.classes), "widths": widths}
+    row |= {"classes": len(problem.classes), "widths": layers}
     if problem.weight_set is not None:
         row |= {"weights": problem.nonzero(result.stats["weights"])}
     if penalty:
@@ -228,23 +234,39 @@ def exact(
     row |= {"status": result.status.value}
     for heading in row:
         table.add_column(heading, justify="right", overflow="fold")
-    table.add_row(*(escape(f"{value:.12g}" if isinstance(value, float) else str(value)) for value in row.values()))
+    table.add_row(*map(_shown, row.values()))
+    about: dict[str, Any] = {"saved": None if save is None else str(save), "rules": None}
     lines = []
     if "preferred" in result.stats:
+        about |= {name: result.stats[name] for name in ("preferred", "preference_proved")}
         best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
         lines.append(f"{prefer}: {result.stats['preferred']:.4g}, {best}")
     if "weights" in result.stats:
+        about["rules"] = []
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
             whole = unscaled([round(w) for w in weight.tolist()], Fraction(bias.item()), read.schema.scaling)
-            lines.append(f"unit {number}: +1 where {inequality(*whole, read.features)}")
+            about["rules"].append(f"unit {number}: +1 where {inequality(*whole, read.features)}")
+        lines += about["rules"]
+
+    def make() -> "Model":
+        reading = {"target": target, "reading": json.dumps(options.to_json())}
+        return make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
+
+    numbers = read.exact_rows()
+    if numbers is not None:
+        with suppress(ArgumentError):  # Of weights that float64 can't hold; who saves them is told below.
+            proof = make().proof
+            if proof is not None:
+                holds = holds_unrounded(proof, read.inputs.numpy(), read.labels, numbers, MAX_UNROUNDED)
+                about["unrounded"] = holds
+                lines.append(unrounded_words(holds))
     spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
-    answers.give(table, [{**row, **spent}], words=lines, saved=None if save is None else str(save))
+    answers.give(table, [{**row, **spent}], **about)
     for line in lines:
         answers.say(line)
     if save is not None:
         # First: float64 may give no network for a picture.
-        about = {"target": target, "reading": json.dumps(options.to_json())}
-        model = make_model(problem, result, features=read.features, target=target, schema=read.schema, about=about)
+        model = make()
         model.save(save)
         answers.tell(f"Saved: {save}" + ("" if model.proof else ", without a proof"))
     if len(read.features) == 2:
@@ -257,6 +279,12 @@ def exact(
         save_picture(plot, f"{table_stem(file)}-exact.png", draw, answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return escape(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool) -> "Solver":

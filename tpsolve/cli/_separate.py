@@ -21,6 +21,7 @@ from tpsolve.cli._tables import (
     read_options,
     show_schema,
     table_stem,
+    unrounded_words,
 )
 from tpsolve.cli._terminal import visible
 
@@ -60,7 +61,7 @@ def separate(
     class_targets(read.labels)
     if not quiet:
         show_schema(read.schema, read.dropped)
-    rows, certificate = class_rows(read.inputs, read.labels, read.schema.scaling)
+    rows, certificate = class_rows(read.inputs, read.labels, read.schema.scaling, read.exact_rows())
     table = Table(caption=f"{len(read.labels)} samples, {len(read.features)} features", caption_justify="left")
     for heading in ("class", "samples", "separable", "margin", "circuit (line: weight)"):
         table.add_column(heading, justify="left" if heading[0] == "c" else "right", overflow="fold")
@@ -69,11 +70,13 @@ def separate(
         table.add_row(
             escape(visible(row.label)),
             str(row.samples),
-            {1: "yes, proved", -1: "no, proved", 0: "undecided"}[row.status],
+            {1: "yes", -1: "no", 0: "undecided"}[row.status] + (_proved(row) if row.status else ""),
             "-" if row.margin is None else f"{row.margin:.4g}",
             circuit or "-",
         )
     answers.give(table, [_as_row(row, read.lines) for row in rows], samples=len(read.labels), features=read.features)
+    if read.schema.rounded:
+        answers.say(unrounded_words(all(row.unrounded for row in rows)))
     if len(read.features) == 2:
         from tpsolve.pictures import draw_separation
 
@@ -85,6 +88,10 @@ def separate(
         )
 
 
+def _proved(row: "ClassRow") -> str:
+    return ", proved" if row.unrounded else ", for rounded numbers only"
+
+
 def _as_row(row: "ClassRow", lines: "Sequence[int]") -> dict[str, Any]:
     return {
         "class": row.label,
@@ -93,4 +100,5 @@ def _as_row(row: "ClassRow", lines: "Sequence[int]") -> dict[str, Any]:
         "margin": row.margin,
         "circuit": [lines[i] for i in row.circuit],
         "weights": list(row.weights),
+        "unrounded": row.unrounded,
     }

@@ -70,8 +70,16 @@ def show_schema(schema: "TableSchema", dropped: tuple[int, ...] = ()) -> None:
         notes.print(f"{rows} left out, since a value is missing: {lines}", highlight=False, markup=False)
     if schema.rounded:
         names = visible(", ".join(schema.rounded))
-        words = f"float64 rounds {names}: what is proved holds for the rounded numbers."
-        notes.print(words, highlight=False, markup=False, soft_wrap=True)
+        notes.print(f"float64 rounds {names}.", highlight=False, markup=False, soft_wrap=True)
+
+
+def unrounded_words(holds: bool | None) -> str:
+    """Whether what was proved of numbers that float64 rounds holds for those of the table; None: not decided."""
+    if holds:
+        return "The proof holds for the numbers of the table, which float64 rounds: exact fractions were checked."
+    if holds is None:
+        return "Whether the proof holds for the numbers of the table was not decided in time, only for rounded ones."
+    return "The proof holds for the numbers as float64 rounds them, not for those of the table."
 
 
 def read_widths(text: str) -> list[int]:

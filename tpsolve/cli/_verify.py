@@ -12,7 +12,7 @@ from tpsolve._storage._archive import read_kind
 from tpsolve._storage._documents import parse_json
 from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._limited import limited
-from tpsolve.cli._tables import show_schema
+from tpsolve.cli._tables import show_schema, unrounded_words
 from tpsolve.cli._terminal import refuse_given
 from tpsolve.errors import ArgumentError
 
@@ -121,38 +121,47 @@ def _verify_proof(file: Path, data: Path, engine: str | None, seconds: float, an
     proof = load_proof(file)
     if "target" not in proof.about:
         raise ArgumentError("PROOF", file, "a proof saved by tpsolve exact", "Use verify_proof from Python.")
-    inputs, labels = _read_data(data, proof.about, answers.quiet)
+    inputs, labels, exact = _read_data(data, proof.about, answers.quiet)
     table = Table()
     for heading in ("part", "holds", "what was found"):
         table.add_column(heading, overflow="fold")
-    findings = verify_proof(proof, inputs.numpy(), list(labels), engine=engine, seconds=seconds)
+    rows, classes = inputs.numpy(), list(labels)
+    findings = verify_proof(proof, rows, classes, engine=engine, seconds=seconds, exact=exact)
     for finding in findings:
         word = {True: "yes", False: "no", None: "not checked"}[finding.holds]
         table.add_row(finding.part, word, finding.words)
     claims = [{"part": finding.part, "holds": finding.holds, "found": finding.words} for finding in findings]
-    answers.give(table, claims, holds=all(finding.holds for finding in findings))
+    holds = all(finding.holds for finding in findings)
+    about: dict[str, Any] = {"holds": holds}
+    if exact is not None:
+        about["unrounded"] = findings[-1].holds
+    answers.give(table, claims, **about)
+    if exact is not None and findings[0].holds and findings[-1].holds is not None:
+        found = [] if holds else verify_proof(proof, rows, classes, engine=engine, seconds=seconds)
+        if holds or all(finding.holds for finding in found):
+            answers.say(unrounded_words(holds))
     if findings[-1].holds is None:
         answers.remark("Not checked: give it more --seconds, or another --engine.")
         raise typer.Exit(1)
-    return all(finding.holds for finding in findings)
+    return holds
 
 
-def _read_data(data: Path, about: dict[str, str], quiet: bool) -> "tuple[Tensor, tuple[str, ...]]":
-    """Inputs and classes of a table, read as it was for the proof.
+def _read_data(data: Path, about: dict[str, str], quiet: bool) -> tuple["Tensor", tuple[str, ...], list[Any] | None]:
+    """Inputs and classes of a table, read as it was for the proof; and the inputs before rounding, if any is rounded.
 
     What the columns were taken for is found out anew, since a proof that says so itself could change the data.
     """
     if "reading" not in about:
         from tpsolve.tables._first_reading import read_first
 
-        return read_first(data, about["target"])
+        return *read_first(data, about["target"]), None
     from tpsolve.tables import TableOptions, read_table
 
     options = parse_json(about["reading"], "reading options of the proof")
     read = read_table(data, about["target"], TableOptions.from_json(options))
     if not quiet:
         show_schema(read.schema, read.dropped)
-    return read.inputs, read.labels
+    return read.inputs, read.labels, read.exact_rows()
 
 
 def _verify_result(context: typer.Context, file: Path, result: Path, max_enumerated: int, answers: Answers) -> bool:

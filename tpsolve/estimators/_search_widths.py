@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tpsolve._result import Budget, Result
+from tpsolve.errors import ArgumentError
 from tpsolve.estimators._sample_weights import WholeWeights
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._tidy import tidy
@@ -86,17 +87,37 @@ def search_widths(
         generator = torch.Generator().manual_seed(seed)
         result = solve(problem, solver, budget=Budget(seconds=share, steps=steps), generator=generator)
         done += result.stats["steps"]
-        result = result if sets else _no_worse_than_logistic(problem, result)
+        result = result if sets else _with_weights(problem, _no_worse_than_logistic(problem, result))
         leasts.append(max(least, whole.unit * result.bound.item() - whole.slack + price))
         cost = whole.unit * result.objective.item() + price
         if best is None or cost < best[0]:
             best = cost, sum(shape), problem, result
     assert best is not None
     _, units, problem, result = best
-    given = result.stats.get("weights")
-    layers = read_layers(given) if given else tidy(read_layers(problem.weights(result.targets)), problem.inputs.numpy())
+    given = result.stats.get("weights") or problem.weights(result.targets)
+    layers = read_layers(given)
     bound = problem.errors_bound(result.bound.item())
     return Found(problem, layers, units, bound, min(leasts), done, result.stats)
+
+
+def _with_weights(problem: NetworkProblem, result: Result) -> Result:
+    """`result` with readable weights; where float64 holds none of its targets, the network that names one class.
+
+    The margins of such targets are narrower than float64 can tell. The bound stays.
+    """
+    if "weights" in result.stats:
+        return result
+    try:
+        given, found = problem.weights(result.targets), result
+    except ArgumentError:
+        found = Result(problem.start, problem.objective(problem.start), result.bound, stats=result.stats)
+        given = problem.weights(problem.start)
+        found = _no_worse_than_logistic(problem, found)
+        if "weights" in found.stats:
+            return found
+    layers = tidy(read_layers(given), problem.inputs.numpy())
+    weights = [(torch.tensor(w), torch.tensor(b)) for w, b in layers.weights]
+    return Result(found.targets, found.objective, found.bound, stats={**found.stats, "weights": weights})
 
 
 def _no_worse_than_logistic(problem: NetworkProblem, result: Result) -> Result:

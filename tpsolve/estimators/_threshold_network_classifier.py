@@ -73,9 +73,10 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         weight_set: the whole numbers that weights may be: "ternary" (-1, 0, +1), "binary" (-1, +1), a range or a
             sequence; None: all real numbers. See `NetworkProblem`.
         bias_set: the whole numbers that biases may be, with a `weight_set`; None: any bias.
-        average: at most so many networks vote, up to 100, each searched in its share of the limit. They are different
-            optimal ones where circuits prove the optimum, as many as there are, and otherwise what equally many seeds
-            find. The vote is a network of more units, of which nothing is proved.
+        average: so many networks vote, up to 100, each searched in its share of the limit. They are different optimal
+            ones where circuits prove the optimum, and otherwise what equally many seeds find. Where there are fewer
+            optimal ones, fewer vote, with a warning. The vote is a network of more units; its bound is only what rows
+            with equal features and different labels cost.
         monotone, max_fan_in, groups: rules that weights of a set keep to: signs of features, and how many weights of a
             unit, or of a group of features in it, may be other than 0. See `NetworkProblem`.
 
@@ -200,7 +201,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
 
         found = search(0)
         if self.average > 1:
-            found = averaged(found, self.average, search)
+            found = averaged(found, self.average, search, whole)
         # As the caller knows the samples, so that he can check the proof.
         provable = self.class_weight is None and whole.exact and len(self.classes_) == len(np.unique(y))
         told = (X, y, given) if provable else (X[rows], y[rows], None)
@@ -357,7 +358,9 @@ def _as_told(
     if provable and has_proof(problem, found.stats.get("solver")):
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
-        stats |= {name: found.stats[name] for name in ("solver", "proved_by", "engine") if name in found.stats}
+        stats |= {
+            name: found.stats[name] for name in ("solver", "proved_by", "engine", "shares") if name in found.stats
+        }
         if "circuits" in found.stats:
             circuits = found.stats["circuits"].long()
             stats["circuits"] = circuits.sign() * number[circuits.abs()]

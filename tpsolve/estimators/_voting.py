@@ -1,9 +1,11 @@
 """Several networks of equal widths as one network: each names a class, and the one with the most votes is taken."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tpsolve.estimators._sample_weights import WholeWeights
 from tpsolve.estimators._search_widths import Found
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._tidy import tidy
@@ -34,10 +36,12 @@ def vote(networks: Sequence[Layers]) -> Layers:
     return Layers(tuple(found))
 
 
-def averaged(found: Found, count: int, again: Callable[[int], Found]) -> Found:
-    """The vote of up to `count` networks: of the optimal ones that `found` lists, else of `again(1)`, `again(2)`, ...
+def averaged(found: Found, count: int, again: Callable[[int], Found], whole: WholeWeights) -> Found:
+    """The vote of `count` networks: of the optimal ones that `found` lists, else of `again(1)`, `again(2)`, ...
 
-    Nothing is proved of it: a network of more units may make fewer errors.
+    Where there are fewer different optimal ones, fewer vote, and a warning says so; a single one stays as it was
+    `found`. Of a vote nothing is proved but what rows with equal features and different labels cost any network: one of
+    more units may make fewer errors.
     """
     problem = found.problem
     listed = found.stats.get("solutions")
@@ -47,10 +51,17 @@ def averaged(found: Found, count: int, again: Callable[[int], Found]) -> Found:
         networks = [tidy(read_layers(problem.weights(targets)), rows) for targets in listed]
     else:
         others = [again(k) for k in range(1, count)]
-        networks = [one.layers for one in (found, *others) if one.problem.widths == problem.widths]
+        networks = [one.layers for one in (found, *others)]
         steps += sum(one.steps for one in others)
-    layers = vote(networks) if len(networks) > 1 else networks[0]
+    if len(networks) < count:
+        reason = "there are no others" if found.stats.get("all_solutions") else "no others were found in time"
+        words = f"{len(networks)} of {count} networks vote: different optimal ones, and {reason}."
+        warnings.warn(words, UserWarning, stacklevel=3)
+    if len(networks) == 1:
+        return found
+    layers = vote(networks)
     widths = [len(bias) for _, bias in layers.weights[:-1]]
     labels = [problem.classes[k] for k in problem.index.tolist()]
-    whole = NetworkProblem(problem.samples, labels, widths, problem.weight)
-    return Found(whole, layers, sum(widths) if found.units else 0, 0.0, 0.0, steps, {})
+    own = NetworkProblem(problem.samples, labels, widths, problem.weight)
+    bound = own.lower_bound().item()
+    return Found(own, layers, sum(widths), bound, whole.unit * bound - whole.slack, steps, {})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import check_as_float64, plain_array
+from tpsolve._plain import float64_array
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError, ValueSetError
 
 
@@ -23,7 +23,7 @@ def read_images(argument: str, shape: Sequence[int], largest: float, X: Any) -> 
     """
     if isinstance(X, Mapping):
         raise ArgumentError(argument, "a dict", f"an array of images of shape {tuple(shape)}")
-    images, n = _numbers(argument, X), math.prod(shape)
+    images, n = float64_array(argument, X), math.prod(shape)
     shapes = [(*shape,), (n,)] + ([(*shape[1:],)] if shape[0] == 1 else [])
     if images.ndim < 2 or images.shape[1:] not in shapes:
         expected = " or ".join(f"(N, {', '.join(map(str, one))})" for one in shapes)
@@ -68,12 +68,12 @@ def read_features(
     own = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)
     if own is not None:
         places = _places(features, target, list(map(str, own)))
-        values = [np.atleast_1d(_numbers(features[k], X[list(own)[place]])) for k, place in enumerate(places)]
+        values = [np.atleast_1d(float64_array(features[k], X[list(own)[place]])) for k, place in enumerate(places)]
         if len({len(column) for column in values}) > 1:
             raise ShapeError("X", "columns of different lengths", "one value of each column for each row")
         table = np.stack(values, axis=1)
     else:
-        table = _numbers(argument, X)
+        table = float64_array(argument, X)
         if table.ndim != 2:
             raise ShapeError(argument, f"shape {table.shape}", "(N, n): one row a sample, one column a feature")
         if columns is None and named:
@@ -105,16 +105,3 @@ def _places(features: Sequence[str], target: str, columns: Sequence[str]) -> lis
         if name not in features and name != target:
             raise UnknownNameError("X", name, features)
     return [columns.index(name) for name in features]
-
-
-def _numbers(argument: str, values: Any) -> np.ndarray:
-    try:
-        check_as_float64(argument, values)
-        plain = plain_array(argument, values)
-        if np.iscomplexobj(plain):
-            raise ArgumentError(argument, "complex numbers", "real numbers")
-        return np.asarray(plain, dtype=np.float64)
-    except ArgumentError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(argument, f"values that are no numbers ({error})", "numbers") from error

@@ -46,7 +46,10 @@ def _constant(row: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _rounded(X: np.ndarray, weight: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Whole weight `(n,)` and bias for which `X` gives `wanted (N,)` with room to spare; None: none found."""
-    spread = np.ptp(X, axis=0)
+    with np.errstate(over="ignore"):
+        spread = np.ptp(X, axis=0)
+    if not np.isfinite(spread).all():
+        return None
     with np.errstate(divide="ignore"):
         power = np.where(spread > 0, np.round(np.log10(spread)), 0.0)
     # 10^-power is what a step of one in a scaled weight means for the weight itself.

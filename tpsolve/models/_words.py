@@ -24,17 +24,18 @@ def rules(
 ) -> list[str]:
     """One line a unit: which inequality each hidden unit tests, and which of them give each class.
 
-    A unit that outputs the same everywhere is left out. Inequalities are those of the values before `scaling`.
+    A unit that outputs the same everywhere is left out: what reads it has a threshold that is moved. Inequalities are
+    those of the values before `scaling`.
     """
-    lines, whole = [], layers.whole()
+    lines, whole = [], _without_constants(layers)
     names = [printable(name) for name in features]
     for number, layer in enumerate(whole[:-1]):
-        last = number == 0
-        prefix = "unit" if len(whole) == 2 else f"unit {number + 1}."
-        own = [f"{prefix} {k + 1}" if len(whole) == 2 else f"{prefix}{k + 1}" for k in range(len(layer))]
+        own = _unit_names(number, len(layer), len(whole))
         for name, (weight, bias) in zip(own, layer, strict=True):
             if any(weight):
-                words = inequality(*unscaled(weight, bias, scaling), names) if last else votes(weight, bias, names)
+                words = (
+                    inequality(*unscaled(weight, bias, scaling), names) if not number else votes(weight, bias, names)
+                )
                 lines.append(f"{name}: {words}")
         names = own
     shown = [printable(label) for label in classes]
@@ -50,6 +51,35 @@ def rules(
     for label, (weight, bias) in zip(shown, whole[-1], strict=True):
         lines.append(f"{label}: {above(weight, bias) if any(weight) else 'always' if bias >= 0 else 'never'}")
     return [*lines, "Where none or several of these hold: the class whose sum exceeds its threshold most."]
+
+
+def left_out(layers: Layers) -> list[str]:
+    """The names of hidden units that `rules` leave out, since they output the same everywhere."""
+    whole = _without_constants(layers)
+    named = (zip(_unit_names(n, len(layer), len(whole)), layer, strict=True) for n, layer in enumerate(whole[:-1]))
+    return [name for layer in named for name, (weight, _) in layer if not any(weight)]
+
+
+def _unit_names(number: int, units: int, layers: int) -> list[str]:
+    return [f"unit {k + 1}" if layers == 2 else f"unit {number + 1}.{k + 1}" for k in range(units)]
+
+
+def _without_constants(layers: Layers) -> list[list[tuple[list[int], int]]]:
+    """Whole weights and biases in which no unit reads one that outputs the same everywhere."""
+    found: list[list[tuple[list[int], int]]] = []
+    for layer in layers.whole():
+        # Of the units below, what those output that read nothing; None: it depends.
+        fixed = [None if any(weight) else 1 if bias >= 0 else -1 for weight, bias in found[-1]] if found else []
+        if found:
+            layer = [
+                (
+                    [w if own is None else 0 for w, own in zip(weight, fixed, strict=True)],
+                    bias + sum(w * own for w, own in zip(weight, fixed, strict=True) if own is not None),
+                )
+                for weight, bias in layer
+            ]
+        found.append(layer)
+    return found
 
 
 def unscaled(weight: Sequence[int], bias: int | Fraction, scaling: Scaling | None) -> tuple[list[int], Fraction]:

@@ -1,7 +1,6 @@
 """What a column of a table was taken for, and the numbers that its cells become."""
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any, NotRequired, Self, TypedDict
 import torch
 from torch import Tensor
 
-from tpsolve._plain import MAX_WHOLE
 from tpsolve._storage._documents import Count, FractionText, check_shape
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, ValueSetError
 from tpsolve.tables._dates import DAY, FORMATS, fitting_formats, is_date, read_date
@@ -108,8 +106,9 @@ class Column:
 
     @property
     def scaling(self) -> tuple[tuple[Fraction, Fraction], ...]:
-        """Offset and scale of each of the `features`."""
-        own = (self.offset, self.scale) if self.kind in ("number", "date") else (Fraction(0), Fraction(1))
+        """Offset and scale of each of the `features`, in the unit that its name has: a date is seconds, or days."""
+        unit = DAY if self.kind == "date" and self.unit == "days" else 1
+        own = (self.offset / unit, self.scale * unit) if self.kind in ("number", "date") else (Fraction(0), Fraction(1))
         return tuple(own if k == 0 else (Fraction(0), Fraction(1)) for k in range(len(self.features)))
 
     def is_missing(self, cell: Cell) -> bool:
@@ -144,11 +143,12 @@ class Column:
             return self.style
         return (fitting_styles(bare, self.style[0]) or fitting_styles(bare, None) or [self.style])[0]
 
-    def numbers(self, cells: Sequence[Cell], place: Place, typed: bool = False) -> Tensor:
+    def numbers(self, cells: Sequence[Cell], place: Place, typed: bool = False, mend: str = "") -> Tensor:
         """`(N, n)` float64 of N cells, where n is the number of `features`.
 
         Args:
             typed: whether the cells were no texts.
+            mend: of missing values, for a message; by default `MISSING_MEND`.
 
         Raises:
             NotFiniteError: a value is missing and nothing stands for it, or a number is beyond float64.
@@ -162,15 +162,15 @@ class Column:
             number = known.get(cell)
             if number is None:
                 number = known[cell] = len(numbers)
-                numbers.append(self._number(cell, style, typed, lambda row=row: place(row)))
+                numbers.append(self._number(cell, style, typed, lambda row=row: place(row), mend or MISSING_MEND))
             index.append(number)
         return torch.tensor(numbers, dtype=torch.float64)[torch.tensor(index)]
 
-    def _number(self, cell: Cell, style: Style, typed: bool, place: Callable[[], str]) -> tuple[float, ...]:
+    def _number(self, cell: Cell, style: Style, typed: bool, place: Callable[[], str], mend: str) -> tuple[float, ...]:
         missing = self.is_missing(cell)
         if missing and not self.fill and not self.indicator:
             got = "no value" if cell in ("", None) else f"{cell!r}, no value"
-            raise NotFiniteError(place(), got, f"one for {self.name or 'the unnamed column'}", MISSING_MEND)
+            raise NotFiniteError(place(), got, f"one for {self.name or 'the unnamed column'}", mend)
         gap = (float(missing),) if self.indicator else ()
         if self.kind == "words":
             word = self.fill if missing else str(cell)
@@ -189,6 +189,19 @@ class Column:
             return (scaled(found, self.scale, place), *gap)
         value = as_fraction(found) if found is not None else Fraction(self.fill)
         return (round_scaled(value, self.offset, self.scale, place), *gap)
+
+    def exact_numbers(self, cells: Sequence[Cell], typed: bool = False) -> tuple[Fraction, ...]:
+        """What float64 rounds in the first column of `numbers`, of N cells of numbers or dates that it takes."""
+        style = self.style if typed else self.style_of(dict.fromkeys(cells))
+        known: dict[Cell, Fraction] = {}
+        for cell in dict.fromkeys(cells):
+            found = None if self.is_missing(cell) else self.exact_value(str(cell), style, typed)
+            if found is None and self.indicator:
+                known[cell] = Fraction(0)
+                continue
+            value = Fraction(self.fill) if found is None else as_fraction(found)
+            known[cell] = (value - self.offset) * self.scale
+        return tuple(known[cell] for cell in cells)
 
     @property
     def _places(self) -> frozenset[str]:
@@ -391,45 +404,3 @@ def _several_ways(what: str, texts: set[str], options: TableOptions) -> tuple[st
     shown = ", ".join(map(repr, sorted(texts)[:3]))
     given = f" with the decimal sign {options.decimal!r}" if what == "number" and options.decimal else ""
     return f"a column such as {shown}", f"{what}s that are all written in one way{given}"
-
-
-def fit_scale(column: Column, cells: list[Cell], place: Place) -> Column:
-    """The column of numbers or dates with the offset and the scale that make its numbers exact in float64.
-
-    In this order: as they are; times a power of ten; with the smallest subtracted, and divided by what divides all.
-
-    Raises:
-        ArgumentError: none of them does, and two different numbers would become one.
-    """
-    values: dict[Exact, str] = {}
-    for cell in dict.fromkeys(cells):
-        if not column.is_missing(cell) and (value := column.exact_value(str(cell))) is not None:
-            values[value] = str(cell)
-    if column.kind == "date":
-        days = column.form != "clock" and all(power >= 0 and mantissa % DAY == 0 for mantissa, power in values)
-        column = dataclasses.replace(column, unit="days" if days else "seconds")
-        if days:
-            return dataclasses.replace(column, scale=Fraction(1, DAY))
-    digits = max(0, *(-power for _, power in values))
-    wholes = {mantissa * 10 ** (power + digits): cell for (mantissa, power), cell in values.items()}
-    low, high = min(wholes), max(wholes)
-    for end in (low, high):
-        where = wholes[end]
-        round_scaled(Fraction(end, 10**digits), Fraction(0), Fraction(1), lambda where=where: place(cells.index(where)))
-    largest, fives = max(abs(low), abs(high)), 5**digits
-    if largest // fives <= MAX_WHOLE and all(value % fives == 0 for value in wholes):
-        return column
-    if largest <= MAX_WHOLE:
-        return dataclasses.replace(column, scale=Fraction(10**digits))
-    divisor = math.gcd(*(value - low for value in wholes)) or 1
-    if (high - low) // divisor <= MAX_WHOLE:
-        return dataclasses.replace(column, offset=Fraction(low, 10**digits), scale=Fraction(10**digits, divisor))
-    rounded: dict[float, str] = {}
-    for whole, cell in wholes.items():
-        number = float(Fraction(whole, 10**digits))
-        if number in rounded:
-            mend = f"Leave {column.name} out (--drop), or round it in the file to the digits that matter."
-            expected = f"numbers that float64 tells from each other: it rounds both to {number!r}"
-            raise ArgumentError(place(cells.index(cell)), f"{cell} besides {rounded[number]}", expected, mend)
-        rounded[number] = cell
-    return dataclasses.replace(column, exact=False)

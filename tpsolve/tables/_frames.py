@@ -16,8 +16,8 @@ SHEETS = (".xlsx", ".xls", ".ods")
 TYPED = (*SHEETS, ".parquet", ".feather", ".arrow")
 """Ends of the names of files that hold types."""
 
-_CELL_BYTES = 8
-"""Of a cell in memory, at least."""
+_CELL_BYTES = 80
+"""Of a cell in memory, as a short text in two lists."""
 
 _NOTHING = ("NAType", "NaTType")
 

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Self, TypedDict
@@ -20,10 +20,10 @@ from tpsolve.tables._columns import (
     Column,
     Guess,
     as_fraction,
-    fit_scale,
     guess_column,
     settle_style,
 )
+from tpsolve.tables._fit_scale import fit_scale
 from tpsolve.tables._options import TableOptions
 from tpsolve.tables._raw_table import Cell, RawTable
 from tpsolve.tables._read_source import read_raw
@@ -37,6 +37,7 @@ MAX_NUMBERS = 2**28
 MAX_SHORT = 20
 """Rows of a table that is too small to tell words from an id."""
 
+NEW_ROWS_MEND = 'Fill it in, or train with missing="indicator" or "impute" on a table with such gaps (--missing).'
 NO_CLASS = (None, "", "?")
 _COUNTED = {
     "number": ("number", "numbers"),
@@ -167,9 +168,11 @@ class TableSchema:
         target = self.target if labels and self.target in raw.header else None
         _check_classes(raw, target, self.options)
         kept, dropped = _drop_rows(raw, target, self.columns, self.options)
-        return self._read(kept, target, dropped)
+        return self._read(kept, target, dropped, NEW_ROWS_MEND)
 
-    def _read(self, raw: RawTable, target: str | None, dropped: tuple[int, ...]) -> "LabelledTable":
+    def _read(
+        self, raw: RawTable, target: str | None, dropped: tuple[int, ...], mend: str = MISSING_MEND
+    ) -> "LabelledTable":
         rows, features = len(raw.lines), self.features
         if rows * len(features) > MAX_NUMBERS:
             widest = max(self.columns, key=lambda column: len(column.features))
@@ -177,13 +180,19 @@ class TableSchema:
             raise TooLargeError(
                 raw.name, got, f"at most {MAX_NUMBERS:,} numbers", "Leave columns or rows out (--drop)."
             )
-        parts = [
-            column.numbers(_cells(raw, column.name), _placer(raw, column.name), column.name in raw.typed)
-            for column in self.columns
-            if column.kind in USED
-        ]
+        parts: list[Tensor] = []
+        unrounded: dict[int, tuple[Fraction, ...]] = {}
+        width = 0
+        for column in self.columns:
+            if column.kind not in USED:
+                continue
+            cells, typed = _cells(raw, column.name), column.name in raw.typed
+            parts.append(column.numbers(cells, _placer(raw, column.name), typed, mend))
+            if not column.exact:
+                unrounded[width] = column.exact_numbers(cells, typed)
+            width += parts[-1].shape[1]
         labels = () if target is None else tuple(map(str, _cells(raw, target)))
-        return LabelledTable(torch.cat(parts, dim=1), features, labels, tuple(raw.lines), dropped, self)
+        return LabelledTable(torch.cat(parts, dim=1), features, labels, tuple(raw.lines), dropped, self, unrounded)
 
     def summary(self) -> str:
         """One line, such as "12 numbers, 2 dates, 3 words, 1 id left out -> 19 features"."""
@@ -234,6 +243,7 @@ class LabelledTable:
         lines: where the N samples begin: lines of a text file or a sheet, rows of a DataFrame or of Parquet, from 1.
         dropped: the places of the rows that were left out, since a value is missing.
         schema: what the columns were taken for.
+        unrounded: of each feature whose numbers float64 rounds, by its place from 0, the N numbers before rounding.
     """
 
     inputs: Tensor
@@ -242,6 +252,14 @@ class LabelledTable:
     lines: tuple[int, ...]
     dropped: tuple[int, ...]
     schema: TableSchema
+    unrounded: Mapping[int, tuple[Fraction, ...]] = field(default_factory=dict)
+
+    def exact_rows(self) -> list[tuple[Fraction, ...]] | None:
+        """The N rows of `inputs` before rounding; None: nothing is rounded."""
+        if not self.unrounded:
+            return None
+        columns = [self.unrounded.get(k) or tuple(map(Fraction, c)) for k, c in enumerate(self.inputs.T.tolist())]
+        return list(zip(*columns, strict=True))
 
 
 def read_table(source: Any, target: str | None = None, options: TableOptions | None = None) -> LabelledTable:

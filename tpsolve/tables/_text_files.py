@@ -127,7 +127,8 @@ def _parsed(text: str, delimiter: str, strict: bool) -> Iterator[tuple[int, list
 def _sniff(text: str) -> str:
     """The delimiter that cuts the first rows into the most pieces, as many in each row as in the header, or one more.
 
-    Where none does, the one that the header has most of: the rows' lengths are told as errors then.
+    Of equal ones a comma is the last choice, since it may be the sign of decimals: `1,5;yes`. Where none does, the one
+    that the header has most of: the rows' lengths are told as errors then.
     """
     best, most = "", 1
     for delimiter in DELIMITERS:
@@ -141,7 +142,8 @@ def _sniff(text: str) -> str:
             continue
         if (
             lengths
-            and lengths[0] > most
+            and lengths[0] > 1
+            and (lengths[0] > most or (lengths[0] == most and best == ","))
             and len(set(lengths[1:])) <= 1
             and set(lengths[1:]) <= {lengths[0], lengths[0] + 1}
         ):

@@ -32,6 +32,7 @@ def show(
     """
     from tpsolve.errors import NotAcceptedError
     from tpsolve.models import load_model
+    from tpsolve.models._words import left_out
 
     answers = Answers(as_json, as_csv, quiet)
     check_picture("--picture", picture)
@@ -52,12 +53,15 @@ def show(
     row = {"features": len(read.features), "classes": list(map(str, read.classes)), "widths": list(read.widths)}
     row |= {"trained_on": read.count, "errors": read.objective, "bound": read.bound, "status": read.status.value}
     rules = list(read.rules) if read.is_readable else None
-    names = list(map(str, read.features))
-    answers.give(table, [row], names=names, rules=rules, counts=read.counts, points=dict(points), score=words or None)
+    about = {"names": list(map(str, read.features)), "rules": rules, "counts": read.counts, "points": dict(points)}
+    gone = left_out(read.layers) if read.is_readable else []
+    answers.give(table, [row], **about, score=words or None, left_out=gone)
     if read.counts:
         answers.say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
     for rule in rules or ():
         answers.say(rule)
+    if gone:
+        answers.say(f"The same everywhere, and left out: {', '.join(gone)}")
     if rules is None:
         units = sum(len(bias) for _, bias in read.layers.weights)
         many = f"{units:,} units with {read.size:,} weights: too many to print. tpsolve export writes them as .json."

@@ -6,17 +6,19 @@ refuted anew, by another engine than the one that found it: see `verify_bound`.
 
 import importlib.util
 import itertools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, gcd, lcm
 from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import plain_array, plain_number
+from tpsolve._plain import float64_array, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
@@ -28,7 +30,8 @@ from tpsolve.search.proofs._shared_costs import packed
 MAX_INPUTS = 10
 """A table of n inputs has 2^n entries, and its clauses are the square of that."""
 
-_Costs = dict[tuple[float, ...], dict[Any, Fraction]]
+_Rows = Sequence[Sequence[float | Fraction]]
+_Costs = dict[tuple[float | Fraction, ...], dict[Any, Fraction]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def verify_proof(
     *,
     engine: str | None = None,
     seconds: float = 3600.0,
+    exact: Sequence[Sequence[Fraction]] | None = None,
 ) -> list[Finding]:
     """One finding for data, weights, circuits, clauses and bound each; the first that fails ends the check.
 
@@ -59,26 +63,57 @@ def verify_proof(
         engine: what refutes fewer errors; None: another one than found the proof; "clausal": none, as each lemma of a
             logged refutation is checked.
         seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
+        exact: N rows of p numbers that `X` rounds; all but the data are then checked for these. None: `X` is exact.
 
     Raises:
         BudgetError: `seconds` is not positive and finite.
         UnknownNameError: no such engine.
-        ArgumentError: the engine that found the proof, or none is left; or an engine for weights of a set.
+        ArgumentError: no numbers, or such as float64 rounds; the engine that found the proof, or none is left; an
+            engine for weights of a set; or `X` is not what `exact` is rounded to.
     """
     Budget(seconds=seconds)
     if proof.weight_set is not None and engine is not None:
         raise ArgumentError("engine", engine, "none for weights of a set, all of which are tried")
     engine = "" if proof.weight_set is not None else another_engine(proof.engine, engine)
-    samples = np.asarray(plain_array("X", X), dtype=np.float64)
+    samples = float64_array("X", X)
     listed = getattr(y, "tolist", None) or getattr(y, "to_list", None)
     labels = [plain_number(label) for label in (y if listed is None else listed())]
+    rows = _exact_rows(samples, exact)
     findings: list[Finding] = []
-    checks = (_check_data, _check_weights, _check_circuits, _check_clauses)
-    for check in checks if proof.weight_set is None else (_check_data, _check_set, _check_weights):
-        findings.append(check(proof, samples, labels, weight))
+    given, read = (proof, samples, labels, weight), (proof, rows, labels, weight)
+    checks = [partial(_check_data, *given), partial(_check_weights, *read)]
+    if proof.weight_set is None:
+        checks += [partial(_check_circuits, *read), partial(_check_clauses, *read)]
+    else:
+        checks.insert(1, partial(_check_set, *given))
+    for check in checks:
+        findings.append(check())
         if not findings[-1].holds:
             return findings
-    return [*findings, _check_bound(proof, samples, labels, weight, engine, seconds)]
+    return [*findings, _check_bound(proof, rows, labels, weight, engine, seconds)]
+
+
+def holds_unrounded(
+    proof: Proof, X: np.ndarray, y: Sequence[Any], exact: Sequence[Sequence[Fraction]], seconds: float
+) -> bool | None:
+    """Whether what was proved of `X (N, p)` holds for the numbers `exact` that it rounds; None: not decided in time.
+
+    The bound is refuted anew only where it was found from hyperplanes and not from circuits: from the same circuits the
+    same bound follows. `y` are N labels.
+    """
+    rows, labels, until = _exact_rows(X, exact), list(y), time.monotonic() + seconds
+    try:
+        if not _check_weights(proof, rows, labels, None).holds:
+            return False
+        if not _check_circuits(proof, rows, labels, None, until).holds:
+            return False
+    except OutOfTimeError:
+        return None
+    methods = {proof.method, *(part.method for part in proof.parts)}
+    if methods <= {"circuits", "labels", "packing", "parts"}:
+        return True
+    left = max(until - time.monotonic(), 1e-3)
+    return _check_bound(proof, rows, labels, None, another_engine(proof.engine), left).holds
 
 
 def another_engine(found_by: str, wanted: str | None = None) -> str:
@@ -104,15 +139,25 @@ def another_engine(found_by: str, wanted: str | None = None) -> str:
 # --- exact arithmetic -------------------------------------------------------------------------------------------------
 
 
+def _exact_rows(X: np.ndarray, exact: Sequence[Sequence[Fraction]] | None) -> _Rows:
+    """The numbers that are checked: those of `X`, or those that it rounds."""
+    rows = (X + 0.0).tolist()
+    if exact is None:
+        return rows
+    if [[float(v) for v in row] for row in exact] != rows:
+        raise ArgumentError("exact", "other rows than X", "numbers that X rounds to the nearest float64")
+    return exact
+
+
 def _check_data(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
     same = X.ndim == 2 and len(X) == len(y) and data_hash(X, y, weight) == proof.data
     same = same and tuple(sorted(set(y))) == proof.classes
     return Finding("data", same, f"{len(y)} samples, the proof's" if same else "not the data of the proof")
 
 
-def _check_weights(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+def _check_weights(proof: Proof, X: _Rows, y: list[Any], weight: Any) -> Finding:
     outputs = len(proof.classes) if len(proof.classes) > 2 else 1
-    sizes = [X.shape[1], *proof.widths, outputs]
+    sizes = [*map(len, X[:1]), *proof.widths, outputs]
     shapes = [(tuple(w.shape), tuple(b.shape)) for w, b in proof.weights]
     if shapes != [((n, m), (n,)) for m, n in itertools.pairwise(sizes)]:
         return Finding("weights", False, f"shapes {shapes} are not those of the network")
@@ -174,11 +219,11 @@ def _are_rules(rules: Rules, features: int) -> bool:
     return signs and inputs <= set(range(features)) and all(most >= 0 for _, most in rules.groups)
 
 
-def _costs(X: np.ndarray, y: list[Any], weight: Any) -> dict[tuple[float, ...], dict[Any, Fraction]]:
+def _costs(X: _Rows, y: list[Any], weight: Any) -> _Costs:
     """For each distinct point, in the order of first samples, the weight of each label there."""
     each = [1] * len(y) if weight is None else [float(w) for w in weight]
-    costs: dict[tuple[float, ...], dict[Any, Fraction]] = {}
-    for row, label, w in zip((X + 0.0).tolist(), y, each, strict=True):
+    costs: _Costs = {}
+    for row, label, w in zip(X, y, each, strict=True):
         cost = costs.setdefault(tuple(row), defaultdict(Fraction))
         cost[label] += Fraction(w)
     return costs
@@ -189,7 +234,7 @@ def _always_paid(costs: Sequence[dict[Any, Fraction]]) -> Fraction:
     return sum((sum(cost.values()) - max(cost.values()) for cost in costs), Fraction(0))
 
 
-def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]) -> Any:
+def _named(layers: list[Any], point: tuple[float | Fraction, ...], classes: tuple[Any, ...]) -> Any:
     h = [Fraction(v) for v in point]
     for layer in layers:
         h = [Fraction(1 if sum((a * b for a, b in zip(w, h, strict=True)), bias) >= 0 else -1) for w, bias in layer]
@@ -199,10 +244,12 @@ def _named(layers: list[Any], point: tuple[float, ...], classes: tuple[Any, ...]
     return classes[fired[0]] if len(fired) == 1 else None
 
 
-def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+def _check_circuits(proof: Proof, X: _Rows, y: list[Any], weight: Any, until: float = math.inf) -> Finding:
     points = _whole_points(list(_costs(X, y, weight)))
     rows = [row for one in (proof, *proof.parts) for row in one.circuits.tolist()]
     for number, row in enumerate(rows):
+        if time.monotonic() > until:
+            raise OutOfTimeError
         used = [v for v in row if v]
         if len({abs(v) for v in used}) < len(used) or not used or max(map(abs, used)) > len(points):
             return Finding("circuits", False, f"circuit {number} names no points")
@@ -212,7 +259,7 @@ def _check_circuits(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> F
     return Finding("circuits", True, f"{len(rows)} circuits, each a conflict")
 
 
-def _check_clauses(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
+def _check_clauses(proof: Proof, X: _Rows, y: list[Any], weight: Any) -> Finding:
     every = range(len(_costs(X, y, weight)))
     learned = list(_learned(proof.circuits.tolist(), every, proof.widths[0]))
     same = clause_hash(learned) == proof.clauses
@@ -260,7 +307,7 @@ def _sum_to_zero(vectors: list[list[int]]) -> bool:
     return all(rows[k][k] * rows[k][size - 1] < 0 for k in range(size - 1))
 
 
-def _check_bound(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
+def _check_bound(proof: Proof, X: _Rows, y: list[Any], weight: Any, engine: str, seconds: float) -> Finding:
     if proof.bound > proof.objective:
         return Finding("bound", False, f"{proof.bound}: above the {proof.objective} errors of the weights")
     costs = _costs(X, y, weight)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.units._data import read_numbers
 from tpsolve.units.checking._certificate import Certificate
+from tpsolve.units.checking._unrounded import holds_unrounded
 from tpsolve.units.separability._separability import Separability
 
 
@@ -26,6 +27,7 @@ class ClassRow:
             Not the largest possible one.
         circuit: samples that forbid the class; empty unless it is not separable.
         weights: the multipliers of the circuit as percentages, which sum to 100.
+        unrounded: whether the proof holds for numbers that the inputs round too; True where they round none.
     """
 
     label: str
@@ -34,6 +36,7 @@ class ClassRow:
     margin: float | None
     circuit: tuple[int, ...]
     weights: tuple[float, ...]
+    unrounded: bool = True
 
 
 def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
@@ -52,13 +55,17 @@ def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
 
 
 def class_rows(
-    inputs: Tensor, labels: Sequence[object], scaling: Sequence[tuple[Fraction, Fraction]] = ()
+    inputs: Tensor,
+    labels: Sequence[object],
+    scaling: Sequence[tuple[Fraction, Fraction]] = (),
+    exact: Sequence[Sequence[Fraction]] | None = None,
 ) -> tuple[list[ClassRow], Certificate]:
     """A row for each class, and the certificate behind them, which has been verified.
 
     Args:
         scaling: offset and scale of each feature, where an input is `(number - offset) * scale`: margins are those of
             the numbers.
+        exact: the N rows that `inputs` round; None: they round nothing.
 
     Raises:
         ArgumentError: as `class_targets` and `UnitLearner.fit`.
@@ -69,6 +76,7 @@ def class_rows(
     names, targets = class_targets(labels)
     certificate = Separability().fit(inputs, targets)
     proven = certificate.verify(inputs, targets)
+    unrounded = [True] * len(names) if exact is None else holds_unrounded(certificate, exact, targets)
     x, rows = inputs.double(), []
     for k, name in enumerate(names):
         status = int(proven[k])
@@ -78,11 +86,8 @@ def class_rows(
         if status > 0:
             z = x @ certificate.weight[k] + certificate.bias[k]
             margin = _distance(float(z.abs().min()), certificate.weight[k].tolist(), [scale for _, scale in scaling])
-        rows.append(
-            ClassRow(
-                name, int((targets[:, k] > 0).sum()), status, margin, circuit, tuple(100 * float(w) for w in weights)
-            )
-        )
+        shares = tuple(100 * float(w) for w in weights)
+        rows.append(ClassRow(name, int((targets[:, k] > 0).sum()), status, margin, circuit, shares, unrounded[k]))
     return rows, certificate
 
 

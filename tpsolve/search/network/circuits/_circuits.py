@@ -21,7 +21,7 @@ from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network._error_measure import error_measure
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
-from tpsolve.search.network.circuits._formula import MAX_COUNTED, trivial_cost
+from tpsolve.search.network.circuits._formula import MAX_COUNTED, StoppedError, trivial_cost
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
@@ -194,16 +194,11 @@ class Circuits(Solver):
             if is_large(problem) and local > 0:
                 local = seconds / 3
             race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)
-            if state.closed and self.solutions > 1:
-                optima = Optima(problem, report, state, race.master(planned[0]), None)
-                report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)
-            if state.closed and self.prefer != "any":
-                decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
-                preferred = decide(Optima(problem, report, state, race.master(planned[0]), budget.steps))
-                state.replace(preferred.targets)
-                report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
-                if preferred.weights is not None:
-                    report.stats["weights"] = preferred.weights
+            try:
+                if state.closed:
+                    self._choose(lambda: race.master(planned[0]), problem, report, state, budget.steps)
+            except StoppedError:
+                report.note(torch.tensor(0), "no time was left to look for other optimal networks")
             report.steps = sum(master.conflicts for master in race.masters)
         finally:
             race.afterwards(opened.close)
@@ -213,6 +208,26 @@ class Circuits(Solver):
             report.stats["parts"] = parts.evidence()
         if packing is not None and state.proved_by == "packing":
             report.stats["circuits"], report.stats["shares"] = packing.evidence()
+
+    def _choose(
+        self,
+        master: Callable[[], Master],
+        problem: NetworkProblem,
+        report: Report,
+        state: SearchState,
+        steps: int | None,
+    ) -> None:
+        """Look among the optimal networks for others, or for the preferred one."""
+        if self.solutions > 1:
+            optima = Optima(problem, report, state, master(), None)
+            report.stats["solutions"], report.stats["all_solutions"] = optima.listed(self.solutions)
+        if self.prefer != "any":
+            decide = {"margin": widest, "units": fewest_units, "weights": smallest}[self.prefer]
+            preferred = decide(Optima(problem, report, state, master(), steps))
+            state.replace(preferred.targets)
+            report.stats["preferred"], report.stats["preference_proved"] = preferred.value, preferred.proved
+            if preferred.weights is not None:
+                report.stats["weights"] = preferred.weights
 
     def _parts(self, problem: NetworkProblem, state: SearchState, generator: torch.Generator) -> Parts | None:
         engine = "glucose4" if sat_installed() and _countable(problem) else None

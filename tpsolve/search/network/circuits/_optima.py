@@ -50,7 +50,10 @@ class Optima:
         return self._state.interrupted()
 
     def listed(self, max_count: int) -> tuple[Tensor, bool]:
-        """Up to `max_count` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are."""
+        """Up to `max_count` optimal targets `(K, n_vars)`, distinct up to symmetry; whether these are all there are.
+
+        One at least: that of the race, if the time is over before the master finds one.
+        """
         found: list[Tensor] = []
         while len(found) < max_count:
             model = self._next_model()
@@ -58,7 +61,7 @@ class Optima:
                 break
             found.append(self._state.targets_of(model))
             self.add(self._all_images(model))
-        return torch.stack(found), self.exhausted
+        return torch.stack(found or [self.best]), self.exhausted
 
     def _next_model(self) -> np.ndarray | None:
         """A model at the best cost whose first layer is separable."""
