@@ -48,10 +48,15 @@ def write_archive(
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": sorted(arrays), **header})
-    # Packing little gains nothing, and takes most of the time.
-    save = np.savez_compressed if sum(array.nbytes for array in arrays.values()) > _LITTLE else np.savez
-    # A file object: given a path, numpy would append ".npz" to it.
-    write_whole(path, lambda stream: save(stream, allow_pickle=False, header=np.array(text), **arrays))
+    parts = {"header": np.array(text), **arrays}
+    if sum(array.nbytes for array in arrays.values()) > _LITTLE:
+        # A file object: given a path, numpy would append ".npz" to it.
+        write_whole(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, **parts))
+        return
+    # Packing little gains nothing, and takes most of the time, as do the many writes of parts.
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **parts)
+    write_whole(path, lambda stream: stream.write(content.getbuffer()))
 
 
 def read_archive(

@@ -35,7 +35,7 @@ class ComparisonRun:
     """
 
     comparison: Comparison
-    rows: list[Row]
+    rows: Sequence[Row]
 
     @cached_property
     def _findings(self) -> Findings:

@@ -1,6 +1,6 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def caption(findings: Findings) -> str:
     )
 
 
-def write_report(comparison: Comparison, rows: list[Row]) -> Path:
+def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
     """Write `table.csv`, the plots and `report.html` into the run's folder; the report's path.
 
     Raises:

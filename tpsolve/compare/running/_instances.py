@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +109,8 @@ def save_instances(folder: Path, instances: list[MadeInstance], device: torch.de
     # All or none: other shards may make theirs at the same time.
     made = home if home.exists() else Path(tempfile.mkdtemp(dir=folder, prefix=".instances."))
     entries = []
-    with synced_together():
+    # Nobody else knows of a new folder.
+    with synced_together() if made != home else nullcontext():
         for number, instance in enumerate(instances):
             path = made / f"{number:02d}.npz"
             instance.problem.save(path)
