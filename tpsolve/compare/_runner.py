@@ -95,7 +95,7 @@ def run_comparison(
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
         tasks, known = _plan(comparison, fresh, note)
         if shard is not None:
-            tasks = tasks[shard.number - 1 :: shard.of]
+            tasks = _part(comparison, tasks, shard)
         tasks = [replace(task, max_memory=max_memory) for task in tasks] if max_memory is not None else tasks
         return _execute(comparison, tasks, known, progress, stop, workers, executor, shard)
 
@@ -120,6 +120,15 @@ def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> t
         if kept is not made:
             tasks = _tasks(comparison, kept, known, note)
     return tasks, known
+
+
+def _part(comparison: Comparison, tasks: list[Task], shard: Shard) -> list[Task]:
+    """The tasks of a shard; in seconds those of whole instances, since only solves of one host are compared."""
+    if comparison.steps is not None:
+        return tasks[shard.number - 1 :: shard.of]
+    instances = list(dict.fromkeys(task.instance.name for task in tasks))
+    own = set(instances[shard.number - 1 :: shard.of])
+    return [task for task in tasks if task.instance.name in own]
 
 
 def _execute(
