@@ -50,9 +50,8 @@ def test_in_steps_rows_of_all_hosts_are_compared():
 @pytest.mark.parametrize("steps", [None, 5])
 def test_shards_in_seconds_have_whole_instances(steps: int | None, tmp_path: Path):
     whole = Comparison(tmp_path, "generated-12", ("keep", "hill-climb"), 1, seconds=1e-3, seeds=(0, 1), steps=steps)
-    parts = [
-        [(r["instance"], r["solver"], r["seed"]) for r in run_comparison(whole, shard=Shard(k, 2))] for k in (1, 2)
-    ]
+    found = [run_comparison(whole, shard=Shard(number, 2)) for number in (1, 2)]
+    parts = [[(one["instance"], one["solver"], one["seed"]) for one in rows] for rows in found]
     shared = {key[0] for key in parts[0]} & {key[0] for key in parts[1]}
     assert bool(shared) == (steps is not None)
     assert len(set(parts[0] + parts[1])) == len(parts[0] + parts[1]) == len(run_comparison(whole))
@@ -61,7 +60,7 @@ def test_shards_in_seconds_have_whole_instances(steps: int | None, tmp_path: Pat
 def test_the_page_says_what_is_left_out(tmp_path: Path):
     comparison = Comparison(tmp_path, "generated-12", ("keep", "sign-gradient"), samples=1, seconds=1e-3, seeds=(0,))
     rows = list(run_comparison(comparison))
-    assert "left out" not in write_report(comparison, rows).read_text()
+    assert "of one host" not in write_report(comparison, rows).read_text()
     path = tmp_path / "rows.jsonl"
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text(json.dumps({**json.loads(first), "host": "elsewhere"}) + "\n" + "".join(others))
@@ -69,4 +68,4 @@ def test_the_page_says_what_is_left_out(tmp_path: Path):
     assert "1 row of 1 instance left out" in page
     stepped = replace(comparison, folder=tmp_path / "steps", steps=5)
     rows = [{**one, "host": str(k)} for k, one in enumerate(run_comparison(stepped))]
-    assert "left out" not in write_report(stepped, rows).read_text()
+    assert "of one host" not in write_report(stepped, rows).read_text()

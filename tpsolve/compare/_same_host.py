@@ -31,7 +31,5 @@ def of_one_host(rows: Sequence[dict[str, Any]]) -> tuple[Sequence[dict[str, Any]
     ]
     left = len(rows) - len(kept)
     counts = f"{left} row{'s' * (left > 1)} of {len(chosen)} instance{'s' * (len(chosen) > 1)}"
-    return kept, (
-        f"{counts} left out: in seconds only solves of one host are compared. Shards have whole instances; with a budget "
-        "in steps nothing is left out."
-    )
+    why = "in seconds only solves of one host are compared"
+    return kept, f"{counts} left out: {why}. Shards have whole instances; with a budget in steps nothing is left out."
