@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -1011,3 +1013,23 @@ def test_name_of_a_run_is_text_in_the_report(small: Comparison, tmp_path: Path):
     page = Page.of(write_report(odd, run_comparison(odd)))
     assert "i" not in page.tags
     assert "<i>&amp;" in page.text
+
+
+def test_instances_that_can_not_be_written_leave_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    comparison = Comparison(tmp_path / "run", "generated-12", ("keep",), samples=1, steps=1, seeds=(0,))
+    real, left = Path.open, [3]
+
+    def full(path: Path, mode: str = "r", *arguments: Any, **others: Any) -> Any:
+        if path.suffix == ".npz" and mode == "wb":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, mode, *arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(FolderError, match="No space left"):
+            run_comparison(comparison)
+    assert left[0] < 0
+    assert [path.name for path in comparison.folder.iterdir()] == ["comparison.json"]
+    assert len(run_comparison(comparison)) == len(list((comparison.folder / "instances").glob("*.npz")))

@@ -88,9 +88,10 @@ def test_task_whose_process_dies_runs_again_and_no_row_is_there_twice(
         ("mortal:deaths=1", 0, False),
         ("mortal:deaths=9", 0, True),
     ]
-    assert (tmp_path / "1-12").read_text() == "begun\n" * 2
-    # Dask itself begins them again besides.
-    assert (tmp_path / "9-12").read_text().count("begun\n") in (range(2, 9) if cluster is on_dask else (2,))
+    # Dask itself begins them again besides, also what ended on a worker that dies before it has told so.
+    possible = range(2, 9) if cluster is on_dask else (2,)
+    for name in ("1-12", "9-12"):
+        assert (tmp_path / name).read_text().count("begun\n") in possible
     assert len((comparison.folder / "rows.jsonl").read_text().splitlines()) == 5
     alone = run_comparison(replace(comparison, folder=tmp_path / "alone", solvers=solvers[:2]))
     for row, other in zip(rows[:3], alone, strict=True):

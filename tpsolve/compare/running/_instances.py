@@ -6,7 +6,6 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,18 +107,16 @@ def save_instances(folder: Path, instances: list[MadeInstance], device: torch.de
     home = folder / "instances"
     # All or none: other shards may make theirs at the same time.
     made = home if home.exists() else Path(tempfile.mkdtemp(dir=folder, prefix=".instances."))
-    entries = []
-    # Nobody else knows of a new folder.
-    with synced_together() if made != home else nullcontext():
-        for number, instance in enumerate(instances):
-            path = made / f"{number:02d}.npz"
-            instance.problem.save(path)
-            known = {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples}
-            entries.append({**known, "sha256": _hash(path)})
-    index = json.dumps(entries, indent=1).encode()
-    write_whole(made / INDEX, lambda stream: stream.write(index))
     if made == home:
+        _write_instances(home, instances)
         return instances
+    try:
+        # Nobody else knows of a new folder.
+        with synced_together():
+            _write_instances(made, instances)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     made.chmod(folder.stat().st_mode & 0o777)
     try:
         made.rename(home)
@@ -131,6 +128,17 @@ def save_instances(folder: Path, instances: list[MadeInstance], device: torch.de
         return saved
     sync_folder(folder)
     return instances
+
+
+def _write_instances(folder: Path, instances: list[MadeInstance]) -> None:
+    entries = []
+    for number, instance in enumerate(instances):
+        path = folder / f"{number:02d}.npz"
+        instance.problem.save(path)
+        known = {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples}
+        entries.append({**known, "sha256": _hash(path)})
+    index = json.dumps(entries, indent=1).encode()
+    write_whole(folder / INDEX, lambda stream: stream.write(index))
 
 
 def saved_instances(folder: Path, device: torch.device | str) -> Sequence[AnyInstance] | None:
