@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._storage._documents import check_shape, parse_json
-from tpsolve._storage._limits import check_bytes, max_bytes, opened
+from tpsolve._storage._limits import FilePart, check_bytes, max_bytes, opened
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import FileFormatError, TpsolveError
 
@@ -120,6 +120,10 @@ class _Bounded(io.BufferedReader):
         return content
 
 
+def _raw(path: str | PathLike[str]) -> Any:
+    return io.BytesIO(path.read()) if isinstance(path, FilePart) else io.FileIO(path, "rb")
+
+
 class _Archive:
     """A file that was opened, with the sizes of its parts compared.
 
@@ -132,7 +136,7 @@ class _Archive:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = path
         self._foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
-        self._opened = opened(path, lambda path, mode: _Bounded(io.FileIO(path, "rb")))
+        self._opened = opened(path, lambda path, mode: _Bounded(_raw(path)))
 
     def __enter__(self) -> "_Archive":
         stream = self._opened.__enter__()

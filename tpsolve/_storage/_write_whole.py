@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ _NO_SYNC = (errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 """What file systems say that see to their folders themselves."""
 _AT_ONCE = 32
 """Files that are synced at once: a journal takes them together."""
+_in_memory: ContextVar[list[bytes] | None] = ContextVar("in_memory", default=None)
+"""Gets what would be written; None: it is written."""
 _waiting: ContextVar[list[Path] | None] = ContextVar("waiting", default=None)
 """Files that are yet to be synced; None: each is synced when it is written."""
 
@@ -34,6 +37,12 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
         FolderError: the folder does not exist or can't be written.
     """
     path = Path(path)
+    kept = _in_memory.get()
+    if kept is not None:
+        content = io.BytesIO()
+        write(content)
+        kept.append(content.getvalue())
+        return
     waiting = _waiting.get()
     if waiting is not None:
         _write_at_once(path, write)
@@ -60,6 +69,17 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
         raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[list[bytes]]:
+    """Files that are written whole inside are added to the list, and not written."""
+    kept: list[bytes] = []
+    token = _in_memory.set(kept)
+    try:
+        yield kept
+    finally:
+        _in_memory.reset(token)
 
 
 def _write_at_once(path: Path, write: Any) -> None:

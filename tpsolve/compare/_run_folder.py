@@ -335,6 +335,7 @@ def delete_comparison(folder: Path) -> None:
     rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
     rows += [f"{LOCK.format(part)}" for part in parts[1:]]
     instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
+    instances += [f"instances/pack-{'[0-9]' * digits}.bin" for digits in range(1, 7)]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     for half in folder.glob(".instances.????????"):
         shutil.rmtree(half)
