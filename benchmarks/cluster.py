@@ -3,7 +3,8 @@
 `python -m benchmarks.cluster simulated`: 64 simulated workers. The scheduler and what keeps the rows, or joins the
 cubes, are the real ones. A worker sleeps for as long as the task took when it was measured, times a factor, and then
 hands in what became of it; it dies in mid-task as often as the row says. Rows go to results/cluster.jsonl.
-`python -m benchmarks.cluster cubes`: one hard network by cube and conquer with one worker and with two, in turns. Rows
+`python -m benchmarks.cluster cubes`: of these only the cubes.
+`python -m benchmarks.cluster real`: one hard network by cube and conquer with one worker and with two, in turns. Rows
 hold seconds of the wall clock and of the processor: on a machine that is busy elsewhere only the latter say something.
 
 Efficiency is the work of the tasks that counted, over the seconds of all workers. What is lost besides are tasks that
@@ -32,6 +33,7 @@ from benchmarks.record import RESULTS, where
 from benchmarks.workers import adopt_orphans, wait_for_orphans
 from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import SUITES, Comparison, run_comparison
+from tpsolve.compare.running._conquer import CUBES_EACH
 from tpsolve.compare.running._execute import Anywhere, spread
 from tpsolve.compare.running._instances import MadeInstance
 from tpsolve.compare.running._tasks import Task
@@ -40,8 +42,8 @@ from tpsolve.search import find_solver, load_proof, verify_proof
 from tpsolve.search.network.cubes._conquest import Conquest
 
 LOG = RowLog(RESULTS / "cluster.jsonl", ("kind", "workers", "seconds"))
-TABLE, UNITS = "random-2-40", 3
-SECONDS, FIRST_SECONDS = 3600.0, 0.25
+TABLE, UNITS = "random-2-60", 4
+SECONDS, FIRST_SECONDS = 3600.0, 0.15
 TASKS = 640
 
 
@@ -142,29 +144,43 @@ def comparison(workers: int, deaths: float, mean: float) -> None:
     print(row, flush=True)
 
 
-def recorded() -> tuple[Conquest, dict[tuple[int, ...], Any], dict[tuple[int, ...], float]]:
-    """A search by cubes in this process: what became of each cube, and its seconds of the processor."""
+def opened(workers: int, best: torch.Tensor | None) -> Conquest:
+    """The search, before its first cube; equal networks `best` give equal cubes."""
     problem = NetworkProblem(*make_table(TABLE), widths=[UNITS])
-    conquest = Conquest(problem, SECONDS, "glucose4", torch.Generator().manual_seed(0), FIRST_SECONDS)
-    outcomes, seconds = {}, {}
-    while conquest.waiting and not conquest.closed:
-        cube = conquest.waiting.popleft()
-        began = time.process_time()
-        outcomes[cube.literals] = cube.carry_out(lambda: False)
-        seconds[cube.literals] = time.process_time() - began
-        conquest.take(outcomes[cube.literals])
+    first = FIRST_SECONDS if workers > 1 else 4 * FIRST_SECONDS
+    cubes = CUBES_EACH * workers if workers > 1 else 1
+    return Conquest(problem, SECONDS, "glucose4", torch.Generator().manual_seed(0), first, cubes, best)
+
+
+def recorded(
+    workers: int, best: torch.Tensor | None = None
+) -> tuple[Conquest, dict[tuple[int, ...], Any], dict[tuple[int, ...], float]]:
+    """A search by cubes in this process: what became of each cube, and its seconds of the processor.
+
+    Seconds of the search itself are those of the processor too, so that a busy machine divides no more cubes.
+    """
+    clock, time.perf_counter = time.perf_counter, time.process_time
+    try:
+        conquest, outcomes, seconds = opened(workers, best), {}, {}
+        while conquest.waiting and not conquest.closed:
+            cube = conquest.waiting.popleft()
+            began = time.process_time()
+            outcomes[cube.literals] = cube.carry_out(lambda: False)
+            seconds[cube.literals] = time.process_time() - began
+            conquest.take(outcomes[cube.literals])
+    finally:
+        time.perf_counter = clock
     print(
         f"{conquest.objective} errors, at least {conquest.bound}: {len(seconds)} cubes, {sum(seconds.values()):.3g} s"
     )
     return conquest, outcomes, seconds
 
 
-def cubes(workers: int, deaths: float, mean: float, kept: Any) -> None:
-    """The cubes of one network."""
+def cubes(workers: int, deaths: float, mean: float, kept: Any, alone: float) -> None:
+    """The cubes of one network; `alone`: the seconds of one worker, who needs no more than the truth tables."""
     expected, outcomes, seconds = kept
     factor = mean * len(seconds) / sum(seconds.values())
-    problem = NetworkProblem(*make_table(TABLE), widths=[UNITS])
-    conquest = Conquest(problem, SECONDS, "glucose4", torch.Generator().manual_seed(0), FIRST_SECONDS)
+    conquest = opened(workers, expected.best)
     cluster = Simulated(
         workers, deaths, lambda cube: factor * seconds[cube.literals], lambda cube: outcomes[cube.literals]
     )
@@ -179,6 +195,9 @@ def cubes(workers: int, deaths: float, mean: float, kept: Any) -> None:
         "failed": conquest.lost,
         "closed": conquest.closed,
         "same": conquest.objective == expected.objective,
+        "table": TABLE,
+        "units": UNITS,
+        "one_worker_seconds": factor * alone,
     }
     LOG.append(row)
     print(row, flush=True)
@@ -193,7 +212,7 @@ if __name__ == "__main__":
     table, units, workers, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     data = make_table(table)
     problem = NetworkProblem(*data, widths=[units])
-    result = conquer(problem, seconds=3600.0, workers=workers, first_seconds=first)
+    result = conquer(problem, seconds=3600.0, workers=workers, first_seconds=first, alone_seconds=0.01)
     found = {name: result.stats[name] for name in ("cubes", "divided", "seconds", "cube_seconds", "steps")}
     make_proof(problem, result).save(sys.argv[5])
     print(json.dumps(found | {"errors": result.objective.item(), "bound": result.bound.item()}))
@@ -222,21 +241,24 @@ def real(workers: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("simulated", "cubes"))
+    parser.add_argument("what", choices=("simulated", "cubes", "real"))
     parser.add_argument("--mean", type=float, default=8.0, help="seconds of a task, on average")
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
     adopt_orphans()
     for _ in range(given.repeats):
-        if given.what == "cubes":
+        if given.what == "real":
             real(1)
             real(2)
             continue
-        kept = recorded()
+        if given.what == "simulated":
+            for deaths in (0.0, 0.05):
+                comparison(64, deaths, given.mean)
+        one, _, seconds = recorded(1)
+        kept = recorded(64, one.best)
         for deaths in (0.0, 0.05):
-            comparison(64, deaths, given.mean)
-            cubes(64, deaths, given.mean, kept)
+            cubes(64, deaths, given.mean, kept, sum(seconds.values()))
 
 
 if __name__ == "__main__":

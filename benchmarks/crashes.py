@@ -45,7 +45,8 @@ COMPARE = ("compare", "--suite", "generated-32", "--samples", "2", "--steps", "2
 COMPARE += tuple(word for solver in ("keep", "hill-climb", "tabu", "anneal") for word in ("--solver", solver))
 TRAIN = ("train", "digits-mlp", "--epochs", "6", "--set", "widths=16")
 MEASURED = ("seconds", "load", "time", "found_at", "proved_at", "trace", "threads", "device")
-PATIENCE = 300
+PATIENCE = 3000
+"""Seconds, of which a process that gives way to all others gets few of the processor."""
 
 
 def started(runs: Path, *words: str) -> subprocess.Popen[str]:

@@ -26,6 +26,8 @@ from tpsolve._storage._row_log import RowLog
 BLOCK = 1000
 PATIENCE = 60
 """Seconds without a word after which a process is killed: its file hangs in a library that hears no alarm."""
+STARTING = 900
+"""And before its first word, when it loads libraries and no file is read: a busy machine takes minutes."""
 LOG = RowLog(RESULTS / "hostile_files.jsonl", ("seed", "block", "ends", "failures"))
 
 
@@ -66,7 +68,7 @@ def outcomes(first: int, last: int, seed: int) -> Iterator[tuple[int, dict[str, 
             selector.register(child.stdout, selectors.EVENT_READ)
             kind, hangs = "", False
             while True:
-                if not selector.select(PATIENCE):
+                if not selector.select(PATIENCE if kind else STARTING):
                     hangs = True
                     child.kill()
                 line = child.stdout.readline()

@@ -2,15 +2,19 @@
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
 import json
 import math
+import os
 import random
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,7 +32,8 @@ from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write
 from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import Findings, advice, as_csv, wins
 from tpsolve.compare.report._report import as_table, caption
-from tpsolve.compare.running import _tasks
+from tpsolve.compare.running import _instances, _tasks
+from tpsolve.compare.running._check_rows import check_rows
 from tpsolve.errors import (
     ArgumentError,
     ContradictionError,
@@ -36,6 +41,7 @@ from tpsolve.errors import (
     FileFormatError,
     FolderError,
     MissingLibraryError,
+    TooLargeError,
     UnknownNameError,
 )
 from tpsolve.problems import Instance, Problem, make_instance
@@ -1011,3 +1017,90 @@ def test_name_of_a_run_is_text_in_the_report(small: Comparison, tmp_path: Path):
     page = Page.of(write_report(odd, run_comparison(odd)))
     assert "i" not in page.tags
     assert "<i>&amp;" in page.text
+
+
+def test_instances_that_can_not_be_written_leave_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    comparison = Comparison(tmp_path / "run", "generated-12", ("keep",), samples=1, steps=1, seeds=(0,))
+    real, left = Path.open, [3]
+
+    def full(path: Path, mode: str = "r", *arguments: Any, **others: Any) -> Any:
+        if path.suffix == ".npz" and mode == "wb":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, mode, *arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(FolderError, match="No space left"):
+            run_comparison(comparison)
+    assert left[0] < 0
+    assert [path.name for path in comparison.folder.iterdir()] == ["comparison.json"]
+    assert len(run_comparison(comparison)) == len(list((comparison.folder / "instances").glob("*.npz")))
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
+    """A comparison whose instances are in files of three each."""
+    monkeypatch.setattr(_instances, "MAX_FILES", 3)
+    comparison = Comparison(tmp_path / "run", "generated-12", ("keep", "hill-climb"), samples=1, steps=5, seeds=(0,))
+    run_comparison(comparison)
+    return comparison
+
+
+def test_many_instances_are_in_few_files_and_the_same(packed: Comparison, tmp_path: Path):
+    names = [path.name for path in sorted((packed.folder / "instances").iterdir())]
+    assert names == ["index.json", "pack-0.bin", "pack-1.bin", "pack-2.bin"]
+    made = SUITES["generated-12"](1, 0)
+    kept = _instances.saved_instances(packed.folder, "cpu")
+    assert kept is not None
+    assert [(one.name, one.problem.fingerprint) for one in kept] == [(i.name, i.problem.fingerprint) for i in made]
+    assert not any(check.false or check.missing for check in check_rows(packed.folder))
+    # New solves read them, also in other processes.
+    more = dataclasses.replace(packed, solvers=("keep", "hill-climb", "enumerate"))
+    rows = run_comparison(more, executor=ProcessPoolExecutor(1, get_context("spawn")))
+    assert len(rows) == 3 * len(made)
+    assert not any("error" in row for row in rows)
+    run_comparison(packed, fresh=True)
+    delete_comparison(packed.folder)
+    assert not packed.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entry: entry.update(offset=10**9), "truncated"),
+        (lambda entry: entry.update(offset=2**61), "truncated|can't be read"),
+        (lambda entry: entry.update(offset=-1), "damaged"),
+        (lambda entry: entry.update(size=2**70), "damaged"),
+        (lambda entry: entry.update(size=entry["size"] - 1), "not a tpsolve file|has changed"),
+        (lambda entry: entry.update(pack="../../x"), "damaged"),
+        (lambda entry: entry.update(pack=7), "can't be read"),
+        (lambda entry: entry.pop("size"), "without its place"),
+    ],
+)
+def test_a_damaged_place_of_an_instance_is_a_typed_error(packed: Comparison, change: Any, message: str):
+    path = packed.folder / "instances" / "index.json"
+    index = json.loads(path.read_text())
+    change(index[4])
+    path.write_text(json.dumps(index))
+    with pytest.raises(FileFormatError, match=message):
+        run_comparison(packed)
+
+
+def test_a_claim_of_size_takes_no_memory(packed: Comparison):
+    path = packed.folder / "instances" / "index.json"
+    index = json.loads(path.read_text())
+    index[0]["size"] = 2**40
+    path.write_text(json.dumps(index))
+    with pytest.raises(TooLargeError):
+        run_comparison(packed)
+
+
+def test_a_changed_byte_of_many_instances_is_noticed(packed: Comparison):
+    path = packed.folder / "instances" / "pack-1.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises((FileFormatError, ArgumentError)):
+        run_comparison(packed)

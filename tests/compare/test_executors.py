@@ -1,6 +1,7 @@
 """Comparisons on Ray, Dask and submitit, with two cores of this machine, whose processes die."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -73,6 +74,8 @@ def test_task_whose_process_dies_runs_again_and_no_row_is_there_twice(
 ):
     monkeypatch.setitem(SOLVERS, "mortal", Mortal)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
+    # Jobs of submitit begin as new processes, which must find `support` too.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
     monkeypatch.setitem(SUITES, "one", lambda samples, seed: [make_instance("planted", n=12, m=4, samples=samples)])
     solvers = ("keep", "anneal", "mortal:deaths=1", "mortal:deaths=9")
     comparison = Comparison(tmp_path / "run", "one", solvers, samples=2, steps=20, seeds=(0, 1))
@@ -85,9 +88,10 @@ def test_task_whose_process_dies_runs_again_and_no_row_is_there_twice(
         ("mortal:deaths=1", 0, False),
         ("mortal:deaths=9", 0, True),
     ]
-    assert (tmp_path / "1-12").read_text() == "begun\n" * 2
-    # Dask itself begins them again besides.
-    assert (tmp_path / "9-12").read_text().count("begun\n") in (range(2, 9) if cluster is on_dask else (2,))
+    # Dask itself begins them again besides, also what ended on a worker that dies before it has told so.
+    possible = range(2, 9) if cluster is on_dask else (2,)
+    for name in ("1-12", "9-12"):
+        assert (tmp_path / name).read_text().count("begun\n") in possible
     assert len((comparison.folder / "rows.jsonl").read_text().splitlines()) == 5
     alone = run_comparison(replace(comparison, folder=tmp_path / "alone", solvers=solvers[:2]))
     for row, other in zip(rows[:3], alone, strict=True):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def key(row: Row) -> tuple[str, str, int]:
     return row["instance"], row["solver"], row["seed"]
 
 
-def same(rows: list[Row]) -> list[Row]:
+def same(rows: Sequence[Row]) -> list[Row]:
     return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
 
 
@@ -52,7 +52,7 @@ def lines(folder: Path) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, list[Row]]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Sequence[Row]]:
     """What one process makes, with one thread."""
     comparison = compared(tmp_path_factory.mktemp("runs") / "alone")
     before = torch.get_num_threads()
@@ -84,7 +84,7 @@ class Inline(Executor):
 
 
 @pytest.mark.slow
-def test_two_workers_make_the_rows_of_one(alone: tuple[Comparison, list[Row]], tmp_path: Path):
+def test_two_workers_make_the_rows_of_one(alone: tuple[Comparison, Sequence[Row]], tmp_path: Path):
     calls: list[tuple[int, int, str]] = []
     comparison = compared(tmp_path / "run")
     rows = run_comparison(comparison, workers=2, progress=lambda *call: calls.append(call))
@@ -96,13 +96,13 @@ def test_two_workers_make_the_rows_of_one(alone: tuple[Comparison, list[Row]], t
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_executor_makes_the_rows_of_one(alone: tuple[Comparison, list[Row]], tmp_path: Path, workers: int):
+def test_any_executor_makes_the_rows_of_one(alone: tuple[Comparison, Sequence[Row]], tmp_path: Path, workers: int):
     with ThreadPoolExecutor(workers) as executor:
         rows = run_comparison(compared(tmp_path / "run"), workers=workers, executor=executor)
     assert same(rows) == same(alone[1])
 
 
-def test_shards_make_the_rows_of_one_and_are_read_as_one(alone: tuple[Comparison, list[Row]], tmp_path: Path):
+def test_shards_make_the_rows_of_one_and_are_read_as_one(alone: tuple[Comparison, Sequence[Row]], tmp_path: Path):
     comparison = compared(tmp_path / "run")
     parts = [run_comparison(comparison, shard=Shard(number, 3)) for number in (2, 1, 3)]
     assert [len(part) for part in parts] == [14, 14, 14]
@@ -185,7 +185,7 @@ def test_senseless_shard_is_refused(number: Any, of: Any):
 # --- what dies, and what is not as it should be -----------------------------------------------------------------------
 
 
-def test_task_whose_worker_dies_is_begun_again_once(alone: tuple[Comparison, list[Row]], tmp_path: Path):
+def test_task_whose_worker_dies_is_begun_again_once(alone: tuple[Comparison, Sequence[Row]], tmp_path: Path):
     def dying(deaths: set[int]) -> Callable[[int, Solved], Solved | BaseException]:
         return lambda count, solved: BrokenExecutor("died") if count in deaths else solved
 
@@ -273,7 +273,7 @@ def test_row_of_a_worker_with_other_versions_is_not_kept(tmp_path: Path):
 
 
 def test_rows_of_one_thread_and_of_more_are_not_mixed(
-    alone: tuple[Comparison, list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: tuple[Comparison, Sequence[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     comparison = compared(tmp_path / "run", ("keep",))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import combinations
 
 import pytest
 import torch
@@ -112,6 +113,35 @@ def test_halves_of_a_cube_are_all_of_it(hard: NetworkProblem):
     assert [half.literals[len(cube.literals) :] for half in halves] == [(17,), (-17,)]
     assert [half.seconds for half in halves] == [120.0, 120.0]
     assert all(conquest.bounds[half.literals] == cube.bound for half in halves)
+
+
+@pytest.mark.parametrize("count", [6, 33])
+def test_cubes_halved_before_the_first_is_dealt_out_are_all_networks_and_none_twice(hard: NetworkProblem, count: int):
+    def drawn() -> list[tuple[int, ...]]:
+        conquest = Conquest(hard, 60.0, "glucose4", torch.Generator().manual_seed(0), 60.0, count, hard.start)
+        return [cube.literals for cube in conquest.waiting]
+
+    cubes = drawn()
+    assert len(cubes) == len(set(cubes)) == count
+    gate = 2**2
+    assert {cube[:gate] for cube in cubes} == {cube.literals for cube in conquest_of(hard).waiting}
+    for table in {cube[:gate] for cube in cubes}:
+        # Halves of halves: their shares are 1 in all, and of any two one contradicts the other.
+        parts = [set(cube[gate:]) for cube in cubes if cube[:gate] == table]
+        assert sum(Fraction(1, 2 ** len(part)) for part in parts) == 1
+        assert all(one & {-literal for literal in other} for one, other in combinations(parts, 2))
+    # So a simulated cluster has the cubes whose times were measured.
+    assert drawn() == cubes
+
+
+@pytest.mark.slow
+def test_halved_cubes_prove_what_whole_ones_do(hard: NetworkProblem):
+    conquest = Conquest(hard, 60.0, "glucose4", torch.Generator().manual_seed(0), 60.0, 24)
+    conquer_here(conquest)
+    assert (conquest.cubes, conquest.divided) == (24, 0)
+    assert conquest.bound == conquest.objective == 4
+    X, y = make_table("random-2-24-s1")
+    assert verify_proof(make_proof(hard, conquest.result()), X, y)[-1].holds
 
 
 def test_targets_that_a_worker_sends_are_judged_here(hard: NetworkProblem):

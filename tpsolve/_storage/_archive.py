@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tpsolve._storage._documents import check_shape, parse_json
-from tpsolve._storage._limits import check_bytes, max_bytes, opened
+from tpsolve._storage._limits import FilePart, check_bytes, max_bytes, opened
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import FileFormatError, TpsolveError
 
@@ -48,10 +48,15 @@ def write_archive(
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": sorted(arrays), **header})
-    # Packing little gains nothing, and takes most of the time.
-    save = np.savez_compressed if sum(array.nbytes for array in arrays.values()) > _LITTLE else np.savez
-    # A file object: given a path, numpy would append ".npz" to it.
-    write_whole(path, lambda stream: save(stream, allow_pickle=False, header=np.array(text), **arrays))
+    parts = {"header": np.array(text), **arrays}
+    if sum(array.nbytes for array in arrays.values()) > _LITTLE:
+        # A file object: given a path, numpy would append ".npz" to it.
+        write_whole(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, **parts))
+        return
+    # Packing little gains nothing, and takes most of the time, as do the many writes of parts.
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **parts)
+    write_whole(path, lambda stream: stream.write(content.getbuffer()))
 
 
 def read_archive(
@@ -115,6 +120,10 @@ class _Bounded(io.BufferedReader):
         return content
 
 
+def _raw(path: str | PathLike[str]) -> Any:
+    return io.BytesIO(path.read()) if isinstance(path, FilePart) else io.FileIO(path, "rb")
+
+
 class _Archive:
     """A file that was opened, with the sizes of its parts compared.
 
@@ -127,7 +136,7 @@ class _Archive:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = path
         self._foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
-        self._opened = opened(path, lambda path, mode: _Bounded(io.FileIO(path, "rb")))
+        self._opened = opened(path, lambda path, mode: _Bounded(_raw(path)))
 
     def __enter__(self) -> "_Archive":
         stream = self._opened.__enter__()

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -71,6 +72,42 @@ def opened(path: str | PathLike[str], open_file: Any = open) -> Iterator[IO[byte
         yield stream
 
 
+@dataclass(frozen=True)
+class FilePart(PathLike[str]):
+    """Some bytes of a file that holds many files, one behind the other."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.path} from byte {self.offset} on"
+
+    def read(self) -> bytearray:
+        """The bytes.
+
+        Raises:
+            FileFormatError: the file can't be read, or ends before.
+            TooLargeError: more than `max_bytes()`.
+        """
+        check_bytes(self, self.size)
+        with opened(self.path) as stream:
+            try:
+                stream.seek(self.offset)
+                content = read_part(stream, self.size)
+            except (OSError, OverflowError) as error:
+                raise FileFormatError(
+                    f"{self}: can't be read ({getattr(error, 'strerror', None) or error})."
+                ) from error
+        if len(content) < self.size:
+            raise FileFormatError(f"{self}: truncated: {len(content)} bytes, expected {self.size}.")
+        return content
+
+
 def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytearray:
     """All bytes of the file at `path`, unpacked where its name ends in .gz or .xz.
 
@@ -81,6 +118,8 @@ def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytearray:
         FileFormatError: there is no such file, it can't be read, or it is damaged.
         TooLargeError: more bytes; no more than these were read.
     """
+    if isinstance(path, FilePart):
+        return path.read()
     with opened(path, PACKED.get(Path(path).suffix.lower(), open)) as stream:
         try:
             return read_stream(stream, path, most)

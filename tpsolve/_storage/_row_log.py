@@ -2,11 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from tpsolve._storage._documents import check_shape, check_values, parse_json
-from tpsolve._storage._limits import read_bytes
+from tpsolve._storage._limits import check_bytes, max_bytes, opened, read_bytes
 from tpsolve._storage._write_whole import sync_folder
 from tpsolve.errors import FileFormatError, FolderError
 
@@ -42,7 +43,25 @@ class RowLog:
         whole = content[: content.rfind(b"\n") + 1]
         return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]
 
-    def _row(self, where: str, line: bytearray) -> dict[str, Any]:
+    def each(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Each row that `read` gives, with its line, one after the other: for more rows than memory may hold.
+
+        Raises:
+            FileFormatError: as `read`, when the line is reached.
+            TooLargeError: the file is larger than one may be.
+        """
+        if not self.path.exists():
+            return
+        number = size = 0
+        with opened(self.path) as stream:
+            while line := stream.readline(max_bytes() + 1 - size):
+                size += len(line)
+                check_bytes(self.path, size)
+                if line.endswith(b"\n"):
+                    number += 1
+                    yield self._row(f"{self.path}:{number}", line), line
+
+    def _row(self, where: str, line: bytes | bytearray) -> dict[str, Any]:
         try:
             row = parse_json(line, where, dict[str, Any])
             for fields in (self.fields,) if "error" in row else (self.fields, self.outcome):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ _NO_SYNC = (errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 """What file systems say that see to their folders themselves."""
 _AT_ONCE = 32
 """Files that are synced at once: a journal takes them together."""
+_in_memory: ContextVar[list[bytes] | None] = ContextVar("in_memory", default=None)
+"""Gets what would be written; None: it is written."""
 _waiting: ContextVar[list[Path] | None] = ContextVar("waiting", default=None)
 """Files that are yet to be synced; None: each is synced when it is written."""
 
@@ -34,6 +37,17 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
         FolderError: the folder does not exist or can't be written.
     """
     path = Path(path)
+    kept = _in_memory.get()
+    if kept is not None:
+        content = io.BytesIO()
+        write(content)
+        kept.append(content.getvalue())
+        return
+    waiting = _waiting.get()
+    if waiting is not None:
+        _write_at_once(path, write)
+        waiting.append(path)
+        return
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -42,8 +56,7 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
         with os.fdopen(handle, "wb") as stream:
             write(stream)
             stream.flush()
-            if (waiting := _waiting.get()) is None:
-                os.fsync(stream.fileno())
+            os.fsync(stream.fileno())
         # mkstemp makes files for the owner alone; give this one the ordinary mode.
         umask = os.umask(0)
         os.umask(umask)
@@ -51,10 +64,7 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
         if keep is not None and path.exists():
             _keep(path, path.with_name(keep))
         os.replace(temporary, path)
-        if waiting is None:
-            sync_folder(path.parent)
-        else:
-            waiting.append(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
     finally:
@@ -62,10 +72,30 @@ def write_whole(path: str | PathLike[str], write: Any, keep: str | None = None) 
 
 
 @contextlib.contextmanager
+def in_memory() -> Iterator[list[bytes]]:
+    """Files that are written whole inside are added to the list, and not written."""
+    kept: list[bytes] = []
+    token = _in_memory.set(kept)
+    try:
+        yield kept
+    finally:
+        _in_memory.reset(token)
+
+
+def _write_at_once(path: Path, write: Any) -> None:
+    try:
+        with path.open("wb") as stream:
+            write(stream)
+    except OSError as error:
+        raise FolderError(f"{path}: can't be written ({error.strerror}).") from error
+
+
+@contextlib.contextmanager
 def synced_together() -> Iterator[None]:
     """Files that are written whole inside are on disk at the end, not before: much faster for many small ones.
 
-    A power cut before the end may leave parts of them, so nothing may refer to them earlier.
+    They are written in place, and a power cut before the end may leave parts of them. So nothing may refer to them
+    earlier, and nobody else may write them.
 
     Raises:
         FolderError: a file can't be synced.
@@ -78,23 +108,23 @@ def synced_together() -> Iterator[None]:
         _waiting.reset(token)
     try:
         if len(waiting) < _AT_ONCE:
-            for path in waiting:
-                _sync_file(path)
+            _sync_files(waiting)
         else:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(_sync_file, waiting))
+                list(pool.map(_sync_files, (waiting[k::_AT_ONCE] for k in range(_AT_ONCE))))
         for folder in {path.parent for path in waiting}:
             sync_folder(folder)
     except OSError as error:
         raise FolderError(f"{error.filename or waiting[0].parent}: can't be written ({error.strerror}).") from error
 
 
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what may be written.
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_files(paths: list[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what may be written.
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

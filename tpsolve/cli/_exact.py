@@ -213,7 +213,7 @@ def exact(
         generator = torch.Generator().manual_seed(seed)
         if apart:
             cluster, cores = connected(executor, runs) or (None, 1)
-            how = {"engine": "glucose4" if engine == "auto" else engine, "generator": generator, "callback": show}
+            how = {"engine": engine, "generator": generator, "callback": show}
             with cluster or nullcontext():
                 result = conquer(problem, seconds=seconds, workers=workers or cores, executor=cluster, **how)
         else:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tpsolve._result import lines_table
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
+from tpsolve.compare._same_host import of_one_host
 from tpsolve.compare._statistics import Row
 from tpsolve.compare._summary import Findings, Summary, advice
 from tpsolve.compare.report._plots import FIGURES, draw
@@ -35,11 +36,11 @@ class ComparisonRun:
     """
 
     comparison: Comparison
-    rows: list[Row]
+    rows: Sequence[Row]
 
     @cached_property
     def _findings(self) -> Findings:
-        return Findings(self.rows)
+        return Findings(of_one_host(self.rows)[0])
 
     @property
     def summaries(self) -> list[Summary]:

@@ -14,6 +14,7 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
+from tpsolve.compare._packed_rows import RowsByKey, key_of
 from tpsolve.compare.running._instances import MEND as ANOTHER
 from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
 from tpsolve.compare.suites._file_suite import FileSuite
@@ -205,16 +206,17 @@ def claim_folder(comparison: Comparison) -> None:
     write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def read_rows(folder: Path) -> dict[Key, dict[str, Any]]:
+def read_rows(folder: Path) -> RowsByKey:
     """The rows of a comparison by their keys, those of all shards with them; the first one counts.
 
     Raises:
         FileFormatError: they are damaged.
+        TooLargeError: a file of rows is larger than one may be.
     """
-    rows: dict[Key, dict[str, Any]] = {}
+    rows = RowsByKey()
     for part in _parts(folder):
-        for row in _row_log(folder / ROWS.format(part)).read():
-            rows.setdefault(key_of(row), row)
+        for row, line in _row_log(folder / ROWS.format(part)).each():
+            rows.add(row, line)
     return rows
 
 
@@ -258,11 +260,6 @@ def _targets_log(path: Path) -> RowLog:
     return RowLog(path, KeptTargets)
 
 
-def key_of(row: dict[str, Any]) -> Key:
-    """What identifies a row within a run."""
-    return row["instance"], row["solver"], row["seed"]
-
-
 def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> None:
     """Append what became of tasks; the targets come first, so that no row is without them."""
     part = str(shard or "")
@@ -300,16 +297,13 @@ def _in_words(name: str, value: Any) -> str:
     return f"{value if value is not None else 'an unknown number of'} {name}"
 
 
-def finished_rows(
-    comparison: Comparison, tasks: list[Task], known: dict[Key, dict[str, Any]]
-) -> dict[Key, dict[str, Any]]:
-    """Of the rows that a folder holds, those of the tasks, by their keys.
+def check_finished(comparison: Comparison, tasks: list[Task], known: RowsByKey) -> None:
+    """Check that the rows that a folder holds of the tasks are theirs.
 
     Raises:
         FolderError: a row is of another problem or budget than its task.
         FileFormatError: the rows are damaged.
     """
-    found = {}
     for task in tasks:
         row = known.get(task.key)
         if row is None:
@@ -324,8 +318,6 @@ def finished_rows(
         count = task.instance.samples
         if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
             raise FileFormatError(f"{comparison.log.path}: a row of {count} samples holds others. {ANOTHER}")
-        found[task.key] = row
-    return found
 
 
 def delete_comparison(folder: Path) -> None:
@@ -343,6 +335,7 @@ def delete_comparison(folder: Path) -> None:
     rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
     rows += [f"{LOCK.format(part)}" for part in parts[1:]]
     instances = [*(f"instances/{'[0-9]' * digits}.npz" for digits in range(2, 8)), "instances/index.json"]
+    instances += [f"instances/pack-{'[0-9]' * digits}.bin" for digits in range(1, 7)]
     # What marks the folder comes last: a deletion that was cut short can be asked for again.
     for half in folder.glob(".instances.????????"):
         shutil.rmtree(half)

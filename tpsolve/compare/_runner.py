@@ -2,27 +2,26 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._storage._folder_lock import RUN, locked
 from tpsolve._storage._memory_limit import check_memory
+from tpsolve.compare._packed_rows import PackedRows, RowsByKey
 from tpsolve.compare._run_folder import (
     LOCK,
     Comparison,
     Shard,
     check_alike,
+    check_finished,
     check_folder,
     check_worker,
     claim_folder,
     delete_comparison,
-    finished_rows,
     keep,
-    key_of,
     read_rows,
 )
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
@@ -49,8 +48,11 @@ def run_comparison(
     executor: Executor | None = None,
     shard: Shard | None = None,
     max_memory: float | None = None,
-) -> list[dict[str, Any]]:
+) -> PackedRows:
     """Solve what has no row yet, and return the rows of all finished tasks, in the order of the tasks.
+
+    The rows are a sequence of dicts, as `rows.jsonl` has them. It takes little memory: each row is unpacked, as a new
+    dict, when it is asked for.
 
     With a budget in steps, rows are the same however many workers or shards there are, but for what is measured:
     seconds, load, time.
@@ -93,14 +95,12 @@ def run_comparison(
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
         tasks, known = _plan(comparison, fresh, note)
         if shard is not None:
-            tasks = tasks[shard.number - 1 :: shard.of]
+            tasks = _part(comparison, tasks, shard)
         tasks = [replace(task, max_memory=max_memory) for task in tasks] if max_memory is not None else tasks
         return _execute(comparison, tasks, known, progress, stop, workers, executor, shard)
 
 
-def _plan(
-    comparison: Comparison, fresh: bool, note: Callable[[str], None]
-) -> tuple[list[Task], dict[Key, dict[str, Any]]]:
+def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> tuple[list[Task], RowsByKey]:
     """All tasks, and the rows that the folder holds of them; it holds their instances then."""
     if not fresh:
         # Another process may have changed the folder before this one locked it.
@@ -109,7 +109,7 @@ def _plan(
     saved = None if fresh else saved_instances(comparison.folder, device)
     made = _made_instances(comparison) if saved is None else []
     instances = made if saved is None else saved
-    known = {} if fresh else read_rows(comparison.folder)
+    known = RowsByKey() if fresh else read_rows(comparison.folder)
     # Before the folder is touched: a solver may take no instance.
     tasks = _tasks(comparison, instances, known, note)
     if fresh:
@@ -122,28 +122,38 @@ def _plan(
     return tasks, known
 
 
+def _part(comparison: Comparison, tasks: list[Task], shard: Shard) -> list[Task]:
+    """The tasks of a shard; in seconds those of whole instances, since only solves of one host are compared."""
+    if comparison.steps is not None:
+        return tasks[shard.number - 1 :: shard.of]
+    instances = list(dict.fromkeys(task.instance.name for task in tasks))
+    own = set(instances[shard.number - 1 :: shard.of])
+    return [task for task in tasks if task.instance.name in own]
+
+
 def _execute(
     comparison: Comparison,
     tasks: list[Task],
-    known: dict[Key, dict[str, Any]],
+    rows: RowsByKey,
     progress: Callable[[int, int, str], None] | None,
     stop: Callable[[], bool],
     workers: int,
     executor: Executor | None,
     shard: Shard | None,
-) -> list[dict[str, Any]]:
+) -> PackedRows:
     """Carry out the tasks that have no row; this process alone writes."""
-    rows = finished_rows(comparison, tasks, known)
+    check_finished(comparison, tasks, rows)
     waiting = [task for task in tasks if task.key not in rows]
     # A solve that runs out of memory may end its process.
     apart = workers > 1 or executor is not None or any(task.max_memory is not None for task in waiting)
     now = conditions(1 if apart else None)
     if waiting:
-        check_alike(comparison.folder, known.values(), now)
+        check_alike(comparison.folder, rows.values(), now)
+    finished = len(tasks) - len(waiting)
 
     def begun(task: Task) -> None:
         if progress is not None:
-            progress(len(rows), len(tasks), task.title)
+            progress(finished, len(tasks), task.title)
 
     with ExitStack() as held:
         if not (apart and waiting):
@@ -157,10 +167,12 @@ def _execute(
             for solved in batch:
                 check_worker(solved.row, now)
             keep(comparison.folder, batch, shard)
-            rows |= {key_of(solved.row): solved.row for solved in batch}
+            for solved in batch:
+                rows.add(solved.row)
+            finished += len(batch)
     if progress is not None:
-        progress(len(rows), len(tasks), "")
-    return [rows[task.key] for task in tasks if task.key in rows]
+        progress(finished, len(tasks), "")
+    return rows.rows(task.key for task in tasks)
 
 
 def _made_instances(comparison: Comparison) -> list[MadeInstance]:
@@ -176,7 +188,7 @@ def _made_instances(comparison: Comparison) -> list[MadeInstance]:
 def _tasks(
     comparison: Comparison,
     instances: Sequence[AnyInstance],
-    known: dict[Key, dict[str, Any]],
+    known: Container[Key],
     note: Callable[[str], None],
 ) -> list[Task]:
     """Each task once, in the order of the instances.
@@ -194,9 +206,10 @@ def _tasks(
     seeds = {text: comparison.seeds if solver.stochastic else comparison.seeds[:1] for text, solver in solvers.items()}
     refused: dict[str, dict[str, ArgumentError]] = {text: {} for text in chosen}
     tasks: dict[Key, Task] = {}
+    budgets = {samples: comparison.budget_of(samples) for samples in {instance.samples for instance in instances}}
     for instance in instances:
+        budget = budgets[instance.samples]
         for text, solver in solvers.items():
-            budget = comparison.budget_of(instance.samples)
             own = [Task(instance, solver, names[text], seed, budget) for seed in seeds[text]]
             error = None if any(task.key in known for task in own) else _refusal(solver, instance)
             if error is None:

@@ -72,7 +72,7 @@ class Findings:
         rows: as `run_comparison` returns them.
     """
 
-    rows: list[Row]
+    rows: Sequence[Row]
 
     @cached_property
     def known(self) -> dict[str, Known]:
@@ -127,7 +127,7 @@ class Findings:
         return {name: runs_of(rows, self.known) for name, rows in self.of_solvers.items()}
 
 
-def summarise(rows: list[Row]) -> list[Summary]:
+def summarise(rows: Sequence[Row]) -> list[Summary]:
     """One summary a solver, the one that leaves least first; rows with an error count as failures.
 
     Means compare like with like: they are over the instances of which every solver has rows, unless these are less than

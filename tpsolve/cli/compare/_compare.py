@@ -134,6 +134,7 @@ def compare(
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
     from tpsolve.compare import suite as named_suite
+    from tpsolve.compare._same_host import of_one_host
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._report import as_table, caption
 
@@ -185,7 +186,10 @@ def compare(
         answers.tell(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
         _end(answers, told, stopped, len(rows), fresh)
         return
-    findings = Findings(rows)
+    compared, left_out = of_one_host(rows)
+    if left_out:
+        told.append(left_out)
+    findings = Findings(compared)
     words = advice(findings)
     if stopped:
         words = f"After {solves[0]:,} of {solves[1]:,} solves: {words}"

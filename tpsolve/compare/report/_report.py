@@ -1,6 +1,6 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.text import Text
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve._version import __version__
 from tpsolve.compare._run_folder import TRACES, Comparison
+from tpsolve.compare._same_host import of_one_host
 from tpsolve.compare._statistics import Row
 from tpsolve.compare._summary import Findings, Summary, as_csv
 from tpsolve.compare.report._checklist import checklist
@@ -112,15 +113,16 @@ def caption(findings: Findings) -> str:
     )
 
 
-def write_report(comparison: Comparison, rows: list[Row]) -> Path:
+def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
     """Write `table.csv`, the plots and `report.html` into the run's folder; the report's path.
 
     Raises:
         FolderError: the folder can't be written.
     """
     about = f"{comparison.folder.name} on {comparison.source}"
-    budget = budget_words(comparison.seconds, comparison.steps)
-    return draw_report(comparison.folder, about, budget, Findings(rows))
+    compared, words = of_one_host(rows)
+    budget = f"{budget_words(comparison.seconds, comparison.steps)} {words}".rstrip()
+    return draw_report(comparison.folder, about, budget, Findings(compared))
 
 
 def budget_words(seconds: float, steps: int | None) -> str:

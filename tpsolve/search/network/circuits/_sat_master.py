@@ -1,7 +1,7 @@
 """A clausal model with a limit on its costs, solved by an incremental SAT solver of python-sat."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,10 @@ class SatMaster:
         for clause in clauses:
             self._solver.add_clause(clause)
 
-    def implied(self, literal: int, limit: int) -> int | None:
-        """How many literals follow at once if `literal` holds and costs are at most `limit`; None: that can't be."""
-        possible, literals = self._solver.propagate(assumptions=[literal, *self._at_most(limit)])
-        return len(literals) if possible else None
+    def implied(self, literals: Sequence[int], limit: int) -> int | None:
+        """How many literals follow at once if all these hold and costs are at most `limit`; None: that can't be."""
+        possible, found = self._solver.propagate(assumptions=[*literals, *self._at_most(limit)])
+        return len(found) if possible else None
 
     def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
         """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.

@@ -25,6 +25,8 @@ MAX_LOSSES = 3
 """Processes that a cube may cost, halves with it, before it is left as it is."""
 _LOCAL, _LOCAL_SHARE = 5.0, 0.1
 """Seconds of the local search for a first network, and at most this share of all."""
+_HALVING_SHARE = 0.05
+"""Of all seconds, at most, for cubes that are halved before the first is dealt out."""
 _DRAWN = 3_000
 _MANY_FEATURES = 8
 """With more, no circuits are drawn."""
@@ -32,6 +34,8 @@ _MANY_FEATURES = 8
 
 class Conquest:
     """Cubes of one problem: first one for each truth table of the unit above the first hidden layer, then halves.
+
+    Where these are too few for all who could work on one, they are halved before the first is dealt out.
 
     All cubes together hold all networks. So the least of their bounds is a bound, and the circuits of all prove it.
 
@@ -41,6 +45,9 @@ class Conquest:
         engine: of python-sat.
         generator: of the first network, and of circuits.
         first_seconds: of the first cubes.
+        min_cubes: how many there are at least when the first is dealt out, if halving them all takes no more than a
+            twentieth of the time.
+        best: `(*batch, n_vars)` targets of a network that is known; None: a local search looks for one.
 
     Attributes:
         waiting: cubes that nobody has begun; whoever takes one hands in what became of it.
@@ -59,13 +66,18 @@ class Conquest:
         engine: str,
         generator: torch.Generator,
         first_seconds: float = FIRST_SECONDS,
+        min_cubes: int = 1,
+        best: Tensor | None = None,
     ) -> None:
         find_solver(f"circuits:engine={engine}").check(problem)
         self._began = time.perf_counter()
         self._shape = problem.batch_shape
         self.problem, self.engine = problem.flatten(), engine
         self._seed = generator.initial_seed() % 2**63
-        self.best = self._first_network(min(_LOCAL, _LOCAL_SHARE * seconds), generator)
+        if best is None:
+            self.best = self._first_network(min(_LOCAL, _LOCAL_SHARE * seconds), generator)
+        else:
+            self.best = best.reshape(-1, self.problem.n_vars)[0]
         self.objective = self._errors(self.best)
         self.circuits = self._drawn(generator)
         self._closed: list[Fraction] = []
@@ -76,8 +88,12 @@ class Conquest:
         self.trace: list[Progress] = []
         self.waiting: deque[Cube] = deque()
         self.bounds: dict[tuple[int, ...], Fraction] = {}
-        for literals in self._first_cubes():
-            self._add(Cube(self.problem, literals, self.best, self.circuits, self._paid, first_seconds, engine))
+        whole = Cube(self.problem, (), self.best, self.circuits, self._paid, first_seconds, engine)
+        cubes, until = self._first_cubes(), self.seconds + _HALVING_SHARE * seconds
+        if len(cubes) < min_cubes and self.objective > self._paid:
+            cubes = whole.halved(cubes, min_cubes, lambda: self.seconds > until)
+        for literals in cubes:
+            self._add(replace(whole, literals=literals))
 
     @property
     def bound(self) -> Fraction:

@@ -1,6 +1,6 @@
 """A cube: the networks in which some literals hold, solved by a master of its own, and divided where it takes long."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -16,6 +16,7 @@ from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._formula import Clause, StoppedError
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.cubes._split import Literals, halved, most_telling
 
 MAX_TABLES = 5
 """Inputs up to which each truth table of the first unit above the first hidden layer is a cube: 119 tables."""
@@ -41,7 +42,7 @@ class Cube:
     """
 
     problem: NetworkProblem
-    literals: tuple[int, ...]
+    literals: Literals
     best: Tensor
     circuits: Tensor
     bound: Fraction
@@ -59,18 +60,14 @@ class Cube:
         """Look for a better network in the cube, or prove that there is none."""
         torch.set_num_threads(1)
         report = Report(self.problem, Budget(seconds=self.seconds), None)
-        state = SearchState(self.problem, report, torch.Generator().manual_seed(self.seed), 0, _MAX_CUTS)
-        state.offer(self.best)
-        state.prove(self.bound, "circuits")
+        state = self._state(report)
 
         def ended() -> bool:
             return stop() or report.seconds > self.seconds
 
         conflicts, divide = 0, 0
         try:
-            state.prepare(stop)
-            clauses = chain(state.clauses(), self._known(state), ([literal] for literal in self.literals))
-            with SatMaster(self.engine, state.formula.count, clauses, state.costs, state.upper, stop) as master:
+            with self._master(state, stop) as master:
                 state.open_master(lambda _: master, stop)
                 Climber(self.problem, state).work(master, True, None, ended)
                 conflicts = master.conflicts
@@ -86,6 +83,35 @@ class Cube:
         """Nothing is known of it but what was."""
         return CubeOutcome(self, False, self.bound, self.best, self.circuits, 0, 0, 0.0, reason)
 
+    def halved(self, cubes: Sequence[Literals], count: int, stop: Callable[[], bool]) -> list[Literals]:
+        """Literals of at least `count` cubes that hold together what `cubes` hold, unless `stop` says True before.
+
+        All of them are cubes of this one.
+        """
+        state = self._state(Report(self.problem, Budget(seconds=self.seconds), None))
+        generator = torch.Generator().manual_seed(self.seed)
+        try:
+            with self._master(state, stop) as master:
+                free = torch.from_numpy(state.formula.hidden[0].reshape(-1))
+
+                def drawn(number: int) -> list[int]:
+                    return free[torch.randperm(len(free), generator=generator)[:number]].tolist()
+
+                return halved(cubes, count, master, drawn, state.upper - 1, stop)
+        except StoppedError:
+            return list(cubes)
+
+    def _state(self, report: Report) -> SearchState:
+        state = SearchState(self.problem, report, torch.Generator().manual_seed(self.seed), 0, _MAX_CUTS)
+        state.offer(self.best)
+        state.prove(self.bound, "circuits")
+        return state
+
+    def _master(self, state: SearchState, stop: Callable[[], bool]) -> SatMaster:
+        state.prepare(stop)
+        clauses = chain(state.clauses(), self._known(state), ([literal] for literal in self.literals))
+        return SatMaster(self.engine, state.formula.count, clauses, state.costs, state.upper, stop)
+
     def _known(self, state: SearchState) -> Iterator[Clause]:
         signed = self.circuits.numpy().astype(np.int64)
         return state.formula.circuits(np.maximum(abs(signed) - 1, 0), np.sign(signed))
@@ -94,16 +120,7 @@ class Cube:
         """The variable of which both halves say most of the others; 0: none is left."""
         free = torch.from_numpy(state.formula.hidden[0].reshape(-1))
         order = torch.randperm(len(free), generator=torch.Generator().manual_seed(self.seed))
-        best, chosen = 0.0, 0
-        for variable in free[order][:_LOOKED_AT].tolist():
-            if variable in self.literals or -variable in self.literals:
-                continue
-            first, second = (master.implied(literal, state.upper - 1) for literal in (variable, -variable))
-            # One half without networks leaves the other as it is.
-            worth = 0.5 if first is None or second is None else float(1 + first) * (1 + second)
-            if worth > best:
-                best, chosen = worth, variable
-        return chosen
+        return most_telling(master, free[order][:_LOOKED_AT].tolist(), (), state.upper - 1, self.literals)
 
 
 @dataclass(frozen=True)
