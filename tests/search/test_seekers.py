@@ -77,3 +77,24 @@ def test_searches_from_nothing_have_long_turns_until_they_had_their_share():
         thread.join(60)
     assert report.seconds >= 3.0
     assert state.upper <= 12
+
+
+def test_who_is_late_goes_first():
+    over = threading.Event()
+    turns, order, waiting = Turns(1, over.is_set), [], []
+
+    def work(name: str, late: bool) -> None:
+        waiting.append(name)
+        with turns.taken(lambda: 0.0, lambda: late):
+            order.append(name)
+
+    with turns.taken(lambda: 0.0):
+        threads = []
+        for name in ("first", "second", "late"):
+            threads.append(threading.Thread(target=work, args=(name, name == "late"), daemon=True))
+            threads[-1].start()
+            while len(turns._line) < len(threads):  # pyright: ignore[reportPrivateUsage]
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert order == ["late", "first", "second"]

@@ -12,7 +12,7 @@ from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search.network.moves._copies import Copies
+from tpsolve.search.network.moves._network_copies import Copies
 
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""

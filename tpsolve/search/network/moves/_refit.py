@@ -7,10 +7,12 @@ from torch import Tensor
 
 _NEWTON = 2
 """Newton steps between two weightings."""
-_STAGES = (1.0, 0.25, 0.5, 1.0)
+_STAGES = (0.5, 0.125, 0.25, 0.5, 1.0)
 """Shares of the sharpness, one after the other; the first is that of the drawn weights."""
-_SHARPNESS = (3.0, 4.0)
+_SHARPNESS = (4.0, 3.0)
 """Its base-2 logarithm: the least, and by how much more it may be."""
+_FRESH = 0.2
+"""How often a fit begins from nothing."""
 _DECAY = (1.0, 5.0)
 """Minus the base-10 logarithm of the price of large weights: the least, and by how much more it may be."""
 
@@ -18,10 +20,10 @@ _DECAY = (1.0, 5.0)
 def refit(w: Tensor, inputs: Tensor, worth: Tensor, random: Callable[..., Tensor], stop: Callable[[], bool]) -> Tensor:
     """Weights `(R, n)` of length 1 of units that are worth much, near those of `w`; `w` where none were found.
 
-    A point on the wrong side counts the less the farther it is: by exp(-a d / D), where d is its distance and D the mean
-    distance of all. Under fixed weightings a squared hinge is fitted by Newton steps, and `a` rises from stage to stage.
-    So points that can't be had are given up, and the others settle. Weights drawn at random at the start, and another
-    `a` and another decay for each unit, lead to another local optimum each time.
+    A point on the wrong side counts the less the farther it is: by exp(-a d / D), where d is its distance and D the
+    mean distance of all. Under fixed weightings a squared hinge is fitted by Newton steps, and `a` rises from stage to
+    stage. So points that can't be had are given up, and the others settle. Weights drawn at random at the start, and
+    another `a` and another decay for each unit, lead to another local optimum each time.
 
     Successive weightings of a convex loss in place of a concave one are due to Mangasarian ("Machine learning via
     polyhedral concave minimization", 1996); perturbed weights to Charon and Hudry ("The noising method", 1993).
@@ -34,13 +36,13 @@ def refit(w: Tensor, inputs: Tensor, worth: Tensor, random: Callable[..., Tensor
         stop: asked between two Newton steps; True ends the work early.
     """
     signs, cost = torch.where(worth > 0, 1.0, -1.0).to(w.dtype), worth.abs()
-    cost = cost / cost.amax(1, keepdim=True).clamp(min=1e-300)
+    cost = cost / (cost.sum(1, keepdim=True) / (cost > 0).sum(1, keepdim=True)).clamp(min=1e-300)
     # The square root of an exponential variable: most weights stay about what they were, and some all but vanish.
     drawn = cost * random(*cost.shape).clamp(min=1e-300).log().neg().sqrt()
     sharpness = 2 ** (_SHARPNESS[0] + _SHARPNESS[1] * random(len(w), 1))
     decay = 10 ** -(_DECAY[0] + _DECAY[1] * random(len(w), 1))
     ridge = decay[..., None] * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-    found, across = w, inputs.mT
+    found, across = w * (random(len(w), 1) >= _FRESH), inputs.mT
     for number, share in enumerate(_STAGES):
         margin = signs * (inputs @ found[..., None])[..., 0]
         far = (-margin).clamp(min=0) / margin.abs().mean(1, keepdim=True).clamp(min=1e-300)

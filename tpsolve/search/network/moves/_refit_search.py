@@ -12,12 +12,12 @@ from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network.moves._copies import PART_ELEMENTS, Copies
 from tpsolve.search.network.moves._refit import refit
+from tpsolve.search.network.moves._network_copies import PART_ELEMENTS, Copies
 
 MAX_INPUTS = 500
 """Of one unit: a fit solves systems of so many equations."""
-PATIENCE = 8
+PATIENCE = 40
 """Rounds over the units without a gain, after which some of them are drawn anew."""
 LINED = 0.3
 """How often a unit moves along lines instead."""
@@ -36,10 +36,10 @@ class RefitSearch(Solver):
     """Local search of small networks of any depth: one unit after the other is fitted anew.
 
     Two forward passes tell what an output +1 of one unit is worth at each point, with all other units held. The unit is
-    then fitted to these worths by a squared hinge whose weights fall where points are far on the wrong side. So it gives
-    up points that it can't have. The weights are drawn at random at the start of each fit, so no two fits are alike. A
-    fit is kept if the network is no worse, and sometimes if it is. Now and then a unit moves along lines instead, as
-    `LineSearch` moves it. Copies of the network that stop improving have some units drawn anew, or all.
+    then fitted to these worths by a squared hinge whose weights fall where points are far on the wrong side. So it
+    gives up points that it can't have. The weights are drawn at random at the start of each fit, so no two fits are
+    alike. A fit is kept if the network is no worse, and sometimes if it is. Now and then a unit moves along lines
+    instead, as `LineSearch` moves it. Copies of the network that stop improving have some units drawn anew, or all.
 
     It starts from random networks. Any number of layers and classes is allowed, and at most 500 inputs of one unit. It
     proves nothing.

@@ -22,12 +22,15 @@ _FROM_BEST = "line-search:first=None"
 _SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
 """That a line search begins with: its rate falls in a second, and then it begins anew."""
 _FROM_NOTHING = ("column-search", "line-search")
-_LONG_TURN, _TURN, _BRIEF = 0.4, 0.1, 0.05
-"""Seconds of a turn: of a search from nothing until it has had its share, of others, and of those meanwhile."""
+_REFIT = "refit-search"
+_LONG_TURN, _TURN, _BRIEF = 0.2, 0.1, 0.05
+"""Seconds of a turn: of those that find most, of others, and of these until searches from nothing had their share."""
 _FIRST_TURN = 0.3
 """Of the first networks."""
 _SHARE = 1 / 3
-"""Of the seconds: so long each local search from nothing works in long turns."""
+"""Of the seconds: so long each local search from nothing works, as it would alone, whatever others find."""
+_AHEAD = 1.06
+"""So many times its share of the seconds so far, before others may work: what began late, or waits, still gets it."""
 _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 _LARGE = 100_000
@@ -79,8 +82,9 @@ class Seekers:
         self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
         self._generator, self._seconds = generator, seconds
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
-        # These have not had their share yet.
-        self._owed = {name for name in self._again if name in _FROM_NOTHING}
+        # These have not had their share yet. Where features are many, units fitted anew find more than columns do.
+        many = _REFIT in self._again and self._problem.inputs.shape[1] > _MANY_FEATURES
+        self._owed = {name for name in self._again if name == "line-search" or (name == "column-search" and not many)}
         self.first_found, self.away = threading.Event(), threading.Event()
 
     def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
@@ -109,7 +113,7 @@ class Seekers:
         """The first networks."""
         seconds, large = self._seconds, is_large(self._problem)
         self.wait_for(may_begin)
-        with self._turns.taken(lambda: _FIRST_TURN) as turn:
+        with self._turns.taken(lambda: _FIRST_TURN, lambda: True) as turn:
             if large and seconds > 0:
                 self._begin(turn)
             names = local_searches(self._problem)[0] if seconds > 0 else []
@@ -127,11 +131,15 @@ class Seekers:
         generator = self.own_generator(0 if name in _FROM_NOTHING else 10 + number)
         seconds = max(_SHARE * (self._report.seconds + self._report.seconds_left), 1.0)
         worked = 0.0
+
+        def late() -> bool:
+            return name in self._owed and worked < _SHARE * _AHEAD * self._report.seconds
+
         while not self._state.halted():
             if self.away.is_set():
                 time.sleep(POLL_SECONDS)
                 continue
-            with self._turns.taken(lambda: self._length(name)) as turn:
+            with self._turns.taken(lambda: self._length(name), late) as turn:
                 last = time.perf_counter()
 
                 def counted() -> float:
@@ -146,7 +154,7 @@ class Seekers:
 
     def _length(self, name: str) -> float:
         """Seconds of a turn."""
-        return _LONG_TURN if name in self._owed else _BRIEF if self._owed else _TURN
+        return _LONG_TURN if name in (*self._owed, _REFIT) else _BRIEF if self._owed else _TURN
 
     def _begin(self, turn: Callable[[], float]) -> None:
         """Networks of more and more of many points."""
@@ -180,11 +188,14 @@ class Seekers:
 def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     """The solvers that look for a first network, and those that go on from the best one."""
     columns = ["column-search"] if taken("column-search", problem) else []
+    refit = [_REFIT] if taken(_REFIT, problem) else []
     many = problem.inputs.shape[1] > _MANY_FEATURES
+    again = [*refit, "line-search", *columns, _FROM_BEST, _SURROGATE]
     if is_large(problem):
-        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
-    first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
-    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
+        return [*([] if many else columns), *(refit or [_FROM_BEST])], again
+    if many and refit:
+        return refit, again
+    return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
 
 
 def is_large(problem: NetworkProblem) -> bool:

@@ -92,7 +92,10 @@ class Copies:
                 return
 
     def worth(self, state: list[Tensor], d: int, j: int) -> tuple[Tensor, Tensor]:
-        """What unit `j` of layer `d` reads, `(1 or R, M, n + 1)`, and what its output +1 is worth above -1, `(R, M)`."""
+        """What unit `j` of layer `d` reads, `(1 or R, M, n + 1)`, and what its output +1 is worth, `(R, M)`.
+
+        That is what the network costs with -1 less what it costs with +1.
+        """
         below = self.inputs
         for weight in state[:d]:
             below = _with_one(sign(below @ weight.mT))
