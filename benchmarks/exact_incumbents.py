@@ -1,10 +1,10 @@
 """Does `circuits` find networks as good as those of quick searches with a third of its time?
 
 `python -m benchmarks.exact_incumbents --data-root DIR`: `circuits`, `column-search`, `line-search` and `surrogate` on
-the tables of `benchmarks/unsaturated.py`, and on larger ones. Rows are appended to
-benchmarks/results/exact_incumbents.jsonl benchmarks/results/exact_incumbents.jsonl one by one; what is there is not run again. `--seconds` is the time of
-`circuits`, `--seeds` lists seeds, `--only` has parts of names of tables, `--label` names the code that is measured, and
-`--open` leaves out tables whose optimum is proved on docs/gaps.md. At the end it prints where `circuits` is worse.
+the tables of `benchmarks/unsaturated.py`, and on larger ones. Rows are appended one by one to
+benchmarks/results/exact_incumbents.jsonl; what is there is not run again. `--seconds` is the time of `circuits`,
+`--seeds` lists seeds, `--only` has parts of names of tables, `--label` names the code that is measured, and `--open`
+leaves out tables whose optimum is proved on docs/gaps.md. At the end it prints where `circuits` is worse.
 
 `--processor` counts processor time instead, for busy machines: one worker has the whole budget, and only one thread
 works at a time.

@@ -12,8 +12,8 @@ from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network.moves._refit import refit
 from tpsolve.search.network.moves._network_copies import PART_ELEMENTS, Copies
+from tpsolve.search.network.moves._refit import refit
 
 MAX_INPUTS = 500
 """Of one unit: a fit solves systems of so many equations."""
