@@ -28,7 +28,8 @@ _FITTED_POINTS = 2**13
 _PRODUCTS = 2**28
 """Of one Newton step of one copy: a tenth of a second."""
 _NUMBERS, _LEAST = 2**24, 4
-"""Of the inputs of all copies, and so many copies at least."""
+"""Of the inputs of all copies, of which each point counts as `_A_POINT` at least; and so many copies at least."""
+_A_POINT = 32
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class RefitSearch(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         search = _Search(problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device)), generator)
-        count = min(self.copies, max(_LEAST, _NUMBERS // problem.inputs.numel()))
+        points, features = problem.inputs.shape
+        count = min(self.copies, max(_LEAST, _NUMBERS // (points * max(features, _A_POINT))))
         state = search.drawn(count)
         best, cost = [weight.clone() for weight in state], search.cost(state)
         lowest, stale = cost.clone(), torch.zeros(count, dtype=torch.int64, device=problem.device)
