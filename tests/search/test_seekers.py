@@ -11,6 +11,7 @@ from tpsolve import Budget, NetworkProblem
 from tpsolve.search import Report
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.seekers import _seekers
 from tpsolve.search.network.seekers._process import SeekingProcess
 from tpsolve.search.network.seekers._seekers import Seekers
 
@@ -98,3 +99,47 @@ def test_who_is_late_goes_first():
     for thread in threads:
         thread.join(10)
     assert order == ["late", "first", "second"]
+
+
+@pytest.mark.slow
+def test_a_search_from_nothing_works_for_its_share_beside_those_who_take_long(monkeypatch: pytest.MonkeyPatch):
+    # A clock that goes on while one of them works, so that a busy machine changes nothing.
+    lock, now = threading.Lock(), [0.0]
+
+    def push() -> None:
+        time.sleep(0.001)
+        with lock:
+            now[0] += 0.004
+
+    problem = NetworkProblem(*random_table(3, 30), [2]).flatten()
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    report = Report(problem, Budget(seconds=6.0), None)
+    generator = torch.Generator().manual_seed(0)
+    state = SearchState(problem, report, generator, 0, 5)
+    turns = Turns(1, state.halted)
+    worked: dict[str, float] = {}
+
+    def search(_: object, __: object, name: str, ___: object, budget: Budget, turn, *, halted, patient) -> None:
+        began, lost = now[0], 0.0
+        while not halted() and now[0] - began - lost < (budget.seconds or 0):
+            push()
+            lost += turn()
+        worked[name] = max(worked.get(name, 0.0), now[0] - began - lost)
+
+    monkeypatch.setattr(_seekers, "let", search)
+    seekers, begin = Seekers(report, state, generator, turns, 0.5), threading.Event()
+    begin.set()
+
+    def prove() -> None:
+        with turns.taken(lambda: 0.5) as turn:
+            while not state.halted():
+                push()
+                turn()
+
+    threads = [threading.Thread(target=task, daemon=True) for task in (*seekers.tasks(begin), prove, prove)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert worked["line-search"] > 1.8
+    assert worked["column-search"] > 1.8

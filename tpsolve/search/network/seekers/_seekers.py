@@ -29,7 +29,7 @@ _FIRST_TURN = 0.3
 """Of the first networks."""
 _SHARE = 1 / 3
 """Of the seconds: so long each local search from nothing works, as it would alone, whatever others find."""
-_AHEAD = 1.06
+_AHEAD = 1.04
 """So many times its share of the seconds so far, before others may work: what began late, or waits, still gets it."""
 _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
@@ -69,6 +69,8 @@ class Seekers:
         generator: its seed is that of the searches from nothing. So each does what it would do alone.
         turns: one of them works at a time.
         seconds: of the first round.
+        pressing: whether the first round, and searches from nothing that have not had their share yet, go before all
+            others that take these turns.
 
     Attributes:
         first_found: set once the first round is over.
@@ -76,11 +78,18 @@ class Seekers:
     """
 
     def __init__(
-        self, report: Report, state: SearchState, generator: torch.Generator, turns: Turns, seconds: float
+        self,
+        report: Report,
+        state: SearchState,
+        generator: torch.Generator,
+        turns: Turns,
+        seconds: float,
+        *,
+        pressing: bool = True,
     ) -> None:
         assert isinstance(report.problem, NetworkProblem)
         self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
-        self._generator, self._seconds = generator, seconds
+        self._generator, self._seconds, self._pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
         # These have not had their share yet. Where features are many, units fitted anew find more than columns do.
         many = _REFIT in self._again and self._problem.inputs.shape[1] > _MANY_FEATURES
@@ -113,7 +122,7 @@ class Seekers:
         """The first networks."""
         seconds, large = self._seconds, is_large(self._problem)
         self.wait_for(may_begin)
-        with self._turns.taken(lambda: _FIRST_TURN, lambda: True) as turn:
+        with self._turns.taken(lambda: _FIRST_TURN, lambda: self._pressing) as turn:
             if large and seconds > 0:
                 self._begin(turn)
             names = local_searches(self._problem)[0] if seconds > 0 else []
@@ -133,7 +142,8 @@ class Seekers:
         worked = 0.0
 
         def late() -> bool:
-            return name in self._owed and worked < _SHARE * _AHEAD * self._report.seconds
+            pressing = self._pressing and name in self._owed
+            return pressing and worked < _SHARE * _AHEAD * self._report.seconds
 
         while not self._state.halted():
             if self.away.is_set():
