@@ -66,7 +66,8 @@ def test_searches_from_nothing_have_long_turns_until_they_had_their_share():
     names = ("column-search", "line-search", "line-search:first=None")
     length = seekers._length  # pyright: ignore[reportPrivateUsage]
     assert seekers.owing
-    assert length(names[0]) == length(names[1]) > length(names[2])
+    assert length(names[0], late=True) == length(names[1], late=True) > length(names[2])
+    assert length(names[0]) == length(names[2]) < length("refit-search")
     may_begin = threading.Event()
     may_begin.set()
     threads = [threading.Thread(target=task, daemon=True) for task in seekers.tasks(may_begin)]

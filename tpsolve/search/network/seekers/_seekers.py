@@ -1,5 +1,6 @@
 """Local searches that take turns, as long as there is time, and share the best network."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -24,13 +25,16 @@ _SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
 _FROM_NOTHING = ("column-search", "line-search")
 _REFIT = "refit-search"
 _LONG_TURN, _TURN, _BRIEF = 0.2, 0.1, 0.05
-"""Seconds of a turn: of those that find most, of others, and of these until searches from nothing had their share."""
+"""Seconds of a turn: of a search from nothing that is late, of others, and of those that find least meanwhile."""
 _FIRST_TURN = 0.3
 """Of the first networks."""
 _SHARE = 1 / 3
 """Of the seconds: so long each local search from nothing works, as it would alone, whatever others find."""
 _AHEAD = 1.04
-"""So many times its share of the seconds so far, before others may work: what began late, or waits, still gets it."""
+"""So many times its share it should have had at the end: who goes before others may have to wait for a turn's end."""
+_EARLY, _LATE = 0.1, 0.44
+"""What it gets at least of the seconds at first, and of those in which it gets what is left of its share: bounds come
+first, since many problems end by them."""
 _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 _LARGE = 100_000
@@ -142,14 +146,13 @@ class Seekers:
         worked = 0.0
 
         def late() -> bool:
-            pressing = self._pressing and name in self._owed
-            return pressing and worked < _SHARE * _AHEAD * self._report.seconds
+            return self._pressing and name in self._owed and worked < self._due()
 
         while not self._state.halted():
             if self.away.is_set():
                 time.sleep(POLL_SECONDS)
                 continue
-            with self._turns.taken(lambda: self._length(name), late) as turn:
+            with self._turns.taken(lambda: self._length(name, late=late()), late) as turn:
                 last = time.perf_counter()
 
                 def counted() -> float:
@@ -162,9 +165,17 @@ class Seekers:
 
                 self._let(name, generator, Budget(seconds), counted)
 
-    def _length(self, name: str) -> float:
+    def _due(self) -> float:
+        """Seconds that a search from nothing should have worked for by now."""
+        now, left = self._report.seconds, self._report.seconds_left
+        early = _EARLY * now
+        return early if math.isinf(left) else max(early, _SHARE * _AHEAD * (now + left) - _LATE * left)
+
+    def _length(self, name: str, *, late: bool = False) -> float:
         """Seconds of a turn."""
-        return _LONG_TURN if name in (*self._owed, _REFIT) else _BRIEF if self._owed else _TURN
+        if name in self._owed and (late or not self._pressing):
+            return _LONG_TURN
+        return _TURN if name == _REFIT or not self._owed else _BRIEF
 
     def _begin(self, turn: Callable[[], float]) -> None:
         """Networks of more and more of many points."""
