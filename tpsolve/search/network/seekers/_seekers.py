@@ -22,8 +22,8 @@ from tpsolve.search.network.circuits._search_state import SearchState
 _FROM_BEST = "line-search:first=None"
 _SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
 """That a line search begins with: its rate falls in a second, and then it begins anew."""
-_FROM_NOTHING = ("column-search", "line-search")
 _REFIT = "refit-search"
+_FROM_NOTHING = (_REFIT, "column-search", "line-search")
 _LONG_TURN, _TURN, _BRIEF = 0.2, 0.1, 0.05
 """Seconds of a turn: of a search from nothing that is late, of others, and of those that find least meanwhile."""
 _FIRST_TURN = 0.3
@@ -95,9 +95,11 @@ class Seekers:
         self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
         self._generator, self._seconds, self._pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
-        # These have not had their share yet. Where features are many, units fitted anew find more than columns do.
-        many = _REFIT in self._again and self._problem.inputs.shape[1] > _MANY_FEATURES
-        self._owed = {name for name in self._again if name == "line-search" or (name == "column-search" and not many)}
+        # These have not had their share yet. Where features or classes are many, units fitted anew find more than
+        # columns do.
+        many = self._problem.inputs.shape[1] > _MANY_FEATURES or "column-search" not in self._again
+        other = _REFIT if many and _REFIT in self._again else "column-search"
+        self._owed = {name for name in self._again if name in ("line-search", other)}
         self.first_found, self.away = threading.Event(), threading.Event()
 
     def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
@@ -133,7 +135,9 @@ class Seekers:
             for name in names:
                 if not self._over():
                     budget = Budget(seconds / len(names))
-                    self._let(name, self._generator, budget, turn, patient=large)
+                    # What it does alone, it does later.
+                    generator = self.own_generator(20) if name == _REFIT else self._generator
+                    self._let(name, generator, budget, turn, patient=large)
         if not (large and self.away.is_set()):
             self.first_found.set()
 
