@@ -1,10 +1,10 @@
 """Does `circuits` find networks as good as those of quick searches with a third of its time?
 
-`python -m benchmarks.exact_incumbents --data-root DIR`: `circuits`, `column-search` and `line-search` on the tables of
-`benchmarks/unsaturated.py`, and on larger ones. Rows are appended to benchmarks/results/exact_incumbents.jsonl one by
-one; what is there is not run again. `--seconds` is the time of `circuits`, `--seeds` lists seeds, `--only` has parts of
-names of tables, `--label` names the code that is measured, and `--open` leaves out tables whose optimum is proved on
-docs/gaps.md. At the end it prints where `circuits` is worse.
+`python -m benchmarks.exact_incumbents --data-root DIR`: `circuits`, `column-search`, `line-search` and `surrogate` on
+the tables of `benchmarks/unsaturated.py`, and on larger ones. Rows are appended one by one to
+benchmarks/results/exact_incumbents.jsonl; what is there is not run again. `--seconds` is the time of `circuits`,
+`--seeds` lists seeds, `--only` has parts of names of tables, `--label` names the code that is measured, and `--open`
+leaves out tables whose optimum is proved on docs/gaps.md. At the end it prints where `circuits` is worse.
 
 `--processor` counts processor time instead, for busy machines: one worker has the whole budget, and only one thread
 works at a time.
@@ -25,7 +25,7 @@ from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import TpsolveError
 from tpsolve.search import find_solver
 
-SEARCHES = ("column-search", "line-search")
+SEARCHES = ("column-search", "line-search", "surrogate")
 LARGE = (("signs-20000-3-s0", (2,)), ("signs-20000-3-s1", (2,)), ("signs-20000-20-s0", (2,)))
 """The exclusive or of the signs of two features: points, features, seed."""
 

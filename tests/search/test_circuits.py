@@ -195,17 +195,17 @@ def test_many_features_begin_with_no_more_errors_than_a_linear_fit():
 
 def test_local_searches_by_shape():
     x, y = random_table(9, 12)
-    best, fresh, columns = "line-search:first=None", "line-search", "column-search"
-    surrogate = LineSearch().first
-    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, best], [best, columns, fresh, surrogate])
-    assert local_searches(NetworkProblem(x, y, [2])) == ([columns, fresh], [best, columns, fresh, surrogate])
+    columns, refit, surrogate = "column-search", "refit-search", LineSearch().first
+    lines = ["line-search", "line-search:first=None"]
+    every = [refit, lines[0], columns, lines[1], surrogate]
+    assert local_searches(NetworkProblem(x[:, :8], y, [2])) == ([columns, refit], every)
+    assert local_searches(NetworkProblem(x, y, [2])) == ([refit], every)
     for problem in (NetworkProblem(x, y, [2, 2]), NetworkProblem(x[:, :8], np.arange(12) % 3, [2])):
-        assert local_searches(problem) == ([fresh], [best, fresh, surrogate])
+        assert local_searches(problem) == ([refit], [refit, *lines, surrogate])
     many = np.random.default_rng(0).normal(size=(11_000, 10))
-    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == (
-        [best],
-        [fresh, best, columns, surrogate],
-    )
+    assert local_searches(NetworkProblem(many, np.arange(11_000) % 2, [2])) == ([refit], every)
+    wide = np.eye(120, 502)
+    assert local_searches(NetworkProblem(wide, np.arange(120) % 2, [2]))[0] == [columns, lines[0]]
 
 
 def test_bound_rises_from_the_start_and_is_heard():

@@ -13,12 +13,12 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TooLargeError
 from tpsolve.search import Anneal, Beam, ColumnSearch, CrossEntropy, HillClimb, Report, Solver, Surrogate
 from tpsolve.search.local._loop import ChainSolver
-from tpsolve.search.network import _line_search
 from tpsolve.search.network._standardise import Standardised
 from tpsolve.search.network.circuits._race import Race
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.columns import _neighbourhood
 from tpsolve.search.network.columns._output_tables import output_tables
+from tpsolve.search.network.moves import _line_search, _network_copies
 from tpsolve.units.patterns import _all_dichotomies
 from tpsolve.units.patterns._all_dichotomies import check_dichotomies
 
@@ -179,10 +179,10 @@ def test_a_first_solver_has_its_time_by_the_clock_of_the_whole_search():
 
 def test_a_line_search_ends_between_its_networks(monkeypatch: pytest.MonkeyPatch):
     problem = noisy(30, 3).flatten()
-    search = _line_search._Search(problem, torch.Generator().manual_seed(0))  # pyright: ignore[reportPrivateUsage]
+    search = _network_copies.Copies(problem, torch.Generator().manual_seed(0))
     state = search.copies(problem.start[:1], 4)
     before = [weight.clone() for weight in state]
-    monkeypatch.setattr(_line_search, "PART_ELEMENTS", 1)
+    monkeypatch.setattr(_network_copies, "PART_ELEMENTS", 1)
     search.move(state, 0, 0, lambda: True)
     assert (state[0] != before[0]).flatten(1).any(1).tolist() == [True, False, False, False]
 

@@ -1,6 +1,8 @@
 """Bounds of circuits that share costs: never above the optimum, and checked by whoever gets the proof."""
 
 import dataclasses
+import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fraction_oracle import fewest
 from support.network_oracle import random_table
+from typer.testing import CliRunner
 
-from tpsolve import Budget, NetworkProblem
+from tpsolve import Budget, NetworkProblem, cli
 from tpsolve.search import Proof, Report, load_proof, solve, verify_proof
 from tpsolve.search.network.circuits._prove import make_proof
 from tpsolve.search.network.circuits._search_state import SearchState
@@ -20,6 +23,7 @@ from tpsolve.search.network.packing import _packing as packing_module
 from tpsolve.search.network.packing._packing import Packing
 from tpsolve.search.proofs._check_proof import _packed  # pyright: ignore[reportPrivateUsage]
 from tpsolve.search.proofs._shared_costs import packed as shown
+from tpsolve.tables import TableOptions, read_table
 
 
 def packed(problem: NetworkProblem, most: int = 10_000) -> tuple[SearchState, Packing]:
@@ -31,13 +35,15 @@ def packed(problem: NetworkProblem, most: int = 10_000) -> tuple[SearchState, Pa
     return state, packing
 
 
-def with_bound(problem: NetworkProblem, state: SearchState, packing: Packing) -> Proof:
+def with_bound(
+    problem: NetworkProblem, state: SearchState, packing: Packing, about: dict[str, str] | None = None
+) -> Proof:
     """The proof of what the packing has proved."""
     result = solve(problem, "circuits", budget=Budget(steps=1))
     circuits, shares = packing.evidence()
     stats = result.stats | {"proved_by": "packing", "circuits": circuits, "shares": shares}
     bound = torch.tensor(float(state.proved), dtype=torch.float64)
-    return make_proof(problem, dataclasses.replace(result, bound=bound, stats=stats))
+    return make_proof(problem, dataclasses.replace(result, bound=bound, stats=stats), about)
 
 
 @pytest.mark.slow
@@ -159,3 +165,30 @@ def test_shares_say_nothing_of_two_units():
     assert _packed(proof, costs).holds
     assert not _packed(dataclasses.replace(proof, widths=(2,)), costs).holds
     assert not _packed(dataclasses.replace(proof, shares=None), costs).holds
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif("TPSOLVE_DATA" not in os.environ, reason="TPSOLVE_DATA is not set")
+@pytest.mark.parametrize("name", ["heart"])
+@pytest.mark.cli
+def test_the_command_line_checks_a_packing_of_a_real_table(name: str, tmp_path: Path):
+    path = Path(os.environ["TPSOLVE_DATA"], "tabular", f"{name}.csv")
+    if not path.is_file():
+        pytest.skip(f"no {name} in {path.parent}")
+    read = read_table(path, "target")
+    problem = NetworkProblem(read.inputs, read.labels, [1])
+    state, packing = packed(problem, 30)
+    assert state.proved > 4
+    proof = with_bound(problem, state, packing, {"target": "target", "reading": json.dumps(TableOptions().to_json())})
+    proof.save(tmp_path / "proof.npz")
+    done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "proof.npz"), str(path)], prog_name="tpsolve")
+    assert done.exit_code == 0, done.output
+    assert "share the costs" in " ".join(done.output.split())
+    # A share more than a point has, in the saved file.
+    assert proof.shares is not None
+    shares = proof.shares.clone()
+    shares[0, shares[0].argmax()] *= 2
+    dataclasses.replace(proof, shares=shares).save(tmp_path / "wrong.npz")
+    done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "wrong.npz"), str(path)], prog_name="tpsolve")
+    assert done.exit_code == 1

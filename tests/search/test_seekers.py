@@ -11,6 +11,7 @@ from tpsolve import Budget, NetworkProblem
 from tpsolve.search import Report
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.seekers import _seekers
 from tpsolve.search.network.seekers._process import SeekingProcess
 from tpsolve.search.network.seekers._seekers import Seekers
 
@@ -65,7 +66,8 @@ def test_searches_from_nothing_have_long_turns_until_they_had_their_share():
     names = ("column-search", "line-search", "line-search:first=None")
     length = seekers._length  # pyright: ignore[reportPrivateUsage]
     assert seekers.owing
-    assert length(names[0]) == length(names[1]) > length(names[2])
+    assert length(names[0], late=True) == length(names[1], late=True) > length(names[2])
+    assert length(names[0]) == length(names[2]) < length("refit-search")
     may_begin = threading.Event()
     may_begin.set()
     threads = [threading.Thread(target=task, daemon=True) for task in seekers.tasks(may_begin)]
@@ -77,3 +79,68 @@ def test_searches_from_nothing_have_long_turns_until_they_had_their_share():
         thread.join(60)
     assert report.seconds >= 3.0
     assert state.upper <= 12
+
+
+def test_who_is_late_goes_first():
+    over = threading.Event()
+    turns, order, waiting = Turns(1, over.is_set), [], []
+
+    def work(name: str, late: bool) -> None:
+        waiting.append(name)
+        with turns.taken(lambda: 0.0, lambda: late):
+            order.append(name)
+
+    with turns.taken(lambda: 0.0):
+        threads = []
+        for name in ("first", "second", "late"):
+            threads.append(threading.Thread(target=work, args=(name, name == "late"), daemon=True))
+            threads[-1].start()
+            while len(turns._line) < len(threads):  # pyright: ignore[reportPrivateUsage]
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert order == ["late", "first", "second"]
+
+
+@pytest.mark.slow
+def test_a_search_from_nothing_works_for_its_share_beside_those_who_take_long(monkeypatch: pytest.MonkeyPatch):
+    # A clock that goes on while one of them works, so that a busy machine changes nothing.
+    lock, now = threading.Lock(), [0.0]
+
+    def push() -> None:
+        time.sleep(0.001)
+        with lock:
+            now[0] += 0.004
+
+    problem = NetworkProblem(*random_table(3, 30), [2]).flatten()
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    report = Report(problem, Budget(seconds=6.0), None)
+    generator = torch.Generator().manual_seed(0)
+    state = SearchState(problem, report, generator, 0, 5)
+    turns = Turns(1, state.halted)
+    worked: dict[str, float] = {}
+
+    def search(_: object, __: object, name: str, ___: object, budget: Budget, turn, *, halted, patient) -> None:
+        began, lost = now[0], 0.0
+        while not halted() and now[0] - began - lost < (budget.seconds or 0):
+            push()
+            lost += turn()
+        worked[name] = max(worked.get(name, 0.0), now[0] - began - lost)
+
+    monkeypatch.setattr(_seekers, "let", search)
+    seekers, begin = Seekers(report, state, generator, turns, 0.5), threading.Event()
+    begin.set()
+
+    def prove() -> None:
+        with turns.taken(lambda: 0.5) as turn:
+            while not state.halted():
+                push()
+                turn()
+
+    threads = [threading.Thread(target=task, daemon=True) for task in (*seekers.tasks(begin), prove, prove)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert worked["line-search"] > 1.8
+    assert worked["column-search"] > 1.8

@@ -56,7 +56,8 @@ from tpsolve.search.exact._milp import Milp as Milp
 
 # Of network problems.
 from tpsolve.search.network.columns._column_search import ColumnSearch as ColumnSearch
-from tpsolve.search.network._line_search import LineSearch as LineSearch
+from tpsolve.search.network.moves._refit_search import RefitSearch as RefitSearch
+from tpsolve.search.network.moves._line_search import LineSearch as LineSearch
 from tpsolve.search.network.circuits._circuits import Circuits as Circuits
 from tpsolve.search.network.sweep._sweep import Sweep as Sweep
 from tpsolve.search.network._ftprop import Ftprop as Ftprop

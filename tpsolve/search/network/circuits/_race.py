@@ -135,7 +135,8 @@ class Race:
             if state.halted():
                 return
         self._local = local
-        seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local)
+        # With more workers a process of its own comes for them.
+        seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local, pressing=self._alone)
         if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
             self._cleared.set()
         seeking = seekers.tasks(self._cleared)

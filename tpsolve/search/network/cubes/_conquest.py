@@ -172,7 +172,7 @@ class Conquest:
         return Fraction(self.problem.objective(targets[None])[0].item())
 
     def _first_network(self, seconds: float, generator: torch.Generator) -> Tensor:
-        for name in ("column-search", "line-search"):
+        for name in ("refit-search", "line-search"):
             try:
                 return solve(self.problem, name, budget=Budget(seconds=seconds), generator=generator).targets[0]
             except (NotAcceptedError, TooLargeError):

@@ -1,5 +1,6 @@
 """Local searches that take turns, as long as there is time, and share the best network."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,13 +22,19 @@ from tpsolve.search.network.circuits._search_state import SearchState
 _FROM_BEST = "line-search:first=None"
 _SURROGATE = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
 """That a line search begins with: its rate falls in a second, and then it begins anew."""
-_FROM_NOTHING = ("column-search", "line-search")
-_LONG_TURN, _TURN, _BRIEF = 0.4, 0.1, 0.05
-"""Seconds of a turn: of a search from nothing until it has had its share, of others, and of those meanwhile."""
+_REFIT = "refit-search"
+_FROM_NOTHING = (_REFIT, "column-search", "line-search")
+_LONG_TURN, _TURN, _BRIEF = 0.2, 0.1, 0.05
+"""Seconds of a turn: of a search from nothing that is late, of others, and of those that find least meanwhile."""
 _FIRST_TURN = 0.3
 """Of the first networks."""
 _SHARE = 1 / 3
-"""Of the seconds: so long each local search from nothing works in long turns."""
+"""Of the seconds: so long each local search from nothing works, as it would alone, whatever others find."""
+_AHEAD = 1.04
+"""So many times its share it should have had at the end: who goes before others may have to wait for a turn's end."""
+_EARLY, _LATE = 0.1, 0.44
+"""What it gets at least of the seconds at first, and of those in which it gets what is left of its share: bounds come
+first, since many problems end by them."""
 _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 _LARGE = 100_000
@@ -66,6 +73,8 @@ class Seekers:
         generator: its seed is that of the searches from nothing. So each does what it would do alone.
         turns: one of them works at a time.
         seconds: of the first round.
+        pressing: whether the first round, and searches from nothing that have not had their share yet, go before all
+            others that take these turns.
 
     Attributes:
         first_found: set once the first round is over.
@@ -73,14 +82,24 @@ class Seekers:
     """
 
     def __init__(
-        self, report: Report, state: SearchState, generator: torch.Generator, turns: Turns, seconds: float
+        self,
+        report: Report,
+        state: SearchState,
+        generator: torch.Generator,
+        turns: Turns,
+        seconds: float,
+        *,
+        pressing: bool = True,
     ) -> None:
         assert isinstance(report.problem, NetworkProblem)
         self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
-        self._generator, self._seconds = generator, seconds
+        self._generator, self._seconds, self._pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
-        # These have not had their share yet.
-        self._owed = {name for name in self._again if name in _FROM_NOTHING}
+        # These have not had their share yet. Where features or classes are many, units fitted anew find more than
+        # columns do.
+        many = self._problem.inputs.shape[1] > _MANY_FEATURES or "column-search" not in self._again
+        other = _REFIT if many and _REFIT in self._again else "column-search"
+        self._owed = {name for name in self._again if name in ("line-search", other)}
         self.first_found, self.away = threading.Event(), threading.Event()
 
     def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
@@ -109,14 +128,16 @@ class Seekers:
         """The first networks."""
         seconds, large = self._seconds, is_large(self._problem)
         self.wait_for(may_begin)
-        with self._turns.taken(lambda: _FIRST_TURN) as turn:
+        with self._turns.taken(lambda: _FIRST_TURN, lambda: self._pressing) as turn:
             if large and seconds > 0:
                 self._begin(turn)
             names = local_searches(self._problem)[0] if seconds > 0 else []
             for name in names:
                 if not self._over():
                     budget = Budget(seconds / len(names))
-                    self._let(name, self._generator, budget, turn, patient=large)
+                    # What it does alone, it does later.
+                    generator = self.own_generator(20) if name == _REFIT else self._generator
+                    self._let(name, generator, budget, turn, patient=large)
         if not (large and self.away.is_set()):
             self.first_found.set()
 
@@ -127,11 +148,15 @@ class Seekers:
         generator = self.own_generator(0 if name in _FROM_NOTHING else 10 + number)
         seconds = max(_SHARE * (self._report.seconds + self._report.seconds_left), 1.0)
         worked = 0.0
+
+        def late() -> bool:
+            return self._pressing and name in self._owed and worked < self._due()
+
         while not self._state.halted():
             if self.away.is_set():
                 time.sleep(POLL_SECONDS)
                 continue
-            with self._turns.taken(lambda: self._length(name)) as turn:
+            with self._turns.taken(lambda: self._length(name, late=late()), late) as turn:
                 last = time.perf_counter()
 
                 def counted() -> float:
@@ -144,9 +169,17 @@ class Seekers:
 
                 self._let(name, generator, Budget(seconds), counted)
 
-    def _length(self, name: str) -> float:
+    def _due(self) -> float:
+        """Seconds that a search from nothing should have worked for by now."""
+        now, left = self._report.seconds, self._report.seconds_left
+        early = _EARLY * now
+        return early if math.isinf(left) else max(early, _SHARE * _AHEAD * (now + left) - _LATE * left)
+
+    def _length(self, name: str, *, late: bool = False) -> float:
         """Seconds of a turn."""
-        return _LONG_TURN if name in self._owed else _BRIEF if self._owed else _TURN
+        if name in self._owed and (late or not self._pressing):
+            return _LONG_TURN
+        return _TURN if name == _REFIT or not self._owed else _BRIEF
 
     def _begin(self, turn: Callable[[], float]) -> None:
         """Networks of more and more of many points."""
@@ -180,11 +213,14 @@ class Seekers:
 def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     """The solvers that look for a first network, and those that go on from the best one."""
     columns = ["column-search"] if taken("column-search", problem) else []
+    refit = [_REFIT] if taken(_REFIT, problem) else []
     many = problem.inputs.shape[1] > _MANY_FEATURES
+    again = [*refit, "line-search", *columns, _FROM_BEST, _SURROGATE]
     if is_large(problem):
-        return [*([] if many else columns), _FROM_BEST], ["line-search", _FROM_BEST, *columns, _SURROGATE]
-    first = [*columns, "line-search" if many else _FROM_BEST] if columns else ["line-search"]
-    return first, [_FROM_BEST, *columns, "line-search", _SURROGATE]
+        return [*([] if many else columns), *(refit or [_FROM_BEST])], again
+    if many and refit:
+        return refit, again
+    return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
 
 
 def is_large(problem: NetworkProblem) -> bool:

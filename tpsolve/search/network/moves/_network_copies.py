@@ -1,28 +1,21 @@
-"""LineSearch: a surrogate gradient's network, then exact line searches over the weights of single units."""
+"""Copies of one network side by side, whose units move one at a time."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from tpsolve._check_arguments import check_count
 from tpsolve._result import Budget
-from tpsolve.errors import ArgumentError, NotAcceptedError
-from tpsolve.problems import NetworkProblem, Problem
+from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
-from tpsolve.search._base import Report, Solver
-from tpsolve.search._naming import find_solver
 from tpsolve.search.network._lines import best_on_lines
 from tpsolve.spins import sign
 from tpsolve.units import Logistic
 
 LINES = 12
 """Directions of one unit at a time, a third of each kind."""
-PATIENCE = 3
-"""Rounds over the units without a gain, after which some of them are drawn anew."""
 FITTED = 0.25
 """How often one direction of a unit of the first layer leads to the weights of a convex learner."""
 FIT = Budget(steps=15)
@@ -31,127 +24,20 @@ ANEW = 0.25
 """How often a copy that stopped improving is drawn anew as a whole."""
 NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
-
-
 PART_ELEMENTS = 2**19
 """Points times lines that are looked at before the next look at the clock: a tenth of a second."""
 
 
-@dataclass(frozen=True)
-class LineSearch(Solver):
-    """Local search of small networks of any depth: the weights of one unit after the other move along lines.
-
-    Two forward passes tell what an output +1 of one unit is worth at each point, with all other units held. Along a
-    line through the unit's weights each point's output changes once. So one sort and one cumulative sum give the errors
-    of *every* column on the line, and the best is taken. There are three kinds of directions: random ones; ones along
-    the gradient of what the outputs are worth, smoothed over a random width; and ones on which the nearest points stay
-    on their side. In the first layer a direction sometimes leads to a logistic unit that learns what each output is
-    worth, which is a convex problem. Copies of the network that stop improving have some units drawn anew, or all.
-
-    It starts from the network that another solver finds, by default a surrogate gradient. A surrogate gradient is
-    strong where features are many. This search is strong where each error counts. Any number of layers and classes is
-    allowed. It proves nothing.
-
-    One step moves one unit of every copy; the first solver's steps are not counted.
+class Copies:
+    """Networks as one tensor `(R, units, n + 1)` a layer, the bias last, for standardised inputs.
 
     Args:
-        first: the solver of the first network, such as "surrogate"; it takes a `NetworkProblem`. None: it starts from
-            the best targets known before, such as those of a `WarmStart`.
-        share: of the seconds that the first solver gets.
-        first_steps: of the first solver, where the budget has no seconds.
-        copies: networks searched side by side.
+        problem: a flat one of one sample.
+        generator: of all that is drawn.
+
+    Attributes:
+        units: layer and number of each unit.
     """
-
-    first: str | None = "surrogate:restarts=100,width=0.3,rate=0.05,steps=300"
-    share: float = 0.2
-    first_steps: int = 300
-    copies: int = 16
-
-    name = "line-search"
-    accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
-    one_step = "one unit of every copy, moved along its lines"
-    stochastic = True
-
-    def __post_init__(self) -> None:
-        check_count("copies", self.copies, 1)
-        check_count("first_steps", self.first_steps, 1)
-        if not (isinstance(self.share, int | float) and 0 < self.share < 1):
-            raise ArgumentError("share", self.share, "a share between 0 and 1")
-
-    def check(self, problem: Problem) -> None:
-        super().check(problem)
-        if self.first is None:
-            return
-        first = find_solver(self.first)
-        if NetworkProblem not in first.accepts:
-            raise NotAcceptedError("first", self.first, "a solver that accepts a NetworkProblem")
-        first.check(problem)
-
-    def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
-        assert isinstance(problem, NetworkProblem)
-        start = report.incumbent
-        if self.first is not None or start is None:
-            seconds = None if budget.seconds is None else self.share * budget.seconds
-            limit = Budget(seconds=seconds, steps=self.first_steps if seconds is None else None)
-            first = _FirstReport(report, limit)
-            find_solver(self.first or "surrogate").run(problem, limit, generator, first)
-            start = first.targets if bool(torch.isfinite(first.objective).all()) else problem.start
-            report.judge_seconds += first.judge_seconds
-            report.offer(start)
-        if report.pulse():
-            return
-        search = _Search(problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device)), generator)
-        state = search.copies(start[:1], self.copies)
-        best, level = [w.clone() for w in state], search.cost(state)
-        lowest, stale = level.clone(), torch.zeros(self.copies, dtype=torch.int64, device=problem.device)
-        least, turns = float(report.objective[0]), 0
-        waiting: Tensor | None = None
-        while not report.step():
-            search.move(state, *search.units[turns % len(search.units)], report.pulse)
-            turns += 1
-            cost = search.cost(state)
-            stale = torch.where(cost < level, 0, stale + 1)
-            level = torch.minimum(level, cost)
-            better = cost < lowest
-            if bool(better.any()):
-                lowest = torch.where(better, cost, lowest)
-                for kept, now in zip(best, state, strict=True):
-                    kept[better] = now[better]
-                errors = search.errors(state)
-                row = errors.argmin()
-                if float(errors[row]) < least:
-                    least = float(errors[row])
-                    waiting = problem.from_weights(search.raw(state, int(row)))
-            if waiting is not None and report.may_judge:
-                report.offer(waiting.expand(len(report.objective), -1))
-                waiting = None
-            tired = stale >= PATIENCE * len(search.units)
-            if bool(tired.any()):
-                champion = int(lowest.argmin())
-                search.kick(state, best, champion, tired)
-                level, stale = torch.where(tired, search.cost(state), level), torch.where(tired, 0, stale)
-        if waiting is not None:
-            report.offer(waiting.expand(len(report.objective), -1))
-
-
-class _FirstReport(Report):
-    """What the first solver has for a report: its time is that of the whole search, whose clock may stand still."""
-
-    def __init__(self, whole: Report, budget: Budget) -> None:
-        self._whole, self._began = whole, whole.seconds
-        super().__init__(whole.problem, budget, None)
-
-    @property
-    def seconds(self) -> float:
-        return self._whole.seconds - self._began
-
-    def pulse(self, objective: Tensor | None = None, bound: Tensor | None = None) -> bool:
-        self.stopped = super().pulse(objective, bound) or self._whole.pulse()
-        return self.stopped
-
-
-class _Search:
-    """Networks as one tensor `(R, units, n + 1)` a layer, the bias last, for standardised inputs."""
 
     def __init__(self, problem: NetworkProblem, generator: torch.Generator) -> None:
         self.problem, self.generator, self.device = problem, generator, problem.device
@@ -160,6 +46,13 @@ class _Search:
         self.inputs = _with_one((problem.inputs - self.mean) / self.scale)[None]
         self.total = problem.counts.sum(1)
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
+
+    def drawn(self, count: int) -> list[Tensor]:
+        """Random networks: hyperplanes between points, random weights above."""
+        inputs = self.problem.inputs
+        sizes = (inputs.shape[1], *self.problem.layers)
+        blank = [inputs.new_zeros(count, units, n + 1).double() for n, units in pairwise(sizes)]
+        return [self._drawn(d, weight, inputs.new_zeros(count).double()) for d, weight in enumerate(blank)]
 
     def copies(self, targets: Tensor, count: int) -> list[Tensor]:
         """Weights that give `targets (1, n_vars)`, once for each copy; all but the first with some units drawn anew."""
@@ -198,29 +91,36 @@ class _Search:
             if stop():
                 return
 
-    def _move(self, state: list[Tensor], d: int, j: int) -> None:
+    def worth(self, state: list[Tensor], d: int, j: int) -> tuple[Tensor, Tensor]:
+        """What unit `j` of layer `d` reads, `(1 or R, M, n + 1)`, and what its output +1 is worth, `(R, M)`.
+
+        That is what the network costs with -1 less what it costs with +1.
+        """
         below = self.inputs
         for weight in state[:d]:
             below = _with_one(sign(below @ weight.mT))
-        outputs, w = sign(below @ state[d].mT), state[d][:, j]
-        worth = 0.0
+        outputs, worth = sign(below @ state[d].mT), 0.0
         for value in (-1.0, 1.0):
             outputs[..., j] = value
             worth = self._costs(self._up(state, d + 1, _with_one(outputs))) - worth
-        residual = -torch.as_tensor(worth)
+        return below, -torch.as_tensor(worth)
+
+    def _move(self, state: list[Tensor], d: int, j: int) -> None:
+        below, residual = self.worth(state, d, j)
+        w = state[d][:, j]
         below = below.expand(len(w), -1, -1)
         z = (below @ w[..., None])[..., 0]
         directions = self._directions(below, w, z, residual)
-        if d == 0 and self._random(1) < FITTED:
+        if d == 0 and self.random(1) < FITTED:
             directions[:, 0] = self._fitted(residual) - w
         slope = directions @ below.mT
-        noise = 0.5 * self._random(*slope.shape[:2], slope.shape[2] + 1)
+        noise = 0.5 * self.random(*slope.shape[:2], slope.shape[2] + 1)
         state[d][:, j] = best_on_lines(w, z, directions, slope, residual, noise)
 
     def _fitted(self, residual: Tensor) -> Tensor:
         """Weights `(R, n + 1)` of length 1 of logistic units that learn what is worth more at each point."""
         worth = residual.abs() / residual.abs().amax(1, keepdim=True).clamp(min=1e-300)
-        l2 = 10.0 ** float(-2 - 5 * self._random(1))
+        l2 = 10.0 ** float(-2 - 5 * self.random(1))
         inputs, targets = self.inputs[0, :, :-1], sign(residual.T)
         fit = Logistic(l2=l2).fit(inputs, targets, worth.T, budget=FIT, generator=self.generator)
         weights = torch.cat([fit.weight, fit.bias[:, None]], dim=1).double()
@@ -228,13 +128,13 @@ class _Search:
 
     def kick(self, state: list[Tensor], best: list[Tensor], champion: int, where: Tensor) -> None:
         """Networks `where (R,)` go back to the best, or to their own best, and have some or all units drawn anew."""
-        shared = where & (self._random(len(where)) < 0.5)
-        anew = where & (self._random(len(where)) < ANEW)
+        shared = where & (self.random(len(where)) < 0.5)
+        anew = where & (self.random(len(where)) < ANEW)
         for d, weight in enumerate(state):
             weight[where] = best[d][where]
             weight[shared] = best[d][champion]
             fresh = self._drawn(d, weight, torch.where(anew, 0.0, 0.5))
-            swap = where[:, None] & (self._random(*weight.shape[:2]) < 1.5 / len(self.units)) | anew[:, None]
+            swap = where[:, None] & (self.random(*weight.shape[:2]) < 1.5 / len(self.units)) | anew[:, None]
             if d == len(state) - 1:
                 swap &= anew[:, None]
             weight[:] = torch.where(swap[..., None], fresh, weight)
@@ -244,18 +144,18 @@ class _Search:
         normal = self._normal(*weight.shape)
         if d == 0:
             points = self.inputs[0]
-            drawn = self._random(*weight.shape[:2], 2) * len(points)
+            drawn = self.random(*weight.shape[:2], 2) * len(points)
             anchor = points[drawn.long()].mean(-2)
             normal[..., -1] = -(normal[..., :-1] * anchor[..., :-1]).sum(-1)
         near = weight + self._normal(*weight.shape) * 0.5 / math.sqrt(weight.shape[-1])
-        fresh = torch.where(self._random(*weight.shape[:2], 1) < stay[:, None, None], near, normal)
+        fresh = torch.where(self.random(*weight.shape[:2], 1) < stay[:, None, None], near, normal)
         return fresh / fresh.norm(dim=-1, keepdim=True)
 
     def _directions(self, below: Tensor, w: Tensor, z: Tensor, residual: Tensor) -> Tensor:
         count, size = w.shape
         third = LINES // 3
         noise = self._normal(count, LINES, size)
-        width = z.abs().mean(1)[:, None, None] * torch.exp2(-6 * self._random(count, third, 1))
+        width = z.abs().mean(1)[:, None, None] * torch.exp2(-6 * self.random(count, third, 1))
         pull = (residual[:, None] / torch.cosh((z[:, None] / width.clamp(min=1e-300)).clamp(-30, 30)).square()) @ below
         noise[:, :third] = pull + 0.1 * pull.norm(dim=-1, keepdim=True) * noise[:, :third] / math.sqrt(size)
         # The nearest points keep their pre-activation: d loses its part in their span.
@@ -281,7 +181,8 @@ class _Search:
             costs = costs + NEAR * self.total * (outputs != self.problem.wanted).double().mean(-1)
         return costs
 
-    def _random(self, *shape: int) -> Tensor:
+    def random(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1)."""
         drawn = torch.rand(shape, generator=self.generator, device=self.generator.device, dtype=torch.float64)
         return drawn.to(self.device)
 
