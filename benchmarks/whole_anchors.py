@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,10 +96,10 @@ class Points:
         self.size = size
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Points":
-        from fasterrisk.fasterrisk import RiskScoreOptimizer
-
         ones = np.column_stack([np.ones(len(X)), X])
-        search = RiskScoreOptimizer(ones, np.where(y == 1, 1.0, -1.0), k=self.size)
+        search = import_module("fasterrisk.fasterrisk").RiskScoreOptimizer(
+            ones, np.where(y == 1, 1.0, -1.0), k=self.size
+        )
         search.optimize()
         multipliers, intercepts, points = search.get_models()
         self.multiplier, self.intercept = np.ravel(multipliers)[0], np.ravel(intercepts)[0]
