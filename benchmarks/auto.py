@@ -116,7 +116,7 @@ def tuned_on() -> Iterator[tuple[str, LayerProblem]]:
 
 def held_out() -> Iterator[tuple[str, LayerProblem]]:
     """Problems that were chosen before `auto` was tuned, and first measured after: other sizes, networks, seeds, batches
-    and four losses that are not in the table.
+    and three losses that are not in the table.
     """
     yield "qubo-72, 12 samples", make_instance("qubo", n=72, m=36, samples=12, seed=11).problem
     yield "qubo-160, 2 samples", make_instance("qubo", n=160, m=80, samples=2, seed=11).problem
