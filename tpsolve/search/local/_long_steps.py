@@ -21,7 +21,7 @@ def descend_far(problem: LayerProblem, report: Report) -> None:
     """
     state = problem.state(report.targets if report.start is None else report.start)
     flips = state.targets.shape[1]
-    while flips and report.seconds_left > 0:
+    while flips and not report.pulse(state.objective):
         flips = long_step(state, GROWTH * flips)
     report.offer(state.targets)
 
