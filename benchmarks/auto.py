@@ -55,7 +55,7 @@ GRID = ("auto", *RACERS, *OTHERS, *EXACT, *PEERS)
 SECONDS = {"made-from": (0.1, 1.0, 10.0), "held-out": (0.01, 0.1, 1.0, 10.0)}
 """Of a call, whatever its number of samples."""
 SEEDS = {0.01: 3, 0.1: 2, 1.0: 1, 10.0: 1}
-RACES = {"made-from": {1.0: (0.01, 3), 10.0: (0.005, 2)}, "held-out": {1.0: (0.05, 8), 10.0: (0.01, 3)}}
+RACES = {"made-from": {1.0: (0.01, 3), 10.0: (0.005, 2)}, "held-out": {1.0: (0.05, 6), 10.0: (0.01, 2)}}
 """Which solvers are measured so long: those that left, ten times shorter, at most so much more than the best, and at
 most so many."""
 ALIKE = {1.0: 1e-9, 10.0: 1e-3}
