@@ -163,7 +163,7 @@ def advice(findings: Findings) -> str:
         )
     parts += _families(ran, found)
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." + few
+    return text[:1].upper() + text[1:] + "." + _apart(ran, found) + few
 
 
 def _too_few(ran: list[Summary], found: Scores) -> str:
@@ -172,7 +172,16 @@ def _too_few(ran: list[Summary], found: Scores) -> str:
     # The least p value of signed ranks, times the number of tests.
     if instances and 2.0 ** (1 - instances) * (len(ran) - 1) < APART:
         return ""
-    return f" That is not tested: {instances} instances are too few to tell {len(ran)} solvers apart."
+    few = "1 instance is" if instances == 1 else f"{instances} instances are"
+    return f" That is not tested: {few} too few to tell {len(ran)} solvers apart."
+
+
+def _apart(ran: list[Summary], found: Scores) -> str:
+    """A sentence that names the solvers which share no instance with the first one."""
+    known = ~np.isnan(found.proved)
+    first = known[found.solvers.index(ran[0].solver)]
+    others = [s.solver for s in ran[1:] if not (first & known[found.solvers.index(s.solver)]).any()]
+    return f" No instance has rows of both {ran[0].solver} and {' or '.join(others)}." if others else ""
 
 
 def _quality(ran: list[Summary], use: str, few: str) -> str:

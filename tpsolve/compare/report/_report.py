@@ -107,9 +107,14 @@ def caption(findings: Findings) -> str:
     counted = len(findings.counted)
     means = f"; the means are over the {counted} instances of which every solver has rows" * (counted < len(known))
     return (
-        f"{len(known)} instances, {samples} samples, {proven} with a proven optimum; "
-        f"{len(rows)} solves{f', {failed} of them failed' if failed else ''}{means}"
+        f"{counted_words(len(known), 'instance')}, {counted_words(samples, 'sample')}, {proven} with a proven optimum; "
+        f"{counted_words(len(rows), 'solve')}{f', {failed} of them failed' if failed else ''}{means}"
     )
+
+
+def counted_words(count: int, thing: str) -> str:
+    """Such as "1 sample" or "2 samples"."""
+    return f"{count} {thing}{'s' * (count != 1)}"
 
 
 def write_report(comparison: Comparison, rows: list[Row]) -> Path:
