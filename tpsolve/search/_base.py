@@ -339,10 +339,11 @@ class Report:
         """
         left = None if self.budget.steps is None else int(share * (self.budget.steps - self.steps))
         calls = self._share_of_calls(share)
-        if self.stopped or left == 0 or calls == 0 or self.seconds_left <= 0:
+        # Read once: a moment later it may be 0, which is no budget.
+        seconds = share * self.seconds_left
+        if self.stopped or left == 0 or calls == 0 or seconds <= 0:
             return
         part = copy.copy(self)
-        seconds = share * self.seconds_left
         part.budget = Budget(None if math.isinf(seconds) else seconds, left, calls)
         part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
         part.start = self.start if start is None else start

@@ -1,5 +1,6 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
+import itertools
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -167,7 +168,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
         scripts=[files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS],
         data=_in_script(msgspec.json.encode(data)),
-        instances=_instance_lines(findings)[:MAX_LISTED],
+        instances=_instance_lines(findings),
         count=len(solves),
         failures=[
             {key: printable(row[key]) for key in ("solver", "seed", "instance", "error")}
@@ -225,10 +226,10 @@ def _instance_lines(findings: Findings) -> list[dict[str, Any]]:
             "name": printable(name),
             "loss": printable(sizes[name]["loss"]),
             "size": size_of(sizes[name]),
-            "objective": _number(float(known.objective.mean())),
+            "objective": _number(known.mean),
             "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
         }
-        for name, known in findings.known.items()
+        for name, known in itertools.islice(findings.known.items(), MAX_LISTED)
     ]
 
 
