@@ -2,10 +2,10 @@
 
 `python -m benchmarks.auto made-from` measures, `table` writes `auto.json` from those rows, and `held-out` measures the
 grid, `auto` among it, on other problems; then `python docs/choosing_a_solver.py`. The problems of `held_out` were
-written down before `auto` was tuned, on those of `tuned_on`, and none of them was solved before it was done. Rows are appended as they are
-finished, and a second call goes on where the first ended. All budgets are processor time of one thread, so
-other work on the machine does not shorten a search; only CP-SAT, HiGHS and each call of a sampler of dwave-samplers
-look at the wall clock.
+written down before `auto` was tuned, on those of `tuned_on`, and none of them was solved before it was done. Rows are
+appended as they are finished, and a second call goes on where the first ended. All budgets are processor time of one
+thread, so other work on the machine does not shorten a search; only CP-SAT, HiGHS and each call of a sampler of
+dwave-samplers look at the wall clock.
 """
 
 import itertools
@@ -123,8 +123,9 @@ def tuned_on() -> Iterator[tuple[str, LayerProblem]]:
 
 
 def held_out() -> Iterator[tuple[str, LayerProblem]]:
-    """Problems that were chosen before `auto` was tuned, and first measured after: other sizes, networks, seeds, batches
-    and three losses that are not in the table.
+    """Problems that were chosen before `auto` was tuned, and first measured after.
+
+    They have other sizes, networks, seeds and batches, and three losses that are not in the table.
     """
     yield "qubo-72, 12 samples", make_instance("qubo", n=72, m=36, samples=12, seed=11).problem
     yield "qubo-160, 2 samples", make_instance("qubo", n=160, m=80, samples=2, seed=11).problem
@@ -282,7 +283,7 @@ def write_table(rows: list[Row]) -> None:
                 total, weight = total + nearness * values[solver], weight + nearness
         if solver in means[key]:
             return False, total / weight
-        shorter = next(k for k in reversed(sorted(means)) if k[:-1] == key[:-1] and k < key and solver in means[k])
+        shorter = next(k for k in sorted(means, reverse=True) if k[:-1] == key[:-1] and k < key and solver in means[k])
         return True, means[shorter][solver]
 
     listed = []

@@ -892,7 +892,8 @@ def test_advice_from_few_instances_says_that_nothing_is_tested(finished: Compari
     rows = finished.log.read()
     first = [row for row in rows if row["instance"] == rows[0]["instance"]]
     assert re.search(
-        r"That is not tested: (0 instances are|1 instance is) too few to tell \d+ solvers apart\.$", advice(Findings(first))
+        r"That is not tested: (0 instances are|1 instance is) too few to tell \d+ solvers apart\.$",
+        advice(Findings(first)),
     )
     assert "not told apart" not in advice(Findings(first))
 

@@ -18,8 +18,8 @@ class SquaredState(LayerState):
 
     With the pull p = V' c (V t + b - s), E = t . (p + q) + const, where q is the part of p that is free
     of t; a flip of j changes E by 4 (V'^2 c)_j - 4 t_j p_j, and moves p by -2 t_j times column j of the
-    Gram matrix V' c V. The matrix is shared where c is, and made when it is first needed. Else a flip costs O(B n m), until after n flips, by
-    when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
+    Gram matrix V' c V. The matrix is shared where c is, and made when it is first needed. Else a flip costs O(B n m),
+    until after n flips, by when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
     def __init__(self, energy: LayerEnergy, targets: Tensor) -> None:

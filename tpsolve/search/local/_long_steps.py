@@ -1,7 +1,6 @@
 """A descent by long steps: many flips at once, as many of the best ones as lower the objective most."""
 
 import torch
-from torch import Tensor
 
 from tpsolve.problems import LayerProblem
 from tpsolve.problems.layer._layer_state import LayerState
