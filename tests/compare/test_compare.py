@@ -27,6 +27,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, load_problem, solve
 from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write_report
 from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import Findings, advice, as_csv, wins
+from tpsolve.compare.report._plots import COLOURS, LINES, _style
 from tpsolve.compare.report._report import as_table, caption
 from tpsolve.compare.running import _tasks
 from tpsolve.errors import (
@@ -1012,3 +1013,8 @@ def test_name_of_a_run_is_text_in_the_report(small: Comparison, tmp_path: Path):
     page = Page.of(write_report(odd, run_comparison(odd)))
     assert "i" not in page.tags
     assert "<i>&amp;" in page.text
+
+
+def test_no_two_solvers_have_the_same_colour_and_line():
+    styles = [(_style(k)["color"], str(_style(k)["linestyle"])) for k in range(len(COLOURS) * len(LINES))]
+    assert len(set(styles)) == len(styles) >= len(LAYER_SOLVERS)
