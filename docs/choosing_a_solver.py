@@ -56,7 +56,8 @@ def choices() -> str:
     for kind in kinds:
         found = {row["seconds"]: row for row in source["rows"] if tuple(row[name] for name in names) == kind}
         cells = [
-            f"`{found[s]['solver']}`, {_left(found[s]['left'])}; `{found[s]['other']}`" if s in found else "" for s in times
+            f"`{found[s]['solver']}`, {_left(found[s]['left'])}; `{found[s]['other']}`" if s in found else ""
+            for s in times
         ]
         lines.append("| " + " | ".join([*map(str, kind), *cells]) + " |")
     versions = ", ".join(f"{name} {number}" for name, number in source["versions"].items())

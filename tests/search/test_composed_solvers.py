@@ -133,7 +133,7 @@ def test_auto_takes_what_the_table_says():
         count = row["samples"]
         targets = torch.zeros(count, dtype=torch.int64) if by_class else torch.ones(count, row["m"])
         problem = LayerProblem(torch.ones(row["m"], row["n"]), targets, loss=row["loss"])
-        race = f"portfolio({row['solver']}, {row['other']})"
+        race = f"portfolio({row['solver']}, {row['other']})" if row["n"] > 8 else "enumerate"
         assert Auto().choose(problem, Budget(seconds=row["seconds"])) == race
         assert Auto().choose(problem, Budget(seconds=row["seconds"], steps=9)) == row["solver"]
         assert {find_solver(row[name]).name for name in ("solver", "other")} == {"anneal", "tabu"}
@@ -152,6 +152,16 @@ def test_auto_descends_at_least_as_far_as_no_flip_improves(loss: str):
     assert (below < 0).any()
     improving = problem.flip_delta(report.targets) < -1e-4 * (1 + report.objective.abs()[:, None])
     assert not improving.any()
+
+
+def test_auto_tries_all_targets_where_they_are_few():
+    few, more = (make_problem(5, n, 8, "squared", (4,), weighted=True) for n in (9, 14))
+    result = solve(few, "auto", budget=Budget(seconds=20))
+    assert result.stats["taken"] == "enumerate"
+    assert_valid(few, result, optima(few))
+    assert result.status == [Status.OPTIMAL] * 4
+    assert Auto().choose(more, Budget(seconds=1)).startswith("portfolio(")
+    assert Auto().choose(make_problem(5, 9, 8, "squared", (65,)), Budget(seconds=1)).startswith("portfolio(")
 
 
 def test_auto_goes_on_until_the_time_is_up_and_ends_then():

@@ -19,6 +19,8 @@ from tpsolve.search.local._long_steps import descend_far
 TABLE, PROOFS = "auto.json", "proof.json"
 UNKNOWN = "anneal"
 """What serves where nothing was measured: blocks."""
+MAX_LISTED = 2**18
+"""Samples, times their possible targets, times units above, up to which all are tried: a few milliseconds."""
 BESIDE = "beam"
 """What looks around the end of the descent. It ends by itself."""
 BESIDE_SHARE = 0.5
@@ -46,7 +48,7 @@ class Auto(Solver):
     trained networks, by loss, size, number of samples, seconds of a call and kind of device. `benchmarks/auto.py`
     writes it and says from which rows. The nearest entry of the same loss counts; sizes, samples and seconds are
     compared on logarithmic scales. A loss that was not measured takes the entries of the hinge. `stats["taken"]` is the
-    race as a text.
+    race as a text. Where all targets can be tried in a few milliseconds, `enumerate` does so, and proves the optimum.
 
     With a budget that has steps, the one that begins by the table has all of it, and steps are its steps. Without
     seconds the longest time measured counts.
@@ -100,7 +102,10 @@ class Auto(Solver):
         if self.proof:
             return _prover(problem, budget)
         first, other = _racers(problem, budget)
-        return first if budget.seconds is None or budget.steps is not None else f"portfolio({first}, {other})"
+        if budget.seconds is None or budget.steps is not None:
+            return first
+        few = problem.n_vars <= MAX_TARGETS and problem.n_samples * problem.n_units << problem.n_vars <= MAX_LISTED
+        return "enumerate" if few else f"portfolio({first}, {other})"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         text = self.choose(problem, budget)
