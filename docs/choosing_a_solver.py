@@ -65,6 +65,10 @@ def choices() -> str:
     return "\n".join(lines)
 
 
+def _racers(row: dict) -> str:
+    return f"`{row['solver']}`, {_left(row['left'])}; `{row['other']}`"
+
+
 def held_out() -> str:
     """`auto` beside the best of the grid, on problems that its table was not made from."""
     rows = [row for row in RowLog(MEASURED).read() if row["set"] == "held-out"]
@@ -101,8 +105,8 @@ def held_out() -> str:
     late = max(row["processor_seconds"] / row["budget"] for row in rows if row["solver"] == "auto")
     lines.append(
         f"Shares of (start - best known) that are left by `auto`, and by the best of the grid. `auto` took at most "
-        f"{late:.2f} times the budget. A solver of the grid counts if it took at most {MOST:g} times the budget. {len(rows)} calls, by processor time of one "
-        "thread, on a machine that was busy with other work."
+        f"{late:.2f} times the budget. A solver of the grid counts if it took at most {MOST:g} times the budget. "
+        f"{len(rows)} calls, by processor time of one thread, on a machine that was busy with other work."
     )
     return "\n".join(lines)
 
