@@ -14,13 +14,14 @@ from tpsolve.compare._anytime import (
     expected_times,
     fixed_budgets,
     found_at,
+    hits,
     mean_left,
     reached,
     runs_of,
     share_done,
     thinned,
 )
-from tpsolve.compare._statistics import known_of
+from tpsolve.compare._statistics import Solved, known_of
 
 
 def run(instance: str, *points: tuple[float, float], spent: float = 10.0, failed: bool = False) -> Run:
@@ -127,17 +128,17 @@ def test_runs_and_curves_equal_the_slow_account(seed: int):
         drawn.shuffle(row["trace"])
         moments = sorted(point[0] for point in row["trace"])
         row["trace"] = [[at, point[1], None] for at, point in zip(moments, row["trace"], strict=True)]
-    known = known_of(rows)
+    known = known_of(Solved(rows))
     best = {name: float(np.mean(of.objective)) for name, of in known.items()}
     ones = [row for row in rows if row["solver"] == "one"]
     runs = runs_of(ones, known)
     assert [each.instance for each in runs] == [row["instance"] for row in ones]
-    for each, row in zip(runs, ones, strict=True):
+    for each, row, reached_at in zip(runs, ones, hits(runs, TARGETS), strict=True):
         for moment in np.linspace(0, 0.1, 41):
             expected = slow_left(row, best[row["instance"]], moment)
             (found,) = each.at(np.array([moment]))
             assert found == pytest.approx(math.nan if expected is None else expected, abs=1e-9, nan_ok=True)
-        for target, hit in zip(TARGETS, each.hits(TARGETS), strict=True):
+        for target, hit in zip(TARGETS, reached_at, strict=True):
             moments = sorted([*(p[0] for p in row["trace"]), row["seconds"]])
             first = next(
                 (m for m in moments if (slow_left(row, best[row["instance"]], m) or 0.0) <= target + 1e-12), math.inf
@@ -166,5 +167,5 @@ def test_samples_are_found_when_the_best_known_objective_is():
     rows = drawn_rows(("one", "two"), ("a",), samples=3)
     rows[1]["objective"][0] = rows[0]["objective"][0] + 1.0
     rows[1]["objective"][1:] = rows[0]["objective"][1:]
-    found = found_at([rows[1]], known_of(rows))
+    found = found_at([rows[1]], known_of(Solved(rows)))
     assert found.tolist() == [math.inf, *rows[1]["found_at"][1:]]

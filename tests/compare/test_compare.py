@@ -31,6 +31,7 @@ from tpsolve import SOLVERS, Budget, LayerProblem, load_problem, solve
 from tpsolve.compare import SUITES, Comparison, run_comparison, summarise, write_report
 from tpsolve.compare._run_folder import delete_comparison
 from tpsolve.compare._summary import Findings, advice, as_csv, wins
+from tpsolve.compare.report._plots import COLOURS, LINES, _style
 from tpsolve.compare.report._report import as_table, caption
 from tpsolve.compare.running import _instances, _tasks
 from tpsolve.compare.running._check_rows import check_rows
@@ -799,7 +800,7 @@ def test_summary_of_four_rows_worked_out_by_hand():
     assert (prover.solver, prover.exact, prover.samples, prover.failures) == ("prover", True, 2, 0)
     assert (prover.proved, prover.best) == (1 / 2, 1 / 2)
     assert (prover.flips, prover.seconds) == pytest.approx((0.3, 1.5))
-    assert caption(Findings(rows)) == "1 instances, 2 samples, 2 with a proven optimum; 4 solves, 1 of them failed"
+    assert caption(Findings(rows)) == "1 instance, 2 samples, 2 with a proven optimum; 4 solves, 1 of them failed"
 
 
 def test_tolerance_of_a_tie_is_the_problem_s_own():
@@ -898,7 +899,8 @@ def test_advice_from_few_instances_says_that_nothing_is_tested(finished: Compari
     rows = finished.log.read()
     first = [row for row in rows if row["instance"] == rows[0]["instance"]]
     assert re.search(
-        r"That is not tested: [01] instances are too few to tell \d+ solvers apart\.$", advice(Findings(first))
+        r"That is not tested: (0 instances are|1 instance is) too few to tell \d+ solvers apart\.$",
+        advice(Findings(first)),
     )
     assert "not told apart" not in advice(Findings(first))
 
@@ -1104,3 +1106,8 @@ def test_a_changed_byte_of_many_instances_is_noticed(packed: Comparison):
     path.write_bytes(content)
     with pytest.raises((FileFormatError, ArgumentError)):
         run_comparison(packed)
+
+
+def test_no_two_solvers_have_the_same_colour_and_line():
+    styles = [(_style(k)["color"], str(_style(k)["linestyle"])) for k in range(len(COLOURS) * len(LINES))]
+    assert len(set(styles)) == len(styles) >= len(LAYER_SOLVERS)

@@ -1,5 +1,6 @@
 """Strategies trained alike: rows that survive, failures with their reason, figures worked out by hand."""
 
+import csv
 import io
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tpsolve import cli
+from tpsolve.cli.compare._compare_training import NARROW
 from tpsolve.compare import STRATEGIES, Strategy, run_training
 from tpsolve.compare import _training_runs as training
 from tpsolve.compare._run_folder import delete_comparison
@@ -110,7 +112,13 @@ def test_command_runs_both_regimes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (folder / "narrow" / "report.html").exists()
     assert (folder / "wide" / "accuracy.png").exists()
     before = (folder / "wide" / "rows.jsonl").read_text()
-    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    answer = CliRunner().invoke(cli.app, [*words, "--csv"])
+    assert answer.exit_code == 0
+    lines = list(csv.DictReader(answer.stdout.splitlines()))
+    assert {line["solver"] for line in lines if line["networks"] == "narrow"} == set(NARROW)
+    assert {line["strategy"] for line in lines if line["networks"] == "wide"} == set(STRATEGIES)
+    assert all(bool(line["left"]) is (line["networks"] == "narrow") for line in lines)
+    assert all(0 <= float(line["test"]) <= 1 for line in lines if line["networks"] == "wide")
     assert (folder / "wide" / "rows.jsonl").read_text() == before
     (folder / "wide" / "thesis.txt").write_text("years of work")
     delete_training(folder / "wide")

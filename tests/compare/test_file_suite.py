@@ -6,7 +6,7 @@ import pytest
 
 import tpsolve
 from tpsolve.compare import Comparison, FileSuite, run_comparison
-from tpsolve.errors import ArgumentError, FileFormatError, FolderError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, NotAcceptedError
 from tpsolve.problems import make_instance
 
 
@@ -41,10 +41,21 @@ def test_each_sample_has_the_same_seconds_however_many_its_file_holds(files: lis
 
 
 def test_run_takes_files(files: list[Path], tmp_path: Path):
-    found = tpsolve.compare.run(FileSuite(files, "class"), ["keep"], folder=tmp_path / "run", seeds=1)
+    solvers = ["keep", "column-search"]
+    found = tpsolve.compare.run(FileSuite(files, "class"), solvers, folder=tmp_path / "run", seeds=1, seconds=0.01)
     # Networks have no activations to keep.
-    assert {row["instance"] for row in found.rows} == {str(files[0]), str(files[2])}
-    assert repr(found).startswith("ComparisonRun on 3 files: 2 instances, 5 samples")
+    assert [row["instance"] for row in found.rows] == [str(files[0]), "xor/3", str(files[2])]
+    assert repr(found).startswith("ComparisonRun on 3 files: 3 instances, 6 samples")
+    assert "No instance has rows of both " in found.advice
+
+
+def test_a_file_that_no_solver_takes_is_an_error(files: list[Path], tmp_path: Path):
+    expected = r"solvers: got keep, tabu, expected one at least that takes xor/3. Add one, or leave the file out.*"
+    with pytest.raises(NotAcceptedError, match=expected + "For a NetworkProblem take circuits"):
+        tpsolve.compare.run(FileSuite(files, "class"), ["keep", "tabu"], folder=tmp_path / "run", seeds=1)
+    with pytest.raises(NotAcceptedError, match="problem: got NetworkProblem"):
+        tpsolve.compare.run(FileSuite(files[1:2], "class"), ["keep"], folder=tmp_path / "run", seeds=1)
+    assert not list((tmp_path / "run").glob("rows*"))
 
 
 def test_what_is_refused(files: list[Path], tmp_path: Path):

@@ -11,6 +11,7 @@ from scipy import stats
 from tpsolve.compare._statistics import (
     LEVEL,
     Row,
+    Solved,
     alike,
     holm,
     interval,
@@ -62,7 +63,7 @@ def test_scores_are_means_over_samples_and_seeds():
         row("one", "b", [0.0], None),
         row("two", "b", [8.0], None),
     ]
-    found = scores(rows)
+    found = scores(Solved(rows))
     assert found.left[0].tolist() == [0.0, 0.0]
     assert found.left[1].tolist() == [0.5, 1.0]
     assert found.shared.all()
@@ -159,7 +160,7 @@ def test_the_verdict_itself_is_that_cautious():
 def test_p_values_of_pairs_are_adjusted_for_all_pairs():
     objective = {"one": 1.0, "two": 1.5, "same": 1.5}
     rows = [row(name, f"i{k}", [v + k * (v > 1)], [50.0]) for k in range(12) for name, v in objective.items()]
-    found = scores(rows)
+    found = scores(Solved(rows))
     table = pair_tests(found)
     assert np.isnan(np.diag(table)).all()
     # All twelve signs alike: 2 / 2^12, the least of three p values, and the next of three.
@@ -173,7 +174,7 @@ def test_ranks_and_their_critical_difference():
         for k in range(10)
         for name, value in (("one", 1.0), ("two", 2.0), ("three", 3.0 + k / 10))
     ]
-    ranks, p, difference = mean_ranks(scores(rows))
+    ranks, p, difference = mean_ranks(scores(Solved(rows)))
     assert ranks.tolist() == [1.0, 2.0, 3.0]
     assert p == pytest.approx(stats.friedmanchisquare([1.0] * 10, [2.0] * 10, [3.0] * 10).pvalue)
     assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / 60), abs=1e-3), "Demsar's table: q = 2.343 for three"

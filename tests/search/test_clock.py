@@ -28,6 +28,15 @@ def noisy(points: int, features: int) -> NetworkProblem:
     return NetworkProblem(x, (x[:, 0] * x[:, 1] > 0).long(), [2])
 
 
+def test_a_part_whose_time_ends_between_two_looks_at_the_clock_is_no_error(monkeypatch: pytest.MonkeyPatch):
+    report = Report(make_problem(0, 5, 4).flatten(), Budget(seconds=1), None)
+    # A moment is left at the first look, none at the next.
+    moments = iter([1 - 1e-9])
+    monkeypatch.setattr(Report, "seconds", property(lambda _: next(moments, 2.0)))
+    report.run(HillClimb(), torch.Generator())
+    assert report.stopped
+
+
 @pytest.mark.parametrize("solver", ["big-m", "weight-box"])
 def test_a_model_that_takes_longer_than_the_budget_is_not_written_down(solver: str, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any, **__: Any) -> None:

@@ -9,7 +9,9 @@ from tpsolve.errors import ArgumentError, NotAcceptedError, UnknownNameError
 from tpsolve.losses import LOSSES
 from tpsolve.problems import make_instance
 from tpsolve.search import Auto, Beam, MinimumDisturbance, Polish, SignGradient, Tabu, find_solver, solver_text
+from tpsolve.search._base import Report
 from tpsolve.search.combined._auto import PROOFS, table
+from tpsolve.search.local._long_steps import descend_far
 
 pytestmark = pytest.mark.rounding
 
@@ -131,9 +133,46 @@ def test_auto_takes_what_the_table_says():
         count = row["samples"]
         targets = torch.zeros(count, dtype=torch.int64) if by_class else torch.ones(count, row["m"])
         problem = LayerProblem(torch.ones(row["m"], row["n"]), targets, loss=row["loss"])
-        assert Auto().choose(problem, Budget(seconds=row["seconds"])) == row["solver"]
+        race = f"portfolio({row['solver']}, {row['other']})" if row["n"] > 8 else "enumerate"
+        assert Auto().choose(problem, Budget(seconds=row["seconds"])) == race
+        assert Auto().choose(problem, Budget(seconds=row["seconds"], steps=9)) == row["solver"]
+        assert {find_solver(row[name]).name for name in ("solver", "other")} == {"anneal", "tabu"}
     problem = make_instance("qubo", n=30, m=20, samples=4).problem
-    assert Auto().choose(problem, Budget(seconds=1)) in {row["solver"] for row in rows}
+    assert Auto().choose(problem, Budget(steps=1)) in {row["solver"] for row in rows}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_auto_descends_at_least_as_far_as_no_flip_improves(loss: str):
+    problem = make_problem(3, 40, 12, loss, (3,), weighted=True, stay=0.1)
+    report = Report(problem, Budget(seconds=60), None)
+    descend_far(problem, report)
+    assert problem.start is not None
+    below = report.objective - problem.objective(problem.start)
+    assert (below <= 0).all()
+    assert (below < 0).any()
+    improving = problem.flip_delta(report.targets) < -1e-4 * (1 + report.objective.abs()[:, None])
+    assert not improving.any()
+
+
+def test_auto_tries_all_targets_where_they_are_few():
+    few, more = (make_problem(5, n, 8, "squared", (4,), weighted=True) for n in (9, 14))
+    result = solve(few, "auto", budget=Budget(seconds=20))
+    assert result.stats["taken"] == "enumerate"
+    assert_valid(few, result, optima(few))
+    assert result.status == [Status.OPTIMAL] * 4
+    assert Auto().choose(more, Budget(seconds=1)).startswith("portfolio(")
+    assert Auto().choose(make_problem(5, 9, 8, "squared", (65,)), Budget(seconds=1)).startswith("portfolio(")
+
+
+def test_auto_goes_on_until_the_time_is_up_and_ends_then():
+    problem = make_instance("random", n=64, m=32, samples=4, seed=3).problem
+    result = solve(problem, "auto", budget=Budget(seconds=0.3))
+    assert 0.28 <= result.stats["seconds"] < 0.6
+    assert result.stats["taken"].startswith("portfolio(")
+    # At once where the optimum is proved, or the caller says so.
+    easy = LayerProblem(torch.eye(6), torch.ones(2, 6), start=-torch.ones(6))
+    assert solve(easy, "auto", budget=Budget(seconds=60)).stats["seconds"] < 10
+    assert solve(problem, "auto", budget=Budget(seconds=60), callback=lambda _: True).stats["seconds"] < 10
 
 
 def test_auto_with_proof_takes_what_the_table_of_proofs_says():

@@ -7,6 +7,7 @@ Optimization Methods and Software 2021) and of IOHprofiler (Doerr et al., arXiv 
 evaluations.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,12 +46,6 @@ class Run:
     left: np.ndarray
     spent: float
     failed: bool = False
-
-    def hits(self, targets: np.ndarray) -> np.ndarray:
-        """The seconds at which each target, a decreasing share left, was first reached; inf: never."""
-        # `left` falls, so its negative rises.
-        place = np.searchsorted(-self.left, -targets, side="left")
-        return np.append(self.seconds, np.inf)[place]
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
         """The share left at each moment; NaN before anything is known."""
@@ -104,7 +99,7 @@ def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
         best, slack, improvement = attainable[name]
         points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
         final = sum(row["objective"]) / len(row["objective"])
-        if np.isfinite(final) and (not points or points[-1][1] != final):
+        if math.isfinite(final) and (not points or points[-1][1] != final):
             points.append((row["seconds"], final))
         if not points:
             found.append(Run(name, nothing, nothing, row["seconds"]))
@@ -123,11 +118,26 @@ def _attainable(rows: Sequence[Row], known: Mapping[str, Known]) -> dict[str, tu
     found = {}
     for name, start in {row["instance"]: row["start"] for row in rows}.items():
         if start is not None and name in known:
-            best = float(np.mean(known[name].objective))
+            best = known[name].mean
             slack = 1e-9 * max(1.0, abs(best))
-            improvement = float(np.mean(start)) - best
-            if np.isfinite(improvement) and improvement > slack:
+            improvement = sum(start) / len(start) - best
+            if math.isfinite(improvement) and improvement > slack:
                 found[name] = best, slack, improvement
+    return found
+
+
+def hits(runs: Sequence[Run], targets: np.ndarray) -> np.ndarray:
+    """The seconds at which each run first reached each target, a share left, `(runs, targets)`; inf: never."""
+    found = np.full((len(runs), len(targets)), np.inf)
+    some = np.array([number for number, run in enumerate(runs) if len(run.seconds)], dtype=int)
+    if not len(some):
+        return found
+    seconds, left = (np.concatenate([getattr(runs[k], name) for k in some]) for name in ("seconds", "left"))
+    counts = np.array([len(runs[k].seconds) for k in some])
+    first = np.cumsum(counts) - counts
+    for place, target in enumerate(targets):
+        # Seconds rise within a run.
+        found[some, place] = np.minimum.reduceat(np.where(left <= target, seconds, np.inf), first)
     return found
 
 
@@ -139,9 +149,11 @@ def mean_left(runs: Sequence[Run]) -> Curve | None:
     runs = [run for run in runs if not run.failed]
     if not runs or any(not len(run.seconds) for run in runs):
         return None
-    weights = _weights(runs)
-    seconds = np.concatenate([run.seconds for run in runs])
-    jumps = np.concatenate([w * np.diff(run.left, prepend=0.0) for run, w in zip(runs, weights, strict=True)])
+    counts = np.array([len(run.seconds) for run in runs])
+    seconds, left = (np.concatenate(values) for values in zip(*((run.seconds, run.left) for run in runs), strict=True))
+    jumps, first = np.diff(left, prepend=0.0), np.cumsum(counts) - counts
+    jumps[first] = left[first]
+    jumps *= np.repeat(_weights(runs), counts)
     begin = max(run.seconds[0] for run in runs)
     times, values = _summed(seconds, jumps)
     later = times >= begin
@@ -158,7 +170,7 @@ def reached(runs: Sequence[Run], targets: np.ndarray = TARGETS) -> Curve | None:
     """
     if not runs:
         return None
-    at = np.concatenate([run.hits(targets) for run in runs])
+    at = hits(runs, targets).ravel()
     weights = np.repeat(_weights(runs), len(targets)) / len(targets)
     done = np.isfinite(at)
     return _summed(at[done], weights[done]) if done.any() else None
@@ -204,9 +216,9 @@ def expected_times(runs: Sequence[Run], targets: Sequence[float] = TABLE_TARGETS
     """One a target; runs that failed count with their budget as spent."""
     if not runs:
         return []
-    hits = np.array([run.hits(np.array(targets)) for run in runs])
-    spent = np.where(np.isfinite(hits), hits, np.array([run.spent for run in runs])[:, None])
-    table = _by_instance(runs, np.concatenate([spent, np.isfinite(hits)], axis=1))
+    at = hits(runs, np.array(targets))
+    spent = np.where(np.isfinite(at), at, np.array([run.spent for run in runs])[:, None])
+    table = _by_instance(runs, np.concatenate([spent, np.isfinite(at)], axis=1))
     seconds, successes = np.split(table.sum(0), 2)
     drawn = np.split(resampled(table), 2, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -73,7 +73,8 @@ def run_comparison(
             with that error. Solves have processes of their own then, also with one worker. On Linux.
 
     Raises:
-        NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance; before any work.
+        NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance, or none of them takes
+            one of `comparison.files`; before any work.
         FolderInUseError: another process writes into the folder.
         FolderError: the folder can't be written, or holds another comparison, rows of other problems, or rows that
             were made with other versions or another number of threads.
@@ -216,6 +217,8 @@ def _tasks(
                 tasks |= {task.key: task for task in own}
             else:
                 refused[text][instance.name] = error
+    if comparison.files is not None:
+        _check_taken(comparison, instances, refused)
     for text in comparison.solvers:
         reasons = list(refused[text].values())
         if reasons and len(reasons) == len(instances):
@@ -224,6 +227,23 @@ def _tasks(
             where = [name for name, error in refused[text].items() if str(error) == reason]
             note(f"{text}: left out on {', '.join(where)}. {reason}")
     return list(tasks.values())
+
+
+def _check_taken(
+    comparison: Comparison, instances: Sequence[AnyInstance], refused: dict[str, dict[str, ArgumentError]]
+) -> None:
+    """Raise where a file that was named would be in no row."""
+    for instance in instances:
+        reasons = {text: of[instance.name] for text, of in refused.items() if instance.name in of}
+        # A solver that takes no file has an error of its own.
+        if comparison.solvers and len(reasons) == len(refused) and len(instances) > 1:
+            first = next(iter(reasons.values()))
+            raise NotAcceptedError(
+                "solvers",
+                ", ".join(reasons),
+                f"one at least that takes {instance.name}",
+                f"Add one, or leave the file out. The first says: {first}",
+            )
 
 
 def _refusal(solver: Solver, instance: AnyInstance) -> ArgumentError | None:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,6 @@ def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np
     return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
 
 
-def bound_of(row: Row) -> np.ndarray:
-    """Of each sample; -inf where none was proved."""
-    return np.array([-np.inf if bound is None else bound for bound in row["bound"]])
-
-
-def tolerance_of(row: Row) -> np.ndarray:
-    """Of each sample. Rows of versions that had none: only equal objectives are equal."""
-    return np.array(row.get("tolerance", [0.0] * len(row["objective"])))
-
-
 @dataclass(frozen=True)
 class Known:
     """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps.
@@ -78,6 +68,11 @@ class Known:
     tolerance: np.ndarray
     proven: np.ndarray
 
+    @cached_property
+    def mean(self) -> float:
+        """The mean best objective over the samples."""
+        return float(np.mean(self.objective))
+
 
 class Solved:
     """The samples of all rows that ended well, one after the other; a *spot* is a sample of an instance.
@@ -87,6 +82,7 @@ class Solved:
 
     Attributes:
         rows: those without an error. names: of their instances. length: samples of each row. instance: of each row.
+        solvers: names. solver: of each row.
         first: of each instance, its first spot, and behind the last one their number.
         row, spot: of each sample. objective, bound, tolerance: of each sample.
     """
@@ -99,6 +95,9 @@ class Solved:
             if place.setdefault(row["instance"], len(place)) == len(counts):
                 counts.append(len(row["objective"]))
         self.names = list(place)
+        self.solvers = list(dict.fromkeys(row["solver"] for row in self.rows))
+        at = {name: number for number, name in enumerate(self.solvers)}
+        self.solver = np.array([at[row["solver"]] for row in self.rows], dtype=int)
         self.instance = np.array([place[row["instance"]] for row in self.rows], dtype=int)
         self.length = np.array([len(row["objective"]) for row in self.rows], dtype=int)
         self.first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
@@ -109,7 +108,11 @@ class Solved:
         # None is NaN: nothing was proved.
         self.bound = np.array([v for row in self.rows for v in row["bound"]], dtype=float)
         self.bound[np.isnan(self.bound)] = -np.inf
-        self.tolerance = np.concatenate([np.empty(0), *map(tolerance_of, self.rows)])
+        self.tolerance = np.array(
+            # Rows of versions that had none: only equal objectives are equal.
+            [v for row in self.rows for v in row.get("tolerance") or [0.0] * len(row["objective"])],
+            dtype=float,
+        )
 
     def of_spots(self, values: np.ndarray, first: float, join: np.ufunc) -> np.ndarray:
         """What `join`, such as the minimum, makes of the values at each spot, and of `first`."""
@@ -118,9 +121,8 @@ class Solved:
         return joined
 
 
-def known_of(rows: Iterable[Row]) -> dict[str, Known]:
+def known_of(solved: Solved) -> dict[str, Known]:
     """For each instance, what the rows know of it together."""
-    solved = Solved(rows)
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
     bound = solved.of_spots(solved.bound, -np.inf, np.maximum)
     tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
@@ -139,7 +141,7 @@ def share_left(objective: np.ndarray, best: np.ndarray, reference: np.ndarray, t
     attainable = reference - best
     with np.errstate(invalid="ignore", divide="ignore"):
         left = np.clip((objective - best) / attainable, 0.0, 1.0)
-    left = np.where(objective - best <= tolerance, 0.0, left)
+        left = np.where(objective - best <= tolerance, 0.0, left)
     left = np.where(np.isinf(objective), 1.0, left)
     return np.where(np.isinf(best) | (attainable <= tolerance), np.nan, left)
 
@@ -155,16 +157,13 @@ def counted_instances(rows: Sequence[Row]) -> set[str]:
     return shared if len(shared) >= MIN_SHARED * len(solvers) else set(solvers)
 
 
-def scores(rows: Sequence[Row]) -> Scores:
+def scores(solved: Solved) -> Scores:
     """Of all solvers that finished a row.
 
     The reference of a sample is its start; where it has none, or none that is finite, the worst objective that a solver
     ended with.
     """
-    solved = Solved(rows)
-    good, instances = solved.rows, solved.names
-    solvers = list(dict.fromkeys(row["solver"] for row in good))
-    place = {name: number for number, name in enumerate(solvers)}
+    good, instances, solvers = solved.rows, solved.names, solved.solvers
     head = {row["instance"]: row for row in reversed(good)}
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
     finite = np.where(np.isinf(solved.objective), -np.inf, solved.objective)
@@ -176,16 +175,16 @@ def scores(rows: Sequence[Row]) -> Scores:
     at = solved.spot
     found = share_left(solved.objective, best[at], reference[at], tolerance[at])
     shown = is_met(solved.objective, solved.bound, solved.tolerance).astype(float)
-    group = np.array([place[row["solver"]] for row in good], dtype=int) * len(instances) + solved.instance
+    group = solved.solver * len(instances) + solved.instance
     shape = len(solvers), len(instances)
-    left, proved = (_means(values, group[solved.row], shape[0] * shape[1]).reshape(shape) for values in (found, shown))
-    counted = counted_instances(rows)
+    left, proved = (means(values, group[solved.row], shape[0] * shape[1]).reshape(shape) for values in (found, shown))
+    counted = counted_instances(good)
     shared = np.array([name in counted for name in instances], dtype=bool)
     losses = [head[name]["loss"] for name in instances]
     return Scores(solvers, instances, losses, left, proved, shared)
 
 
-def _means(values: np.ndarray, of: np.ndarray, groups: int) -> np.ndarray:
+def means(values: np.ndarray, of: np.ndarray, groups: int) -> np.ndarray:
     """Of the values that are not NaN, by the group that each belongs to; NaN of none."""
     known = ~np.isnan(values)
     counts = np.bincount(of[known], minlength=groups)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -16,15 +16,15 @@ from tpsolve.compare._statistics import (
     Known,
     Row,
     Scores,
+    Solved,
     alike,
-    bound_of,
     counted_instances,
     interval,
     is_met,
     known_of,
+    means,
     paired,
     scores,
-    tolerance_of,
 )
 
 
@@ -75,14 +75,19 @@ class Findings:
     rows: Sequence[Row]
 
     @cached_property
+    def solved(self) -> Solved:
+        """The samples of all rows that ended well, in arrays."""
+        return Solved(self.rows)
+
+    @cached_property
     def known(self) -> dict[str, Known]:
         """What all rows together know of each instance."""
-        return known_of(self.rows)
+        return known_of(self.solved)
 
     @cached_property
     def scores(self) -> Scores:
         """What each solver leaves, by instance."""
-        return scores(self.rows)
+        return scores(self.solved)
 
     @cached_property
     def counted(self) -> set[str]:
@@ -94,6 +99,9 @@ class Findings:
         part = Findings([row for row in self.rows if row["loss"] == loss])
         names = {row["instance"] for row in part.rows}
         vars(part)["known"] = {name: of for name, of in self.known.items() if name in names}
+        if part.counted <= self.counted:
+            runs = {name: [run for run in of if run.instance in part.counted] for name, of in self.runs.items()}
+            vars(part)["runs"] = {name: runs[name] for name in part.of_solvers}
         return part
 
     @cached_property
@@ -163,7 +171,7 @@ def advice(findings: Findings) -> str:
         )
     parts += _families(ran, found)
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." + few
+    return text[:1].upper() + text[1:] + "." + _apart(ran, found) + few
 
 
 def _too_few(ran: list[Summary], found: Scores) -> str:
@@ -172,7 +180,16 @@ def _too_few(ran: list[Summary], found: Scores) -> str:
     # The least p value of signed ranks, times the number of tests.
     if instances and 2.0 ** (1 - instances) * (len(ran) - 1) < APART:
         return ""
-    return f" That is not tested: {instances} instances are too few to tell {len(ran)} solvers apart."
+    few = "1 instance is" if instances == 1 else f"{instances} instances are"
+    return f" That is not tested: {few} too few to tell {len(ran)} solvers apart."
+
+
+def _apart(ran: list[Summary], found: Scores) -> str:
+    """A sentence that names the solvers which share no instance with the first one."""
+    known = ~np.isnan(found.proved)
+    first = known[found.solvers.index(ran[0].solver)]
+    others = [s.solver for s in ran[1:] if not (first & known[found.solvers.index(s.solver)]).any()]
+    return f" No instance has rows of both {ran[0].solver} and {' or '.join(others)}." if others else ""
 
 
 def _quality(ran: list[Summary], use: str, few: str) -> str:
@@ -240,41 +257,32 @@ def as_csv(summaries: list[Summary]) -> str:
 
 def wins(findings: Findings) -> tuple[list[str], np.ndarray]:
     """The solvers, and for each pair the share of shared samples on which the first is strictly better."""
-    names = [summary.solver for summary in findings.summaries]
-    objective: dict[str, dict[str, list[list[float]]]] = {name: defaultdict(list) for name in names}
-    for row in findings.rows:
-        if "error" not in row:
-            objective[row["solver"]][row["instance"]].append(row["objective"])
-    instances = list(findings.known)
-    known = [findings.known[name] for name in instances]
-    tolerance = np.concatenate([of.tolerance for of in known]) if known else np.empty(0)
-    means = np.full((len(names), len(tolerance)), np.nan)
-    for place, name in enumerate(names):
-        each = [
-            np.mean(objective[name][k], axis=0) if k in objective[name] else np.full(len(of.tolerance), np.nan)
-            for k, of in zip(instances, known, strict=True)
-        ]
-        means[place] = np.concatenate(each) if each else np.empty(0)
+    names, solved = [summary.solver for summary in findings.summaries], findings.solved
+    spots, solvers = solved.first[-1], len(solved.solvers)
+    tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
+    group = solved.solver[solved.row] * spots + solved.spot
+    found = means(solved.objective, group, solvers * spots).reshape(solvers, spots)
     table = np.full((len(names), len(names)), np.nan)
-    for i, first in enumerate(means):
-        for j, second in enumerate(means):
-            shared = ~np.isnan(first) & ~np.isnan(second)
-            if i != j and shared.any():
-                table[i, j] = np.mean(~is_met(second[shared], first[shared], tolerance[shared]))
+    at = {name: number for number, name in enumerate(solved.solvers)}
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            if i == j or first not in at or second not in at:
+                continue
+            own, other = found[at[first]], found[at[second]]
+            shared = ~np.isnan(own) & ~np.isnan(other)
+            if shared.any():
+                table[i, j] = np.mean(~is_met(other[shared], own[shared], tolerance[shared]))
     return names, table
 
 
 def _summary(name: str, rows: list[Row], findings: Findings) -> Summary:
-    known, found = findings.known, findings.scores
+    solved, found = findings.solved, findings.scores
     good = [row for row in rows if "error" not in row and row["instance"] in findings.counted]
-
-    def gather(value: Callable[[Row], Any]) -> np.ndarray:
-        return np.concatenate([np.asarray(value(row), dtype=float) for row in good]) if good else np.empty(0)
-
-    objective = gather(lambda row: row["objective"])
-    best = gather(lambda row: known[row["instance"]].objective)
-    bound, tolerance = gather(bound_of), gather(tolerance_of)
-    flips = gather(lambda row: row["flips"] if row["flips"] is not None else [np.nan] * len(row["objective"]))
+    number = solved.solvers.index(name) if name in solved.solvers else -1
+    own = ((solved.solver == number) & found.shared[solved.instance])[solved.row]
+    objective, bound, tolerance = solved.objective[own], solved.bound[own], solved.tolerance[own]
+    best = np.concatenate([np.empty(0), *(of.objective for of in findings.known.values())])[solved.spot[own]]
+    flips = np.array([v for row in good for v in row["flips"] or [np.nan] * len(row["objective"])], dtype=float)
     left = found.of(name) if name in found.solvers else np.empty(0)
     low, high = interval(left)
     return Summary(

@@ -376,10 +376,11 @@ class Report:
         calls, passes = self._share_of_calls(share), self._share_of_passes(share)
         if self.budget.passes is not None:
             check_counts_passes(solver)
-        if self.stopped or 0 in (left, calls, passes) or self.seconds_left <= 0:
+        # Read once: a moment later it may be 0, which is no budget.
+        seconds = share * self.seconds_left
+        if self.stopped or 0 in (left, calls, passes) or seconds <= 0:
             return
         part = copy.copy(self)
-        seconds = share * self.seconds_left
         part.budget = Budget(None if math.isinf(seconds) else seconds, left, calls, passes)
         part._ends, part._steps_before, part.steps = self.seconds + seconds, self._steps_before + self.steps, 0
         part.start = self.start if start is None else start

@@ -105,8 +105,6 @@ def compare(
     """
     answers = Answers(as_json, as_csv, quiet)
     if training:
-        if as_csv:
-            raise ArgumentError("--csv", "beside --training", "--json", "The answer has two tables.")
         if files:
             raise ArgumentError("FILES", files[0], "none with --training, whose instances and solvers are fixed")
         refuse_given(context, FIXED_IN_TRAINING, "with --training, whose instances and solvers are fixed")

@@ -22,7 +22,12 @@ def compare_training(
     from tpsolve.compare._summary import Findings, as_rows
     from tpsolve.compare._training_runs import delete_training
     from tpsolve.compare.report._report import as_table, caption
-    from tpsolve.compare.report._training_report import failures, save_training_plot, training_table
+    from tpsolve.compare.report._training_report import (
+        failures,
+        save_training_plot,
+        summarise_training,
+        training_table,
+    )
 
     narrow = Comparison(folder / "narrow", "networks", NARROW, samples=2, seconds=seconds, seeds=seeds)
     if fresh:
@@ -48,6 +53,8 @@ def compare_training(
     findings = Findings(found)
     if answers.as_json:
         answers.give(EMPTY, as_rows(findings.summaries), wide=trained, report=str(report))
+    elif answers.as_csv:
+        answers.give(EMPTY, _together(as_rows(findings.summaries), as_rows(summarise_training(trained))))
     else:
         output.print(as_table(findings.summaries, caption(findings), output.width))
     answers.tell(f"Report: {report}")
@@ -61,3 +68,10 @@ def compare_training(
     if interrupt.asked:
         say_stopped(len(found) + len(trained), fresh)
         raise typer.Exit(INTERRUPTED)
+
+
+def _together(narrow: list[dict[str, Any]], wide: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both tables as one: a first column says of which networks a row is, and cells of the other table are empty."""
+    rows = [{"networks": "narrow", **row} for row in narrow] + [{"networks": "wide", **row} for row in wide]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]

@@ -86,20 +86,15 @@ def _all_have(findings: Findings) -> bool:
 
 
 def _ties(findings: Findings) -> str:
-    known, best = findings.known, Counter[tuple[str, int]]()
-    ran = Counter[tuple[str, int]]()
-    for row in findings.rows:
-        if "error" in row:
-            continue
-        of = known[row["instance"]]
-        for sample, value in enumerate(row["objective"]):
-            ran[row["instance"], sample] += 1
-            best[row["instance"], sample] += value <= of.objective[sample] + of.tolerance[sample]
-    tied = sum(best[sample] == count for sample, count in ran.items())
+    solved = findings.solved
+    best = solved.of_spots(solved.objective, np.inf, np.minimum)
+    slack = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
+    worst = solved.of_spots(solved.objective, -np.inf, np.maximum)
+    tied = int((worst <= best + slack).sum())
     nothing = int(np.isnan(findings.scores.left).all(0).sum()) if findings.scores.instances else 0
     return (
         "Objectives within the tolerance of their problem, which is its rounding, are equal. On "
-        f"{tied} of {len(ran)} samples every solve ended with the best known objective. Instances on which nothing "
+        f"{tied} of {len(best)} samples every solve ended with the best known objective. Instances on which nothing "
         f"could be improved, {nothing} here, count for proofs, not for what is left. Tied ranks are shared, and "
         "Wilcoxon's test leaves ties out."
     )

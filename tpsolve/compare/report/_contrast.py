@@ -11,7 +11,7 @@ import numpy as np
 
 from tpsolve._storage._documents import read_json
 from tpsolve.compare._run_folder import SETTINGS, read_rows
-from tpsolve.compare._statistics import LEVEL, Row, holm, interval, paired, scores
+from tpsolve.compare._statistics import LEVEL, Row, Solved, holm, interval, paired, scores
 from tpsolve.errors import ArgumentError, FolderError
 
 MIN_SLOWER = 1.05
@@ -148,7 +148,7 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
         for label, rows in zip(labels, runs, strict=True)
     ]
     rows = [*merged[0], *merged[1]]
-    found = scores(rows)
+    found = scores(Solved(rows))
     place = {name: number for number, name in enumerate(found.solvers)}
     counts = Counter(row["solver"] for row in rows if "error" in row)
     seconds = _seconds(rows)

@@ -93,22 +93,24 @@ def solves_of(findings: Findings) -> list[bytes]:
     """The solves of each instance, in the order of the page's instances, as JSON."""
     places = {summary.solver: place for place, summary in enumerate(findings.summaries)}
     groups = {group: place for place, group in enumerate(groups_of(findings.rows))}
-    solves: dict[str, list[Any]] = {row["instance"]: [] for row in findings.rows}
+    solves: dict[str, list[msgspec.Raw]] = {row["instance"]: [] for row in findings.rows}
+    encoder = msgspec.json.Encoder()
     for row in findings.rows:
         head = [places[row["solver"]], row["seed"], groups[group_of(row)]]
         if "error" in row:
-            solves[row["instance"]].append([*head, printable(row["error"])])
+            solve = [*head, printable(row["error"])]
         else:
             trace = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
             if trace:
-                seconds, objective = thinned(
-                    (np.array([t for t, _ in trace]), np.array([v for _, v in trace])), TRACE_POINTS
-                )
+                seconds, objective = zip(*trace, strict=True)
+                if len(trace) > TRACE_POINTS:
+                    seconds, objective = thinned((np.array(seconds), np.array(objective)), TRACE_POINTS)
                 trace = [_short(seconds), _short(objective)]
             columns = [_short(row[name]) for name in ("objective", "bound", "found_at", "proved_at")]
-            solves[row["instance"]].append([*head, "", *_short([row["seconds"]]), *columns, trace])
+            solve = [*head, "", *_short([row["seconds"]]), *columns, trace]
+        # As bytes they take a fraction of the memory.
+        solves[row["instance"]].append(msgspec.Raw(encoder.encode(solve)))
     starts = {row["instance"]: row["start"] for row in findings.rows}
-    encoder = msgspec.json.Encoder()
     found = []
     for name, rows in solves.items():
         of = findings.known.get(name)
@@ -170,21 +172,22 @@ def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
     sizes = {row["instance"]: row for row in findings.rows}
     found = findings.scores
     order = np.array([names.index(solver) for solver in found.solvers], dtype=int)
-    column = {name: number for number, name in enumerate(found.instances)}
+    # NaN, of a solver without rows, is never the least.
+    filled = np.where(np.isnan(found.left), np.inf, found.left)
+    least = filled.min(0, initial=np.inf)
+    first = np.isfinite(filled) & (filled <= least + 1e-12)
+    leading = {name: sorted(order[first[:, k]].tolist()) for k, name in enumerate(found.instances)}
     shown: dict[str, list[Any]] = {key: [] for key in ("name", "loss", "size", "samples", "best", "proven", "ahead")}
     for name, row in sizes.items():
         of = findings.known.get(name)
-        ahead: list[int] = []
-        if name in column and not np.isnan(left := found.left[:, column[name]]).all():
-            ahead = sorted(order[left <= np.nanmin(left) + 1e-12].tolist())
         values = (
             printable(name),
             printable(row["loss"]),
             size_of(row),
             0 if of is None else len(of.objective),
-            None if of is None else _short([of.objective.mean()])[0],
+            None if of is None else _short([of.mean])[0],
             0 if of is None else int(of.proven.sum()),
-            ahead,
+            leading.get(name, []),
         )
         for key, value in zip(shown, values, strict=True):
             shown[key].append(value)

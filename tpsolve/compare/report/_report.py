@@ -1,5 +1,6 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -108,9 +109,14 @@ def caption(findings: Findings) -> str:
     counted = len(findings.counted)
     means = f"; the means are over the {counted} instances of which every solver has rows" * (counted < len(known))
     return (
-        f"{len(known)} instances, {samples} samples, {proven} with a proven optimum; "
-        f"{len(rows)} solves{f', {failed} of them failed' if failed else ''}{means}"
+        f"{counted_words(len(known), 'instance')}, {counted_words(samples, 'sample')}, {proven} with a proven optimum; "
+        f"{counted_words(len(rows), 'solve')}{f', {failed} of them failed' if failed else ''}{means}"
     )
+
+
+def counted_words(count: int, thing: str) -> str:
+    """Such as "1 sample" or "2 samples"."""
+    return f"{count} {thing}{'s' * (count != 1)}"
 
 
 def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
@@ -164,7 +170,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
         scripts=[files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS],
         data=_in_script(msgspec.json.encode(data)),
-        instances=_instance_lines(findings)[:MAX_LISTED],
+        instances=_instance_lines(findings),
         count=len(solves),
         failures=[
             {key: printable(row[key]) for key in ("solver", "seed", "instance", "error")}
@@ -222,10 +228,10 @@ def _instance_lines(findings: Findings) -> list[dict[str, Any]]:
             "name": printable(name),
             "loss": printable(sizes[name]["loss"]),
             "size": size_of(sizes[name]),
-            "objective": _number(float(known.objective.mean())),
+            "objective": _number(known.mean),
             "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
         }
-        for name, known in findings.known.items()
+        for name, known in itertools.islice(findings.known.items(), MAX_LISTED)
     ]
 
 

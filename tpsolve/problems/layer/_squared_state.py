@@ -19,15 +19,15 @@ class SquaredState(LayerState):
 
     With the pull p = V' c (V t + b - s), E = t . (p + q) + const, where q is the part of p that is free
     of t; a flip of j changes E by 4 (V'^2 c)_j - 4 t_j p_j, and moves p by -2 t_j times column j of the
-    Gram matrix V' c V. The matrix is shared where c is. Else a flip costs O(B n m), until after n flips, by
-    when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
+    Gram matrix V' c V. The matrix is shared where c is, and made when it is first needed. Else a flip costs O(B n m),
+    until after n flips, by when it would have paid, one a sample is built, if they fit in `GRAM_BYTES`.
     """
 
     def __init__(self, energy: LayerEnergy, targets: Tensor, meter: Meter | None = None) -> None:
         c, weight = energy.unit_weight, energy.weight
         self._curvature = c @ weight**2
         super().__init__(energy, targets, meter)
-        self._gram = self._grams() if len(c) == 1 else None
+        self._gram: Tensor | None = None
         self._flips = 0
 
     def refresh(self) -> None:
@@ -55,11 +55,12 @@ class SquaredState(LayerState):
         self._pull.addcmul_(torch.where(where, old, 0.0)[:, None], self._columns(units), value=-2)
 
     def sweep(self, max_delta: Limit) -> None:
-        if self._gram is None or len(self._gram) > 1:
+        if len(self.energy.unit_weight) > 1:
             self.pre = self.energy.pre(self.targets)
             super().sweep(max_delta)
             self._pull = (self.energy.unit_weight * (self.pre - self.energy.targets)) @ self.energy.weight
             return
+        gram = self._gram = self._grams() if self._gram is None else self._gram
         targets, pull, stay = self.targets.T.contiguous(), self._pull.T.contiguous(), self.energy.stay
         for first in range(0, len(targets), BLOCK_UNITS):
             block = slice(first, first + BLOCK_UNITS)
@@ -70,9 +71,9 @@ class SquaredState(LayerState):
             least = torch.sub(self._curvature[0, block, None], limit, alpha=0.25)
             # The stay penalty is linear in t, as a pull of its own.
             own = pull[block].clone() if stay is None else torch.sub(pull[block], stay.T[block], alpha=0.25)
-            change = self._sweep_block(self._gram[0, block, block], targets[block], own.clone(), least)
+            change = self._sweep_block(gram[0, block, block], targets[block], own.clone(), least)
             # E changes by -2 change . (p before + p after).
-            pull.addmm_(self._gram[0, :, block], change, alpha=-2)
+            pull.addmm_(gram[0, :, block], change, alpha=-2)
             own += pull[block] if stay is None else torch.sub(pull[block], stay.T[block], alpha=0.25)
             self.objective.sub_(own.mul_(change).sum(0), alpha=2)
         self.targets, self._pull = targets.T, pull.T
@@ -98,6 +99,8 @@ class SquaredState(LayerState):
     def _columns(self, units: Tensor) -> Tensor:
         """Column `units[b]` of the Gram matrix of each sample b: `(B, n)`."""
         self._flips += 1
+        if self._gram is None and len(self.energy.unit_weight) == 1:
+            self._gram = self._grams()
         if self._gram is None and self._flips > self.targets.shape[1]:
             needed = self.targets.numel() * self.targets.shape[1] * self.targets.element_size()
             self._gram = self._grams() if needed <= GRAM_BYTES else None

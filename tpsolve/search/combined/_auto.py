@@ -1,4 +1,4 @@
-"""Auto: the solver that measurements found best for a problem of this kind, size and budget."""
+"""Auto: a descent and a race of the two searches that measurements found best for a problem of this kind and budget."""
 
 import json
 import math
@@ -14,10 +14,21 @@ from tpsolve.errors import ArgumentError
 from tpsolve.problems import BlockProblem, LayerProblem, NetworkProblem, Problem, ProgramProblem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
+from tpsolve.search.local._long_steps import descend_far
 
 TABLE, PROOFS = "auto.json", "proof.json"
 UNKNOWN = "anneal"
-"""What serves where nothing was measured: blocks, and losses that are not in the table."""
+"""What serves where nothing was measured: blocks."""
+MAX_LISTED = 2**18
+"""Samples, times their possible targets, times units above, up to which all are tried: a few milliseconds."""
+BESIDE = "beam"
+"""What looks around the end of the descent. It ends by itself."""
+BESIDE_SHARE = 0.5
+"""Of the time, that this may take at most."""
+RACE_SECONDS = 0.01
+"""With less time left there is no race: annealing has no time to cool."""
+SHARES = (0.4, 0.5)
+"""Of what time is left, that the first of the race gets, and then the other one; the better one gets the rest."""
 MAX_TARGETS = 24
 """Of a layer problem, up to which they can be enumerated."""
 SECONDS = 4.0
@@ -28,13 +39,19 @@ MAX_ASSIGNMENTS = 1024
 
 @dataclass(frozen=True)
 class Auto(Solver):
-    """The solver that did best on the measured problem most like this one, within the same time.
+    """Takes a solver by the kind of problem, its size and the budget, so that you need not.
 
-    The table `auto.json` beside this file holds measurements on drawn problems and on layers of trained networks: the
-    best solver by loss, size, number of samples, seconds of a call and kind of device. `benchmarks/auto.py` writes it
-    and says from which rows. The nearest entry of the same loss counts; sizes, samples and seconds are compared on
-    logarithmic scales. A loss that was not measured takes the entries of the hinge. A budget with only steps counts as
-    the longest time measured. Steps are those of the solver taken; `stats["taken"]` is its text.
+    With a budget in seconds, a layer problem goes through three stages. A descent by long steps flips many targets at
+    once. A beam search looks around its end. Then `anneal` and `tabu` race: each gets a share of the time, and the one
+    that improved most gets the rest. All go on from the best targets of the others. The table `auto.json` beside this
+    file says how many restarts each has, and which begins. It holds measurements on drawn problems and on layers of
+    trained networks, by loss, size, number of samples, seconds of a call and kind of device. `benchmarks/auto.py`
+    writes it and says from which rows. The nearest entry of the same loss counts; sizes, samples and seconds are
+    compared on logarithmic scales. A loss that was not measured takes the entries of the hinge. `stats["taken"]` is the
+    race as a text. Where all targets can be tried in a few milliseconds, `enumerate` does so, and proves the optimum.
+
+    With a budget that has steps, the one that begins by the table has all of it, and steps are its steps. Without
+    seconds the longest time measured counts.
 
     With `proof`, the solver of a layer problem is an exact one. The table `proof.json` says which proves optima
     soonest, by loss and size. `benchmarks/exact_layers.py` writes it and says from which rows. `enumerate` is taken
@@ -85,28 +102,54 @@ class Auto(Solver):
             return UNKNOWN
         if self.proof:
             return _prover(problem, budget)
-        rows = table()["rows"]
-        losses = {row["loss"] for row in rows}
-        loss = problem.loss if problem.loss in losses else "hinge"
-        rows = [row for row in rows if row["loss"] == loss]
-        if not rows:
-            return UNKNOWN
-        seconds = max(row["seconds"] for row in rows) if budget.seconds is None else budget.seconds
-        size = {"n": problem.n_vars, "m": problem.n_units, "samples": problem.n_samples}
-        here = {**size, "seconds": seconds}
-
-        def distance(row: dict[str, Any]) -> tuple[bool, float]:
-            apart = sum(abs(math.log(here[name] / row[name])) for name in here)
-            return row["device"] != problem.device.type, apart
-
-        return min(rows, key=distance)["solver"]
+        first, other = _racers(problem, budget)
+        if budget.seconds is None or budget.steps is not None:
+            return first
+        few = problem.n_vars <= MAX_TARGETS and problem.n_samples * problem.n_units << problem.n_vars <= MAX_LISTED
+        return "enumerate" if few else f"portfolio({first}, {other})"
 
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         text = self.choose(problem, budget)
+        report.stats["taken"] = text
+        if isinstance(problem, LayerProblem) and not self.proof and text.startswith("portfolio"):
+            _race(problem, _racers(problem, budget), generator, report)
+            return
         solver = find_solver(text)
         solver.check(problem)
-        report.stats["taken"] = text
         report.run(solver, generator)
+
+
+def _racers(problem: LayerProblem, budget: Budget) -> tuple[str, str]:
+    """Who begins the race, and who follows, by the nearest entry of the table."""
+    rows = table()["rows"]
+    loss = problem.loss if problem.loss in {row["loss"] for row in rows} else "hinge"
+    rows = [row for row in rows if row["loss"] == loss]
+    seconds = max(row["seconds"] for row in rows) if budget.seconds is None else budget.seconds
+    here = {"n": problem.n_vars, "m": problem.n_units, "samples": problem.n_samples, "seconds": seconds}
+
+    def distance(row: dict[str, Any]) -> tuple[bool, float]:
+        apart = sum(abs(math.log(here[name] / row[name])) for name in here)
+        return row["device"] != problem.device.type, apart
+
+    nearest = min(rows, key=distance)
+    return nearest["solver"], nearest["other"]
+
+
+def _race(problem: LayerProblem, racers: tuple[str, str], generator: torch.Generator, report: Report) -> None:
+    """A descent, a look around its end, and the race."""
+
+    def go(text: str, share: float) -> float:
+        before = float(report.objective.sum())
+        report.run(find_solver(text), generator, share, report.incumbent)
+        return before - float(report.objective.sum())
+
+    descend_far(problem, report)
+    go(BESIDE, BESIDE_SHARE)
+    if report.seconds_left < RACE_SECONDS:
+        go("tabu", 1.0)
+        return
+    gains = [go(text, share) for text, share in zip(racers, SHARES, strict=True)]
+    go(racers[gains[1] > gains[0]], 1.0)
 
 
 def _prover(problem: LayerProblem, budget: Budget) -> str:
@@ -129,7 +172,7 @@ def _prover(problem: LayerProblem, budget: Budget) -> str:
 
 @cache
 def table(name: str = TABLE) -> dict[str, Any]:
-    """The measured table: `rows` of loss, n, m, samples, seconds of a call, device, solver; the rest is provenance.
+    """The measured table: `rows` of loss, n, m, samples, seconds, device, solver and other; the rest is provenance.
 
     That of proofs has the mean seconds of the solver named, and the best `other` one than `enumerate`.
     """
