@@ -276,6 +276,9 @@ class Report:
                 show that the set gives these targets; those of the best are kept in `stats["weights"]`.
         """
         every = rows is None or len(self.objective) == 1
+        known = self._verdict.get("targets") if every and weights is None else None
+        if known is not None and torch.equal(known, targets.to(known.dtype)) and torch.equal(known, self.targets):
+            return
         rows = torch.arange(len(self.objective), device=self.problem.device) if rows is None else rows
         value = self._judge(self.problem.select(rows), targets, weights)
         better = value < self.objective[rows]

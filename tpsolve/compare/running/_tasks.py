@@ -133,7 +133,7 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
 
 def limits_of(budget: Budget) -> dict[str, Any]:
     """What a row says of a budget. Calls stand in it only where they are limited: older rows know none."""
-    return {name: limit for name, limit in vars(budget).items() if name != "calls" or limit is not None}
+    return {name: limit for name, limit in vars(budget).items() if name not in ("calls", "passes") or limit is not None}
 
 
 def unpacked(kept: dict[str, Any], shape: tuple[int, int], where: str) -> Tensor:
