@@ -79,7 +79,10 @@ def test_without_a_tolerance_only_equal_numbers_are_optimal():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, r"budget: got no limit at all, expected seconds, steps, calls or passes\. For example Budget\(seconds=10\)"),
+        (
+            {},
+            r"budget: got no limit at all, expected seconds, steps, calls or passes\. For example Budget\(seconds=10\)",
+        ),
         ({"seconds": 0}, r"budget.seconds: got 0, expected a positive, finite number of seconds"),
         ({"seconds": -1.5}, r"budget.seconds: got -1.5, expected a positive"),
         ({"seconds": math.nan}, r"budget.seconds: got nan, expected a positive"),

@@ -7,9 +7,10 @@ import pytest
 import torch
 from support.network_oracle import random_table
 
-from tpsolve import Budget, NetworkProblem
+from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.search import Report
 from tpsolve.search.network._turns import Turns
+from tpsolve.search.network.circuits import _race
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.seekers import _seekers
 from tpsolve.search.network.seekers._process import SeekingProcess
@@ -100,6 +101,26 @@ def test_who_is_late_goes_first():
     for thread in threads:
         thread.join(10)
     assert order == ["late", "first", "second"]
+
+
+@pytest.mark.parametrize(("left", "apart"), [(14.0, False), (16.0, True)])
+def test_a_process_is_started_only_if_it_has_the_time_to_be_of_use(
+    left: float, apart: bool, monkeypatch: pytest.MonkeyPatch
+):
+    began: list[float] = []
+
+    class Idle:
+        def __init__(self, _: NetworkProblem, seconds: float, *__: object) -> None:
+            began.append(seconds)
+
+        def work(self, state: SearchState, _: Seekers) -> None:
+            state.end()
+
+    monkeypatch.setattr(_race, "SeekingProcess", Idle)
+    monkeypatch.setattr(_race, "_APART_AFTER", 0.0)
+    problem, budget = NetworkProblem(*random_table(3, 60), [3]), Budget(seconds=left)
+    solve(problem, "circuits:workers=2", budget=budget, callback=lambda progress: progress.seconds > 0.3)
+    assert bool(began) == apart
 
 
 @pytest.mark.slow

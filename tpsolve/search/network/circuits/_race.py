@@ -33,7 +33,7 @@ SPRINT_SECONDS = 0.03
 """So long, or `SPRINT` conflicts, the first master works by itself, before all others begin."""
 _LOCAL_STEPS = 50
 """Of each local search at the start of a budget in steps, where no clock may be read."""
-_APART_AFTER, _APART_LEFT = 0.5, 4.0
+_APART_AFTER, _APART_LEFT = 0.5, 15.0
 """Seconds after which a process of its own looks for networks, if so many are left."""
 _LONG = 1e9
 _LONG_TURN, _SEEKING, _TURN = 0.5, 0.3, 0.1
@@ -135,13 +135,14 @@ class Race:
             if state.halted():
                 return
         self._local = local
-        # With more workers a process of its own comes for them.
-        seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local, pressing=self._alone)
+        # If a process of its own comes for them, they need not press here.
+        apart = self._may_part(local) and report.seconds_left >= _APART_LEFT
+        seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local, pressing=not apart)
         if sweeps > _TURNS_A_SECOND * _SWEEPING * report.seconds_left:
             self._cleared.set()
         seeking = seekers.tasks(self._cleared)
         tasks = [*seeking[: 1 if self._forced else None], *(partial(self._prove, name) for name in self._provers)]
-        tasks += [self._seek_apart] if self._may_part(local) else []
+        tasks += [self._seek_apart] if apart else []
         engines = [partial(self._rise, made) for made in make[:1]] + [partial(self._descend, made) for made in make[1:]]
         engines += [self._pack] if self._packing is not None else []
         engines += [self._divide] if self._parts is not None else []
@@ -196,7 +197,7 @@ class Race:
 
     def _span(self, seconds: float) -> float:
         """Of a turn of those who prove: less where those who look for networks wait for the same turns."""
-        return seconds * (_MEANWHILE if self._alone and self._seekers.owing else 1.0)
+        return seconds * (_MEANWHILE if self._seekers.pressing and self._seekers.owing else 1.0)
 
     def _prove(self, name: str) -> None:
         """A short sweep comes before all but a master; a long one, or another solver, begins from a good network."""
@@ -216,7 +217,7 @@ class Race:
         report, state = self._report, self._state
         while not is_large(self._problem) and report.seconds < _APART_AFTER and not state.halted():
             time.sleep(POLL_SECONDS)
-        if state.halted() or report.seconds_left < _APART_LEFT:
+        if state.halted():
             return
         try:
             process = SeekingProcess(self._problem, report.seconds_left, self._generator.initial_seed(), self._local)

@@ -79,6 +79,7 @@ class Seekers:
     Attributes:
         first_found: set once the first round is over.
         away: set while another process does their work.
+        pressing: as given.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Seekers:
     ) -> None:
         assert isinstance(report.problem, NetworkProblem)
         self._problem, self._report, self._state, self._turns = report.problem, report, state, turns
-        self._generator, self._seconds, self._pressing = generator, seconds, pressing
+        self._generator, self._seconds, self.pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
         # These have not had their share yet. Where features or classes are many, units fitted anew find more than
         # columns do.
@@ -128,7 +129,7 @@ class Seekers:
         """The first networks."""
         seconds, large = self._seconds, is_large(self._problem)
         self.wait_for(may_begin)
-        with self._turns.taken(lambda: _FIRST_TURN, lambda: self._pressing) as turn:
+        with self._turns.taken(lambda: _FIRST_TURN, lambda: self.pressing) as turn:
             if large and seconds > 0:
                 self._begin(turn)
             names = local_searches(self._problem)[0] if seconds > 0 else []
@@ -150,7 +151,7 @@ class Seekers:
         worked = 0.0
 
         def late() -> bool:
-            return self._pressing and name in self._owed and worked < self._due()
+            return self.pressing and name in self._owed and worked < self._due()
 
         while not self._state.halted():
             if self.away.is_set():
@@ -177,7 +178,7 @@ class Seekers:
 
     def _length(self, name: str, *, late: bool = False) -> float:
         """Seconds of a turn."""
-        if name in self._owed and (late or not self._pressing):
+        if name in self._owed and (late or not self.pressing):
             return _LONG_TURN
         return _TURN if name == _REFIT or not self._owed else _BRIEF
 
@@ -219,7 +220,8 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     if is_large(problem):
         return [*([] if many else columns), *(refit or [_FROM_BEST])], again
     if many and refit:
-        return refit, again
+        # Of more classes, line search finds more in as short a time.
+        return (refit if len(problem.classes) == 2 else ["line-search"]), again
     return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
 
 
