@@ -83,6 +83,7 @@ def test_without_a_tolerance_only_equal_numbers_are_optimal():
             {},
             r"budget: got no limit at all, expected seconds, steps, calls or passes\. For example Budget\(seconds=10\)",
         ),
+        ({"passes": 2**63}, r"budget.passes: got a number of 64 bits, expected less than 2\^63"),
         ({"seconds": 0}, r"budget.seconds: got 0, expected a positive, finite number of seconds"),
         ({"seconds": -1.5}, r"budget.seconds: got -1.5, expected a positive"),
         ({"seconds": math.nan}, r"budget.seconds: got nan, expected a positive"),
@@ -105,7 +106,7 @@ def test_budget_that_makes_no_sense_is_a_typed_error(limits: dict[str, Any], mes
         Budget(**limits)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, TpsolveError)
-    assert caught.value.argument in ("budget", "budget.seconds", "budget.steps", "budget.calls")
+    assert caught.value.argument in ("budget", "budget.seconds", "budget.steps", "budget.calls", "budget.passes")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ class Budget:
             whole = isinstance(limit, int) and not isinstance(limit, bool)
             if limit is not None and not (whole and limit > 0):
                 raise BudgetError(f"budget.{name}", limit, "a positive whole number")
+            if limit is not None and limit >= 2**63:
+                raise BudgetError(f"budget.{name}", f"a number of {limit.bit_length()} bits", "less than 2^63")
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,10 @@ def test_groups_of_columns_are_kept_to(call, tmp_path: Path):
     votes = list(itertools.product((0, 1), repeat=3))
     rows = [f"{a},{b},{['no', 'yes'][c]},{'pass' if a + b + c >= 2 else 'retry'}" for a, b, c in votes]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c,class", *rows]))
-    for groups, errors in (("--group 2:a,b,c", 2), ("--group 1:a,b --group 0:c", 2), ('--group 3:"a",b,c=yes', 0)):
-        done = call(
-            f"exact t.csv --target class --widths 1 --weight-set ternary {groups} --seconds 20 --save m.npz --json"
-        )
+    cases = {"2:a,b,c": 2, "1:a,b --group 0:c": 2, '3:"a",b,c=yes': 0, f"{2**70}:a,b,c": 0}
+    for groups, errors in cases.items():
+        options = f"--widths 1 --weight-set ternary --group {groups} --seconds 20 --save m.npz --json"
+        done = call(f"exact t.csv --target class {options}")
         row = json.loads(done.stdout)["rows"][0]
         assert (row["errors"], row["bound"]) == (errors, errors), done.output
         assert call("verify m.npz t.csv").exit_code == 0
@@ -266,6 +266,8 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --frontier", ArgumentError, "without --weight-set"),
         ("exact xor.csv --target class --rising x", ArgumentError, "without --weight-set"),
         ("exact xor.csv --target class --group 1:x", ArgumentError, "without --weight-set"),
+        ("exact xor.csv --target class --weight-set=", ArgumentError, "no --weight-set without numbers"),
+        ("exact xor.csv --target class --weight-set ternary --bias-set=", ArgumentError, "no --bias-set without"),
         ("exact xor.csv --target class --weight-set ternary --rising age", UnknownNameError, "--rising: got 'age'"),
         ("exact xor.csv --target class --weight-set ternary --rising x --falling x", ArgumentError, "x more than once"),
         ("exact xor.csv --target class --weight-set binary --frontier", ValueSetError, "without 0"),

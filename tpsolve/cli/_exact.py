@@ -144,6 +144,9 @@ def exact(
         from tpsolve.compare.running._conquer import conquer
     answers = Answers(as_json, as_csv, quiet)
     budget = Budget(seconds=seconds)
+    for option, text in (("weight_set", weight_set), ("bias_set", bias_set)):
+        if not text:
+            refuse_given(context, [option], "without numbers")
     if sweep is not None:
         refuse_given(context, NOT_SWEPT, "with --sweep")
         options = read_options(columns, drop, words, missing, dates, delimiter, decimal)

@@ -69,7 +69,7 @@ class State(ABC):
 
     def affords(self, passes: int) -> Tensor:
         """Which samples may spend so many passes, `(B,)` bool."""
-        if self.meter is None:
+        if self.meter is None or not self.meter.limits:
             return torch.ones(len(self.targets), device=self.targets.device, dtype=torch.bool)
         return self.meter.share >= passes
 

@@ -25,11 +25,19 @@ class Meter:
     """`(samples,)` int64."""
     most: Tensor
     """`(samples,)` float64."""
+    _limits: list[bool]
+    """One entry: whether `most` is finite somewhere. Looking at it costs less than looking at `most`."""
 
     def __init__(self, samples: int, device: torch.device, most: float = math.inf) -> None:
         self.rows = torch.arange(samples, device=device)
         self.spent = torch.zeros_like(self.rows)
         self.most = torch.full((samples,), float(most), device=device, dtype=torch.float64)
+        self._limits = [math.isfinite(most)]
+
+    @property
+    def limits(self) -> bool:
+        """Whether some sample may not spend any number of passes."""
+        return self._limits[0]
 
     @property
     def left(self) -> Tensor:
@@ -59,15 +67,17 @@ class Meter:
     @contextlib.contextmanager
     def limited(self, passes: int | None) -> Iterator[None]:
         """Let each sample spend at most `passes` more inside, within what it may."""
-        before = self.most.clone()
+        before, limits = self.most.clone(), self.limits
         if passes is not None:
             self.most.copy_(torch.minimum(before, self.spent + float(passes)))
+            self._limits[0] = True
         try:
             yield
         finally:
             self.most.copy_(before)
+            self._limits[0] = limits
 
     def _of(self, rows: Tensor) -> Self:
         other = type(self).__new__(type(self))
-        other.rows, other.spent, other.most = rows, self.spent, self.most
+        other.rows, other.spent, other.most, other._limits = rows, self.spent, self.most, self._limits
         return other

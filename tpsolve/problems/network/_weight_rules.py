@@ -136,7 +136,7 @@ def _read_groups(given: Any, features: int) -> tuple[Group, ...]:
         if len(set(numbers)) < len(numbers):
             raise ArgumentError("groups", f"{list(numbers)}", "each feature once in a group")
         check_count("groups", pair[1], 0)
-        found.append((tuple(sorted(numbers)), int(pair[1])))
+        found.append((tuple(sorted(numbers)), min(int(pair[1]), len(numbers))))
     return tuple(found)
 
 

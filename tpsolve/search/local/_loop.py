@@ -162,7 +162,8 @@ class ChainSolver(Solver):
     def _poor(self, state: State, chains: Chains) -> Tensor:
         """The samples `(samples,)` whose chains have too few passes left for a step."""
         poor = torch.zeros(chains.samples, device=chains.rows.device, dtype=torch.bool)
-        poor[chains.sample[~state.affords(self.passes_of_step(state))]] = True
+        if state.meter is not None and state.meter.limits:
+            poor[chains.sample[~state.affords(self.passes_of_step(state))]] = True
         return poor
 
     @staticmethod
