@@ -72,7 +72,9 @@ def test_whole_weights_are_proved_and_their_model_is_read_and_exported(call, tmp
     # Four weights of the unit, and the one above it.
     assert row.replace("│", " ").split() == ["16", "2", "1", "5", "1", "1.3125", "1.3125", "optimal"]
     assert "unit 1: +1 where a + b + c + d" in done.output
-    assert "retry if" in call("show m.npz").output
+    shown = call("show m.npz").output
+    assert "errors and 0.0625 for each weight other than 0: 1.3125, proved to be at least 1.3125" in shown
+    assert "retry if" in shown
     answers = call("predict m.npz t.csv").output
     assert (answers.count("pass"), answers.count("retry")) in ((15, 1), (13, 3))
     assert "rows are equal" in call("export m.npz m.py").output

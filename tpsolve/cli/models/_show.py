@@ -58,6 +58,9 @@ def show(
     answers.give(table, [row], **about, score=words or None, left_out=gone)
     if read.counts:
         answers.say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
+    if read.proof is not None and read.proof.penalty:
+        price, cost, least = (f"{float(v):g}" for v in (read.proof.penalty, read.proof.objective, read.proof.bound))
+        answers.say(f"errors and {price} for each weight other than 0: {cost}, proved to be at least {least}")
     for rule in rules or ():
         answers.say(rule)
     if gone:
