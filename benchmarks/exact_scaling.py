@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS, each
+from benchmarks.record import RESULTS, each, part
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
@@ -97,16 +97,22 @@ def append(row: dict[str, Any]) -> None:
 
 
 def run(
-    instances: tuple[tuple[str, int], ...], solvers: tuple[str, ...], seconds: float, only: list[str], workers: int
+    instances: tuple[tuple[str, int], ...],
+    solvers: tuple[str, ...],
+    seconds: float,
+    only: list[str],
+    workers: int,
+    shard: str = "",
 ) -> None:
-    """Every solver on every instance, but for rows that are there."""
+    """Every solver on every instance, or those of a shard, but for rows that are there."""
     done = {(r["table"], r["units"], r["solver"], r["limit"]) for r in read() if "kind" not in r}
-    tasks = [
+    every = [
         (table, units, name, seconds)
         for table, units in instances
         for name in solvers
-        if any(part in f"{table}/{units}" for part in only) and (table, units, name, seconds) not in done
+        if any(word in f"{table}/{units}" for word in only)
     ]
+    tasks = [task for task in part(every, shard) if task not in done]
     for row in each(measure, tasks, workers):
         append(row)
 
@@ -315,6 +321,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--engine")
     parser.add_argument("--workers", type=int, default=1, help="processes that solve, one instance each at a time")
+    parser.add_argument("--shard", default="", help="only this part of the solves, such as 3/16 for one of 16 machines")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("instances"), help="the folder of an export")
     given = parser.parse_args()
@@ -330,15 +337,14 @@ def main() -> None:
         unsaturated.export(given.out, given.data_root)
     elif given.what == "unsaturated":
         solvers = given.solvers if given.solvers != parser.get_default("solvers") else "circuits"
-        unsaturated.run(
-            tuple(solvers.split(",")), given.seconds or 60.0, given.only.split(","), given.data_root, given.workers
-        )
+        budget, only = given.seconds or 60.0, given.only.split(",")
+        unsaturated.run(tuple(solvers.split(",")), budget, only, given.data_root, given.workers, given.shard)
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:
         instances = {"suite": SUITE, "known": KNOWN_TABLE, "open": OPEN}[given.what]
         seconds = given.seconds or (600.0 if given.what == "open" else 60.0)
-        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","), given.workers)
+        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","), given.workers, given.shard)
 
 
 if __name__ == "__main__":

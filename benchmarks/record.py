@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from tpsolve.cli._executors import read_shard
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -42,6 +44,15 @@ def each(work: Callable[..., Any], tasks: list[tuple[Any, ...]], workers: int) -
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(work, *task) for task in tasks]):
             yield future.result()
+
+
+def part(tasks: list[Any], shard: str) -> list[Any]:
+    """Of all tasks those of a shard such as "3/16", for one of 16 machines; "": all.
+
+    Each machine has its own copy of the rows; in the end they are put one after the other into one file.
+    """
+    chosen = read_shard(shard)
+    return tasks if chosen is None else tasks[chosen.number - 1 :: chosen.of]
 
 
 def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS, each
+from benchmarks.record import RESULTS, each, part
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import TpsolveError
@@ -177,17 +177,18 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def run(solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None, workers: int = 1) -> None:
-    """Every solver on every table, but for rows that are there."""
+def run(
+    solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None, workers: int = 1, shard: str = ""
+) -> None:
+    """Every solver on every table, or those of a shard, but for rows that are there."""
     done = {(r["table"], tuple(r["widths"]), r["solver"], r["limit"]) for r in rows()}
-    tasks = [
+    every = [
         (name, widths, solver, seconds, root)
         for name, widths in SUITE
         for solver in solvers
-        if (root is not None or not name.startswith("data/"))
-        and (name, widths, solver, seconds) not in done
-        and any(part in name for part in only)
+        if (root is not None or not name.startswith("data/")) and any(word in name for word in only)
     ]
+    tasks = [task for task in part(every, shard) if task[:-1] not in done]
     for row in each(measure, tasks, workers):
         torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
         with ROWS.open("a") as file:
