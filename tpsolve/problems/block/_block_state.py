@@ -26,6 +26,7 @@ class BlockState(State):
     ranking: str
     targets: Tensor
     objective: Tensor
+    meter: Meter | None
 
     def __init__(
         self,

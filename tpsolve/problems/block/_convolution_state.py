@@ -54,6 +54,14 @@ class ConvolutionState(State):
     which takes flips that no output sees together at once, colour by colour.
     """
 
+    form: Convolution
+    passes: Passes
+    loss: Loss
+    candidates: int
+    targets: Tensor
+    objective: Tensor
+    meter: Meter | None
+
     def __init__(
         self, form: Convolution, passes: Passes, targets: Tensor, candidates: int, meter: Meter | None = None
     ) -> None:

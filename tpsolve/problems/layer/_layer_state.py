@@ -28,9 +28,11 @@ class LayerState(State):
     the weight counts as a pass, and so does one look at all flips, and a sweep.
     """
 
+    energy: LayerEnergy
     pre: Tensor
     targets: Tensor
     objective: Tensor
+    meter: Meter | None
 
     def __init__(self, energy: LayerEnergy, targets: Tensor, meter: Meter | None = None) -> None:
         self.energy, self.meter = energy, meter

@@ -42,6 +42,9 @@ class Folders:
     """
 
     classes: int
+    names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     shape: tuple[int, int, int]
     steps: int
 

@@ -36,8 +36,12 @@ class Normalised(nn.Module):
         table: whether inputs are rows of a table, normalised in float64.
     """
 
+    network: nn.Module
     mean: Tensor
     std: Tensor
+    shape: tuple[int, ...]
+    classes: tuple[Any, ...]
+    table: bool
 
     def __init__(
         self, network: nn.Module, shape: tuple[int, ...], mean: Any, std: Any, classes: tuple[Any, ...], table: bool
