@@ -19,6 +19,7 @@ import pytest
 import torch
 from support.mortal import VARIABLE, Eater, Mortal
 
+import tpsolve
 from tpsolve import SOLVERS
 from tpsolve._storage._folder_lock import locked
 from tpsolve.compare import SUITES, Comparison, Shard, run_comparison, write_report
@@ -81,6 +82,28 @@ class Inline(Executor):
 
 
 # --- the same rows ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_workers_load_no_package_that_lies_where_they_begin(tmp_path: Path):
+    (tmp_path / "work" / "tpsolve").mkdir(parents=True)
+    (tmp_path / "work" / "tpsolve" / "__init__.py").touch()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom tpsolve.compare import Comparison, run_comparison\n"
+        "if __name__ == '__main__':\n"
+        "    comparison = Comparison(Path('run'), 'generated-12', ('keep',), samples=1, steps=1, seeds=(0,))\n"
+        "    print(len(run_comparison(comparison, workers=2)) > 2)\n"
+    )
+    package = Path(tpsolve.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path / "work",
+        env={**os.environ, "PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.slow

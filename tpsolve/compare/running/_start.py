@@ -25,7 +25,8 @@ def load_ahead() -> None:
         places = os.pathsep.join(path or os.getcwd() for path in sys.path)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with _variables({**ONE_THREAD, "PYTHONPATH": places}):
+            # What lies in the folder of this moment, such as another tpsolve, would come first.
+            with _variables({**ONE_THREAD, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"}):
                 forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
