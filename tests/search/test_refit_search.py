@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from support.network_oracle import fewest_errors, random_table
+from support.network_oracle import each_known_optimum, fewest_errors, random_table
 
 from tpsolve import Budget, solve
 from tpsolve.errors import ArgumentError, TooLargeError
@@ -60,18 +60,7 @@ def test_the_optimum_of_a_few_points_is_found(number: int):
     assert result.objective.item() == fewest_errors(problem)
 
 
-@pytest.mark.parametrize(
-    ("table", "widths", "optimum"),
-    # Known: XOR; parity with as many units as bits; by enumeration of all dichotomies 5 and 21; by circuits 1.
-    [
-        ("checkerboard-2", (2,), 0),
-        ("parity-4", (4,), 0),
-        ("random-2-40", (3,), 5),
-        ("random-2-80", (2,), 21),
-        ("parity-4", (3, 2), 1),
-    ],
-    ids=["xor", "parity", "40 points", "80 points", "two layers"],
-)
+@each_known_optimum
 @pytest.mark.slow
 def test_optimum_is_found(table: str, widths: tuple[int, ...], optimum: int):
     problem = NetworkProblem(*make_table(table), widths=widths)

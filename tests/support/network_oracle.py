@@ -4,10 +4,25 @@ import itertools
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 
 from tpsolve import NetworkProblem
 from tpsolve.units import Separability
+
+each_known_optimum = pytest.mark.parametrize(
+    ("table", "widths", "optimum"),
+    # Known: XOR; parity with as many units as bits; by enumeration of all dichotomies 5 and 21; by circuits 1.
+    [
+        ("checkerboard-2", (2,), 0),
+        ("parity-4", (4,), 0),
+        ("random-2-40", (3,), 5),
+        ("random-2-80", (2,), 21),
+        ("parity-4", (3, 2), 1),
+    ],
+    ids=["xor", "parity", "40 points", "80 points", "two layers"],
+)
+"""Tables of `make_table` that a search of networks must solve."""
 
 
 def random_table(p: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

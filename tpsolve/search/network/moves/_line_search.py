@@ -12,7 +12,7 @@ from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
 from tpsolve.search._naming import find_solver
-from tpsolve.search.network.moves._network_copies import Copies
+from tpsolve.search.network.moves._network_copies import BestOffer, Copies
 
 PATIENCE = 3
 """Rounds over the units without a gain, after which some of them are drawn anew."""
@@ -85,8 +85,7 @@ class LineSearch(Solver):
         state = search.copies(start[:1], self.copies)
         best, level = [w.clone() for w in state], search.cost(state)
         lowest, stale = level.clone(), torch.zeros(self.copies, dtype=torch.int64, device=problem.device)
-        least, turns = float(report.objective[0]), 0
-        waiting: Tensor | None = None
+        offer, turns = BestOffer(problem, report, search, float(report.objective[0])), 0
         while not report.step():
             search.move(state, *search.units[turns % len(search.units)], report.pulse)
             turns += 1
@@ -98,21 +97,14 @@ class LineSearch(Solver):
                 lowest = torch.where(better, cost, lowest)
                 for kept, now in zip(best, state, strict=True):
                     kept[better] = now[better]
-                errors = search.errors(state)
-                row = errors.argmin()
-                if float(errors[row]) < least:
-                    least = float(errors[row])
-                    waiting = problem.from_weights(search.raw(state, int(row)))
-            if waiting is not None and report.may_judge:
-                report.offer(waiting.expand(len(report.objective), -1))
-                waiting = None
+                offer.see(state)
+            offer.make()
             tired = stale >= PATIENCE * len(search.units)
             if bool(tired.any()):
                 champion = int(lowest.argmin())
                 search.kick(state, best, champion, tired)
                 level, stale = torch.where(tired, search.cost(state), level), torch.where(tired, 0, stale)
-        if waiting is not None:
-            report.offer(waiting.expand(len(report.objective), -1))
+        offer.make(last=True)
 
 
 class _FirstReport(Report):

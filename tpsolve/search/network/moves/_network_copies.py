@@ -10,6 +10,7 @@ from torch import Tensor
 from tpsolve._result import Budget
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
+from tpsolve.search._base import Report
 from tpsolve.search.network._lines import best_on_lines
 from tpsolve.spins import sign
 from tpsolve.units import Logistic
@@ -189,6 +190,35 @@ class Copies:
     def _normal(self, *shape: int) -> Tensor:
         drawn = torch.randn(shape, generator=self.generator, device=self.generator.device, dtype=torch.float64)
         return drawn.to(self.device)
+
+
+class BestOffer:
+    """The network of fewest errors among copies, which the judge of a search gets to see when it may look.
+
+    Args:
+        problem: of the search; all its samples get the same offer.
+        report: of the search.
+        copies: whose networks they are.
+        least: errors of the best network known before.
+    """
+
+    def __init__(self, problem: NetworkProblem, report: Report, copies: Copies, least: float = math.inf) -> None:
+        self._problem, self._report, self._copies, self._least = problem, report, copies, least
+        self._waiting: Tensor | None = None
+
+    def see(self, state: list[Tensor]) -> None:
+        """Keep the best of the networks for the judge, if it has fewer errors than all before."""
+        errors = self._copies.errors(state)
+        row = int(errors.argmin())
+        if float(errors[row]) < self._least:
+            self._least = float(errors[row])
+            self._waiting = self._problem.from_weights(self._copies.raw(state, row))
+
+    def make(self, *, last: bool = False) -> None:
+        """Offer the network that waits, if the judge may look; the last one in any case."""
+        if self._waiting is not None and (last or self._report.may_judge):
+            self._report.offer(self._waiting.expand(len(self._report.objective), -1))
+            self._waiting = None
 
 
 def _with_one(inputs: Tensor) -> Tensor:

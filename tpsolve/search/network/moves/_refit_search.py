@@ -12,7 +12,7 @@ from tpsolve._result import Budget
 from tpsolve.errors import TooLargeError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network.moves._network_copies import PART_ELEMENTS, Copies
+from tpsolve.search.network.moves._network_copies import PART_ELEMENTS, BestOffer, Copies
 from tpsolve.search.network.moves._refit import refit
 
 MAX_INPUTS = 500
@@ -82,17 +82,10 @@ class RefitSearch(Solver):
         state = search.drawn(count)
         best, cost = [weight.clone() for weight in state], search.cost(state)
         lowest, stale = cost.clone(), torch.zeros(count, dtype=torch.int64, device=problem.device)
-        least, turns = float("inf"), 0
-        waiting: Tensor | None = None
+        offer, turns = BestOffer(problem, report, search), 0
         while True:
-            errors = search.errors(state)
-            row = errors.argmin()
-            if float(errors[row]) < least:
-                least = float(errors[row])
-                waiting = problem.from_weights(search.raw(state, int(row)))
-            if waiting is not None and report.may_judge:
-                report.offer(waiting.expand(len(report.objective), -1))
-                waiting = None
+            offer.see(state)
+            offer.make()
             if report.step():
                 break
             cost = search.renew(state, cost, *search.units[turns % len(search.units)], report.pulse)
@@ -111,8 +104,7 @@ class RefitSearch(Solver):
                 lowest, stale = torch.where(tired, cost, lowest), torch.where(tired, 0, stale)
                 for kept, now in zip(best, state, strict=True):
                     kept[tired] = now[tired]
-        if waiting is not None:
-            report.offer(waiting.expand(len(report.objective), -1))
+        offer.make(last=True)
 
 
 class _Search(Copies):
