@@ -22,7 +22,7 @@ from tpsolve.compare.report._report import COLUMNS, as_table, caption, write_rep
 from tpsolve.compare.suites._file_suite import FileSuite
 from tpsolve.compare.suites._suites import Suite, suite
 from tpsolve.compare.suites._table_suite import TableSuite
-from tpsolve.errors import MissingLibraryError, UnknownNameError
+from tpsolve.errors import ArgumentError, MissingLibraryError, UnknownNameError
 
 OF_SAMPLES = ("objective", "bound", "status", "found_at", "proved_at")
 
@@ -141,6 +141,8 @@ def run(
         FolderError, FileFormatError: the folder holds another comparison, is damaged, or can't be written.
     """
     check_count("seeds", seeds, 1)
+    if isinstance(solvers, str):
+        raise ArgumentError("solvers", repr(solvers), "a list of texts", f"Write [{solvers!r}].")
     files = instances if isinstance(instances, FileSuite) else None
     tables = instances if isinstance(instances, TableSuite) else None
     known = "digits" if isinstance(instances, FileSuite | TableSuite) else suite(instances)
@@ -150,7 +152,7 @@ def run(
         suite=known,
         tables=tables,
         files=files,
-        solvers=solvers if isinstance(solvers, str) else tuple(solvers),
+        solvers=tuple(solvers),
         samples=samples,
         seconds=seconds,
         seeds=tuple(range(seeds)),
