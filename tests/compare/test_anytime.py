@@ -162,6 +162,14 @@ def test_without_a_start_the_worst_end_leaves_all():
     assert [run.seconds.tolist() for run in found] == [[0.01, 0.02]] * 2
 
 
+def test_what_float32_rounds_is_not_left():
+    (row,) = drawn_rows(("one",), ("a",), samples=1)
+    row |= {"start": [5.0], "objective": [1.0], "seconds": 0.3}
+    row["trace"] = [[0.1, 1.0 + 1e-5, None], [0.2, 1.0 + 1e-6, None], [0.3, 1.0, None]]
+    (found,) = runs_of([row], known_of(Solved([row])))
+    assert hits([found], np.array([0.0])).tolist() == [[0.2]]
+
+
 def test_thinned_curves_hold_the_values_of_the_whole_one():
     generator = np.random.default_rng(0)
     curve = np.sort(generator.exponential(size=5000)), np.sort(generator.random(5000))
