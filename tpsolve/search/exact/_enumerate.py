@@ -30,7 +30,7 @@ class Enumerate(Solver):
     block it proves the minimum that the block's own forward passes give, within `problem.rounding()`. Each target
     vector takes a pass. One that ends early has spent one of them on the start, and is no worse than it.
 
-    Of a program problem it calls every assignment of every sample, at most 2^20, the present one first. A sample is
+    Of a program problem it calls every assignment of every sample, at most 2^20, beginning with the cheapest. A sample is
     proved, or proved infeasible, once all of its own are called.
     """
 
@@ -97,8 +97,6 @@ def _run_program(problem: ProgramProblem, budget: Budget, report: Report) -> Non
     counts = torch.tensor(problem.count_assignments(), device=problem.device)
     last = int(counts.max()) if budget.calls is None else min(int(counts.max()), budget.calls)
     block = max(1, BLOCK_CALLS // len(counts))
-    # Asked once more below, they take no further call.
-    offer_cheapest(report, problem.present[None])
     for first in range(0, last, block):
         numbers = torch.arange(first, min(first + block, last), device=problem.device)
         # Numbers beyond a sample's own are its first assignment, which is known.
