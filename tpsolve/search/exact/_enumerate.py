@@ -30,8 +30,8 @@ class Enumerate(Solver):
     block it proves the minimum that the block's own forward passes give, within `problem.rounding()`. Each target
     vector takes a pass. One that ends early has spent one of them on the start, and is no worse than it.
 
-    Of a program problem it calls every assignment of every sample, at most 2^20, beginning with the cheapest. A sample is
-    proved, or proved infeasible, once all of its own are called.
+    Of a program problem it calls every assignment of every sample, at most 2^20, beginning with the cheapest. A sample
+    is proved, or proved infeasible, once all of its own are called.
     """
 
     name = "enumerate"
