@@ -3,10 +3,14 @@
     pip install '.[browser]' && python -m benchmarks.report_page
 
 Two shapes: many instances under two solvers, and many solvers. The rows are drawn at random and have traces of eight
-points. The browser is Debian's chromium or playwright's own; without one the page is only built.
+points. They are written to a folder, which `tpsolve report` draws. The browser is Debian's chromium or playwright's
+own; without one the page is only built. A row a shape goes to results/report_page.jsonl.
 """
 
+import json
+import os
 import shutil
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -15,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.compare._summary import Findings
-from tpsolve.compare.report._report import draw_report
+from benchmarks.record import RESULTS, where
+from tpsolve._storage._row_log import RowLog
 
+LOG = RowLog(RESULTS / "report_page.jsonl", ("instances", "solvers"))
 SHAPES = ((50_000, 2, 1), (1_300, 25, 3))
 """Instances, solvers and seeds."""
 SAMPLES, POINTS = 4, 8
@@ -81,16 +86,27 @@ def opened(page: Path) -> float | None:
         return time.perf_counter() - began
 
 
+def drawn(folder: Path) -> dict[str, float]:
+    """The seconds of the processor that `tpsolve report` takes, and its MiB at most, in a process of its own."""
+    command = [sys.executable, "-m", "tpsolve", "report", str(folder), "--quiet"]
+    _, status, used = os.wait4(os.spawnv(os.P_NOWAIT, sys.executable, command), 0)
+    assert status == 0
+    return {"drawn_seconds": used.ru_utime + used.ru_stime, "drawn_mib": used.ru_maxrss / 2**10}
+
+
 def main() -> None:
-    """One line a shape."""
+    """A row a shape."""
     for shape in SHAPES:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "comparison.json").write_text(json.dumps({"suite": "digits", "seconds": 0.1, "samples": SAMPLES}))
             made = rows(*shape)
-            began = time.process_time()
-            page = draw_report(Path(folder), "rows at random", "", Findings(made))
-            built, size, shown = time.process_time() - began, page.stat().st_size / 1e6, opened(page)
-            text = "no browser" if shown is None else f"opened in {shown:.2f} s"
-            print(f"{len(made)} rows, {shape[0]} instances: {built:.0f} s of processor time, {size:.1f} MB, {text}")
+            (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+            page = folder / "report.html"
+            found = {**drawn(folder), "page_mb": page.stat().st_size / 1e6, "opened_seconds": opened(page)}
+            row = {"rows": len(made), "instances": shape[0], "solvers": shape[1], "seeds": shape[2], **found}
+            LOG.append({**row, "load": os.getloadavg()[0], **where()})
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ html_title = f"tpsolve {release}"
 # Nothing is fetched when a page is opened either.
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 
 myst_enable_extensions = ["deflist", "substitution"]
 myst_heading_anchors = 3

@@ -103,6 +103,27 @@ def scale() -> str:
     )
 
 
+def report_page() -> str:
+    """Drawing the page of a large comparison, and opening it."""
+    latest = {(row["instances"], row["solvers"]): row for row in rows_of("report_page")}
+    heads = ("rows", "instances", "solvers", "seconds of the processor", "MiB at most", "MB of the page", "opened in")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---:|' * len(heads)}"]
+    for row in latest.values():
+        shown = "-" if row["opened_seconds"] is None else f"{row['opened_seconds']:.1f} s"
+        lines.append(
+            f"| {row['rows']:,} | {row['instances']:,} | {row['solvers']} | {row['drawn_seconds']:.0f} "
+            f"| {row['drawn_mib']:.0f} | {row['page_mb']:.1f} | {shown} |"
+        )
+    loads = [row["load"] for row in latest.values()]
+    words = (
+        "`tpsolve report` drew the page of rows at random, with traces of eight points. Chromium opened it from the "
+        "disk. The time to open it ends when the last table has its first line. The solves of the first 200 instances "
+        f"are in the page, those of the others in files beside it. The load of the machine was {min(loads):.0f} to "
+        f"{max(loads):.0f} on two cores."
+    )
+    return "\n".join([words, "", *lines])
+
+
 def workers() -> str:
     """One worker and two on the same work."""
     heads = (
@@ -163,7 +184,7 @@ def hostile_files() -> str:
 if __name__ == "__main__":
     page = HERE / "reliability.md"
     text = page.read_text(encoding="utf-8")
-    sections = {"crashes": crashes, "workers": workers, "cluster": cluster, "scale": scale}
+    sections = {"crashes": crashes, "workers": workers, "cluster": cluster, "scale": scale, "report-page": report_page}
     for name, section in (sections | {"hostile-files": hostile_files}).items():
         marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
         content = section()

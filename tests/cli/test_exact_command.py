@@ -111,6 +111,10 @@ def test_groups_of_columns_are_kept_to(call, tmp_path: Path):
         failed = call(f"exact t.csv --target class --weight-set ternary --group {text}")
         assert isinstance(failed.exception, ArgumentError), failed.output
         assert "1:age,income" in str(failed.exception)
+    for text in ("1:a,a", "1:c=yes,c"):
+        failed = call(f"exact t.csv --target class --weight-set ternary --group {text}")
+        assert isinstance(failed.exception, ArgumentError), failed.output
+        assert str(failed.exception).startswith(f"--group: got '{text}', which has "), failed.output
     failed = call("exact t.csv --target class --weight-set ternary --group 1:a,d")
     assert isinstance(failed.exception, UnknownNameError), failed.output
 

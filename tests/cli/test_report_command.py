@@ -111,6 +111,16 @@ def test_equal_runs_have_no_regression(before: Path, tmp_path: Path):
     assert "no solver is told apart from itself" in found["words"]
 
 
+def test_hosts_are_told_apart_though_their_devices_are_called_alike(before: Path, tmp_path: Path):
+    rows = [{**row, "host": "ada"} for row in drawn_rows(("branch", "anneal", "gone"), INSTANCES)]
+    other = save(tmp_path / "ada", rows)
+    assert "differ in machine" in answered("report", before, other, "--json")["words"]
+    assert "ada. More than one machine" in Page.of(before.parent / "digits-ada" / "report.html").text
+    mixed = save(tmp_path / "mixed", [*rows[1:], {**rows[0], "host": "bob"}])
+    assert f"{len(rows) - 1} solves" in answered("report", mixed, "--json")["caption"]
+    assert "1 row of 1 instance left out" in Page.of(mixed / "report.html").text
+
+
 def test_what_makes_no_sense_is_refused_and_nothing_is_written(before: Path, after: Path, tmp_path: Path):
     for words, error in (
         ((tmp_path,), FolderError),

@@ -152,6 +152,24 @@ def test_runs_and_curves_equal_the_slow_account(seed: int):
         assert value == pytest.approx(np.mean([np.mean(values) for values in by_instance.values()]), abs=1e-9)
 
 
+def test_without_a_start_the_worst_end_leaves_all():
+    rows = drawn_rows(("one", "two"), ("a",), samples=2)
+    for row, ends in zip(rows, ([1.0, 4.0], [3.0, 2.0]), strict=True):
+        row |= {"start": None, "objective": ends, "trace": [[0.01, 9.0, None], [0.02, sum(ends) / 2, None]]}
+    found = runs_of(rows, known_of(Solved(rows)))
+    # Best 1 and 2, worst 3 and 4: the mean improvement is 2.
+    assert [run.left.tolist() for run in found] == [[1.0, 0.5], [1.0, 0.5]]
+    assert [run.seconds.tolist() for run in found] == [[0.01, 0.02]] * 2
+
+
+def test_what_float32_rounds_is_not_left():
+    (row,) = drawn_rows(("one",), ("a",), samples=1)
+    row |= {"start": [5.0], "objective": [1.0], "seconds": 0.3}
+    row["trace"] = [[0.1, 1.0 + 1e-5, None], [0.2, 1.0 + 1e-6, None], [0.3, 1.0, None]]
+    (found,) = runs_of([row], known_of(Solved([row])))
+    assert hits([found], np.array([0.0])).tolist() == [[0.2]]
+
+
 def test_thinned_curves_hold_the_values_of_the_whole_one():
     generator = np.random.default_rng(0)
     curve = np.sort(generator.exponential(size=5000)), np.sort(generator.random(5000))

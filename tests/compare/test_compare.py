@@ -515,13 +515,20 @@ def test_folder_that_cannot_be_made_is_an_error_that_names_it(small: Comparison,
         ({"seconds": -1.0}, ArgumentError),
         ({"seconds": math.nan}, ArgumentError),
         ({"seeds": ()}, ArgumentError),
+        ({"seeds": 3}, ArgumentError),
+        ({"seeds": (-1,)}, ArgumentError),
+        ({"suite_seed": "x"}, ArgumentError),
+        ({"suite": list}, ArgumentError),
+        ({"solvers": "tabu"}, ArgumentError),
+        ({"folder": "text"}, ArgumentError),
         ({"device": "toaster"}, DeviceError),
     ],
     ids=str,
 )
 def test_senseless_comparison_is_refused_before_any_work(tmp_path: Path, change: dict[str, Any], error: type):
-    with pytest.raises(error):
-        Comparison(tmp_path / "run", **change)
+    (argument,) = change
+    with pytest.raises(error, match=argument.removesuffix("s")):
+        Comparison(**{"folder": tmp_path / "run", **change})
     assert list(tmp_path.iterdir()) == []
 
 

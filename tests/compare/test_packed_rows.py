@@ -52,6 +52,14 @@ def test_rows_come_back_as_they_were_by_place_and_by_key():
         by_key["none", "such", 0]
 
 
+def test_unpacked_rows_are_the_rows_and_share_what_they_say_alike():
+    rows = [*ROWS, {**row(30), "host": None}, {**row(31), "host": "None"}]
+    found = packed(rows).rows().unpacked()
+    assert found == rows
+    assert len({id(one["budget"]) for one in found}) == len({id(one["versions"]) for one in found}) == 1
+    assert len({id(one["solver"]) for one in found}) == 3
+
+
 def test_of_two_rows_with_one_key_the_first_counts():
     by_key = packed([ROWS[0], {**ROWS[0], "objective": [5.0]}])
     assert by_key.rows() == ROWS[:1]

@@ -98,17 +98,20 @@ def test_colleague_is_answered(tmp_path: Path, no_plots: None):
         "Versions",
         "Raw data",
     ]
-    assert "18 rows on cpu, 2 threads, x86_64; 1 rows on another machine" in answers["Machine"]
+    assert "18 rows on cpu, 2 threads, x86_64; 1 row on another machine" in answers["Machine"]
     assert "not comparable" in answers["Machine"]
-    assert "18 solves of at most 0.1 seconds; 1 solves of at most 7 seconds" in answers["Budget"]
+    assert "18 solves of at most 0.1 seconds; 1 solve of at most 7 seconds" in answers["Budget"]
     assert "3 seeds: 0, 1, 5" in answers["Seeds"]
     assert "3 instances (2 hinge, 1 squared), 6 samples, 3 different problems" in answers["Instances"]
     assert "2000 draws of the instances" in answers["Intervals"]
     assert "On 0 of 6 samples every solve" in answers["Ties"]
     assert answers["Failures"].startswith("1 of 19 solves failed: random 1.")
     assert "1 took more than 1.1 times their budget (branch 1), at most 2.5 times" in answers["Timeouts"]
-    assert "1 rows with tpsolve 0.0.9" in answers["Versions"]
+    assert "1 row with tpsolve 0.0.9" in answers["Versions"]
     assert "rows.jsonl has all 19 rows" in answers["Raw data"]
+    none = dict(checklist(Findings([broken])))
+    assert none["Instances"].endswith("No solver finished one, so there are no means.")
+    assert none["Timeouts"] == "No solve ended without an error."
     text = Page.of(draw(tmp_path, [*rows, broken])).text
     for question, answer in answers.items():
         assert f"{question} {answer}" in text
@@ -202,7 +205,7 @@ def test_tables_sort_and_filter(opened: Any, messages: list[str]):
     assert all(any(not cell.startswith("-") for cell in cells) for cells in columns)
     opened.fill("#solver-filter", "ANNEAL")
     assert column(opened, "solver-table", 1) == ["anneal"]
-    assert opened.inner_text("#solver-count") == "1 solvers, of 5"
+    assert opened.inner_text("#solver-count") == "1 solver, of 5"
     opened.fill("#instance-filter", "layer-20")
     assert column(opened, "instance-table", 1) == ["layer-20", *(f"layer-20{k}" for k in range(5))]
     opened.select_option("#family", label="squared")
@@ -275,4 +278,6 @@ def test_every_control_has_a_name_and_paper_has_none_of_them(opened: Any, messag
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not opened.locator("#solver-filter").is_visible()
     assert opened.locator("#chart-left path.course").first.is_visible()
+    pair = opened.locator(".pair figure")
+    assert len({pair.nth(place).bounding_box()["y"] for place in range(2)}) == 1, "side by side"
     assert messages == []

@@ -269,7 +269,12 @@ def test_solvers_by_name_and_by_depth():
     assert [report[layer].stats["solver"] for layer in report] == ["keep", "enumerate", "hill-climb"]
     report = target_backward(model, x, y, cross_entropy, solver={-1: "enumerate"}, budget=FEW)
     assert [report[layer].stats["solver"] for layer in report] == ["sign-gradient", "sign-gradient", "enumerate"]
-    assert repr(report).splitlines()[1:] == ["1: sign-gradient", "4: sign-gradient", "6: enumerate, 32 passes a sample"]
+    assert repr(report).splitlines()[1:] == [
+        "1: sign-gradient, 0 passes a sample",
+        "4: sign-gradient, 0 passes a sample",
+        "6: enumerate, 32 passes a sample",
+    ]
+    assert report["1"].stats["passes"].tolist() == [0] * len(x)
 
 
 def test_a_report_holds_answers_alone_and_does_not_change():

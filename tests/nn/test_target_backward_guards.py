@@ -306,4 +306,7 @@ def test_a_report_of_searches_that_found_nothing_says_so():
     x, y = batch(5)
     x[0, 0] = torch.nan
     report = target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=FEW)
-    assert str(report).splitlines() == ["loss nan", "2: sign-gradient, 6 of 6 samples keep the closed form"]
+    assert str(report).splitlines() == [
+        "loss nan",
+        "2: sign-gradient, 0 passes a sample, 6 of 6 samples keep the closed form",
+    ]

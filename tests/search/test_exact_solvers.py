@@ -18,6 +18,7 @@ from support.zoo import (
     make_problem,
     one_worker,
     optima,
+    with_start,
 )
 
 from tpsolve import Budget, LayerProblem, Status, solve
@@ -315,3 +316,15 @@ def test_enumeration_in_blocks_equals_enumeration_at_once(monkeypatch: pytest.Mo
     assert torch.equal(unfinished.bound, problem.lower_bound()), "an unfinished enumeration proves nothing"
     assert (unfinished.objective >= whole.objective).all()
     assert set(unfinished.status) <= {Status.FEASIBLE, Status.OPTIMAL}
+
+
+@pytest.mark.parametrize("solver", ["enumerate", "auto:proof=True"])
+@pytest.mark.parametrize("passes", [1, 2, 5])
+def test_an_enumeration_cut_short_is_no_worse_than_its_start(solver: str, passes: int):
+    problem = with_start(make_problem(3, n=9, m=5, batch=(8,)))
+    descended = solve(problem, "hill-climb", budget=Budget(seconds=9)).targets
+    problem = LayerProblem(problem.weight, problem.targets, start=descended)
+    result = solve(problem, solver, budget=Budget(passes=passes))
+    assert (result.objective <= problem.objective(descended)).all()
+    assert result.stats["passes"].tolist() == [passes] * 8
+    assert result.trace[0].objective == problem.objective(descended).mean().item()

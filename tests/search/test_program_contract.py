@@ -76,6 +76,14 @@ def test_no_sample_is_called_for_more_than_the_budget(text: str, calls: int):
         assert_valid(case, problem, result)
 
 
+@pytest.mark.parametrize("calls", [1, 3])
+def test_an_enumeration_cut_short_is_no_worse_than_the_present_symbols(calls: int):
+    for case in ZOO:
+        problem = case.problem()
+        result = solve(problem, "enumerate", budget=Budget(calls=calls))
+        assert (result.objective <= problem.objective(problem.present)).all(), case.name
+
+
 @pytest.mark.parametrize("text", ["weighted-draws", "k-best", "posterior-draw", "marginal", "enumerate"])
 def test_seconds_end_a_search_of_a_slow_program_whatever_the_calls(text: str):
     def slow(*symbols: int) -> int:

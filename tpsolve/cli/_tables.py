@@ -137,7 +137,7 @@ def read_groups(schema: "TableSchema", texts: Sequence[str]) -> list[tuple[list[
     A column of words stands for all of its features.
 
     Raises:
-        ArgumentError: no whole number before a colon, or no column after it.
+        ArgumentError: no whole number before a colon, or no column after it, or one twice.
         UnknownNameError: no such feature or column.
     """
     places = {name: [place] for place, name in enumerate(schema.features)}
@@ -154,7 +154,11 @@ def read_groups(schema: "TableSchema", texts: Sequence[str]) -> list[tuple[list[
         for name in names:
             if name not in places:
                 raise UnknownNameError("--group", name, places)
-        found.append(([place for name in names for place in places[name]], int(most)))
+        members = [place for name in names for place in places[name]]
+        if len(set(members)) < len(members):
+            twice = next(schema.features[place] for place in members if members.count(place) > 1)
+            raise ArgumentError("--group", f"{text!r}, which has {twice} twice", "each column once")
+        found.append((members, int(most)))
     return found or None
 
 

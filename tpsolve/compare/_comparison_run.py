@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from tpsolve._check_arguments import check_count
 from tpsolve._result import lines_table
 from tpsolve.compare._run_folder import Comparison
 from tpsolve.compare._runner import run_comparison
@@ -21,7 +22,7 @@ from tpsolve.compare.report._report import COLUMNS, as_table, caption, write_rep
 from tpsolve.compare.suites._file_suite import FileSuite
 from tpsolve.compare.suites._suites import Suite, suite
 from tpsolve.compare.suites._table_suite import TableSuite
-from tpsolve.errors import MissingLibraryError, UnknownNameError
+from tpsolve.errors import ArgumentError, MissingLibraryError, UnknownNameError
 
 OF_SAMPLES = ("objective", "bound", "status", "found_at", "proved_at")
 
@@ -139,12 +140,15 @@ def run(
         ArgumentError, UnknownNameError, DeviceError: an argument makes no sense.
         FolderError, FileFormatError: the folder holds another comparison, is damaged, or can't be written.
     """
+    check_count("seeds", seeds, 1)
+    if isinstance(solvers, str):
+        raise ArgumentError("solvers", repr(solvers), "a list of texts", f"Write [{solvers!r}].")
     files = instances if isinstance(instances, FileSuite) else None
     tables = instances if isinstance(instances, TableSuite) else None
     known = "digits" if isinstance(instances, FileSuite | TableSuite) else suite(instances)
     name = "files" if files is not None else known if tables is None else tables.folder.name
     comparison = Comparison(
-        folder=Path("runs") / name if folder is None else Path(folder),
+        folder=Path("runs") / name if folder is None else Path(folder) if isinstance(folder, str) else folder,
         suite=known,
         tables=tables,
         files=files,

@@ -13,6 +13,10 @@ from tpsolve.compare.running._tasks import Key
 _RAW = -15
 """No header and no checksum, and the largest window."""
 
+_ALIKE = {"instance", "solver", "settings", "budget", "loss", "start", "fingerprint", "tolerance"}
+_ALIKE |= {"device", "host", "processor", "versions", "time", "status", "notes"}
+"""What many rows have in common."""
+
 
 class PackedRows(Sequence[dict[str, Any]]):
     """Rows as their file has them. Each is a new dict whenever it is asked for, so what is changed in one is lost.
@@ -46,6 +50,16 @@ class PackedRows(Sequence[dict[str, Any]]):
 
     def __repr__(self) -> str:
         return repr(list(self))
+
+    def unpacked(self) -> list[dict[str, Any]]:
+        """All rows, to be read often and not changed: what many rows say alike is one object in all of them."""
+        seen: dict[str, Any] = {}
+        rows = []
+        for row in self:
+            for name in _ALIKE & row.keys():
+                row[name] = seen.setdefault(f"{name} {row[name]!r}", row[name])
+            rows.append(row)
+        return rows
 
 
 class RowsByKey(Mapping[Key, dict[str, Any]]):

@@ -135,13 +135,23 @@ class Comparison:
     files: FileSuite | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, Path):
+            raise ArgumentError("folder", repr(self.folder), "a pathlib.Path", 'Write Path("runs/mine").')
+        if not isinstance(self.suite, str):
+            mend = "suite() names a function; FileSuite goes to files=, TableSuite to tables=."
+            raise ArgumentError("suite", repr(self.suite), "a name", mend)
         if self.suite not in SUITES:
             raise UnknownNameError("suite", self.suite, SUITES)
+        if not isinstance(self.solvers, list | tuple):
+            raise ArgumentError("solvers", repr(self.solvers), "a tuple of texts", 'Such as ("tabu", "anneal").')
         for solver in self.solvers:
             find_solver(solver)
         check_count("samples", self.samples, 1)
-        if not self.seeds:
-            raise ArgumentError("seeds", "none", "at least one seed")
+        if not isinstance(self.seeds, list | tuple | range) or not self.seeds:
+            raise ArgumentError("seeds", repr(self.seeds), "a tuple of at least one seed", "Such as (0, 1, 2).")
+        for seed in self.seeds:
+            check_count("seeds", seed, 0)
+        check_count("suite_seed", self.suite_seed, 0)
         Budget(seconds=self.seconds, steps=self.steps)
         find_device(self.device)
         if self.tables is not None and self.files is not None:

@@ -32,8 +32,8 @@ class Scores:
 
     Args:
         solvers, instances: names. losses: of each instance.
-        left: `(solvers, instances)`, from 0, the best objective that is known, to 1, no better than the start; NaN
-            where the solver has no row, and where no solver improved on the start.
+        left: `(solvers, instances)`, from 0, the best objective that is known, to 1, no better than the reference of
+            `Solved`; NaN where the solver has no row, and where no solver improved on that.
         proved: `(solvers, instances)`: the share of samples that the solver proved optimal; NaN without a row.
         shared: `(instances,)` bool: those that count in means over one solver.
     """
@@ -60,13 +60,14 @@ def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np
 class Known:
     """What all rows together know of one instance's samples: best objective, highest proven bound, closed gaps.
 
-    `proven`: where the best objective is proven optimal.
+    `proven`: where the best objective is proven optimal. `reference`: as `Solved` has it.
     """
 
     objective: np.ndarray
     bound: np.ndarray
     tolerance: np.ndarray
     proven: np.ndarray
+    reference: np.ndarray
 
     @cached_property
     def mean(self) -> float:
@@ -114,6 +115,18 @@ class Solved:
             dtype=float,
         )
 
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """Of each spot, the start, which leaves all; where there is none, or none that is finite, the worst objective
+        that a solver ended with.
+        """
+        head = {row["instance"]: row for row in reversed(self.rows)}
+        finite = np.where(np.isinf(self.objective), -np.inf, self.objective)
+        worst = self.of_spots(finite, -np.inf, np.maximum)
+        starts = [head[name]["start"] or [np.nan] * len(head[name]["objective"]) for name in self.names]
+        start = np.array([value for values in starts for value in values], dtype=float)
+        return np.where(np.isfinite(start), start, worst)
+
     def of_spots(self, values: np.ndarray, first: float, join: np.ufunc) -> np.ndarray:
         """What `join`, such as the minimum, makes of the values at each spot, and of `first`."""
         joined = np.full(self.first[-1], first)
@@ -126,7 +139,7 @@ def known_of(solved: Solved) -> dict[str, Known]:
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
     bound = solved.of_spots(solved.bound, -np.inf, np.maximum)
     tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
-    each = (best, bound, tolerance, is_met(best, bound, tolerance))
+    each = (best, bound, tolerance, is_met(best, bound, tolerance), solved.reference)
     return {
         name: Known(*(values[start:end] for values in each))
         for name, start, end in zip(solved.names, solved.first[:-1], solved.first[1:], strict=True)
@@ -158,22 +171,13 @@ def counted_instances(rows: Sequence[Row]) -> set[str]:
 
 
 def scores(solved: Solved) -> Scores:
-    """Of all solvers that finished a row.
-
-    The reference of a sample is its start; where it has none, or none that is finite, the worst objective that a solver
-    ended with.
-    """
+    """Of all solvers that finished a row."""
     good, instances, solvers = solved.rows, solved.names, solved.solvers
     head = {row["instance"]: row for row in reversed(good)}
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
-    finite = np.where(np.isinf(solved.objective), -np.inf, solved.objective)
-    worst = solved.of_spots(finite, -np.inf, np.maximum)
-    start = [head[name]["start"] or [np.nan] * len(head[name]["objective"]) for name in instances]
-    reference = np.array([value for values in start for value in values], dtype=float)
-    reference = np.where(np.isfinite(reference), reference, worst)
     tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
     at = solved.spot
-    found = share_left(solved.objective, best[at], reference[at], tolerance[at])
+    found = share_left(solved.objective, best[at], solved.reference[at], tolerance[at])
     shown = is_met(solved.objective, solved.bound, solved.tolerance).astype(float)
     group = solved.solver * len(instances) + solved.instance
     shape = len(solvers), len(instances)

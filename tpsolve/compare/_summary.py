@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tpsolve.compare._anytime import Run, runs_of
+from tpsolve.compare._packed_rows import PackedRows
 from tpsolve.compare._statistics import (
     APART,
     Known,
@@ -73,6 +74,10 @@ class Findings:
     """
 
     rows: Sequence[Row]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rows, PackedRows):
+            object.__setattr__(self, "rows", self.rows.unpacked())
 
     @cached_property
     def solved(self) -> Solved:

@@ -54,10 +54,12 @@ class TargetReport(Mapping[str, Result]):
         lines = [f"loss {self.loss.item():.4g}"]
         for name in self:
             # A search of which all samples fell back left no result.
-            solver = self[name].stats["solver"] if name in self.rows else SignGradient.name
+            searched = name in self.rows
+            solver = self[name].stats["solver"] if searched else SignGradient.name
             fallback = self.fallbacks.get(name, 0)
             rest = f", {fallback} of {len(self._pass.top.output)} samples keep the closed form" if fallback else ""
-            lines.append(f"{name}: {solver}{_spent(self[name]) if name in self.rows else ''}{rest}")
+            # The closed form reads the gradient of the batch's own pass, and is not computed for this line.
+            lines.append(f"{name}: {solver}{_spent(self[name]) if searched else ', 0 passes a sample'}{rest}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -293,9 +293,11 @@ class Report:
             none = torch.isinf(value) & torch.isinf(self.objective[rows])
             self.targets[rows[none]] = targets[none]
         kept = rows[better]
+        # What is lower by rounding alone was there before.
+        new = better & ~is_closed(self.objective[rows], value, self.tolerance[rows])
+        self.found_at[rows[new]] = self.seconds if found_at is None else found_at[new].double()
         self.targets[kept] = targets[better].to(self.targets.dtype)
         self.objective[kept] = value[better]
-        self.found_at[kept] = self.seconds if found_at is None else found_at[better].double()
         if len(kept) and weights is not None:
             self.stats["weights"] = [(weight.clone(), bias.clone()) for weight, bias in weights]
         self._note_closed()

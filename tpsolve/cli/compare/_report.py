@@ -27,26 +27,30 @@ def report(
     The two runs may be of two versions, machines or settings. Solvers are compared on the instances that both have,
     by paired tests over them. Nothing is solved, and the runs are left as they are.
     """
+    from tpsolve.compare._same_host import of_one_host
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._contrast import contrast, labels_of, read_run
     from tpsolve.compare.report._report import as_table, budget_words, caption, contrast_table, draw_report
 
     answers = Answers(as_json, as_csv, quiet)
     settings, rows = read_run(first)
+    rows, words = of_one_host(rows)
+    budget = ""
     if second is None:
         folder, about = _prepared(out or first, (first,)), first.name
         found = None
+        if "seconds" in settings:
+            budget = budget_words(settings["seconds"], settings.get("steps"))
+        budget = f"{budget} {words}".strip()
     else:
         labels = labels_of(first, second)
-        _, later = read_run(second)
+        later, more = of_one_host(read_run(second)[1])
+        budget = " ".join(f"Of {label}, {of}" for label, of in zip(labels, (words, more), strict=True) if of)
         found = contrast(labels, rows, later)
         rows, about = found.rows, f"{labels[0]} and {labels[1]}"
         folder = _prepared(out or first.parent / portable(f"{first.name}-{second.name}"), (first, second))
         _write_rows(folder, rows)
     findings = Findings(rows)
-    budget = ""
-    if second is None and "seconds" in settings:
-        budget = budget_words(settings["seconds"], settings.get("steps"))
     path = draw_report(folder, about, budget, findings, found)
     if found is None:
         words = advice(findings)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tpsolve.compare._statistics import APART, LEVEL, RESAMPLES
 from tpsolve.compare._summary import Findings
-from tpsolve.compare.report._page_data import groups_of
+from tpsolve.compare.report._page_data import counted_words, groups_of
 from tpsolve.models._words import printable
 
 OVERRUN = 1.1
@@ -22,8 +22,8 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
     versions = Counter(text for (_, text, _), of in groups.items() for _ in of)
     budgets = Counter(text for (_, _, text), of in groups.items() for _ in of)
     return [
-        ("Machine", _counted(machines, "rows on ") + _one_only(machines, "machine")),
-        ("Budget", _counted(budgets, "solves of at most ") + ". All samples of an instance are solved in one call."),
+        ("Machine", _counted(machines, "row", " on ") + _one_only(machines, "machine")),
+        ("Budget", _counted(budgets, "solve", " of at most ") + ". All samples of an instance are solved in one call."),
         ("Seeds", _seeds(findings)),
         ("Instances", _instances(findings)),
         (
@@ -36,17 +36,19 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
         ("Ties", _ties(findings)),
         ("Failures", _failures(findings)),
         ("Timeouts", _timeouts(good)),
-        ("Versions", _counted(versions, "rows with ") + _one_only(versions, "set of versions")),
+        ("Versions", _counted(versions, "row", " with ") + _one_only(versions, "set of versions")),
         (
             "Raw data",
-            f"rows.jsonl has all {len(rows)} rows, a solve each, with the fingerprint of its problem, its trace and "
-            "its settings; all on this page follows from them. instances/ has the problems, unless they are programs.",
+            f"rows.jsonl has all {counted_words(len(rows), 'row')} that are compared here, a solve each, with the "
+            "fingerprint of its problem, its trace and its settings; all on this page follows from them. instances/ "
+            "has the problems, unless they are programs.",
         ),
     ]
 
 
-def _counted(counts: Counter[str], words: str) -> str:
-    return "; ".join(f"{count} {words}{text or 'an unknown one'}" for text, count in counts.most_common()) or "No rows"
+def _counted(counts: Counter[str], thing: str, words: str) -> str:
+    found = (f"{counted_words(n, thing)}{words}{text or 'an unknown one'}" for text, n in counts.most_common())
+    return "; ".join(found) or "No rows"
 
 
 def _one_only(counts: Counter[str], what: str) -> str:
@@ -61,7 +63,7 @@ def _seeds(findings: Findings) -> str:
     once = [printable(solver) for solver, of in by_solver.items() if len(of) < len(seeds)]
     named = ", ".join(map(str, seeds[:10])) + (f" to {seeds[-1]}" if len(seeds) > 10 else "")
     few = f" Under fewer, since they draw nothing or were not finished: {', '.join(once)}." if once else ""
-    return f"{len(seeds)} seeds: {named}.{few} Figures of an instance are means over seeds."
+    return f"{counted_words(len(seeds), 'seed')}: {named}.{few} Figures of an instance are means over seeds."
 
 
 def _instances(findings: Findings) -> str:
@@ -70,12 +72,15 @@ def _instances(findings: Findings) -> str:
     families = ", ".join(f"{count} {printable(loss)}" for loss, count in losses.most_common())
     prints = len({row["fingerprint"] for row in findings.rows})
     counted = len(findings.counted)
+    if not counted:
+        means = "No solver finished one, so there are no means."
+    elif _all_have(findings):
+        means = f"Means are over the {counted} of which every solver that finished any has a row."
+    else:
+        means = "Fewer than half have rows of every solver, so each solver's means are over its own."
     return (
-        f"{sum(losses.values())} instances ({families}), {samples} samples, {prints} different problems by their "
-        f"fingerprints. Means are over the {counted} of which every solver has a row."
-        if counted and _all_have(findings)
-        else f"{sum(losses.values())} instances ({families}), {samples} samples, {prints} different problems by their "
-        "fingerprints. Fewer than half have rows of every solver, so each solver's means are over its own."
+        f"{counted_words(sum(losses.values()), 'instance')} ({families}), {counted_words(samples, 'sample')}, "
+        f"{counted_words(prints, 'different problem')} by their fingerprints. {means}"
     )
 
 
@@ -103,15 +108,17 @@ def _ties(findings: Findings) -> str:
 def _failures(findings: Findings) -> str:
     failed = Counter(printable(row["solver"]) for row in findings.rows if "error" in row)
     if not failed:
-        return f"None of {len(findings.rows)} solves failed."
+        return f"None of {counted_words(len(findings.rows), 'solve')} failed."
     return (
-        f"{sum(failed.values())} of {len(findings.rows)} solves failed: "
+        f"{sum(failed.values())} of {counted_words(len(findings.rows), 'solve')} failed: "
         + ", ".join(f"{solver} {count}" for solver, count in failed.most_common())
         + ". They have no objective and count in no mean; in running times they count as runs without success."
     )
 
 
 def _timeouts(good: list[dict]) -> str:
+    if not good:
+        return "No solve ended without an error."
     limits = np.array([row["budget"].get("seconds") or np.inf for row in good])
     seconds = np.array([row["seconds"] for row in good])
     if not np.isfinite(limits).any():

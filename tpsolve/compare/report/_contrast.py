@@ -12,6 +12,7 @@ import numpy as np
 from tpsolve._storage._documents import read_json
 from tpsolve.compare._run_folder import SETTINGS, read_rows
 from tpsolve.compare._statistics import LEVEL, Row, Solved, holm, interval, paired, scores
+from tpsolve.compare.report._page_data import group_of
 from tpsolve.errors import ArgumentError, FolderError
 
 MIN_SLOWER = 1.05
@@ -111,7 +112,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     if not (folder / SETTINGS).is_file():
         raise FolderError(f"{folder}: is not the folder of a comparison: it has no {SETTINGS}.")
     settings = read_json(folder / SETTINGS, dict[str, Any])
-    return settings, list(read_rows(folder).values())
+    return settings, read_rows(folder).rows().unpacked()
 
 
 def labels_of(first: Path, second: Path) -> tuple[str, str]:
@@ -196,7 +197,7 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
         )
     changes.sort(key=lambda change: -np.nan_to_num(change.difference))
     worse.sort(key=lambda each: -each[0])
-    kinds = [{(row.get("device"), str(row.get("versions")), str(row["budget"])) for row in run} for run in runs]
+    kinds = [set(map(group_of, run)) for run in runs]
     return Contrast(labels, rows, changes, [words for _, words in worse[:MAX_WORSE]], kinds[0] == kinds[1])
 
 

@@ -40,19 +40,20 @@ MAX_EMBEDDED_BYTES = 6_000_000
 ALL = "all instances"
 
 Group = tuple[str, str, str]
-"""Machine, versions and budget of a row."""
+"""Machine, versions and budget of a row; a machine is told by its device, processor and host."""
 
 
 def group_of(row: Row) -> Group:
     """What its seconds may be compared within."""
-    return _group(row.get("device", ""), tuple(row.get("versions", {}).items()), tuple(row["budget"].items()))
+    machine = ", ".join(row[part] for part in ("device", "processor", "host") if row.get(part))
+    return _group(machine, tuple(row.get("versions", {}).items()), tuple(row["budget"].items()))
 
 
 @lru_cache
-def _group(device: str, versions: tuple[tuple[str, str], ...], budget: tuple[tuple[str, float | None], ...]) -> Group:
+def _group(machine: str, versions: tuple[tuple[str, str], ...], budget: tuple[tuple[str, float | None], ...]) -> Group:
     libraries = ", ".join(f"{name} {version}" for name, version in versions)
     limits = ", ".join(f"{limit:g} {name}" for name, limit in budget if limit is not None)
-    return printable(device), printable(libraries), printable(limits)
+    return printable(machine), printable(libraries), printable(limits)
 
 
 def groups_of(rows: Iterable[Row]) -> dict[Group, list[Row]]:
@@ -61,6 +62,11 @@ def groups_of(rows: Iterable[Row]) -> dict[Group, list[Row]]:
     for row in rows:
         found[group_of(row)].append(row)
     return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+
+
+def counted_words(count: int, thing: str) -> str:
+    """Such as "1 sample" or "2 samples"."""
+    return f"{count} {thing}{'s' * (count != 1)}"
 
 
 def size_of(row: Row) -> str:
@@ -110,13 +116,12 @@ def solves_of(findings: Findings) -> list[bytes]:
             solve = [*head, "", *_short([row["seconds"]]), *columns, trace]
         # As bytes they take a fraction of the memory.
         solves[row["instance"]].append(msgspec.Raw(encoder.encode(solve)))
-    starts = {row["instance"]: row["start"] for row in findings.rows}
     found = []
     for name, rows in solves.items():
         of = findings.known.get(name)
-        known: dict[str, Any] = {"best": [], "bound": [], "start": _short(starts[name] or [])}
+        known: dict[str, Any] = {"best": [], "bound": [], "reference": []}
         if of is not None:
-            known |= {"best": _short(of.objective), "bound": _short(of.bound)}
+            known = {"best": _short(of.objective), "bound": _short(of.bound), "reference": _short(of.reference)}
         found.append(encoder.encode({**known, "solves": rows}))
     return found
 

@@ -24,6 +24,7 @@ from tpsolve.compare.report._contrast import Change, Contrast
 from tpsolve.compare.report._page_data import (
     MAX_EMBEDDED,
     MAX_EMBEDDED_BYTES,
+    counted_words,
     groups_of,
     page_data,
     size_of,
@@ -112,11 +113,6 @@ def caption(findings: Findings) -> str:
         f"{counted_words(len(known), 'instance')}, {counted_words(samples, 'sample')}, {proven} with a proven optimum; "
         f"{counted_words(len(rows), 'solve')}{f', {failed} of them failed' if failed else ''}{means}"
     )
-
-
-def counted_words(count: int, thing: str) -> str:
-    """Such as "1 sample" or "2 samples"."""
-    return f"{count} {thing}{'s' * (count != 1)}"
 
 
 def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:

@@ -160,7 +160,7 @@
       const common = { solver: each[SOLVE.solver], seed: each[SOLVE.seed], group: each[SOLVE.group] };
       if (each[SOLVE.error]) return [{ ...common, sample: null, objective: null, left: null, bound: null, status: each[SOLVE.error], found: null, proved: null, seconds: null }];
       return each[SOLVE.objective].map((objective, sample) => {
-        const start = solves.start[sample] ?? null, best = solves.best[sample], room = start === null ? 0 : start - best;
+        const start = solves.reference[sample] ?? null, best = solves.best[sample], room = start === null ? 0 : start - best;
         const proved = each[SOLVE.proved][sample];
         const left = objective === null ? 1 : room > 1e-9 ? Math.min(1, Math.max(0, (objective - best) / room)) : null;
         return { ...common, sample, objective, left, bound: each[SOLVE.bound][sample], status: proved === null ? (objective === null ? "none found" : "feasible") : "optimal", found: each[SOLVE.found][sample], proved, seconds: each[SOLVE.seconds] };
@@ -173,7 +173,7 @@
     const solves = state.solves, wanted = $("detail-sample").value;
     const kept = lines(solves).filter((row) => !state.hidden.has(row.solver) && (wanted === "" || row.sample === null || String(row.sample) === wanted));
     detailTable.fill(kept);
-    const start = solves.start.length ? mean(solves.start) : null, best = solves.best.length ? mean(solves.best) : null;
+    const start = solves.reference.length ? mean(solves.reference) : null, best = solves.best.length ? mean(solves.best) : null;
     const yLog = $("detail-log").checked;
     const series = start === null || best === null || start - best <= 1e-9 ? [] : solves.solves.filter((each) => !each[SOLVE.error] && each[SOLVE.trace].length && !state.hidden.has(each[SOLVE.solver])).map((each) => ({
       name: `${solvers[each[SOLVE.solver]]}, seed ${each[SOLVE.seed]}`, style: each[SOLVE.solver], width: 1.4, x: each[SOLVE.trace][0],
@@ -193,7 +193,7 @@
       if (state.instance !== place) return;
       state.solves = solves;
       $("detail-sample").replaceChildren(element("option", { value: "" }, "all"), ...solves.best.map((_, k) => element("option", { value: k }, String(k))));
-      $("detail-words").textContent = `${about.loss[place]}, ${about.size[place]}, ${about.samples[place]} samples, ${about.proven[place]} with a proven optimum. Best mean objective ${number(about.best[place], 6)}${solves.start.length ? `, at the start ${number(mean(solves.start), 6)}` : ""}. Long traces are thinned to ${data.tracePoints} points; rows.jsonl has all.`;
+      $("detail-words").textContent = `${about.loss[place]}, ${about.size[place]}, ${about.samples[place]} ${about.samples[place] === 1 ? "sample" : "samples"}, ${about.proven[place]} with a proven optimum. Best mean objective ${number(about.best[place], 6)}${solves.reference.length ? `, 100% left at ${number(mean(solves.reference), 6)}` : ""}. Long traces are thinned to ${data.tracePoints} points; rows.jsonl has all.`;
       detail();
     } catch (error) {
       state.solves = null;

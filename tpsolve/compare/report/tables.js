@@ -34,7 +34,7 @@ function sortableTable(table, columns, options = {}) {
     }
     body.replaceChildren(...kept.slice(0, state.shown).map((row) => element("tr", { class: options.chosen && options.chosen(row) ? "chosen" : null }, ...columns.map((column, place) => element("td", { class: [column.text ? "text" : "", place ? "" : "name"].join(" ").trim() || null }, ...[column.cell(row)].flat())))));
     const showing = Math.min(state.shown, kept.length);
-    if (options.count) options.count.textContent = `${showing < kept.length ? `${showing} of ` : ""}${kept.length} ${options.what}${kept.length < state.rows.length ? `, of ${state.rows.length}` : ""}`;
+    if (options.count) options.count.textContent = `${showing < kept.length ? `${showing} of ` : ""}${kept.length} ${kept.length === 1 ? options.what.slice(0, -1) : options.what}${kept.length < state.rows.length ? `, of ${state.rows.length}` : ""}`;
     if (options.more) options.more.hidden = showing >= kept.length;
   }
 

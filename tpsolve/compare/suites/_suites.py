@@ -41,7 +41,7 @@ def suite(source: str | Suite) -> str:
             which is called after its own name; or "file.py:function", which is run and called file.function.
 
     Raises:
-        ArgumentError: a function whose name is another suite's, or one that is not in the file.
+        ArgumentError: a function whose name is another suite's, or one that is not in the file; or no such source.
         FileFormatError: the file can't be run.
     """
     if callable(source):
@@ -49,6 +49,8 @@ def suite(source: str | Suite) -> str:
         if SUITES.setdefault(name, source) is not source:
             raise ArgumentError("suite", f"a function called {name}", "another name", "A suite is called so already.")
         return name
+    if not isinstance(source, str):
+        raise ArgumentError("suite", repr(source), "a name or a function", "Files go into FileSuite([...]).")
     if source in SUITES or ".py:" not in source:
         return source
     path, _, function = source.rpartition(":")

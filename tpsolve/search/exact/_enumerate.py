@@ -28,10 +28,10 @@ class Enumerate(Solver):
 
     A finished enumeration proves its optimum, and an unfinished one proves nothing. It computes in float64. Below a
     block it proves the minimum that the block's own forward passes give, within `problem.rounding()`. Each target
-    vector takes a pass.
+    vector takes a pass. One that ends early has spent one of them on the start, and is no worse than it.
 
-    Of a program problem it calls every assignment of every sample, at most 2^20. A sample is proved, or proved
-    infeasible, once all of its own are called.
+    Of a program problem it calls every assignment of every sample, at most 2^20, beginning with the cheapest. A sample
+    is proved, or proved infeasible, once all of its own are called.
     """
 
     name = "enumerate"
@@ -68,7 +68,12 @@ class Enumerate(Solver):
         least, index, found_at = best.clone(), torch.zeros_like(best, dtype=torch.int64), torch.zeros_like(best)
         width = problem.n_units if isinstance(problem, LayerProblem) else n
         block = max(1, min(2**n, BLOCK_ELEMENTS // (samples * width)))
+        if report.start is not None:
+            report.offer(report.start)
         last = int(min(2**n, float(report.passes_left.min())))
+        if last < 2**n and report.start is not None:
+            report.spend(1)
+            last -= 1
         for first in range(0, last, block):
             numbers = torch.arange(first, min(first + block, last), device=problem.device)
             report.spend(len(numbers))
@@ -80,7 +85,8 @@ class Enumerate(Solver):
             if report.step(best) and first + block < last:
                 last = first + block
                 break
-        report.offer(_spins(index, n), found_at=found_at)
+        if last > 0:
+            report.offer(_spins(index, n), found_at=found_at)
         if last < 2**n:
             return
         known = torch.isfinite(best)
