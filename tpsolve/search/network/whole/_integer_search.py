@@ -37,7 +37,8 @@ class IntegerSearch(Solver):
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
-    weights are replaced by ones of which no unit reads an input yet, and so is every fourth.
+    weights are replaced by ones of which no unit reads an input yet, and so is every fourth. The others begin without
+    the price: they pay once they find nothing better, and after half of the kicks they are free again until then.
     It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
@@ -47,12 +48,15 @@ class IntegerSearch(Solver):
         first_steps: of that training, where the budget has no seconds.
         copies: networks searched side by side; fewer where a training of that many would not end in its share.
         window: shifts of a bias up and down that a move compares, where sums are whole.
+        kept: of the networks that were the best so far in turn, so many of the latest are in `stats["path"]`, the best
+            last: weights as in `stats["weights"]`. For whoever chooses among them by other samples.
     """
 
     share: float = 0.3
     first_steps: int = 300
     copies: int = 8
     window: int = 4
+    kept: int = 0
 
     name = "integer-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -64,6 +68,7 @@ class IntegerSearch(Solver):
         check_count("copies", self.copies, 1)
         check_count("window", self.window, 1)
         check_count("first_steps", self.first_steps, 0)
+        check_count("kept", self.kept, 0)
         if not (is_real(self.share) and 0 <= self.share < 1):
             raise ArgumentError("share", self.share, "a share from 0 to below 1")
 
@@ -77,11 +82,13 @@ class IntegerSearch(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         report.offer(problem.start, weights=problem.start_weights)
+        if self.kept:
+            report.stats["path"] = [problem.start_weights]
         if report.pulse():
             return
         single = problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device))
         copies = Copies(single, generator, self.window)
-        champion = _Champion(copies, report)
+        champion = _Champion(copies, report, self.kept)
         state = self._first(copies, budget, report, champion)
         best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
@@ -168,8 +175,8 @@ class IntegerSearch(Solver):
 class _Champion:
     """The best network of all copies, offered when the report may judge."""
 
-    def __init__(self, copies: Copies, report: Report) -> None:
-        self._copies, self._report = copies, report
+    def __init__(self, copies: Copies, report: Report, kept: int) -> None:
+        self._copies, self._report, self._kept = copies, report, kept
         self._least = math.inf
         self._waiting: list[tuple[Tensor, Tensor]] | None = None
 
@@ -188,6 +195,8 @@ class _Champion:
         """Offer it, if it has not been."""
         if self._waiting is None or not (last or self._report.may_judge):
             return
+        if self._kept:
+            self._report.stats["path"] = [*self._report.stats["path"], self._waiting][-self._kept :]
         targets = self._copies.problem.from_weights(self._waiting)
         self._report.offer(targets.expand(len(self._report.objective), -1), weights=self._waiting)
         self._waiting = None
