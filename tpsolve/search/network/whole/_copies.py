@@ -70,6 +70,8 @@ class Copies:
             [(torch.tensor(group, device=self.values.device), most) for group, most in problem.rules.limits(d, n)]
             for d, n in enumerate(sizes)
         ]
+        self.price = problem.penalty * self.counts.new_ones(())
+        """Of a weight other than 0 in moves: `()` of all networks, or `(R,)` of each."""
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
 
     def _is_small(self) -> bool:
@@ -196,7 +198,7 @@ class Copies:
         if not self.problem.penalty and allowed is None and not self._limits[d]:
             return None
         used = (weight != 0)[..., None]
-        cost = self.problem.penalty * ((values != 0).to(values) - used.to(values))
+        cost = self.price.reshape(-1, 1, 1) * ((values != 0).to(values) - used.to(values))
         if allowed is not None:
             cost = torch.where(allowed, cost, torch.inf)
         for group, most in self._limits[d]:

@@ -20,6 +20,8 @@ PATIENCE = 4
 """Rounds over the units without a gain, after which a copy is kicked."""
 SHARED = 0.3
 """How often a copy that is kicked goes on from the best of all, rather than from its own best."""
+FREE = 0.5
+"""How often weights cost nothing for a while after a kick, where they have a price."""
 ANEW = 0.5
 """How often one unit of it is drawn anew; else a few weights change at random."""
 
@@ -93,6 +95,11 @@ class IntegerSearch(Solver):
         best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
+        free = torch.zeros_like(cost, dtype=torch.bool)
+        if single.penalty:
+            # Networks that read nothing yet pay from the beginning: others lose the weights that they need least.
+            free = copies.paid(state) > copies.paid(copies.without_inputs(1))
+            cost = level = self._priced(copies, state, free)
         stale = torch.zeros_like(cost, dtype=torch.int64)
         order: list[int] = []
         while not report.step():
@@ -101,10 +108,10 @@ class IntegerSearch(Solver):
             cost = cost + walk.move(*copies.units[order.pop()])
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
-            better = cost < lowest
+            better = (cost < lowest) & ~free
             if bool(better.any()):
                 # Sums of changes drift where weights of samples are not whole.
-                cost = copies.cost(state)
+                cost = self._priced(copies, state, free)
                 lowest = torch.where(better, cost, lowest)
                 for kept, now in zip(best, state, strict=True):
                     for k, n in zip(kept, now, strict=True):
@@ -113,9 +120,14 @@ class IntegerSearch(Solver):
             champion.offer()
             tired = stale >= PATIENCE * len(copies.units)
             if bool(tired.any()):
-                self._kick(copies, state, best, int(lowest.argmin()), tired)
-                walk.begin()
-                cost = torch.where(tired, copies.cost(state), cost)
+                kicked = tired & ~free
+                free = free & ~tired
+                if bool(kicked.any()):
+                    self._kick(copies, state, best, int(lowest.argmin()), kicked)
+                    walk.begin()
+                if single.penalty:
+                    free |= kicked & (copies.random(len(kicked)) < FREE)
+                cost = torch.where(tired, self._priced(copies, state, free), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
 
@@ -142,6 +154,12 @@ class IntegerSearch(Solver):
             for (weight, bias), (own_w, own_b) in zip(first, copies.without_inputs(len(swapped)), strict=True):
                 weight[swapped], bias[swapped] = own_w[swapped], own_b[swapped]
         return first
+
+    def _priced(self, copies: Copies, state: Layers, free: Tensor) -> Tensor:
+        """What networks cost, `(R,)`, and moves from now on, where weights of the `free (R,)` ones have no price."""
+        if copies.problem.penalty:
+            copies.price = copies.problem.penalty * (~free).to(copies.counts)
+        return copies.cost(state) - copies.paid(state) * free
 
     def _count(self, copies: Copies, ends: float, report: Report) -> int:
         """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
