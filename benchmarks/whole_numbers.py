@@ -31,21 +31,28 @@ from tpsolve._storage._row_log import RowLog
 WIDTHS = (2, 4, 8, 16)
 OTHERS = ("genetic", "mixed-integer")
 SOLVERS = {"integer-search": "integer-search", "search alone": "integer-search:share=0"}
+WITH_MARGIN = "integer-search, a margin"
+"""Of a quarter of the units; each step that lacks costs `MARGIN_PRICE`. Chosen on tables of `TUNING`."""
+MARGIN_PRICE = 0.25
 
 
-def searched(solver: str, X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int) -> Found:
+def searched(
+    solver: str, X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int, margin: int | None = None
+) -> Found:
     """What a solver finds."""
-    problem = NetworkProblem(X, y.tolist(), [width], weight_set="ternary")
+    price = None if margin is None else MARGIN_PRICE
+    problem = NetworkProblem(X, y.tolist(), [width], weight_set="ternary", margin=margin, margin_price=price)
     generator = torch.Generator().manual_seed(seed)
     with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.process_time)):
         result = solve(problem, solver, budget=Budget(seconds=seconds), generator=generator)
-    return Found(result.stats["weights"], float(result.objective))
+    return Found(result.stats["weights"], float(problem.errors(problem.columns(result.targets)[-1])))
 
 
 def methods(width: int) -> Iterator[tuple[str, Any]]:
     """Name and function of inputs, labels, width, seconds and seed."""
     for name, solver in SOLVERS.items():
         yield name, lambda *given, solver=solver: searched(solver, *given)
+    yield WITH_MARGIN, lambda *given: searched("integer-search", *given, margin=width // 4)
     yield from peers(width)
 
 
@@ -127,6 +134,41 @@ def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
             f"network has errors: {math.exp(float(np.mean(np.log(ratios)))):.2f}. Accuracy on test rows: "
             f"{np.mean(gains):+.1f} points on average of the {len(gains)} cells, give or take {spread:.1f}."
         )
+
+
+def margins(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
+    """Accuracy on test rows, and training errors, of networks with a margin beside those without, at 8 units or more.
+
+    Means over the seeds that all have; the last lines are paired differences over the cells, with 95% limits.
+    """
+    yield "| table | units | seeds | straight-through, best setting | integer-search | integer-search, a margin |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    apart: dict[str, list[float]] = {"the straight-through network": [], "integer-search without a margin": []}
+    for name, width in itertools.product(tables, sorted({row["width"] for row in rows if row["width"] >= 8})):
+        here: dict[str, dict[int, dict[str, Any]]] = {}
+        for row in rows:
+            if (row["table"], row["width"]) == (name, width):
+                here.setdefault(row["method"], {})[row["seed"]] = row
+        peers = [method for method in here if method.startswith("straight")]
+        seeds = set.intersection(*(set(here.get(m, {})) for m in ("integer-search", WITH_MARGIN, *peers)))
+        if not seeds or not peers:
+            continue
+
+        def mean(method: str, field: str, here: Any = here, seeds: set[int] = seeds) -> float:
+            return float(np.mean([here[method][seed][field] for seed in sorted(seeds)]))
+
+        best = min(peers, key=lambda method: mean(method, "errors"))
+        shown = [best, "integer-search", WITH_MARGIN]
+        cells = [f"{100 * mean(m, 'accuracy'):.1f} % ({mean(m, 'errors'):.1f} errors)" for m in shown]
+        for key, method in zip(apart, shown, strict=False):
+            apart[key].append(100 * (mean(WITH_MARGIN, "accuracy") - mean(method, "accuracy")))
+        yield f"| {name} | {width} | {len(seeds)} | " + " | ".join(cells) + " |"
+    yield ""
+    for key, each in apart.items():
+        if len(each) > 1:
+            spread = 1.96 * float(np.std(each, ddof=1)) / math.sqrt(len(each))
+            yield f"With a margin, beside {key}: {np.mean(each):+.1f} ± {spread:.1f} points in {len(each)} cells."
+            yield ""
 
 
 def main() -> None:

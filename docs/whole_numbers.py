@@ -43,6 +43,9 @@ def write() -> None:
     for name, lines in (
         ("tuning", whole_numbers.table(errors, TUNING)),
         ("further", whole_numbers.table(errors, FURTHER)),
+        ("margins", whole_numbers.margins(errors, FURTHER)),
+        ("monks", whole_anchors.monks_table(anchors)),
+        ("images", whole_anchors.images_text(anchors)),
         ("proofs", whole_proofs.table(proofs)),
         ("cards", whole_anchors.cards_table(anchors)),
         ("circuits", whole_anchors.circuits_table(anchors)),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.network_oracle import random_table
+from support.whole_oracle import least_objective
 from typer.testing import CliRunner
 
-from tpsolve import cli
+from tpsolve import NetworkProblem, cli
 from tpsolve.errors import (
     ArgumentError,
     FileFormatError,
@@ -94,6 +95,23 @@ def test_rules_of_weights_are_kept_and_proved(call, tmp_path: Path):
     assert min(weight[:3]) >= 0 >= weight[3]
     assert sum(w != 0 for w in weight) <= 3
     assert call("verify m.npz t.csv").exit_code == 0
+
+
+def test_sums_that_lack_a_margin_cost(call, tmp_path: Path):
+    votes = list(itertools.product((0, 1), repeat=3))
+    classes = ["pass" if sum(point) >= 2 else "retry" for point in votes]
+    rows = [f"{a},{b},{c},{name}" for (a, b, c), name in zip(votes, classes, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,class", *rows]))
+    options = "--widths 1 --weight-set ternary --bias-set -3..3 --margin 3 --margin-price 0.125 --seconds 20"
+    done = call(f"exact t.csv --target class {options} --save m.npz --json")
+    row = json.loads(done.stdout)["rows"][0]
+    sets = {"weight_set": "ternary", "bias_set": range(-3, 4), "margin": 3, "margin_price": 0.125}
+    least = least_objective(NetworkProblem(votes, classes, [1], **sets))
+    assert (row["cost"], row["bound"], row["status"]) == (least, least, "optimal"), done.output
+    assert row["cost"] > row["errors"] == 0
+    assert load_model(tmp_path / "m.npz").proof is None
+    failed = call("exact t.csv --target class --weight-set ternary --margin-price 1")
+    assert "--margin-price" in str(failed.exception), failed.output
 
 
 def test_groups_of_columns_are_kept_to(call, tmp_path: Path):

@@ -23,11 +23,12 @@ from support.network_oracle import parity_table, random_table
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, UnknownNameError
 from tpsolve.estimators import ThresholdNetworkClassifier, UnitClassifier
+from tpsolve.estimators._early_stopping import held_out
 from tpsolve.estimators._sample_weights import MAX_TOTAL, whole_weights
 from tpsolve.estimators._threshold_network_classifier import AUTO_PENALTIES
 from tpsolve.estimators._voting import vote
 from tpsolve.models._layers import Layers, read_layers
-from tpsolve.search import Circuits, Report, verify_proof
+from tpsolve.search import Circuits, Report, find_solver, verify_proof
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.packing._packing import Packing
 
@@ -53,6 +54,44 @@ def test_scikit_learn_accepts_the_estimator():
 
 
 WHOLE = {"weight_set": "ternary", "solver": "integer-search:copies=4,first_steps=40", "seconds": None, "steps": 60}
+
+
+def test_a_margin_costs_what_sums_lack():
+    X, y = parity_table(3)
+    weight = np.array([1, 2, 1, 1, 3, 1, 1, 1])
+    found = ThresholdNetworkClassifier(3, margin=2, margin_price=0.125, penalty=0.0625, **WHOLE).fit(X, y, weight)
+    sums, wanted = found.decision_function(X), y == found.classes_[1]
+    short = np.maximum(0, 2 - np.where(wanted, sums, -1 - sums))
+    wrong = (found.predict(X) != y) @ weight
+    assert found.errors_ == wrong
+    assert found.objective_ == wrong + 0.125 * (short @ weight) + 0.0625 * found.model_.size
+    assert found.proof_ is None
+
+
+def test_early_stopping_takes_the_network_that_names_most_of_the_samples_held_out():
+    g = np.random.default_rng(1)
+    X = g.integers(0, 2, (80, 12)).astype(float)
+    y = (X[:, 0] + X[:, 1] + X[:, 2] + g.integers(0, 3, 80) > 2).astype(int)
+    found = ThresholdNetworkClassifier(4, validation_fraction=0.4, random_state=3, **WHOLE).fit(X, y)
+    # As the estimator sorts them.
+    order = np.lexsort((y, *X.T[::-1]))
+    held = order[held_out(y[order], 0.4, 3)]
+    seen = order[~held_out(y[order], 0.4, 3)]
+    assert set(y[held]) == set(y[seen]) == {0, 1}
+    assert abs(len(held) - 32) <= 1
+    problem = NetworkProblem(X[seen], y[seen].tolist(), [4], weight_set="ternary")
+    solver = find_solver(WHOLE["solver"] + ",kept=200")
+    result = solve(problem, solver, budget=Budget(steps=60), generator=torch.Generator().manual_seed(3))
+    path = result.stats["path"]
+    costs = [problem.objective(problem.from_weights(w), w).item() for w in path]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] == result.objective.item()
+    right = [(read_layers(w).classes(X[held]) == y[held]).sum() for w in path]
+    assert (found.predict(X[held]) == y[held]).sum() == max(right) > right[-1]
+    assert found.errors_ == (found.predict(X) != y).sum()
+    assert found.proof_ is None
+    with pytest.raises(ArgumentError, match="validation_fraction: got a class of one sample"):
+        found.fit(X, [2] + [0, 1] * 39 + [0])
 
 
 @pytest.mark.slow
@@ -286,6 +325,9 @@ def test_grids_are_searched_in_processes():
         ({"solver": "column-search", "prefer": "margin"}, ArgumentError, "prefer: got 'margin'"),
         ({"weight_set": "quaternary"}, UnknownNameError, "weight_set"),
         ({"max_fan_in": 2}, ArgumentError, "max_fan_in.*without a weight_set"),
+        ({"margin": 2}, ArgumentError, "margin.*without a weight_set"),
+        ({"validation_fraction": 0.5}, ArgumentError, "validation_fraction: got 0.5 for .*integer-search"),
+        ({"validation_fraction": 1.0, "weight_set": "ternary", "solver": None}, ArgumentError, "validation_fraction"),
         ({"weight_set": "ternary", "solver": "circuits"}, NotAcceptedError, "integer-search"),
         ({"weight_set": "ternary", "solver": None, "prefer": "margin"}, ArgumentError, "prefer"),
         ({"bias_set": [0]}, ArgumentError, "bias_set"),

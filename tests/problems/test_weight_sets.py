@@ -24,7 +24,7 @@ from tpsolve.errors import (
 )
 from tpsolve.models import make_model
 from tpsolve.problems.network._whole_numbers import exact_outputs
-from tpsolve.search import make_proof, verify_result
+from tpsolve.search import make_proof, size_frontier, verify_result
 
 X, Y = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1]
 
@@ -60,6 +60,14 @@ WEIGHTS = [([[1, 0], [0, -1]], [-1, 0]), ([[1, 1]], [0])]
         ({"penalty": -1}, ArgumentError, "penalty"),
         ({"penalty": math.nan}, NotFiniteError, "penalty"),
         ({"penalty": "1"}, ArgumentError, "penalty"),
+        ({"weight_set": None, "margin": 1}, ArgumentError, "margin: .*weight_set"),
+        ({"margin": -1}, ArgumentError, "margin: got -1"),
+        ({"margin": 1.5}, ArgumentError, "margin: got 1.5"),
+        ({"margin": 10**9}, TooLargeError, "margin: got 1000000000"),
+        ({"margin_price": 1}, ArgumentError, "margin_price: .*margin=1"),
+        ({"margin": 1, "margin_price": 0}, ArgumentError, "margin_price: got 0"),
+        ({"margin": 1, "margin_price": math.inf}, NotFiniteError, "margin_price"),
+        ({"margin": 1, "margin_price": "1"}, ArgumentError, "margin_price"),
     ],
     ids=str,
 )
@@ -87,6 +95,20 @@ def test_targets_count_only_with_weights_that_give_them():
     assert problem.objective(problem.start, problem.start_weights).item() == 1
     both = problem.objective(torch.stack([targets, problem.start]), WEIGHTS)
     assert both.tolist() == [1.0, math.inf]
+
+
+def test_sums_that_lack_the_margin_cost():
+    # Of the output unit the sums are 2, -2 and 0 where -1, +1 and +1 are wanted, the last one of weight 2.
+    sums = [([[0, 1], [-1, 0]], [-1, 0]), ([[1, 1]], [0])]
+    problem = NetworkProblem(X, Y, [2], [1, 1, 2], weight_set="ternary", margin=3, margin_price=0.125)
+    targets = problem.from_weights(problem.check_weights(sums))
+    assert problem.shortfall(problem.check_weights(sums)) == (3 + 1 + 2) + (3 + 2) + 2 * 3
+    assert problem.objective(targets, sums).item() == 2 + 0.125 * 17
+    # Costs are multiples of the price of a step, and a proof of errors is none of costs.
+    assert problem.least_difference().item() == 0.125
+    assert problem.errors_bound(100.0) == 0.0
+    with pytest.raises(ArgumentError, match="margin"):
+        make().shortfall(problem.check_weights(sums))
 
 
 @pytest.mark.parametrize(
@@ -140,17 +162,18 @@ COPIES: dict[str, Callable[[NetworkProblem, Path], Any]] = {
 
 @pytest.mark.parametrize("way", COPIES)
 def test_sets_survive(way: str, tmp_path: Path):
-    problem = make(bias_set=range(-2, 3), penalty=0.5)
+    problem = make(bias_set=range(-2, 3), penalty=0.5, margin=2, margin_price=0.25)
     twin = COPIES[way](problem, tmp_path)
     assert (twin.weight_set, twin.bias_set, twin.penalty) == ((-1, 0, 1), (-2, -1, 0, 1, 2), 0.5)
+    assert (twin.margin, twin.margin_price) == (2, 0.25)
     assert twin.fingerprint == problem.fingerprint
     assert "weight_set=(-1, 0, 1)" in repr(twin)
 
 
 def test_fingerprints_tell_sets_apart_and_files_without_sets_are_as_before(tmp_path: Path):
     plain = NetworkProblem(X, Y, [2])
-    others = [make(), make(weight_set="binary"), make(bias_set=[0]), make(penalty=1)]
-    assert len({problem.fingerprint for problem in (plain, *others)}) == 5
+    others = [make(), make(weight_set="binary"), make(bias_set=[0]), make(penalty=1), make(margin=1), make(margin=2)]
+    assert len({problem.fingerprint for problem in (plain, *others)}) == 7
     # As it was before there were sets.
     assert plain.fingerprint == "83452d0557e47418d02e05c71553dbdd4a742ec7cb8691ef7f3fc5b1ade71efb"
     plain.save(tmp_path / "plain.npz")
@@ -204,4 +227,17 @@ def test_a_model_keeps_the_weights_of_the_set_and_no_proof_is_made_of_a_search()
     layers = make_model(problem, result).layers.weights
     assert {v for weight, _ in layers for v in weight.flatten().tolist()} <= {-1, 0, 1}
     with pytest.raises(NotAcceptedError, match="a result of weight-box"):
+        make_proof(problem, result)
+
+
+def test_a_margin_is_for_those_who_know_it():
+    problem = NetworkProblem(X, Y, [1], weight_set="ternary", margin=1)
+    with pytest.raises(NotAcceptedError, match="margin"):
+        solve(problem, "all-columns", budget=Budget(steps=1))
+    with pytest.raises(NotAcceptedError, match="margin"):
+        size_frontier(problem, budget=Budget(seconds=1))
+    result = solve(problem, "weight-box:workers=1", budget=Budget(seconds=60))
+    assert result.status.value == "optimal"
+    assert make_model(problem, result).proof is None
+    with pytest.raises(NotAcceptedError, match="margin"):
         make_proof(problem, result)

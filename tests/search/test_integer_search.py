@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.whole_oracle import errors_of, least_objective, outputs_of
+from support.whole_oracle import errors_of, lacking, least_objective, outputs_of
 
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
@@ -38,9 +38,10 @@ def random_layers(copies: Copies, count: int) -> list[tuple[torch.Tensor, torch.
 
 
 def true_cost(problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Tensor]], row: int) -> float:
-    """Errors, what wrong outputs of several count, and the penalty of one network, by plain loops."""
+    """Errors, what wrong outputs of several count, the penalty, and what lacks a margin, of one network, by loops."""
     points, price = problem.inputs.tolist(), 0.0
     columns: list[tuple[int, ...]] = []
+    price += lacking(problem, [(weight[row], bias[row]) for weight, bias in layers])
     for weight, bias in layers:
         columns = [outputs_of(points, w, b) for w, b in zip(weight[row].tolist(), bias[row].tolist(), strict=True)]
         points = [list(point) for point in zip(*columns, strict=True)]
@@ -61,11 +62,20 @@ def true_cost(problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Te
     classes=st.sampled_from([2, 3]),
     widths=st.sampled_from([[2], [3, 2]]),
     penalty=st.sampled_from([0.0, 0.25]),
+    margin=st.sampled_from([None, 0, 1, 3]),
 )
 def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
-    seed: int, inputs: str, weights: str, biases: Any, classes: int, widths: list[int], penalty: float
+    seed: int,
+    inputs: str,
+    weights: str,
+    biases: Any,
+    classes: int,
+    widths: list[int],
+    penalty: float,
+    margin: int | None,
 ):
-    sets = {"weight_set": SETS[weights], "bias_set": biases, "penalty": penalty}
+    sets: dict[str, Any] = {"weight_set": SETS[weights], "bias_set": biases, "penalty": penalty, "margin": margin}
+    sets |= {} if margin is None else {"margin_price": 0.125}
     problem = random_problem(seed, 6, inputs, classes, widths, **sets)
     copies = Copies(problem, torch.Generator().manual_seed(seed), window=3)
     layers = random_layers(copies, 2)
@@ -135,8 +145,10 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
         ("whole", 2, {"weight_set": [-2, 0, 1], "bias_set": [-1, 0, 1], "penalty": 0.25}),
         ("real", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
         ("bits", 3, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
+        ("bits", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "margin": 1, "margin_price": 0.5}),
+        ("real", 3, {"weight_set": "binary", "bias_set": [-1, 0, 2], "margin": 2, "margin_price": 0.125}),
     ],
-    ids=lambda value: str(value) if not isinstance(value, dict) else str(value["weight_set"]),
+    ids=lambda value: str(value) if not isinstance(value, dict) else " ".join(map(str, value.values())),
 )
 @pytest.mark.slow
 def test_small_networks_are_as_good_as_any_of_all_weights(inputs: str, classes: int, sets: dict[str, Any]):

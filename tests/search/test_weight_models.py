@@ -88,6 +88,8 @@ def test_bad_settings_and_sizes_are_refused():
         (2, {"weight_set": "ternary", "bias_set": [-1, 0, 2]}),
         (2, {"weight_set": [-2, 1], "bias_set": [-1, 0, 1]}),
         (2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "penalty": 0.25}),
+        (2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "margin": 2, "margin_price": 0.25}),
+        (3, {"weight_set": "binary", "bias_set": [-1, 0, 1], "margin": 1, "margin_price": 0.5}),
         (3, {"weight_set": "binary", "bias_set": [-1, 0, 1]}),
     ],
     ids=str,

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 from tpsolve import NetworkProblem
 
@@ -21,12 +22,13 @@ def all_columns(
     biases: Sequence[int],
     penalty: float,
     may: Callable[[Sequence[int]], bool] = lambda weight: True,
+    besides: Callable[[Sequence[int], int], float] = lambda weight, bias: 0.0,
 ) -> dict[Column, float]:
-    """The columns that a unit can give, each with the least price of weights that it `may` have."""
+    """The columns that a unit can give, each with the least price of weights that it `may` have, and of `besides`."""
     found: dict[Column, float] = {}
     for weight in filter(may, itertools.product(weights, repeat=len(points[0]))):
-        price = penalty * sum(w != 0 for w in weight)
         for bias in biases:
+            price = penalty * sum(w != 0 for w in weight) + besides(weight, bias)
             column = outputs_of(points, weight, bias)
             found[column] = min(price, found.get(column, price))
     return found
@@ -39,6 +41,45 @@ def errors_of(problem: NetworkProblem, outputs: Sequence[Column]) -> float:
         classes = [int(named[0] > 0)] if len(named) == 1 else [k for k, fires in enumerate(named) if fires > 0]
         wrong += sum(counts) - (counts[classes[0]] if len(classes) == 1 else 0)
     return wrong
+
+
+def lacking(problem: NetworkProblem, layers: Sequence[tuple[Any, Any]]) -> float:
+    """What the sums of output units that lack the margin cost, of `(weight, bias)` of each layer."""
+    if problem.margin is None:
+        return 0.0
+    points: list[Sequence[float]] = problem.inputs.tolist()
+    for weight, bias in layers[:-1]:
+        columns = [outputs_of(points, w, b) for w, b in zip(weight.tolist(), bias.tolist(), strict=True)]
+        points = list(zip(*columns, strict=True))
+    weight, bias = layers[-1][0].tolist(), layers[-1][1].tolist()
+    short = sum(short_of(problem, k, points, w, b) for k, (w, b) in enumerate(zip(weight, bias, strict=True)))
+    return problem.margin_price * short
+
+
+def short_of(
+    problem: NetworkProblem, unit: int, points: Sequence[Sequence[float]], weight: Sequence[float], bias: float
+) -> float:
+    """By how much the sums of output unit `unit` at `points` lack the margin, sample by sample."""
+    assert problem.margin is not None
+    wanted = 1 if problem.layers[-1] == 1 else unit
+    total = 0.0
+    for point, counts in zip(points, problem.counts.tolist(), strict=True):
+        z = sum(x * w for x, w in zip(point, weight, strict=True)) + bias
+        for label, count in enumerate(counts):
+            has = z if label == wanted else -1 - z
+            total += count * max(0, problem.margin - has)
+    return total
+
+
+def _shorts(problem: NetworkProblem, points: Any) -> list[Callable[[Sequence[int], int], float]]:
+    """Of each output unit what its weights and bias cost for the margin."""
+
+    def of(unit: int) -> Callable[[Sequence[int], int], float]:
+        if problem.margin is None:
+            return lambda weight, bias: 0.0
+        return lambda weight, bias: problem.margin_price * short_of(problem, unit, points, weight, bias)
+
+    return [of(unit) for unit in range(problem.layers[-1])]
 
 
 def least_objective(problem: NetworkProblem) -> float:
@@ -63,8 +104,11 @@ def least_objective(problem: NetworkProblem) -> float:
     hidden = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, below)
     for chosen in itertools.combinations_with_replacement(hidden, problem.widths[0]):
         points = list(zip(*chosen, strict=True))
-        above = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, above_it)
-        for outputs in itertools.product(above, repeat=problem.layers[-1]):
-            price = sum(hidden[c] for c in chosen) + sum(above[c] for c in outputs)
+        tops = [
+            all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, above_it, short)
+            for short in _shorts(problem, points)
+        ]
+        for outputs in itertools.product(*tops):
+            price = sum(hidden[c] for c in chosen) + sum(t[c] for t, c in zip(tops, outputs, strict=True))
             least = min(least, errors_of(problem, outputs) + price)
     return least

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Solver
 
-NOT_SWEPT = ("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "frontier", "save", "plot")
+NOT_SWEPT = (
+    *("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "margin", "margin_price"),
+    *("frontier", "save", "plot"),
+)
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 """Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
 
@@ -76,6 +79,13 @@ def exact(
     ] = "",
     bias_set: Annotated[str, typer.Option(help="Likewise the biases; default: any.")] = "",
     penalty: Annotated[float, typer.Option(help="With --weight-set: what a weight other than 0 costs, in errors.")] = 0,
+    margin: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --weight-set: how far sums of output units should be beyond their thresholds."),
+    ] = None,
+    margin_price: Annotated[
+        float, typer.Option(help="With --margin: what each step that a sum lacks costs, in errors.")
+    ] = 0.25,
     max_fan_in: Annotated[
         int, typer.Option(min=0, help="With --weight-set: weights other than 0 of a unit, at most; 0: any number.")
     ] = 0,
@@ -167,7 +177,7 @@ def exact(
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
         chosen = find_solver(solver) if solver else None
     else:
-        rules = ("max_fan_in", "group", "rising", "falling")
+        rules = ("margin", "margin_price", "max_fan_in", "group", "rising", "falling")
         refuse_given(context, ("bias_set", "penalty", *rules, "frontier"), "without --weight-set")
         chosen = find_solver(solver or "circuits")
         if isinstance(chosen, Circuits) and solver in ("", "circuits"):
@@ -175,7 +185,9 @@ def exact(
         else:
             refuse_given(context, ("engine", "prefer"), f"beside --solver {solver}")
     if frontier:
-        refuse_given(context, ("solver", "save", "penalty"), "beside --frontier")
+        refuse_given(context, ("solver", "save", "penalty", "margin"), "beside --frontier")
+    if margin is None:
+        refuse_given(context, ("margin_price",), "without --margin")
     sets = read_set("--weight-set", weight_set), read_set("--bias-set", bias_set)
     check_output("--save", save, file)
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
@@ -193,6 +205,8 @@ def exact(
         weight_set=sets[0],
         bias_set=sets[1],
         penalty=penalty,
+        margin=margin,
+        margin_price=None if margin is None else margin_price,
         monotone=read_signs(read.features, rising, falling),
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
@@ -229,7 +243,7 @@ def exact(
     row |= {"classes": len(problem.classes), "widths": layers}
     if problem.weight_set is not None:
         row |= {"weights": problem.nonzero(result.stats["weights"])}
-    if penalty:
+    if penalty or margin is not None:
         row |= {"errors": round(problem.errors(problem.columns(result.targets)[-1]).item()), "cost": objective}
         row |= {"bound": bound}
     else:

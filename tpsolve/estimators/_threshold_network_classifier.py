@@ -21,13 +21,14 @@ from tpsolve._check_arguments import check_count
 from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
 from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
+from tpsolve.estimators._early_stopping import KEPT, held_out, stopped_early
 from tpsolve.estimators._sample_weights import whole_weights
 from tpsolve.estimators._search_widths import Found, search_widths
 from tpsolve.estimators._voting import averaged
 from tpsolve.models import Model, make_model
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
-from tpsolve.search import Circuits, Proof, Solver, find_solver
+from tpsolve.search import Circuits, IntegerSearch, Proof, Solver, find_solver
 from tpsolve.search.network.circuits._prove import has_proof
 
 AUTO_WIDTHS = (1, 2, 3, 4)
@@ -77,6 +78,11 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             ones where circuits prove the optimum, and otherwise what equally many seeds find. Where there are fewer
             optimal ones, fewer vote, with a warning. The vote is a network of more units; its bound is only what rows
             with equal features and different labels cost.
+        margin, margin_price: how far sums of output units should be beyond their thresholds, and what each step that
+            they lack costs, in errors; with a `weight_set`. See `NetworkProblem`.
+        validation_fraction: share of the samples that the search does not see. Of the networks that were the best so
+            far in turn, the one is taken that names most of these samples: early stopping. Only with "integer-search".
+            None: the search sees all samples, and the best one is taken.
         monotone, max_fan_in, groups: rules that weights of a set keep to: signs of features, and how many weights of a
             unit, or of a group of features in it, may be other than 0. See `NetworkProblem`.
 
@@ -84,7 +90,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         classes_: labels in sorted order.
         n_features_in_, feature_names_in_: as in scikit-learn.
         errors_: weight of the training samples whose label the network does not name.
-        objective_: `errors_` plus the penalty.
+        objective_: `errors_`, the penalty, and the price of what sums lack of the margin.
         bound_: no network of these widths has a smaller objective.
         status_: a `Status`, optimal where `objective_` meets `bound_`.
         proof_: a `Proof` for `verify_proof(proof_, X, y)`, with `sample_weight` where that was given; None where the
@@ -130,6 +136,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         monotone: Any = None,
         max_fan_in: int | None = None,
         groups: Any = None,
+        margin: int | None = None,
+        margin_price: float | None = None,
+        validation_fraction: float | None = None,
     ) -> None:
         self.widths = widths
         self.solver = solver
@@ -145,6 +154,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.monotone = monotone
         self.max_fan_in = max_fan_in
         self.groups = groups
+        self.margin = margin
+        self.margin_price = margin_price
+        self.validation_fraction = validation_fraction
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ThresholdNetworkClassifier":
         """Fit to `X (samples, features)`, labels `y (samples,)` and `sample_weight (samples,)` of at least 0.
@@ -182,13 +194,16 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         order = np.lexsort((codes, *X[kept].T[::-1]))
         rows, codes = kept[order], codes[order]
         own = None if weight is None else weight[rows]
-        whole = whole_weights(own)
         seed = self._seed()
+        seen = np.ones(len(codes), dtype=bool)
+        if self.validation_fraction is not None:
+            seen = ~held_out(codes, float(self.validation_fraction), seed)
+        whole = whole_weights(None if own is None else own[seen])
 
         def search(number: int) -> Found:
             return search_widths(
-                X[rows],
-                self.classes_[codes],
+                X[rows[seen]],
+                self.classes_[codes[seen]],
                 whole,
                 solver,
                 chosen.shapes,
@@ -200,10 +215,14 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             )
 
         found = search(0)
+        if not seen.all():
+            found = stopped_early(found, X[rows[~seen]], codes[~seen], None if own is None else own[~seen])
         if self.average > 1:
             found = averaged(found, self.average, search, whole)
         # As the caller knows the samples, so that he can check the proof.
-        provable = self.class_weight is None and whole.exact and len(self.classes_) == len(np.unique(y))
+        provable = (
+            self.class_weight is None and whole.exact and bool(seen.all()) and len(self.classes_) == len(np.unique(y))
+        )
         told = (X, y, given) if provable else (X[rows], y[rows], None)
         names = getattr(self, "feature_names_in_", None)
         model = make_model(
@@ -215,6 +234,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         wrong = decode(torch.tensor(model.layers.outputs(X[rows])[-1])).numpy() != codes
         self.errors_ = float(wrong.sum() if own is None else own[wrong].sum())
         self.objective_ = self.errors_ + self.penalty_ * (model.size if sets else found.units)
+        if found.problem.margin is not None:
+            self.objective_ += found.problem.margin_price * _shortfall(found.problem, model, X[rows], codes, own)
         self.bound_ = max(0.0, found.least)
         self.model_ = dataclasses.replace(
             model, objective=self.errors_, bound=max(0.0, whole.unit * found.bound - whole.slack)
@@ -268,6 +289,14 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             raise ArgumentError("average", self.average, "1, with a weight_set")
         if self.average > 1 and isinstance(solver, Circuits):
             solver = dataclasses.replace(solver, solutions=int(self.average))
+        fraction = self.validation_fraction
+        if fraction is not None:
+            if not (is_real(fraction) and 0 < fraction < 1):
+                raise ArgumentError("validation_fraction", repr(fraction), "None, or a share above 0 and below 1")
+            if not isinstance(solver, IntegerSearch):
+                mend = 'Give weight_set too, such as weight_set="ternary", and leave out solver.'
+                raise ArgumentError("validation_fraction", f"{fraction} for {solver.name}", "integer-search", mend)
+            return dataclasses.replace(solver, kept=max(solver.kept, KEPT))
         if self.prefer == "any":
             return solver
         if not isinstance(solver, Circuits):
@@ -333,6 +362,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def _sets(self) -> dict[str, Any]:
         """What says to a problem which weights are allowed; empty: all real ones."""
         rules = {"monotone": self.monotone, "max_fan_in": self.max_fan_in, "groups": self.groups}
+        rules |= {"margin": self.margin, "margin_price": self.margin_price}
         if self.weight_set is None:
             for name, value in {"bias_set": self.bias_set, **rules}.items():
                 if value is not None:
@@ -343,6 +373,18 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def _seed(self) -> int:
         state = 0 if self.random_state is None else self.random_state
         return int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
+
+
+def _shortfall(
+    problem: NetworkProblem, model: Model, X: np.ndarray, codes: np.ndarray, weight: np.ndarray | None
+) -> float:
+    """By how much sums of output units at `X` lack the margin of `problem`, times `weight (N,)`."""
+    assert problem.margin is not None
+    sums = model.layers.sums(X)
+    outputs = np.arange(sums.shape[1]) if sums.shape[1] > 1 else np.ones(1, dtype=int)
+    has = np.where(codes[:, None] == outputs, sums, -1 - sums)
+    short = np.maximum(0.0, problem.margin - has).sum(axis=1)
+    return float(short.sum() if weight is None else weight @ short)
 
 
 def _as_told(

@@ -95,12 +95,22 @@ def _whole_objectives(problem: NetworkProblem, every: Tensor) -> Tensor:
     for layers in itertools.product(*units):
         h, columns = problem.inputs.long(), []
         for layer in layers:
-            h = torch.where(h @ layer[:, :-1].T + layer[:, -1] >= 0, 1, -1)
+            sums = h @ layer[:, :-1].T + layer[:, -1]
+            h = torch.where(sums >= 0, 1, -1)
             columns.append(h)
         key = tuple(problem.pack(*columns).long().tolist())
         price = problem.penalty * sum(int((layer[:, :-1] != 0).sum()) for layer in layers)
+        if problem.margin is not None:
+            price += problem.margin_price * _short(problem, sums)
         least[key] = min(least[key], float(problem.errors(columns[-1].double())) + price)
     return torch.tensor(list(least.values()), dtype=torch.float64)[None]
+
+
+def _short(problem: NetworkProblem, sums: Tensor) -> float:
+    """What `sums (M, 1)` of the output unit of two classes lack of the margin."""
+    assert problem.margin is not None
+    has = torch.cat([-1 - sums, sums], dim=1)
+    return float((problem.counts * (problem.margin - has).clamp(min=0)).sum())
 
 
 def domains(problem: Problem) -> list[tuple[int, ...]]:
@@ -265,7 +275,7 @@ def network_cases() -> tuple[Case, ...]:
 
 @cache
 def whole_cases() -> tuple[Case, ...]:
-    """Networks whose weights are of a set, with and without a price."""
+    """Networks whose weights are of a set, with and without a price of weights or of a margin that is lacking."""
     points, labels = [[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]], [0, 1, 0]
 
     def made(**sets: Any) -> Callable[[], Problem]:
@@ -274,6 +284,7 @@ def whole_cases() -> tuple[Case, ...]:
     return (
         Case("network, ternary weights", made(weight_set="ternary", bias_set=range(-2, 3))),
         Case("network, priced weights", made(weight_set=[-2, 0, 1], bias_set=[-1, 0, 1], penalty=0.25)),
+        Case("network, a margin", made(weight_set="ternary", bias_set=[-1, 0, 1], margin=1, margin_price=0.25)),
     )
 
 

@@ -20,7 +20,7 @@ from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve._storage._documents import Label as PlainLabel
 from tpsolve._storage._documents import Positive
 from tpsolve._storage._limits import check_bytes
-from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, ValueSetError
+from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
 from tpsolve.problems.network._weight_rules import WeightRules, read_rules
@@ -39,7 +39,10 @@ from tpsolve.units._data import read_numbers
 
 KIND = "network-problem"
 MAX_PENALTY = 1e9
-"""Of a weight, in errors."""
+"""Of a weight, or of a step of a margin, in errors."""
+MARGIN_PRICE = 0.25
+"""Of a step of a margin, in errors, by default."""
+MAX_MARGIN = 2**20
 
 
 class NetworkProblem(Problem):
@@ -59,7 +62,8 @@ class NetworkProblem(Problem):
 
     With a `weight_set` the weights must be whole numbers of that set. Whether some give the targets is then shown, not
     decided: `objective` takes the weights, checks that they are of the set, and computes what they give without
-    rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0.
+    rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0, and
+    `margin_price` one for each step by which the sum of an output unit lacks the `margin`.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
@@ -73,6 +77,11 @@ class NetworkProblem(Problem):
         bias_set: the whole numbers that biases may be; None: all. A unit that reads inputs that are not whole may then
             have any bias that float64 holds.
         penalty: >= 0, what each weight other than 0 counts, in errors; biases are free.
+        margin: >= 0, how far sums of output units should be beyond their thresholds: at least `margin` where a sample
+            wants +1, and at most -1 - `margin` where it wants -1. What they lack is the `shortfall`. None: sums don't
+            matter. Only with a `weight_set`.
+        margin_price: > 0, what each step of shortfall counts, in errors, times the weight of the sample; by default
+            `MARGIN_PRICE`. Only with a `margin`.
         monotone: of each feature -1, 0 or +1, or a dict of some of them: the output may only fall, or only rise, from
             the first class to the second, as the feature rises. Signs of weights see to it: those of the feature in the
             first layer have this sign or are 0, and all weights above are at least 0. Other networks that happen to be
@@ -108,6 +117,8 @@ class NetworkProblem(Problem):
     weight_set: tuple[int, ...] | None = None
     bias_set: tuple[int, ...] | None = None
     penalty: float = 0.0
+    margin: int | None = None
+    margin_price: float = 0.0
     rules: WeightRules = WeightRules()
     n_vars: int
     batch_shape: tuple[int, ...]
@@ -124,6 +135,8 @@ class NetworkProblem(Problem):
         weight_set: str | Sequence[int] | None = None,
         bias_set: str | Sequence[int] | None = None,
         penalty: float = 0.0,
+        margin: int | None = None,
+        margin_price: float | None = None,
         monotone: Sequence[int] | Mapping[int, int] | None = None,
         max_fan_in: int | None = None,
         groups: Sequence[tuple[Sequence[int], int]] | None = None,
@@ -142,6 +155,7 @@ class NetworkProblem(Problem):
         self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self._read_sets(weight_set, bias_set, penalty)
+        self._read_margin(margin, margin_price)
         given = {"monotone": monotone, "max_fan_in": max_fan_in, "groups": groups}
         if self.weight_set is not None:
             self.rules = read_rules(**given, features=len(x[0]), values=self.weight_set, classes=len(self.classes))
@@ -219,8 +233,8 @@ class NetworkProblem(Problem):
     def objective(self, targets: Tensor, weights: Weights | None = None) -> Tensor:
         """`errors` of `targets (..., *batch, n_vars)`, `(..., *batch)`; +inf where some unit is not separable.
 
-        With a `weight_set`, `errors` and the penalty of `weights`; +inf where these don't give just these targets, and
-        without weights. They are taken as exact numbers.
+        With a `weight_set`, `errors`, the penalty of `weights` and the price of their `shortfall`; +inf where these
+        don't give just these targets, and without weights. They are taken as exact numbers.
 
         Args:
             weights: of a network of the `weight_set`, such as a result's `stats["weights"]`.
@@ -242,6 +256,8 @@ class NetworkProblem(Problem):
             shown = self.check_weights(weights)
             good = (flat == self.from_weights(shown)).all(1)
             value = value + self.penalty * self.nonzero(shown)
+            if self.margin is not None:
+                value = value + self.margin_price * self.shortfall(shown)
         return torch.where(good, value, math.inf).reshape(targets.shape[:-1])
 
     def check_weights(self, weights: Weights) -> list[tuple[Tensor, Tensor]]:
@@ -249,7 +265,7 @@ class NetworkProblem(Problem):
 
         Raises:
             ShapeError: another number of layers, units or inputs.
-        XX: no numbers, or the problem has no `weight_set`.
+            ArgumentError: no numbers, or the problem has no `weight_set`.
         """
         if self.weight_set is None:
             raise ArgumentError("weights", "weights", "None: this problem has no weight_set")
@@ -263,8 +279,40 @@ class NetworkProblem(Problem):
         """How many weights of all layers are not 0; biases don't count."""
         return sum(int((weight != 0).sum()) for weight, _ in weights)
 
+    def shortfall(self, weights: Sequence[tuple[Tensor, Tensor]]) -> float:
+        """By how many steps in all, times the weights of samples, the sums of output units lack the `margin`.
+
+        Of weights that `check_weights` gives. The sums are whole numbers, and exact.
+
+        Raises:
+            ArgumentError: the problem has no `margin`.
+        """
+        if self.margin is None:
+            raise ArgumentError("margin", None, "a problem with a margin")
+        below = self.columns(self.from_weights(weights))[-2]
+        weight, bias = weights[-1]
+        return float(self.lacking(below @ weight.T + bias).sum())
+
+    def lacking(self, sums: Tensor) -> Tensor:
+        """What `sums (..., M, outputs)` of output units lack of the `margin`, times weights of samples; same shape."""
+        assert self.margin is not None
+        up, down = (w.to(sums) for w in self.wanting)
+        return up * (self.margin - sums).clamp(min=0) + down * (self.margin + 1 + sums).clamp(min=0)
+
+    @cached_property
+    def wanting(self) -> tuple[Tensor, Tensor]:
+        """Weight of the samples at each point that want +1 of each output unit, and of those that want -1.
+
+        Each `(M, outputs)` float64.
+        """
+        up = self.counts[:, 1:] if self.layers[-1] == 1 else self.counts
+        return up, self.counts.sum(1, keepdim=True) - up
+
     def errors_bound(self, bound: float) -> float:
-        """What errors are at least, where errors and penalty are at least `bound`: any network may have all weights."""
+        """What errors are at least, where the objective is at least `bound`: any network may have all weights."""
+        if self.margin is not None:
+            # The network with the fewest errors may lack any margin.
+            return self.lower_bound().min().item()
         most = self.penalty * sum(units * n for units, n in self._shapes)
         return bound if not self.penalty else max(self.lower_bound().min().item(), bound - most)
 
@@ -445,8 +493,9 @@ class NetworkProblem(Problem):
     def rounding(self) -> Tensor:
         """How far sums of the weights may be from exact arithmetic: `(*batch,)` float64; 0 for whole weights."""
         priced = sum(units * n for units, n in self._shapes) if self.penalty else 0
-        total = self.counts.sum() + self.penalty * priced
+        total = self.counts.sum() + self.penalty * priced + self.margin_price * self.most_shortfall
         whole = bool((self.counts == self.counts.round()).all()) and self.penalty == round(self.penalty)
+        whole = whole and self.margin_price == round(self.margin_price)
         slack = 0.0 if whole and float(total) < 2**53 else float(total) * 2.0**-52 * len(self.samples)
         return self.counts.new_full(self.batch_shape, slack)
 
@@ -454,11 +503,24 @@ class NetworkProblem(Problem):
         """The largest number of which all errors, and penalties, are whole multiples: `(*batch,)` float64."""
         return self.counts.new_full(self.batch_shape, self._measure)
 
+    @property
+    def most_shortfall(self) -> float:
+        """The largest shortfall of networks whose biases are no larger than sums of weights; 0 without a `margin`."""
+        if self.margin is None or self.weight_set is None:
+            return 0.0
+        sums = max(map(abs, self.weight_set)) * self.widths[-1]
+        bias = sums + 1 if self.bias_set is None else max(map(abs, self.bias_set))
+        return float(self.counts.sum()) * self.layers[-1] * (self.margin + 1 + sums + bias)
+
     @cached_property
     def _measure(self) -> float:
         # An odd number of at most 53 bits times a power of two: a float is exact.
         weights = np.ones(1) if self.weight is None else self.weight.cpu().numpy()
-        return float(common_measure(np.append(weights, self.penalty)))
+        measure = common_measure(np.append(weights, self.penalty))
+        step = Fraction(self.margin_price) * common_measure(weights)
+        # Of fractions the largest number that both are whole multiples of.
+        common = math.gcd(measure.numerator * step.denominator, step.numerator * measure.denominator)
+        return float(Fraction(common, measure.denominator * step.denominator))
 
     def flatten(self) -> Self:
         return self._rebatch((math.prod(self.batch_shape),))
@@ -512,14 +574,16 @@ class NetworkProblem(Problem):
             else (f"{self.weight_set[0]}, ..., {self.weight_set[-1]}")
         )
         rules = "".join(f"{name}={value}, " for name, value in self.rules.sets().items())
-        return f"weight_set=({shown}), {rules}"
+        margin = "" if self.margin is None else f"margin={self.margin}, margin_price={self.margin_price:g}, "
+        return f"weight_set=({shown}), {margin}{rules}"
 
     def _sets(self) -> dict[str, Any]:
         """What a `weight_set` adds to a file; nothing without one, so that fingerprints stay what they were."""
         if self.weight_set is None:
             return {}
         own = {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
-        return {**own, **self.rules.sets()}
+        margin = {} if self.margin is None else {"margin": self.margin, "margin_price": self.margin_price}
+        return {**own, **margin, **self.rules.sets()}
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {"X": self.samples, "y": self.index, "weight": self.weight}
@@ -545,6 +609,24 @@ class NetworkProblem(Problem):
         self.bias_set = None if bias_set is None else read_whole_set("bias_set", bias_set)
         self.penalty = float(penalty)
         check_sums(self.inputs, self.widths, self.weight_set, self.bias_set)
+
+    def _read_margin(self, margin: Any, price: Any) -> None:
+        if margin is None:
+            if price is not None:
+                raise ArgumentError("margin_price", repr(price), "None, without a margin", "Give margin too: margin=1.")
+            return
+        if self.weight_set is None:
+            mend = 'Give weight_set too, such as weight_set="ternary".'
+            raise ArgumentError("margin", "a value without a weight_set", "it beside a weight_set", mend)
+        check_count("margin", margin, 0)
+        if margin > MAX_MARGIN:
+            raise TooLargeError("margin", f"{margin}", f"at most {MAX_MARGIN}")
+        price = MARGIN_PRICE if price is None else price
+        if is_real(price) and (price != price or abs(price) == math.inf):
+            raise NotFiniteError("margin_price", price, "a number above 0")
+        if not is_real(price) or not 0 < price <= MAX_PENALTY:
+            raise ArgumentError("margin_price", repr(price), f"a number above 0, up to {MAX_PENALTY:g}")
+        self.margin, self.margin_price = int(margin), float(price)
 
     def _check_weight(self, weight: Any) -> Tensor:
         tensor = check_tensor("weight", weight, self.device, torch.float64)
@@ -582,6 +664,8 @@ class _Header(TypedDict):
     weight_set: NotRequired[list[int]]
     bias_set: NotRequired[list[int] | None]
     penalty: NotRequired[float]
+    margin: NotRequired[int]
+    margin_price: NotRequired[float]
     monotone: NotRequired[list[int]]
     max_fan_in: NotRequired[Positive]
     groups: NotRequired[list[tuple[list[int], int]]]
@@ -610,6 +694,8 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         weight_set=header.get("weight_set"),
         bias_set=header.get("bias_set"),
         penalty=header.get("penalty", 0.0),
+        margin=header.get("margin"),
+        margin_price=header.get("margin_price"),
         monotone=header.get("monotone"),
         max_fan_in=header.get("max_fan_in"),
         groups=header.get("groups"),

@@ -18,7 +18,7 @@ from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search._naming import find_solver
 from tpsolve.search._solve import solve
-from tpsolve.search.network._whole_costs import whole_costs
+from tpsolve.search.network._whole_costs import step_costs, whole_costs
 
 _MAX_ROW = 2**29
 _ROUNDING = 1e-3
@@ -202,6 +202,8 @@ class WeightBox(Solver):
                     return None
                 layer.append([model.new_bool_var("") for _ in range(width)])
             own: list[tuple[list[Any], Any]] = []
+            # Of each unit at each point; in the end those of the output units.
+            sums: list[list[Any]] = []
             allowed = problem.rules.allowed(number, len(below[0]), torch.tensor(box.values))
             may = (
                 [box.values] * len(below[0])
@@ -220,12 +222,14 @@ class WeightBox(Solver):
                 for group, most in limits:
                     model.add(sum(used[k] for k in group) <= most)
                 own.append((weights, bias))
+                sums.append([])
                 for row, point in zip(below, layer, strict=True):
                     if report.seconds_left <= 0:
                         return None
                     terms = weights if number == 0 else _signed(model, weights, row, box.largest)
                     factors = row if number == 0 else [1] * len(row)
                     z = cp_model.LinearExpr.weighted_sum(terms, factors) + bias
+                    sums[-1].append(z)
                     model.add(z >= box.margin).only_enforce_if(point[unit])
                     model.add(z <= -1).only_enforce_if(~point[unit])
             outputs.append(layer)
@@ -255,6 +259,9 @@ class WeightBox(Solver):
         if max_nonzero is not None:
             model.add(sum(paid) <= max_nonzero)
         cost = total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid)
+        if problem.margin is not None:
+            short, steps = _short(model, problem, sums)
+            cost += cp_model.LinearExpr.weighted_sum(short, steps)
         if problem.weight_set is not None:
             known = report.bound.min().item() / float(problem.least_difference().max())
             model.add(cost >= math.ceil(known - _ROUNDING))
@@ -286,6 +293,26 @@ def _used(model: Any, weight: Any) -> Any:
     used = model.new_bool_var("")
     model.add(weight == 0).only_enforce_if(~used)
     return used
+
+
+def _short(model: Any, problem: NetworkProblem, sums: list[list[Any]]) -> tuple[list[Any], list[int]]:
+    """What output units lack of the margin at each point, for each class that has samples there, and what a step costs.
+
+    Args:
+        sums: of each output unit at each point.
+    """
+    assert problem.margin is not None
+    short, costs, steps = [], [], step_costs(problem)
+    for unit, column in enumerate(sums):
+        for z, own in zip(column, steps, strict=True):
+            for label, cost in enumerate(own):
+                if cost:
+                    lacking = model.new_int_var(0, _MAX_ROW, "")
+                    has = z if label == (1 if len(sums) == 1 else unit) else -1 - z
+                    model.add(lacking >= problem.margin - has)
+                    short.append(lacking)
+                    costs.append(cost)
+    return short, costs
 
 
 def _hint(model: Any, problem: NetworkProblem, outputs: Any, units: Any, weights: Weights) -> None:

@@ -12,6 +12,8 @@ MAX_COST = 2**50
 def whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
     """The weight of each class at each point, and the penalty, as multiples of `least_difference`.
 
+    What lacks a margin is such a multiple too: see `step_costs`.
+
     Raises:
         TooLargeError: multiples that CP-SAT, or sums of float64, do not hold.
     """
@@ -21,7 +23,14 @@ def whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
     numbers = sum(
         units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
     )
-    if sum(map(sum, counts)) + price * numbers >= MAX_COST:
+    short = Fraction(problem.margin_price) * Fraction(problem.most_shortfall) / measure
+    if sum(map(sum, counts)) + price * numbers + short >= MAX_COST:
         mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
         raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {MAX_COST}", mend)
     return counts, price
+
+
+def step_costs(problem: NetworkProblem) -> list[list[int]]:
+    """What a step of shortfall of a sample of each class at each point costs, as multiples of `least_difference`."""
+    price = Fraction(problem.margin_price) / Fraction(float(problem.least_difference().max()))
+    return [[int(price * Fraction(count)) for count in row] for row in problem.counts.tolist()]

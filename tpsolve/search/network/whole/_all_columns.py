@@ -61,6 +61,8 @@ class AllColumns(Solver):
         if problem.weight_set is None:
             mend = 'Give the problem weight_set="ternary", or take circuits or dichotomies.'
             raise NotAcceptedError("problem", "real weights", f"a weight_set for {self.name}", mend)
+        if problem.margin is not None:
+            raise NotAcceptedError("problem", "a margin", f"none for {self.name}", "Take weight-box.")
         if not problem.has_whole_inputs:
             mend = "Take integer-search, or put the inputs into whole steps."
             raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)

@@ -1,5 +1,8 @@
 """Copies of a network with whole weights, side by side: what they cost, and the best change of one unit of each."""
 
+from dataclasses import replace
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -7,6 +10,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search.network.whole._unit_moves import (
     Move,
+    Shortfall,
     Ties,
     TwoValues,
     Unit,
@@ -52,9 +56,13 @@ class Copies:
         self.two_values = TwoValues.of(self.inputs)
         self._windows: dict[int, Window] = {}
         self.gain = self.counts[:, 0] - self.counts[:, 1]
+        self.shortfalls = self._shortfalls()
         outputs = problem.layers[-1]
         step = float(problem.least_difference().max()) * (1.0 if outputs == 1 else NEAR / outputs)
         self.slack = ROUNDING * float(self.total.sum())
+        if problem.margin is not None:
+            # Small prices of a margin are no rounding.
+            self.slack *= min(1.0, problem.margin_price)
         self.ties = Ties(max(step / 2, self.slack), generator)
         sizes = [self.inputs.shape[1], *problem.widths]
         self._allowed = [problem.rules.allowed(d, n, self.values) for d, n in enumerate(sizes)]
@@ -62,6 +70,8 @@ class Copies:
             [(torch.tensor(group, device=self.values.device), most) for group, most in problem.rules.limits(d, n)]
             for d, n in enumerate(sizes)
         ]
+        self.price = problem.penalty * self.counts.new_ones(())
+        """Of a weight other than 0 in moves: `()` of all networks, or `(R,)` of each."""
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
 
     def _is_small(self) -> bool:
@@ -71,7 +81,18 @@ class Copies:
         reach = max(float(problem.inputs.abs().sum(1).max()), *map(float, problem.widths))
         size = 2 * max(map(abs, problem.weight_set)) * reach + max(map(abs, problem.bias_set or [1]))
         whole = problem.has_whole_inputs and bool((problem.counts == problem.counts.round()).all())
-        return whole and max(size, float(problem.counts.sum())) < 2**23
+        # Halves, quarters and so on of shortfalls are exact.
+        price, below = Fraction(problem.margin_price), Fraction(problem.margin_price).denominator
+        cost = (float(problem.counts.sum()) + float(price) * problem.most_shortfall) * below
+        return whole and max(size, cost) < 2**23
+
+    def _shortfalls(self) -> list[Shortfall | None]:
+        """Of each output unit."""
+        problem = self.problem
+        if problem.margin is None:
+            return [None] * problem.layers[-1]
+        up, down = (problem.margin_price * weight.to(self.inputs).T for weight in problem.wanting)
+        return [Shortfall(problem.margin, u, d) for u, d in zip(up, down, strict=True)]
 
     def without_inputs(self, count: int) -> Layers:
         """Networks of which no unit reads an input, and each unit above reads one of those below.
@@ -89,9 +110,13 @@ class Copies:
             layers.append((weight, self.inputs.new_full((count, units), bias)))
         return layers
 
-    def outputs(self, layers: Layers) -> Tensor:
-        """`(R, M, outputs)` in {-1, +1}."""
-        return self._up(layers, self.inputs)
+    def sums(self, layers: Layers) -> Tensor:
+        """Of the output units, `(R, M, outputs)`."""
+        below = self.inputs
+        for weight, bias in layers[:-1]:
+            below = sign(torch.matmul(below, weight.mT) + bias[:, None])
+        weight, bias = layers[-1]
+        return torch.matmul(below, weight.mT) + bias[:, None]
 
     def costs(self, outputs: Tensor) -> Tensor:
         """Errors of `outputs (R, M, outputs)` at each point `(R, M)`, and a little for each wrong one of several."""
@@ -103,6 +128,12 @@ class Copies:
         wrong = (outputs != self.problem.wanted.to(outputs)).to(outputs).mean(-1)
         return costs + NEAR * self.total * wrong
 
+    def lacking(self, sums: Tensor) -> Tensor:
+        """What `sums (R, M, outputs)` that lack the margin cost at each point: `(R, M)`; 0 where none is asked for."""
+        if self.problem.margin is None:
+            return torch.zeros_like(sums[..., 0])
+        return self.problem.margin_price * self.problem.lacking(sums).sum(-1)
+
     def paid(self, layers: Layers) -> Tensor:
         """The penalty of each network `(R,)`."""
         if not self.problem.penalty:
@@ -110,12 +141,15 @@ class Copies:
         return self.problem.penalty * torch.stack([(w != 0).sum((1, 2)) for w, _ in layers]).sum(0)
 
     def cost(self, layers: Layers) -> Tensor:
-        """What the search lowers, `(R,)`: `costs` of all points, and the penalty."""
-        return self.costs(self.outputs(layers)).sum(1) + self.paid(layers)
+        """What the search lowers, `(R,)`: `costs` of all points, what they lack of a margin, and the penalty."""
+        sums = self.sums(layers)
+        return (self.costs(sign(sums)) + self.lacking(sums)).sum(1) + self.paid(layers)
 
     def objective(self, layers: Layers) -> Tensor:
         """The problem's own, `(R,)`, but for rounding."""
-        return self.problem.errors(self.outputs(layers)).to(self.dtype) + self.paid(layers)
+        sums = self.sums(layers)
+        errors = self.problem.errors(sign(sums)).to(self.dtype)
+        return errors + self.lacking(sums).sum(1) + self.paid(layers)
 
     def walk(self, layers: Layers) -> "Walk":
         """Copies that change one unit at a time, beginning with `layers`, which change in place."""
@@ -164,7 +198,7 @@ class Copies:
         if not self.problem.penalty and allowed is None and not self._limits[d]:
             return None
         used = (weight != 0)[..., None]
-        cost = self.problem.penalty * ((values != 0).to(values) - used.to(values))
+        cost = self.price.reshape(-1, 1, 1) * ((values != 0).to(values) - used.to(values))
         if allowed is not None:
             cost = torch.where(allowed, cost, torch.inf)
         for group, most in self._limits[d]:
@@ -187,7 +221,7 @@ class Copies:
         each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
         kept = self._some(len(self.values), MAX_SORTED // each)
         values, features = self.values[kept], self._some(len(features), MAX_SORTED // (each * len(kept)))
-        some = Unit(unit.below[..., features], unit.z, unit.worth, unit.weight[:, features], unit.bias)
+        some = replace(unit, below=unit.below[..., features], weight=unit.weight[:, features])
         changes = sorted_changes(some, values, self.biases, whole=whole)
         extra = self.extra(d, unit.weight, kept)
         return best_move(changes, values, None if extra is None else extra[:, features], features, self.ties)
@@ -202,15 +236,6 @@ class Copies:
         if count <= most:
             return torch.arange(count, device=self.inputs.device)
         return self.random(count).argsort()[: max(1, most)].sort().values
-
-    def _up(self, layers: Layers, below: Tensor) -> Tensor:
-        """Outputs `(R, M, outputs)` of the `layers` that read `below`."""
-        for weight, bias in layers:
-            below = self._through(below, weight, bias)
-        return below
-
-    def _through(self, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return sign(torch.matmul(below, weight.mT) + bias[:, None])
 
 
 class Walk:
@@ -270,7 +295,8 @@ class Walk:
         """Unit `j` of layer `d`."""
         copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
         below = copies.inputs if d == 0 else sign(self._sums[d - 1]).mT
-        return Unit(below, z[:, j], self._worth(d, j), weight[:, j], bias[:, j])
+        shortfall = copies.shortfalls[j] if d == len(self._layers) - 1 else None
+        return Unit(below, z[:, j], self._worth(d, j), weight[:, j], bias[:, j], shortfall)
 
     def _worth(self, d: int, j: int) -> Tensor:
         """The cost with an output +1 of unit `j` of layer `d` less that with -1, `(R, M)`."""
@@ -281,16 +307,19 @@ class Walk:
             # The output unit without unit j, and with either sign of it.
             read = self._layers[last][0][:, 0, j, None]
             rest = self._sums[last][:, 0] - read * sign(self._sums[d][:, j])
-            return copies.gain * ((rest + read >= 0).to(rest) - (rest - read >= 0).to(rest))
+            worth = copies.gain * ((rest + read >= 0).to(rest) - (rest - read >= 0).to(rest))
+            short = copies.shortfalls[0]
+            return worth if short is None else worth + short.at(rest + read) - short.at(rest - read)
         outputs, costs = sign(self._sums[d]), []
         for value in (-1.0, 1.0):
             if d == last:
+                # What its own sum costs is not a matter of its output.
                 outputs[:, j] = value
-                top = outputs
-            else:
-                weight = self._layers[d + 1][0][:, :, j, None]
-                top = sign(self._sums[d + 1] + weight * (value - outputs[:, j])[:, None])
+                costs.append(copies.costs(outputs.mT))
+                continue
+            weight = self._layers[d + 1][0][:, :, j, None]
+            sums = self._sums[d + 1] + weight * (value - outputs[:, j])[:, None]
             for weight, bias in self._layers[d + 2 :]:
-                top = sign(torch.matmul(weight, top) + bias[..., None])
-            costs.append(copies.costs(top.mT))
+                sums = torch.matmul(weight, sign(sums)) + bias[..., None]
+            costs.append(copies.costs(sign(sums).mT) + copies.lacking(sums.mT))
         return costs[1] - costs[0]

@@ -20,6 +20,8 @@ PATIENCE = 4
 """Rounds over the units without a gain, after which a copy is kicked."""
 SHARED = 0.3
 """How often a copy that is kicked goes on from the best of all, rather than from its own best."""
+FREE = 0.5
+"""How often weights cost nothing for a while after a kick, where they have a price."""
 ANEW = 0.5
 """How often one unit of it is drawn anew; else a few weights change at random."""
 
@@ -37,7 +39,8 @@ class IntegerSearch(Solver):
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
-    weights are replaced by ones of which no unit reads an input yet, and so is every fourth.
+    weights are replaced by ones of which no unit reads an input yet, and so is every fourth. The others begin without
+    the price: they pay once they find nothing better, and after half of the kicks they are free again until then.
     It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
@@ -47,12 +50,15 @@ class IntegerSearch(Solver):
         first_steps: of that training, where the budget has no seconds.
         copies: networks searched side by side; fewer where a training of that many would not end in its share.
         window: shifts of a bias up and down that a move compares, where sums are whole.
+        kept: of the networks that were the best so far in turn, so many of the latest are in `stats["path"]`, the best
+            last: weights as in `stats["weights"]`. For whoever chooses among them by other samples.
     """
 
     share: float = 0.3
     first_steps: int = 300
     copies: int = 8
     window: int = 4
+    kept: int = 0
 
     name = "integer-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -64,6 +70,7 @@ class IntegerSearch(Solver):
         check_count("copies", self.copies, 1)
         check_count("window", self.window, 1)
         check_count("first_steps", self.first_steps, 0)
+        check_count("kept", self.kept, 0)
         if not (is_real(self.share) and 0 <= self.share < 1):
             raise ArgumentError("share", self.share, "a share from 0 to below 1")
 
@@ -77,15 +84,22 @@ class IntegerSearch(Solver):
     def run(self, problem: Problem, budget: Budget, generator: torch.Generator, report: Report) -> None:
         assert isinstance(problem, NetworkProblem)
         report.offer(problem.start, weights=problem.start_weights)
+        if self.kept:
+            report.stats["path"] = [problem.start_weights]
         if report.pulse():
             return
         single = problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device))
         copies = Copies(single, generator, self.window)
-        champion = _Champion(copies, report)
+        champion = _Champion(copies, report, self.kept)
         state = self._first(copies, budget, report, champion)
         best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
+        free = torch.zeros_like(cost, dtype=torch.bool)
+        if single.penalty:
+            # Networks that read nothing yet pay from the beginning: others lose the weights that they need least.
+            free = copies.paid(state) > copies.paid(copies.without_inputs(1))
+            cost = level = self._priced(copies, state, free)
         stale = torch.zeros_like(cost, dtype=torch.int64)
         order: list[int] = []
         while not report.step():
@@ -94,10 +108,10 @@ class IntegerSearch(Solver):
             cost = cost + walk.move(*copies.units[order.pop()])
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
-            better = cost < lowest
+            better = (cost < lowest) & ~free
             if bool(better.any()):
                 # Sums of changes drift where weights of samples are not whole.
-                cost = copies.cost(state)
+                cost = self._priced(copies, state, free)
                 lowest = torch.where(better, cost, lowest)
                 for kept, now in zip(best, state, strict=True):
                     for k, n in zip(kept, now, strict=True):
@@ -106,9 +120,14 @@ class IntegerSearch(Solver):
             champion.offer()
             tired = stale >= PATIENCE * len(copies.units)
             if bool(tired.any()):
-                self._kick(copies, state, best, int(lowest.argmin()), tired)
-                walk.begin()
-                cost = torch.where(tired, copies.cost(state), cost)
+                kicked = tired & ~free
+                free = free & ~tired
+                if bool(kicked.any()):
+                    self._kick(copies, state, best, int(lowest.argmin()), kicked)
+                    walk.begin()
+                if single.penalty:
+                    free |= kicked & (copies.random(len(kicked)) < FREE)
+                cost = torch.where(tired, self._priced(copies, state, free), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
 
@@ -135,6 +154,12 @@ class IntegerSearch(Solver):
             for (weight, bias), (own_w, own_b) in zip(first, copies.without_inputs(len(swapped)), strict=True):
                 weight[swapped], bias[swapped] = own_w[swapped], own_b[swapped]
         return first
+
+    def _priced(self, copies: Copies, state: Layers, free: Tensor) -> Tensor:
+        """What networks cost, `(R,)`, and moves from now on, where weights of the `free (R,)` ones have no price."""
+        if copies.problem.penalty:
+            copies.price = copies.problem.penalty * (~free).to(copies.counts)
+        return copies.cost(state) - copies.paid(state) * free
 
     def _count(self, copies: Copies, ends: float, report: Report) -> int:
         """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
@@ -168,8 +193,8 @@ class IntegerSearch(Solver):
 class _Champion:
     """The best network of all copies, offered when the report may judge."""
 
-    def __init__(self, copies: Copies, report: Report) -> None:
-        self._copies, self._report = copies, report
+    def __init__(self, copies: Copies, report: Report, kept: int) -> None:
+        self._copies, self._report, self._kept = copies, report, kept
         self._least = math.inf
         self._waiting: list[tuple[Tensor, Tensor]] | None = None
 
@@ -188,6 +213,8 @@ class _Champion:
         """Offer it, if it has not been."""
         if self._waiting is None or not (last or self._report.may_judge):
             return
+        if self._kept:
+            self._report.stats["path"] = [*self._report.stats["path"], self._waiting][-self._kept :]
         targets = self._copies.problem.from_weights(self._waiting)
         self._report.offer(targets.expand(len(self._report.objective), -1), weights=self._waiting)
         self._waiting = None

@@ -64,7 +64,7 @@ def size_frontier(
     smaller ones. It ends early where no network of any size can do better.
 
     Args:
-        problem: with a `weight_set` that holds 0, whole inputs, and no penalty.
+        problem: with a `weight_set` that holds 0, whole inputs, no penalty, and no margin.
         budget: in seconds, of all points.
         max_points: at least 2.
         workers: threads of CP-SAT; None: one a core.
@@ -72,7 +72,8 @@ def size_frontier(
             that were not looked at have the best network known, and are proved only where another bound does so.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty, or with inputs that are not whole.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or with inputs that are not
+            whole.
         ValueSetError: a `weight_set` without 0, of which all networks have equal sizes.
         ArgumentError, TooLargeError: `max_points` below 2, no seconds, or sums that CP-SAT does not hold.
     """
@@ -114,6 +115,8 @@ def _check(problem: NetworkProblem, max_points: int) -> None:
         raise NotAcceptedError("problem", "real weights", "a weight_set for a frontier", mend)
     if problem.penalty:
         raise NotAcceptedError("problem", f"a penalty of {problem.penalty:g}", "none: the frontier has all prices")
+    if problem.margin is not None:
+        raise NotAcceptedError("problem", "a margin", "none: a frontier is one of errors")
     if 0 not in problem.weight_set:
         shown = f"{len(problem.weight_set)} values without 0"
         raise ValueSetError("weight_set", shown, "a set with 0", "Without it all networks have equal sizes.")

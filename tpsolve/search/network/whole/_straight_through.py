@@ -60,7 +60,9 @@ class StraightThrough:
                 break
             smooth = WIDTH * torch.tanh(z / WIDTH)
             h = sign(z.detach()) + (smooth - smooth.detach())
-        cost = self._copies.costs(sign(z.detach())).sum(1) + self._copies.paid(layers)
+        sums = z.detach()
+        cost = self._copies.costs(sign(sums)) + self._copies.lacking((sums * scale).round())
+        cost = cost.sum(1) + self._copies.paid(layers)
         better = cost < self.cost
         if bool(better.any()):
             self.cost = torch.where(better, cost, self.cost)

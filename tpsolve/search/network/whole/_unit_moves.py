@@ -3,6 +3,9 @@
 With all other units held, an output +1 of the unit at point i is worth w_i: the cost with +1 less the cost with -1. A
 change of weight q by s moves z_i to z_i + s x_iq, and the unit outputs +1 where that is at least a threshold t. Its
 cost is the sum of w_i over these points. So one table of sums gives the costs of all changes and all thresholds.
+
+The sum of an output unit itself may cost something too, where it lacks a margin. Then the table adds up what each point
+costs with its sum moved by k, rather than w_i [z_i >= k], and the rest stays.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,42 @@ USES, STRIDE = 64, 29
 
 
 @dataclass(frozen=True)
+class Shortfall:
+    """What the sum z of an output unit costs at each point where it lacks a margin.
+
+    Args:
+        margin: wanted beyond the threshold: z >= margin for an output +1, and z <= -1 - margin for -1.
+        up, down: `(M,)`, what each step that is lacking costs where +1 is wanted, and where -1 is.
+    """
+
+    margin: int
+    up: Tensor
+    down: Tensor
+
+    def at(self, z: Tensor) -> Tensor:
+        """Of sums `z (..., M)`, of the same shape."""
+        return self.up * (self.margin - z).clamp(min=0) + self.down * (self.margin + 1 + z).clamp(min=0)
+
+    def shifted(self, z: Tensor, order: Tensor, shift: Tensor) -> Tensor:
+        """Of all points with sums `z - shift`, in all: `(..., T)`.
+
+        Args:
+            z: `(..., M)`, falling.
+            order: the points that they are of.
+            shift: `(..., T)`.
+        """
+        rising, places = z.flip(-1).contiguous(), order.flip(-1)
+        up, down = self.up[places], self.down[places]
+        wanted, most = self.margin + shift, shift - self.margin - 1
+        below = torch.searchsorted(rising, wanted.contiguous())
+        beyond = torch.searchsorted(rising, most.contiguous(), right=True)
+        short = wanted * _running(up).gather(-1, below) - _running(up * rising).gather(-1, below)
+        total, moment = _running(down), _running(down * rising)
+        over = moment[..., -1:] - moment.gather(-1, beyond) - most * (total[..., -1:] - total.gather(-1, beyond))
+        return short + over
+
+
+@dataclass(frozen=True)
 class Unit:
     """One unit of R networks, all else held.
 
@@ -29,6 +68,7 @@ class Unit:
         z: `(R, M)`, its pre-activations, the bias included.
         worth: `(R, M)`, the cost with its output +1 less the cost with -1.
         weight, bias: `(R, n)` and `(R,)`.
+        shortfall: of an output unit whose sums should have a margin; None: sums themselves cost nothing.
     """
 
     below: Tensor
@@ -36,10 +76,12 @@ class Unit:
     worth: Tensor
     weight: Tensor
     bias: Tensor
+    shortfall: Shortfall | None = None
 
     def present(self) -> Tensor:
-        """Worth of the points with output +1: `(R,)`."""
-        return (self.worth * (self.z >= 0)).sum(1)
+        """Worth of the points with output +1, and what sums cost: `(R,)`."""
+        found = (self.worth * (self.z >= 0)).sum(1)
+        return found if self.shortfall is None else found + self.shortfall.at(self.z).sum(1)
 
 
 @dataclass(frozen=True)
@@ -47,8 +89,8 @@ class Changes:
     """Changes of single weights, each with each bias.
 
     Args:
-        worth: `(R, n, V, T)`, of the points with output +1 after the change; +inf: not on offer. Changes of the bias
-            alone are on offer beside the first weight only, and no change at all is not.
+        worth: `(R, n, V, T)`, of the points with output +1 after the change, and what sums then cost; +inf: not on
+            offer. Changes of the bias alone are on offer beside the first weight only, and no change at all is not.
         bias: of the unit after the change, of a shape that expands to that of `worth`.
         present: `(R,)`, the worth before.
     """
@@ -132,8 +174,8 @@ class Window:
     def changes(self, unit: Unit, two: TwoValues, biases: Tensor | None, kept: Tensor | None = None) -> Changes:
         """All changes of weights to the values with all thresholds, by one product of matrices. z must be whole.
 
-        S_k, the worth of the points with z_i >= k, and its part over the points whose input q is high, for all k and q,
-        are what all costs are made of.
+        S_k, the worth of the points with z_i >= k and what sums cost that are k lower, and its part over the points
+        whose input q is high, for all k and q, are what all costs are made of.
 
         Args:
             biases: `(B,)`, the biases that are allowed; None: all whole ones.
@@ -141,6 +183,8 @@ class Window:
         """
         # 1 where z >= k and else 0, times the worth.
         part = (unit.z[:, None] - self._before[:, None]).clamp_(0, 1).mul_(unit.worth[:, None])
+        if unit.shortfall is not None:
+            part[:, :-1] += unit.shortfall.at(unit.z[:, None] - 1 - self._before[:-1, None])
         if two.is_high.dim() == 2:
             sums = (part.flatten(0, 1) @ two.is_high).unflatten(0, part.shape[:2]).mT
         else:
@@ -174,21 +218,30 @@ def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: 
     change = (values - unit.weight[..., None])[..., None]
     inputs = unit.below.mT if unit.below.dim() == 3 else unit.below.T[None]
     z, order = (unit.z[:, None, None] + change * inputs[:, :, None]).sort(dim=-1, descending=True)
-    worth = unit.worth[:, None, None].expand_as(z).gather(3, order).cumsum(-1)
-    worth = torch.nn.functional.pad(worth, (1, 0))
+    worth = _running(unit.worth[:, None, None].expand_as(z).gather(3, order))
     old = unit.bias[:, None, None, None]
     same = (change == 0).expand(-1, -1, -1, 1)
     if biases is not None:
         # The points whose z falls below 0 as the bias falls from the old one.
         falling = (biases - old).expand(*z.shape[:-1], -1).contiguous()
         count = torch.searchsorted((-z).contiguous(), falling, right=True)
-        return _offered(unit, worth.gather(3, count), biases.expand(1, 1, 1, -1), same)
+        worth = worth.gather(3, count)
+        if unit.shortfall is not None:
+            worth += unit.shortfall.shifted(z, order, -falling)
+        return _offered(unit, worth, biases.expand(1, 1, 1, -1), same)
     step = torch.ones_like(z[..., :1])
     ends = torch.cat([z[..., :1] + 2 * step, z, z[..., -1:] - (0 if whole else 2) * step], dim=-1)
     shift = ends[..., :-1] if whole else (ends[..., :-1] + ends[..., 1:]) / 2
     distinct = ends[..., :-1] > ends[..., 1:]
     distinct[..., -1] = True
+    if unit.shortfall is not None:
+        worth += unit.shortfall.shifted(z, order, shift)
     return _offered(unit, torch.where(distinct, worth, torch.inf), old - shift, same)
+
+
+def _running(values: Tensor) -> Tensor:
+    """Sums of the first 0, 1, ... of `values (..., M)`: `(..., M + 1)`."""
+    return torch.nn.functional.pad(values.cumsum(-1), (1, 0))
 
 
 def _offered(unit: Unit, worth: Tensor, bias: Tensor, same: Tensor) -> Changes:
