@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
-from tpsolve._storage._documents import FractionText, Label, Positive, check_shape
+from tpsolve._storage._documents import Count, FractionText, Label, Positive, check_shape
 from tpsolve.errors import FileFormatError
 
 KIND = "exact-proof"
@@ -25,7 +25,7 @@ MODEL_KIND = "model"
 Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "packing", "weight-set"]
 MAX_PARTS = 10_000
 _OF_PART = re.compile(r"(points|circuits)\d+")
-_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups")
+_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups", "rationals")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
 
 
@@ -47,6 +47,7 @@ class _Header(TypedDict):
     monotone: NotRequired[list[int]]
     max_fan_in: NotRequired[Positive]
     groups: NotRequired[list[tuple[list[int], int]]]
+    rationals: NotRequired[list[tuple[Count, list[FractionText]]]]
 
 
 class _ModelHeader(TypedDict):
@@ -99,6 +100,8 @@ class Proof:
         weight_set, bias_set: the whole numbers that weights and biases may be; None: all numbers.
         penalty: of each weight other than 0; part of `objective` and `bound`.
         monotone, max_fan_in, groups: rules that all weights keep to, as in `NetworkProblem`.
+        rationals: exact weights, the bias last, of units of the first layer for which float64 holds none. They take the
+            place of those in `weights`.
     """
 
     data: str
@@ -120,6 +123,7 @@ class Proof:
     monotone: tuple[int, ...] = ()
     max_fan_in: int | None = None
     groups: tuple[tuple[tuple[int, ...], int], ...] = ()
+    rationals: Mapping[int, tuple[Fraction, ...]] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -172,6 +176,7 @@ class Proof:
             **({"monotone": list(self.monotone)} if self.monotone else {}),
             **({} if self.max_fan_in is None else {"max_fan_in": self.max_fan_in}),
             **({"groups": [[list(group), most] for group, most in self.groups]} if self.groups else {}),
+            **({"rationals": [[k, list(map(str, w))] for k, w in self.rationals.items()]} if self.rationals else {}),
         }
 
     def _arrays(self) -> dict[str, Tensor | None]:
@@ -242,6 +247,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
             tuple(header.get("monotone", ())),
             header.get("max_fan_in"),
             tuple((tuple(group), most) for group, most in header.get("groups", [])),
+            {unit: tuple(map(Fraction, exact)) for unit, exact in header.get("rationals", [])},
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error
