@@ -177,6 +177,23 @@ def test_a_comma_that_may_be_of_decimals_or_of_thousands_is_refused_unless_somet
     assert german.inputs[:, 0].tolist() == [1234, 5678]
 
 
+def test_points_that_could_be_those_of_thousands_are_told(read: Callable[..., LabelledTable]):
+    said = "points taken for decimals, not thousands: else --decimal ,"
+    assert said in read(column(["1.633", "2.450"])).schema.table()[0][2]
+    thousands = read(column(["1.633", "2.450"]), decimal=",")
+    assert numbers(thousands) == [1633, 2450]
+    for table in (
+        thousands,
+        read(column(["1.633", "2.450"]), decimal="."),
+        read(column(["1.633", "2.45"])),
+        read(column(["1.633", "0.450"])),
+        read("x;y;k\n1.633;0.5;a\n2.450;0.7;b\n"),
+    ):
+        assert said not in table.schema.table()[0][2]
+    doubtful = read(column(["1.633", "2.450"])).schema
+    assert TableSchema.from_json(json.loads(json.dumps(doubtful.to_json()))) == doubtful
+
+
 @pytest.mark.parametrize("bad", ["oops", "1_000", "0x1F", "12..5", "(5.00)", "1;", "5 kg"])
 @pytest.mark.parametrize("row", [0, 3])
 def test_one_bad_cell_never_turns_numbers_into_words(read: Callable[..., LabelledTable], bad: str, row: int):
