@@ -1,5 +1,6 @@
 """Networks and units of numbers that float64 rounds: what is proved is proved for the numbers before rounding."""
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from support.fraction_oracle import columns, fewest
 
 import tpsolve
-from tpsolve.errors import ArgumentError, ExportError, NotAcceptedError
+from tpsolve.errors import ArgumentError, ExportError, NotAcceptedError, TooLargeError
 from tpsolve.models import load_model, make_model
 from tpsolve.search import Circuits, load_proof, make_proof, verify_proof
 from tpsolve.units.checking._unrounded import ExactRows, exact_weights
@@ -111,3 +112,13 @@ def test_who_proves_of_float64_only_refuses_exact_rows(tmp_path):
         tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows, weight_set="ternary")
     other = [(Fraction(1, 3) + TINY,), rows[1]]
     assert tpsolve.NetworkProblem(floats(other), [0, 1], [1], exact=other).fingerprint != problem.fingerprint
+
+
+def test_exact_weights_of_too_many_digits_are_not_saved(tmp_path):
+    rows = [(Fraction(0),), (Fraction(1),)]
+    problem = tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows)
+    result = tpsolve.solve(problem, SOLVER, budget=tpsolve.Budget(steps=100))
+    half = (Fraction(2), Fraction(-1) + Fraction(1, 10**1400))
+    proof = dataclasses.replace(make_proof(problem, result), rationals={0: half})
+    with pytest.raises(TooLargeError, match=r"fractions of 46\d\d bits"):
+        proof.save(tmp_path / "p.npz")

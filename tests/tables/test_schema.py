@@ -110,9 +110,9 @@ def test_numbers_that_become_one_are_kept_apart_in_fractions_and_refused_to_whoe
     table = read(column(cells))
     assert table.exact_rows() == [(Fraction(cell),) for cell in cells]
     assert len(set(table.inputs[:, 0].tolist())) == 2
-    with pytest.raises(ArgumentError, match=r"lines 3 and 2, x: got 0.123456789012345672 besides 0.123456789012345671"):
-        table.check_told_apart()
-    read(column(["0.12345678901234567", "123456.7"])).check_told_apart()
+    with pytest.raises(ArgumentError, match=r"t.csv:3 and 2:x: got 0.123456789012345672 besides 0.123456789012345671"):
+        table.check_told_apart("t.csv")
+    read(column(["0.12345678901234567", "123456.7"])).check_told_apart("t.csv")
 
 
 def test_new_rows_with_more_digits_than_the_first_are_exact(read: Callable[..., LabelledTable]):

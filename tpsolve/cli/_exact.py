@@ -191,7 +191,7 @@ def exact(
     numbers, is_told_apart = read.exact_rows(), True
     if numbers is not None:
         try:
-            read.check_told_apart()
+            read.check_told_apart(str(file))
         except ArgumentError:
             if weight_set:
                 raise

@@ -30,7 +30,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
 from tpsolve.search.network.circuits._prove import has_proof
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
-from tpsolve.search.proofs._proof import MODEL_KIND, part_names, proof_of
+from tpsolve.search.proofs._proof import MODEL_KIND, check_digits, part_names, proof_of
 from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units.checking._unrounded import ExactRows
@@ -280,6 +280,7 @@ class Model:
 
         Raises:
             FolderError: the folder does not exist or can't be written.
+            TooLargeError: exact weights of more digits than a file may hold.
         """
         tensors: dict[str, torch.Tensor | None] = {
             name: torch.tensor(getattr(self.grid, name)) for name in ("low", "high", "parts", "signs")
@@ -290,6 +291,7 @@ class Model:
         if self.rounded:
             header["rounded"] = self.rounded
         if self.layers.rationals:
+            check_digits(self.layers.rationals)
             header["rationals"] = [[unit, list(map(str, exact))] for unit, exact in self.layers.rationals.items()]
         header["schema"] = None if self.schema is None else self.schema.to_json()
         header["proof"] = None

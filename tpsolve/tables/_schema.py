@@ -263,18 +263,22 @@ class LabelledTable:
         columns = [self.unrounded.get(k) or tuple(map(Fraction, c)) for k, c in enumerate(self.inputs.T.tolist())]
         return list(zip(*columns, strict=True))
 
-    def check_told_apart(self) -> None:
-        """For whoever reads `inputs` alone: raise ArgumentError where float64 makes one number of two of the table."""
+    def check_told_apart(self, name: str) -> None:
+        """For whoever reads `inputs` alone: raise ArgumentError where float64 makes one number of two of the table.
+
+        Args:
+            name: of the table, for the message.
+        """
         for place, exact in self.unrounded.items():
             first: dict[float, int] = {}
             for row, number in enumerate(self.inputs[:, place].tolist()):
                 other = first.setdefault(number, row)
                 if exact[row] != exact[other]:
-                    name, (offset, scale) = self.features[place], self.schema.scaling[place]
+                    column, (offset, scale) = self.features[place], self.schema.scaling[place]
                     got = " besides ".join(_decimal(exact[k] / scale + offset) for k in (row, other))
-                    where = f"lines {self.lines[row]} and {self.lines[other]}, {name}"
+                    where = f"{name}:{self.lines[row]} and {self.lines[other]}:{column}"
                     mend = (
-                        f"Leave {name} out, or round it in the file to the digits that matter. tpsolve separate, and "
+                        f"Leave {column} out, or round it in the file to the digits that matter. tpsolve separate, and "
                         "exact with real weights, read all digits."
                     )
                     raise ArgumentError(where, got, "numbers that float64 tells from each other", mend)

@@ -17,13 +17,15 @@ from torch import Tensor
 from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
 from tpsolve._storage._documents import Count, FractionText, Label, Positive, check_shape
-from tpsolve.errors import FileFormatError
+from tpsolve.errors import FileFormatError, TooLargeError
 
 KIND = "exact-proof"
 MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
 Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "packing", "weight-set"]
 MAX_PARTS = 10_000
+MAX_BITS = 4300
+"""Of an exact weight: fewer than the digits that `FractionText` allows."""
 _OF_PART = re.compile(r"(points|circuits)\d+")
 _MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups", "rationals")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
@@ -154,7 +156,12 @@ class Proof:
         return _digest(self._header(), self._arrays())
 
     def contents(self) -> tuple[dict[str, Any], dict[str, Tensor | None]]:
-        """What is saved: texts, numbers and lists, and arrays by name."""
+        """What is saved: texts, numbers and lists, and arrays by name.
+
+        Raises:
+            TooLargeError: exact weights of more digits than a file may hold.
+        """
+        check_digits(self.rationals)
         return {**self._header(), "digest": self.digest}, self._arrays()
 
     def _header(self) -> dict[str, Any]:
@@ -188,6 +195,16 @@ class Proof:
         if self.shares is not None:
             arrays["shares"] = self.shares
         return arrays
+
+
+def check_digits(rationals: Mapping[int, tuple[Fraction, ...]]) -> None:
+    """Raise TooLargeError for exact weights of more digits than a file may hold."""
+    bits = max(
+        (max(v.numerator.bit_length(), v.denominator.bit_length()) for w in rationals.values() for v in w), default=0
+    )
+    if bits > MAX_BITS:
+        mend = "Round the columns of the table to the digits that matter, or use fewer of them."
+        raise TooLargeError("weights", f"fractions of {bits} bits", f"at most {MAX_BITS}, to be saved", mend)
 
 
 def load_proof(path: str | PathLike[str]) -> Proof:
