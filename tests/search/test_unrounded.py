@@ -60,6 +60,15 @@ def test_units_are_those_of_the_exact_rows(rows: Rows, bits: int):
             assert sum(s * signs[k] * v for s, k, v in zip(shares, circuit, column, strict=True)) == 0
 
 
+def test_dependencies_of_other_signs_are_no_circuits():
+    rows = ExactRows([(Fraction(k, 3),) for k in range(4)])
+    assert rows.multipliers([0, 1, 2], [1, -1, 1]) == [Fraction(1, 4), Fraction(1, 2), Fraction(1, 4)]
+    assert rows.multipliers([0, 1, 2], [-1, 1, -1]) == [Fraction(1, 4), Fraction(1, 2), Fraction(1, 4)]
+    assert rows.multipliers([0, 1, 2], [1, 1, -1]) == []
+    assert rows.multipliers([0, 1, 2, 3], [1, -1, -1, 1]) == [], "several dependencies"
+    assert rows.multipliers([0, 1], [1, -1]) == []
+
+
 @given(near_a_line(), st.lists(st.booleans(), min_size=6, max_size=6))
 @settings(max_examples=6, deadline=None, phases=PHASES)
 def test_networks_have_the_fewest_errors_on_the_exact_rows(rows: Rows, labels: list[bool]):
