@@ -106,4 +106,7 @@ def _distance(z: float | Fraction, weight: list[float], scales: list[Fraction]) 
         return z
     exact = [abs(Fraction(w)) * scale for w, scale in zip(weight, scales or [Fraction(1)] * len(weight), strict=True)]
     largest = max(exact)
-    return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
+    try:
+        return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
+    except OverflowError:
+        return math.inf
