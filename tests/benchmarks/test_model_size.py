@@ -1,6 +1,7 @@
 """The page on models shows the saved sizes, and what is measured is measured rightly."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,21 @@ def load(path: Path):
 
 def test_the_page_shows_the_saved_sizes():
     assert load(ROOT / "docs" / "model_size.py").section() in (ROOT / "docs" / "models.md").read_text()
+
+
+def test_the_page_on_exact_answers_shows_the_saved_rows_of_large_tables():
+    assert load(ROOT / "docs" / "large_tables.py").section() in (ROOT / "docs" / "exact.md").read_text()
+
+
+def test_the_last_row_of_a_method_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = load(ROOT / "docs" / "model_size.py")
+    row = {"data": "digits", "method": "thresholds 8, 8 bits", "bytes": 10, "accuracy": 0.5, "machine": "m"}
+    row |= {"python": "3", "tpsolve": "0"}
+    rows = [row, {**row, "bytes": 20, "gates": 7}]
+    (tmp_path / "model_size.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert "| digits | thresholds 8, 8 bits | 20 | 50.0 % | 7 |" in module.section()
+    assert "| 10 |" not in module.section()
 
 
 @pytest.mark.slow

@@ -127,19 +127,21 @@ def test_a_proof_of_rounded_numbers_is_checked_for_those_of_the_table(call):
     assert "The proof holds for the numbers of the table" in done.stdout
 
 
-def test_an_answer_that_rounding_changes_is_none_of_the_table(call):
+def test_an_answer_that_rounding_changes_is_found_for_the_table(call):
     # Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples.
     lines = ["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
     Path("t.csv").write_text("\n".join(lines))
-    done = call("separate t.csv --target class")
-    assert "yes, for rounded" in done.stdout
-    assert "not for those of the table" in done.stdout
-    done = call("exact t.csv --target class --widths 1 --save p.npz")
-    assert "not for those of the table" in done.stdout
-    done = call("verify p.npz t.csv")
-    assert done.exit_code == 1
-    assert "errors: " in done.stdout
-    assert "not for those of the table" in done.stdout
+    done = call("separate t.csv --target class --json")
+    # The middle one against both others.
+    row = json.loads(done.stdout)["rows"][0]
+    assert (row["separable"], row["circuit"], row["weights"]) == ("no", [2, 3, 4], [25.0, 50.0, 25.0])
+    done = call("exact t.csv --target class --widths 1 --save p.npz --json")
+    answer = json.loads(done.stdout)
+    assert (answer["rows"][0]["errors"], answer["rows"][0]["bound"], answer["unrounded"]) == (1, 1, True)
+    assert answer["anew"] is True
+    assert call("verify p.npz t.csv").exit_code == 0
+    done = call("predict p.npz t.csv --target class")
+    assert "3 of 4 right" in done.stdout
 
 
 def test_standard_input_is_read_and_its_picture_is_named_table(call, monkeypatch: pytest.MonkeyPatch):

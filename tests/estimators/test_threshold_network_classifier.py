@@ -488,3 +488,11 @@ def test_the_estimator_of_units_is_exported_beside_it():
 def test_votes_that_can_not_be_are_refused_before_any_search(settings: dict[str, Any], words: str):
     with pytest.raises(ArgumentError, match=f"^{words}: "):
         ThresholdNetworkClassifier(**settings).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_the_class_that_is_left_is_named():
+    X, y = [[0.0], [1.0], [2.0]], ["a", "b", "b"]
+    with pytest.raises(ValueError, match=r"only one class is present: b, since samples of weight 0 are left out"):
+        ThresholdNetworkClassifier(class_weight={"a": 0, "b": 1}).fit(X, y)
+    with pytest.raises(ValueError, match="no class is present, since samples of weight 0"):
+        ThresholdNetworkClassifier().fit(X, y, sample_weight=[0, 0, 0])

@@ -40,7 +40,7 @@ def _dependency(rows: list[list[Fraction]]) -> list[Fraction] | None:
     return None
 
 
-def columns(points: Sequence[Sequence[float]]) -> list[Column]:
+def columns(points: Sequence[Sequence[float | Fraction]]) -> list[Column]:
     """All dichotomies of the points: signs with which no dependency has only terms of one sign (Gordan)."""
     rows = [[*map(Fraction, point), Fraction(1)] for point in points]
     forbidden = circuits(rows)
@@ -53,9 +53,9 @@ def columns(points: Sequence[Sequence[float]]) -> list[Column]:
 
 def fewest(X: Any, y: Sequence[Any], units: int, weight: Sequence[float] | None = None) -> Fraction:
     """The optimum of one hidden layer of 1 or 2 units, for any classes: two of them have one output, else one each."""
-    costs: dict[tuple[float, ...], dict[Any, Fraction]] = {}
+    costs: dict[tuple[Fraction, ...], dict[Any, Fraction]] = {}
     for k, (point, label) in enumerate(zip(X, y, strict=True)):
-        cost = costs.setdefault(tuple(float(v) + 0.0 for v in point), {})
+        cost = costs.setdefault(tuple(v if isinstance(v, Fraction) else Fraction(float(v)) for v in point), {})
         cost[label] = cost.get(label, Fraction(0)) + Fraction(1 if weight is None else weight[k])
     points, classes = list(costs), sorted(set(y))
     codes = list(itertools.product((-1, 1), repeat=units))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tpsolve.errors import ArgumentError, FileFormatError, NotFiniteError, UnknownNameError, ValueSetError
@@ -103,21 +103,33 @@ def test_numbers_that_would_become_one_are_told_apart_near_an_offset(read: Calla
     assert read(column(["5", str(10**20), "3"])).schema.rounded == ()
 
 
-def test_numbers_that_would_become_one_are_refused(read: Callable[..., LabelledTable]):
+def test_numbers_that_become_one_are_kept_apart_in_fractions_and_refused_to_whoever_reads_floats(
+    read: Callable[..., LabelledTable],
+):
     cells = ["0.123456789012345671", "0.123456789012345672", "1234567.123456789012345671", "1234567.123456789012345672"]
-    with pytest.raises(ArgumentError, match=r"t.csv:3:x: got 0.123456789012345672 besides 0.123456789012345671"):
-        read(column(cells))
+    table = read(column(cells))
+    assert table.exact_rows() == [(Fraction(cell),) for cell in cells]
+    assert len(set(table.inputs[:, 0].tolist())) == 2
+    with pytest.raises(ArgumentError, match=r"t.csv:3 and 2:x: got 0.123456789012345672 besides 0.123456789012345671"):
+        table.check_told_apart("t.csv")
+    read(column(["0.12345678901234567", "123456.7"])).check_told_apart("t.csv")
+
+
+def test_new_rows_with_more_digits_than_the_first_are_exact(read: Callable[..., LabelledTable]):
+    schema = read(column(["1", "2", "3"])).schema
+    Path("new.csv").write_text("x\n2\n2.99999999999999999999\n")
+    new = schema.apply("new.csv")
+    assert new.inputs[:, 0].tolist() == [2, 3]
+    assert new.exact_rows() == [(Fraction(2),), (3 - Fraction(1, 10**20),)]
+    Path("new.csv").write_text("x\n2\n2.5\n")
+    assert schema.apply("new.csv").exact_rows() is None
 
 
 @given(st.lists(st.decimals(-(10**9), 10**9, places=14).map(str), min_size=2, max_size=6, unique=True))
 def test_rows_before_rounding_are_those_of_the_table(cells: list[str]):
     import polars
 
-    try:
-        table = read_table(polars.DataFrame({"x": cells, "y": range(len(cells)), "k": ["a"] * len(cells)}), "k")
-    except ArgumentError:
-        assume(False)
-        return
+    table = read_table(polars.DataFrame({"x": cells, "y": range(len(cells)), "k": ["a"] * len(cells)}), "k")
     (offset, scale), _ = table.schema.scaling
     expected = [((Fraction(cell) - offset) * scale, k) for k, cell in enumerate(cells)]
     assert [[float(v) for v in row] for row in expected] == table.inputs.tolist()
@@ -163,6 +175,23 @@ def test_a_comma_that_may_be_of_decimals_or_of_thousands_is_refused_unless_somet
     assert other.scaling[0] == (0, 1000)
     german = read("x;y;k\n1.234;2,5;a\n5.678;3,5;b\n")
     assert german.inputs[:, 0].tolist() == [1234, 5678]
+
+
+def test_points_that_could_be_those_of_thousands_are_told(read: Callable[..., LabelledTable]):
+    said = "points taken for decimals, not thousands: else --decimal ,"
+    assert said in read(column(["1.633", "2.450"])).schema.table()[0][2]
+    thousands = read(column(["1.633", "2.450"]), decimal=",")
+    assert numbers(thousands) == [1633, 2450]
+    for table in (
+        thousands,
+        read(column(["1.633", "2.450"]), decimal="."),
+        read(column(["1.633", "2.45"])),
+        read(column(["1.633", "0.450"])),
+        read("x;y;k\n1.633;0.5;a\n2.450;0.7;b\n"),
+    ):
+        assert said not in table.schema.table()[0][2]
+    doubtful = read(column(["1.633", "2.450"])).schema
+    assert TableSchema.from_json(json.loads(json.dumps(doubtful.to_json()))) == doubtful
 
 
 @pytest.mark.parametrize("bad", ["oops", "1_000", "0x1F", "12..5", "(5.00)", "1;", "5 kg"])

@@ -91,3 +91,9 @@ def test_bad_points_are_refused_before_any_work():
         dichotomies(torch.tensor([[float("nan")]]))
     with pytest.raises(TooLargeError, match=r"1000 distinct points of 8 dimensions: up to .* ColumnSearch"):
         dichotomies(torch.randn(1000, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def test_numbers_up_to_the_end_of_float64_have_dichotomies():
+    points = torch.tensor([[1e308, 0.0], [-1e308, 1.0], [0.1, 0.0]], dtype=torch.float64)
+    assert len(dichotomies(points)) == 4
+    assert len(dichotomies(points[:, :1])) == 3

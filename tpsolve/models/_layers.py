@@ -1,12 +1,14 @@
 """Layers of threshold units, evaluated in exact arithmetic."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
 import numpy as np
+
+from tpsolve.units.checking._unrounded import ExactRows
 
 _ROUNDING = 2.0**-52
 _UNDERFLOW = 2.0**-1021
@@ -23,38 +25,65 @@ class Layers:
 
     Args:
         weights: `(weight (units, n), bias (units,))` float64 of each layer, the lowest first.
+        rationals: of units of the first layer for which float64 holds none, exact weights, the bias last. They take the
+            place of those in `weights`, which are near to them. The first layer is a hidden one then.
     """
 
     weights: Sequence[tuple[np.ndarray, np.ndarray]]
+    rationals: Mapping[int, tuple[Fraction, ...]] = field(default_factory=dict)
 
-    def outputs(self, X: np.ndarray) -> list[np.ndarray]:
-        """What the units of each layer output at `X (N, n)` float64: int8 `(N, units)` in {-1, +1}."""
+    def outputs(self, X: np.ndarray, exact: ExactRows | None = None) -> list[np.ndarray]:
+        """What the units of each layer output at `X (N, n)` float64: int8 `(N, units)` in {-1, +1}.
+
+        Args:
+            exact: the rows that `X` rounds; the outputs are those at these. None: `X` is exact.
+        """
         found, below = [], np.asarray(X, dtype=np.float64)
-        for weight, bias in self.weights:
-            found.append(unit_outputs(below, weight, bias))
+        for number, (weight, bias) in enumerate(self.weights):
+            if number or (exact is None and not self.rationals):
+                found.append(unit_outputs(below, weight, bias))
+            else:
+                found.append(self._first_outputs(below, exact))
             below = found[-1].astype(np.float64)
         return found
 
-    def sums(self, X: np.ndarray) -> np.ndarray:
+    def _first_outputs(self, X: np.ndarray, exact: ExactRows | None) -> np.ndarray:
+        weight, bias = self.weights[0]
+        out = unit_outputs(X, weight, bias)
+        rows = exact
+        for unit in range(len(bias)) if exact is not None else self.rationals:
+            given = (*weight[unit].tolist(), float(bias[unit]))
+            *own, last = self.rationals.get(unit) or tuple(map(Fraction, given))
+            rows = rows or ExactRows([list(map(Fraction, row)) for row in X.tolist()])
+            out[:, unit] = [1 if total >= 0 else -1 for total in rows.sums(own, last)]
+        return out
+
+    def sums(self, X: np.ndarray, exact: ExactRows | None = None) -> np.ndarray:
         """The sums of the last layer at `X (N, n)`: `(N, units)` float64; exact where weights and bias are whole."""
-        below = self.outputs(X)[-2].astype(np.float64) if len(self.weights) > 1 else np.asarray(X, dtype=np.float64)
+        hidden = len(self.weights) > 1
+        below = self.outputs(X, exact)[-2].astype(np.float64) if hidden else np.asarray(X, dtype=np.float64)
         weight, bias = self.weights[-1]
         return below @ weight.T + bias
 
-    def classes(self, X: np.ndarray) -> np.ndarray:
+    def classes(self, X: np.ndarray, exact: Sequence[Sequence[Fraction]] | None = None) -> np.ndarray:
         """The number of the class at each row of `X (N, n)`: `(N,)` int64.
 
         One output unit: 1 where it outputs +1, else 0. Several: the unit with the largest sum, the first of equal ones.
         Where just one of them outputs +1, that is this one.
+
+        Args:
+            exact: N rows of n numbers that `X` rounds: the classes are those of these. None: `X` is exact.
         """
         if len(X) > _CHUNK:
-            return np.concatenate([self.classes(X[start : start + _CHUNK]) for start in range(0, len(X), _CHUNK)])
+            parts = [slice(start, start + _CHUNK) for start in range(0, len(X), _CHUNK)]
+            return np.concatenate([self.classes(X[part], None if exact is None else exact[part]) for part in parts])
+        rows = ExactRows(exact) if exact else None
         if len(self.weights[-1][1]) == 1:
-            return (self.outputs(X)[-1][:, 0] > 0).astype(np.int64)
+            return (self.outputs(X, rows)[-1][:, 0] > 0).astype(np.int64)
         weight, bias = self.weights[-1]
         if bool((weight == np.round(weight)).all() and (bias == np.round(bias)).all()):
-            return self.sums(X).argmax(axis=1)
-        below, place = np.unique(self.outputs(X)[-2], axis=0, return_inverse=True)
+            return self.sums(X, rows).argmax(axis=1)
+        below, place = np.unique(self.outputs(X, rows)[-2], axis=0, return_inverse=True)
         units = list(zip(weight.tolist(), bias.tolist(), strict=True))
         sums = [[exact_sum(row, w, b) for w, b in units] for row in below.tolist()]
         return np.array([row.index(max(row)) for row in sums], dtype=np.int64)[place.reshape(-1)]
@@ -62,7 +91,8 @@ class Layers:
     @property
     def is_whole(self) -> bool:
         """Whether all weights and biases are whole numbers."""
-        return all(bool((array == np.round(array)).all()) for pair in self.weights for array in pair)
+        arrays = [array for pair in self.weights for array in pair]
+        return not self.rationals and all(bool((array == np.round(array)).all()) for array in arrays)
 
     def whole(self) -> list[list[tuple[list[int], int]]]:
         """Whole weights and bias of each unit of each layer that give the same outputs, as small as scaling makes them.
@@ -70,10 +100,19 @@ class Layers:
         Floats are fractions of a power of two, so every unit has some. Several output units are scaled together, since
         their sums are compared.
         """
-        layers = [(weight.tolist(), bias.tolist()) for weight, bias in self.weights]
-        below = [[_whole([[*w, b]])[0] for w, b in zip(*layer, strict=True)] for layer in layers[:-1]]
-        last = _whole([[*w, b] for w, b in zip(*layers[-1], strict=True)])
+        layers = self.exact()
+        below = [[_whole([unit])[0] for unit in layer] for layer in layers[:-1]]
+        last = _whole(layers[-1])
         return [[(unit[:-1], unit[-1]) for unit in layer] for layer in (*below, last)]
+
+    def exact(self) -> list[list[list[float] | list[Fraction]]]:
+        """Weights and bias of each unit of each layer, in a list: the exact numbers that are meant."""
+        layers: list[list[list[float] | list[Fraction]]] = [
+            [[*w, b] for w, b in zip(weight.tolist(), bias.tolist(), strict=True)] for weight, bias in self.weights
+        ]
+        for unit, given in self.rationals.items():
+            layers[0][unit] = list(given)
+        return layers
 
 
 def unit_outputs(X: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -112,7 +151,7 @@ def exact_sum(x: Sequence[float], weight: Sequence[float], bias: float) -> Fract
     return Fraction(total, 1 << (power - 1))
 
 
-def _whole(rows: list[list[float]]) -> list[list[int]]:
+def _whole(rows: Sequence[list[float] | list[Fraction]]) -> list[list[int]]:
     """The smallest whole numbers in the ratios of these."""
     exact = [[Fraction(v) for v in row] for row in rows]
     common = lcm(*(v.denominator for row in exact for v in row))
@@ -121,6 +160,9 @@ def _whole(rows: list[list[float]]) -> list[list[int]]:
     return [[v // divisor for v in row] for row in scaled]
 
 
-def read_layers(weights: Sequence[tuple[Any, Any]]) -> Layers:
+def read_layers(
+    weights: Sequence[tuple[Any, Any]], rationals: Mapping[int, tuple[Fraction, ...]] | None = None
+) -> Layers:
     """`Layers` of tensors or arrays; zeros lose their signs."""
-    return Layers(tuple((np.asarray(w, np.float64) + 0.0, np.asarray(b, np.float64) + 0.0) for w, b in weights))
+    pairs = tuple((np.asarray(w, np.float64) + 0.0, np.asarray(b, np.float64) + 0.0) for w, b in weights)
+    return Layers(pairs, rationals or {})

@@ -18,21 +18,22 @@ from msgspec import Meta
 
 from tpsolve._result import Result, Status
 from tpsolve._storage._archive import digest, read_archive, read_kind, write_archive
-from tpsolve._storage._documents import Count, Label
-from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError, ShapeError
+from tpsolve._storage._documents import Count, FractionText, Label
+from tpsolve.errors import ArgumentError, ExportError, FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models._grid import Grid, grid_of
 from tpsolve.models._layers import Layers, read_layers
 from tpsolve.models._new_rows import read_features, read_images
 from tpsolve.models._tidy import tidy
 from tpsolve.models._words import rules, scorecard
-from tpsolve.models.export._write import export
+from tpsolve.models.export._write import EXACT_LANGUAGES, export
 from tpsolve.problems import NetworkProblem
 from tpsolve.search import Proof, make_proof
 from tpsolve.search.network.circuits._prove import has_proof
 from tpsolve.search.proofs._proof import KIND as PROOF_KIND
-from tpsolve.search.proofs._proof import MODEL_KIND, part_names, proof_of
+from tpsolve.search.proofs._proof import MODEL_KIND, check_digits, part_names, proof_of
 from tpsolve.tables import TableSchema
 from tpsolve.thresholds import HardThreshold
+from tpsolve.units.checking._unrounded import ExactRows
 
 _MAX_LAYERS = 64
 
@@ -51,10 +52,12 @@ class _Header(TypedDict):
     digest: str
     shape: NotRequired[list[int]]
     counts: NotRequired[dict[str, Count]]
+    rationals: NotRequired[list[tuple[Count, list[FractionText]]]]
+    rounded: NotRequired[Count]
 
 
 _FIELDS = ("features", "named", "classes", "target", "objective", "bound", "count", "schema", "proof")
-_MORE_FIELDS = ("shape", "counts")
+_MORE_FIELDS = ("shape", "counts", "rationals", "rounded")
 """Fields that models saved earlier lack."""
 MAX_READABLE = 1000
 """Weights in all, above which nobody reads the rules."""
@@ -108,6 +111,8 @@ class Model:
         shape: (C, H, W) of the images that it reads, as pixels before normalisation; (): it reads rows of a table.
         counts: of a network that torch has trained, on how many training and test `rows` it was compared with the
             model, on how many of them `others` the classes differ, and how many of the `test` rows are `right`.
+        rounded: how many training rows get another class once float64 has rounded them. `predict` reads all digits of a
+            table; most languages of exports do not.
     """
 
     layers: Layers
@@ -124,6 +129,7 @@ class Model:
     rows: np.ndarray | None = None
     shape: tuple[int, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    rounded: int = 0
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -187,6 +193,9 @@ class Model:
             ArgumentError, UnknownNameError, ValueSetError, NotFiniteError, ShapeError: the rows don't fit the
                 model: a column is missing or unknown, a word was not seen in training, a value is no finite number.
         """
+        if self.schema is not None and columns is None:
+            table = self.schema.apply(X, labels=False)
+            return self.labels(self.layers.classes(table.inputs.numpy(), table.exact_rows()))
         return self.labels(self.layers.classes(self.read(X, columns=columns)))
 
     def labels(self, index: np.ndarray) -> np.ndarray:
@@ -252,7 +261,18 @@ class Model:
             MissingLibraryError: .onnx without the library onnx.
             FolderError: the folder does not exist or can't be written.
         """
-        rows = self.rows if table is None else self.read(table)
+        rows, rounded = self.rows, self.rounded
+        if table is not None and self.schema is not None:
+            read = self.schema.apply(table, labels=False)
+            rows, exact = read.inputs.numpy(), read.exact_rows()
+            if exact is not None:
+                rounded = int((self.layers.classes(rows, exact) != self.layers.classes(rows)).sum())
+        elif table is not None:
+            rows = self.read(table)
+        if rounded and Path(path).suffix not in EXACT_LANGUAGES:
+            got = f"{rounded} rows whose class is another one once float64 has rounded them"
+            mend = "Write .py or .json, or round the columns in the table to the digits that matter."
+            raise ExportError("table", got, "numbers that programs of this language hold", mend)
         return Export(*export(self, path, rows, bits, qonnx, float32))
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -260,13 +280,19 @@ class Model:
 
         Raises:
             FolderError: the folder does not exist or can't be written.
+            TooLargeError: exact weights of more digits than a file may hold.
         """
         tensors: dict[str, torch.Tensor | None] = {
             name: torch.tensor(getattr(self.grid, name)) for name in ("low", "high", "parts", "signs")
         }
         for number, (weight, bias) in enumerate(self.layers.weights):
             tensors |= {f"weight{number}": torch.tensor(weight), f"bias{number}": torch.tensor(bias)}
-        header = {name: getattr(self, name) for name in (*_FIELDS, *_MORE_FIELDS)}
+        header = {name: getattr(self, name) for name in (*_FIELDS, "shape", "counts")}
+        if self.rounded:
+            header["rounded"] = self.rounded
+        if self.layers.rationals:
+            check_digits(self.layers.rationals)
+            header["rationals"] = [[unit, list(map(str, exact))] for unit, exact in self.layers.rationals.items()]
         header["schema"] = None if self.schema is None else self.schema.to_json()
         header["proof"] = None
         if self.proof is not None:
@@ -308,7 +334,7 @@ def make_model(
             rows of the problem, at half the margin at least. With a `weight_set` they stay as they are.
 
     Raises:
-        ArgumentError: the oracle has no weights for the result's targets that float64 holds, or no targets were found.
+        ArgumentError: no targets were found, or those of no network.
         ShapeError: another number of names than of columns.
     """
     columns = problem.samples.shape[1]
@@ -316,15 +342,17 @@ def make_model(
     names = tuple(features) if features is not None else tuple(f"x{k}" for k in range(columns))
     if len(names) != columns or len(set(names)) < columns:
         raise ShapeError("features", f"{len(names)} names", f"{columns} different ones, one for each column of X")
-    given = result.stats.get("weights") or problem.weights(result.targets)
+    given, rationals = result.stats.get("weights"), {}
+    if not given:
+        given, rationals = problem.nearest_weights(result.targets)
     rows = problem.inputs.cpu().numpy()
-    layers = read_layers([(w.cpu(), b.cpu()) for w, b in given])
+    layers = read_layers([(w.cpu(), b.cpu()) for w, b in given], rationals)
     if readable and not layers.is_whole and problem.weight_set is None:
-        layers = tidy(layers, rows)
+        layers = tidy(layers, rows, problem.exact)
     proof = None
     if has_proof(problem, result.stats.get("solver")):
         tensors = [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in layers.weights]
-        told = replace(result, stats={**result.stats, "weights": tensors})
+        told = replace(result, stats={**result.stats, "weights": tensors, "rationals": layers.rationals})
         proof = make_proof(problem, told, about)
     return Model(
         layers=layers,
@@ -339,7 +367,14 @@ def make_model(
         schema=schema,
         proof=proof,
         rows=rows,
+        rounded=0 if problem.exact is None else _differing(layers, rows, problem.exact),
     )
+
+
+def _differing(layers: Layers, rows: np.ndarray, exact: ExactRows) -> int:
+    """How many of `rows` get another class than the exact ones that they round."""
+    fractions = [[Fraction(v, scale) for v, scale in zip(row, exact.scales, strict=False)] for row in exact.whole]
+    return int((layers.classes(rows) != layers.classes(rows, fractions)).sum())
 
 
 def load_model(path: str | PathLike[str]) -> Model:
@@ -370,7 +405,8 @@ def load_model(path: str | PathLike[str]) -> Model:
     try:
         # Older files don't say.
         signs = arrays["signs"].numpy() if "signs" in arrays else np.zeros(len(header["features"]), dtype=bool)
-        found = read_layers([(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(header["layers"])])
+        exact = {unit: tuple(map(Fraction, given)) for unit, given in header.get("rationals", [])}
+        found = read_layers([(arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(header["layers"])], exact)
         model = Model(
             layers=found,
             features=tuple(header["features"]),
@@ -385,12 +421,16 @@ def load_model(path: str | PathLike[str]) -> Model:
             proof=None if header["proof"] is None else proof_of(path, header["proof"], arrays),
             shape=tuple(map(int, header.get("shape", ()))),
             counts={str(name): int(count) for name, count in header.get("counts", {}).items()},
+            rounded=header.get("rounded", 0),
         )
         outputs = len(found.weights[-1][1])
         sizes = (len(model.features), *model.widths, outputs)
         shapes = [(w.shape, b.shape) for w, b in found.weights]
         if shapes != [((n, m), (n,)) for m, n in pairwise(sizes)]:
             raise ValueError(f"weights of {shapes}")
+        misfits = [k for k, w in exact.items() if k >= sizes[1] or len(w) != sizes[0] + 1]
+        if misfits or (exact and len(found.weights) == 1):
+            raise ValueError(f"exact weights of the units {', '.join(map(str, exact))}")
         if outputs != len(model.classes) and not (outputs == 1 and len(model.classes) <= 2):
             raise ValueError(f"{outputs} outputs for {len(model.classes)} classes")
         if model.shape and (len(model.shape) != 3 or math.prod(model.shape) != len(model.features)):

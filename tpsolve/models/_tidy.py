@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 
 from tpsolve.models._layers import Layers, unit_outputs
+from tpsolve.units.checking._unrounded import ExactRows
 
 MAX_WEIGHT = 2**40
 """The largest whole weight that is tried: its products with whole inputs of a dozen bits are still exact in float64."""
@@ -13,30 +15,48 @@ MIN_MARGIN = 0.5
 """The part of its margin that a unit keeps at least."""
 
 
-def tidy(layers: Layers, X: np.ndarray) -> Layers:
+def tidy(layers: Layers, X: np.ndarray, exact: ExactRows | None = None) -> Layers:
     """`layers` with whole weights that are small, where they give every unit the same outputs at `X (N, n)`.
 
     A feature is measured in a power of ten near its spread, and the weights are rounded there: first to -1, 0 and 1,
     then finer. The first rounding that tells the rows apart as the unit does, by at least `MIN_MARGIN` times its
     margin, is taken. The threshold is the roundest number near the middle of the gap. A unit above the first layer gets
     a bias that makes all its sums odd, so that none is 0. A unit for which no rounding serves keeps its weights.
+
+    Args:
+        exact: the rows that `X` rounds, at which outputs are kept; None: `X` is exact.
     """
     found, below = [], np.unique(X, axis=0)
+    rationals: dict[int, tuple[Fraction, ...]] = {}
+    if exact is None and layers.rationals:
+        exact = ExactRows([list(map(Fraction, row)) for row in X.tolist()])
     for number, (weight, bias) in enumerate(layers.weights):
         out = unit_outputs(below, weight, bias)
+        if exact is not None and not number:
+            below, out = X, layers.outputs(X, exact)[0]
         units = []
-        for row, b, wanted in zip(weight, bias, out.T, strict=True):
+        for k, (row, b, wanted) in enumerate(zip(weight, bias, out.T, strict=True)):
             whole = _constant(row, wanted) if len(set(wanted.tolist())) == 1 else _rounded(below, row, wanted)
+            if whole is not None and exact is not None and not number and not _gives(whole, exact, wanted):
+                whole = None
+            if whole is None and not number and k in layers.rationals:
+                rationals[k] = layers.rationals[k]
             units.append((row, b) if whole is None else whole)
         rows = np.stack([row for row, _ in units])
         biases = np.array([b for _, b in units], dtype=np.float64)
         if number and bool((rows == rows.round()).all() and (biases == biases.round()).all()):
             biases += (biases + rows.sum(axis=1)) % 2 == 0
-        if not np.array_equal(unit_outputs(below, rows, biases), out):
+        if (number or exact is None) and not np.array_equal(unit_outputs(below, rows, biases), out):
             rows, biases = weight, bias
         found.append((rows + 0.0, biases + 0.0))
         below = np.unique(out, axis=0).astype(np.float64)
-    return Layers(tuple(found))
+    return Layers(tuple(found), rationals)
+
+
+def _gives(unit: tuple[np.ndarray, float], rows: ExactRows, wanted: np.ndarray) -> bool:
+    """Whether a unit outputs `wanted (N,)` at exact rows."""
+    sums = rows.sums([Fraction(w) for w in unit[0].tolist()], Fraction(unit[1]))
+    return all((total >= 0) == (w > 0) for total, w in zip(sums, wanted.tolist(), strict=True))
 
 
 def _constant(row: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, float]:

@@ -67,6 +67,8 @@ class Solver(Settings, ABC):
 
     counts_passes: ClassVar[bool] = False
     """Whether it counts the passes of layer and block problems, so that a budget in passes limits it."""
+    unrounded: ClassVar[bool] = False
+    """Whether its bounds are those of the exact rows of a network problem too, where float64 rounds them."""
     whole: ClassVar[bool] = False
     """Whether it takes network problems with a `weight_set`, and offers weights of it with its targets."""
 
@@ -91,6 +93,10 @@ class Solver(Settings, ABC):
         if isinstance(problem, NetworkProblem) and problem.weight_set is not None and not self.whole:
             mend = f"Take {' or '.join(WHOLE)}, or leave out weight_set for a bound on the errors."
             raise NotAcceptedError("problem", "a weight_set", f"real weights for {self.name}", mend)
+        rounds = isinstance(problem, NetworkProblem) and problem.exact is not None
+        if rounds and self.exact and not self.unrounded:
+            mend = "Take circuits, or leave out exact= for a bound of the rounded numbers."
+            raise NotAcceptedError("problem", "numbers that float64 rounds", f"float64 numbers for {self.name}", mend)
         if self.needs_start and problem.start is None:
             raise NotAcceptedError("problem", "no start", "a problem with start", "Pass the activations as start=.")
         if self.module is not None:

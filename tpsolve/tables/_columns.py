@@ -54,6 +54,7 @@ class _ColumnText(TypedDict):
     offset: NotRequired[FractionText]
     scale: NotRequired[FractionText]
     exact: NotRequired[bool]
+    doubtful: NotRequired[bool]
     gaps: NotRequired[Count]
     fill: NotRequired[str]
     indicator: NotRequired[bool]
@@ -75,6 +76,7 @@ class Column:
         form: the order of the parts of a date.
         offset, scale: see above.
         exact: whether no number was rounded.
+        doubtful: whether all numbers look like 1.633, so that the points could be those of thousands.
         gaps: how many values are missing.
         fill: what stands for a missing value: an exact number, or a word; "": nothing does.
         indicator: whether a further column of {0, 1} says where values are missing.
@@ -89,6 +91,7 @@ class Column:
     offset: Fraction = Fraction(0)
     scale: Fraction = Fraction(1)
     exact: bool = True
+    doubtful: bool = False
     gaps: int = 0
     fill: str = ""
     indicator: bool = False
@@ -189,6 +192,17 @@ class Column:
             return (scaled(found, self.scale, place), *gap)
         value = as_fraction(found) if found is not None else Fraction(self.fill)
         return (round_scaled(value, self.offset, self.scale, place), *gap)
+
+    def rounds(self, cells: Sequence[Cell], numbers: Tensor, typed: bool = False) -> bool:
+        """Whether float64 rounds one of N cells that became `numbers (N,)`."""
+        if self.kind == "words":
+            return False
+        style = self.style if typed else self.style_of(dict.fromkeys(cells))
+        for cell, number in dict(zip(cells, numbers.tolist(), strict=True)).items():
+            found = None if self.is_missing(cell) else self.exact_value(str(cell), style, typed)
+            if found is not None and (as_fraction(found) - self.offset) * self.scale != Fraction(number):
+                return True
+        return False
 
     def exact_numbers(self, cells: Sequence[Cell], typed: bool = False) -> tuple[Fraction, ...]:
         """What float64 rounds in the first column of `numbers`, of N cells of numbers or dates that it takes."""
@@ -356,6 +370,8 @@ def settle_style(guess: Guess, place: Place, others: set[str]) -> Column:
         proved = [style for style in styles if {style[0]} == others]
         # A point is that of decimals unless something speaks against it.
         styles = proved or [style for style in styles if style == (".", "")]
+        if not proved and styles:
+            return dataclasses.replace(guess.column, style=styles[0], doubtful=True)
     if guess.styles and not styles:
         mend = 'Say it: decimal="." or "," (--decimal).'
         expected = "commas that are clearly those of decimals or of thousands"

@@ -2,11 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from fractions import Fraction
 
 from tpsolve._plain import MAX_WHOLE
-from tpsolve.errors import ArgumentError
 from tpsolve.tables._columns import Column, Place, round_scaled
 from tpsolve.tables._dates import DAY
 from tpsolve.tables._numbers import Exact
@@ -23,7 +21,7 @@ def fit_scale(column: Column, cells: list[Cell], place: Place) -> Column:
     Where none of them does, numbers are rounded.
 
     Raises:
-        ArgumentError: two different numbers would become one.
+        NotFiniteError: a number beyond float64.
     """
     values: dict[Exact, str] = {}
     for cell in dict.fromkeys(cells):
@@ -48,44 +46,32 @@ def fit_scale(column: Column, cells: list[Cell], place: Place) -> Column:
     divisor = math.gcd(*(value - low for value in wholes)) or 1
     if (high - low) // divisor <= MAX_WHOLE:
         return dataclasses.replace(column, offset=Fraction(low, 10**digits), scale=Fraction(10**digits, divisor))
-    return _told_apart(column, wholes, digits, lambda cell: place(cells.index(cell)))
+    return _told_apart(column, wholes, digits)
 
 
-def _told_apart(column: Column, wholes: dict[int, str], digits: int, place: Callable[[str], str]) -> Column:
+def _told_apart(column: Column, wholes: dict[int, str], digits: int) -> Column:
     """The column with an offset that lets float64 tell its numbers from each other, though it rounds some of them.
 
     Near the offset float64 is finest. So where two numbers become one, one of them is the next offset that is tried.
+    Where no offset does it, there is none: some numbers become one in float64.
 
     Args:
         wholes: the numbers times 10**digits, and their cells.
-        place: of a cell, for a message.
-
-    Raises:
-        ArgumentError: no such offset was found.
     """
-    refused: ArgumentError | None = None
     offset, scale = 0, Fraction(1)
     for _ in range(_MAX_OFFSETS):
-        rounded: dict[float, str] = {}
+        found: set[float] = set()
         exact, last = True, offset
-        for whole, cell in wholes.items():
+        for whole in wholes:
             value = Fraction(whole - offset, 10**digits) * scale
             number = float(value)
-            if number in rounded:
-                mend = f"Leave {column.name} out (--drop), or round it in the file to the digits that matter."
-                expected = f"numbers that float64 tells from each other: it rounds both to {number!r}"
-                got = f"{cell} besides {rounded[number]}"
-                refused = refused or ArgumentError(place(cell), got, expected, mend)
+            if number in found:
                 offset, scale = whole, Fraction(10**digits)
                 break
-            rounded[number] = cell
+            found.add(number)
             exact = exact and number == value
         else:
-            column = dataclasses.replace(column, offset=Fraction(offset, 10**digits), scale=scale)
-            if exact:
-                return column
-            return dataclasses.replace(column, exact=False)
+            return dataclasses.replace(column, offset=Fraction(offset, 10**digits), scale=scale, exact=exact)
         if offset == last:
             break
-    assert refused is not None
-    raise refused
+    return dataclasses.replace(column, exact=False)

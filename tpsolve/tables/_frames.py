@@ -133,7 +133,11 @@ def _text(name: str, row: int, value: Any) -> Cell:
         return None
     if hasattr(value, "item") and not isinstance(value, datetime.datetime):
         # A number of numpy.
-        value = value.item() if type(value).__name__ not in ("float32", "float16") else float(str(value))
+        short = type(value).__name__ in ("float32", "float16")
+        value = float(str(value)) if short else value.item()
+        if type(value).__name__ in ("longdouble", "float128"):
+            # Python has no number of so many digits; its own text has them all.
+            return None if value != value else str(value)
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
     if isinstance(value, Decimal):

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Self, TypedDict
 
@@ -24,6 +25,7 @@ from tpsolve.tables._columns import (
     settle_style,
 )
 from tpsolve.tables._fit_scale import fit_scale
+from tpsolve.tables._numbers import MAX_DIGITS
 from tpsolve.tables._options import TableOptions
 from tpsolve.tables._raw_table import Cell, RawTable
 from tpsolve.tables._read_source import read_raw
@@ -96,8 +98,7 @@ class TableSchema:
             UnknownNameError: it has no such column; the message offers the nearest.
             NotFiniteError: a value is missing and `options` say nothing of it, or a number is infinite.
             ValueSetError: numbers or dates among which a cell is none.
-            ArgumentError: dates, or numbers with commas, that can be read in two ways; numbers that float64 can't
-                tell from each other; classes that are one number.
+            ArgumentError: dates, or numbers with commas, that can be read in two ways; classes that are one number.
             TooLargeError: more than a gigabyte of text, or too many words.
         """
         options = options or TableOptions()
@@ -168,10 +169,10 @@ class TableSchema:
         target = self.target if labels and self.target in raw.header else None
         _check_classes(raw, target, self.options)
         kept, dropped = _drop_rows(raw, target, self.columns, self.options)
-        return self._read(kept, target, dropped, NEW_ROWS_MEND)
+        return self._read(kept, target, dropped, NEW_ROWS_MEND, anew=True)
 
     def _read(
-        self, raw: RawTable, target: str | None, dropped: tuple[int, ...], mend: str = MISSING_MEND
+        self, raw: RawTable, target: str | None, dropped: tuple[int, ...], mend: str = MISSING_MEND, anew: bool = False
     ) -> "LabelledTable":
         rows, features = len(raw.lines), self.features
         if rows * len(features) > MAX_NUMBERS:
@@ -188,7 +189,8 @@ class TableSchema:
                 continue
             cells, typed = _cells(raw, column.name), column.name in raw.typed
             parts.append(column.numbers(cells, _placer(raw, column.name), typed, mend))
-            if not column.exact:
+            # New rows may have more digits than the first ones.
+            if not column.exact or (anew and column.rounds(cells, parts[-1][:, 0], typed)):
                 unrounded[width] = column.exact_numbers(cells, typed)
             width += parts[-1].shape[1]
         labels = () if target is None else tuple(map(str, _cells(raw, target)))
@@ -260,6 +262,26 @@ class LabelledTable:
             return None
         columns = [self.unrounded.get(k) or tuple(map(Fraction, c)) for k, c in enumerate(self.inputs.T.tolist())]
         return list(zip(*columns, strict=True))
+
+    def check_told_apart(self, name: str) -> None:
+        """For whoever reads `inputs` alone: raise ArgumentError where float64 makes one number of two of the table.
+
+        Args:
+            name: of the table, for the message.
+        """
+        for place, exact in self.unrounded.items():
+            first: dict[float, int] = {}
+            for row, number in enumerate(self.inputs[:, place].tolist()):
+                other = first.setdefault(number, row)
+                if exact[row] != exact[other]:
+                    column, (offset, scale) = self.features[place], self.schema.scaling[place]
+                    got = " besides ".join(_decimal(exact[k] / scale + offset) for k in (row, other))
+                    where = f"{name}:{self.lines[row]} and {self.lines[other]}:{column}"
+                    mend = (
+                        f"Leave {column} out, or round it in the file to the digits that matter. tpsolve separate, and "
+                        "exact with real weights, read all digits."
+                    )
+                    raise ArgumentError(where, got, "numbers that float64 tells from each other", mend)
 
 
 def read_table(source: Any, target: str | None = None, options: TableOptions | None = None) -> LabelledTable:
@@ -401,6 +423,8 @@ def _details(column: Column) -> str:
     if column.kind == "number" and column.style != (".", ""):
         point, group = column.style
         parts.append(f"decimals {point!r}" + (f", thousands {group!r}" if group else ""))
+    if column.doubtful:
+        parts.append("points taken for decimals, not thousands: else --decimal ,")
     if not column.exact:
         parts.append("rounded to float64")
     elif column.kind == "number" and (column.scale, column.offset) != (1, 0):
@@ -414,6 +438,11 @@ def _details(column: Column) -> str:
 
 def _fill(column: Column) -> str:
     return column.fill if column.kind == "words" else f"{float(Fraction(column.fill)):.6g}"
+
+
+def _decimal(value: Fraction) -> str:
+    with localcontext(prec=MAX_DIGITS):
+        return f"{(Decimal(value.numerator) / value.denominator).normalize():f}"
 
 
 def _short(value: Fraction) -> str:

@@ -47,14 +47,15 @@ def predict(
     if read.schema is None:
         given, true = read_arrays(file, target)
         values, truth = read.read(given), None if true is None else [str(label) for label in true.tolist()]
-        lines, dropped = list(range(len(values))), []
+        lines, dropped, exact = list(range(len(values))), [], None
     else:
         schema = read.schema if target is None else replace(read.schema, target=target)
         rows = schema.apply(_source(file), labels=target is not None)
         if target is not None and not rows.labels:
             raise UnknownNameError("--target", target, [column.name for column in schema.columns])
         values, truth, lines, dropped = rows.inputs.numpy(), list(rows.labels), rows.lines, rows.dropped
-    labels = [str(read.classes[k]) for k in read.index(values).tolist()] if len(values) else []
+        exact = rows.exact_rows()
+    labels = [str(read.classes[k]) for k in read.index(values, exact).tolist()] if len(values) else []
     if dropped:
         shown = ", ".join(map(str, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
         lost = f"{len(dropped)} rows have no class, since a value is missing: {shown}"

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,14 @@ class Predictor:
         classes: the labels.
         target: the name of the column of classes; "": it has none.
         schema: how rows of a table are read; None: it reads arrays.
-        index: the numbers of the classes `(N,)` of what `read` gives.
+        index: the numbers of the classes `(N,)` of what `read` gives, and of the rows that it rounds, if it does.
         read: an array as the numbers that `index` takes.
     """
 
     classes: Sequence[Any]
     target: str
     schema: TableSchema | None
-    index: Callable[[np.ndarray], np.ndarray]
+    index: Callable[[np.ndarray, Sequence[Sequence[Fraction]] | None], np.ndarray]
     read: Callable[[np.ndarray], np.ndarray]
 
 
@@ -61,7 +62,7 @@ def _network(path: Path) -> Predictor:
     table = TablePreprocessing.load(folder) if network.table else None
 
     @torch.no_grad()
-    def index(X: np.ndarray) -> np.ndarray:
+    def index(X: np.ndarray, _: object = None) -> np.ndarray:
         parts = torch.from_numpy(X).split(1000)
         return torch.cat([network(part).argmax(1) for part in parts]).numpy()
 

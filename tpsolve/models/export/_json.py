@@ -35,11 +35,8 @@ def write(plan: Plan) -> dict[str, bytes]:
         "target": plan.target,
         "classes": list(plan.classes),
         "layers": [
-            [
-                {"weights": [str(Fraction(w)) for w in row], "bias": str(Fraction(b))}
-                for row, b in zip(*layer, strict=True)
-            ]
-            for layer in ((weight.tolist(), bias.tolist()) for weight, bias in plan.layers.weights)
+            [{"weights": [str(Fraction(w)) for w in unit[:-1]], "bias": str(Fraction(unit[-1]))} for unit in layer]
+            for layer in plan.layers.exact()
         ],
         "rules": plan.rules,
         **plan.facts,

@@ -19,6 +19,8 @@ from tpsolve.models.export._plan import Plan
 from tpsolve.tables import TableSchema
 
 LANGUAGES: dict[str, ModuleType] = {".c": _c, ".json": _json, ".onnx": _onnx, ".py": _python, ".v": _verilog}
+EXACT_LANGUAGES = (".py", ".json")
+"""Those that read numbers of any digits."""
 MAX_ROWS = 1000
 """Of the training rows, at most so many are compared; of random ones, and of pairs at each boundary, as many."""
 MAX_PAIRS = 20_000

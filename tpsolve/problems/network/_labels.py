@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -82,12 +83,17 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
     return Labels(classes, torch.tensor([place[label] for label in plain], dtype=torch.int64))
 
 
-def merge_samples(inputs: Tensor, index: Tensor, weight: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+def merge_samples(
+    inputs: Tensor, index: Tensor, weight: Tensor, classes: int, exact: Sequence[Sequence[Fraction]] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct points `(M, p)`, the weight of each class there `(M, classes)`, and each sample's point `(N,)`.
 
-    Points stand in the order in which they first appear.
+    Points stand in the order in which they first appear. With `exact` rows, which `inputs` round, those are distinct.
     """
     group = group_rows(inputs)
+    if exact is not None:
+        numbers: dict[tuple[Fraction, ...], int] = {}
+        group = torch.tensor([numbers.setdefault(tuple(row), len(numbers)) for row in exact], device=inputs.device)
     count = int(group.max()) + 1
     rows = torch.arange(len(group), device=group.device)
     first = torch.full((count,), len(group), device=group.device).scatter_reduce(0, group, rows, "amin")

@@ -20,7 +20,14 @@ from tpsolve._storage._archive import digest, read_archive, write_archive
 from tpsolve._storage._documents import Label as PlainLabel
 from tpsolve._storage._documents import Positive
 from tpsolve._storage._limits import check_bytes
-from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError, ValueSetError
+from tpsolve.errors import (
+    ArgumentError,
+    NotAcceptedError,
+    NotFiniteError,
+    ShapeError,
+    TooLargeError,
+    ValueSetError,
+)
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
 from tpsolve.problems.network._weight_rules import WeightRules, read_rules
@@ -36,6 +43,8 @@ from tpsolve.spins import sign
 from tpsolve.thresholds import HardThreshold
 from tpsolve.units import Certificate, Separability
 from tpsolve.units._data import read_numbers
+from tpsolve.units.checking._unrounded import ExactRows
+from tpsolve.units.separability._separability import separate_unrounded
 
 KIND = "network-problem"
 MAX_PENALTY = 1e9
@@ -89,6 +98,9 @@ class NetworkProblem(Problem):
         max_fan_in: weights other than 0 of each unit, at most; only with a `weight_set` that holds 0.
         groups: pairs of features and a number: so many of their weights may be other than 0 in a unit of the first
             layer. For example `[([0, 1, 2], 1)]`. Only with a `weight_set` that holds 0.
+        exact: N rows of p exact numbers that `X` rounds to float64, such as `LabelledTable.exact_rows()`; None: `X` is
+            exact. Objectives and bounds are then those of these numbers. `circuits` and local searches take such
+            problems. They can't be saved, and have no `weight_set`.
 
     Attributes:
         inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
@@ -98,6 +110,7 @@ class NetworkProblem(Problem):
         classes: the labels in sorted order.
         layers: units of each layer, the output units last.
         rules: `monotone`, `max_fan_in` and `groups`, as they were read.
+        exact: the M distinct points before rounding; None: nothing was rounded.
 
     Raises:
         ShapeError, NotFiniteError, ValueSetError, ArgumentError, TooLargeError, DeviceError: an argument makes
@@ -120,6 +133,7 @@ class NetworkProblem(Problem):
     margin: int | None = None
     margin_price: float = 0.0
     rules: WeightRules = WeightRules()
+    exact: ExactRows | None = None
     n_vars: int
     batch_shape: tuple[int, ...]
     device: torch.device
@@ -140,6 +154,7 @@ class NetworkProblem(Problem):
         monotone: Sequence[int] | Mapping[int, int] | None = None,
         max_fan_in: int | None = None,
         groups: Sequence[tuple[Sequence[int], int]] | None = None,
+        exact: Sequence[Sequence[Fraction]] | None = None,
     ) -> None:
         X, weight = own(plain_array("X", X)), own(weight)
         x = read_numbers("X", X, torch.float64)
@@ -152,7 +167,14 @@ class NetworkProblem(Problem):
         self.layers = (*self.widths, labels.outputs)
         self.weight = None if weight is None else self._check_weight(weight)
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
-        self.inputs, self.counts, self.group = merge_samples(self.samples, self.index, each, max(2, len(self.classes)))
+        if exact is not None:
+            self._check_exact(exact, weight_set)
+        self.inputs, self.counts, self.group = merge_samples(
+            self.samples, self.index, each, max(2, len(self.classes)), exact
+        )
+        if exact is not None:
+            firsts = dict(zip(reversed(self.group.tolist()), reversed(exact), strict=True))
+            self.exact = ExactRows([firsts[point] for point in range(len(self.inputs))])
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self._read_sets(weight_set, bias_set, penalty)
         self._read_margin(margin, margin_price)
@@ -339,7 +361,7 @@ class NetworkProblem(Problem):
         layers = self.columns(targets.double())
         first = layers[0].movedim(-2, 0).reshape(len(self.inputs), -1)
         distinct, place = torch.unique(first, dim=1, return_inverse=True)
-        good = _separable(self.inputs, distinct)[place].reshape(-1, self.layers[0]).all(1)
+        good = _separable(self.inputs, distinct, self.exact)[place].reshape(-1, self.layers[0]).all(1)
         for below, above in itertools.pairwise(layers):
             for k in good.nonzero()[:, 0].tolist():
                 good[k] = bool(_separable(below[k], above[k]).all())
@@ -349,7 +371,8 @@ class NetworkProblem(Problem):
         """For each layer what its units can learn of `targets (n_vars,)`: weights, or circuits that forbid them."""
         self._check_targets(targets)
         layers = self.columns(targets.reshape(self.n_vars).double())
-        return [Separability().fit(below, above) for below, above in zip([self.inputs, *layers], layers, strict=False)]
+        first = fit_separators(self.inputs, layers[0], self.exact)
+        return [first, *(Separability().fit(below, above) for below, above in itertools.pairwise(layers))]
 
     def from_weights(self, weights: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64) -> Tensor:
         """Targets `(n_vars,)` that a network with these `(weight (units, n), bias (units,))` of each layer gives.
@@ -466,6 +489,23 @@ class NetworkProblem(Problem):
             found.append(units)
         return found
 
+    def nearest_weights(self, targets: Tensor) -> tuple[list[tuple[Tensor, Tensor]], dict[int, tuple[Fraction, ...]]]:
+        """As `weights`, but rounded to float64 where that gives other targets; and there the fractions that do.
+
+        Returns:
+            Weights and biases of each layer, and by unit of the first layer exact weights, the bias last. Layers above
+            read -1 and +1, where float64 always holds some.
+
+        Raises:
+            ArgumentError: a unit is not separable, or the problem has a `weight_set`.
+        """
+        self._check_targets(targets)
+        self._needed(None)
+        first, *above = self.certificates(targets)
+        for number, certificate in enumerate((first, *above)):
+            _require_separable(certificate, number)
+        return [(c.weight, c.bias) for c in (first, *above)], dict(first.rationals)
+
     def _needed(self, weights: Weights | None) -> Weights:
         """`weights`; an error if a problem with a `weight_set` is not given any."""
         if weights is None and self.weight_set is not None:
@@ -541,7 +581,11 @@ class NetworkProblem(Problem):
 
         Raises:
             FolderError: the folder does not exist or can't be written.
+            NotAcceptedError: a problem with `exact` rows.
         """
+        if self.exact is not None:
+            mend = "Save the table, or round X to the digits that matter."
+            raise NotAcceptedError("problem", "exact rows", "a problem that float64 holds, to save it", mend)
         header = {"widths": self.widths, "classes": self.classes, **self._sets()}
         write_archive(path, KIND, self._tensors(), header)
 
@@ -549,7 +593,8 @@ class NetworkProblem(Problem):
     def fingerprint(self) -> str:
         """A hash of everything that defines the problem, the same on every device."""
         sets = self._sets()
-        return digest([self.widths, self.classes, *([sets] if sets else [])], self._tensors())
+        exact = [] if self.exact is None else [[self.exact.scales, self.exact.whole]]
+        return digest([self.widths, self.classes, *([sets] if sets else []), *exact], self._tensors())
 
     def __repr__(self) -> str:
         samples, features = self.samples.shape
@@ -628,6 +673,13 @@ class NetworkProblem(Problem):
             raise ArgumentError("margin_price", repr(price), f"a number above 0, up to {MAX_PENALTY:g}")
         self.margin, self.margin_price = int(margin), float(price)
 
+    def _check_exact(self, exact: Sequence[Sequence[Fraction]], weight_set: Any) -> None:
+        if weight_set is not None:
+            mend = "Round the numbers to the digits that matter, or leave weight_set out."
+            raise ArgumentError("exact", "rows that X rounds, beside a weight_set", "real weights", mend)
+        if [[float(v) for v in row] for row in exact] != (self.samples + 0.0).tolist():
+            raise ArgumentError("exact", "other rows than X", "numbers that X rounds to the nearest float64")
+
     def _check_weight(self, weight: Any) -> Tensor:
         tensor = check_tensor("weight", weight, self.device, torch.float64)
         check_shape("weight", tensor, (len(self.samples),), "(N,)")
@@ -650,12 +702,17 @@ def _require_separable(certificate: Certificate, layer: int) -> None:
         raise ArgumentError("targets", f"unit {unit} of layer {layer} not separable", "targets of finite objective")
 
 
-def _separable(inputs: Tensor, columns: Tensor) -> Tensor:
+def _separable(inputs: Tensor, columns: Tensor, exact: ExactRows | None = None) -> Tensor:
     """Whether a hyperplane gives each of `columns (M, U)` to `inputs (M, n)`, `(U,)`; a bias gives constants."""
     good = (columns == columns[0]).all(0)
     if not bool(good.all()):
-        good[~good] = Separability().fit(inputs, columns[:, ~good]).status > 0
+        good[~good] = fit_separators(inputs, columns[:, ~good], exact).status > 0
     return good
+
+
+def fit_separators(inputs: Tensor, columns: Tensor, exact: ExactRows | None) -> Certificate:
+    """Which of `columns (M, U)` a hyperplane gives to the points: `exact` ones, or else `inputs (M, n)`."""
+    return Separability().fit(inputs, columns) if exact is None else separate_unrounded(inputs, columns, exact)
 
 
 class _Header(TypedDict):

@@ -172,6 +172,10 @@ def _check_weights(proof: Proof, X: _Rows, y: list[Any], weight: Any) -> Finding
         ]
         for w, bias in proof.weights
     ]
+    for unit, exact in proof.rationals.items():
+        if proof.weight_set is not None or unit >= len(layers[0]) or len(exact) != sizes[0] + 1:
+            return Finding("weights", False, f"exact weights of unit {unit}, which has none")
+        layers[0][unit] = (list(exact[:-1]), exact[-1])
     costs = _costs(X, y, weight)
     wrong = sum(
         sum(c for label, c in cost.items() if label != _named(layers, point, proof.classes))

@@ -16,16 +16,18 @@ from torch import Tensor
 
 from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
-from tpsolve._storage._documents import FractionText, Label, Positive, check_shape
-from tpsolve.errors import FileFormatError
+from tpsolve._storage._documents import Count, FractionText, Label, Positive, check_shape
+from tpsolve.errors import FileFormatError, TooLargeError
 
 KIND = "exact-proof"
 MODEL_KIND = "model"
 """A network with names of columns and classes; its file holds a proof too, if it has one."""
 Method = Literal["circuits", "labels", "sweep", "dichotomies", "parts", "packing", "weight-set"]
 MAX_PARTS = 10_000
+MAX_BITS = 4300
+"""Of an exact weight: fewer than the digits that `FractionText` allows."""
 _OF_PART = re.compile(r"(points|circuits)\d+")
-_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups")
+_MORE_NAMES = ("method", "parts", "weight_set", "bias_set", "penalty", "monotone", "max_fan_in", "groups", "rationals")
 _NAMES = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about")
 
 
@@ -47,6 +49,7 @@ class _Header(TypedDict):
     monotone: NotRequired[list[int]]
     max_fan_in: NotRequired[Positive]
     groups: NotRequired[list[tuple[list[int], int]]]
+    rationals: NotRequired[list[tuple[Count, list[FractionText]]]]
 
 
 class _ModelHeader(TypedDict):
@@ -99,6 +102,8 @@ class Proof:
         weight_set, bias_set: the whole numbers that weights and biases may be; None: all numbers.
         penalty: of each weight other than 0; part of `objective` and `bound`.
         monotone, max_fan_in, groups: rules that all weights keep to, as in `NetworkProblem`.
+        rationals: exact weights, the bias last, of units of the first layer for which float64 holds none. They take the
+            place of those in `weights`.
     """
 
     data: str
@@ -120,6 +125,7 @@ class Proof:
     monotone: tuple[int, ...] = ()
     max_fan_in: int | None = None
     groups: tuple[tuple[tuple[int, ...], int], ...] = ()
+    rationals: Mapping[int, tuple[Fraction, ...]] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the proof to `path` (.npz, no pickle).
@@ -150,7 +156,12 @@ class Proof:
         return _digest(self._header(), self._arrays())
 
     def contents(self) -> tuple[dict[str, Any], dict[str, Tensor | None]]:
-        """What is saved: texts, numbers and lists, and arrays by name."""
+        """What is saved: texts, numbers and lists, and arrays by name.
+
+        Raises:
+            TooLargeError: exact weights of more digits than a file may hold.
+        """
+        check_digits(self.rationals)
         return {**self._header(), "digest": self.digest}, self._arrays()
 
     def _header(self) -> dict[str, Any]:
@@ -172,6 +183,7 @@ class Proof:
             **({"monotone": list(self.monotone)} if self.monotone else {}),
             **({} if self.max_fan_in is None else {"max_fan_in": self.max_fan_in}),
             **({"groups": [[list(group), most] for group, most in self.groups]} if self.groups else {}),
+            **({"rationals": [[k, list(map(str, w))] for k, w in self.rationals.items()]} if self.rationals else {}),
         }
 
     def _arrays(self) -> dict[str, Tensor | None]:
@@ -183,6 +195,16 @@ class Proof:
         if self.shares is not None:
             arrays["shares"] = self.shares
         return arrays
+
+
+def check_digits(rationals: Mapping[int, tuple[Fraction, ...]]) -> None:
+    """Raise TooLargeError for exact weights of more digits than a file may hold."""
+    bits = max(
+        (max(v.numerator.bit_length(), v.denominator.bit_length()) for w in rationals.values() for v in w), default=0
+    )
+    if bits > MAX_BITS:
+        mend = "Round the columns of the table to the digits that matter, or use fewer of them."
+        raise TooLargeError("weights", f"fractions of {bits} bits", f"at most {MAX_BITS}, to be saved", mend)
 
 
 def load_proof(path: str | PathLike[str]) -> Proof:
@@ -242,6 +264,7 @@ def proof_of(path: str | PathLike[str], header: Any, arrays: Mapping[str, Tensor
             tuple(header.get("monotone", ())),
             header.get("max_fan_in"),
             tuple((tuple(group), most) for group, most in header.get("groups", [])),
+            {unit: tuple(map(Fraction, exact)) for unit, exact in header.get("rationals", [])},
         )
     except (KeyError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path}: the parts of the proof don't fit together ({error!r}).") from error

@@ -106,6 +106,7 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
         raise ArgumentError("reading", repr(recipe.reading), "the JSON of reading options") from error
     options = TableOptions.from_json(told)
     read = read_table(recipe.table, recipe.target, options)
+    read.check_told_apart(str(recipe.table))
     classes = read.schema.classes
     if len(classes) < 2:
         raise ArgumentError("target", f"the classes {list(classes)}", "at least two classes")

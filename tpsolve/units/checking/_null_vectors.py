@@ -1,5 +1,7 @@
 """The circuits of many small sets of points at once, signs proved in floating point; and one set exactly."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from flint import fmpz_mat
 
@@ -48,9 +50,14 @@ def exact_circuit(points: np.ndarray) -> tuple[list[int], list[int]] | None:
 
     None if the points are affinely independent.
     """
+    return exact_circuit_of([list(row) for row in zip(*to_integers(_with_one(points).T, together=False), strict=True)])
+
+
+def exact_circuit_of(points: Sequence[Sequence[int]]) -> tuple[list[int], list[int]] | None:
+    """As `exact_circuit`, of points whose features are whole, a 1 at the end of each."""
     rows = list(range(len(points)))
     while True:
-        matrix = fmpz_mat(to_integers(_with_one(points[rows]).T, together=False))
+        matrix = fmpz_mat([list(column) for column in zip(*(points[k] for k in rows), strict=True)])
         null, nullity = matrix.nullspace()
         if nullity == 0:
             return None

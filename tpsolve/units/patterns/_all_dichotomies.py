@@ -127,8 +127,9 @@ class _Cells:
         self.n, self.d = rows.shape
         generator = torch.Generator().manual_seed(draw)
         reach = 2 ** (20 + 4 * min(draw, 6))
-        # Whole multiples of entries, so that determinants of whole numbers stay whole.
-        flag = torch.randint(-reach, reach, (self.d, self.d), generator=generator).to(rows) * rows.abs().amax(dim=0)
+        # Whole multiples of entries, so that determinants of whole numbers stay whole; and none beyond float64.
+        largest = rows.abs().amax(dim=0).clamp(max=2.0**900)
+        flag = torch.randint(-reach, reach, (self.d, self.d), generator=generator).to(rows) * largest
         self.orientation = Orientation(torch.cat([rows, flag]))
         self.flag = torch.arange(self.n, self.n + self.d, device=rows.device)
 

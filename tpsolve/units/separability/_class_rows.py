@@ -11,8 +11,8 @@ from torch import Tensor
 from tpsolve.errors import ArgumentError, ShapeError
 from tpsolve.units._data import read_numbers
 from tpsolve.units.checking._certificate import Certificate
-from tpsolve.units.checking._unrounded import holds_unrounded
-from tpsolve.units.separability._separability import Separability
+from tpsolve.units.checking._unrounded import ExactRows, exact_weights
+from tpsolve.units.separability._separability import Separability, separate_unrounded
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class ClassRow:
             Not the largest possible one.
         circuit: samples that forbid the class; empty unless it is not separable.
         weights: the multipliers of the circuit as percentages, which sum to 100.
-        unrounded: whether the proof holds for numbers that the inputs round too; True where they round none.
     """
 
     label: str
@@ -36,7 +35,6 @@ class ClassRow:
     margin: float | None
     circuit: tuple[int, ...]
     weights: tuple[float, ...]
-    unrounded: bool = True
 
 
 def class_targets(labels: Sequence[object]) -> tuple[list[str], Tensor]:
@@ -60,7 +58,7 @@ def class_rows(
     scaling: Sequence[tuple[Fraction, Fraction]] = (),
     exact: Sequence[Sequence[Fraction]] | None = None,
 ) -> tuple[list[ClassRow], Certificate]:
-    """A row for each class, and the certificate behind them, which has been verified.
+    """A row for each class, and the certificate behind them, which has been verified: for `exact`, if that is given.
 
     Args:
         scaling: offset and scale of each feature, where an input is `(number - offset) * scale`: margins are those of
@@ -74,27 +72,41 @@ def class_rows(
     if len(labels) != len(inputs):
         raise ShapeError("labels", f"{len(labels)} labels", f"{len(inputs)}, one for each sample")
     names, targets = class_targets(labels)
-    certificate = Separability().fit(inputs, targets)
-    proven = certificate.verify(inputs, targets)
-    unrounded = [True] * len(names) if exact is None else holds_unrounded(certificate, exact, targets)
+    unrounded = None if exact is None else ExactRows(exact)
+    if unrounded is None:
+        certificate = Separability().fit(inputs, targets)
+        proven = certificate.verify(inputs, targets)
+    else:
+        certificate = separate_unrounded(inputs, targets, unrounded)
+        proven = certificate.status
     x, rows = inputs.double(), []
     for k, name in enumerate(names):
         status = int(proven[k])
         circuit = tuple(certificate.circuit(k).tolist()) if status < 0 else ()
-        weights = certificate.multipliers(inputs, targets, k) if circuit else []
+        weights: Sequence[Fraction] = []
+        if circuit and unrounded is None:
+            weights = certificate.multipliers(inputs, targets, k)
+        elif circuit and unrounded is not None:
+            weights = unrounded.multipliers(circuit, [int(targets[i, k]) for i in circuit])
         margin = None
         if status > 0:
-            z = x @ certificate.weight[k] + certificate.bias[k]
-            margin = _distance(float(z.abs().min()), certificate.weight[k].tolist(), [scale for _, scale in scaling])
+            z = (x @ certificate.weight[k] + certificate.bias[k]).abs().min().item()
+            if unrounded is not None:
+                *own, bias = exact_weights(certificate, k)
+                z = min(map(abs, unrounded.sums(own, bias)))
+            margin = _distance(z, certificate.weight[k].tolist(), [scale for _, scale in scaling])
         shares = tuple(100 * float(w) for w in weights)
-        rows.append(ClassRow(name, int((targets[:, k] > 0).sum()), status, margin, circuit, shares, unrounded[k]))
+        rows.append(ClassRow(name, int((targets[:, k] > 0).sum()), status, margin, circuit, shares))
     return rows, certificate
 
 
-def _distance(z: float, weight: list[float], scales: list[Fraction]) -> float:
+def _distance(z: float | Fraction, weight: list[float], scales: list[Fraction]) -> float:
     """|z| by the length of the weights of the numbers, which may be beyond float64 where the scales are."""
-    if not math.isfinite(z):
+    if isinstance(z, float) and not math.isfinite(z):
         return z
     exact = [abs(Fraction(w)) * scale for w, scale in zip(weight, scales or [Fraction(1)] * len(weight), strict=True)]
     largest = max(exact)
-    return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
+    try:
+        return float(Fraction(z) / largest / Fraction(math.hypot(*(float(w / largest) for w in exact))))
+    except OverflowError:
+        return math.inf

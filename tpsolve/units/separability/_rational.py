@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
+from math import lcm
 from typing import Any
 
 from flint import fmpq, fmpz_mat
@@ -24,7 +25,9 @@ class ExactAnswer:
     support: tuple[int, ...]
 
 
-def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], order: Sequence[int]) -> ExactAnswer:
+def decide_exactly(
+    points: Sequence[Sequence[float | Fraction]], targets: Sequence[int], order: Sequence[int]
+) -> ExactAnswer:
     """Phase 1 for lambda >= 0 with sum lambda t x = 0 and sum lambda = 1.
 
     A basic solution is a circuit; if there is none, the prices of the rows are separating weights.
@@ -32,7 +35,7 @@ def decide_exactly(points: Sequence[Sequence[float]], targets: Sequence[int], or
     Bland's rule (1977) ends them whatever the data.
 
     Args:
-        points: `(N, d)` finite, with the 1 of the bias included.
+        points: `(N, d)` finite, taken as the exact numbers that they are, with the 1 of the bias included.
         targets: `(N,)` in {-1, +1}.
         order: the samples, those likely to be in a circuit first.
     """
@@ -68,10 +71,10 @@ def _rank(column: int) -> tuple[int, int]:
     return (0, -column) if column < 0 else (1, column)
 
 
-def _whole(points: Sequence[Sequence[float]], targets: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-    # Each feature times its own power of two; the last row is that of sum lambda = 1.
+def _whole(points: Sequence[Sequence[float | Fraction]], targets: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+    # Each feature times its common denominator, of floats a power of two; the last row is that of sum lambda = 1.
     exact = [[v.as_integer_ratio() for v in point] for point in points]
-    scale = [max(denominator for _, denominator in feature) for feature in zip(*exact, strict=True)]
+    scale = [lcm(*(denominator for _, denominator in feature)) for feature in zip(*exact, strict=True)]
     columns = [
         [t * a * (s // b) for (a, b), s in zip(point, scale, strict=True)] + [1]
         for point, t in zip(exact, targets, strict=True)

@@ -1,14 +1,18 @@
 """Separability of m units at once, each answer with a certificate."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from tpsolve.errors import ContradictionError
 from tpsolve.units._base import Task, UnitLearner
 from tpsolve.units.checking._certificate import Certificate
+from tpsolve.units.checking._unrounded import ExactRows, holds_unrounded
 from tpsolve.units.separability._ledger import Ledger
+from tpsolve.units.separability._rational import decide_exactly
 from tpsolve.units.separability._stages import Stages
 
 
@@ -52,3 +56,43 @@ class Separability(UnitLearner[Certificate]):
         if not meter.stopped and len(ledger.undecided()):
             raise ContradictionError("Separability: an answer of exact arithmetic did not verify")
         return ledger.certificate()
+
+
+def separate_unrounded(inputs: Tensor, targets: Tensor, rows: ExactRows) -> Certificate:
+    """Which units can learn `targets (N, m)` in {-1, 0, +1} on N exact `rows`, proved for these.
+
+    `inputs (N, n)` are what float64 makes of the rows. Most claims on them hold for the rows too. The others are
+    decided in fractions. `holds_unrounded` checks the certificate, while `Certificate.verify` looks at the inputs.
+    """
+    found = Separability().fit(inputs, targets)
+    holds = holds_unrounded(found, rows, targets)
+    if all(holds):
+        return found
+    weight, bias, status = found.weight.double().clone(), found.bias.double().clone(), found.status.clone()
+    circuits = [found.circuit(unit).tolist() for unit in range(len(status))]
+    rationals = {unit: exact for unit, exact in found.rationals.items() if holds[unit]}
+    for unit in (unit for unit, good in enumerate(holds) if not good):
+        signs = targets[:, unit].long().tolist()
+        used = [k for k, sign in enumerate(signs) if sign]
+        answer = decide_exactly([rows.whole[k] for k in used], [signs[k] for k in used], range(len(used)))
+        status[unit], circuits[unit] = (-1 if answer.weights is None else 1), [used[k] for k in answer.support]
+        weight[unit], bias[unit] = 0.0, 0.0
+        if answer.weights is not None:
+            # Whole rows have weights of their own.
+            exact = [w * s for w, s in zip(answer.weights, (*rows.scales, 1), strict=True)]
+            largest = max(map(abs, exact))
+            power = Fraction(2) ** (largest.numerator.bit_length() - largest.denominator.bit_length())
+            rationals[unit] = tuple(w / power for w in exact)
+            weight[unit] = weight.new_tensor([float(w) for w in rationals[unit][:-1]])
+            bias[unit] = float(rationals[unit][-1])
+    support = torch.full((len(status), max(map(len, circuits))), -1)
+    for unit, circuit in enumerate(circuits):
+        support[unit, : len(circuit)] = torch.tensor(circuit, dtype=torch.int64)
+    support = support.to(inputs.device)
+    # Of those whose floats separate the rows as well nobody needs the fractions.
+    enough = holds_unrounded(Certificate(weight, bias, status, support), rows, targets)
+    needed = {unit: exact for unit, exact in rationals.items() if not enough[unit]}
+    decided = Certificate(weight, bias, status, support, rationals=needed)
+    if not all(holds_unrounded(decided, rows, targets)):
+        raise ContradictionError("separate_unrounded: an answer of exact arithmetic did not verify")
+    return decided

@@ -95,6 +95,7 @@ class Circuits(Solver):
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
     one_step = "one conflict of the master"
     exact = True
+    unrounded = True
     stochastic = True
 
     def __post_init__(self) -> None:
@@ -118,6 +119,9 @@ class Circuits(Solver):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
+        if self.prefer != "any" and problem.exact is not None:
+            mend = "Leave prefer out, or round the numbers to the digits that matter."
+            raise NotAcceptedError("problem", "numbers that float64 rounds", f"others for prefer={self.prefer}", mend)
         for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
             most = MAX_FIRST if units == 1 else MAX_OTHER
             if inputs > most:
@@ -168,7 +172,8 @@ class Circuits(Solver):
         drawn = 0 if problem.inputs.shape[1] > MANY_FEATURES else self.max_drawn
         state = SearchState(problem, report, generator, max_drawn=drawn, max_cuts=self.max_cuts)
         cores = min(MAX_WORKERS, os.cpu_count() or 1) if self.workers is None else self.workers
-        alone = self.engine != "auto"
+        # The others prove what they prove of float64 numbers.
+        alone = self.engine != "auto" or problem.exact is not None
         # Of those that look at all columns one is enough.
         names = PROVERS[:1] if is_large(problem) else PROVERS
         provers = [name for name in names if taken(name, problem)][:1] if not alone else []

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpsolve.units import Separability
-from tpsolve.units.checking._null_vectors import exact_circuit, null_vectors
+from tpsolve.problems.network._network_problem import fit_separators
+from tpsolve.units.checking._null_vectors import exact_circuit, exact_circuit_of, null_vectors
+from tpsolve.units.checking._unrounded import ExactRows
 
 _MAX_EXACT = 3000
 """Draws that are worked out in exact arithmetic where floating point proves nothing; about 0.1 ms each."""
@@ -27,10 +28,13 @@ class CircuitPool:
         inputs: `(M, p)` float64, distinct.
         max_count: the maximum number to draw; all there are if there are no more.
         generator: of the draws.
+        exact: the points before rounding: circuits are those of these then, and `inputs` only guide the draws.
     """
 
-    def __init__(self, inputs: Tensor, max_count: int, generator: torch.Generator) -> None:
-        self.inputs = inputs.cpu()
+    def __init__(
+        self, inputs: Tensor, max_count: int, generator: torch.Generator, exact: ExactRows | None = None
+    ) -> None:
+        self.inputs, self._exact = inputs.cpu(), exact
         self._points = self.inputs.numpy()
         self._random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         size = self._points.shape[1] + 2
@@ -67,7 +71,7 @@ class CircuitPool:
         """
         found = [self._matching(column, 0) for column in columns.T]
         if not any(map(len, found)):
-            certificate = Separability().fit(self.inputs, torch.from_numpy(columns).double())
+            certificate = fit_separators(self.inputs, torch.from_numpy(columns).double(), self._exact)
             for unit, column in enumerate(columns.T):
                 if support := certificate.circuit(unit).tolist():
                     found[unit] = self._around(np.array(support), column, max_count)
@@ -130,6 +134,9 @@ class CircuitPool:
 
     def _add(self, drawn: np.ndarray, column: np.ndarray | None = None) -> None:
         """Circuits of the sets `drawn (c, p + 2)`; with `column`, only those that forbid it."""
+        if self._exact is not None:
+            self._append_exact(drawn, column)
+            return
         dependency, proved = null_vectors(self._points[drawn])
         signs = np.sign(dependency).astype(np.int8)
         if column is not None:
@@ -146,6 +153,19 @@ class CircuitPool:
             circuit = exact_circuit(self._points[row])
             if circuit is not None:
                 found.append((tuple(row[circuit[0]].tolist()), tuple(circuit[1])))
+        self._append(found)
+
+    def _append_exact(self, drawn: np.ndarray, column: np.ndarray | None) -> None:
+        """As `_add`, in exact arithmetic."""
+        assert self._exact is not None
+        found = []
+        for row in drawn[:_MAX_EXACT].tolist():
+            circuit = exact_circuit_of([self._exact.whole[k] for k in row])
+            if circuit is None:
+                continue
+            samples = [row[k] for k in circuit[0]]
+            if column is None or len({int(column[k]) * sign for k, sign in zip(samples, circuit[1], strict=True)}) == 1:
+                found.append((tuple(samples), tuple(circuit[1])))
         self._append(found)
 
     def _append(self, circuits: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:

@@ -32,7 +32,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
 
     Raises:
         NotAcceptedError: a result of another solver, or a problem with a margin.
-        ArgumentError: the oracle has no weights for the result's targets that float64 holds.
+        ArgumentError: the targets of the result are those of no network.
     """
     solver = str(result.stats.get("solver"))
     if problem.margin is not None:
@@ -44,7 +44,9 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
     if problem.weight_set is not None:
         return _of_set(problem, result, about or {})
     # Checked in exact arithmetic, so that sums may be too close to 0 for float64.
-    weights = result.stats.get("weights") or problem.weights(result.targets)
+    weights, rationals = result.stats.get("weights"), result.stats.get("rationals", {})
+    if not weights:
+        weights, rationals = problem.nearest_weights(result.targets)
     method = result.stats.get("proved_by", solver)
     circuits, learned = torch.zeros(0, problem.inputs.shape[1] + 2, dtype=torch.int32), []
     if method in ("circuits", "packing"):
@@ -65,6 +67,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         method=method,
         parts=tuple(_part(*evidence) for evidence in result.stats.get("parts", [])),
         shares=result.stats["shares"] if method == "packing" else None,
+        rationals=dict(rationals),
     )
 
 

@@ -82,7 +82,8 @@ class SearchState:
                 return
             formula = NetworkFormula(self._problem, stop)
             points = len(self._problem.inputs)
-            self._pool = CircuitPool(self._problem.inputs, min(self._max_drawn, 16 * points), self._generator)
+            drawn = min(self._max_drawn, 16 * points)
+            self._pool = CircuitPool(self._problem.inputs, drawn, self._generator, self._problem.exact)
             # How many circuits to draw, and after how many conflicts: tiny and easy problems need few, planar ones too.
             most = max(4, self._problem.inputs.shape[1] ** 2) * points**2 // 2
             self._draws = [(SPRINT, min(self._max_drawn, 2 * points**2)), (EASY, min(self._max_drawn, most))]
