@@ -107,7 +107,7 @@ def _timm(name: str, activation: str, **settings: Any) -> Stock:
         kinds = {type(module).__name__: type(module) for module in model.modules()}
         return convert(model, kinds[activation])
 
-    return Stock(make, put_in, _reals(3, SIZE, SIZE), _classes())
+    return Stock(make, put_in, _reals(3, SIZE // 2, SIZE // 2), _classes())
 
 
 # transformers
@@ -297,10 +297,12 @@ def _snn_torch() -> Stock:
 
 MODELS: dict[str, Callable[[], Stock]] = {
     **{f"torchvision {name}": (lambda name=name: _torchvision(name)) for name in TORCHVISION},
-    "timm vit_tiny": lambda: _timm("vit_tiny_patch16_224", "GELU", img_size=SIZE, patch_size=16, depth=2),
+    "timm vit_tiny": lambda: _timm(
+        "vit_tiny_patch16_224", "GELU", img_size=SIZE // 2, depth=2, embed_dim=32, num_heads=2
+    ),
     "timm resnet10t": lambda: _timm("resnet10t", "ReLU"),
-    "timm convnext_atto": lambda: _timm("convnext_atto", "GELU", depths=(1, 1, 2, 1)),
-    "timm mixer_s32": lambda: _timm("mixer_s32_224", "GELU", img_size=SIZE, num_blocks=2),
+    "timm convnext_atto": lambda: _timm("convnext_atto", "GELU", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)),
+    "timm mixer_s16": lambda: _timm("mixer_s16_224", "GELU", img_size=SIZE // 2, num_blocks=2, embed_dim=32),
     "timm mobilenetv3_small": lambda: _timm("mobilenetv3_small_050", "Hardswish"),
     **{f"transformers {name}": make for name, make in _text_models().items()},
     "LSTM and head": lambda: Stock(

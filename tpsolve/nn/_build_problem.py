@@ -226,6 +226,11 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     told = [head.targets for head in heads] + [head.unit_weight for head in heads]
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(told, 1)
+    shape = tuple(top.output.shape[1:])
+    known = CrossEntropy.of(top.loss_fn, top.output, top.labels)
+    if known is not None:
+        known = replace(known, scale=scale * known.scale)
+        return MixedLoss(parts, shape, known.of_samples), torch.cat([*told, known.told(rows).to(told[0])], 1)
     each, labels = top.of_samples(), top.labels
     whole, shape, dtype = not labels.is_floating_point(), labels.shape[1:], widened(top.output).dtype
     nested = isinstance(top.loss_fn, NestedLoss) and top.loss_fn.labels is not None

@@ -104,6 +104,17 @@ class CrossEntropy:
         weight = torch.where(ignored, 0.0, weight)
         return CrossEntropy(1 / weight.sum().item() if reduction == "mean" else 1.0, 0.0, labels, weight)
 
+    def told(self, rows: Tensor) -> Tensor:
+        """What `of_samples` compares the outputs of the samples `rows (R,)` with: labels and weights, `(R, 2)`."""
+        weight = torch.ones_like(self.labels) if self.weight is None else self.weight
+        return torch.stack([self.labels[rows].to(weight.dtype), weight[rows]], 1)
+
+    def of_samples(self, output: Tensor, told: Tensor) -> Tensor:
+        """The loss `(b,)` of each sample, of `output (b, classes)` and what `told` has for them."""
+        label = output.gather(1, told[:, :1].long())[:, 0]
+        each = output.logsumexp(1) - label + self.smoothing * (label - output.mean(1))
+        return torch.where(told[:, 1] == 0, 0.0, self.scale * told[:, 1] * each)
+
     def pull(self, weight: Tensor, labels: Tensor) -> Tensor | None:
         """What smoothing adds to the problem of a last layer with `weight (m, n)`: `(R, n)`, or None.
 
