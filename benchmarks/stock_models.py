@@ -77,6 +77,8 @@ TORCHVISION = {
     "mnasnet0_5": nn.ReLU,
     "shufflenet_v2_x0_5": nn.ReLU,
 }
+LARGE = ("alexnet", "googlenet")
+"""Those that need images of more than 32 x 32."""
 
 
 def torchvision() -> Any:
@@ -92,7 +94,8 @@ def _torchvision(name: str) -> Stock:
     def make() -> nn.Module:
         return getattr(torchvision().models, name)(weights=None, num_classes=CLASSES)
 
-    return Stock(make, replacing(TORCHVISION[name]), _reals(3, SIZE, SIZE), _classes(), of_logits)
+    size = SIZE if name in LARGE else SIZE // 2
+    return Stock(make, replacing(TORCHVISION[name]), _reals(3, size, size), _classes(), of_logits)
 
 
 # timm

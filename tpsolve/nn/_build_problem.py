@@ -237,9 +237,10 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     if (whole and not fits(labels, dtype)) or (nested and torch.promote_types(labels.dtype, dtype) != dtype):
         raise NotAcceptedError("y", f"whole numbers that {dtype} does not hold", "smaller ones", "Number them anew.")
 
-    def lose(output: Tensor, numbers: Tensor) -> Tensor:
-        numbers = numbers.reshape(-1, *shape)
-        return scale * each(output, numbers.to(labels.dtype) if whole else numbers)
+    def lose(output: Tensor, told: Tensor) -> Tensor:
+        numbers = told[:, 1:].reshape(-1, *shape)
+        return each(output, numbers.to(labels.dtype) if whole else numbers, scale * told[:, 0])
 
     numbers = labels[rows].reshape(len(rows), -1).to(dtype if whole else labels.dtype)
-    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*told, numbers], 1)
+    told += [each.scale[rows, None].to(numbers.dtype), numbers]
+    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat(told, 1)
