@@ -228,6 +228,24 @@ def test_weighted_classes_and_ignored_labels_have_exact_flips(name: str, solver:
     diagnose(model, x, y, loss)
 
 
+def test_a_loss_that_the_model_computes_is_refused_by_a_search():
+    class Losing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = deep()
+
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            z = self.net(x)
+            return {"loss": cross_entropy(z, y), "logits": z}
+
+    model, (x, y) = Losing(), batch(12)
+    target_backward(model, (x, y), y, lambda o, t: o["loss"])
+    with pytest.raises(NotAcceptedError, match=r"NoneType from what the model gives .* compute it here"):
+        search(model, (x, y), y, lambda o, t: o["loss"])
+    report = search(model, (x, y), y, lambda o, t: cross_entropy(o["logits"], t))
+    assert not any(report.fallbacks.values())
+
+
 @pytest.mark.parametrize("loss", [cross_entropy, lambda o, t: cross_entropy(o.mT.flatten(0, 1), t.flatten())])
 def test_labels_of_every_place_may_be_ignored(loss: Any):
     model = nn.Sequential(nn.Linear(12, 4), HardThreshold(), nn.Linear(4, 15), nn.Unflatten(1, (3, 5)))

@@ -195,14 +195,17 @@ class SampleLoss:
             except Exception:  # What vmap can't run, such as branches that depend on numbers, runs one by one.
                 self.one_by_one = True
             try:
-                return self.loss_fn(output, labels).double(), self._alone(output, labels).double()
+                value: Any = self.loss_fn(output, labels)
+                if not isinstance(value, Tensor):
+                    raise TypeError(f"{type(value).__name__} from what the model gives (B, ...)")
+                return value.double(), self._alone(output, labels).double()
             except Exception as error:  # The user's own function; a search can't do without this, whatever it raises.
                 first = (str(error) or type(error).__name__).partition("\n")[0]
                 raise NotAcceptedError(
                     "loss_fn",
                     f"one that can't be computed for single samples ({first})",
-                    "one that takes a batch of one and returns a tensor of one number",
-                    "Let SignGradient() set the topmost targets.",
+                    "one that takes outputs (1, ...) of the model and returns a tensor of one number",
+                    "What the model computes is none: compute it here. Or let SignGradient() set the topmost targets.",
                 ) from error
 
     def _find_scale(self, output: Tensor, labels: Tensor) -> Tensor:
