@@ -104,7 +104,7 @@ def _torchvision(name: str) -> Stock:
 def _timm(name: str, activation: str, **settings: Any) -> Stock:
     def make() -> nn.Module:
         torchvision()
-        return importlib.import_module("timm").create_model(name, pretrained=False, num_classes=CLASSES, **settings)
+        return getattr(importlib.import_module("timm.models"), name)(num_classes=CLASSES, **settings)
 
     def put_in(model: nn.Module) -> nn.Module:
         kinds = {type(module).__name__: type(module) for module in model.modules()}
@@ -305,7 +305,7 @@ MODELS: dict[str, Callable[[], Stock]] = {
     ),
     "timm resnet10t": lambda: _timm("resnet10t", "ReLU"),
     "timm convnext_atto": lambda: _timm("convnext_atto", "GELU", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)),
-    "timm mixer_s16": lambda: _timm("mixer_s16_224", "GELU", img_size=SIZE // 2, num_blocks=2, embed_dim=32),
+    "timm MLP-Mixer": lambda: _timm("MlpMixer", "GELU", img_size=SIZE // 2, num_blocks=2, embed_dim=32),
     "timm mobilenetv3_small": lambda: _timm("mobilenetv3_small_050", "Hardswish"),
     **{f"transformers {name}": make for name, make in _text_models().items()},
     "LSTM and head": lambda: Stock(
