@@ -72,7 +72,8 @@ def where() -> dict[str, str]:
 def save(benchmark: str, rows: list[dict[str, Any]]) -> None:
     """Replace the rows of this benchmark, each with the machine and the versions that made it."""
     RESULTS.mkdir(exist_ok=True)
-    lines = [json.dumps({**row, **where()}) for row in rows]
+    # Rows that are there already keep what made them.
+    lines = [json.dumps({**where(), **row}) for row in rows]
     (RESULTS / f"{benchmark}.jsonl").write_text("\n".join(lines) + "\n")
     for row in rows:
         print(

@@ -6,8 +6,11 @@ passes that it is given, at the last threshold or at all. Times are those of the
 machine matters less. A ratio is a median over rounds in which all run in turns, after a short warm-up.
 Run: `python -m benchmarks.search_costs [ROUNDS]`; a round takes a minute. With `--against FOLDER` behind it, the
 tpsolve in that folder, such as an earlier commit's, runs the same searches in a second process, in the same turns.
+`--only transformer` measures one network, and keeps the rows of the other one.
 """
 
+import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -21,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import median_ratio, save
+from benchmarks.record import RESULTS, median_ratio, save
 from tpsolve import Budget
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.train.models import convnet4
@@ -30,6 +33,7 @@ ROUNDS = 5
 RELU_STEPS = 5
 """Of a round, of which the median counts."""
 SHAPE, CLASSES = (3, 32, 32), 10
+NETWORKS = ("convnet4", "transformer")
 
 
 class Transformer(nn.Module):
@@ -173,15 +177,24 @@ def spent(step: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=NETWORKS, help="the rows of the other network stay")
+    parser.add_argument("--against", help="the folder of another tpsolve")
+    given = parser.parse_args()
+    sides = {"search": Searches(str(Path(__file__).parent.parent))}
+    if given.against:
+        sides["before"] = Searches(given.against)
+    lines = map(json.loads, (RESULTS / "search_costs.jsonl").read_text().splitlines())
+    rows: dict[str, list[dict[str, Any]]] = {network: [] for network in NETWORKS}
+    for row in lines:
+        rows[row["network"]].append(row)
+    for network in [given.only] if given.only else NETWORKS:
+        rows[network] = list(measure(network, given.rounds, sides))
+    save("search_costs", [row for network in NETWORKS for row in rows[network]])
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    words = sys.argv[1:]
-    at = words.index("--against") if "--against" in words else len(words)
-    sides = {"search": Searches(str(Path(__file__).parent.parent))}
-    if at < len(words):
-        sides["before"] = Searches(words[at + 1])
-    rows: list[dict[str, Any]] = []
-    for network in ("convnet4", "transformer"):
-        for row in measure(network, int(words[0]) if at else ROUNDS, sides):
-            rows.append(row)
-            save("search_costs", rows)
+    main()

@@ -77,6 +77,8 @@ TORCHVISION = {
     "mnasnet0_5": nn.ReLU,
     "shufflenet_v2_x0_5": nn.ReLU,
 }
+LARGE = ("alexnet", "googlenet")
+"""Those that need images of more than 32 x 32."""
 
 
 def torchvision() -> Any:
@@ -92,7 +94,8 @@ def _torchvision(name: str) -> Stock:
     def make() -> nn.Module:
         return getattr(torchvision().models, name)(weights=None, num_classes=CLASSES)
 
-    return Stock(make, replacing(TORCHVISION[name]), _reals(3, SIZE, SIZE), _classes(), of_logits)
+    size = SIZE if name in LARGE else SIZE // 2
+    return Stock(make, replacing(TORCHVISION[name]), _reals(3, size, size), _classes(), of_logits)
 
 
 # timm
@@ -101,13 +104,13 @@ def _torchvision(name: str) -> Stock:
 def _timm(name: str, activation: str, **settings: Any) -> Stock:
     def make() -> nn.Module:
         torchvision()
-        return importlib.import_module("timm").create_model(name, pretrained=False, num_classes=CLASSES, **settings)
+        return getattr(importlib.import_module("timm.models"), name)(num_classes=CLASSES, **settings)
 
     def put_in(model: nn.Module) -> nn.Module:
         kinds = {type(module).__name__: type(module) for module in model.modules()}
         return convert(model, kinds[activation])
 
-    return Stock(make, put_in, _reals(3, SIZE, SIZE), _classes())
+    return Stock(make, put_in, _reals(3, SIZE // 2, SIZE // 2), _classes())
 
 
 # transformers
@@ -297,10 +300,12 @@ def _snn_torch() -> Stock:
 
 MODELS: dict[str, Callable[[], Stock]] = {
     **{f"torchvision {name}": (lambda name=name: _torchvision(name)) for name in TORCHVISION},
-    "timm vit_tiny": lambda: _timm("vit_tiny_patch16_224", "GELU", img_size=SIZE, patch_size=16, depth=2),
+    "timm vit_tiny": lambda: _timm(
+        "vit_tiny_patch16_224", "GELU", img_size=SIZE // 2, depth=2, embed_dim=32, num_heads=2
+    ),
     "timm resnet10t": lambda: _timm("resnet10t", "ReLU"),
-    "timm convnext_atto": lambda: _timm("convnext_atto", "GELU", depths=(1, 1, 2, 1)),
-    "timm mixer_s32": lambda: _timm("mixer_s32_224", "GELU", img_size=SIZE, num_blocks=2),
+    "timm convnext_atto": lambda: _timm("convnext_atto", "GELU", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)),
+    "timm MLP-Mixer": lambda: _timm("MlpMixer", "GELU", img_size=SIZE // 2, num_blocks=2, embed_dim=32),
     "timm mobilenetv3_small": lambda: _timm("mobilenetv3_small_050", "Hardswish"),
     **{f"transformers {name}": make for name, make in _text_models().items()},
     "LSTM and head": lambda: Stock(

@@ -172,11 +172,11 @@ def test_the_loss_of_a_sample_is_told_apart_from_its_share_of_the_mean_also_wher
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda o, t: cross_entropy(o, t, torch.tensor([1.0, 2, 3])), "the sum or the mean of a loss of each sample"),
-        (lambda o, t: cross_entropy(o[t > 0], t[t > 0]), "torch.func.vmap can't run"),
-        (lambda o, t: cross_entropy(o, t) * (1 + 0 * o.sum().item()), "torch.func.vmap can't run"),
+        (lambda o, t: cross_entropy(o, t) ** 2, "the sum or the mean of a loss of each sample"),
+        (lambda o, t: (o - o.mean(0)).square().sum(), "the sum or the mean of a loss of each sample"),
+        (lambda o, t: cross_entropy(o.view(6, 3), t), "can't be computed for single samples"),
     ],
-    ids=["class weights that nobody sees", "a mask", "item"],
+    ids=["a square", "a mean over the batch", "a size"],
 )
 @pytest.mark.parametrize("run", [search, diagnose])
 def test_losses_without_a_value_for_each_sample_are_refused_before_gradients(
@@ -197,7 +197,11 @@ IGNORED: dict[str, Any] = {
     "sum": partial(cross_entropy, ignore_index=1, weight=WEIGHTS, reduction="sum"),
     "smoothed": partial(cross_entropy, ignore_index=1, weight=WEIGHTS, label_smoothing=0.1),
     "likelihood": nn.NLLLoss(weight=WEIGHTS),
+    "class weights that nobody sees": lambda o, t: cross_entropy(o, t, WEIGHTS),
+    "a mask": lambda o, t: cross_entropy(o[t > 0], t[t > 0]),
+    "a branch and an item": lambda o, t: cross_entropy(o, t) * (1 if o.sum().item() < 1e9 else 2),
 }
+LINEAR = ("class weights", "class weights and ignored labels", "ignored labels", "sum")
 
 
 @pytest.mark.parametrize("name", IGNORED)
@@ -210,7 +214,7 @@ def test_weighted_classes_and_ignored_labels_have_exact_flips(name: str, solver:
     report = target_backward(model, x, y, loss, solver=solver, budget=FEW)
     problem, h = report.problem("1"), report._pass.recording.calls["1"].h
     linear = isinstance(problem, LayerProblem)
-    assert linear == (name not in ("smoothed", "likelihood"))
+    assert linear == (name in LINEAR)
     torch.testing.assert_close(problem.objective(h).sum().float(), report.loss)
     delta = problem.flip_delta(h)
     for b, j in itertools.product(range(len(h)), range(4)):
@@ -219,14 +223,35 @@ def test_weighted_classes_and_ignored_labels_have_exact_flips(name: str, solver:
         assert delta[b, j].item() == pytest.approx((loss(top(flipped), y) - report.loss).item(), abs=1e-5)
     if "ignored" in name:
         assert (delta[y == 1] == 0).all()
+    if name == "a mask":
+        assert (delta[y == 0] == 0).all()
     diagnose(model, x, y, loss)
 
 
-def test_labels_of_every_place_may_be_ignored():
+def test_a_loss_that_the_model_computes_is_refused_by_a_search():
+    class Losing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = deep()
+
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            z = self.net(x)
+            return {"loss": cross_entropy(z, y), "logits": z}
+
+    model, (x, y) = Losing(), batch(12)
+    target_backward(model, (x, y), y, lambda o, t: o["loss"])
+    with pytest.raises(NotAcceptedError, match=r"NoneType from what the model gives .* compute it here"):
+        search(model, (x, y), y, lambda o, t: o["loss"])
+    report = search(model, (x, y), y, lambda o, t: cross_entropy(o["logits"], t))
+    assert not any(report.fallbacks.values())
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, lambda o, t: cross_entropy(o.mT.flatten(0, 1), t.flatten())])
+def test_labels_of_every_place_may_be_ignored(loss: Any):
     model = nn.Sequential(nn.Linear(12, 4), HardThreshold(), nn.Linear(4, 15), nn.Unflatten(1, (3, 5)))
     x, y = batch(12)[0], torch.randint(3, (6, 5), generator=torch.Generator().manual_seed(0))
     y[0], y[1, 2:] = -100, -100
-    report = target_backward(model, x, y, cross_entropy, solver="curvature-flip", budget=FEW)
+    report = target_backward(model, x, y, loss, solver="curvature-flip", budget=FEW)
     problem, h = report.problem("1"), report._pass.recording.calls["1"].h
     torch.testing.assert_close(problem.objective(h).sum().float(), report.loss)
     assert (problem.flip_delta(h)[0] == 0).all()

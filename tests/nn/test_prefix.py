@@ -10,6 +10,8 @@ from torch.nn.functional import cross_entropy
 from tpsolve import Budget
 from tpsolve.nn import HardThreshold, target_backward
 
+WEIGHED = nn.CrossEntropyLoss(torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64), ignore_index=0)
+
 
 class Counted(nn.Linear):
     """Counts the samples that it sees."""
@@ -124,17 +126,66 @@ def test_what_a_module_leaves_behind_for_later_is_not_left_out():
     torch.testing.assert_close(found[-1], report.output[rows])
 
 
-def test_a_stock_transformer_runs_the_layers_above_alone():
-    def layer() -> nn.Module:
-        return nn.TransformerEncoderLayer(8, 2, 12, activation=HardThreshold(), batch_first=True)
+class Encoder(nn.Module):
+    """torch's encoder of three layers; `causal`: with a mask, which torch.fx can't trace."""
 
+    def __init__(self, causal: bool = False, norm_first: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 6, dropout, HardThreshold(), batch_first=True, norm_first=norm_first)
+        self.encoder, self.top = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), nn.Linear(8, 3)
+        self.causal = causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1]) if self.causal else None
+        return self.top(self.encoder(x, mask=mask).mean(1))
+
+
+ACTS = ["encoder.layers.0.activation", "encoder.layers.1.activation", "encoder.layers.2.activation"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm_first": True}, {"dropout": 0.3}, {"causal": True}])
+def test_a_stock_transformer_runs_what_stands_above_alone(settings: dict[str, Any]):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = nn.Sequential(layer(), layer(), layer(), nn.Flatten(), nn.Linear(40, 3))
-        x, y = torch.randn(4, 5, 8), torch.arange(4) % 3
-    report = target_backward(model, x, y, cross_entropy, solver={-1: "hill-climb"}, budget=Budget(steps=2))
-    block: Any = report._pass.segment("2.activation").block
-    assert [one.path for one in block.known[:2]] == ["0", "1"]
-    assert report.fallbacks == {"2.activation": 0}
-    problem: Any = report.problem("2.activation")
-    assert problem.objective(problem.start).sum().item() == pytest.approx(report.loss.item(), rel=1e-5)
+        model, x, y = Encoder(**settings).double(), torch.randn(3, 4, 8, dtype=torch.float64), torch.arange(3)
+        report = target_backward(model, x, y, cross_entropy, solver="curvature-flip", budget=Budget(steps=1))
+    assert not any(report.fallbacks.values())
+    block: Any = report._pass.segment(ACTS[2]).block
+    if "causal" in settings:
+        assert [one.path for one in block.known[:2]] == ["encoder.layers.0", "encoder.layers.1"]
+    else:
+        inside = {name.removeprefix("encoder.layers.").rpartition(".")[0] for name, _ in block.graph.named_parameters()}
+        assert inside == ({"2.linear2", "top"} if "norm_first" in settings else {"2.linear2", "2.norm2", "top"})
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, nn.CrossEntropyLoss(label_smoothing=0.2), WEIGHED, nn.MSELoss()])
+def test_flips_of_a_stock_transformer_are_those_of_brute_force(loss: Any):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = Encoder().double(), torch.randn(3, 2, 8, dtype=torch.float64)
+        y = torch.randn(3, 3).double() if isinstance(loss, nn.MSELoss) else torch.tensor([2, 0, 1])
+    report = target_backward(model, x, y, loss, solver="hill-climb", budget=Budget(steps=1))
+    name, unit = ACTS[1], 5
+    problem: Any = report.problem(name)
+    g = report._pass.gradients[ACTS[2]]
+    flipped = problem.start.clone()
+    flipped.view(3, -1)[:, unit] *= -1
+    read: dict[str, Tensor] = {}
+
+    def objective(h: Tensor) -> Tensor:
+        """Soft hinges of the targets above, weighed by |g|, and the loss, with one threshold's output given."""
+        held = {ACTS[1]: h, ACTS[2]: report._pass.recording.calls[ACTS[2]].h}
+        hooks = [
+            model.get_submodule(at).register_forward_hook(lambda _, a, out, at=at: read.update({at: a[0]}) or held[at])
+            for at in held
+        ]
+        with torch.no_grad():
+            total = loss(model(x), y)
+        for hook in hooks:
+            hook.remove()
+        return total + (g.abs() * 2 * torch.sigmoid(2 * g.sign() * read[ACTS[2]])).sum()
+
+    expected = objective(flipped) - objective(problem.start)
+    found = (problem.objective(flipped) - problem.objective(problem.start)).sum()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(problem.flip_delta(problem.start).reshape(3, -1)[:, unit].sum(), expected)

@@ -16,6 +16,7 @@ from tpsolve.errors import NotAcceptedError, TpsolveError, UnknownNameError
 from tpsolve.nn import HardThreshold, Staircase, TargetReport, convert, diagnose, target_backward
 from tpsolve.nn.passes import _draws
 from tpsolve.nn.passes._segments import OUTPUT
+from tpsolve.problems.block._cut import trace
 from tpsolve.thresholds._hard_unit import HardUnit
 
 F64 = torch.float64
@@ -258,6 +259,18 @@ def test_the_best_targets_of_the_topmost_call_are_those_of_brute_force(name: str
         losses.append(cross_entropy(output, y, reduction="none") / len(x))
         torch.testing.assert_close(problem.objective(h), losses[-1])
     torch.testing.assert_close(report[top.name].objective, torch.stack(losses).min(0).values)
+
+
+def test_defaults_of_any_kind_are_part_of_the_graph():
+    torch.manual_seed(0)
+    model, x = Masked(), torch.randn(2, 4, 4)
+    graph, inputs = trace(model, (x,))
+    assert inputs == [x]
+    assert [node.name for node in graph.graph.nodes if node.op == "placeholder"] == ["x"]
+    torch.testing.assert_close(graph(x), model(x))
+    # So is what is given in their place, if it holds no tensors.
+    graph, inputs = trace(model, (x,), {"deep": False}, constants=True)
+    torch.testing.assert_close(graph(*inputs), model(x, deep=False))
 
 
 def test_a_solver_is_named_by_module_or_by_call():

@@ -1,6 +1,7 @@
 """What is saved for backward: the bytes, and that the gradients stay what they are."""
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn import RULES, HardThreshold, Staircase, compact
 from tpsolve.thresholds._packed import ShapeOnly
+from tpsolve.train.models import convnet4, convnet8, resnet18
 
 
 def convnet(activation: Any) -> nn.Sequential:
@@ -31,15 +33,15 @@ def convnet(activation: Any) -> nn.Sequential:
         ).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def batch() -> tuple[Tensor, Tensor]:
+def batch(*shape: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(5, 1, 8, 8, generator=generator).contiguous(memory_format=torch.channels_last)
-    return x, torch.randint(3, (5,), generator=generator)
+    x = torch.randn(shape or (5, 1, 8, 8), generator=generator).contiguous(memory_format=torch.channels_last)
+    return x, torch.randint(3, (len(x),), generator=generator)
 
 
-def run(model: nn.Module, saves: bool) -> tuple[list[Tensor], int]:
+def run(model: nn.Module, saves: bool, *shape: int) -> tuple[list[Tensor], int]:
     """Gradients, and bytes of the distinct storages that autograd saves."""
-    x, y = batch()
+    x, y = batch(*shape)
     storages: dict[int, Any] = {}
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     model.zero_grad()
@@ -157,6 +159,23 @@ def test_rules_of_few_slopes_save_a_third_of_relu(rule: str):
     _, packed = run(network(lambda: HardThreshold(rule)), saves=True)
     _, relu = run(network(nn.ReLU), saves=False)
     assert packed < 0.35 * relu
+
+
+@pytest.mark.parametrize(
+    ("build", "most"), [(convnet4, 0.35), (partial(convnet8, dropout=0.0), 0.5), (partial(resnet18, stem="cifar"), 0.6)]
+)
+def test_networks_of_the_paper_save_a_part_of_relu_for_the_same_gradients(build: Any, most: float):
+    shape, saturated, gradients, sizes = (2, 3, 32, 32), partial(HardThreshold, "saturated-ste"), [], []
+    for activation, saves in ((nn.ReLU, False), (saturated, False), (saturated, True)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build(shape[1:], 3, activation)
+        found, size = run(model, saves, *shape)
+        gradients.append(found)
+        sizes.append(size)
+    assert sizes[2] <= most * sizes[0]
+    assert all(map(torch.equal, gradients[1], gradients[2]))
+    assert any(bool(g.any()) for g in gradients[2])
 
 
 def test_a_forward_pass_that_fails_leaves_nothing_behind():

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tpsolve.nn import HardThreshold, Staircase, Threshold, convert, find_thresholds
+from tpsolve import Budget
+from tpsolve.errors import NotAcceptedError
+from tpsolve.nn import HardThreshold, Staircase, Threshold, convert, find_thresholds, target_backward
 
 
 def network(threshold: Callable[[], nn.Module]) -> nn.Sequential:
@@ -95,6 +97,10 @@ def test_fully_shard_takes_learned_widths():
     assert torch.equal(sharded.get_parameter("0.weight").grad.full_tensor(), expected)
     assert torch.equal(sharded.get_parameter("1.log_width").grad.full_tensor(), wide)
     assert widths(sharded) == pytest.approx([0.3])
+    x, y = torch.randn(2, 4), torch.tensor([0, 1])
+    target_backward(sharded, x, y, cross_entropy)
+    with pytest.raises(NotAcceptedError, match=r"a model of fully_shard.*DistributedDataParallel"):
+        target_backward(sharded, x, y, cross_entropy, solver="hill-climb", budget=Budget(steps=1))
 
 
 @pytest.mark.slow

@@ -226,15 +226,21 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     told = [head.targets for head in heads] + [head.unit_weight for head in heads]
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(told, 1)
+    shape = tuple(top.output.shape[1:])
+    known = CrossEntropy.of(top.loss_fn, top.output, top.labels)
+    if known is not None:
+        known = replace(known, scale=scale * known.scale)
+        return MixedLoss(parts, shape, known.of_samples), torch.cat([*told, known.told(rows).to(told[0])], 1)
     each, labels = top.of_samples(), top.labels
     whole, shape, dtype = not labels.is_floating_point(), labels.shape[1:], widened(top.output).dtype
     nested = isinstance(top.loss_fn, NestedLoss) and top.loss_fn.labels is not None
     if (whole and not fits(labels, dtype)) or (nested and torch.promote_types(labels.dtype, dtype) != dtype):
         raise NotAcceptedError("y", f"whole numbers that {dtype} does not hold", "smaller ones", "Number them anew.")
 
-    def lose(output: Tensor, numbers: Tensor) -> Tensor:
-        numbers = numbers.reshape(-1, *shape)
-        return scale * each(output, numbers.to(labels.dtype) if whole else numbers)
+    def lose(output: Tensor, told: Tensor) -> Tensor:
+        numbers = told[:, 1:].reshape(-1, *shape)
+        return each(output, numbers.to(labels.dtype) if whole else numbers, scale * told[:, 0])
 
     numbers = labels[rows].reshape(len(rows), -1).to(dtype if whole else labels.dtype)
-    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat([*told, numbers], 1)
+    told += [each.scale[rows, None].to(numbers.dtype), numbers]
+    return MixedLoss(parts, tuple(top.output.shape[1:]), lose), torch.cat(told, 1)

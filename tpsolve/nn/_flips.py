@@ -56,6 +56,6 @@ class Flips:
         hook = model.get_submodule(path).register_forward_hook(move)
         try:
             with torch.no_grad(), self.draws.held([draw[rows] for draw in self.draws.context]):
-                return self.loss(self.frozen.output([x[rows] for x in self.x]), self.y[rows])
+                return self.loss(self.frozen.output([x[rows] for x in self.x]), self.y[rows], self.loss.scale[rows])
         finally:
             hook.remove()

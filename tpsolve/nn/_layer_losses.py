@@ -104,6 +104,17 @@ class CrossEntropy:
         weight = torch.where(ignored, 0.0, weight)
         return CrossEntropy(1 / weight.sum().item() if reduction == "mean" else 1.0, 0.0, labels, weight)
 
+    def told(self, rows: Tensor) -> Tensor:
+        """What `of_samples` compares the outputs of the samples `rows (R,)` with: labels and weights, `(R, 2)`."""
+        weight = torch.ones_like(self.labels) if self.weight is None else self.weight
+        return torch.stack([self.labels[rows].to(weight.dtype), weight[rows]], 1)
+
+    def of_samples(self, output: Tensor, told: Tensor) -> Tensor:
+        """The loss `(b,)` of each sample, of `output (b, classes)` and what `told` has for them."""
+        label = output.gather(1, told[:, :1].long())[:, 0]
+        each = output.logsumexp(1) - label + self.smoothing * (label - output.mean(1))
+        return torch.where(told[:, 1] == 0, 0.0, self.scale * told[:, 1] * each)
+
     def pull(self, weight: Tensor, labels: Tensor) -> Tensor | None:
         """What smoothing adds to the problem of a last layer with `weight (m, n)`: `(R, n)`, or None.
 
@@ -144,24 +155,31 @@ def _summed(loss_fn: Any, labels: Tensor) -> Any:
 
 
 class SampleLoss:
-    """A loss of each sample `(b,)`, from one that takes a batch and returns the sum or mean over it.
+    """A loss of each sample, from one that takes a batch and returns the sum or mean over it, or a weighted one.
+
+    `scale (B,)`: by what the loss of each sample alone is multiplied. Where that is not as in a sum or mean, but as in
+    a mean over the tokens that are not ignored, gradients tell it. Two outputs must have the losses that follow.
 
     Raises:
-        NotAcceptedError: the loss of the batch is neither, or can't be computed for single samples.
+        NotAcceptedError: the loss of the batch is no such sum, or can't be computed for single samples.
     """
 
     def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], output: Tensor, labels: Tensor) -> None:
-        self.loss_fn, self.scale = _summed(loss_fn, labels), 1.0
+        self.loss_fn, self.one_by_one = _summed(loss_fn, labels), False
         # Samples on which the pass failed don't say whether the others are summed.
         output = torch.where(output.isfinite(), output, 0.0)
         total, each = self._both(output, labels)
         if not bool(each.any()):
             # A loss of nothing at all is sum and mean alike; other outputs may have one.
             total, each = self._both(-1 - output, labels)
-        for value, scale in ((each.sum(), 1.0), (each.mean(), 1 / len(each))):
-            if torch.allclose(total, value, rtol=1e-4, atol=0):
-                self.scale = scale
+        ones = torch.ones_like(each, dtype=output.dtype)
+        for scale in (ones, ones / len(each)):
+            if _equal(total, (scale * each).sum()):
+                self.scale: Tensor = scale
                 return
+        self.scale = self._find_scale(output, labels)
+        if all(_equal(*self._totals(at, labels)) for at in (output, -1 - output)):
+            return
         raise NotAcceptedError(
             "loss_fn",
             f"{total.item():g} for the batch, of samples that alone give {each.sum().item():g} together",
@@ -170,25 +188,56 @@ class SampleLoss:
         )
 
     def _both(self, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of the batch, and of each sample `(B,)`."""
-        try:
-            with torch.no_grad():
-                return self.loss_fn(output, labels).double(), self(output, labels).double()
-        except Exception as error:  # The user's own function; a search can't do without this, whatever it raises.
-            first = (str(error) or type(error).__name__).partition("\n")[0]
-            raise NotAcceptedError(
-                "loss_fn",
-                f"one that torch.func.vmap can't run sample by sample ({first})",
-                "one without .item(), and without shapes or branches that depend on numbers",
-                "Let SignGradient() set the topmost targets.",
-            ) from error
+        """The loss of the batch, and of each sample alone `(B,)`."""
+        with torch.no_grad():
+            try:
+                return self.loss_fn(output, labels).double(), self._alone(output, labels).double()
+            except Exception:  # What vmap can't run, such as branches that depend on numbers, runs one by one.
+                self.one_by_one = True
+            try:
+                value: Any = self.loss_fn(output, labels)
+                if not isinstance(value, Tensor):
+                    raise TypeError(f"{type(value).__name__} from what the model gives (B, ...)")
+                return value.double(), self._alone(output, labels).double()
+            except Exception as error:  # The user's own function; a search can't do without this, whatever it raises.
+                first = (str(error) or type(error).__name__).partition("\n")[0]
+                raise NotAcceptedError(
+                    "loss_fn",
+                    f"one that can't be computed for single samples ({first})",
+                    "one that takes outputs (1, ...) of the model and returns a tensor of one number",
+                    "What the model computes is none: compute it here. Or let SignGradient() set the topmost targets.",
+                ) from error
+
+    def _find_scale(self, output: Tensor, labels: Tensor) -> Tensor:
+        """By what the slope of each sample alone is multiplied in that of the batch, `(B,)`; 0 where there is none."""
+
+        def slope(at: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+            with torch.enable_grad():
+                at = at.detach().requires_grad_()
+                value = loss(at, labels).sum()
+                if not value.requires_grad:
+                    return torch.zeros_like(at).flatten(1)
+                found = torch.autograd.grad(value, at, allow_unused=True, materialize_grads=True)[0]
+            return found.nan_to_num().flatten(1)
+
+        scale = output.new_zeros(len(output))
+        for at in (-1 - output, output):
+            together, alone = slope(at, self.loss_fn), slope(at, self._alone)
+            size = (alone * alone).sum(1)
+            scale = torch.where(size > 0, (together * alone).sum(1) / size, scale)
+        return scale
+
+    def _totals(self, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of the batch, and what the samples give together."""
+        with torch.no_grad():
+            return self.loss_fn(output, labels).double(), self(output, labels, self.scale).double().sum()
 
     def check_curvature(self, output: Tensor, labels: Tensor) -> None:
         """Raise NotAcceptedError unless it can be differentiated twice at the first sample of `output (B, ...)`."""
         try:
             with torch.enable_grad():
                 at = output[:1].detach().requires_grad_()
-                value = self(at, labels[:1]).sum()
+                value = self._alone(at, labels[:1]).sum()
                 if value.requires_grad:
                     torch.autograd.grad(open_slope(value, at).sum(), at, allow_unused=True)
         except Exception as error:  # The user's own function may raise anything.
@@ -199,13 +248,24 @@ class SampleLoss:
                 "Take hill-climb for the topmost threshold.",
             ) from error
 
-    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
-        """`output (b, ...)`, `labels (b, ...)` to `(b,)`."""
+    def __call__(self, output: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+        """`output (b, ...)`, `labels (b, ...)`, and their part of `scale (b,)` to `(b,)`."""
+        # Alone, a sample whose labels are all ignored may lose NaN.
+        return torch.where(scale == 0, 0.0, scale * self._alone(output, labels))
+
+    def _alone(self, output: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the batch of each sample alone, `(b,)`."""
+        if self.one_by_one:
+            return torch.cat([self.loss_fn(o[None], t[None]).reshape(1) for o, t in zip(output, labels, strict=True)])
         one = torch.func.vmap(lambda o, t: self.loss_fn(o[None], t[None]))
         with warnings.catch_warnings():
             # What vmap has no rule for, such as kl_div, runs sample by sample.
             warnings.filterwarnings("ignore", "There is a performance drop")
-            return self.scale * one(output, labels)
+            return one(output, labels)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-4, atol=0)
 
 
 @dataclass(frozen=True)

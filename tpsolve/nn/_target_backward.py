@@ -86,9 +86,11 @@ def target_backward(
             model takes by place, a mapping what it takes by name; tensors of B entries in them, also deeper in, are of
             the samples, and all else is shared by all samples.
         y: what `loss_fn` compares the output with, `(B, ...)`, or a nest of such tensors.
-        loss_fn: of (output, y), the sum or mean over the samples of a loss of each. torch's cross-entropy is
-            known, also with smoothed labels, class weights and ignored labels: as a module, or a `functools.partial` of
-            the function. Searches have its exact flips; below a linear layer smoothing shifts their objective by a
+        loss_fn: of (output, y), the sum or mean over the samples of a loss of each, or a weighted one whose weights `y`
+            alone decides, such as a mean over the tokens that are not ignored. A search computes it of single samples:
+            by `torch.func.vmap`, or one by one, which is slow, where that can't run it. torch's cross-entropy is known,
+            also with smoothed labels, class weights and ignored labels: as a module, or a `functools.partial` of the
+            function. Searches have its exact flips; below a linear layer smoothing shifts their objective by a
             constant. `curvature-flip` takes any loss that can be differentiated twice. A function gets the output as it
             is, also a tuple or a mapping. A search gives it one of the same form, with None for all that is no
             floating-point tensor `(B, ...)`.

@@ -12,7 +12,7 @@ from support.deployed import draw_norms, network
 from torch import Tensor, nn
 
 from tpsolve.errors import ArgumentError, ContradictionError, NotAcceptedError, NotFiniteError
-from tpsolve.nn import HardThreshold, Staircase, binarize, convert, fold
+from tpsolve.nn import HardThreshold, Staircase, binarize, fold
 from tpsolve.nn.deployment import _fold_model
 
 getcontext().prec = 80
@@ -214,16 +214,31 @@ def test_what_can_not_be_folded_stays():
     assert left(nn.Conv2d(4, 8, 1), batches) == {"1": "it takes the statistics of each batch"}
 
 
-def test_thresholds_inside_what_can_not_be_traced_are_named():
+class Masked(nn.Module):
+    """torch's encoder; with a mask it can't be traced."""
+
+    def __init__(self, masked: bool):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, HardThreshold(), batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.norm, self.act = nn.BatchNorm1d(3), HardThreshold()
+        self.mask: Any = nn.Transformer.generate_square_subsequent_mask(3) if masked else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.norm(self.encoder(x, mask=self.mask)))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_thresholds_inside_what_can_not_be_traced_are_named(masked: bool):
     torch.manual_seed(0)
-    encoder = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.ReLU(), batch_first=True, dropout=0.0)
-    convert(encoder, nn.ReLU)
-    norm = nn.Sequential(encoder, nn.BatchNorm1d(3), HardThreshold())
-    x = torch.randn(2, 3, 8)
-    done = fold(nn.DataParallel(draw_norms(norm)), x)
-    assert done.left == {"0.activation": "inside a TransformerEncoderLayer that torch.fx does not look into"}
-    assert done.thresholds["2"].norm == "1"
-    assert torch.equal(done(x), norm(x))
+    model, x = Masked(masked), torch.randn(2, 3, 8)
+    done = fold(nn.DataParallel(draw_norms(model)), x)
+    inner = "encoder.layers.0.activation"
+    reason = {inner: "inside a TransformerEncoder that torch.fx does not look into"}
+    assert done.left == (reason if masked else {})
+    assert set(done.thresholds) == ({"act"} if masked else {"act", inner})
+    assert done.thresholds["act"].norm == "norm"
+    assert torch.equal(done(x), model(x))
 
 
 @pytest.mark.slow

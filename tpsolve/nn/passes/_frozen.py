@@ -206,6 +206,10 @@ def copied(model: nn.Module) -> nn.Module:
     Raises:
         NotAcceptedError: it can't be copied.
     """
+    # By its name: to import what shards takes a second, and who uses it has done so.
+    if any(kind.__name__ == "FSDPModule" for module in model.modules() for kind in type(module).__mro__):
+        mend = "Search in DistributedDataParallel, or let SignGradient() set all targets."
+        raise NotAcceptedError("model", "a model of fully_shard, which can't be copied", "one that can", mend)
     kept = [leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
     try:
         return copy.deepcopy(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})

@@ -54,11 +54,12 @@ class Passes:
     def output(self, h: Tensor, rows: Tensor) -> Tensor:
         """What the block returns for the activations `h (b, n)` of the samples `rows (b,)`, in one pass."""
         # A copy, for the block may work in place.
-        return self.block(h.reshape(-1, *self.shape).clone(), *(part[rows] for part in self.context))
+        return self._through(h.clone(), rows)
 
     def value(self, h: Tensor, rows: Tensor) -> Tensor:
-        """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass."""
-        return self._loss(self.output(h, rows), rows) + self._stay_penalty(h, rows)
+        """The objective `(b,)` of `h (b, n)` for the samples `rows (b,)`, in one pass, which may write over `h`."""
+        penalty = self._stay_penalty(h, rows)
+        return self._loss(self._through(h, rows), rows) + penalty
 
     def objective(self, targets: Tensor) -> Tensor:
         """The objective `(R,)` of `targets (R, n)`, where row i is of sample i mod B; +inf where a pass fails."""
@@ -69,7 +70,7 @@ class Passes:
 
         def negate(i: Tensor) -> tuple[Tensor, Tensor]:
             h, place = targets[rows[i]], units[i, None]
-            return h.scatter(1, place, -h.gather(1, place)), rows[i]
+            return h.scatter_(1, place, -h.gather(1, place)), rows[i]
 
         return self._judge(len(units), negate)
 
@@ -179,7 +180,7 @@ class Passes:
         """Why the sample `row` has no objective at `targets (n,)`."""
         try:
             with torch.no_grad():
-                value = self.value(targets[None], torch.tensor([row], device=targets.device))
+                value = self.value(targets[None].clone(), torch.tensor([row], device=targets.device))
         except Exception as error:  # Whatever the block raises is the answer.
             return f"the block's forward pass raised {type(error).__name__}: {error}"
         return f"the block's forward pass gives the objective {value.item():g}"
@@ -207,6 +208,10 @@ class Passes:
             sizes.append(counter.bytes)
         each = max(1, sizes[1] - sizes[0])
         return each, max(0, sizes[0] - each)
+
+    def _through(self, h: Tensor, rows: Tensor) -> Tensor:
+        """What the block returns for `h (b, n)`, in which it may work."""
+        return self.block(h.reshape(-1, *self.shape), *(part[rows] for part in self.context))
 
     def _stay_penalty(self, h: Tensor, rows: Tensor) -> Tensor | float:
         """The stay part of the objective, `(b,)`."""

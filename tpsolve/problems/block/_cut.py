@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
@@ -37,15 +39,18 @@ def trace(
     bound.apply_defaults()
     named = [name for name, each in signature.parameters.items() if each.kind not in VARIABLE]
     defaults = {name: bound.arguments[name] for name in named if name not in given}
-    graph = _Tracer(apart).trace(model, defaults)
-    # What fx writes for the defaults: an input each, and a check that it is none.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    # Torch's transformer layers look at their inputs only to choose between two ways to compute the same.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        graph = _Tracer(apart).trace(model, defaults)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    # What fx writes for the defaults: an input each, and the nodes that check its value.
     added = [node for node in graph.nodes if node.op == "placeholder" and str(node.target) not in given]
-    for node in reversed(graph.nodes):
-        if node.op == "call_function" and set(added).intersection(node.all_input_nodes) and not node.users:
-            graph.erase_node(node)
-    for node in added:
-        if not node.users:
-            graph.erase_node(node)
+    checks = {node: None for default in added for node in dependents(default)}
+    for node in reversed([*added, *checks]):
+        graph.erase_node(node)
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     return fx.GraphModule(model, graph), [given[str(node.target)] for node in inputs]
 
@@ -125,3 +130,16 @@ class _Tracer(fx.Tracer):
         if self.apart is not None and any(isinstance(part, self.apart) for part in m.modules() if part is not m):
             return False
         return super().is_leaf_module(m, module_qualified_name) or not list(m.children())
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Torch's encoder looks at the length of its input, which it needs for a mask alone.
+        if type(m) is nn.TransformerEncoder and len(args) == 1 and all(value is None for value in kwargs.values()):
+            forward = partial(_encode, m)
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _encode(encoder: nn.TransformerEncoder, x: Tensor, **none: None) -> Tensor:
+    """What the encoder does without masks."""
+    for layer in encoder.layers:
+        x = layer(x)
+    return x if encoder.norm is None else encoder.norm(x)
