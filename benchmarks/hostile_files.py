@@ -91,9 +91,11 @@ def child(first: int, last: int, seed: int) -> None:
     """Read these files, and print a line before and after each."""
     from dataclasses import asdict
 
-    from support.hostile import KINDS, stay_alive, try_file  # pyright: ignore[reportMissingImports]
+    from support.hostile import KINDS, stay_alive, try_file, valid  # pyright: ignore[reportMissingImports]
 
     stay_alive()
+    for kind in KINDS:
+        valid(kind)  # Some are trained, which may take longer than a file may be read.
     for number in range(first, last):
         print(json.dumps({"kind": list(KINDS)[number % len(KINDS)]}), flush=True)
         print(json.dumps(asdict(try_file(number, seed))), flush=True)
