@@ -24,9 +24,8 @@ from typing import Any
 import torch
 
 from benchmarks.local_search import layer
-from benchmarks.record import RESULTS, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve import Budget, LayerProblem, solve
-from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.problems import make_instance
@@ -315,7 +314,7 @@ def main(questions: list[str]) -> None:
     # Reports count processor time.
     _base.time = SimpleNamespace(perf_counter=time.process_time)  # pyright: ignore[reportAttributeAccessIssue]
     RESULTS.mkdir(exist_ok=True)
-    log = RowLog(ROWS, ("task",))
+    log = Rows(ROWS, ("task",))
     for question in questions:
         if question == "table":
             write_table(log.read())
@@ -328,7 +327,7 @@ def main(questions: list[str]) -> None:
                 solvers = racers(rows, question, name, seconds)
                 for seed, solver in itertools.product(range(SEEDS[seconds]), solvers):
                     task = f"{question}: {name}, {seconds:g} s, {solver}, seed {seed}"
-                    if task not in done and applies(solver, problem, seconds):
+                    if task not in done and not is_elsewhere(task) and applies(solver, problem, seconds):
                         row = measure(name, problem, seconds, solver, seed)
                         rows.append({"task": task, "set": question, **row, **where()})
                         log.append(rows[-1])

@@ -32,15 +32,14 @@ import pytest
 import torch
 from support.power_cut import Disk  # pyright: ignore[reportMissingImports]
 
-from benchmarks.record import RESULTS, where
-from tpsolve._storage._row_log import RowLog
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._run_folder import read_rows
 from tpsolve.compare.running._check_rows import check_rows
 from tpsolve.train import Recipe, train
 from tpsolve.train._checkpoint import read_checkpoint
 
-LOG = RowLog(RESULTS / "crashes.jsonl", ("kind", "number", "tried", "failures"))
+LOG = Rows(RESULTS / "crashes.jsonl", ("kind", "number", "tried", "failures"))
 COMPARE = ("compare", "--suite", "generated-32", "--samples", "2", "--steps", "200", "--seeds", "2")
 COMPARE += tuple(word for solver in ("keep", "hill-climb", "tabu", "anneal") for word in ("--solver", solver))
 TRAIN = ("train", "digits-mlp", "--epochs", "6", "--set", "widths=16")
@@ -229,7 +228,7 @@ def main() -> None:
     for kind in chosen.kinds:
         count, trial = KINDS[kind]
         for number in range(count):
-            if (kind, number) in done:
+            if (kind, number) in done or is_elsewhere((kind, number)):
                 continue
             failures, tried = [], 1
             with tempfile.TemporaryDirectory() as folder:

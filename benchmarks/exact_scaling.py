@@ -17,7 +17,6 @@ About an hour: `suite --solvers circuits,dichotomies,weight-box:workers=2,big-m`
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS, each, part
+from benchmarks.record import RESULTS, Rows, each, is_elsewhere
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
@@ -78,21 +77,13 @@ SUITE = (
 
 def read() -> list[dict[str, Any]]:
     """The rows so far; a torn last line is left out."""
-    rows = []
-    for line in ROWS.read_text().splitlines() if ROWS.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    return Rows(ROWS).read()
 
 
 def append(row: dict[str, Any]) -> None:
     """Write one row and show it."""
     RESULTS.mkdir(exist_ok=True)
-    torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
-    with ROWS.open("a") as file:
-        file.write("\n" * torn + json.dumps(row) + "\n")
+    Rows(ROWS).append(row)
     print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
 
 
@@ -102,7 +93,6 @@ def run(
     seconds: float,
     only: list[str],
     workers: int,
-    shard: str = "",
 ) -> None:
     """Every solver on every instance, or those of a shard, but for rows that are there."""
     done = {(r["table"], r["units"], r["solver"], r["limit"]) for r in read() if "kind" not in r}
@@ -112,7 +102,7 @@ def run(
         for name in solvers
         if any(word in f"{table}/{units}" for word in only)
     ]
-    tasks = [task for task in part(every, shard) if task not in done]
+    tasks = [task for task in every if task not in done and not is_elsewhere(task)]
     for row in each(measure, tasks, workers):
         append(row)
 
@@ -321,7 +311,6 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--engine")
     parser.add_argument("--workers", type=int, default=1, help="processes that solve, one instance each at a time")
-    parser.add_argument("--shard", default="", help="only this part of the solves, such as 3/16 for one of 16 machines")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("instances"), help="the folder of an export")
     given = parser.parse_args()
@@ -338,13 +327,13 @@ def main() -> None:
     elif given.what == "unsaturated":
         solvers = given.solvers if given.solvers != parser.get_default("solvers") else "circuits"
         budget, only = given.seconds or 60.0, given.only.split(",")
-        unsaturated.run(tuple(solvers.split(",")), budget, only, given.data_root, given.workers, given.shard)
+        unsaturated.run(tuple(solvers.split(",")), budget, only, given.data_root, given.workers)
     elif given.what == "adam":
         adam(given.seconds or 10.0)
     else:
         instances = {"suite": SUITE, "known": KNOWN_TABLE, "open": OPEN}[given.what]
         seconds = given.seconds or (600.0 if given.what == "open" else 60.0)
-        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","), given.workers, given.shard)
+        run(instances, tuple(given.solvers.split(",")), seconds, given.only.split(","), given.workers)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.generalisation_peers import Cuts, installed
-from benchmarks.record import RESULTS, where
-from tpsolve._storage._row_log import RowLog
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve.errors import TooLargeError
 from tpsolve.estimators import ThresholdNetworkClassifier
 from tpsolve.tables import TableOptions, read_table
@@ -167,12 +166,14 @@ def row_of(name: str, method: str, fold: int, root: Path, seed: int = 0) -> dict
 
 def main(tables: list[str], methods: list[str], minutes: float, root: Path) -> None:
     """Add the rows that are missing, until the time is over."""
-    log = RowLog(RESULTS / "generalisation.jsonl", ("table", "method", "fold"), ("accuracy",))
+    log = Rows(RESULTS / "generalisation.jsonl", ("table", "method", "fold"), ("accuracy",))
     done = {(row["table"], row["method"], row["fold"]) for row in log.read()}
     end = time.monotonic() + 60 * minutes
     for name in tables:
         for method in methods:
             for fold in range(5):
+                if is_elsewhere((name, method, fold)):
+                    continue
                 if (name, method, fold) not in done and time.monotonic() < end:
                     try:
                         row = row_of(name, method, fold, root)

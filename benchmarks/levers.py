@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import RESULTS, where
-from tpsolve._storage._row_log import RowLog
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve.nn import DistillationLoss, HardThreshold, ProgressiveHardening
 from tpsolve.train.data._idx import load_fashion_mnist
 from tpsolve.train.models._convnet4 import convnet4
@@ -96,7 +95,7 @@ def tasks() -> list[tuple[str, float | None, int]]:
 
 
 def read() -> list[dict[str, Any]]:
-    return RowLog(ROWS).read()
+    return Rows(ROWS).read()
 
 
 def chosen_width(rows: list[dict[str, Any]]) -> float:
@@ -114,7 +113,8 @@ def main(folder: Path) -> None:
     teachers: dict[int, nn.Module] = {}
     for arm, width, seed in tasks():
         rows = read()
-        if any((row["arm"], row["seed"], row["given"]) == (arm, seed, width) for row in rows):
+        there = any((row["arm"], row["seed"], row["given"]) == (arm, seed, width) for row in rows)
+        if there or is_elsewhere((arm, seed, width)):
             continue
         began, wide = time.process_time(), chosen_width(rows) if width is None else width
         teacher = None
@@ -127,7 +127,7 @@ def main(folder: Path) -> None:
         if width is None:
             row["test"] = accuracy(model, test, told)
         row["cpu_seconds"] = time.process_time() - began
-        RowLog(ROWS).append({**row, **where()})
+        Rows(ROWS).append({**row, **where()})
         print(row, flush=True)
 
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import RESULTS, in_turns, median_ratio, where
+from benchmarks.record import RESULTS, Rows, in_turns, is_elsewhere, median_ratio, where
 from tpsolve import Budget, LayerProblem, Result, solve
-from tpsolve._storage._row_log import RowLog
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.problems import make_instance
 from tpsolve.search import Anneal, CpSat, Tabu, find_solver
@@ -216,10 +215,10 @@ def main(arguments: list[str]) -> None:
         path = RESULTS / f"local_search_{name}.jsonl"
         if "--fresh" in arguments:
             path.unlink(missing_ok=True)
-        log = RowLog(path, ("task",))
+        log = Rows(path, ("task",))
         for task, measure in QUESTIONS[name]():
             rows = log.read()
-            if task not in {row["task"] for row in rows}:
+            if task not in {row["task"] for row in rows} and not is_elsewhere(task):
                 row = {"task": task, **measure(rows)}
                 log.append({**row, **where()})
                 print(json.dumps(row), flush=True)

@@ -25,12 +25,11 @@ from torch import Tensor, nn
 
 from benchmarks.program_tasks import images_of
 from benchmarks.programs import network
-from benchmarks.record import RESULTS, where
-from tpsolve._storage._row_log import RowLog
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve.nn import ProgramLoss
 from tpsolve.problems import Fold
 
-LOG, WARM_LOG = RowLog(RESULTS / "long_sums.jsonl"), RowLog(RESULTS / "long_sums_warm.jsonl")
+LOG, WARM_LOG = Rows(RESULTS / "long_sums.jsonl"), Rows(RESULTS / "long_sums_warm.jsonl")
 FOLD, LABELLED, DECLARED, START = "tpsolve", "labelled digits", "declared constraint", "100 labelled digits alone"
 WARM_LENGTH, WARM_SUMS, WARM_LABELS, WARM_STEPS = 4, 4000, 100, 200
 EPOCHS = {1: 12, 2: 12, 4: 12, 15: 30}
@@ -164,7 +163,8 @@ def main() -> None:
         for length in lengths:
             epochs = 4 if chosen.warm else chosen.epochs or EPOCHS[length]
             for method in (LABELLED, START, FOLD, DECLARED) if chosen.warm else (FOLD, LABELLED):
-                if (method, length, seed, epochs) not in known:
+                key = (method, length, seed, epochs)
+                if key not in known and not is_elsewhere(key):
                     folder = chosen.data_root
                     row = (
                         warm_row_of(method, seed, folder)

@@ -28,14 +28,13 @@ from benchmarks.program_ablkit import Ablkit
 from benchmarks.program_deepproblog import RULES, DeepProbLog
 from benchmarks.program_methods import EXACT_COUNT, METHODS
 from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
-from benchmarks.record import RESULTS, where
-from tpsolve._storage._row_log import RowLog
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 
 LOGS = {
-    "tune": RowLog(RESULTS / "programs_tune.jsonl"),
-    "run": RowLog(RESULTS / "programs.jsonl"),
-    "seconds": RowLog(RESULTS / "programs_seconds.jsonl"),
-    "ised": RowLog(RESULTS / "programs_ised.jsonl"),
+    "tune": Rows(RESULTS / "programs_tune.jsonl"),
+    "run": Rows(RESULTS / "programs.jsonl"),
+    "seconds": Rows(RESULTS / "programs_seconds.jsonl"),
+    "ised": Rows(RESULTS / "programs_ised.jsonl"),
 }
 ABLKIT = "ABLkit"
 DEEPPROBLOG = "DeepProbLog"
@@ -203,7 +202,8 @@ def main() -> None:
         for name in names:
             for method in methods:
                 for rate in RATES if tuning else (1e-3 if protocol.decays else best_rate(method),):
-                    if (name, method, seed, rate) not in known and applies(method, name):
+                    key = (name, method, seed, rate)
+                    if key not in known and applies(method, name) and not is_elsewhere(key):
                         part = "validation" if tuning else "test"
                         row = row_of(name, method, seed, rate, part, chosen.data_root, protocol)
                         log.append(row)

@@ -1,10 +1,17 @@
-"""What every benchmark shares: timing in turns, and rows on disk from which tables are drawn."""
+"""What every benchmark shares: timing in turns, and rows on disk from which tables are drawn.
+
+Benchmarks that go on where they were stopped can be shared out: `--shard 3/16` behind any such command does the third
+of sixteen parts, on one of 16 machines or in one of 16 processes. Each part writes a file of its own, such as
+`results/wide.shard-3-of-16.jsonl`, which is read with the others where it lies beside them.
+"""
 
 import json
 import os
 import platform
 import statistics
+import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
@@ -14,9 +21,43 @@ from typing import Any
 
 import torch
 
+from tpsolve._storage._row_log import RowLog
 from tpsolve.cli._executors import read_shard
+from tpsolve.compare import Shard
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def shard_of_command() -> Shard | None:
+    """The shard that `--shard` names in the command line of a benchmark, from which it is taken; None: it does all."""
+    if Path(sys.argv[0]).parent != Path(__file__).parent or "--shard" not in sys.argv[:-1]:
+        return None
+    at = sys.argv.index("--shard")
+    text = sys.argv[at + 1]
+    del sys.argv[at : at + 2]
+    return read_shard(text)
+
+
+SHARD = shard_of_command()
+
+
+def is_elsewhere(task: Any) -> bool:
+    """Whether another shard has this task, which may be anything that JSON holds."""
+    if SHARD is None:
+        return False
+    return zlib.crc32(json.dumps(task, default=str).encode()) % SHARD.of != SHARD.number - 1
+
+
+class Rows(RowLog):
+    """A log of rows that each shard writes into a file of its own; all are read together."""
+
+    def read(self) -> list[dict[str, Any]]:
+        paths = [self.path, *sorted(self.path.parent.glob(f"{self.path.stem}.shard-*.jsonl"))]
+        return [row for path in paths for row in RowLog(path, self.fields, self.outcome).read()]
+
+    def append(self, *rows: dict[str, Any]) -> None:
+        part = "" if SHARD is None else f".shard-{SHARD.number}-of-{SHARD.of}"
+        RowLog.append(RowLog(self.path.with_name(f"{self.path.stem}{part}.jsonl")), *rows)
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -44,15 +85,6 @@ def each(work: Callable[..., Any], tasks: list[tuple[Any, ...]], workers: int) -
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(work, *task) for task in tasks]):
             yield future.result()
-
-
-def part(tasks: list[Any], shard: str) -> list[Any]:
-    """Of all tasks those of a shard such as "3/16", for one of 16 machines; "": all.
-
-    Each machine has its own copy of the rows; in the end they are put one after the other into one file.
-    """
-    chosen = read_shard(shard)
-    return tasks if chosen is None else tasks[chosen.number - 1 :: chosen.of]
 
 
 def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS
+from record import RESULTS, Rows, is_elsewhere
 
-from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import NotFiniteError
 from tpsolve.nn import RULES
 from tpsolve.train import Recipe, load_recipe, train
@@ -99,7 +98,7 @@ def main() -> None:
         table = replace(table, seeds=arguments.seeds)
     settings = [*table.settings, *arguments.set]
     changed = parse_settings(settings)
-    log = RowLog(arguments.out / f"training_{arguments.table}.jsonl", ("key",))
+    log = Rows(arguments.out / f"training_{arguments.table}.jsonl", ("key",))
     done = [row["key"] for row in log.read()]
     gpu = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.machine()
     where = {"machine": gpu, "python": platform.python_version()}
@@ -107,7 +106,7 @@ def main() -> None:
     runs = runs_of(table)
     for number, run in enumerate(runs, start=1):
         key = {**run, "set": sorted(settings)}
-        if key in done:
+        if key in done or is_elsewhere(key):
             continue
         of_run = {name: value for name, value in run.items() if name != "recipe"}
         recipe = load_recipe(run["recipe"], {**changed, **of_run})

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS, each, part
+from benchmarks.record import RESULTS, Rows, each, is_elsewhere
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve._storage._row_log import RowLog
 from tpsolve.errors import TpsolveError
@@ -168,18 +168,10 @@ def table(name: str, root: Path | None) -> Table | None:
 
 def rows() -> list[dict[str, Any]]:
     """The rows so far; a torn last line is left out."""
-    found = []
-    for line in ROWS.read_text().splitlines() if ROWS.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
+    return Rows(ROWS).read()
 
 
-def run(
-    solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None, workers: int = 1, shard: str = ""
-) -> None:
+def run(solvers: tuple[str, ...], seconds: float, only: list[str], root: Path | None, workers: int = 1) -> None:
     """Every solver on every table, or those of a shard, but for rows that are there."""
     done = {(r["table"], tuple(r["widths"]), r["solver"], r["limit"]) for r in rows()}
     every = [
@@ -188,11 +180,9 @@ def run(
         for solver in solvers
         if (root is not None or not name.startswith("data/")) and any(word in name for word in only)
     ]
-    tasks = [task for task in part(every, shard) if task[:-1] not in done]
+    tasks = [task for task in every if task[:-1] not in done and not is_elsewhere(task[:-1])]
     for row in each(measure, tasks, workers):
-        torn = ROWS.exists() and not ROWS.read_text().endswith("\n")
-        with ROWS.open("a") as file:
-            file.write("\n" * torn + json.dumps(row) + "\n")
+        Rows(ROWS).append(row)
         print(json.dumps(row), flush=True)
 
 

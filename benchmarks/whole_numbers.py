@@ -22,11 +22,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.record import RESULTS, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from benchmarks.whole_numbers_peers import Found, peers, predicted
 from benchmarks.whole_numbers_tables import FURTHER, TUNING, split
 from tpsolve import Budget, NetworkProblem, solve
-from tpsolve._storage._row_log import RowLog
 
 WIDTHS = (2, 4, 8, 16)
 OTHERS = ("genetic", "mixed-integer")
@@ -57,7 +56,7 @@ def methods(width: int) -> Iterator[tuple[str, Any]]:
 
 
 def run(
-    log: RowLog,
+    log: Rows,
     root: Path,
     tables: Sequence[str],
     seeds: int,
@@ -71,7 +70,7 @@ def run(
     for seed, name, width in itertools.product(range(seeds), tables, widths):
         for method, find in methods(width):
             key = (name, width, method, seed, seconds)
-            if key in known or not any(part in method for part in only):
+            if key in known or is_elsewhere(key) or not any(part in method for part in only):
                 continue
             X, y, new_X, new_y = split(name, seed, root)
             began, processor = time.perf_counter(), time.process_time()
@@ -184,7 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
-    log = RowLog(RESULTS / "whole_numbers.jsonl")
+    log = Rows(RESULTS / "whole_numbers.jsonl")
     if options.table:
         print("\n".join(table([row for row in log.read() if row["budget"] == options.seconds], options.tables)))
     elif options.data_root is None:

@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.record import RESULTS, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, where
 from tpsolve import Budget, NetworkProblem, solve
-from tpsolve._storage._row_log import RowLog
 from tpsolve.search import make_proof, verify_proof
 
 PAIRS = (
@@ -60,12 +59,13 @@ def problem(root: Path, name: str, units: int) -> NetworkProblem:
     return NetworkProblem(whole, np.asarray(y).astype(str).tolist(), [units], weight_set="ternary")
 
 
-def run(log: RowLog, root: Path, seconds: float, widths: Sequence[int], only: str) -> None:
+def run(log: Rows, root: Path, seconds: float, widths: Sequence[int], only: str) -> None:
     """Append what is missing of the pairs with so many units, and of the solvers whose names contain `only`."""
     known = {(row["table"], row["units"], row["solver"], row["budget"]) for row in log.read()}
     for name, units in PAIRS:
         for solver, text in SOLVERS.items():
-            if (name, units, solver, seconds) in known or units not in widths or only not in solver:
+            key = (name, units, solver, seconds)
+            if key in known or is_elsewhere(key) or units not in widths or only not in solver:
                 continue
             posed, began = problem(root, name, units), time.process_time()
             with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.process_time)):
@@ -127,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
-    log = RowLog(RESULTS / "whole_proofs.jsonl")
+    log = Rows(RESULTS / "whole_proofs.jsonl")
     if options.table:
         print("\n".join(table([row for row in log.read() if row["budget"] == options.seconds])))
     elif options.data_root is None:

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, Rows, is_elsewhere
 from tpsolve import Budget
-from tpsolve._storage._row_log import RowLog
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
 from tpsolve.train._averaging import averaged_weights, estimate_batch_norm
@@ -33,8 +32,8 @@ from tpsolve.train.data._idx import load_fashion_mnist
 from tpsolve.train.models._convnet4 import convnet4
 from tpsolve.train.models._mlp import mlp
 
-TUNING = RowLog(RESULTS / "wide_tune.jsonl")
-LOGS = {"tune": TUNING, "run": RowLog(RESULTS / "wide.jsonl"), "time": RowLog(RESULTS / "wide_seconds.jsonl")}
+TUNING = Rows(RESULTS / "wide_tune.jsonl")
+LOGS = {"tune": TUNING, "run": Rows(RESULTS / "wide.jsonl"), "time": Rows(RESULTS / "wide_seconds.jsonl")}
 TUNE_SEEDS = (100, 101)
 """Seeds of the tuning; those of the runs are 0, 1, 2, ..."""
 BATCH = 64
@@ -140,7 +139,7 @@ def main() -> None:
     done = {key(row) for row in log.read()}
     for strategy, setting, seed in jobs:
         row = {"model": given.model, "strategy": strategy, "seed": seed, **asdict(setting)}
-        if key(row) in done:
+        if key(row) in done or is_elsewhere(key(row)):
             continue
         try:
             row |= train(given.model, setting, seed)

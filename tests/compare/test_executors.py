@@ -26,6 +26,8 @@ MEASURED = {"seconds", "load", "time", "found_at", "proved_at", "trace"}
 @contextmanager
 def on_ray(folder: Path) -> Iterator[Executor]:
     ray = pytest.importorskip("ray")
+    # Ray's workers stand back behind all other processes, and would wait for hours on a busy machine.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     try:
         executor = RayExecutor(cores=2)
         assert executor.cores == 2

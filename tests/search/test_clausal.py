@@ -10,7 +10,7 @@ from support.network_oracle import random_table
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.search import Circuits, make_proof, verify_proof
 from tpsolve.search.proofs._check_bound import CLAUSAL
-from tpsolve.search.proofs._clausal import Clause, is_refutation
+from tpsolve.search.proofs._clausal import Clause, _Known, is_refutation  # pyright: ignore[reportPrivateUsage]
 from tpsolve.search.proofs._recount import OutOfTimeError
 
 NEVER = float("inf")
@@ -39,7 +39,8 @@ def test_logs_of_an_engine_are_taken_and_no_log_refutes_what_has_a_model():
             log = [" ".join(map(str, ["d"] * (generator.random() < 0.3) + [*lemma, 0])) for lemma in wrong]
             assert not is_refutation(map(list, clauses), [*log, "0"], NEVER)
         else:
-            with solvers.Solver(name="glucose4", bootstrap_with=clauses, with_proof=True) as solver:
+            engine = generator.choice(list(CLAUSAL.values()))
+            with solvers.Solver(name=engine, bootstrap_with=clauses, with_proof=True) as solver:
                 assert not solver.solve()
                 log = solver.get_proof()
             assert is_refutation(map(list, clauses), log, NEVER)
@@ -54,6 +55,40 @@ def test_a_lemma_that_does_not_follow_ends_the_check():
     assert not is_refutation(map(list, square), [], NEVER)
 
 
+def test_a_fresh_variable_may_be_given_a_meaning_but_only_one():
+    known = _Known()
+    known.add([1, 2])
+    for lemma in ([3, -1, -2], [-3, 1], [-3, 2]):  # 3 stands for "1 and 2".
+        assert not known.implies(lemma)
+        assert known.allows(lemma)
+        known.add(list(lemma))
+    # The first literal is the one that may be turned over.
+    assert not known.allows([-3, -1])
+    assert not known.allows([1, 3])
+    assert known.implies([3, -1, -2])
+    known.add([-3])
+    assert not known.allows([3, 4])
+    assert is_refutation([[1, 2], [-1, 2], [1, -2], [-1, -2]], ["3 -1 0", "-3 1 0", "3 0", "1 0", "0"], NEVER)
+
+
+def test_no_accepted_lemma_takes_the_last_model():
+    generator, beyond = random.Random(1), 0
+    for _ in range(700):
+        count, clauses = formula(generator)
+        known, held = _Known(), list(map(list, clauses))
+        if not has_model(count, held) or any(known.add(list(dict.fromkeys(clause))) for clause in held):
+            continue
+        for _ in range(6):
+            lemma = list(dict.fromkeys(generator.choices([s * v for s in (-1, 1) for v in range(1, count + 1)], k=2)))
+            implied = known.implies(lemma)
+            if not implied and known.allows(lemma):
+                beyond += 1
+                assert has_model(count, [*held, lemma])
+                held.append(lemma)
+                known.add(lemma)
+    assert beyond > 70
+
+
 def test_time_ends_it():
     with pytest.raises(OutOfTimeError):
         is_refutation([[1, 2], [-1, 2], [1, -2], [-1, -2]], ["2 0"], time.monotonic() - 1)
@@ -64,5 +99,6 @@ def test_a_bound_is_checked_without_trust_in_an_engine():
     X, y = random_table(2, 12, seed=1)
     problem = NetworkProblem(X, y, [2])
     proof = make_proof(problem, solve(problem, Circuits(max_drawn=300), budget=Budget(seconds=60)))
-    finding = verify_proof(proof, X, y, engine=CLAUSAL)[-1]
-    assert finding.holds, finding.words
+    for engine in CLAUSAL:
+        finding = verify_proof(proof, X, y, engine=engine)[-1]
+        assert finding.holds, finding.words

@@ -15,7 +15,8 @@ from support.fraction_oracle import fewest
 from support.network_oracle import random_table
 from typer.testing import CliRunner
 
-from tpsolve import Budget, NetworkProblem, cli
+from tpsolve import Budget, NetworkProblem, Result, cli
+from tpsolve.models import load_model, make_model
 from tpsolve.search import Proof, Report, load_proof, solve, verify_proof
 from tpsolve.search.network.circuits._prove import make_proof
 from tpsolve.search.network.circuits._search_state import SearchState
@@ -35,15 +36,20 @@ def packed(problem: NetworkProblem, most: int = 10_000) -> tuple[SearchState, Pa
     return state, packing
 
 
-def with_bound(
-    problem: NetworkProblem, state: SearchState, packing: Packing, about: dict[str, str] | None = None
-) -> Proof:
-    """The proof of what the packing has proved."""
+def result_of(problem: NetworkProblem, state: SearchState, packing: Packing) -> Result:
+    """A result with the bound that the packing has proved."""
     result = solve(problem, "circuits", budget=Budget(steps=1))
     circuits, shares = packing.evidence()
     stats = result.stats | {"proved_by": "packing", "circuits": circuits, "shares": shares}
     bound = torch.tensor(float(state.proved), dtype=torch.float64)
-    return make_proof(problem, dataclasses.replace(result, bound=bound, stats=stats), about)
+    return dataclasses.replace(result, bound=bound, stats=stats)
+
+
+def with_bound(
+    problem: NetworkProblem, state: SearchState, packing: Packing, about: dict[str, str] | None = None
+) -> Proof:
+    """The proof of what the packing has proved."""
+    return make_proof(problem, result_of(problem, state, packing), about)
 
 
 @pytest.mark.slow
@@ -165,6 +171,17 @@ def test_shares_say_nothing_of_two_units():
     assert _packed(proof, costs).holds
     assert not _packed(dataclasses.replace(proof, widths=(2,)), costs).holds
     assert not _packed(dataclasses.replace(proof, shares=None), costs).holds
+
+
+def test_a_model_that_a_packing_proves_survives_its_file(tmp_path: Path):
+    problem = NetworkProblem([[0.0], [1.0], [2.0]], [0, 1, 0], [1])
+    model = make_model(problem, result_of(problem, *packed(problem)))
+    model.save(tmp_path / "model.npz")
+    proof = load_model(tmp_path / "model.npz").proof
+    assert proof is not None
+    assert proof.method == "packing"
+    assert proof.digest == load_proof(tmp_path / "model.npz").digest
+    assert verify_proof(proof, [[0.0], [1.0], [2.0]], [0, 1, 0])[-1].holds
 
 
 @pytest.mark.slow

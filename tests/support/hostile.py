@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +35,7 @@ from PIL import Image
 from tpsolve import LayerProblem, NetworkProblem, load_problem, load_result, solve
 from tpsolve._result import Budget
 from tpsolve._storage._limits import VARIABLE
+from tpsolve.cli.models._saved import read_arrays
 from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare._training_runs import STRATEGIES, run_training
@@ -44,10 +45,14 @@ from tpsolve.errors import TpsolveError
 from tpsolve.models import load_model, make_model
 from tpsolve.models._model import _digest as model_digest
 from tpsolve.problems import make_instance
-from tpsolve.search import load_proof, verify_proof, verify_result
+from tpsolve.problems.program._answer_file import AnswerFile
+from tpsolve.search import load_proof, make_proof, verify_proof, verify_result
+from tpsolve.search.proofs._proof import _MORE_NAMES as MORE_PROOF_NAMES
+from tpsolve.search.proofs._proof import _NAMES as PROOF_NAMES
+from tpsolve.search.proofs._proof import ProofPart
 from tpsolve.search.proofs._proof import _digest as proof_digest
 from tpsolve.tables import read_table
-from tpsolve.train import Recipe, load_recipe, load_weights, train
+from tpsolve.train import Recipe, load_network, load_recipe, load_weights, train
 from tpsolve.train._checkpoint import load_checkpoint
 from tpsolve.train._optimizer import new_optimizer
 from tpsolve.train.data._cifar10 import _python as read_cifar
@@ -332,14 +337,14 @@ def tensors_of(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def sign_proof(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    names = ("data", "widths", "classes", "objective", "bound", "engine", "clauses", "about", "method", "parts")
+    names = (*PROOF_NAMES, *MORE_PROOF_NAMES)
     header["digest"] = proof_digest({name: header[name] for name in names if name in header}, tensors_of(arrays))
     header["arrays"] = sorted(arrays)
 
 
 def sign_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     if isinstance(header.get("proof"), dict):
-        of_proof = {k: v for k, v in arrays.items() if k.startswith(("circuits", "weight", "bias", "points"))}
+        of_proof = {k: v for k, v in arrays.items() if k.startswith(("circuits", "weight", "bias", "points", "shares"))}
         own = dict(header["proof"])
         sign_proof(own, of_proof)
         header["proof"] = {name: value for name, value in own.items() if name != "arrays"}
@@ -392,6 +397,62 @@ def read_proof(folder: Path) -> None:
     proof = load_proof(folder / "f.npz")
     points, labels = network().samples.numpy(), ["a", "b", "b", "a", "a"]
     verify_proof(proof, points, labels, engine="cp-sat" if proof.engine != "cp-sat" else None, seconds=1)
+
+
+POINTS, LABELS = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 1]], ["a", "b", "b", "a", "a"]
+"""Of all proofs but those by circuits."""
+
+
+@cache
+def other_proofs() -> list[bytes]:
+    """Proofs by hyperplanes, of whole weights, of circuits that share costs, and of parts."""
+    plain = NetworkProblem(POINTS, LABELS, [1])
+    of_set = NetworkProblem(POINTS, LABELS, [1], weight_set=[-1, 0, 1])
+    rules = {"bias_set": [-2, -1, 0, 1], "penalty": 0.5, "max_fan_in": 1, "monotone": [1, 0]}
+    ruled = NetworkProblem(POINTS, LABELS, [2], weight_set=[-1, 0, 1], **rules)
+    tasks = ((plain, "sweep"), (NetworkProblem(POINTS, LABELS, [2]), "dichotomies"), (of_set, "weight-box"))
+    budget = Budget(seconds=60)
+    proofs = [make_proof(problem, solve(problem, s, budget=budget)) for problem, s in (*tasks, (ruled, "weight-box"))]
+    whole = make_proof(plain, solve(plain, "circuits:engine=glucose4", budget=budget))
+    part = ProofPart(torch.arange(5, dtype=torch.int32), whole.bound, "circuits", whole.circuits)
+    # The circuits share out one error.
+    count = len(whole.circuits)
+    shares = torch.full((1, count), 1 / max(1, count), dtype=torch.float64)
+    proofs += [replace(whole, method="parts", parts=(part,)), replace(whole, method="packing", shares=shares)]
+    return [saved(proof.save) for proof in proofs]
+
+
+def change_other_proof(files: Files, random: Random) -> None:
+    files["f.npz"] = random.choice(other_proofs())
+    archive_change(sign_proof)(files, random)
+
+
+def read_other_proof(folder: Path) -> None:
+    proof = load_proof(folder / "f.npz")
+    engine = "cp-sat" if proof.engine != "cp-sat" and proof.weight_set is None else None
+    verify_proof(proof, POINTS, LABELS, engine=engine, seconds=1)
+
+
+@cache
+def other_models() -> list[bytes]:
+    """Models of whole weights, of names that programs could take for their own, and of images."""
+    problem = NetworkProblem(POINTS, LABELS, [1], weight_set=[-1, 0, 1])
+    result = solve(problem, "weight-box", budget=Budget(seconds=60))
+    names = ['*/ "\n#', "'''\"\"\"\\"]
+    whole = make_model(problem, result, features=names, target="\u202e`rm`")
+    return [saved(whole.save), saved(replace(whole, shape=(1, 1, 2), proof=None).save)]
+
+
+def change_other_model(files: Files, random: Random) -> None:
+    files["f.npz"] = random.choice(other_models())
+    archive_change(sign_model)(files, random)
+
+
+def read_other_model(folder: Path) -> None:
+    model = load_model(folder / "f.npz")
+    assert model.status is not None
+    assert model.rules is not None
+    model.predict(np.zeros((2, *model.shape)) if model.shape else {name: [1.0, 1.0] for name in model.features})
 
 
 def model_files() -> Files:
@@ -465,6 +526,11 @@ def read_checkpoint(folder: Path) -> None:
         optimizer.step()
     finally:
         load_weights(folder / "f.pt", build_model(RECIPE, (1, 8, 8), 10))
+
+
+def read_run(folder: Path) -> None:
+    network = load_network(folder / "f.pt")
+    network(torch.zeros(2, *network.shape))
 
 
 def comparison_of(folder: Path) -> Comparison:
@@ -832,6 +898,60 @@ def change_cifar(files: Files, random: Random) -> None:
     )
 
 
+@cache
+def array_files() -> Files:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, X=np.arange(6.0).reshape(3, 2), y=np.array(["a", "b", "é"]))
+    return {"a.npz": stream.getvalue()}
+
+
+def change_arrays(files: Files, random: Random) -> None:
+    content, name = files.pop("a.npz"), "a.npz"
+    act = random.randrange(4)
+    if act == 0:
+        content = damaged(content, random)
+    elif act == 3:
+        name = "a.npy"
+        content = npy(odd_array(np.arange(6.0).reshape(3, 2), random), random if random.random() < 0.5 else None)
+    else:
+        members = unzipped(content)
+        chosen = random.choice(sorted(members))
+        array = np.lib.format.read_array(io.BytesIO(members[chosen]))
+        members[chosen] = npy(array, random) if act == 1 or array.dtype.kind == "U" else npy(odd_array(array, random))
+        content = zipped(members, random)
+    files[name] = content
+
+
+def read_array_files(folder: Path) -> None:
+    (path,) = folder.glob("a.*")
+    rows, labels = read_arrays(path, "y" if path.suffix == ".npz" else None)
+    assert labels is None or len(labels) == len(rows)
+    small_model().predict(rows)
+
+
+@cache
+def small_model() -> Any:
+    return make_model(network(), exact())
+
+
+@cache
+def answer_files() -> Files:
+    with tempfile.TemporaryDirectory() as folder:
+        file = AnswerFile(Path(folder) / "f.sqlite")
+        for key in ("[1, 2]", "a"):
+            file.put(key, '{"a": [1, 2.5]}')
+        file.save()
+        return {"f.sqlite": (Path(folder) / "f.sqlite").read_bytes()}
+
+
+def read_answers(folder: Path) -> None:
+    file = AnswerFile(folder / "f.sqlite")
+    for key in ("[1, 2]", "a", "b"):
+        file.get(key)
+    file.put("c", "1")
+    file.save()
+
+
 KINDS: dict[str, Kind] = {
     "layer problem": Kind(lambda: {"f.npz": saved(layer().save)}, archive_change(unsigned), read_layer),
     "network problem": Kind(lambda: {"f.npz": saved(network().save)}, archive_change(unsigned), read_network),
@@ -852,13 +972,16 @@ KINDS: dict[str, Kind] = {
     "idx": Kind(idx_files, change_idx, lambda folder: load_idx(folder, ("mnist", "MNIST"), 0.0, 1.0)),
     "image": Kind(image_files, change_image, read_images),
     "CIFAR-10": Kind(cifar_files, change_cifar, read_cifar),
+    "proof of another method": Kind(lambda: {"f.npz": other_proofs()[0]}, change_other_proof, read_other_proof),
+    "model of whole weights": Kind(lambda: {"f.npz": other_models()[0]}, change_other_model, read_other_model),
+    "network of a run": Kind(checkpoint_files, change_checkpoint, read_run),
+    "arrays": Kind(array_files, change_arrays, read_array_files),
+    "answers of a program": Kind(answer_files, any_damage, read_answers),
 }
 """All kinds of files, by name."""
 
 
 def exact_proof() -> Any:
-    from tpsolve.search import make_proof
-
     return make_proof(network(), exact(), {"target": "kind"})
 
 

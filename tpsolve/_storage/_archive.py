@@ -7,7 +7,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import IO, Any
 
@@ -29,6 +29,12 @@ _DAMAGE = (
     *(ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError, RuntimeError, SyntaxError),
     *(OSError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
+_NPY = b"\x93NUMPY"
+"""The first bytes of an .npy file."""
+_FOREIGN = "not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
+_FOREIGN_ARRAYS = (
+    "no arrays of numbers, or truncated. Expected a file that numpy.save, savez or savez_compressed wrote."
+)
 _MAX_RATIO = 1040
 """Deflate packs no more than 1032 bytes into one."""
 _MAX_NAMES = 2**22
@@ -36,6 +42,8 @@ _MAX_NAMES = 2**22
 _PIECE = 2**18
 _LITTLE = 2**13
 """Bytes of all arrays that are stored as they are."""
+_Known = Callable[[tuple[int, ...], np.dtype[Any]], bool]
+"""Whether an array of this shape and type may be in a file."""
 
 
 def write_archive(
@@ -94,8 +102,26 @@ def read_archive(
 
 def read_arrays(path: str | PathLike[str], names: tuple[str, ...]) -> dict[str, Tensor]:
     """The arrays of these names of an .npz file that has no header; errors as those of `read_archive`."""
-    with _Archive(path) as archive:
+    with _Archive(path, _FOREIGN_ARRAYS) as archive:
         return {name: archive.tensor(name) for name in names}
+
+
+def read_any_arrays(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of numbers or texts that numpy has saved: of an .npz by name, that of an .npy under "".
+
+    Raises:
+        FileFormatError: missing, truncated, foreign, or of objects.
+        TooLargeError: more than `max_bytes()`.
+    """
+    with opened(path) as stream:
+        single = _guarded(path, _FOREIGN_ARRAYS, stream.read, len(_NPY)) == _NPY
+        if single:
+            size = stream.seek(0, io.SEEK_END)
+            check_bytes(path, size)
+            stream.seek(0)
+            return {"": _guarded(path, _FOREIGN_ARRAYS, _read_npy, stream, size, _is_plain)}
+    with _Archive(path, _FOREIGN_ARRAYS) as archive:
+        return {name: archive.array(name) for name in archive.members}
 
 
 def read_kind(path: str | PathLike[str]) -> str:
@@ -133,16 +159,15 @@ class _Archive:
 
     members: dict[str, zipfile.ZipInfo]
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = path
-        self._foreign = f"{path}: not a tpsolve file, or truncated. Expected an .npz written by tpsolve."
+    def __init__(self, path: str | PathLike[str], foreign: str = _FOREIGN) -> None:
+        self.path, self._foreign = path, foreign
         self._opened = opened(path, lambda path, mode: _Bounded(_raw(path)))
 
     def __enter__(self) -> "_Archive":
         stream = self._opened.__enter__()
         try:
-            self._zip = self._guarded(zipfile.ZipFile, stream)
-            self.members = self._guarded(self._listed, stream)
+            self._zip = _guarded(self.path, self._foreign, zipfile.ZipFile, stream)
+            self.members = _guarded(self.path, self._foreign, self._listed, stream)
         except BaseException:
             stream.close()
             raise
@@ -154,9 +179,9 @@ class _Archive:
 
     def header(self) -> dict[str, Any]:
         """The header, of this format and version."""
-        header = parse_json(self._guarded(self._header_text), self.path)
+        header = parse_json(_guarded(self.path, self._foreign, self._header_text), self.path)
         if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise FileFormatError(self._foreign)
+            raise FileFormatError(f"{self.path}: {self._foreign}")
         if header.get("version") != VERSION:
             raise FileFormatError(
                 f"{self.path}: written in version {str(header.get('version'))[:40]} of the format, this tpsolve reads "
@@ -164,21 +189,16 @@ class _Archive:
             )
         names, kind = header.get("arrays", []), header.get("kind")
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(kind, str)):
-            raise FileFormatError(self._foreign)
+            raise FileFormatError(f"{self.path}: {self._foreign}")
         return {**header, "arrays": names}
 
     def tensor(self, name: str) -> Tensor:
         """The array of this name."""
-        return torch.from_numpy(self._guarded(self._array, name))
+        return torch.from_numpy(_guarded(self.path, self._foreign, self._array, name, _is_number))
 
-    def _guarded(self, read: Any, *arguments: Any) -> Any:
-        try:
-            return read(*arguments)
-        except TpsolveError:
-            raise
-        except _DAMAGE as error:
-            strerror = getattr(error, "strerror", None)
-            raise FileFormatError(f"{self.path}: can't be read ({strerror})." if strerror else self._foreign) from error
+    def array(self, name: str) -> np.ndarray:
+        """The array of this name, of numbers or texts in any order of bytes."""
+        return _guarded(self.path, self._foreign, self._array, name, _is_plain)
 
     def _listed(self, stream: IO[bytes]) -> dict[str, zipfile.ZipInfo]:
         size = stream.seek(0, io.SEEK_END)
@@ -198,35 +218,62 @@ class _Archive:
         return members
 
     def _header_text(self) -> str:
-        array = self._array("header", text=True)
+        array = self._array("header", _is_text)
         check_bytes(self.path, array.nbytes, max_bytes() // 4)
         return str(array)
 
-    def _array(self, name: str, text: bool = False) -> np.ndarray:
+    def _array(self, name: str, is_known: _Known) -> np.ndarray:
         info = self.members[name]
         with self._zip.open(info) as stream:
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"version {version}")
-            first = version == (1, 0)
-            read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            try:
-                shape, by_columns, dtype = read_header(stream)
-            except MemoryError as error:  # Of Python's parser, whose stack deep brackets fill.
-                raise ValueError("too deep a header") from error
-            known = dtype.kind == "U" and shape == () if text else dtype.name in NUMBERS
-            size = math.prod(shape) * dtype.itemsize
-            if not (known and dtype.isnative and all(n >= 0 for n in shape) and size == info.file_size - stream.tell()):
-                raise ValueError(f"{shape} {dtype}")
-            content = bytearray(size)
-            place = 0
-            while piece := stream.read(_PIECE):
-                content[place : place + len(piece)] = piece
-                place += len(piece)
-            if place != size:
-                raise ValueError("truncated")
-            array = np.frombuffer(content, dtype=dtype)
-            return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+            return _read_npy(stream, info.file_size, is_known)
+
+
+def _guarded(path: str | PathLike[str], foreign: str, read: Callable[..., Any], *arguments: Any) -> Any:
+    """What `read` gives; what it raises at bytes that are not its own becomes a FileFormatError."""
+    try:
+        return read(*arguments)
+    except TpsolveError:
+        raise
+    except _DAMAGE as error:
+        strerror = getattr(error, "strerror", None)
+        raise FileFormatError(f"{path}: " + (f"can't be read ({strerror})." if strerror else foreign)) from error
+
+
+def _read_npy(stream: IO[bytes], file_size: int, is_known: _Known) -> np.ndarray:
+    """The array of an .npy file of so many bytes, whose type and shape are known ones."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version}")
+    first = version == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = read_header(stream)
+    except MemoryError as error:  # Of Python's parser, whose stack deep brackets fill.
+        raise ValueError("too deep a header") from error
+    size = math.prod(shape) * dtype.itemsize
+    if not (is_known(shape, dtype) and all(n >= 0 for n in shape) and size == file_size - stream.tell()):
+        raise ValueError(f"{shape} {dtype}")
+    content = bytearray(size)
+    place = 0
+    while piece := stream.read(_PIECE):
+        content[place : place + len(piece)] = piece
+        place += len(piece)
+    if place != size:
+        raise ValueError("truncated")
+    array = np.frombuffer(content, dtype=dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+
+
+def _is_number(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return dtype.name in NUMBERS and dtype.isnative
+
+
+def _is_text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "U" and shape == () and dtype.isnative
+
+
+def _is_plain(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biufU" and dtype.itemsize > 0
 
 
 def digest(header: list[Any], tensors: Mapping[str, Tensor | None]) -> str:

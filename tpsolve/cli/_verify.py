@@ -31,7 +31,7 @@ def verify(
     ] = None,
     max_enumerated: Annotated[int, typer.Option(help="Enumerate problems of at most this many targets.")] = 20,
     engine: Annotated[
-        str, typer.Option(help="For proofs: cadical195, cp-sat, glucose4, clausal; default: another.")
+        str, typer.Option(help="For proofs: cadical195, cp-sat, glucose4, clausal, clausal-cadical; default: another.")
     ] = "",
     seconds: Annotated[float, typer.Option(help="Wall-clock limit of the check.")] = 3600.0,
     memory: Annotated[float, typer.Option(help="GiB that the check may take (on Linux).")] = 4.0,
@@ -44,7 +44,8 @@ def verify(
     For a network it checks separability and errors; it checks the bound only where contradictory labels give it.
 
     For a proof it checks weights, circuits and clauses in exact arithmetic, and the bound by another engine than
-    found it. With `--engine clausal` it trusts no engine: it checks every lemma of a logged refutation, which is slow.
+    found it. With `--engine clausal` it trusts no engine: it checks every lemma of a refutation that Glucose logs,
+    which is slow. With `clausal-cadical` CaDiCaL logs it.
 
     For the folder of a comparison it recomputes the objectives of all rows, and says what is known of their bounds.
 

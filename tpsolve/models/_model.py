@@ -397,7 +397,7 @@ def load_model(path: str | PathLike[str]) -> Model:
             f"{path}: a proof without the names of its columns. Save the model with tpsolve exact --save once more."
         )
     layers = [f"{kind}{layer}" for layer in range(_MAX_LAYERS) for kind in ("weight", "bias")]
-    of_proof = ("circuits", *part_names())
+    of_proof = ("circuits", "shares", *part_names())
     arrays, header = read_archive(path, MODEL_KIND, _Header, ("low", "high", "parts"), ("signs", *layers, *of_proof))
     own = {name: header[name] for name in (*_FIELDS, "layers", *_MORE_FIELDS) if name in header}
     if header["digest"] != _digest(own, arrays):

@@ -1,8 +1,6 @@
 """What `tpsolve predict` and `tpsolve export` are given: models, networks of runs, and rows in arrays."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.errors import ArgumentError, FileFormatError, UnknownNameError
+from tpsolve._storage._archive import read_any_arrays
+from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.models import load_model
 from tpsolve.tables import TableSchema
 
@@ -81,18 +80,14 @@ def read_arrays(path: Path, target: str | None = None) -> tuple[np.ndarray, np.n
 
     Raises:
         FileFormatError: no such file, or another kind of file.
+        TooLargeError: it takes more than the limit of a file.
         UnknownNameError: there is no array `target`.
         ArgumentError: several arrays besides.
     """
     if path.suffix not in ARRAYS:
         expected = "an array, .npy or .npz, as the model reads images or numbers without names"
         raise ArgumentError("FILE", path, expected)
-    try:
-        with path.open("rb") as stream:
-            found = np.load(stream, allow_pickle=False)
-            arrays = {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise FileFormatError(f"{path}: can't be read as an array ({error}).") from error
+    arrays = read_any_arrays(path)
     labels = None
     if target is not None:
         if target not in arrays or target == "":

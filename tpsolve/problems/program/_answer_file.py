@@ -1,6 +1,7 @@
 """A file of a program's answers, which outlive a crash; threads and processes share it."""
 
 import contextlib
+import json
 import math
 import os
 import sqlite3
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
+from tpsolve._storage._documents import check_values
+from tpsolve._storage._limits import max_bytes
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError
 
 SAVE_SECONDS = 0.1
 """Answers that come faster are written together."""
+_TABLE = "CREATE TABLE answers (key text primary key, answer text)"
 LOCK_SECONDS = 60.0
 """How long a write waits for those of other processes."""
 
@@ -44,12 +48,24 @@ class AnswerFile:
         self._open()
 
     def get(self, key: str) -> str | None:
-        """The text of this key; None: there is none."""
+        """The text of this key, which is JSON; None: there is none.
+
+        Raises:
+            FileFormatError: it is something else.
+            TooLargeError: its values would take more than a file may.
+        """
         with self._connection() as file:
             if key in self._waiting:
                 return self._waiting[key]
             row = file.execute("select answer from answers where key = ?", (key,)).fetchone()
-            return None if row is None else row[0]
+        if row is None:
+            return None
+        try:
+            check_values(row[0], self._path)
+            json.loads(row[0])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise FileFormatError(f"{self._path}: holds an answer that is no JSON ({error}).") from error
+        return row[0]
 
     def put(self, key: str, text: str) -> None:
         """Keep the text: on disk at once, unless another was written within `SAVE_SECONDS`; then by the next `put`
@@ -85,12 +101,17 @@ class AnswerFile:
                     self._waiting: dict[str, str] = {}
                     self._saved = -math.inf
                     self._file = sqlite3.connect(self._path, timeout=LOCK_SECONDS, check_same_thread=False)
+                    self._file.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max_bytes(), 2**30))
                     with self._file:
-                        self._file.execute("create table if not exists answers (key text primary key, answer text)")
+                        self._file.execute(_TABLE.replace("TABLE", "TABLE if not exists", 1))
+                    # Views and triggers of a stranger would run here.
+                    held = self._file.execute("select sql from sqlite_master where sql is not null").fetchall()
+                    if held != [(_TABLE,)]:
+                        raise sqlite3.DatabaseError("other tables")
                     self._process = os.getpid()
                 yield self._file
         except sqlite3.OperationalError as error:
             mend = "Choose a folder that you may write to, on a disk with space."
             raise FolderError(f"{self._path}: can't be read or written ({error}). {mend}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # The latter of an error's own words.
             raise FileFormatError(f"{self._path}: no memory of a program ({error}).") from error

@@ -34,8 +34,8 @@ from tpsolve.search.proofs._clausal import is_refutation
 from tpsolve.search.proofs._recount import OutOfTimeError
 
 ENGINES = ("cadical195", "cp-sat", "glucose4")
-CLAUSAL = "clausal"
-"""In place of an engine: each lemma that glucose4 logs is checked, so that the engine need not be trusted."""
+CLAUSAL = {"clausal": "glucose4", "clausal-cadical": "cadical195"}
+"""In place of an engine: each lemma that this one logs is checked, so that the engine need not be trusted."""
 MAX_SPLIT = 5
 """Inputs of a table up to which there is a case for each: 119 tables. With more there is one case."""
 Clause = list[int]
@@ -48,10 +48,10 @@ def refutes(formula: "Formula", limit: int, engine: str, seconds: float) -> bool
     Raises:
         UnknownNameError: no such engine.
     """
-    if engine == CLAUSAL:
-        return _clausal(formula, limit, seconds)
+    if engine in CLAUSAL:
+        return _clausal(formula, limit, CLAUSAL[engine], seconds)
     if engine not in ENGINES:
-        raise UnknownNameError("engine", engine, (*ENGINES, CLAUSAL))
+        raise UnknownNameError("engine", engine, (*ENGINES, *CLAUSAL))
     return (_cp_sat if engine == "cp-sat" else _sat)(formula, limit, engine, seconds)
 
 
@@ -249,8 +249,8 @@ def _sat(formula: Formula, limit: int, engine: str, seconds: float) -> bool | No
 _LOGGED = """
 import json, sys
 from pysat.solvers import Solver
-clauses, case, log = json.load(sys.stdin)
-with Solver(name="glucose4", bootstrap_with=[*clauses, *case], with_proof=True) as solver:
+engine, clauses, case, log = json.load(sys.stdin)
+with Solver(name=engine, bootstrap_with=[*clauses, *case], with_proof=True) as solver:
     if solver.solve():
         print("model")
     else:
@@ -260,13 +260,13 @@ with Solver(name="glucose4", bootstrap_with=[*clauses, *case], with_proof=True) 
 """
 
 
-def _clausal(formula: Formula, limit: int, seconds: float) -> bool | None:
+def _clausal(formula: Formula, limit: int, engine: str, seconds: float) -> bool | None:
     until = time.monotonic() + seconds
     clauses = [*formula.clauses, *_at_most(formula, limit)]
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.drup"
+        log = Path(folder) / "log.drat"
         for case in formula.cases:
-            task, left = json.dumps([clauses, case, str(log)]), max(until - time.monotonic(), 1e-3)
+            task, left = json.dumps([engine, clauses, case, str(log)]), max(until - time.monotonic(), 1e-3)
             try:
                 command = [sys.executable, "-c", _LOGGED]
                 ran = subprocess.run(command, input=task, capture_output=True, text=True, timeout=left)

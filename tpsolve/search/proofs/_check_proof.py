@@ -60,8 +60,8 @@ def verify_proof(
 
     Args:
         X: `(N, p)` numbers; y: N labels; weight: `(N,)` or None.
-        engine: what refutes fewer errors; None: another one than found the proof; "clausal": none, as each lemma of a
-            logged refutation is checked.
+        engine: what refutes fewer errors; None: another one than found the proof; "clausal" and "clausal-cadical":
+            none, as each lemma of a refutation that Glucose or CaDiCaL logs is checked.
         seconds: limit of that refutation; reached, the bound is not checked, and `holds` is None.
         exact: N rows of p numbers that `X` rounds; all but the data are then checked for these. None: `X` is exact.
 
@@ -123,12 +123,12 @@ def another_engine(found_by: str, wanted: str | None = None) -> str:
         UnknownNameError: no such engine.
         ArgumentError: the engine that found the proof, or none is left.
     """
-    if wanted is not None and wanted not in (*ENGINES, CLAUSAL):
-        raise UnknownNameError("engine", wanted, (*ENGINES, CLAUSAL))
+    if wanted is not None and wanted not in (*ENGINES, *CLAUSAL):
+        raise UnknownNameError("engine", wanted, (*ENGINES, *CLAUSAL))
     if wanted is not None and wanted == found_by:
         raise ArgumentError("engine", wanted, "another engine than the one that found the proof")
     sat = importlib.util.find_spec("pysat") is not None
-    if wanted == CLAUSAL and sat:
+    if wanted in CLAUSAL and sat:
         return wanted
     left = [e for e in ENGINES if e != found_by and (sat or e == "cp-sat") and wanted in (None, e)]
     if not left:
@@ -377,7 +377,7 @@ def _bound_of(
     refuted = refutes(formula, limit, engine, max(until - time.monotonic(), 1e-3))
     if refuted is None:
         return Finding("bound", None, f"{bound}: not checked, {engine} gave no answer within {seconds:g} s")
-    by = "a log whose lemmas were all checked" if engine == CLAUSAL else engine
+    by = "a log whose lemmas were all checked" if engine in CLAUSAL else engine
     words = f"fewer errors refuted by {by}" if refuted else f"{engine} refutes no smaller number of errors"
     return Finding("bound", refuted, f"{bound}: {words}")
 

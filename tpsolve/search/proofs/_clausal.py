@@ -1,7 +1,8 @@
-"""A refutation that rests on no engine: each lemma of its log follows by unit propagation from what stands above it.
+"""A refutation that rests on no engine: each lemma of its log is checked against what stands above it.
 
-Such logs are clausal proofs in DRUP; see Wetzler, Heule and Hunt, DRAT-trim: efficient checking and trimming using
-expressive clausal proofs (SAT 2014). Lemmas that need more than unit propagation are not taken.
+Such logs are clausal proofs in DRAT; see Wetzler, Heule and Hunt, DRAT-trim: efficient checking and trimming using
+expressive clausal proofs (SAT 2014). Nearly all lemmas follow by unit propagation. The others may leave out models, but
+never the last one: whoever breaks such a lemma in a model can turn its first literal over.
 """
 
 import time
@@ -14,11 +15,12 @@ Clause = list[int]
 
 
 def is_refutation(clauses: Iterable[Clause], log: Iterable[str], until: float) -> bool:
-    """Whether the `log` derives a contradiction from the `clauses`, each lemma by unit propagation.
+    """Whether the `log` derives a contradiction from the `clauses`, each lemma by unit propagation or as a RAT.
 
     Args:
         clauses: of literals other than 0, as in DIMACS.
-        log: lines such as "1 -2 0", a lemma, and "d 1 -2 0", a clause that is needed no more.
+        log: lines such as "1 -2 0", a lemma, and "d 1 -2 0", a clause that is needed no more. The first literal of a
+            lemma is its pivot.
         until: of `time.monotonic`.
 
     Raises:
@@ -36,7 +38,7 @@ def is_refutation(clauses: Iterable[Clause], log: Iterable[str], until: float) -
             known.forget([int(word) for word in words[1:-1]])
             continue
         lemma = list(dict.fromkeys(int(word) for word in words[:-1]))
-        if not known.implies(lemma):
+        if not (known.implies(lemma) or known.allows(lemma)):
             return False
         if known.add(lemma):
             return True
@@ -87,6 +89,17 @@ class _Known:
             self.true.discard(literal)
         del self.trail[before:]
         return contradiction
+
+    def allows(self, lemma: Clause) -> bool:
+        """Whether the lemma is a resolution asymmetric tautology: its resolvents at the first literal are implied.
+
+        If the clauses have a model that breaks the lemma, the same with that literal turned over is a model of all.
+        """
+        if not lemma or -lemma[0] in self.true:
+            return False
+        pivot = lemma[0]
+        clauses = (clause for held in self.by_content.values() for clause in held if -pivot in clause)
+        return all(self.implies([*lemma, *(v for v in list(clause) if v != -pivot)]) for clause in clauses)
 
     def _propagate(self, literals: list[int]) -> bool:
         true, trail, watched = self.true, self.trail, self.watched

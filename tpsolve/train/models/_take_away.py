@@ -4,12 +4,14 @@ import dataclasses
 import os
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
+from tpsolve._storage._documents import Label, Positive, check_shape
 from tpsolve.errors import FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models import model_of_network
 from tpsolve.train._checkpoint import load_weights, read_checkpoint
@@ -23,6 +25,16 @@ MODEL = "model.npz"
 CHECKPOINT = "checkpoint.pt"
 BEFORE = "checkpoint-before.pt"
 """The checkpoint before it."""
+
+
+class _Inputs(TypedDict):
+    """What a checkpoint says of the inputs of its network."""
+
+    shape: Annotated[list[Positive], Meta(min_length=3, max_length=3)]
+    mean: list[float]
+    std: list[float]
+    classes: list[Label]
+    table: bool
 
 
 class Normalised(nn.Module):
@@ -97,6 +109,9 @@ def load_network(path: str | PathLike[str]) -> Normalised:
     content = read_checkpoint(path)
     try:
         inputs = content["inputs"]
+        check_shape(inputs, path, _Inputs)
+        if not len(inputs["mean"]) == len(inputs["std"]) in (1, inputs["shape"][0]):
+            raise ValueError(f"{len(inputs['mean'])} means for {inputs['shape'][0]} channels")
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content["recipe"].items()}
         known: set[str] = {one.name for one in dataclasses.fields(Recipe)}
         settings: dict[str, Any] = {name: value for name, value in given.items() if name in known}
