@@ -59,6 +59,11 @@ class Searched:
         self.calls = self.loss.program.counts.calls
         return loss
 
+    def read(self, logits: Tensor) -> Tensor:
+        """The symbols `(B,)` of logits `(B, K)`."""
+        place = self.loss.order.get(logits.shape[1])
+        return (logits if place is None else logits[:, place]).argmax(1)
+
 
 class _Estimator:
     def __init__(self, task: Task, calls: int, seed: int):
