@@ -146,6 +146,7 @@ METHODS: dict[str, Method] = {
     "exact inference": Exact,
     "tpsolve": Searched,
     "tpsolve, terms left out": lambda task, calls, seed: Searched(task, calls, seed, balance=0, confidence=0),
+    "tpsolve, values not moved": lambda task, calls, seed: Searched(task, calls, seed, reorder=False),
     "tpsolve, cheapest symbols": lambda task, calls, seed: Searched(
         task, calls, seed, solver="k-best", balance=0, confidence=0
     ),
