@@ -131,7 +131,7 @@ def verdict(rows: list[dict[str, Any]]) -> str:
 
 
 def moved_table(rows: list[dict[str, Any]]) -> str:
-    """Digits read and right answers with and without moves of values, of the tasks where the means differ by a point."""
+    """Digits read and right answers with and without moves of values, where the means differ by a point."""
     shown = {OURS: "reorder=True", "tpsolve, values not moved": "reorder=False"}
     digits, accuracy = by_task(rows, "digits"), by_task(rows, "accuracy")
     lines = [f"| task | {' | '.join(f'{what}, {name}' for what in ('digits', 'answers') for name in shown.values())} |"]
