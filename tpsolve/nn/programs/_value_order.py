@@ -16,7 +16,7 @@ these, which rule out most orders.
 """
 SELDOM = 0.25
 """Of an even share: a value that is read less often is not in use."""
-EXPLAINED = 0.5
+EXPLAINED = 0.75
 """Share of samples whose present symbols must be consistent: before that, readings move by themselves."""
 MIN_GAIN, MAX_LOSS, FIRST_LOSS = 0.01, 0.03, 0.1
 """Shares of samples: that a new order must keep consistent more where a value is split; that it may lose where none is,
