@@ -59,6 +59,11 @@ class Searched:
         self.calls = self.loss.program.counts.calls
         return loss
 
+    def read(self, logits: Tensor) -> Tensor:
+        """The symbols `(B,)` of logits `(B, K)`."""
+        place = self.loss.order.get(logits.shape[1])
+        return (logits if place is None else logits[:, place]).argmax(1)
+
 
 class _Estimator:
     def __init__(self, task: Task, calls: int, seed: int):
@@ -141,6 +146,7 @@ METHODS: dict[str, Method] = {
     "exact inference": Exact,
     "tpsolve": Searched,
     "tpsolve, terms left out": lambda task, calls, seed: Searched(task, calls, seed, balance=0, confidence=0),
+    "tpsolve, values not moved": lambda task, calls, seed: Searched(task, calls, seed, reorder=False),
     "tpsolve, cheapest symbols": lambda task, calls, seed: Searched(
         task, calls, seed, solver="k-best", balance=0, confidence=0
     ),

@@ -130,7 +130,7 @@ def row_of(
     row = {"task": name, "method": method, "seed": seed, "rate": rate, "epochs": protocol.epochs, "part": part}
     return {
         **row,
-        **measured(model, task, test),
+        **measured(model, task, test, getattr(loss_fn, "read", _largest)),
         "calls": loss_fn.calls / (protocol.epochs * len(train.groups)) if math.isinf(protocol.seconds) else None,
         "cpu_seconds": seconds,
         **where(),
@@ -144,10 +144,20 @@ def batches(samples: int, protocol: Protocol, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(samples, generator=shuffle).split(protocol.batch)
 
 
+def _largest(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
 @torch.no_grad()
-def measured(model: nn.Module, task: Task, test: Samples) -> dict[str, float]:
-    """Accuracy of the answers, of the digits as far as the labels can tell them apart, and of the commonest answer."""
-    seen = torch.cat([model(images).argmax(1) for images in test.images.split(1000)])
+def measured(
+    model: nn.Module, task: Task, test: Samples, read: Callable[[Tensor], Tensor] = _largest
+) -> dict[str, float]:
+    """Accuracy of the answers, of the digits as far as the labels can tell them apart, and of the commonest answer.
+
+    Args:
+        read: the symbols `(B,)` of logits `(B, K)`.
+    """
+    seen = torch.cat([read(model(images)) for images in test.images.split(1000)])
     answers = task.program(seen[test.groups].numpy())
     _, counts = np.unique(test.labels.numpy(), return_counts=True)
     return {

@@ -44,7 +44,7 @@ ALLOWED = {
         "search/network/circuits/_whole_weights.py",
     ),
     "scipy.optimize": (
-        "nn/_program_diagnosis.py",
+        "nn/programs/_program_diagnosis.py",
         "search/exact/_milp.py",
         "search/network/_big_m.py",
         "search/network/packing/_packing.py",

@@ -91,6 +91,7 @@ def test_pages_show_the_saved_rows():
     assert programs.table(rows) in page
     assert programs.verdict(rows) in page
     assert programs.verdict(rows) in programs.SEARCH_PAGE.read_text()
+    assert programs.moved_table(rows) in page
     assert programs.beside_peers(rows) in page
     assert programs.seconds_table(programs.read(programs.SECONDS)) in page
     assert programs.warm_table(programs.read(programs.WARM)) in page

@@ -1,9 +1,6 @@
 """Target propagation through PyTorch models, and the thresholds that it needs."""
 
 from tpsolve.nn._diagnosis import Diagnosis, diagnose
-from tpsolve.nn._program import Program
-from tpsolve.nn._program_diagnosis import ProgramDiagnosis, diagnose_program
-from tpsolve.nn._program_loss import ProgramLoss, ProgramReport
 from tpsolve.nn._target_backward import target_backward
 from tpsolve.nn._target_report import TargetReport
 from tpsolve.nn.deployment._binarize import binarize, plain_weights
@@ -11,6 +8,9 @@ from tpsolve.nn.deployment._fold_model import Folded, FoldedThreshold, fold
 from tpsolve.nn.levers._channel_shift import ChannelShift
 from tpsolve.nn.levers._distillation import DistillationLoss
 from tpsolve.nn.levers._progressive_hardening import ProgressiveHardening
+from tpsolve.nn.programs._program import Program
+from tpsolve.nn.programs._program_diagnosis import ProgramDiagnosis, diagnose_program
+from tpsolve.nn.programs._program_loss import ProgramLoss, ProgramReport
 from tpsolve.thresholds import (
     RULES,
     Choice,

@@ -64,6 +64,8 @@ class ProgramJudge:
             count=recipe.count,
             solver=recipe.solver or None,
             budget=Budget(calls=recipe.calls),
+            # The network that is saved has its classes at their logits.
+            reorder=False,
             generator=torch.Generator().manual_seed(recipe.seed),
         )
         self._classes, self._counted = classes, 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tpsolve._check_arguments import check_count
 from tpsolve.errors import ArgumentError
-from tpsolve.nn._program_loss import ProgramLoss
+from tpsolve.nn.programs._program_loss import ProgramLoss
 from tpsolve.problems import ProgramProblem
 from tpsolve.problems.program._program_problem import UNKNOWN
 from tpsolve.search import solve

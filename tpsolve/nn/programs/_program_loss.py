@@ -14,6 +14,7 @@ from tpsolve._check_arguments import check_count
 from tpsolve._plain import is_real
 from tpsolve._result import Budget, Result, TargetSet
 from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.nn.programs._value_order import ValueOrder
 from tpsolve.problems import CallCounts, DeclaredConstraints, Fold, ProgramCalls, ProgramProblem
 from tpsolve.problems.program._declared_constraints import Declaration
 from tpsolve.problems.program._read_program import as_choices, check_logits
@@ -89,9 +90,18 @@ class ProgramLoss(nn.Module):
         stay: weight of the cost of leaving the present symbols, where the loss is not "equal".
         balance: weight of the entropy of the mean distribution.
         confidence: weight of minus the mean entropy.
+        reorder: whether values may change places, see below.
         reduction: "mean" over the samples, "sum", or "none".
         generator: the source of all randomness; None: one of seed 0.
         options: of `ProgramCalls`, such as batched="numpy" or path="answers.sqlite".
+
+    Labels of an order, such as `a < b`, have a trap of their own: a network reads each input as the next value, leaves
+    one value out, and lets two inputs share one at the end. Few labels tell. Every 1,000 samples, or later if it was of
+    no use, a value of choices that is not in use is therefore put beside the one that is read most often, if calls say
+    that the labels stay explained. The logits stay as they are; `order` says which of them stands for which value, and
+    `read(logits)` gives the values. A warning tells of the first move, and `settle(layer)` puts the rows of the last
+    layer in this order. It needs the loss "equal", no `known` symbols, and one process. It supposes that all values
+    occur about as often: with `reorder=False` no value moves.
 
     Called with `(logits, labels)`: logits `(B, n, K)` of choices or `(B, n)` of spins, labels B values. In `eval()` no
     program is called but by `accuracy` and `predict`: assignments without a remembered answer count as wrong.
@@ -101,6 +111,7 @@ class ProgramLoss(nn.Module):
         explained: running share of samples whose present symbols are consistent.
         undecided: running mean entropy of single symbols, over its maximum.
         warned: whether a label that no symbols give was named in a warning; it is named once.
+        order: by the number of values K, which logit stands for each value, `(K,)` int64; empty while none has moved.
         program: the `ProgramCalls`.
     """
 
@@ -112,6 +123,7 @@ class ProgramLoss(nn.Module):
     stay: float
     balance: float
     confidence: float
+    reorder: bool
     reduction: str
     solver: Solver
     budget: Budget
@@ -134,6 +146,7 @@ class ProgramLoss(nn.Module):
         stay: float = 1.0,
         balance: float = 4.0,
         confidence: float = 0.3,
+        reorder: bool = True,
         reduction: str = "mean",
         generator: torch.Generator | None = None,
         **options: Any,
@@ -144,6 +157,8 @@ class ProgramLoss(nn.Module):
         for name, weight in (("balance", balance), ("confidence", confidence)):
             if not is_real(weight) or not 0 <= weight < math.inf:
                 raise ArgumentError(name, weight, "a finite number of at least 0")
+        if not isinstance(reorder, bool):
+            raise ArgumentError("reorder", repr(reorder), "True or False")
         if options and isinstance(program, ProgramCalls):
             raise ArgumentError("options", sorted(options), "none beside a ProgramCalls", "Give them to ProgramCalls.")
         if program is None and constraints is None:
@@ -161,6 +176,7 @@ class ProgramLoss(nn.Module):
         self.symbols, self.count, self.loss, self.stay, self.reduction = symbols, count, loss, stay, reduction
         self.balance, self.confidence = float(balance), float(confidence)
         self.explained, self.undecided, self.warned = 0.0, 1.0, False
+        self.reorder, self._order, self._told = reorder, ValueOrder(), False
         usual = "weighted-draws" if constraints is None else "declared"
         if (
             self.program is not None
@@ -178,6 +194,10 @@ class ProgramLoss(nn.Module):
     def problem(self, logits: Tensor, labels: Any, *, mask: Any = None, known: Any = None) -> ProgramProblem:
         """The target problem of a batch, on the CPU."""
         check_logits(logits)
+        return self._problem(self._order.apply(logits, self.symbols), labels, mask=mask, known=known)
+
+    def _problem(self, logits: Tensor, labels: Any, *, mask: Any, known: Any = None) -> ProgramProblem:
+        """Of logits in the order of their values."""
         if self.count is not None and logits.shape[1] != self.count:
             raise ArgumentError("logits", f"{logits.shape[1]} units", f"{self.count}, as count= says")
         z = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).cpu()
@@ -200,7 +220,9 @@ class ProgramLoss(nn.Module):
             mask: `(B, n)` bool: which symbols exist. known: `(B, n)`: symbols that are labelled, -1 (spins: 0) where
                 not.
         """
-        problem = self.problem(logits, labels, mask=mask, known=known)
+        check_logits(logits)
+        logits = self._order.apply(logits, self.symbols)
+        problem = self._problem(logits, labels, mask=mask, known=known)
         calls = ProgramCalls(_no_program) if self.program is None else self.program
         before = dataclasses.replace(calls.counts)
         # A fold is no cost to save: its states are read, and few of its answers are remembered.
@@ -230,14 +252,34 @@ class ProgramLoss(nn.Module):
             result,
         )
         each = _divergence(problem, logits, targets)
-        if self.training and (self.balance or self.confidence):
+        if self.training:
             self.explained += (1 - MEMORY) * (explained - self.explained)
+        if self.training and (self.balance or self.confidence):
             added = self._information(problem, logits)
             # Only the gradient has them: a loss that rises as they fade would look like a failure.
             each = each + (added - added.detach())
+        if self.training and self.reorder and known is None and self.loss == "equal" and not _is_shared():
+            self._watch(problem)
         if self.reduction == "none":
             return each
         return each.sum() / (len(each) if self.reduction == "mean" else 1)
+
+    def _watch(self, problem: ProgramProblem) -> None:
+        def window(values: Tensor, labels: list[Any], mask: Tensor | None) -> ProgramProblem:
+            width = int(problem.sizes.max())
+            return self._problem(torch.nn.functional.one_hot(values, width).float(), labels, mask=mask)
+
+        moved = self._order.watch(problem, self.explained, window)
+        if moved:
+            # Balance draws the two inputs apart that shared a value.
+            self.explained = 0.0
+            if not self._told:
+                self._told = True
+                warnings.warn(
+                    f"logits: {moved}. From now on read the symbols with read(logits), and see `order`; or give "
+                    "reorder=False. This is said once.",
+                    stacklevel=4,
+                )
 
     def _unreachable(self, problem: ProgramProblem, result: Result) -> int:
         rows = torch.isinf(result.bound).nonzero()[:, 0].tolist()
@@ -278,6 +320,42 @@ class ProgramLoss(nn.Module):
         decide = self.confidence * self.undecided * entropy[there].mean()
         return decide - self.balance * (1 - self.explained) * spread
 
+    @property
+    def order(self) -> dict[int, Tensor]:
+        return {size: place.clone() for size, place in self._order.places.items()}
+
+    @torch.no_grad()
+    def read(self, logits: Tensor, *, mask: Any = None) -> Tensor:
+        """The network's present symbols `(B, n)` int64, of values in the order that `order` says."""
+        problem = self.problem(logits, [None] * len(logits), mask=mask)
+        return problem.present.to(logits.device)
+
+    @torch.no_grad()
+    def settle(self, layer: nn.Linear) -> None:
+        """Put the rows of the layer that makes the logits into the order of the values, in place: v at logit v again.
+
+        After the training: an optimizer that goes on has the moments of the old rows.
+
+        Args:
+            layer: its outputs are the logits of one unit, or of all units of a sample one after the other.
+
+        Raises:
+            ArgumentError: units have different numbers of values, or the outputs are no whole number of units.
+        """
+        if not isinstance(layer, nn.Linear):
+            raise ArgumentError("layer", type(layer).__name__, "the torch.nn.Linear whose outputs are the logits")
+        size = self.symbols
+        if not isinstance(size, int) or layer.out_features % size:
+            raise ArgumentError(
+                "layer", f"{layer.out_features} outputs for symbols {size!r}", "K outputs a unit, of symbols=K"
+            )
+        place = self._order.places.pop(size, None)
+        if place is not None:
+            rows = torch.arange(layer.out_features).view(-1, size)[:, place].flatten().to(layer.weight.device)
+            layer.weight.copy_(layer.weight[rows].clone())
+            if layer.bias is not None:
+                layer.bias.copy_(layer.bias[rows].clone())
+
     @torch.no_grad()
     def predict(self, logits: Tensor, *, mask: Any = None) -> list[Any]:
         """What the program makes of the network's present symbols: B answers, by B calls less what is remembered."""
@@ -295,7 +373,8 @@ class ProgramLoss(nn.Module):
         """What is remembered, and the state of the generator."""
         answers = [] if self.program is None else self.program.state()
         running = [self.explained, self.undecided]
-        return {"answers": answers, "generator": self.generator.get_state(), "running": running}
+        generator, order = self.generator.get_state(), self._order.state()
+        return {"answers": answers, "generator": generator, "running": running, "order": order}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with what `get_extra_state` gave.
@@ -309,6 +388,15 @@ class ProgramLoss(nn.Module):
             self.program.load_state(state["answers"])
         self.generator.set_state(state["generator"])
         self.explained, self.undecided = state["running"]
+        self._order = ValueOrder()
+        if "order" in state:  # Older ones have none.
+            self._order.load_state(state["order"])
+
+
+def _is_shared() -> bool:
+    """Whether several processes train the network, whose orders might come to differ."""
+    group = torch.distributed
+    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
 
 
 def _no_program(*symbols: int) -> None:

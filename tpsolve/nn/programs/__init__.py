@@ -1,0 +1,1 @@
+"""Networks whose symbols are read by a program that has no gradient."""
