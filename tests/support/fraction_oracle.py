@@ -42,7 +42,7 @@ def _dependency(rows: list[list[Fraction]]) -> list[Fraction] | None:
 
 def columns(points: Sequence[Sequence[float | Fraction]]) -> list[Column]:
     """All dichotomies of the points: signs with which no dependency has only terms of one sign (Gordan)."""
-    rows = [[*map(Fraction, point), Fraction(1)] for point in points]
+    rows = [[*(Fraction(v) for v in point), Fraction(1)] for point in points]
     forbidden = circuits(rows)
     return [
         signs

@@ -22,6 +22,9 @@ class ExactRows:
         scales: `(n,)`, what each feature was multiplied by.
     """
 
+    whole: list[list[int]]
+    scales: list[int]
+
     def __init__(self, rows: Sequence[Sequence[Fraction]]) -> None:
         self.scales = [lcm(*(v.denominator for v in column)) for column in zip(*rows, strict=True)]
         self.whole = [
