@@ -58,6 +58,7 @@ MUTATED = {
     "half a weight": (lambda p: with_weight(p, 0.5), "set"),
     "no number": (lambda p: with_weight(p, float("nan")), "set"),
     "a bias that is not of the set": (lambda p: with_weight(p, 7.0, bias=True), "set"),
+    "an infinite bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), float("inf"), bias=True), "set"),
     "half a bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), 0.5, bias=True), "set"),
     "a gain for each weight": (lambda p: dataclasses.replace(p, penalty=Fraction(-1, 8)), "set"),
     "a lower penalty": (lambda p: dataclasses.replace(p, penalty=Fraction(1, 16)), "weights"),

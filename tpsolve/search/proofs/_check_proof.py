@@ -199,6 +199,8 @@ def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Findin
         # Units that read inputs that are not whole may have any bias.
         free = number == 0 and bool((np.round(X) != X).any())
         for value in bias.tolist():
+            if not math.isfinite(value):
+                return Finding("set", False, f"a bias {value:g} that is no number")
             if value not in proof.bias_set if proof.bias_set is not None else not free and value != round(value):
                 return Finding("set", False, f"a bias {value:g} that is not of the set")
     if proof.penalty < 0:
