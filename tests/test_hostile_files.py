@@ -345,6 +345,11 @@ def no_settings(content: dict[str, Any]) -> None:
     groups[0] = {k: v for k, v in groups[0].items() if k != "eps"}
 
 
+def rates(content: dict[str, Any]) -> None:
+    groups = content["optimizer"]["param_groups"]
+    groups[0] = {**groups[0], "lr": [0.1, 0.1]}
+
+
 def other_weights(content: dict[str, Any]) -> None:
     name = next(iter(content["model"]))
     content["model"][name] = content["model"][name].double()
@@ -358,7 +363,7 @@ def no_generator(content: dict[str, Any]) -> None:
     content["processes"] = [{**content["processes"][0], "random": torch.zeros(3, dtype=torch.uint8)}]
 
 
-CHANGES = (no_moments, wide_moments, other_settings, no_settings, other_weights, no_accuracy, no_generator)
+CHANGES = (no_moments, wide_moments, other_settings, no_settings, rates, other_weights, no_accuracy, no_generator)
 
 
 @pytest.mark.slow

@@ -84,9 +84,13 @@ def test_a_checkpoint_without_its_inputs_is_refused(tmp_path: Path):
         "classes": [*range(10)],
         "table": False,
     }
-    del content["inputs"]
-    torch.save(content, tmp_path / "old.pt")
-    with pytest.raises(FileFormatError, match="does not say what its network reads"):
+    without = {name: value for name, value in content.items() if name != "inputs"}
+    for other in (without, content | {"recipe": "digits-mlp"}, content | {"recipe": torch.zeros(1)}):
+        torch.save(other, tmp_path / "old.pt")
+        with pytest.raises(FileFormatError, match="does not say what its network reads"):
+            load_network(tmp_path / "old.pt")
+    torch.save(content | {"version": torch.zeros(1).to_sparse()}, tmp_path / "old.pt")
+    with pytest.raises(FileFormatError, match="a checkpoint of version Tensor"):
         load_network(tmp_path / "old.pt")
     with pytest.raises(FileFormatError, match="No such file"):
         load_network(tmp_path / "none.pt")

@@ -11,6 +11,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tpsolve._plain import is_real
 from tpsolve._storage._documents import Count, check_shape
 from tpsolve._storage._limits import check_bytes, opened
 from tpsolve._storage._write_whole import write_whole
@@ -238,7 +239,7 @@ def _check_optimizer(path: Path, saved: dict[str, Any], optimizer: torch.optim.O
     groups = saved["param_groups"]
     same = len(groups) == len(own) and all(
         # The rate is set anew in every epoch.
-        _without_rate(group) == _without_rate(mine)
+        is_real(group.get("lr")) and _without_rate(group) == _without_rate(mine)
         for group, mine in zip(groups, own, strict=True)
     )
     if not same:
@@ -312,9 +313,11 @@ def _read(path: Path, versions: tuple[int, ...]) -> dict[str, Any]:
         raise FileFormatError(f"{path}: not a checkpoint, or truncated. Begin the run anew.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f"{path}: not a checkpoint of tpsolve. Begin the run anew.")
-    if content.get("version") not in versions:
+    version = content.get("version")
+    if not isinstance(version, int) or version not in versions:
+        named = version if isinstance(version, int) else type(version).__name__
         raise FileFormatError(
-            f"{path}: a checkpoint of version {content.get('version')}, this tpsolve reads "
+            f"{path}: a checkpoint of version {named}, this tpsolve reads "
             f"{' and '.join(map(str, versions))} here. Begin the run anew."
         )
     return content

@@ -118,7 +118,7 @@ def load_network(path: str | PathLike[str]) -> Normalised:
         recipe = Recipe(**settings)
         shape, classes = tuple(inputs["shape"]), tuple(inputs["classes"])
         network = build_model(recipe, shape, len(classes))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         mend = "Go on with the run for an epoch, or begin it anew."
         raise FileFormatError(f"{path}: does not say what its network reads ({error!r}). {mend}") from error
     load_weights(path, network)
