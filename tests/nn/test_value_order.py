@@ -183,7 +183,15 @@ def test_a_run_that_was_saved_goes_on_as_if_it_had_not_been():
 
 
 @pytest.mark.parametrize(
-    "change", [{"places": {4: [0, 0, 1, 2]}}, {"places": {4: "abcd"}}, {"tries": 3}, {"labels": 3}]
+    "change",
+    [
+        {"places": {4: [0, 0, 1, 2]}},
+        {"places": {4: [0.0, 1.0, 2.0, 3.0]}},
+        {"places": {4: [2**70, 1, 2, 3]}},
+        {"places": {4: "abcd"}},
+        {"tries": 3},
+        {"labels": 3},
+    ],
 )
 def test_an_order_that_is_none_is_named(change: dict[str, Any]):
     loss_fn = ProgramLoss(less, symbols=4)

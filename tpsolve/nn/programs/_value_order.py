@@ -138,10 +138,13 @@ class ValueOrder:
         """
         try:
             places = {int(size): torch.tensor(place) for size, place in state["places"].items()}
-            right = all(sorted(place.tolist()) == list(range(size)) for size, place in places.items())
+            right = all(
+                place.dtype == torch.int64 and sorted(place.tolist()) == list(range(size))
+                for size, place in places.items()
+            )
             self._values, self._masks, self._labels = (list(state[name]) for name in ("values", "masks", "labels"))
             self._wait, self._attempts = map(int, state["tries"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
             raise ArgumentError("state", repr(error), "what get_extra_state() gave") from error
         if not right:
             raise ArgumentError("state", "values at places that are no order", "what get_extra_state() gave")
