@@ -26,8 +26,6 @@ from tpsolve.problems import Problem
 from tpsolve.search import Solver
 from tpsolve.testing import parametrize_with_checks
 
-pytestmark = pytest.mark.rounding
-
 each_solver = pytest.mark.parametrize("kind", LAYER_SOLVERS, ids=lambda kind: kind.name)
 
 
@@ -52,6 +50,7 @@ def test_composed_solver_keeps_the_public_contract(subject: Solver, check: Calla
     check(subject)
 
 
+@pytest.mark.rounding
 @each_solver
 @pytest.mark.parametrize("instance", zoo(), ids=str)
 def test_result_is_valid_on_the_zoo(kind: type[Solver], instance: Instance):
@@ -68,6 +67,7 @@ def test_result_is_valid_on_random_problems(kind: type[Solver], loss: str, dtype
     assert_valid(problem, solve(problem, one_worker(kind), budget=Budget(steps=50)), optima(problem))
 
 
+@pytest.mark.rounding
 @each_solver
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_objective_is_the_problem_s_own_to_the_last_bit(kind: type[Solver], dtype: torch.dtype):
@@ -111,6 +111,7 @@ def test_missing_library_is_named_with_the_command_that_installs_it(
         solve(problem, kind(), budget=Budget(steps=1))
 
 
+@pytest.mark.rounding
 @each_solver
 def test_activations_that_are_optimal_are_never_made_worse(kind: type[Solver]):
     # Each unit has its wish at the start, so nothing can be better.
