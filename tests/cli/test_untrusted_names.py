@@ -161,7 +161,7 @@ def test_a_check_ends_with_its_time_or_its_memory(
         while True:
             pass
 
-    monkeypatch.setattr(_verify, "read_kind", lambda file: "layer-problem")
+    monkeypatch.setattr("tpsolve._storage._archive.read_kind", lambda file: "layer-problem")
     monkeypatch.setattr(_verify, "limited", lambda seconds, memory: limited(min(seconds, 0.05), memory))
     monkeypatch.setattr(_verify, "_verify_result", forever)
     assert run(monkeypatch, "verify", "a", "b") == 1

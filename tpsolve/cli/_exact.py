@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tpsolve._check_arguments import check_count
 from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._executors import ExecutorName, MaxMemory, ShardText, connected
 from tpsolve.cli._files import check_output, check_picture, check_plot, run_folder, save_picture
@@ -145,6 +144,7 @@ def exact(
     """
     import torch
 
+    from tpsolve._check_arguments import check_count
     from tpsolve._result import Budget
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled

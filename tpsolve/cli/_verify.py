@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tpsolve._storage._archive import read_kind
 from tpsolve._storage._documents import parse_json
 from tpsolve.cli._answers import Answers, Csv, Json, Quiet
 from tpsolve.cli._limited import limited
@@ -53,6 +52,7 @@ def verify(
 
     Exit status 0: all claims hold, or could not be refuted; 1: a claim is false, or not all was checked.
     """
+    from tpsolve._storage._archive import read_kind
     from tpsolve.search.proofs._proof import KIND, MODEL_KIND
 
     answers = Answers(as_json, as_csv, quiet)

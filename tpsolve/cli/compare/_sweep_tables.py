@@ -3,7 +3,7 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -14,7 +14,9 @@ from tpsolve.cli._answers import Answers
 from tpsolve.cli._executors import connected, read_shard
 from tpsolve.cli._terminal import INTERRUPTED, Interrupt, progress_bar, say_stopped, visible
 from tpsolve.errors import ArgumentError
-from tpsolve.tables import TableOptions
+
+if TYPE_CHECKING:
+    from tpsolve.tables import TableOptions
 
 
 def read_networks(text: str) -> list[list[int]]:
@@ -39,7 +41,7 @@ def sweep(
     folder: Path,
     target: str,
     widths: str,
-    options: TableOptions,
+    options: "TableOptions",
     run: Path,
     *,
     solver: str,
