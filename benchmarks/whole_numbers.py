@@ -4,10 +4,10 @@
 
 FOLDER holds tabular/NAME.csv, as in `generalisation`. The tables are those of `whole_numbers_tables`, and the peers
 those of `whole_numbers_peers`. All budgets are seconds of the processor, read from the clock of the one thread that
-works: that of the process takes milliseconds to read where machines are virtual and busy. The straight-through network is one that
-people write themselves, and it is run with each of two settings: for each table and width `--table` shows the one of
-the fewest training errors, chosen with hindsight. One row a table, width, method and seed in
-results/whole_numbers.jsonl; a run goes on where it was stopped.
+works: that of the process takes milliseconds to read where machines are virtual and busy. The straight-through
+network is one that people write themselves, and it is run with each of two settings: for each table and width
+`--table` shows the one of the fewest training errors, chosen with hindsight. One row a table, width, method and seed
+in results/whole_numbers.jsonl; a run goes on where it was stopped.
 """
 
 import argparse
@@ -34,14 +34,26 @@ SOLVERS = {"integer-search": "integer-search", "search alone": "integer-search:s
 WITH_MARGIN = "integer-search, a margin"
 """Of a quarter of the units; each step that lacks costs `MARGIN_PRICE`. Chosen on tables of `TUNING`."""
 MARGIN_PRICE = 0.25
+WITH_PRICE = "integer-search, a price"
+"""Of each weight other than 0: as much as `PRICE` errors. Of 0.5, 1, 2 and 4 the best on four tables of `TUNING`."""
+PRICE = 1.0
 
 
 def searched(
-    solver: str, X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int, margin: int | None = None
+    solver: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    width: int,
+    seconds: float,
+    seed: int,
+    margin: int | None = None,
+    penalty: float = 0.0,
 ) -> Found:
     """What a solver finds."""
     price = None if margin is None else MARGIN_PRICE
-    problem = NetworkProblem(X, y.tolist(), [width], weight_set="ternary", margin=margin, margin_price=price)
+    problem = NetworkProblem(
+        X, y.tolist(), [width], weight_set="ternary", margin=margin, margin_price=price, penalty=penalty
+    )
     generator = torch.Generator().manual_seed(seed)
     with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.thread_time)):
         result = solve(problem, solver, budget=Budget(seconds=seconds), generator=generator)
@@ -53,6 +65,7 @@ def methods(width: int) -> Iterator[tuple[str, Any]]:
     for name, solver in SOLVERS.items():
         yield name, lambda *given, solver=solver: searched(solver, *given)
     yield WITH_MARGIN, lambda *given: searched("integer-search", *given, margin=width // 4)
+    yield WITH_PRICE, lambda *given: searched("integer-search", *given, penalty=PRICE)
     yield from peers(width)
 
 
