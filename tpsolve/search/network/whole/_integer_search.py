@@ -34,8 +34,10 @@ class IntegerSearch(Solver):
 
     With all other units held, one table of sums gives the costs of all changes of one weight of a unit, each with all
     shifts of its bias in a window (see `counted_changes` in the code). The best is made where it costs no more, and
-    among several one at random. So copies of the network walk along plateaus. Copies that stop improving are kicked:
-    they go back to their own best, or to that of all, and have a unit drawn anew or a few weights changed.
+    among several one at random. So copies of the network walk along plateaus. Where a copy finds no better change, the
+    points that it gets wrong count more from then on, as clauses do in local searches for satisfiability (Thornton et
+    al. 2004). Copies that find no better network for long are kicked: they go back to their own best, or to that of
+    all, and have a unit drawn anew or a few weights changed.
 
     It begins with networks trained by a straight-through gradient, side by side, for a share of the budget. It takes
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
