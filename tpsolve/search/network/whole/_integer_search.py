@@ -33,7 +33,7 @@ class IntegerSearch(Solver):
     """Networks whose weights are whole numbers of a set: the best change of one unit after the other.
 
     With all other units held, one table of sums gives the costs of all changes of one weight of a unit, each with all
-    shifts of its bias in a window (see `counted_changes` in the code). The best is made where it costs no more, and
+    shifts of its bias in a window (see `Window.changes` in the code). The best is made where it costs no more, and
     among several one at random. So copies of the network walk along plateaus. Where a copy finds no better change, the
     points that it gets wrong count more from then on, as clauses do in local searches for satisfiability (Thornton et
     al. 2004). Copies that find no better network for long are kicked: they go back to their own best, or to that of
