@@ -13,7 +13,7 @@ from support.whole_oracle import errors_of, lacking, least_objective, outputs_of
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search import IntegerSearch
-from tpsolve.search.network.whole._copies import NEAR, Copies
+from tpsolve.search.network.whole._copies import NEAR, RELIEF, STRESS, Copies
 from tpsolve.search.network.whole._unit_moves import TwoValues, Window, best_move, sorted_changes
 
 SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
@@ -149,6 +149,24 @@ def test_a_walk_knows_what_its_networks_cost(inputs: str, classes: int, margin: 
     assert bool((walk.stress[0] > 1).any())
     walk.begin(torch.tensor([True, False, False]))
     assert walk.stress[0].tolist() == once[0].tolist()
+
+
+def test_wrong_points_count_more_and_in_time_less_again():
+    # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
+    X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]
+    problem = NetworkProblem(X, [0, 1, 0, 1, 1, 0], [1], [2, 2, 1, 3, 5, 1], weight_set="ternary")
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    none = [(torch.zeros(2, 1, 1), torch.full((2, 1), -1.0)) for _ in range(2)]
+    walk = copies.walk(none)
+    for _ in range(RELIEF - 1):
+        walk.raise_stress(torch.tensor([True, False]))
+    most = 1 + STRESS * (RELIEF - 1)
+    assert walk.stress.tolist() == [[1.0, most, most, 1.0], [1.0] * 4]
+    walk.raise_stress(torch.tensor([True, False]))
+    assert walk.stress.tolist() == [[1.0, most, most, 1.0], [1.0] * 4]
+    # Errors 2, 3, 5 and 0, with their stress.
+    assert walk.stressed(torch.ones(2, dtype=torch.bool)).tolist() == [2 + 3 * most + 5 * most, 10]
+    assert walk.cost().tolist() == [10, 10]
 
 
 @pytest.mark.parametrize("biases", [None, (-4, -1, 0, 2)], ids=str)
