@@ -65,7 +65,7 @@ KEYS = ("anchor", "method", "size", "fold")
 def searched(problem: NetworkProblem, seconds: float, seed: int) -> Result:
     """The result of `integer-search`."""
     generator = torch.Generator().manual_seed(seed)
-    with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.process_time)):
+    with patch("tpsolve.search._base.time", SimpleNamespace(perf_counter=time.thread_time)):
         return solve(problem, "integer-search", budget=Budget(seconds=seconds), generator=generator)
 
 

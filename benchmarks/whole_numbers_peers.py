@@ -77,10 +77,10 @@ def trained(
 ) -> Found:
     """The best of networks trained by Adam, `RESTARTS` side by side, and then anew until the time is over."""
     threshold, rate, steps = setting
-    ends, generator = time.process_time() + seconds, torch.Generator().manual_seed(seed)
+    ends, generator = time.thread_time() + seconds, torch.Generator().manual_seed(seed)
     inputs, wanted = torch.as_tensor(X, dtype=torch.float32), torch.as_tensor(2.0 * y - 1, dtype=torch.float32)
     best = Found([], math.inf)
-    while time.process_time() < ends and best.errors > 0:
+    while time.thread_time() < ends and best.errors > 0:
         shapes = ((width, X.shape[1]), (1, width))
         sizes = (float((inputs - inputs.mean(0)).square().sum(1).mean().sqrt()), math.sqrt(width))
         weights = [2 * torch.rand(RESTARTS, *shape, generator=generator) - 1 for shape in shapes]
@@ -102,7 +102,7 @@ def trained(
             if float(errors) < best.errors:
                 kept = [(w[row].detach().round().double(), b[row].detach().round().double()) for w, b in layers]
                 best = Found(kept, float((predicted(kept, X) != y).sum()))
-            if time.process_time() >= ends or best.errors == 0:
+            if time.thread_time() >= ends or best.errors == 0:
                 break
             adam.zero_grad()
             torch.nn.functional.softplus(-3 * z[..., 0] * wanted).mean(1).sum().backward()
@@ -116,7 +116,7 @@ def trained(
 
 def evolved(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int) -> Found:
     """pygad: a gene a weight or bias; tournaments, crossover in one or two points, random mutation, elitism."""
-    ends, n = time.process_time() + seconds, X.shape[1]
+    ends, n = time.thread_time() + seconds, X.shape[1]
     inputs, wanted = torch.as_tensor(X, dtype=torch.float32), torch.as_tensor(y == 1)
 
     def layers_of(genes: np.ndarray) -> list[tuple[Tensor, Tensor]]:
@@ -131,7 +131,7 @@ def evolved(X: np.ndarray, y: np.ndarray, width: int, seconds: float, seed: int)
         return (-((h[..., 0] > 0) != wanted).sum(1).double()).tolist()
 
     def stop(ga: Any) -> str | None:
-        return "stop" if time.process_time() >= ends or ga.best_solutions_fitness[-1] == 0 else None
+        return "stop" if time.thread_time() >= ends or ga.best_solutions_fitness[-1] == 0 else None
 
     spread = max(1, round(math.sqrt(n)))
     space = [[-1, 0, 1]] * (width * n) + [list(range(-spread, spread + 1))] * width

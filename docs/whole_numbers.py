@@ -44,6 +44,8 @@ def write() -> None:
         ("tuning", whole_numbers.table(errors, TUNING)),
         ("further", whole_numbers.table(errors, FURTHER)),
         ("margins", whole_numbers.margins(errors, FURTHER)),
+        ("sizes-tuning", whole_numbers.sizes(errors, TUNING)),
+        ("sizes-further", whole_numbers.sizes(errors, FURTHER)),
         ("monks", whole_anchors.monks_table(anchors)),
         ("images", whole_anchors.images_text(anchors)),
         ("proofs", whole_proofs.table(proofs)),

@@ -1,5 +1,6 @@
 """Networks with whole weights: the move against recomputation, and the search against trying all weights."""
 
+import copy
 import itertools
 from typing import Any
 
@@ -12,7 +13,7 @@ from support.whole_oracle import errors_of, lacking, least_objective, outputs_of
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search import IntegerSearch
-from tpsolve.search.network.whole._copies import NEAR, Copies
+from tpsolve.search.network.whole._copies import NEAR, RELIEF, STRESS, Copies
 from tpsolve.search.network.whole._unit_moves import TwoValues, Window, best_move, sorted_changes
 
 SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
@@ -37,9 +38,16 @@ def random_layers(copies: Copies, count: int) -> list[tuple[torch.Tensor, torch.
     return layers
 
 
-def true_cost(problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Tensor]], row: int) -> float:
-    """Errors, what wrong outputs of several count, the penalty, and what lacks a margin, of one network, by loops."""
+def true_cost(
+    problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Tensor]], row: int, stress: torch.Tensor
+) -> float:
+    """Errors, what wrong outputs of several count, the penalty, and what lacks a margin, of one network, by loops.
+
+    Errors at each point count `stress (R, M)` times.
+    """
     points, price = problem.inputs.tolist(), 0.0
+    stressed = copy.copy(problem)
+    stressed.counts = problem.counts * stress[row, :, None]
     columns: list[tuple[int, ...]] = []
     price += lacking(problem, [(weight[row], bias[row]) for weight, bias in layers])
     for weight, bias in layers:
@@ -47,9 +55,9 @@ def true_cost(problem: NetworkProblem, layers: list[tuple[torch.Tensor, torch.Te
         points = [list(point) for point in zip(*columns, strict=True)]
         price += problem.penalty * int((weight[row] != 0).sum())
     if len(columns) > 1:
-        for counts, named, wanted in zip(problem.counts.tolist(), points, problem.wanted.tolist(), strict=True):
+        for counts, named, wanted in zip(stressed.counts.tolist(), points, problem.wanted.tolist(), strict=True):
             price += NEAR * sum(counts) * sum(o != w for o, w in zip(named, wanted, strict=True)) / len(wanted)
-    return errors_of(problem, columns) + price
+    return errors_of(stressed, columns) + price
 
 
 @pytest.mark.slow
@@ -81,8 +89,9 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
     layers = random_layers(copies, 2)
     d, j = copies.units[seed % len(copies.units)]
     walk = copies.walk(layers)
+    walk.stress = torch.randint(1, 4, (2, len(problem.inputs)), generator=copies.generator).to(copies.inputs)
     unit = walk.unit(d, j)
-    before = [true_cost(problem, layers, row) for row in range(2)]
+    before = [true_cost(problem, layers, row, walk.stress) for row in range(2)]
     two = copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
     assert (two is None) == (d == 0 and inputs in ("whole", "real") and copies.two_values is None)
     ways = [sorted_changes(unit, copies.values, copies.biases, whole=d > 0 or inputs != "real")]
@@ -101,16 +110,63 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
             tried[d][0][row, j, q], tried[d][1][row, j] = copies.values[v], bias[row, q, v, t]
             told = changes.worth[row, q, v, t] - changes.present[row]
             told += problem.penalty * (float(copies.values[v] != 0) - float(unit.weight[row, q] != 0))
-            assert float(told) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
+            assert float(told) == pytest.approx(true_cost(problem, tried, row, walk.stress) - before[row], abs=1e-4)
         features = torch.arange(unit.weight.shape[1])
         move = best_move(changes, copies.values, copies.extra(d, unit.weight), features, copies.ties)
         for row in (move.cost < torch.inf).nonzero()[:, 0].tolist():
             tried = [(w.clone(), b.clone()) for w, b in layers]
             tried[d][0][row, j, move.feature[row]], tried[d][1][row, j] = move.value[row], move.bias[row]
-            assert float(move.cost[row]) == pytest.approx(true_cost(problem, tried, row) - before[row], abs=1e-4)
+            assert float(move.cost[row]) == pytest.approx(
+                true_cost(problem, tried, row, walk.stress) - before[row], abs=1e-4
+            )
             paid = penalty * ((copies.values != 0).double() - (unit.weight[row, :, None] != 0).double())
             least = (changes.worth[row] + paid[..., None]).min() - changes.present[row]
             assert float(move.cost[row]) == pytest.approx(float(least), abs=1e-4)
+
+
+@pytest.mark.parametrize("margin", [None, 1])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("inputs", ["spins", "real"])
+def test_a_walk_knows_what_its_networks_cost(inputs: str, classes: int, margin: int | None):
+    problem = random_problem(3, 7, inputs, classes, [2, 2], weight_set="ternary", penalty=0.25, margin=margin)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 3)
+    walk, once = copies.walk(layers), torch.ones(3, len(problem.inputs))
+    cost = walk.stressed(torch.ones(3, dtype=torch.bool))
+    for number in range(40):
+        cost = cost + walk.move(*copies.units[number % len(copies.units)])
+        assert walk.cost().tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(3)])
+        told = walk.stressed(torch.tensor([True, True, False])).tolist()
+        told[2] += float(copies.paid(layers)[2])
+        assert told == pytest.approx([true_cost(problem, layers, row, walk.stress) for row in range(3)])
+        assert cost.tolist() == pytest.approx(told)
+        if number % 3 == 2:
+            before = walk.stress.clone()
+            walk.raise_stress(torch.tensor([True, False, True]))
+            assert torch.equal(walk.stress[1], once[1].to(before))
+            assert bool((walk.stress >= 1).all())
+            cost = walk.stressed(torch.ones(3, dtype=torch.bool))
+    assert bool((walk.stress[0] > 1).any())
+    walk.begin(torch.tensor([True, False, False]))
+    assert walk.stress[0].tolist() == once[0].tolist()
+
+
+def test_wrong_points_count_more_and_in_time_less_again():
+    # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
+    X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]
+    problem = NetworkProblem(X, [0, 1, 0, 1, 1, 0], [1], [2, 2, 1, 3, 5, 1], weight_set="ternary")
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    none = [(torch.zeros(2, 1, 1), torch.full((2, 1), -1.0)) for _ in range(2)]
+    walk = copies.walk(none)
+    for _ in range(RELIEF - 1):
+        walk.raise_stress(torch.tensor([True, False]))
+    most = 1 + STRESS * (RELIEF - 1)
+    assert walk.stress.tolist() == [[1.0, most, most, 1.0], [1.0] * 4]
+    walk.raise_stress(torch.tensor([True, False]))
+    assert walk.stress.tolist() == [[1.0, most, most, 1.0], [1.0] * 4]
+    # Errors 2, 3, 5 and 0, with their stress.
+    assert walk.stressed(torch.ones(2, dtype=torch.bool)).tolist() == [2 + 3 * most + 5 * most, 10]
+    assert walk.cost().tolist() == [10, 10]
 
 
 @pytest.mark.parametrize("biases", [None, (-4, -1, 0, 2)], ids=str)

@@ -25,6 +25,12 @@ NEAR = 0.2
 """What a wrong output unit counts, beside an error, where several outputs name a class."""
 ROUNDING = 1e-6
 """Of all samples together: costs that differ by less are equal."""
+STRESS = 0.5
+"""What a point counts more, in times of itself, each time that a walk finds no better move while it is wrong."""
+RELIEF = 4
+"""Such times after which all points that count more than once lose as much again."""
+TIE = 0.1
+"""Of the least difference of costs: below it are the random numbers that choose among equal ones."""
 MAX_SORTED = 2**17
 """Pre-activations that one move sorts; of more inputs or values it looks at some, drawn anew each time."""
 MAX_COUNTED = 2**21
@@ -52,6 +58,10 @@ class Copies:
         self._middle = (self.values[1:] + self.values[:-1]) / 2
         self.counts = problem.counts.to(self.dtype)
         self.total = self.counts.sum(1)
+        self.least = self.total - self.counts.amax(1)
+        """At each point the errors of the best outputs."""
+        span = self.counts.amax(1) - self.counts.amin(1)
+        self.inverse_span = torch.where(span > 0, 1 / span.clamp(min=1e-30), 0.0)
         self.columns = self.inputs.T.contiguous()
         self.two_values = TwoValues.of(self.inputs)
         self._windows: dict[int, Window] = {}
@@ -63,7 +73,7 @@ class Copies:
         if problem.margin is not None:
             # Small prices of a margin are no rounding.
             self.slack *= min(1.0, problem.margin_price)
-        self.ties = Ties(max(step / 2, self.slack), generator)
+        self.ties = Ties(max(step * TIE, self.slack), generator)
         sizes = [self.inputs.shape[1], *problem.widths]
         self._allowed = [problem.rules.allowed(d, n, self.values) for d, n in enumerate(sizes)]
         self._limits = [
@@ -243,15 +253,22 @@ class Walk:
 
     Args:
         layers: changed in place by `move`.
+
+    Attributes:
+        stress: `(R, M)`, at least 1, how often errors at each point count in moves, beside margins and weights.
     """
 
     def __init__(self, copies: Copies, layers: Layers) -> None:
         self._copies, self._layers = copies, layers
         self._each = torch.arange(len(layers[0][1]), device=copies.inputs.device)
+        self.stress = copies.gain.new_ones(len(self._each), len(copies.gain))
+        self._raised = torch.zeros_like(self._each)
         self.begin()
 
-    def begin(self) -> None:
-        """Compute all sums anew: after weights were changed by others."""
+    def begin(self, rows: Tensor | None = None) -> None:
+        """Compute all sums anew: after weights were changed by others. Of networks `rows (R,)` the stress ends."""
+        if rows is not None:
+            self.stress[rows], self._raised[rows] = 1.0, 0
         self._sums: list[Tensor] = []
         for d, (weight, bias) in enumerate(self._layers):
             below = self._copies.inputs.T if d == 0 else sign(self._sums[-1])
@@ -291,6 +308,29 @@ class Walk:
             else:
                 self._sums[number] = torch.matmul(weight, sign(self._sums[number - 1])) + bias[..., None]
 
+    def cost(self) -> Tensor:
+        """What the networks cost, `(R,)`: as `Copies.cost`."""
+        each, rest = self._parts()
+        return each.sum(1) + rest + self._copies.paid(self._layers)
+
+    def stressed(self, paying: Tensor) -> Tensor:
+        """What moves lower, `(R,)`: points count by their stress, and weights of the networks `paying (R,)` only."""
+        each, rest = self._parts()
+        return (self.stress * each).sum(1) + rest + self._copies.paid(self._layers) * paying
+
+    def raise_stress(self, rows: Tensor) -> None:
+        """Points that networks `rows (R,)` get wrong count more from now on; all others in time less again."""
+        excess = (self._parts()[0] - self._copies.least) * self._copies.inverse_span
+        self.stress += STRESS * rows[:, None] * excess
+        self._raised = self._raised + rows.long()
+        relieved = rows & (self._raised % RELIEF == 0)
+        self.stress = torch.where(relieved[:, None], (self.stress - STRESS).clamp(min=1.0), self.stress)
+
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        """Of each point its errors, `(R, M)`, and what sums lack of a margin, `(R,)`."""
+        sums = self._sums[-1].mT
+        return self._copies.costs(sign(sums)), self._copies.lacking(sums).sum(1)
+
     def unit(self, d: int, j: int) -> Unit:
         """Unit `j` of layer `d`."""
         copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
@@ -302,12 +342,12 @@ class Walk:
         """The cost with an output +1 of unit `j` of layer `d` less that with -1, `(R, M)`."""
         copies, last = self._copies, len(self._layers) - 1
         if d == last and self._sums[d].shape[1] == 1:
-            return copies.gain.expand(len(self._each), -1)
+            return copies.gain * self.stress
         if d == last - 1 and self._sums[last].shape[1] == 1:
             # The output unit without unit j, and with either sign of it.
             read = self._layers[last][0][:, 0, j, None]
             rest = self._sums[last][:, 0] - read * sign(self._sums[d][:, j])
-            worth = copies.gain * ((rest + read >= 0).to(rest) - (rest - read >= 0).to(rest))
+            worth = copies.gain * self.stress * ((rest + read >= 0).to(rest) - (rest - read >= 0).to(rest))
             short = copies.shortfalls[0]
             return worth if short is None else worth + short.at(rest + read) - short.at(rest - read)
         outputs, costs = sign(self._sums[d]), []
@@ -315,11 +355,11 @@ class Walk:
             if d == last:
                 # What its own sum costs is not a matter of its output.
                 outputs[:, j] = value
-                costs.append(copies.costs(outputs.mT))
+                costs.append(self.stress * copies.costs(outputs.mT))
                 continue
             weight = self._layers[d + 1][0][:, :, j, None]
             sums = self._sums[d + 1] + weight * (value - outputs[:, j])[:, None]
             for weight, bias in self._layers[d + 2 :]:
                 sums = torch.matmul(weight, sign(sums)) + bias[..., None]
-            costs.append(copies.costs(sign(sums).mT) + copies.lacking(sums.mT))
+            costs.append(self.stress * copies.costs(sign(sums).mT) + copies.lacking(sums.mT))
         return costs[1] - costs[0]

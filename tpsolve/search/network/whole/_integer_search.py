@@ -13,11 +13,13 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
-from tpsolve.search.network.whole._copies import Copies, Layers
+from tpsolve.search.network.whole._copies import Copies, Layers, Walk
 from tpsolve.search.network.whole._straight_through import STEPS, StraightThrough
 
-PATIENCE = 4
-"""Rounds over the units without a gain, after which a copy is kicked."""
+PATIENCE = 1
+"""Rounds over the units without a gain, after which the points that a copy gets wrong count more."""
+RAISES = (64, 32, 16, 4)
+"""How often they do since the best of a copy was found, before it is kicked: of every fourth copy."""
 SHARED = 0.3
 """How often a copy that is kicked goes on from the best of all, rather than from its own best."""
 FREE = 0.5
@@ -31,9 +33,11 @@ class IntegerSearch(Solver):
     """Networks whose weights are whole numbers of a set: the best change of one unit after the other.
 
     With all other units held, one table of sums gives the costs of all changes of one weight of a unit, each with all
-    shifts of its bias in a window (see `counted_changes` in the code). The best is made where it costs no more, and
-    among several one at random. So copies of the network walk along plateaus. Copies that stop improving are kicked:
-    they go back to their own best, or to that of all, and have a unit drawn anew or a few weights changed.
+    shifts of its bias in a window (see `Window.changes` in the code). The best is made where it costs no more, and
+    among several one at random. So copies of the network walk along plateaus. Where a copy finds no better change, the
+    points that it gets wrong count more from then on, as clauses do in local searches for satisfiability (Thornton et
+    al. 2004). Copies that find no better network for long are kicked: they go back to their own best, or to that of
+    all, and have a unit drawn anew or a few weights changed.
 
     It begins with networks trained by a straight-through gradient, side by side, for a share of the budget. It takes
     network problems with a `weight_set`, of any number of layers and classes, and it offers weights with its targets.
@@ -99,20 +103,20 @@ class IntegerSearch(Solver):
         if single.penalty:
             # Networks that read nothing yet pay from the beginning: others lose the weights that they need least.
             free = copies.paid(state) > copies.paid(copies.without_inputs(1))
-            cost = level = self._priced(copies, state, free)
-        stale = torch.zeros_like(cost, dtype=torch.int64)
+            cost = level = self._priced(copies, walk, free)
+        stale, blocked = (torch.zeros_like(cost, dtype=torch.int64) for _ in range(2))
+        most = blocked.new_tensor(RAISES).repeat(-(-len(blocked) // len(RAISES)))[: len(blocked)]
         order: list[int] = []
         while not report.step():
             if not order:
                 order = torch.randperm(len(copies.units), generator=generator, device=generator.device).tolist()
             cost = cost + walk.move(*copies.units[order.pop()])
+            true = walk.cost()
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
-            better = (cost < lowest) & ~free
+            better = true < lowest
             if bool(better.any()):
-                # Sums of changes drift where weights of samples are not whole.
-                cost = self._priced(copies, state, free)
-                lowest = torch.where(better, cost, lowest)
+                lowest, blocked = torch.where(better, true, lowest), torch.where(better, 0, blocked)
                 for kept, now in zip(best, state, strict=True):
                     for k, n in zip(kept, now, strict=True):
                         k[better] = n[better]
@@ -120,14 +124,18 @@ class IntegerSearch(Solver):
             champion.offer()
             tired = stale >= PATIENCE * len(copies.units)
             if bool(tired.any()):
-                kicked = tired & ~free
+                paying = tired & ~free
                 free = free & ~tired
+                blocked = blocked + paying.long()
+                kicked = blocked > most
+                walk.raise_stress(paying & ~kicked)
                 if bool(kicked.any()):
+                    blocked = torch.where(kicked, 0, blocked)
                     self._kick(copies, state, best, int(lowest.argmin()), kicked)
-                    walk.begin()
-                if single.penalty:
-                    free |= kicked & (copies.random(len(kicked)) < FREE)
-                cost = torch.where(tired, self._priced(copies, state, free), cost)
+                    walk.begin(kicked)
+                    if single.penalty:
+                        free |= kicked & (copies.random(len(kicked)) < FREE)
+                cost = torch.where(tired, self._priced(copies, walk, free), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
 
@@ -155,11 +163,11 @@ class IntegerSearch(Solver):
                 weight[swapped], bias[swapped] = own_w[swapped], own_b[swapped]
         return first
 
-    def _priced(self, copies: Copies, state: Layers, free: Tensor) -> Tensor:
-        """What networks cost, `(R,)`, and moves from now on, where weights of the `free (R,)` ones have no price."""
+    def _priced(self, copies: Copies, walk: Walk, free: Tensor) -> Tensor:
+        """What moves lower, `(R,)`, from now on, where weights of the `free (R,)` ones have no price."""
         if copies.problem.penalty:
             copies.price = copies.problem.penalty * (~free).to(copies.counts)
-        return copies.cost(state) - copies.paid(state) * free
+        return walk.stressed(~free)
 
     def _count(self, copies: Copies, ends: float, report: Report) -> int:
         """As many copies as train once until `ends`, at least one, by the time that a step of one takes."""
