@@ -121,10 +121,19 @@ def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
     Raises:
         FolderError: the folder can't be written.
     """
-    about = f"{comparison.folder.name} on {comparison.source}"
     compared, words = of_one_host(rows)
-    budget = f"{budget_words(comparison.seconds, comparison.steps)} {words}".rstrip()
-    return draw_report(comparison.folder, about, budget, Findings(compared))
+    return report_of(comparison, Findings(compared), words)
+
+
+def report_of(comparison: Comparison, findings: Findings, left_out: str) -> Path:
+    """As `write_report`, of the findings of rows; `left_out`: which rows are not among them, in words.
+
+    Raises:
+        FolderError: the folder can't be written.
+    """
+    about = f"{comparison.folder.name} on {comparison.source}"
+    budget = f"{budget_words(comparison.seconds, comparison.steps)} {left_out}".rstrip()
+    return draw_report(comparison.folder, about, budget, findings)
 
 
 def budget_words(seconds: float, steps: int | None) -> str:
