@@ -128,6 +128,8 @@ def odd(random: Random) -> Any:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every value inside lists and dicts."""
     yield path
+    if len(path) == 100:  # What was changed before may be nested a thousand times.
+        return
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, inner in items:
         yield from places(inner, (*path, key))
