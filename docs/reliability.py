@@ -1,10 +1,11 @@
 """Write the tables of reliability.md from the rows of the benchmarks: `python docs/reliability.py`."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -12,7 +13,7 @@ RESULTS = HERE.parent / "benchmarks" / "results"
 
 def rows_of(benchmark: str) -> list[dict[str, Any]]:
     """The rows of a benchmark."""
-    return [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_parts(RESULTS / f"{benchmark}.jsonl")
 
 
 def crashes() -> str:

@@ -119,6 +119,15 @@ class RowLog:
             return ""
 
 
+def read_parts(path: Path, fields: Any = (), outcome: Any = ()) -> list[dict[str, Any]]:
+    """The rows of a file and of those beside it that shards have written, such as `wide.shard-3-of-16.jsonl`.
+
+    Arguments and errors are those of `RowLog`.
+    """
+    paths = [path, *sorted(path.parent.glob(f"{path.stem}.shard-*.jsonl"))]
+    return [row for one in paths for row in RowLog(one, fields, outcome).read()]
+
+
 def _cut_torn(stream: IO[bytes]) -> None:
     """Cut what stands behind the last line feed off a file."""
     end = size = stream.seek(0, os.SEEK_END)
