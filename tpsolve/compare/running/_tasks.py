@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class KeptTargets(TypedDict):
     weights: NotRequired[list[tuple[list[list[float]], list[float]]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One solve: what becomes one row.
 
@@ -136,7 +136,7 @@ def limits_of(budget: Budget) -> dict[str, Any]:
     return {name: limit for name, limit in vars(budget).items() if name not in ("calls", "passes") or limit is not None}
 
 
-def unpacked(kept: dict[str, Any], shape: tuple[int, int], where: str) -> Tensor:
+def unpacked(kept: Mapping[str, Any], shape: tuple[int, int], where: str) -> Tensor:
     """The targets `shape`, float64, that `KeptTargets` hold.
 
     Raises:
