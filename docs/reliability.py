@@ -104,9 +104,9 @@ def scale() -> str:
     words = (
         f"A comparison of {row['instances']:,} instances and {row['solvers']} solvers is planned in "
         f"{row['plan_and_save_seconds']:.1f} s of the processor, with its instances written to the disk. With all "
-        f"{solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. Three of these go to objectives that are"
-        " recomputed. Each row is kept packed, and is unpacked when it is asked for. Targets stay in their file. So the "
-        "memory that resuming takes grows with the rows, by about what they take as JSON. "
+        f"{solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. Three of these are for objectives "
+        "that are recomputed. Each row is kept packed, and unpacked when it is asked for. Targets stay in their file, "
+        "so the memory that resuming takes grows with the rows, by about what they take as JSON. "
         f"On {row['machine']}, with a load of {row['load']:.0f}."
     )
     heads = ("rows", "JSON, MiB", "MiB before", "MiB at most", "more, KiB a row", "seconds of the processor")

@@ -126,7 +126,10 @@ def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
 
 
 def report_of(comparison: Comparison, findings: Findings, left_out: str) -> Path:
-    """As `write_report`, of the findings of rows; `left_out`: which rows are not among them, in words.
+    """Write `table.csv`, the plots and `report.html` of findings into the run's folder; the report's path.
+
+    Args:
+        left_out: which rows the findings are not of, in words.
 
     Raises:
         FolderError: the folder can't be written.
