@@ -906,7 +906,7 @@ def test_interrupted_and_killed_comparisons_keep_their_rows_and_go_on_from_there
     kept = kept[: kept.rfind(b"\n") + 1]
 
     resumed = piped(tmp_path, *arguments)
-    told = f"{kept.count(b'\n')} rows of earlier runs: all objectives were recomputed from their targets.\n"
+    told = f"{len(kept.splitlines())} rows of earlier runs: all objectives were recomputed from their targets.\n"
     assert (resumed.status, resumed.err) == (0, told)
     whole = path.read_bytes()
     assert whole.startswith(kept)
