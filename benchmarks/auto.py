@@ -11,7 +11,6 @@ dwave-samplers look at the wall clock.
 import itertools
 import json
 import math
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.local_search import layer
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve import Budget, LayerProblem, solve
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare.suites._suites import SUITES
@@ -335,4 +334,6 @@ def main(questions: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = parser_of(__doc__)
+    parser.add_argument("questions", nargs="*", choices=("made-from", "held-out", "table", []), metavar="QUESTION")
+    main(parser.parse_args().questions)

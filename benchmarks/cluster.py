@@ -33,7 +33,7 @@ from benchmarks.record import RESULTS, where
 from benchmarks.workers import adopt_orphans, wait_for_orphans
 from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import SUITES, Comparison, run_comparison
-from tpsolve.compare.running._conquer import CUBES_EACH
+from tpsolve.compare.running._conquer import CUBES_EACH, parts_of
 from tpsolve.compare.running._execute import Anywhere, spread
 from tpsolve.compare.running._instances import MadeInstance
 from tpsolve.compare.running._tasks import Task
@@ -149,7 +149,8 @@ def opened(workers: int, best: torch.Tensor | None) -> Conquest:
     problem = NetworkProblem(*make_table(TABLE), widths=[UNITS])
     first = FIRST_SECONDS if workers > 1 else 4 * FIRST_SECONDS
     cubes = CUBES_EACH * workers if workers > 1 else 1
-    return Conquest(problem, SECONDS, "glucose4", torch.Generator().manual_seed(0), first, cubes, best)
+    generator = torch.Generator().manual_seed(0)
+    return Conquest(problem, SECONDS, "glucose4", generator, first, cubes, parts_of(workers), best)
 
 
 def recorded(

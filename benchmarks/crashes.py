@@ -12,7 +12,6 @@ What is tried, and what must hold:
   cut may leave is gone on from, to the end of the whole run.
 """
 
-import argparse
 import json
 import os
 import random
@@ -32,7 +31,7 @@ import pytest
 import torch
 from support.power_cut import Disk  # pyright: ignore[reportMissingImports]
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._run_folder import read_rows
 from tpsolve.compare.running._check_rows import check_rows
@@ -221,7 +220,7 @@ KINDS: dict[str, tuple[int, Callable[[Path, random.Random], int]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     chosen = parser.parse_args()
     done = {(row["kind"], row["number"]) for row in LOG.read()}

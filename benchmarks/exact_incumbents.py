@@ -10,7 +10,6 @@ leaves out tables whose optimum is proved on docs/gaps.md. At the end it prints 
 works at a time.
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.search import find_solver
@@ -71,7 +70,7 @@ def measure(name: str, widths: tuple[int, ...], solver: str, seconds: float, see
 
 def main() -> None:
     """Measure what is missing, and say where `circuits` is worse."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--only", default="")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve import Budget, LayerProblem, solve
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.losses import LOSSES, ClassLoss
@@ -101,4 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    parser_of(__doc__).parse_args()
     main()

@@ -6,7 +6,6 @@ the tree of axis-parallel tests with the fewest training errors, at depths 2 and
 is not run again. `python -m benchmarks.exact_scaling gaps` shows them.
 """
 
-import argparse
 import time
 from importlib import import_module, metadata
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 
 DEPTHS = (2, 3)
 """Of trees with up to 3 and 7 tests."""
@@ -34,7 +33,7 @@ def measure(inputs: np.ndarray, labels: np.ndarray, depth: int, seconds: float) 
 
 def main() -> None:
     """Measure what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--data-root", type=Path)
     given = parser.parse_args()

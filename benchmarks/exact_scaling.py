@@ -16,7 +16,6 @@ compares solvers on the rows of that limit, and those of other limits are other 
 About an hour: `suite --solvers circuits,dichotomies,weight-box:workers=2,big-m`, and then `table`.
 """
 
-import argparse
 import math
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks import unsaturated
-from benchmarks.record import RESULTS, Rows, each, is_elsewhere
+from benchmarks.record import RESULTS, Rows, each, is_elsewhere, parser_of
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.errors import TpsolveError
 from tpsolve.problems import make_table
@@ -302,7 +301,7 @@ def _geometric(values: list[float]) -> float:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "what", choices=("suite", "known", "open", "verify", "adam", "table", "unsaturated", "gaps", "export")
     )

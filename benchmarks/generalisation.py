@@ -10,7 +10,6 @@ was stopped. Larger tables are cut to `MAX_ROWS` rows at random. Peers that are 
 `generalisation_peers`.
 """
 
-import argparse
 import csv
 import lzma
 import time
@@ -42,7 +41,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.generalisation_peers import Cuts, installed
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve.errors import TooLargeError
 from tpsolve.estimators import ThresholdNetworkClassifier
 from tpsolve.tables import TableOptions, read_table
@@ -184,7 +183,7 @@ def main(tables: list[str], methods: list[str], minutes: float, root: Path) -> N
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--table", action="append", choices=TABLES)
     parser.add_argument("--method", action="append", choices=list(METHODS))
     parser.add_argument("--data-root", type=Path, required=True, help="the folder that holds tabular/")

@@ -8,7 +8,6 @@ was stopped. `python -m benchmarks.hostile_files show NUMBER` reads one file of 
 Files are read in a process of their own, 200 at a time. So a library that aborts is a row, and not the end.
 """
 
-import argparse
 import json
 import selectors
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 
 BLOCK = 1000
 PATIENCE = 900
@@ -107,7 +106,7 @@ def show(number: int, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("act", choices=("run", "child", "show"))
     parser.add_argument("numbers", nargs="*", type=int)
     parser.add_argument("--files", type=int, default=20_000)

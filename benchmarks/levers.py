@@ -7,7 +7,6 @@ closes. A run goes on where it ended.
 Run: `python -m benchmarks.levers --data-root FOLDER`; `--table` prints the table of the rows that are there.
 """
 
-import argparse
 import itertools
 import math
 import statistics
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve.nn import DistillationLoss, HardThreshold, ProgressiveHardening
 from tpsolve.train.data._idx import load_fashion_mnist
 from tpsolve.train.models._convnet4 import convnet4
@@ -154,7 +153,7 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data-root", type=Path, help="the folder of the data sets")
     parser.add_argument("--table", action="store_true", help="print the table, and run nothing")
     given = parser.parse_args()

@@ -7,14 +7,13 @@ appended as they are finished, and a second call goes on where the first ended; 
 import functools
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from benchmarks.record import RESULTS, Rows, in_turns, is_elsewhere, median_ratio, where
+from benchmarks.record import RESULTS, Rows, in_turns, is_elsewhere, median_ratio, parser_of, where
 from tpsolve import Budget, LayerProblem, Result, solve
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.problems import make_instance
@@ -207,13 +206,13 @@ def layer(loss: str, n: int, m: int, samples: int) -> LayerProblem:
 QUESTIONS = {question.__name__: question for question in (race, optima, anytime, step)}
 
 
-def main(arguments: list[str]) -> None:
+def main(questions: list[str], fresh: bool = False) -> None:
     """Ask what has no row yet."""
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
-    for name in [a for a in arguments if a in QUESTIONS] or QUESTIONS:
+    for name in questions or QUESTIONS:
         path = RESULTS / f"local_search_{name}.jsonl"
-        if "--fresh" in arguments:
+        if fresh:
             path.unlink(missing_ok=True)
         log = Rows(path, ("task",))
         for task, measure in QUESTIONS[name]():
@@ -225,4 +224,8 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = parser_of(__doc__)
+    parser.add_argument("questions", nargs="*", choices=(*QUESTIONS, []), metavar="QUESTION", help="by default all")
+    parser.add_argument("--fresh", action="store_true", help="delete the rows of before")
+    given = parser.parse_args()
+    main(given.questions, given.fresh)

@@ -14,7 +14,6 @@ sum is a `Fold` or a declared constraint; the most is what the same images teach
 in results/long_sums_warm.jsonl.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.program_tasks import images_of
 from benchmarks.programs import network
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve.nn import ProgramLoss
 from tpsolve.problems import Fold
 
@@ -148,7 +147,7 @@ def warm_row_of(method: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of MNIST's four files")
     parser.add_argument("--seeds", type=int, default=5, help="so many of them")
     parser.add_argument("--warm", action="store_true", help="100 labelled digits first")

@@ -11,7 +11,6 @@ on where it was stopped; rows stand in results/programs.jsonl and programs_tune.
 some, `--half 0` and `--half 1` share the seeds between two processes.
 """
 
-import argparse
 import math
 import statistics
 import time
@@ -28,7 +27,7 @@ from benchmarks.program_ablkit import Ablkit
 from benchmarks.program_deepproblog import RULES, DeepProbLog
 from benchmarks.program_methods import EXACT_COUNT, METHODS
 from benchmarks.program_tasks import EVERY, Samples, Task, samples_of
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 
 LOGS = {
     "tune": Rows(RESULTS / "programs_tune.jsonl"),
@@ -190,7 +189,7 @@ def best_rate(method: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("phase", choices=LOGS)
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of MNIST's four files")
     parser.add_argument("--tasks", nargs="*", choices=EVERY, default=list(EVERY))

@@ -5,6 +5,7 @@ of sixteen parts, on one of 16 machines or in one of 16 processes. Each part wri
 `results/wide.shard-3-of-16.jsonl`, which is read with the others where it lies beside them.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._row_log import RowLog, read_parts
 from tpsolve.cli._executors import read_shard
 from tpsolve.compare import Shard
 
@@ -41,6 +42,14 @@ def shard_of_command() -> Shard | None:
 SHARD = shard_of_command()
 
 
+def parser_of(about: str | None) -> argparse.ArgumentParser:
+    """A parser of the options of a benchmark that can be shared out; its help tells of `--shard`."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = "only the K-th of N parts of what has no row yet, for other machines and processes"
+    made.add_argument("--shard", metavar="K/N", help=words)  # `shard_of_command` has taken it.
+    return made
+
+
 def is_elsewhere(task: Any) -> bool:
     """Whether another shard has this task, which may be anything that JSON holds."""
     if SHARD is None:
@@ -52,8 +61,7 @@ class Rows(RowLog):
     """A log of rows that each shard writes into a file of its own; all are read together."""
 
     def read(self) -> list[dict[str, Any]]:
-        paths = [self.path, *sorted(self.path.parent.glob(f"{self.path.stem}.shard-*.jsonl"))]
-        return [row for path in paths for row in RowLog(path, self.fields, self.outcome).read()]
+        return read_parts(self.path, self.fields, self.outcome)
 
     def append(self, *rows: dict[str, Any]) -> None:
         part = "" if SHARD is None else f".shard-{SHARD.number}-of-{SHARD.of}"

@@ -1,16 +1,19 @@
 """How long do planning and resuming take for many instances and solvers, and how much memory?
 
 `python -m benchmarks.scale` plans a comparison of 10,000 instances and 10 solvers in a temporary folder, puts a row for
-each solve into it, copies of one solve's, and resumes. Seconds are those of the processor, since the machine may be
-busy; `waited` are those of the wall clock besides, above all for the disk. A row goes to results/scale.jsonl.
+each solve into it, with targets of the first instance's, and resumes in another process. Seconds are those of the
+processor, since the machine may be busy; `waited` are those of the wall clock besides, above all for the disk. A row
+goes to results/scale.jsonl.
 """
 
 import argparse
 import json
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from tpsolve._storage._row_log import RowLog
 from tpsolve.compare import SUITES, Comparison, run_comparison
 from tpsolve.compare._runner import _tasks
 from tpsolve.compare.running._instances import MadeInstance
+from tpsolve.compare.running._tasks import Solved, Task, start_of, unpacked
 from tpsolve.problems import Instance, make_instance
 
 LOG = RowLog(RESULTS / "scale.jsonl", ("instances", "solvers"))
@@ -38,7 +42,26 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def peak() -> float:
     """MiB that the process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # What `getrusage` tells is at least what the parent had.
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 2**10
+
+
+def true_of(task: Task, solved: Solved) -> dict[str, Any]:
+    """What a row of the task says that has the targets of another one."""
+    problem = task.instance.problem
+    assert solved.targets is not None
+    targets = unpacked(solved.targets, (1, problem.n_vars), "a row").to(problem.dtype)
+    assert problem.start is not None
+    return {
+        "fingerprint": task.instance.fingerprint,
+        "start": start_of(problem),
+        "objective": problem.objective(targets).tolist(),
+        "bound": [None],
+        "tolerance": problem.tolerance().tolist(),
+        "status": ["feasible"],
+        "flips": (targets != problem.start).float().mean(-1).tolist(),
+    }
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
@@ -56,14 +79,23 @@ def run(count: int, folder: Path) -> dict[str, Any]:
     with (folder / "rows.jsonl").open("w") as rows, (folder / "targets.jsonl").open("w") as targets:
         for task in tasks:
             one, name = solved[task.text], {"instance": task.instance.name}
-            rows.write(json.dumps({**one.row, **name, "fingerprint": task.instance.fingerprint}) + "\n")
+            rows.write(json.dumps({**one.row, **name, **true_of(task, one)}) + "\n")
             targets.write(json.dumps({**(one.targets or {}), **name}) + "\n")
     row["rows_mib"] = (folder / "rows.jsonl").stat().st_size / 2**20
-    made.clear()
-    del tasks
-    found, row["resume_seconds"], row["resume_waited"] = timed(lambda: run_comparison(comparison))
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        row |= process.submit(resumed, comparison, count).result()
+    return {**row, "load": os.getloadavg()[0], **where()}
+
+
+def resumed(comparison: Comparison, count: int) -> dict[str, Any]:
+    """What resuming takes, in a process that has done nothing else."""
+    torch.set_num_threads(1)
+    SUITES["many"] = lambda samples, seed: []
+    told: list[str] = []
+    row: dict[str, Any] = {"loaded_mib": peak()}
+    found, row["resume_seconds"], row["resume_waited"] = timed(lambda: run_comparison(comparison, note=told.append))
     assert len(found) == count * len(SOLVERS)
-    return {**row, "resumed_mib": peak(), **where()}
+    return {**row, "resumed_mib": peak(), "checked": told[0].replace(str(comparison.folder), "runs/NAME")}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS, Rows, is_elsewhere
+from record import RESULTS, Rows, is_elsewhere, parser_of
 
 from tpsolve.errors import NotFiniteError
 from tpsolve.nn import RULES
@@ -85,7 +85,7 @@ def measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--device", default="cpu")

@@ -10,7 +10,6 @@ network is one that people write themselves, and it is run with each of two sett
 in results/whole_numbers.jsonl; a run goes on where it was stopped.
 """
 
-import argparse
 import itertools
 import math
 import time
@@ -23,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from benchmarks.whole_numbers_peers import Found, peers, predicted
 from benchmarks.whole_numbers_tables import FURTHER, TUNING, split
 from tpsolve import Budget, NetworkProblem, solve
@@ -228,7 +227,7 @@ def sizes(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
 
 def main() -> None:
     """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data-root", type=Path, help="needed but for --table")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)

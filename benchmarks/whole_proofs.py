@@ -8,7 +8,6 @@ Each solver has so many seconds of the processor, on one core. What is proved is
 seconds again by the clock. One row a pair and solver in results/whole_proofs.jsonl; a run goes on where it was stopped.
 """
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, where
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.search import make_proof, verify_proof
 
@@ -118,7 +117,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def main() -> None:
     """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data-root", type=Path, help="needed but for --table")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--units", type=int, nargs="+", default=(1, 2, 3))

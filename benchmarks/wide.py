@@ -8,7 +8,6 @@ one machine, for the seconds. The files come from the folder TPSOLVE_DATA. One r
 wide.jsonl and wide_seconds.jsonl; the commands go on where they were stopped.
 """
 
-import argparse
 import math
 import os
 import time
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere
+from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of
 from tpsolve import Budget
 from tpsolve.nn import HardThreshold, target_backward
 from tpsolve.search import Solver
@@ -125,7 +124,7 @@ def strategies(model: str) -> dict[str, list[Setting]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("command", choices=tuple(LOGS))
     parser.add_argument("--model", choices=tuple(IMAGES), default="mlp")
     parser.add_argument("--strategy", action="append", choices=tuple(strategies("convnet4")), help="default: all")

@@ -159,7 +159,7 @@ JOURNEYS = (
             "search/rules/_sign_gradient.py",
             "_storage/_row_log.py:RowLog.append",
             "search/local/_loop.py",
-            "compare/*:write_report",
+            "compare/*:report_of",
             "compare/_summary.py:Findings.summaries",
             "compare/report/_plots.py",
             "compare/report/_page_data.py:page_data",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._row_log import RowLog, read_parts
 from tpsolve.compare import summarise
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare.report._report import COLUMNS, caption
@@ -71,7 +71,7 @@ def _racers(row: dict) -> str:
 
 def held_out() -> str:
     """`auto` beside the best of the grid, on problems that its table was not made from."""
-    rows = [row for row in RowLog(MEASURED).read() if row["set"] == "held-out"]
+    rows = [row for row in read_parts(MEASURED) if row["set"] == "held-out"]
     # Whoever took longer had more than the others.
     rows = [row for row in rows if row["solver"] == "auto" or row["processor_seconds"] <= MOST * row["budget"]]
     left: dict[tuple[str, float, str], list[float]] = {}

@@ -3,7 +3,6 @@
 A part whose rows are missing stays as it is.
 """
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paired import best_known, excess_of, paired_p, shifted_mean
+from tpsolve._storage._row_log import read_parts
 from tpsolve.compare.report._plots import COLOURS
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 def read(name: str) -> list[Row]:
     """The rows of a benchmark; none where there is no file."""
     path = RESULTS / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_parts(path)
 
 
 class Narrow:

@@ -1,19 +1,18 @@
 """Draws `images/exact_anytime.png` from the rows of `benchmarks/exact_anytime.py`."""
 
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
     """One panel an instance: errors of the best network and proved bound against seconds."""
-    rows = [
-        json.loads(line) for line in (HERE.parent / "benchmarks/results/exact_anytime.jsonl").read_text().splitlines()
-    ]
+    rows = read_parts(HERE.parent / "benchmarks/results/exact_anytime.jsonl")
     figure = Figure(figsize=(11, 2.1 * ((len(rows) + 4) // 5)), layout="constrained")
     panels = figure.subplots((len(rows) + 4) // 5, min(5, len(rows)), squeeze=False).ravel()
     for axes, row in zip(panels, rows, strict=False):

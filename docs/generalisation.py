@@ -1,11 +1,12 @@
 """Write the tables of models.md from the rows of the benchmark: `python docs/generalisation.py`."""
 
-import json
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 ORDER = (
@@ -23,8 +24,7 @@ Groups = dict[tuple[str, str], list[dict[str, Any]]]
 def read_rows() -> Groups:
     """The rows of each table and method; those of a method that refuses a table are left out."""
     groups: Groups = defaultdict(list)
-    for line in (RESULTS / "generalisation.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in read_parts(RESULTS / "generalisation.jsonl"):
         if "error" not in row:
             groups[row["table"], row["method"]].append(row)
     return groups

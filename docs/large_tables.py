@@ -1,8 +1,9 @@
 """Write a sentence on large tables in exact.md from the rows of the benchmark: `python docs/large_tables.py`."""
 
-import json
 import re
 from pathlib import Path
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -10,7 +11,7 @@ RESULTS = HERE.parent / "benchmarks" / "results"
 
 def section() -> str:
     """Errors of the default, of `column-search`, and of naming one class, on each table."""
-    rows = [json.loads(line) for line in (RESULTS / "large_tables.jsonl").read_text().splitlines()]
+    rows = read_parts(RESULTS / "large_tables.jsonl")
     lines = ["| table | features | `circuits` | `column-search` | one class for all rows |", "|---|---|---|---|---|"]
     for table in dict.fromkeys(row["table"] for row in rows):
         own = {row["solver"]: row for row in rows if row["table"] == table}

@@ -1,9 +1,10 @@
 """Draws `images/local_anytime.png` from the rows of `python -m benchmarks.local_search anytime`."""
 
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 COLUMNS = 4
@@ -11,7 +12,7 @@ COLUMNS = 4
 
 def main() -> None:
     """One panel an instance: the mean objective above the best one against milliseconds a sample."""
-    rows = [json.loads(line) for line in (HERE.parent / "benchmarks/results/local_search_anytime.jsonl").open()]
+    rows = read_parts(HERE.parent / "benchmarks/results/local_search_anytime.jsonl")
     instances = list(dict.fromkeys(row["instance"] for row in rows))
     solvers = list(dict.fromkeys(row["solver"] for row in rows))
     lines = -(-(len(instances) + 1) // COLUMNS)

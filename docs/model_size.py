@@ -1,9 +1,10 @@
 """Write the table of sizes in models.md from the rows of the benchmark: `python docs/model_size.py`."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -12,7 +13,7 @@ NAMES = {"digits": "digits", "cancer": "breast cancer"}
 
 def section() -> str:
     """Bytes, accuracy and gates by data set and method; on one data set the smallest first."""
-    read: list[dict[str, Any]] = [json.loads(line) for line in (RESULTS / "model_size.jsonl").read_text().splitlines()]
+    read: list[dict[str, Any]] = read_parts(RESULTS / "model_size.jsonl")
     # A method may have been run again, to find its gates.
     rows = list({(row["data"], row["method"]): row for row in read}.values())
     lines = ["| data | method | bytes | right in the test | gates |", "|---|---|---|---|---|"]

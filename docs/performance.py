@@ -1,10 +1,11 @@
 """Write the tables of performance.md from the rows of the benchmarks: `python docs/performance.py`."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -128,7 +129,7 @@ LIBRARIES = ("tpsolve", "torch", "ortools", "scipy", "scikit-learn")
 
 def section(benchmark: str) -> str:
     """The table of one benchmark as Markdown, with what it was measured on."""
-    rows = [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()]
+    rows = read_parts(RESULTS / f"{benchmark}.jsonl")
     if benchmark == "local_search_anytime":
         rows = list(auto_against_the_others(rows))
     if benchmark == "clock":

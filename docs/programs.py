@@ -1,6 +1,5 @@
 """Write the table and the picture of programs.md from saved rows: `python -m docs.programs`."""
 
-import json
 import re
 import statistics
 from collections import defaultdict
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "programs.jsonl"
@@ -299,7 +300,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Saved rows."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_parts(path)
 
 
 def write(page: Path, mark: str, content: str) -> None:

@@ -1,18 +1,24 @@
 """Write the tables of reliability.md from the rows of the benchmarks: `python docs/reliability.py`."""
 
-import json
 import re
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
 
 
+FREE = 1.7
+"""Cores that two workers must have had for their seconds to say something."""
+
+
 def rows_of(benchmark: str) -> list[dict[str, Any]]:
     """The rows of a benchmark."""
-    return [json.loads(line) for line in (RESULTS / f"{benchmark}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_parts(RESULTS / f"{benchmark}.jsonl")
 
 
 def crashes() -> str:
@@ -36,7 +42,8 @@ def crashes() -> str:
 
 def cluster() -> str:
     """64 simulated workers, and cube and conquer with one worker and two."""
-    rows = rows_of("cluster")
+    # What was measured later stands for what was measured before.
+    rows = list({(row["kind"], row["workers"], row.get("deaths")): row for row in rows_of("cluster")}.values())
     heads = ("tasks", "workers", "deaths", "work, s", "seconds", "efficiency", "longest task, s", "tail, s")
     heads += ("workers that died", "scheduler, s of the processor", "rows or cubes lost or twice")
     heads += ("times as fast as one",)
@@ -58,7 +65,8 @@ def cluster() -> str:
         "worker sleeps for as long as the task took when it was measured, times a factor. Efficiency is the work that "
         "counted, over the seconds of all workers. What it lacks are workers that died, those that wait for the last "
         "tasks (the tail), and what the scheduler takes itself. Cubes are halved before the first is dealt out, four "
-        "for each worker. That makes more work in all than one worker needs, so what they gain is the last column: "
+        "for each worker, and one that takes long is cut into eight parts, which are the next to be dealt out. "
+        "That makes more work in all than one worker needs, so what they gain is the last column: "
         "the seconds of one worker, who halves only cubes that take long, over theirs. "
         f"The load of the machine was {min(loads):.0f} to {max(loads):.0f} "
         f"on two cores meanwhile, so the scheduler had a small share of one. On {rows[0]['machine']}."
@@ -90,17 +98,27 @@ def cluster() -> str:
 
 def scale() -> str:
     """Planning and resuming of a large comparison."""
-    row = rows_of("scale")[-1]
+    rows = [row for row in {row["instances"]: row for row in rows_of("scale")}.values() if "checked" in row]
+    row = max(rows, key=lambda row: row["instances"])
     solves = row["instances"] * row["solvers"]
-    return (
+    words = (
         f"A comparison of {row['instances']:,} instances and {row['solvers']} solvers is planned in "
         f"{row['plan_and_save_seconds']:.1f} s of the processor, with its instances written to the disk. With all "
-        f"{solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. The process had at most "
-        f"{row['made_mib']:.0f} MiB with the instances made, {row['planned_mib']:.0f} MiB when they were planned, and "
-        f"{row['resumed_mib']:.0f} MiB with all rows read, which are {row['rows_mib']:.0f} MiB of JSON: each is kept "
-        "packed, and is unpacked when it is asked for. "
-        f"On {row['machine']}."
+        f"{solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. Three of these are for objectives "
+        "that are recomputed. Each row is kept packed, and unpacked when it is asked for. Targets stay in their file, "
+        "so the memory that resuming takes grows with the rows, by about what they take as JSON. "
+        f"On {row['machine']}, with a load of {row['load']:.0f}."
     )
+    heads = ("rows", "JSON, MiB", "MiB before", "MiB at most", "more, KiB a row", "seconds of the processor")
+    lines = [f"| {' | '.join((*heads, 'objectives recomputed'))} |", f"|{'---:|' * (len(heads) + 1)}"]
+    for row in sorted(rows, key=lambda row: row["instances"]):
+        solves, more = row["instances"] * row["solvers"], row["resumed_mib"] - row["loaded_mib"]
+        found = re.search(r"objectives of ([0-9,]*[0-9])", row["checked"])
+        lines.append(
+            f"| {solves:,} | {row['rows_mib']:.0f} | {row['loaded_mib']:.0f} | {row['resumed_mib']:.0f} "
+            f"| {2**10 * more / solves:.2f} | {row['resume_seconds']:.1f} | {found[1] if found else f'{solves:,}'} |"
+        )
+    return "\n".join([words, "", *lines])
 
 
 def report_page() -> str:
@@ -141,10 +159,15 @@ def workers() -> str:
         figures = f"{row['seconds']:.0f} | {row['processor_seconds']:.0f} | {row['cores']:.2f} | {row['load']:.1f}"
         same = "yes" if row["same_rows"] else "no"
         lines.append(f"| {row['workers']} | {row['tasks']} | {figures} | {same} |")
+    # What was measured last is of the code as it is.
+    pairs = [(one, two) for one, two in zip(rows[::2], rows[1::2], strict=True) if one["tasks"] == rows[-1]["tasks"]]
+    free = [one["seconds"] / two["seconds"] for one, two in pairs if two["cores"] >= FREE]
+    found = f"Of {rows[-1]['tasks']} solves, two workers that got at least {FREE} cores were " if free else ""
+    found += f"{statistics.median(free):.2f} times as fast as one (median of {len(free)} pairs). " if free else ""
     words = (
         "Two workers and one did the same work, with budgets in steps and one thread each. The rows tell how much of "
         "the machine they got: other programs ran on it. Where two workers did not get nearly two cores, the seconds "
-        "say nothing of what two free cores give. "
+        f"say nothing of what two free cores give. {found}"
         f"On {rows[0]['machine']}."
     )
     return "\n".join([words, "", *lines])

@@ -1,8 +1,9 @@
 """Write the table of support-matrix.md from the rows of the benchmark: `python docs/support_matrix.py`."""
 
-import json
 import re
 from pathlib import Path
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 ROWS = HERE.parent / "benchmarks" / "results" / "support_matrix.jsonl"
@@ -32,7 +33,7 @@ def _word(why: str | None) -> str:
 
 if __name__ == "__main__":
     page = HERE / "support-matrix.md"
-    found = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    found = read_parts(ROWS)
     begin, end = "<!-- matrix: begin -->", "<!-- matrix: end -->"
     text = re.sub(f"(?s){begin}.*{end}", lambda _: f"{begin}\n\n{table(found)}\n\n{end}", page.read_text())
     page.write_text(text)

@@ -1,11 +1,12 @@
 """Write the tables of training.md from the rows of the benchmark: `python docs/training_tables.py`."""
 
-import json
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from tpsolve._storage._row_log import read_parts
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -17,7 +18,7 @@ def section(table: str) -> str:
     path = RESULTS / f"training_{table}.jsonl"
     if not path.exists():
         return "Not measured yet."
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_parts(path)
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["recipe"], row["activation"], row.get("rule", "-")].append(row)

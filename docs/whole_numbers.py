@@ -14,7 +14,7 @@ from benchmarks import whole_anchors, whole_numbers, whole_proofs
 from benchmarks.record import RESULTS
 from benchmarks.whole_numbers_tables import FURTHER, TUNING
 from tpsolve import Budget, NetworkProblem
-from tpsolve._storage._row_log import RowLog
+from tpsolve._storage._row_log import read_parts
 from tpsolve.pictures import draw_frontier
 from tpsolve.search import size_frontier
 
@@ -36,9 +36,9 @@ def draw() -> None:
 
 def write() -> None:
     """The tables, between their marks."""
-    errors = [row for row in RowLog(RESULTS / "whole_numbers.jsonl").read() if row["budget"] == 3]
-    proofs = [row for row in RowLog(RESULTS / "whole_proofs.jsonl").read() if row["budget"] == 60]
-    anchors = RowLog(RESULTS / "whole_anchors.jsonl").read()
+    errors = [row for row in read_parts(RESULTS / "whole_numbers.jsonl") if row["budget"] == 3]
+    proofs = [row for row in read_parts(RESULTS / "whole_proofs.jsonl") if row["budget"] == 60]
+    anchors = read_parts(RESULTS / "whole_anchors.jsonl")
     text = PAGE.read_text()
     for name, lines in (
         ("tuning", whole_numbers.table(errors, TUNING)),

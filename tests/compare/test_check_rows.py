@@ -13,6 +13,7 @@ import torch
 
 from tpsolve import load_problem
 from tpsolve.compare import SUITES, Comparison, run_comparison
+from tpsolve.compare.running import _check_rows
 from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, RowCheck, check_rows
 from tpsolve.errors import FileFormatError, FolderError
 from tpsolve.problems import Instance, NetworkProblem, make_instance
@@ -173,3 +174,60 @@ def test_whole_weights_are_kept_and_checked(tmp_path: Path, monkeypatch: pytest.
     del kept["weights"]
     (folder / "targets.jsonl").write_text(json.dumps(kept) + "\n")
     assert [check.missing for check in check_rows(folder)] == ["its objective is that of weights, which are not kept"]
+
+
+def resume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    told: list[str] = []
+    monkeypatch.setitem(SUITES, "two-sizes", two_sizes)
+    run_comparison(
+        Comparison(folder, "two-sizes", ("keep", "random", "branch"), samples=3, seeds=(0, 1)), note=told.append
+    )
+    return told
+
+
+def lower(row: Row) -> None:
+    """All that hangs together with a lower objective, so that the row alone can't tell."""
+    row["objective"] = [value - 0.5 for value in row["objective"]]
+    row["bound"] = [None] * 3
+    row["status"] = ["feasible"] * 3
+
+
+def copy_other(row: Row) -> None:
+    name, fingerprint = row["instance"], row["fingerprint"]
+    row |= {**row, "objective": [0.25, 0.5, 0.75], "bound": [None] * 3, "status": ["feasible"] * 3}
+    row |= {"instance": name, "fingerprint": fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        (lower, "the objective is"),
+        (copy_other, "the objective is"),
+        (lambda row: row["bound"].__setitem__(1, row["objective"][1] + 1), "is above the objective"),
+        (lambda row: row["status"].__setitem__(2, "optimal"), "make it not optimal"),
+        (lambda row: row.update(start=[0.0, 0.0, 0.0]), "the start"),
+        (lambda row: row.update(flips=[0.7, 0.7, 0.7]), "other targets"),
+        (lambda row: row.update(n_units=5), "n_units 5"),
+        (lambda row: row.update(fingerprint="0" * 64), "another problem"),
+    ],
+    ids=["objective", "content", "bound", "status", "start", "flips", "size", "fingerprint"],
+)
+def test_a_comparison_takes_over_no_false_row(copied: Path, to: Any, words: str, monkeypatch: pytest.MonkeyPatch):
+    change(copied / "rows.jsonl", KEEP, to)
+    before = (copied / "rows.jsonl").read_bytes()
+    with pytest.raises(FolderError, match=words):
+        resume(copied, monkeypatch)
+    assert (copied / "rows.jsonl").read_bytes() == before
+
+
+def test_a_comparison_says_what_it_has_recomputed(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    assert resume(copied, monkeypatch) == ["8 rows of earlier runs: all objectives were recomputed from their targets."]
+    path = copied / "targets.jsonl"
+    path.write_text("".join(json.dumps(kept) + "\n" for kept in lines(path) if kept["solver"] != "random"))
+    (told,) = resume(copied, monkeypatch)
+    assert "objectives of 4, drawn" in told
+    assert "Not checked: 4, since no targets are kept of it." in told
+    monkeypatch.setattr(_check_rows, "KEPT_SECONDS", -1.0)
+    (told,) = resume(copied, monkeypatch)
+    assert "objectives of 0, drawn" in told
+    assert "no time for more: `tpsolve verify" in told

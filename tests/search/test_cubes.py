@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from tpsolve.problems import NetworkProblem, make_table
 from tpsolve.search import make_proof, verify_proof
 from tpsolve.search.network.cubes._conquest import MAX_LOSSES, Conquest
 from tpsolve.search.network.cubes._cube import Cube, CubeOutcome, tables
+from tpsolve.search.network.cubes._split import hold_all
 from tpsolve.search.proofs._check_bound import tables as tables_of_the_check
 
 
@@ -108,17 +109,47 @@ def test_a_cube_that_costs_too_many_processes_leaves_the_bound_open(hard: Networ
 def test_halves_of_a_cube_are_all_of_it(hard: NetworkProblem):
     conquest = conquest_of(hard, 60.0)
     cube = conquest.waiting.popleft()
-    conquest.take(replace(cube.failed(""), divide=17))
-    halves = [other for other in conquest.waiting if other.literals[: len(cube.literals)] == cube.literals]
-    assert [half.literals[len(cube.literals) :] for half in halves] == [(17,), (-17,)]
+    conquest.take(replace(cube.failed(""), divide=((17,), (-17,))))
+    # What is known to take long comes first.
+    halves = list(conquest.waiting)[:2]
+    assert {half.literals for half in halves} == {(*cube.literals, literal) for literal in (17, -17)}
     assert [half.seconds for half in halves] == [120.0, 120.0]
     assert all(conquest.bounds[half.literals] == cube.bound for half in halves)
+
+
+def test_parts_that_are_not_all_of_a_cube_are_not_taken_for_it(hard: NetworkProblem):
+    conquest = conquest_of(hard, 60.0)
+    cube = conquest.waiting.popleft()
+    conquest.take(replace(cube.failed(""), divide=((17,), (-17, 18))))
+    assert conquest.waiting[0].literals == cube.literals
+    # Of all sign patterns of three variables, by enumeration.
+    for chosen in product([(1,), (-1,), (1, 2), (-2,), (-1, -2), (2, 3), (-1, 2, -3)], repeat=3):
+        covered = all(
+            any(all(signs[abs(each) - 1] == (each > 0) for each in part) for part in chosen)
+            for signs in product([False, True], repeat=3)
+        )
+        assert hold_all(chosen) == covered
+    assert hold_all([(1, 2), (1, -2), (-1,)])
+    assert hold_all([()])
+    assert not hold_all([])
+
+
+def test_a_cube_is_divided_into_as_many_parts_as_it_is_told():
+    large = NetworkProblem(*make_table("random-2-60"), widths=[4])
+    conquest = Conquest(large, 60.0, "glucose4", torch.Generator().manual_seed(0), 1e-4, 1, 5, large.start)
+    cube = conquest.waiting[len(conquest.waiting) // 2]
+    outcome = cube.carry_out(lambda: False)
+    assert not outcome.closed
+    assert len(outcome.divide) == 5
+    assert hold_all(outcome.divide)
+    own = set(map(abs, cube.literals))
+    assert not own & {abs(literal) for part in outcome.divide for literal in part}
 
 
 @pytest.mark.parametrize("count", [6, 33])
 def test_cubes_halved_before_the_first_is_dealt_out_are_all_networks_and_none_twice(hard: NetworkProblem, count: int):
     def drawn() -> list[tuple[int, ...]]:
-        conquest = Conquest(hard, 60.0, "glucose4", torch.Generator().manual_seed(0), 60.0, count, hard.start)
+        conquest = Conquest(hard, 60.0, "glucose4", torch.Generator().manual_seed(0), 60.0, count, best=hard.start)
         return [cube.literals for cube in conquest.waiting]
 
     cubes = drawn()

@@ -128,6 +128,8 @@ def odd(random: Random) -> Any:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every value inside lists and dicts."""
     yield path
+    if len(path) == 100:  # What was changed before may be nested a thousand times.
+        return
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, inner in items:
         yield from places(inner, (*path, key))
@@ -153,7 +155,8 @@ def changed(value: Any, random: Random, strange: Callable[[Random], Any] = odd) 
         elif act == 1:
             cast(list, inside).append(strange(random))
         elif act == 2 and isinstance(inside[last], int | float) and not isinstance(inside[last], bool):
-            inside[last] = random.choice((-inside[last], inside[last] + 1, inside[last] * 1.5, inside[last] * 10**6))
+            half = inside[last] // 2 if abs(inside[last]) > 1e300 else inside[last] / 2  # Some have 400 digits by now.
+            inside[last] = random.choice((-inside[last], inside[last] + 1, inside[last] + half, inside[last] * 10**6))
         else:
             inside[last] = strange(random)
     return value

@@ -50,16 +50,35 @@ class RowLog:
             FileFormatError: as `read`, when the line is reached.
             TooLargeError: the file is larger than one may be.
         """
+        for number, (line, _) in enumerate(self.lines(), start=1):
+            yield self._row(f"{self.path}:{number}", line), line
+
+    def lines(self) -> Iterator[tuple[bytes, int]]:
+        """Each whole line, whatever it holds, and where in the file it begins.
+
+        Raises:
+            TooLargeError: the file is larger than one may be.
+        """
         if not self.path.exists():
             return
-        number = size = 0
+        size, most = 0, max_bytes()
         with opened(self.path) as stream:
-            while line := stream.readline(max_bytes() + 1 - size):
-                size += len(line)
-                check_bytes(self.path, size)
+            while line := stream.readline(most + 1 - size):
+                start, size = size, size + len(line)
+                if size > most:
+                    check_bytes(self.path, size)
                 if line.endswith(b"\n"):
-                    number += 1
-                    yield self._row(f"{self.path}:{number}", line), line
+                    yield line, start
+
+    def at(self, start: int) -> dict[str, Any]:
+        """The row of the line that begins there.
+
+        Raises:
+            FileFormatError: as `read`.
+        """
+        with opened(self.path) as stream:
+            stream.seek(start)
+            return self._row(f"{self.path}, byte {start}", stream.readline(max_bytes() + 1))
 
     def _row(self, where: str, line: bytes | bytearray) -> dict[str, Any]:
         try:
@@ -98,6 +117,15 @@ class RowLog:
             return " Finished rows are kept." if b"\n" in self.path.read_bytes() else ""
         except OSError:
             return ""
+
+
+def read_parts(path: Path, fields: Any = (), outcome: Any = ()) -> list[dict[str, Any]]:
+    """The rows of a file and of those beside it that shards have written, such as `wide.shard-3-of-16.jsonl`.
+
+    Arguments and errors are those of `RowLog`.
+    """
+    paths = [path, *sorted(path.parent.glob(f"{path.stem}.shard-*.jsonl"))]
+    return [row for one in paths for row in RowLog(one, fields, outcome).read()]
 
 
 def _cut_torn(stream: IO[bytes]) -> None:

@@ -68,9 +68,15 @@ class RowsByKey(Mapping[Key, dict[str, Any]]):
     def __init__(self) -> None:
         self._packed: dict[Key, bytes] = {}
         self._common = b""
+        self._parts: dict[Key, str] = {}
 
-    def add(self, row: dict[str, Any], line: bytes | None = None) -> None:
-        """Take a row, unless there is one with its key; `line`: its JSON, where that is known."""
+    def add(self, row: dict[str, Any], line: bytes | None = None, part: str = "") -> None:
+        """Take a row, unless there is one with its key.
+
+        Args:
+            line: its JSON, where that is known.
+            part: what the name of its file has besides, if it is that of a shard.
+        """
         key = key_of(row)
         if key not in self._packed:
             line = json.dumps(row).encode() if line is None else line
@@ -80,6 +86,17 @@ class RowsByKey(Mapping[Key, dict[str, Any]]):
             # Names stand in many keys.
             names = sys.intern(key[0]), sys.intern(key[1])
             self._packed[*names, key[2]] = packer.compress(line) + packer.flush()
+            if part:
+                self._parts[*names, key[2]] = part
+
+    def part_of(self, key: Key) -> str:
+        """What the name of the file of a row has besides; "": it is not that of a shard."""
+        return self._parts.get(key, "")
+
+    @property
+    def parts(self) -> set[str]:
+        """What the names of all files have besides."""
+        return {"", *self._parts.values()}
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         return _unpacked(self._packed[key], self._common)

@@ -1,6 +1,7 @@
 """The folder of a comparison: what it holds, when a run may begin or go on in it, and how it is deleted."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,9 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
-from tpsolve.compare._packed_rows import RowsByKey, key_of
+from tpsolve.compare._packed_rows import RowsByKey
 from tpsolve.compare.running._instances import MEND as ANOTHER
-from tpsolve.compare.running._tasks import KeptTargets, Key, Solved, Task, limits_of
+from tpsolve.compare.running._tasks import KeptTargets, Solved, Task, limits_of
 from tpsolve.compare.suites._file_suite import FileSuite
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.compare.suites._table_suite import TableSuite
@@ -71,7 +72,7 @@ class SolveOutcome(TypedDict):
     status: NotRequired[list[str]]
 
 
-OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance")
+OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance", "status")
 """What a row holds of each sample."""
 
 
@@ -226,25 +227,8 @@ def read_rows(folder: Path) -> RowsByKey:
     rows = RowsByKey()
     for part in _parts(folder):
         for row, line in _row_log(folder / ROWS.format(part)).each():
-            rows.add(row, line)
+            rows.add(row, line, part)
     return rows
-
-
-def read_targets(folder: Path) -> dict[Key, dict[str, Any]]:
-    """The targets of the rows that `read_rows` gives, as they are kept, by the keys of the rows.
-
-    Raises:
-        FileFormatError: they are damaged.
-    """
-    found: dict[Key, dict[str, Any]] = {}
-    seen: set[Key] = set()
-    for part in _parts(folder):
-        # The last ones count: the row of others may be missing, as after a power cut.
-        kept = {key_of(one): one for one in _targets_log(folder / TARGETS.format(part)).read()}
-        fresh = {key_of(row) for row in _row_log(folder / ROWS.format(part)).read()} - seen
-        found |= {key: kept[key] for key in fresh & kept.keys()}
-        seen |= fresh
-    return found
 
 
 def _parts(folder: Path) -> list[str]:
@@ -266,8 +250,9 @@ def _row_log(path: Path) -> RowLog:
     return RowLog(path, SolveRow, SolveOutcome)
 
 
-def _targets_log(path: Path) -> RowLog:
-    return RowLog(path, KeptTargets)
+def targets_log(folder: Path, part: str) -> RowLog:
+    """The targets of rows; `part`: what the name of their file has besides."""
+    return RowLog(folder / TARGETS.format(part), KeptTargets)
 
 
 def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> None:
@@ -275,7 +260,7 @@ def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> N
     part = str(shard or "")
     targets = [dict(solved.targets) for solved in batch if solved.targets is not None]
     if targets:
-        _targets_log(folder / TARGETS.format(part)).append(*targets)
+        targets_log(folder, part).append(*targets)
     _row_log(folder / ROWS.format(part)).append(*(solved.row for solved in batch))
 
 
@@ -311,7 +296,7 @@ def check_finished(comparison: Comparison, tasks: list[Task], known: RowsByKey) 
     """Check that the rows that a folder holds of the tasks are theirs.
 
     Raises:
-        FolderError: a row is of another problem or budget than its task.
+        FolderError: a row is of another problem or budget than its task, or says things that can't be true together.
         FileFormatError: the rows are damaged.
     """
     for task in tasks:
@@ -328,6 +313,24 @@ def check_finished(comparison: Comparison, tasks: list[Task], known: RowsByKey) 
         count = task.instance.samples
         if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
             raise FileFormatError(f"{comparison.log.path}: a row of {count} samples holds others. {ANOTHER}")
+        words = "" if "error" in row else _disorder(row)
+        if words:
+            raise FolderError(f"{comparison.folder}: the row of {task.text} on {task.instance.name} is false: {words}.")
+
+
+def _disorder(row: dict[str, Any]) -> str:
+    """What objectives, bounds and statuses of a row say against each other, in words; "": nothing."""
+    tolerances = row.get("tolerance")
+    statuses = row.get("status")
+    for i, (objective, bound) in enumerate(zip(row["objective"], row["bound"], strict=True)):
+        if tolerances is None or (bound is None and statuses is None):
+            continue
+        gap = math.inf if bound is None else objective - bound
+        if gap < -tolerances[i]:
+            return f"sample {i}: the bound {bound:.6g} is above the objective {objective:.6g}"
+        if statuses is not None and (statuses[i] == "optimal") != (gap <= tolerances[i]):
+            return f"sample {i}: its objective and bound make it {'not ' * (gap > tolerances[i])}optimal"
+    return ""
 
 
 def delete_comparison(folder: Path) -> None:

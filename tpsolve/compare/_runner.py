@@ -24,6 +24,7 @@ from tpsolve.compare._run_folder import (
     keep,
     read_rows,
 )
+from tpsolve.compare.running._check_rows import check_kept
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
 from tpsolve.compare.running._instances import AnyInstance, MadeInstance, save_instances, saved_instances
 from tpsolve.compare.running._start import load_ahead
@@ -61,7 +62,9 @@ def run_comparison(
         fresh: delete the comparison that the folder holds, once this one can begin.
         progress: called with (rows finished, rows in all, what is solved now).
         stop: asked many times a second; True ends cleanly, dropping only the solves under way.
-        note: told of each solver named in `comparison.solvers` that does not take all instances.
+        note: told of each solver named in `comparison.solvers` that does not take all instances, and what was checked
+            of the rows of earlier runs: objectives are recomputed from their targets, of as many rows as it can do in
+            3 s of the processor, whose instances are drawn at random.
         workers: tasks at a time. Several have a process each, with one thread. A task whose process dies is begun once
             more; if its process dies again, its row has that as its error.
         executor: carries out the tasks in place of processes of this machine, `workers` at a time, with one thread
@@ -76,8 +79,8 @@ def run_comparison(
         NotAcceptedError, TooLargeError: a solver named in `comparison.solvers` takes no instance, or none of them takes
             one of `comparison.files`; before any work.
         FolderInUseError: another process writes into the folder.
-        FolderError: the folder can't be written, or holds another comparison, rows of other problems, or rows that
-            were made with other versions or another number of threads.
+        FolderError: the folder can't be written, or holds another comparison, rows of other problems, rows whose
+            claims were found false, or rows that were made with other versions or another number of threads.
         FileFormatError: its files are damaged.
         WorkerError: a worker can't be started, or has other versions.
     """
@@ -98,6 +101,10 @@ def run_comparison(
         if shard is not None:
             tasks = _part(comparison, tasks, shard)
         tasks = [replace(task, max_memory=max_memory) for task in tasks] if max_memory is not None else tasks
+        check_finished(comparison, tasks, known)
+        words = check_kept(comparison.folder, tasks, known, stop)
+        if words:
+            note(words)
         return _execute(comparison, tasks, known, progress, stop, workers, executor, shard)
 
 
@@ -143,7 +150,6 @@ def _execute(
     shard: Shard | None,
 ) -> PackedRows:
     """Carry out the tasks that have no row; this process alone writes."""
-    check_finished(comparison, tasks, rows)
     waiting = [task for task in tasks if task.key not in rows]
     # A solve that runs out of memory may end its process.
     apart = workers > 1 or executor is not None or any(task.max_memory is not None for task in waiting)

@@ -1,5 +1,7 @@
 """`tpsolve compare`: every solver on the same problems under one budget."""
 
+import importlib
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -115,7 +117,7 @@ def compare(
         from tpsolve.compare.running._start import load_ahead
 
         load_ahead()
-    from tpsolve.compare import Comparison, FileSuite, TableSuite, run_comparison, write_report
+    from tpsolve.compare import Comparison, FileSuite, TableSuite, run_comparison
 
     options = read_options(columns, drop, words, missing, dates, delimiter, decimal)
     of_files = of_tables = None
@@ -132,9 +134,6 @@ def compare(
     if steps is not None:
         refuse_given(context, ("seconds",), "with --steps")
     from tpsolve.compare import suite as named_suite
-    from tpsolve.compare._same_host import of_one_host
-    from tpsolve.compare._summary import Findings, advice, as_rows
-    from tpsolve.compare.report._report import as_table, caption
 
     suite = named_suite(suite)
     default = "files" if of_files is not None else suite if tables is None else tables.resolve().name
@@ -157,8 +156,12 @@ def compare(
         workers = cores
     told: list[str] = []
     solves = [0, 1]
+    # Beside the workers, which this process waits for.
+    loading = threading.Thread(target=importlib.import_module, args=("tpsolve.compare.report._report",), daemon=True)
 
     def show(done: int, total: int, now: str) -> None:
+        if workers > 1 and part is None and loading.ident is None:
+            loading.start()
         solves[:] = done, total
         bar.update(task, completed=done, total=total, description=now)
 
@@ -177,17 +180,23 @@ def compare(
         )
         if part is None:
             bar.update(task, description="drawing")
-            report = write_report(comparison, rows)
+            if loading.ident is not None:
+                loading.join()
+            from tpsolve.compare._same_host import of_one_host
+            from tpsolve.compare._summary import Findings, advice, as_rows
+            from tpsolve.compare.report._report import as_table, caption, report_of
+
+            compared, left_out = of_one_host(rows)
+            findings = Findings(compared)
+            report = report_of(comparison, findings, left_out)
     # Asked to stop when nothing was left to do, it has not stopped anything.
     stopped = interrupt.asked and solves[0] < solves[1]
     if part is not None:
         answers.tell(f"Shard {shard}: {len(rows)} rows. The same command without --shard draws the report of all.")
         _end(answers, told, stopped, len(rows), fresh)
         return
-    compared, left_out = of_one_host(rows)
     if left_out:
         told.append(left_out)
-    findings = Findings(compared)
     words = advice(findings)
     if stopped:
         words = f"After {solves[0]:,} of {solves[1]:,} solves: {words}"

@@ -43,7 +43,7 @@ def compare_training(
         def stop() -> bool:
             return interrupt.asked
 
-        found = run_comparison(narrow, progress=progress, stop=stop)
+        found = run_comparison(narrow, progress=progress, stop=stop, note=answers.remark)
         report = write_report(narrow, found)
         trained: list[dict[str, Any]] = []
         if not interrupt.asked:

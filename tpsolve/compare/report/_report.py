@@ -121,10 +121,22 @@ def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
     Raises:
         FolderError: the folder can't be written.
     """
-    about = f"{comparison.folder.name} on {comparison.source}"
     compared, words = of_one_host(rows)
-    budget = f"{budget_words(comparison.seconds, comparison.steps)} {words}".rstrip()
-    return draw_report(comparison.folder, about, budget, Findings(compared))
+    return report_of(comparison, Findings(compared), words)
+
+
+def report_of(comparison: Comparison, findings: Findings, left_out: str) -> Path:
+    """Write `table.csv`, the plots and `report.html` of findings into the run's folder; the report's path.
+
+    Args:
+        left_out: which rows the findings are not of, in words.
+
+    Raises:
+        FolderError: the folder can't be written.
+    """
+    about = f"{comparison.folder.name} on {comparison.source}"
+    budget = f"{budget_words(comparison.seconds, comparison.steps)} {left_out}".rstrip()
+    return draw_report(comparison.folder, about, budget, findings)
 
 
 def budget_words(seconds: float, steps: int | None) -> str:

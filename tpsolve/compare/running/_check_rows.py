@@ -1,8 +1,10 @@
 """Checks the rows of a comparison against its problems: every objective, and the bounds as far as that is possible."""
 
 import math
+import random
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,9 +12,11 @@ from typing import Any, TypedDict
 import torch
 
 from tpsolve._storage._documents import Count, Positive
-from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings, read_targets
-from tpsolve.compare.running._instances import AnyInstance, saved_instances
-from tpsolve.compare.running._tasks import Key, unpacked
+from tpsolve.compare._kept_targets import TargetsByKey
+from tpsolve.compare._packed_rows import RowsByKey
+from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings
+from tpsolve.compare.running._instances import MEND, AnyInstance, saved_instances
+from tpsolve.compare.running._tasks import Key, Task, size_of, start_of, unpacked
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
@@ -27,6 +31,11 @@ class _Settings(TypedDict):
 
 BY_ENUMERATION, OWN, NOT_ABOVE = "compared with the optimum", "the problem's own", "only not above an objective"
 """How much is known of a bound."""
+KEPT_SECONDS = 3.0
+"""Of the processor, in which objectives of rows are recomputed that a comparison takes over."""
+_CELLS = 2**21
+"""Targets and units of a layer problem that are looked at together."""
+_LATE = "there was no time for it"
 
 
 @dataclass
@@ -62,7 +71,8 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
     """
     if not (folder / SETTINGS).exists():
         raise FolderError(f"{folder}: is not the folder of a comparison.")
-    rows, targets = read_rows(folder), read_targets(folder)
+    rows = read_rows(folder)
+    targets = TargetsByKey(folder, rows)
     instances = {instance.name: instance for instance in _instances(folder)}
     of_instance: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.values():
@@ -82,15 +92,70 @@ def _instances(folder: Path) -> Sequence[AnyInstance | Instance[Problem]]:
     return SUITES[settings["suite"]](settings["samples"], settings["suite_seed"])
 
 
+def check_kept(folder: Path, tasks: Sequence[Task], rows: RowsByKey, stop: Callable[[], bool]) -> str:
+    """Recompute objectives of the rows that a comparison takes over, and say in words of how many.
+
+    Instances come in an order drawn at random, until the seconds of `KEPT_SECONDS` are over: each call takes others
+    where there is no time for all. Bounds are compared with the objectives of all rows on the instance.
+
+    Args:
+        rows: of the tasks, and maybe others. stop: True ends the check.
+
+    Returns:
+        The words; "": there are no such rows.
+
+    Raises:
+        FolderError: a row is false.
+        FileFormatError: the targets of rows are damaged.
+    """
+    of_instance: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        if task.key in rows:
+            of_instance[task.instance.name].append(task)
+    if not of_instance:
+        return ""
+    targets, began = TargetsByKey(folder, rows), time.process_time()
+
+    def late() -> bool:
+        return time.process_time() - began > KEPT_SECONDS or stop()
+
+    count, recomputed, missing = sum(map(len, of_instance.values())), 0, Counter[str]()
+    names = list(of_instance)
+    random.Random().shuffle(names)
+    for name in names:
+        if late():
+            missing[_LATE] = 1
+            break
+        those = of_instance[name]
+        problem = those[0].instance.problem.to("cpu")
+        for check in _check_instance(folder, problem, [rows[task.key] for task in those], targets, 0, late):
+            if check.false:
+                raise FolderError(
+                    f"{folder}: the row of {check.key[1]}, seed {check.key[2]}, on {name} is false: "
+                    f"{'; '.join(check.false[:3])}. `tpsolve verify {folder}` looks at all rows. {MEND}"
+                )
+            recomputed += check.missing == ""
+            missing.update([check.missing] if check.missing else [])
+    kept = f"{count:,} row{'s' * (count != 1)} of earlier runs"
+    if not missing:
+        return f"{kept}: all objectives were recomputed from their targets."
+    late_words = f" There was no time for more: `tpsolve verify {folder}` does all." if missing.pop(_LATE, 0) else ""
+    reasons = "".join(f" Not checked: {number:,}, since {words}." for words, number in missing.items())
+    return f"{kept}: objectives of {recomputed:,}, drawn at random, were recomputed.{late_words}{reasons}"
+
+
 def _check_instance(
     folder: Path,
     problem: Problem | None,
     rows: list[dict[str, Any]],
-    targets: dict[Key, dict[str, Any]],
+    targets: Mapping[Key, dict[str, Any]],
     max_enumerated: int,
+    late: Callable[[], bool] = lambda: False,
 ) -> Iterator[RowCheck]:
     fingerprint = None if problem is None else problem.fingerprint
-    checks, values = [], {}
+    checks: list[tuple[dict[str, Any], RowCheck]] = []
+    shaped: dict[Key, torch.Tensor] = {}
+    values: dict[Key, list[float]] = {}
     for row in rows:
         key = row["instance"], row["solver"], row["seed"]
         check = RowCheck(key, failed="error" in row)
@@ -101,16 +166,28 @@ def _check_instance(
             check.false.append("it is of another problem than the instance of its name")
         elif key not in targets:
             check.missing = "no targets are kept of it"
-        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None and "weights" not in targets[key]:
-            check.missing = "its objective is that of weights, which are not kept"
-        else:
+        elif isinstance(problem, LayerProblem):
+            shaped[key] = _targets(folder, problem, row, targets[key])
+        elif late():
+            check.missing = _LATE
+        elif isinstance(problem, NetworkProblem) and problem.weight_set is not None:
+            kept = targets[key]
+            if "weights" not in kept:
+                check.missing = "its objective is that of weights, which are not kept"
+                continue
+            shaped[key] = _targets(folder, problem, row, kept)
             try:
-                values[key] = _recomputed(folder, problem, row, targets[key], check)
+                values[key] = problem.objective(shaped[key], _weights(kept, problem)).reshape(-1).tolist()
             except ArgumentError as error:  # Weights that are none of this problem.
                 check.false.append(str(error))
+        else:
+            shaped[key] = _targets(folder, problem, row, targets[key])
+            values[key] = problem.objective(shaped[key]).reshape(-1).tolist()
     if problem is None:
         yield from (check for _, check in checks)
         return
+    if isinstance(problem, LayerProblem):
+        values = _layer_values(problem, shaped)
     slack = (2 * problem.rounding().reshape(-1)).tolist()
     own, tolerance = problem.lower_bound().reshape(-1).tolist(), problem.tolerance().reshape(-1).tolist()
     least = [min(column, default=math.inf) for column in zip(*values.values(), strict=True)]
@@ -118,27 +195,56 @@ def _check_instance(
     if enumerated and least:
         assert isinstance(problem, LayerProblem)
         least = [optimum for optimum, _ in optima(problem.flatten())]
+    start, size = start_of(problem), size_of(problem)
     for row, check in checks:
         if check.key in values:
+            check.objectives = len(slack)
             _check_samples(row, check, values[check.key], least, slack, own, tolerance, enumerated)
+            _check_start(row, check, problem, shaped[check.key], start, slack)
+            wrong = [f"{name} {row.get(name)!r}" for name, value in size.items() if row.get(name) != value]
+            check.false += [f"it tells of {', '.join(wrong)}, which is not its problem's"] if wrong else []
         yield check
 
 
-def _recomputed(
-    folder: Path, problem: Problem, row: dict[str, Any], kept: dict[str, Any], check: RowCheck
-) -> list[float]:
-    """The objectives of the row's targets."""
+def _targets(folder: Path, problem: Problem, row: dict[str, Any], kept: dict[str, Any]) -> torch.Tensor:
+    """The targets of a row, `(*batch, *target_shape)`."""
     count = math.prod(problem.batch_shape)
-    if any(row.get(name) is not None and len(row[name]) != count for name in (*OF_SAMPLES, "status")):
+    if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
         raise FileFormatError(f"{folder}: a row of {count} samples holds others.")
-    flat = unpacked(kept, (count, problem.n_vars), f"{folder}: {' '.join(map(str, check.key))}")
-    shaped = flat.reshape(*problem.batch_shape, *problem.target_shape).to(problem.dtype)
-    if "values" in kept:
-        shaped = shaped.to(torch.int64)
-    check.objectives = count
-    if isinstance(problem, NetworkProblem) and problem.weight_set is not None:
-        return problem.objective(shaped, _weights(kept, problem)).reshape(-1).tolist()
-    return problem.objective(shaped).reshape(-1).tolist()
+    where = f"{folder}: {row['instance']} {row['solver']} {row['seed']}"
+    shaped = unpacked(kept, (count, problem.n_vars), where).reshape(*problem.batch_shape, *problem.target_shape)
+    return shaped.to(torch.int64 if "values" in kept else problem.dtype)
+
+
+def _layer_values(problem: LayerProblem, shaped: dict[Key, torch.Tensor]) -> dict[Key, list[float]]:
+    """The objectives of the targets of each row, many rows at a time."""
+    keys, values = list(shaped), {}
+    at_once = max(1, _CELLS // (math.prod(problem.batch_shape) * (problem.n_vars + problem.n_units) + 1))
+    for first in range(0, len(keys), at_once):
+        some = keys[first : first + at_once]
+        found = problem.objective(torch.stack([shaped[key] for key in some]))
+        values |= dict(zip(some, found.reshape(len(some), -1).tolist(), strict=True))
+    return values
+
+
+def _check_start(
+    row: dict[str, Any],
+    check: RowCheck,
+    problem: Problem,
+    targets: torch.Tensor,
+    start: list[float] | None,
+    slack: list[float],
+) -> None:
+    """Whether the row tells the objective of its problem's start, and how many targets differ from it."""
+    told = row["start"]
+    if (told is None) != (start is None) or any(
+        not (a == b or abs(a - b) <= near) for a, b, near in zip(told or (), start or (), slack, strict=False)
+    ):
+        check.false.append(f"the objective of the start is {start}, not {told}")
+    if row["flips"] is not None and problem.start is not None:
+        differ = targets.reshape(len(slack), -1) != problem.start.reshape(len(slack), -1)
+        if any(abs(a - b) > 1e-6 for a, b in zip(row["flips"], differ.float().mean(-1).tolist(), strict=True)):
+            check.false.append("other targets than it says differ from the start")
 
 
 def _weights(kept: dict[str, Any], problem: NetworkProblem) -> list[tuple[torch.Tensor, torch.Tensor]]:

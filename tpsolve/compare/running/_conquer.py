@@ -21,6 +21,11 @@ CUBES_EACH = 4
 """For each worker, before the first is dealt out."""
 
 
+def parts_of(workers: int) -> int:
+    """Into how many parts a cube is divided that takes long: at the end many wait for the parts of few."""
+    return max(2, min(8, workers // 8))
+
+
 def conquer(
     problem: NetworkProblem,
     *,
@@ -83,7 +88,7 @@ def conquer(
         load_ahead()
     min_cubes = CUBES_EACH * workers
     left = seconds - spent
-    conquest = Conquest(problem, left, of_cubes, generator, first_seconds, min_cubes, first.targets)
+    conquest = Conquest(problem, left, of_cubes, generator, first_seconds, min_cubes, parts_of(workers), first.targets)
 
     def stop() -> bool:
         bounds = float(conquest.objective), max(float(conquest.bound), first.bound.item())

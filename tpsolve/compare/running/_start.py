@@ -9,7 +9,9 @@ from collections.abc import Iterator
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """A fork of this process may hang, since libraries have started threads in it. A fork server is a process without
 threads that loads what all tasks need once. Elsewhere each process loads it for itself."""
-LOADED = ["tpsolve.compare.running._execute"]
+LOADED = [
+    f"tpsolve.{name}" for name in ("compare.running._execute", "compare.running._tasks", "search.network.cubes._cube")
+]
 """What all tasks need; what only some solvers need is loaded by them."""
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
 """What libraries read when they are loaded."""

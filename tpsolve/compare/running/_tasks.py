@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class KeptTargets(TypedDict):
     weights: NotRequired[list[tuple[list[list[float]], list[float]]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One solve: what becomes one row.
 
@@ -136,7 +136,7 @@ def limits_of(budget: Budget) -> dict[str, Any]:
     return {name: limit for name, limit in vars(budget).items() if name not in ("calls", "passes") or limit is not None}
 
 
-def unpacked(kept: dict[str, Any], shape: tuple[int, int], where: str) -> Tensor:
+def unpacked(kept: Mapping[str, Any], shape: tuple[int, int], where: str) -> Tensor:
     """The targets `shape`, float64, that `KeptTargets` hold.
 
     Raises:
@@ -168,8 +168,8 @@ def _row(task: Task) -> dict[str, Any]:
         "exact": task.solver.exact,
         "seed": task.seed,
         "budget": limits_of(task.budget),
-        **_size(problem),
-        "start": _start(problem),
+        **size_of(problem),
+        "start": start_of(problem),
         "fingerprint": task.instance.fingerprint,
         "device": _device_name(problem.device),
         "host": platform.node(),
@@ -180,7 +180,7 @@ def _row(task: Task) -> dict[str, Any]:
     }
 
 
-def _start(problem: Problem) -> list[float] | None:
+def start_of(problem: Problem) -> list[float] | None:
     """Objectives of the targets where a search begins; None: there are none, or they have no objective."""
     if problem.start is None:
         return None
@@ -191,7 +191,7 @@ def _start(problem: Problem) -> list[float] | None:
     return value.reshape(-1).tolist() if bool(value.isfinite().all()) else None
 
 
-def _size(problem: Problem) -> dict[str, Any]:
+def size_of(problem: Problem) -> dict[str, Any]:
     """Columns of a row that depend on the kind of problem."""
     if isinstance(problem, NetworkProblem):
         layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))

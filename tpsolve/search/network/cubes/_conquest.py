@@ -18,6 +18,7 @@ from tpsolve.search.network._error_measure import always_paid
 from tpsolve.search.network.circuits._formula import NetworkFormula
 from tpsolve.search.network.circuits._pool import CircuitPool
 from tpsolve.search.network.cubes._cube import MAX_TABLES, Cube, CubeOutcome, tables
+from tpsolve.search.network.cubes._split import hold_all
 
 FIRST_SECONDS = 2.0
 """Of a cube; its halves get twice as much, so that in the end most of the time goes to cubes that close."""
@@ -47,6 +48,7 @@ class Conquest:
         first_seconds: of the first cubes.
         min_cubes: how many there are at least when the first is dealt out, if halving them all takes no more than a
             twentieth of the time.
+        parts: into how many a cube is divided that takes long, at least.
         best: `(*batch, n_vars)` targets of a network that is known; None: a local search looks for one.
 
     Attributes:
@@ -67,6 +69,7 @@ class Conquest:
         generator: torch.Generator,
         first_seconds: float = FIRST_SECONDS,
         min_cubes: int = 1,
+        parts: int = 2,
         best: Tensor | None = None,
     ) -> None:
         find_solver(f"circuits:engine={engine}").check(problem)
@@ -88,7 +91,7 @@ class Conquest:
         self.trace: list[Progress] = []
         self.waiting: deque[Cube] = deque()
         self.bounds: dict[tuple[int, ...], Fraction] = {}
-        whole = Cube(self.problem, (), self.best, self.circuits, self._paid, first_seconds, engine)
+        whole = Cube(self.problem, (), self.best, self.circuits, self._paid, first_seconds, engine, parts=parts)
         cubes, until = self._first_cubes(), self.seconds + _HALVING_SHARE * seconds
         if len(cubes) < min_cubes and self.objective > self._paid:
             cubes = whole.halved(cubes, min_cubes, lambda: self.seconds > until)
@@ -153,10 +156,12 @@ class Conquest:
             self._left.append(bound)
         else:
             self.divided += bool(outcome.divide)
-            halves = [(outcome.divide,), (-outcome.divide,)] if outcome.divide else [()]
-            for half in halves:
+            # What is known to take long comes first, so that nobody waits for it in the end.
+            for half in outcome.divide if hold_all(outcome.divide) else [()]:
                 changed = {"literals": (*cube.literals, *half), "bound": bound, "losses": losses, "best": self.best}
-                self._add(replace(cube, **changed, circuits=outcome.circuits, seconds=2 * cube.seconds))
+                part = replace(cube, **changed, circuits=outcome.circuits, seconds=2 * cube.seconds)
+                self.waiting.appendleft(part)
+                self.bounds[part.literals] = part.bound
 
     def _add(self, cube: Cube) -> None:
         self.waiting.append(cube)

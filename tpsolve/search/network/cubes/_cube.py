@@ -39,6 +39,7 @@ class Cube:
         engine: of python-sat.
         seed: of circuits.
         losses: how many processes it has cost.
+        parts: into how many it is divided, at least.
     """
 
     problem: NetworkProblem
@@ -50,6 +51,7 @@ class Cube:
     engine: str
     seed: int = 0
     losses: int = 0
+    parts: int = 2
 
     @property
     def title(self) -> str:
@@ -65,14 +67,14 @@ class Cube:
         def ended() -> bool:
             return stop() or report.seconds > self.seconds
 
-        conflicts, divide = 0, 0
+        conflicts, divide = 0, ()
         try:
             with self._master(state, stop) as master:
                 state.open_master(lambda _: master, stop)
                 Climber(self.problem, state).work(master, True, None, ended)
                 conflicts = master.conflicts
                 if not state.closed and not stop():
-                    divide = self._divide(master, state)
+                    divide = self._divide(master, state, stop)
         except StoppedError:
             pass
         circuits = torch.cat([self.circuits, state.signed_circuits().to(torch.int32)])
@@ -81,7 +83,7 @@ class Cube:
 
     def failed(self, reason: str) -> "CubeOutcome":
         """Nothing is known of it but what was."""
-        return CubeOutcome(self, False, self.bound, self.best, self.circuits, 0, 0, 0.0, reason)
+        return CubeOutcome(self, False, self.bound, self.best, self.circuits, (), 0, 0.0, reason)
 
     def halved(self, cubes: Sequence[Literals], count: int, stop: Callable[[], bool]) -> list[Literals]:
         """Literals of at least `count` cubes that hold together what `cubes` hold, unless `stop` says True before.
@@ -116,11 +118,20 @@ class Cube:
         signed = self.circuits.numpy().astype(np.int64)
         return state.formula.circuits(np.maximum(abs(signed) - 1, 0), np.sign(signed))
 
-    def _divide(self, master: SatMaster, state: SearchState) -> int:
-        """The variable of which both halves say most of the others; 0: none is left."""
-        free = torch.from_numpy(state.formula.hidden[0].reshape(-1))
-        order = torch.randperm(len(free), generator=torch.Generator().manual_seed(self.seed))
-        return most_telling(master, free[order][:_LOOKED_AT].tolist(), (), state.upper - 1, self.literals)
+    def _divide(self, master: SatMaster, state: SearchState, stop: Callable[[], bool]) -> tuple[Literals, ...]:
+        """Literals of parts that hold together all that this cube holds, besides its own; none: it can't be divided."""
+        own = set(map(abs, self.literals))
+        free = torch.tensor([v for v in state.formula.hidden[0].reshape(-1).tolist() if v not in own])
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def drawn(number: int) -> list[int]:
+            return free[torch.randperm(len(free), generator=generator)[:number]].tolist()
+
+        first = most_telling(master, drawn(_LOOKED_AT), (), state.upper - 1)
+        if not first:
+            return ()
+        halves = ((first,), (-first,))
+        return tuple(halved(halves, self.parts, master, drawn, state.upper - 1, stop))
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ class CubeOutcome:
         bound: errors that its networks make at least, if they are better than `best`.
         best: targets as those of a `Cube`.
         circuits: from which that follows.
-        divide: the variable by which to divide it; 0: there is none.
+        divide: literals of its parts, besides its own; none: it can't be divided.
         conflicts: of the engine.
         lost: why there is no outcome.
     """
@@ -142,7 +153,7 @@ class CubeOutcome:
     bound: Fraction
     best: Tensor
     circuits: Tensor
-    divide: int
+    divide: tuple[Literals, ...]
     conflicts: int
     seconds: float
     lost: str = ""

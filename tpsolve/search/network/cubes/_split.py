@@ -65,3 +65,16 @@ def halved(
         for literal in (variable, -variable):
             put((*literals, literal))
     return [*(literals for _, _, literals in sorted(heap)), *done]
+
+
+def hold_all(cubes: Sequence[Literals]) -> bool:
+    """Whether the cubes hold everything together, as those do that were made by halving."""
+    if not cubes:
+        return False
+    if () in cubes:
+        return True
+    literal = cubes[0][0]
+    halves = ([cube for cube in cubes if -sign not in cube] for sign in (literal, -literal))
+    return all(
+        hold_all([tuple(each for each in cube if abs(each) != abs(literal)) for cube in half]) for half in halves
+    )
