@@ -46,7 +46,7 @@ class Packed:
         for piece, place in zip(elements.split(8 * eighth), kept.split(eighth), strict=True):
             bits = make(piece)
             eights = pad(bits, (0, -len(bits) % 8), value=low) if len(bits) % 8 else bits
-            # A product of matrices takes a third of the time of a conversion to bytes. All sums are exact, in any dtype.
+            # A product of matrices takes a third of the time of a conversion to bytes. Sums are exact in any dtype.
             sums = eights.view(-1, 8) @ powers
             place.copy_(sums if low == 0 else sums.add_(255).mul_(0.5))
         return cls(kept, torch.as_tensor(values, dtype=elements.dtype, device=device), count)
