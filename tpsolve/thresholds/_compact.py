@@ -129,8 +129,7 @@ class Saver:
                 bits = _pack_outputs(h, module)
                 self._note(h, module, None, bits)
                 if isinstance(call.saved, Interval) and call.saved.signed:
-                    signs = torch.tensor([-1, 1], dtype=call.given.dtype, device=h.device)
-                    call.saved.signs = Packed(bits.kept, signs, bits.count)
+                    call.saved.signs = Packed(bits.kept, (-1, 1, call.given.dtype), bits.count)
             elif call.given.stride() == h.stride() and _elements(call.given) is not None:
                 self._note(h, module, call.given)
         else:
@@ -220,6 +219,7 @@ def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
         return None
     width, rule = module._width, module.rule
     sums: list[Tensor] = []
+    one = elements.new_ones(())
 
     def in_width(piece: Tensor) -> Tensor:
         # NaN is found in the sums. Comparisons take several times as long.
@@ -230,7 +230,7 @@ def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
         """1 strictly between the limits, else 0, as in the rules themselves."""
         u = in_width(piece)
         limit = 1.0 if rule == "hinge" else 1 + torch.finfo(u.dtype).eps
-        return torch.ops.aten.hardtanh_backward(u.new_ones(()), u, -limit, limit)
+        return torch.ops.aten.hardtanh_backward(one, u, -limit, limit)
 
     def at_all(piece: Tensor) -> Tensor:
         return in_width(piece).sign().abs_()

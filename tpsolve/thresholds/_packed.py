@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -13,6 +12,13 @@ Layout = tuple[torch.Size, tuple[int, ...], int]
 CHUNK = 1 << 17
 """Elements that a processor packs at a time, so that what lies between stays in its cache and no tensor is made of it:
 new pages for one take longer than the work. A multiple of 8."""
+BITS = torch.arange(256)[:, None] >> torch.arange(8) & 1
+"""Those of each byte, `(256, 8)`, the lowest first."""
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+POWERS = {dtype: 2 ** torch.arange(8, dtype=dtype) for dtype in DTYPES}
+"""What bits count in a byte."""
+TABLES = {(*pair, dtype): torch.tensor(pair, dtype=dtype)[BITS] for pair in ((-1, 1), (0, 1)) for dtype in DTYPES}
+"""For outputs of a threshold what each byte unpacks to, `(256, 8)`."""
 
 
 @dataclass(frozen=True)
@@ -21,46 +27,43 @@ class Packed:
 
     Args:
         kept: `(ceil(n / 8),)` uint8, one bit an element.
-        values: the two, on the same device, in the dtype of what is unpacked.
+        values: the two, on the same device, in the dtype of what is unpacked; or a key of `TABLES`.
         count: n.
     """
 
     kept: Tensor
-    values: Tensor
+    values: Tensor | tuple[int, int, torch.dtype]
     count: int
 
     @classmethod
     def of(cls, elements: Tensor, low: int, values: Sequence[float] | Tensor) -> "Packed":
         """Where `elements (n,)` are `low`, 0 or -1, the first of the `values`; where they are 1, the second one."""
-        return cls.made(lambda piece: piece, elements, low, values)
+        return cls.made(None, elements, low, values)
 
     @classmethod
     def made(
-        cls, make: Callable[[Tensor], Tensor], elements: Tensor, low: int, values: Sequence[float] | Tensor
+        cls, make: Callable[[Tensor], Tensor] | None, elements: Tensor, low: int, values: Sequence[float] | Tensor
     ) -> "Packed":
         """As `of` for what `make` gives for `elements`, elementwise and in their dtype, a piece after the other."""
         count, device = len(elements), elements.device
         kept = torch.empty(-(-count // 8), dtype=torch.uint8, device=device)
-        powers = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=elements.dtype, device=device)
+        powers = POWERS[elements.dtype].to(device)
         eighth = CHUNK // 8 if device.type == "cpu" else len(kept)
         for piece, place in zip(elements.split(8 * eighth), kept.split(eighth), strict=True):
-            bits = make(piece)
+            bits = piece if make is None else make(piece)
             eights = pad(bits, (0, -len(bits) % 8), value=low) if len(bits) % 8 else bits
             # A product of matrices takes a third of the time of a conversion to bytes. Sums are exact in any dtype.
             sums = eights.view(-1, 8) @ powers
             place.copy_(sums if low == 0 else sums.add_(255).mul_(0.5))
+        if not isinstance(values, Tensor) and (key := (*values, elements.dtype)) in TABLES:
+            return cls(kept, key, count)
         return cls(kept, torch.as_tensor(values, dtype=elements.dtype, device=device), count)
 
     def unpacked(self, layout: Layout) -> Tensor:
         """The tensor that lay so on the storage."""
-        table = self.values[_bits().to(self.kept.device)]
+        device = self.kept.device
+        table = TABLES[self.values].to(device) if isinstance(self.values, tuple) else self.values[BITS.to(device)]
         return embedding(self.kept.int(), table).view(-1)[: self.count].as_strided(*layout)
-
-
-@cache
-def _bits() -> Tensor:
-    """Those of each byte, `(256, 8)`, the lowest first."""
-    return torch.arange(256)[:, None] >> torch.arange(8) & 1
 
 
 @dataclass
