@@ -172,7 +172,7 @@ def test_every_byte_is_packed_and_unpacked(count: int, dtype: torch.dtype, monke
         bits = [byte >> place & 1 for byte in range(start, start + count // 8 + 1) for place in range(8)][:count]
         for low in (0, -1):
             elements = torch.tensor([bit or low for bit in bits], dtype=dtype)
-            packed = Packed.of(elements, low, [low, 1])
+            packed = Packed.of(elements, low)
             assert packed.kept.tolist() == [
                 sum(b << p for p, b in enumerate(bits[k : k + 8])) for k in range(0, count, 8)
             ]

@@ -205,7 +205,7 @@ def _elements(tensor: Tensor) -> Tensor | None:
 def _pack_outputs(h: Tensor, module: HardThreshold) -> Packed:
     """The storage of `h`, which holds outputs of the threshold; 1 is in it as 1, and the other value as 0."""
     count = h.untyped_storage().size() // h.itemsize
-    return Packed.of(h.detach().as_strided((count,), (1,), 0), module.low, [module.low, 1])
+    return Packed.of(h.detach().as_strided((count,), (1,), 0), module.low)
 
 
 def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:

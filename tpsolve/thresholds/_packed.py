@@ -1,6 +1,6 @@
 """Tensors of two values in one bit an element, and tensors without elements, for backward passes that need no more."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,28 +36,32 @@ class Packed:
     count: int
 
     @classmethod
-    def of(cls, elements: Tensor, low: int, values: Sequence[float] | Tensor) -> "Packed":
-        """Where `elements (n,)` are `low`, 0 or -1, the first of the `values`; where they are 1, the second one."""
-        return cls.made(None, elements, low, values)
+    def of(cls, elements: Tensor, low: int) -> "Packed":
+        """Outputs of a threshold, `elements (n,)`, each `low`, -1 or 0, or 1."""
+        return cls.made(None, elements, low, (low, 1, elements.dtype))
 
     @classmethod
     def made(
-        cls, make: Callable[[Tensor], Tensor] | None, elements: Tensor, low: int, values: Sequence[float] | Tensor
+        cls,
+        make: Callable[[Tensor], Tensor] | None,
+        elements: Tensor,
+        low: int,
+        values: Tensor | tuple[int, int, torch.dtype],
     ) -> "Packed":
-        """As `of` for what `make` gives for `elements`, elementwise and in their dtype, a piece after the other."""
-        count, device = len(elements), elements.device
-        kept = torch.empty(-(-count // 8), dtype=torch.uint8, device=device)
-        powers = POWERS[elements.dtype].to(device)
-        eighth = CHUNK // 8 if device.type == "cpu" else len(kept)
+        """The first of the values where elements are `low`, the second one where they are 1.
+
+        They are what `make` gives for `elements (n,)`, elementwise and in their dtype; None: the elements themselves.
+        """
+        kept = torch.empty(-(-len(elements) // 8), dtype=torch.uint8, device=elements.device)
+        powers = POWERS[elements.dtype].to(elements.device)
+        eighth = CHUNK // 8 if elements.device.type == "cpu" else len(kept)
         for piece, place in zip(elements.split(8 * eighth), kept.split(eighth), strict=True):
             bits = piece if make is None else make(piece)
             eights = pad(bits, (0, -len(bits) % 8), value=low) if len(bits) % 8 else bits
             # A product of matrices takes a third of the time of a conversion to bytes. Sums are exact in any dtype.
             sums = eights.view(-1, 8) @ powers
             place.copy_(sums if low == 0 else sums.add_(255).mul_(0.5))
-        if not isinstance(values, Tensor) and (key := (*values, elements.dtype)) in TABLES:
-            return cls(kept, key, count)
-        return cls(kept, torch.as_tensor(values, dtype=elements.dtype, device=device), count)
+        return cls(kept, values, len(elements))
 
     def unpacked(self, layout: Layout) -> Tensor:
         """The tensor that lay so on the storage."""
