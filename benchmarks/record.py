@@ -68,15 +68,17 @@ class Rows(RowLog):
         RowLog.append(RowLog(self.path.with_name(f"{self.path.stem}{part}.jsonl")), *rows)
 
 
-def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def in_turns(
+    contenders: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each contender over `repeats` rounds in which all run one after the other, after one warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeats + 1):
         for name, run in contenders.items():
-            started = time.perf_counter()
+            started = clock()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

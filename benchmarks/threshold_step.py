@@ -1,14 +1,17 @@
-"""What does a hard threshold cost a training step? Forward, loss and backward of convnet4 and convnet8, float32,
-channels-last, against the same network with `nn.ReLU`; then `target_backward` against `loss.backward()`.
+"""What does a hard threshold cost a training step? Forward, loss and backward of convnet4, convnet8 and resnet18,
+float32, channels-last, against the same network with `nn.ReLU`; then `target_backward` against `loss.backward()`.
+
+On one thread. Times are those of the processor, so that other work on the machine matters less.
 
 Bytes saved for backward are those of the distinct storages that autograd keeps, parameters aside. Peers:
 the surrogate gradients of snntorch, spikingjelly and brevitas that give the same gradients; a peer that
 is not installed gets a row that says so. docs/libraries.md says how to install them.
-Run: `python -m benchmarks.threshold_step [ROUNDS]`; 31 rounds take two minutes on one core, with peers about four.
+Run: `python -m benchmarks.threshold_step [ROUNDS]`; 31 rounds take about ten minutes on one core, with peers.
 """
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,14 +24,16 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.record import in_turns, median_ratio, save
 from tpsolve.nn import HardThreshold, compact, target_backward
-from tpsolve.train.models import convnet4, convnet8
+from tpsolve.train.models import convnet4, convnet8, resnet18
 
 ROUNDS = 31
 SHAPE, CLASSES = (3, 32, 32), 10
-NETWORKS: dict[str, Callable[[Any], nn.Sequential]] = {
+NETWORKS: dict[str, Callable[[Any], nn.Module]] = {
     "convnet4": lambda activation: convnet4(SHAPE, CLASSES, activation),
     "convnet8": lambda activation: convnet8(SHAPE, CLASSES, activation, 0.5),
+    "resnet18": lambda activation: resnet18(SHAPE, CLASSES, activation, stem="cifar"),
 }
+BATCHES = {"convnet4": (64, 128), "convnet8": (64, 128), "resnet18": (32,)}
 
 
 def snntorch_soft() -> nn.Module:
@@ -125,7 +130,7 @@ def measure(network: str, batch: int, rounds: int) -> list[dict[str, Any]]:
         name: partial(step, models[name], x, y, saves) for name, (_, saves) in activations.items()
     }
     contenders["target_backward"] = partial(target_step, models["soft-hinge"], x, y)
-    seconds = in_turns(contenders, rounds)
+    seconds = in_turns(contenders, rounds, time.process_time)
     relu = bytes_saved(models["nn.ReLU"], x, y, False)
     rows: list[dict[str, Any]] = []
     for name, (_, saves) in activations.items():
@@ -160,4 +165,7 @@ def measure(network: str, batch: int, rounds: int) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    save("threshold_step", [row for name in NETWORKS for batch in (64, 128) for row in measure(name, batch, rounds)])
+    torch.set_num_threads(1)
+    save(
+        "threshold_step", [row for name in NETWORKS for batch in BATCHES[name] for row in measure(name, batch, rounds)]
+    )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve import Budget
-from tpsolve.nn import HardThreshold, target_backward
+from tpsolve.nn import HardThreshold, convert, target_backward
 
 WEIGHED = nn.CrossEntropyLoss(torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64), ignore_index=0)
 
@@ -127,7 +127,7 @@ def test_what_a_module_leaves_behind_for_later_is_not_left_out():
 
 
 class Encoder(nn.Module):
-    """torch's encoder of three layers; `causal`: with a mask, which torch.fx can't trace."""
+    """torch's encoder of three layers; `causal`: with a mask."""
 
     def __init__(self, causal: bool = False, norm_first: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -151,11 +151,64 @@ def test_a_stock_transformer_runs_what_stands_above_alone(settings: dict[str, An
         report = target_backward(model, x, y, cross_entropy, solver="curvature-flip", budget=Budget(steps=1))
     assert not any(report.fallbacks.values())
     block: Any = report._pass.segment(ACTS[2]).block
-    if "causal" in settings:
-        assert [one.path for one in block.known[:2]] == ["encoder.layers.0", "encoder.layers.1"]
-    else:
-        inside = {name.removeprefix("encoder.layers.").rpartition(".")[0] for name, _ in block.graph.named_parameters()}
-        assert inside == ({"2.linear2", "top"} if "norm_first" in settings else {"2.linear2", "2.norm2", "top"})
+    inside = {name.removeprefix("encoder.layers.").rpartition(".")[0] for name, _ in block.graph.named_parameters()}
+    assert inside == ({"2.linear2", "top"} if "norm_first" in settings else {"2.linear2", "2.norm2", "top"})
+
+
+class Translator(nn.Module):
+    """torch's encoder and decoder, in one module or in two, with masks of places and of samples."""
+
+    def __init__(self, whole: bool, norm_first: bool = False) -> None:
+        super().__init__()
+        self.both = nn.Transformer(8, 2, 1, 1, 6, 0.0, nn.ReLU(), batch_first=True, norm_first=norm_first)
+        self.whole, self.top = whole, nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, pad: Tensor) -> Tensor:
+        later = torch.triu(torch.ones(4, 4, dtype=torch.bool), 1)
+        if self.whole:
+            masks = {"src_key_padding_mask": pad, "tgt_key_padding_mask": pad, "memory_key_padding_mask": pad}
+            found = self.both(x, x.flip(1), tgt_mask=later, **masks)
+        else:
+            memory = self.both.encoder(x, later, pad)
+            found = self.both.decoder(x.flip(1), memory, later, None, pad, pad, tgt_is_causal=True)
+        return self.top(found.mean(1))
+
+
+def holding(model: nn.Module, held: dict[str, Tensor], *inputs: Tensor) -> dict[str, Tensor]:
+    """What thresholds read in a pass in which they give what is `held`, and the output, by ""."""
+    read: dict[str, Tensor] = {}
+    hooks = [
+        model.get_submodule(at).register_forward_hook(lambda _, a, out, at=at: read.update({at: a[0]}) or held[at])
+        for at in held
+    ]
+    with torch.no_grad():
+        read[""] = model(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return read
+
+
+@pytest.mark.parametrize("settings", [{"whole": True}, {"whole": False, "norm_first": True}])
+def test_a_stock_decoder_with_masks_is_cut_and_does_what_it_does(settings: dict[str, Any]):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = convert(Translator(**settings), nn.ReLU).double()
+        x, y = torch.randn(5, 4, 8, dtype=torch.float64), torch.arange(5) % 3
+        # Places that are left out, other ones in each sample.
+        pad = torch.arange(4) > torch.tensor([3, 1, 2, 3, 0])[:, None]
+        report = target_backward(model, (x, pad), y, cross_entropy, solver="hill-climb", budget=Budget(steps=1))
+    assert not any(report.fallbacks.values())
+    calls, rows = report._pass.recording.calls, torch.tensor([4, 1])
+    assert list(calls) == ["both.encoder.layers.0.activation", "both.decoder.layers.0.activation"]
+    for number, name in enumerate(calls):
+        segment = report._pass.segment(name)
+        assert hasattr(segment.block, "graph")
+        held = {other: calls[other].h for other in calls} | {name: -calls[name].h}
+        read = holding(model, held, x, pad)
+        assert segment.sinks == (*list(calls)[number + 1 :], "")
+        found = segment.block(held[name][rows], *(part[rows] for part in segment.context))
+        for sink, value in zip(segment.sinks, found, strict=True):
+            torch.testing.assert_close(value, read[sink][rows])
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, nn.CrossEntropyLoss(label_smoothing=0.2), WEIGHED, nn.MSELoss()])

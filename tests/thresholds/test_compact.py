@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from tpsolve.errors import NotAcceptedError
 from tpsolve.nn import RULES, HardThreshold, Staircase, compact
-from tpsolve.thresholds._packed import ShapeOnly
+from tpsolve.thresholds import _packed
+from tpsolve.thresholds._packed import Packed, ShapeOnly
 from tpsolve.train.models import convnet4, convnet8, resnet18
 
 
@@ -121,6 +122,7 @@ class Tangled(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("rule", RULES)
 def test_gradients_are_the_same_to_the_last_bit(rule: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_packed, "CHUNK", 64)
     monkeypatch.setattr(ShapeOnly, "unpacked", lambda kept, layout: torch.full(layout[0], torch.nan, dtype=kept.dtype))
     generator = torch.Generator().manual_seed(0)
     settings = [{}, {"width": 0.3}, {"low": 0}, {"width_mode": "relative"}, {"importance": "none"}]
@@ -146,6 +148,51 @@ def test_nan_stays_nan():
         loss = (threshold(z) * weight).sum()
     (found,) = torch.autograd.grad(loss, weight)
     assert found.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("place", [0, 8, 15, 16])
+def test_nan_is_found_in_any_piece(place: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_packed, "CHUNK", 8)
+    z = torch.linspace(-2, 2, 17)
+    z[place] = torch.nan
+    leaf, threshold = z.clone().requires_grad_(), HardThreshold("saturated-ste")
+    with compact(threshold):
+        h = threshold(leaf * 1)
+    assert h.isnan().nonzero().tolist() == [[place]]
+    (h.nan_to_num() * 3).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad[z.isfinite()].tolist() == [3.0 * (abs(value) <= 1) for value in z[z.isfinite()].tolist()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 7, 8, 40, 41])
+def test_every_byte_is_packed_and_unpacked(count: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_packed, "CHUNK", 16)
+    for start in range(0, 256, count // 8 + 1):
+        bits = [byte >> place & 1 for byte in range(start, start + count // 8 + 1) for place in range(8)][:count]
+        for low in (0, -1):
+            elements = torch.tensor([bit or low for bit in bits], dtype=dtype)
+            packed = Packed.of(elements, low)
+            assert packed.kept.tolist() == [
+                sum(b << p for p, b in enumerate(bits[k : k + 8])) for k in range(0, count, 8)
+            ]
+            assert torch.equal(packed.unpacked((elements.shape, (1,), 0)), elements)
+
+
+@pytest.mark.parametrize("rule", ["saturated-ste", "soft-hinge"])
+def test_what_is_passed_back_lies_in_memory_as_the_pre_activations_do(rule: str):
+    z = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = z.clone(memory_format=layout).requires_grad_()
+        h = HardThreshold(rule)(leaf * 1)
+        h.retain_grad()
+        before: list[Tensor] = []
+        h.grad_fn.register_hook(lambda inner, _, before=before: before.append(inner[0]))  # pyright: ignore[reportOptionalMemberAccess]
+        h.backward(torch.linspace(-1, 1, 120).reshape(2, 3, 4, 5))
+        assert before[0].stride() == leaf.stride()
+        found.append(before[0])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("rule", ["saturated-ste", "hinge", "perceptron", "ste"])

@@ -203,9 +203,22 @@ def passed_back(g: Tensor, z: Tensor, width: Tensor | None, given: Tensor | None
 
     `width, given, *settings`: as `Threshold.settings` returns them. Its own derivative is refused.
     """
+    g = _laid_out_as(z, g)
     # Without a graph of the backward pass nobody can ask, and the rule alone costs less.
     run = Surrogate.apply if torch.is_grad_enabled() else Surrogate.forward
     return run(g, z, width, given, *settings)
+
+
+def _laid_out_as(z: Tensor, g: Tensor) -> Tensor:
+    """`g` in the order of z's elements in memory.
+
+    What is passed back has the order of g. Above a flattened image that is not the order of a convolution in
+    channels-last, whose own backward pass, and that of a pooling, would then reorder more elements.
+    """
+    if g.dim() < 3 or g.stride() == z.stride() or 0 in g.stride():
+        return g
+    order = sorted(range(z.dim()), key=z.stride, reverse=True)
+    return g.permute(order).contiguous().permute(sorted(range(z.dim()), key=order.__getitem__))
 
 
 class Surrogate(torch.autograd.Function):

@@ -129,8 +129,7 @@ class Saver:
                 bits = _pack_outputs(h, module)
                 self._note(h, module, None, bits)
                 if isinstance(call.saved, Interval) and call.saved.signed:
-                    signs = torch.tensor([-1, 1], dtype=call.given.dtype, device=h.device)
-                    call.saved.signs = Packed(bits.kept, signs, bits.count)
+                    call.saved.signs = Packed(bits.kept, (-1, 1, call.given.dtype), bits.count)
             elif call.given.stride() == h.stride() and _elements(call.given) is not None:
                 self._note(h, module, call.given)
         else:
@@ -206,7 +205,7 @@ def _elements(tensor: Tensor) -> Tensor | None:
 def _pack_outputs(h: Tensor, module: HardThreshold) -> Packed:
     """The storage of `h`, which holds outputs of the threshold; 1 is in it as 1, and the other value as 0."""
     count = h.untyped_storage().size() // h.itemsize
-    return Packed.of(h.detach().as_strided((count,), (1,), 0), module.low, [module.low, 1])
+    return Packed.of(h.detach().as_strided((count,), (1,), 0), module.low)
 
 
 def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
@@ -216,22 +215,34 @@ def _interval(module: HardThreshold, z: Tensor) -> Interval | ShapeOnly | None:
     if module._width is not None and module._width.dim():
         return None
     elements = _elements(z)
-    # One pass, and no comparison: those take several times as long.
-    if elements is None or bool(elements.sum().isnan()):
+    if elements is None:
         return None
-    if module.rule == "ste":
-        return ShapeOnly(z.dtype, z.device)
-    u = elements if module._width is None else elements / module._width
-    if module.rule in ("saturated-ste", "saturated-hinge", "hinge"):
-        # 1 strictly between the limits, else 0, as in the rules themselves.
-        limit = 1.0 if module.rule == "hinge" else 1 + torch.finfo(u.dtype).eps
-        bits = torch.ops.aten.hardtanh_backward(torch.ones_like(u), u, -limit, limit)
-        sizes = [2.0, 0.5]
-    elif module.rule == "perceptron":
-        bits, sizes = u.sign().abs_(), [0.0, 2.0]
-    else:
+    width, rule = module._width, module.rule
+    sums: list[Tensor] = []
+    one = elements.new_ones(())
+
+    def in_width(piece: Tensor) -> Tensor:
+        # NaN is found in the sums. Comparisons take several times as long.
+        sums.append(piece.sum())
+        return piece if width is None else piece / width
+
+    def between(piece: Tensor) -> Tensor:
+        """1 strictly between the limits, else 0, as in the rules themselves."""
+        u = in_width(piece)
+        limit = 1.0 if rule == "hinge" else 1 + torch.finfo(u.dtype).eps
+        return torch.ops.aten.hardtanh_backward(one, u, -limit, limit)
+
+    def at_all(piece: Tensor) -> Tensor:
+        return in_width(piece).sign().abs_()
+
+    if rule == "ste":
+        return None if bool(elements.sum().isnan()) else ShapeOnly(z.dtype, z.device)
+    if rule not in ("saturated-ste", "saturated-hinge", "hinge", "perceptron"):
         return None
-    values = torch.tensor(sizes, dtype=z.dtype, device=z.device)
-    if module._width is not None:
-        values = (values * module._width).to(z.dtype)
-    return Interval(Packed.of(bits, 0, values), signed=not module.rule.startswith("saturated"))
+    sizes = torch.tensor([0.0, 2.0] if rule == "perceptron" else [2.0, 0.5], dtype=z.dtype, device=z.device)
+    if width is not None:
+        sizes = (sizes * width).to(z.dtype)
+    bits = Packed.made(at_all if rule == "perceptron" else between, elements, 0, sizes)
+    if bool(torch.stack(sums).sum().isnan()):
+        return None
+    return Interval(bits, signed=not rule.startswith("saturated"))

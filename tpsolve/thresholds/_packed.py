@@ -1,8 +1,7 @@
 """Tensors of two values in one bit an element, and tensors without elements, for backward passes that need no more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,6 +9,16 @@ from torch.nn.functional import embedding, pad
 
 Layout = tuple[torch.Size, tuple[int, ...], int]
 """Size, strides and offset of a tensor on its storage."""
+CHUNK = 1 << 17
+"""Elements that a processor packs at a time, so that what lies between stays in its cache and no tensor is made of it:
+new pages for one take longer than the work. A multiple of 8."""
+BITS = torch.arange(256)[:, None] >> torch.arange(8) & 1
+"""Those of each byte, `(256, 8)`, the lowest first."""
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+POWERS = {dtype: 2 ** torch.arange(8, dtype=dtype) for dtype in DTYPES}
+"""What bits count in a byte."""
+TABLES = {(*pair, dtype): torch.tensor(pair, dtype=dtype)[BITS] for pair in ((-1, 1), (0, 1)) for dtype in DTYPES}
+"""For outputs of a threshold what each byte unpacks to, `(256, 8)`."""
 
 
 @dataclass(frozen=True)
@@ -18,34 +27,47 @@ class Packed:
 
     Args:
         kept: `(ceil(n / 8),)` uint8, one bit an element.
-        values: the two, on the same device, in the dtype of what is unpacked.
+        values: the two, on the same device, in the dtype of what is unpacked; or a key of `TABLES`.
         count: n.
     """
 
     kept: Tensor
-    values: Tensor
+    values: Tensor | tuple[int, int, torch.dtype]
     count: int
 
     @classmethod
-    def of(cls, elements: Tensor, low: int, values: Sequence[float] | Tensor) -> "Packed":
-        """Where `elements (n,)` are `low`, 0 or -1, the first of the `values`; where they are 1, the second one."""
-        count, device = len(elements), elements.device
-        eights = (pad(elements, (0, -count % 8), value=low) if count % 8 else elements).view(-1, 8)
-        # A product of matrices takes a third of the time of a conversion to bytes. All sums are exact, in any dtype.
-        sums = eights @ torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=elements.dtype, device=device)
-        kept = sums.to(torch.uint8) if low == 0 else ((sums.to(torch.int16) + 255) >> 1).to(torch.uint8)
-        return cls(kept, torch.as_tensor(values, dtype=elements.dtype, device=device), count)
+    def of(cls, elements: Tensor, low: int) -> "Packed":
+        """Outputs of a threshold, `elements (n,)`, each `low`, -1 or 0, or 1."""
+        return cls.made(None, elements, low, (low, 1, elements.dtype))
+
+    @classmethod
+    def made(
+        cls,
+        make: Callable[[Tensor], Tensor] | None,
+        elements: Tensor,
+        low: int,
+        values: Tensor | tuple[int, int, torch.dtype],
+    ) -> "Packed":
+        """The first of the values where elements are `low`, the second one where they are 1.
+
+        They are what `make` gives for `elements (n,)`, elementwise and in their dtype; None: the elements themselves.
+        """
+        kept = torch.empty(-(-len(elements) // 8), dtype=torch.uint8, device=elements.device)
+        powers = POWERS[elements.dtype].to(elements.device)
+        eighth = CHUNK // 8 if elements.device.type == "cpu" else len(kept)
+        for piece, place in zip(elements.split(8 * eighth), kept.split(eighth), strict=True):
+            bits = piece if make is None else make(piece)
+            eights = pad(bits, (0, -len(bits) % 8), value=low) if len(bits) % 8 else bits
+            # A product of matrices takes a third of the time of a conversion to bytes. Sums are exact in any dtype.
+            sums = eights.view(-1, 8) @ powers
+            place.copy_(sums if low == 0 else sums.add_(255).mul_(0.5))
+        return cls(kept, values, len(elements))
 
     def unpacked(self, layout: Layout) -> Tensor:
         """The tensor that lay so on the storage."""
-        table = self.values[_bits().to(self.kept.device)]
+        device = self.kept.device
+        table = TABLES[self.values].to(device) if isinstance(self.values, tuple) else self.values[BITS.to(device)]
         return embedding(self.kept.int(), table).view(-1)[: self.count].as_strided(*layout)
-
-
-@cache
-def _bits() -> Tensor:
-    """Those of each byte, `(256, 8)`, the lowest first."""
-    return torch.arange(256)[:, None] >> torch.arange(8) & 1
 
 
 @dataclass

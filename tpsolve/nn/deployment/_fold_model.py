@@ -21,6 +21,7 @@ from tpsolve.nn.deployment._pack_network import pack
 from tpsolve.nn.deployment._way import NORMS, Graph, Way, whole_weights
 from tpsolve.nn.passes._recording import unwrap
 from tpsolve.problems.block._cut import trace
+from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds import HardThreshold, find_thresholds
 from tpsolve.thresholds._base import first_input
 from tpsolve.thresholds._channel_norm import ChannelNorm, first, numbers
@@ -178,7 +179,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
             f"{type(inputs).__name__} without samples" if isinstance(inputs, Tensor | tuple) else type(inputs).__name__
         )
         raise ArgumentError("inputs", got, "a tensor (N, ...) of at least one sample, or several in a tuple")
-    model = copy.deepcopy(unwrap(model)).eval()
+    model = deep_copied(unwrap(model)).eval()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # pyright: ignore[reportArgumentType]

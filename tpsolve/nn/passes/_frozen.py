@@ -16,6 +16,7 @@ from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.passes._draws import Note, RandomState, restored
 from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
+from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds._base import first_input
 
 
@@ -212,7 +213,7 @@ def copied(model: nn.Module) -> nn.Module:
         raise NotAcceptedError("model", "a model of fully_shard, which can't be copied", "one that can", mend)
     kept = [leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
     try:
-        return copy.deepcopy(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})
+        return deep_copied(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise NotAcceptedError(
             "model",

@@ -1,6 +1,5 @@
 """What lies between a threshold and those above it, as a module of its own that can be run for any targets."""
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tpsolve.nn.passes._frozen import Frozen, Given, begin, widened
 from tpsolve.nn.passes._nests import Nest
 from tpsolve.nn.passes._prefix import Known, Prefix, find_prefix, without
 from tpsolve.problems.block._cut import cut, dependents, trace
+from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds._base import first_input
 
 OUTPUT = ""
@@ -245,7 +245,7 @@ def steps_of(block: nn.Module) -> list[nn.Module] | None:
 def _twin(model: nn.Module) -> nn.Module:
     """A copy with the same weights: what a module notes of a pass is a proxy once it is traced."""
     same = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in same})
+    return deep_copied(model, {id(tensor): tensor for tensor in same})
 
 
 def _names_of_calls(traced: fx.GraphModule, frozen: Frozen) -> dict[fx.Node, str]:

@@ -31,6 +31,7 @@ from tpsolve.problems.block._block_passes import BlockLoss, Passes
 from tpsolve.problems.block._block_state import BlockState
 from tpsolve.problems.block._convolution import Convolution
 from tpsolve.problems.block._convolution_state import ConvolutionState
+from tpsolve.problems.block._deep_copied import deep_copied
 
 
 class BlockProblem(FlipProblem):
@@ -315,7 +316,7 @@ class BlockProblem(FlipProblem):
     def to(self, device: torch.device | str) -> Self:
         moved = self._change(lambda tensor: tensor.to(device), None)
         moved.start = moved.start.reshape((*self.batch_shape, *self.target_shape))
-        moved._copies = {dtype: copy.deepcopy(block).to(device) for dtype, block in self._copies.items()}
+        moved._copies = {dtype: deep_copied(block).to(device) for dtype, block in self._copies.items()}
         moved.device = moved.start.device
         return moved
 
@@ -510,8 +511,8 @@ def _check_devices(block: nn.Module, device: torch.device) -> None:
 
 def _copies(block: nn.Module, dtype: torch.dtype) -> dict[torch.dtype, nn.Module]:
     try:
-        copied = copy.deepcopy(block).to(dtype).requires_grad_(False)
-        return {dtype: copied, torch.float64: copy.deepcopy(copied).double()}
+        copied = deep_copied(block).to(dtype).requires_grad_(False)
+        return {dtype: copied, torch.float64: deep_copied(copied).double()}
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise BlockError(
             "block", f"{type(error).__name__} ({error}) when copied", "a module that copy.deepcopy copies"

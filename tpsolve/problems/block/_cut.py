@@ -40,7 +40,7 @@ def trace(
     named = [name for name, each in signature.parameters.items() if each.kind not in VARIABLE]
     defaults = {name: bound.arguments[name] for name in named if name not in given}
     fast = torch.backends.mha.get_fastpath_enabled()
-    # Torch's transformer layers look at their inputs only to choose between two ways to compute the same.
+    # Torch's attention looks at its inputs only to choose between two ways to compute the same.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         graph = _Tracer(apart).trace(model, defaults)
@@ -132,14 +132,99 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or not list(m.children())
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # Torch's encoder looks at the length of its input, which it needs for a mask alone.
-        if type(m) is nn.TransformerEncoder and len(args) == 1 and all(value is None for value in kwargs.values()):
-            forward = partial(_encode, m)
-        return super().call_module(m, forward, args, kwargs)
+        plain = PLAIN.get(type(m))
+        return super().call_module(m, forward if plain is None else partial(plain, m), args, kwargs)
 
 
-def _encode(encoder: nn.TransformerEncoder, x: Tensor, **none: None) -> Tensor:
-    """What the encoder does without masks."""
+# Torch's transformers look at the lengths of their inputs and at the elements and kinds of their masks: to check them,
+# to find out that a mask is causal, which only says how the same is computed, and to convert the masks, which the
+# attention does once more. torch.fx can't follow that. Without it they do this.
+
+
+def _encoder_layer(
+    layer: nn.TransformerEncoderLayer,
+    src: Tensor,
+    src_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: bool = False,
+) -> Tensor:
+    if layer.norm_first:
+        x = src + layer._sa_block(layer.norm1(src), src_mask, src_key_padding_mask, is_causal=is_causal)
+        return x + layer._ff_block(layer.norm2(x))
+    x = layer.norm1(src + layer._sa_block(src, src_mask, src_key_padding_mask, is_causal=is_causal))
+    return layer.norm2(x + layer._ff_block(x))
+
+
+def _encoder(
+    encoder: nn.TransformerEncoder,
+    src: Tensor,
+    mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: bool | None = None,
+) -> Tensor:
+    x = src
     for layer in encoder.layers:
-        x = layer(x)
+        x = layer(x, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=bool(is_causal))
     return x if encoder.norm is None else encoder.norm(x)
+
+
+def _decoder(
+    decoder: nn.TransformerDecoder,
+    tgt: Tensor,
+    memory: Tensor,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    tgt_key_padding_mask: Any = None,
+    memory_key_padding_mask: Any = None,
+    tgt_is_causal: bool | None = None,
+    memory_is_causal: bool = False,
+) -> Tensor:
+    x = tgt
+    for layer in decoder.layers:
+        x = layer(
+            x,
+            memory,
+            tgt_mask=tgt_mask,
+            memory_mask=memory_mask,
+            tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask,
+            tgt_is_causal=bool(tgt_is_causal),
+            memory_is_causal=memory_is_causal,
+        )
+    return x if decoder.norm is None else decoder.norm(x)
+
+
+def _transformer(
+    model: nn.Transformer,
+    src: Tensor,
+    tgt: Tensor,
+    src_mask: Any = None,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    tgt_key_padding_mask: Any = None,
+    memory_key_padding_mask: Any = None,
+    src_is_causal: bool | None = None,
+    tgt_is_causal: bool | None = None,
+    memory_is_causal: bool = False,
+) -> Tensor:
+    memory = model.encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal)
+    return model.decoder(
+        tgt,
+        memory,
+        tgt_mask=tgt_mask,
+        memory_mask=memory_mask,
+        tgt_key_padding_mask=tgt_key_padding_mask,
+        memory_key_padding_mask=memory_key_padding_mask,
+        tgt_is_causal=tgt_is_causal,
+        memory_is_causal=memory_is_causal,
+    )
+
+
+PLAIN: dict[type[nn.Module], Any] = {
+    nn.TransformerEncoderLayer: _encoder_layer,
+    nn.TransformerEncoder: _encoder,
+    nn.TransformerDecoder: _decoder,
+    nn.Transformer: _transformer,
+}
+"""What these very classes do, in a form that torch.fx can follow: (module, *arguments of its forward)."""

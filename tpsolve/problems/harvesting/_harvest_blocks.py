@@ -1,6 +1,5 @@
 """Block problems taken from a network: for each hard threshold, the part of the model that reads it."""
 
-import copy
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.nn import functional
 from tpsolve.errors import NotAcceptedError
 from tpsolve.problems.block._block_problem import BlockProblem
 from tpsolve.problems.block._cut import cut, dependents, trace
+from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds import HardThreshold
 
 
@@ -49,7 +49,7 @@ def harvest_blocks(
         NotAcceptedError: the model can't be traced, has no threshold, or does not return `(B, classes)`.
         BlockError: what lies above a threshold is not a function of each sample by itself.
     """
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = deep_copied(model).eval().requires_grad_(False)
     traced = _traced(frozen, inputs)
     run = _Recorder(traced)
     with torch.enable_grad():

@@ -28,33 +28,44 @@ def make_frame(inputs: Tensor, bias: bool) -> Frame:
     Rounding makes it a guide to separability, never a proof.
     """
     x = inputs.double()
-    rows, features = x.shape
+    rows = len(x)
     # Powers of two scale without rounding.
     scale = torch.exp2(torch.frexp(x.abs().amax(dim=0)).exponent.double())
-    back = torch.diag_embed(1 / scale)
+    centre = None
     if bias:
         points = torch.cat([x / scale, x.new_ones(rows, 1, dtype=torch.float64)], dim=1)
         centre = points[:, :-1].mean(dim=0)
         points[:, :-1] -= centre
-        back = torch.cat([back, -centre[:, None]], dim=1)
-        back = torch.cat([back, torch.eye(features + 1, dtype=back.dtype, device=back.device)[-1:]])
     else:
         points = x / scale
-        back = torch.cat([back, back.new_zeros(features, 1)], dim=1)
     points = points / points.abs().amax(dim=1, keepdim=True).clamp(min=2.0**-1000)
     values, vectors = _singular(points)
     keep = values > values.max() * max(points.shape) * 2.0**-52
     if not bool(keep.any()):
-        return Frame(points[:, :1], back[:1])
+        first = torch.zeros(1, points.shape[1], dtype=torch.float64, device=x.device)
+        first[0, 0] = 1
+        return Frame(points[:, :1], _raw(first, scale, centre))
     whiten = vectors[:, keep] * (rows**0.5 / values[keep])
-    return Frame(points @ whiten, whiten.T @ back)
+    return Frame(points @ whiten, _raw(whiten.T, scale, centre))
+
+
+def _raw(weights: Tensor, scale: Tensor, centre: Tensor | None) -> Tensor:
+    """Raw weights and biases `(d, n + 1)` from those of scaled points, centred or without a last column of ones."""
+    parts = weights[:, : len(scale)]
+    last = weights.new_zeros(len(weights)) if centre is None else weights[:, -1] - parts @ centre
+    return torch.cat([parts / scale, last[:, None]], dim=1)
 
 
 def _singular(points: Tensor) -> tuple[Tensor, Tensor]:
-    # The Gram matrix is much cheaper, but it loses directions below 1e-8 of the largest.
-    if points.shape[0] * points.shape[1] ** 2 <= 1e9:
+    # A Gram matrix is much cheaper, but it loses directions below 1e-8 of the largest.
+    rows, columns = points.shape
+    if rows * columns * min(rows, columns) <= 1e9:
         _, values, right = torch.linalg.svd(points, full_matrices=False)
         return values, right.T
-    squares, vectors = torch.linalg.eigh(points.T @ points)
+    wide = rows < columns
+    squares, vectors = torch.linalg.eigh(points @ points.T if wide else points.T @ points)
     squares = torch.where(squares > squares.max() * 1e-13, squares, 0.0)
+    if wide:
+        # Of a direction that is lost, which nobody keeps, any vector will do.
+        vectors = points.T @ vectors / squares.sqrt().clamp(min=torch.finfo(squares.dtype).tiny)
     return squares.sqrt(), vectors
