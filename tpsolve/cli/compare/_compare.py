@@ -135,6 +135,7 @@ def compare(
     from tpsolve.compare._same_host import of_one_host
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._report import as_table, caption
+    from tpsolve.compare.suites._table_sweep import rounded_words
 
     suite = named_suite(suite)
     default = "files" if of_files is not None else suite if tables is None else tables.resolve().name
@@ -187,6 +188,8 @@ def compare(
     compared, left_out = of_one_host(rows)
     if left_out:
         told.append(left_out)
+    if rounded := rounded_words(compared):
+        told.append(rounded)
     findings = Findings(compared)
     words = advice(findings)
     if stopped:
