@@ -28,7 +28,7 @@ class _Settings(TypedDict):
     suite_seed: Count
 
 
-BY_ENUMERATION, RECOUNTED = "compared with the optimum", "all hyperplanes counted"
+BY_ENUMERATION, RECOUNTED = "compared with the optimum", "recounted"
 OWN, NOT_ABOVE = "the problem's own", "only not above an objective"
 """How much is known of a bound."""
 RECOUNT_SECONDS = 10.0
