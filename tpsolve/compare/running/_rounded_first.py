@@ -30,8 +30,8 @@ def solve_any(
     """
     if not isinstance(problem, NetworkProblem) or problem.exact is None or not (solver.exact and solver.unrounded):
         return solve(problem, solver, budget=budget, generator=generator, callback=callback)
-    rounded = problem.rounded()
     plain = problem.weight is None and problem.weight_set is None and budget.steps is None
+    rounded = problem.rounded() if plain else problem
     if not plain or budget.seconds is None or len(rounded.inputs) < len(problem.inputs):
         return solve(problem, solver, budget=budget, generator=generator, callback=callback)
     began, stopped = time.monotonic(), False

@@ -100,7 +100,7 @@ class NetworkProblem(Problem):
             layer. For example `[([0, 1, 2], 1)]`. Only with a `weight_set` that holds 0.
         exact: N rows of p exact numbers that `X` rounds to float64, such as `LabelledTable.exact_rows()`; None: `X` is
             exact. Objectives and bounds are then those of these numbers. `circuits` and local searches take such
-            problems. They have no `weight_set`.
+            problems, and with a `weight_set` `integer-search`.
 
     Attributes:
         inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
@@ -168,7 +168,7 @@ class NetworkProblem(Problem):
         self.weight = None if weight is None else self._check_weight(weight)
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
         if exact is not None:
-            self._check_exact(exact, weight_set)
+            self._check_exact(exact)
         self.inputs, self.counts, self.group = merge_samples(
             self.samples, self.index, each, max(2, len(self.classes)), exact
         )
@@ -340,8 +340,8 @@ class NetworkProblem(Problem):
 
     @cached_property
     def has_whole_inputs(self) -> bool:
-        """Whether all inputs are whole numbers."""
-        return bool((self.inputs == self.inputs.round()).all())
+        """Whether all inputs are whole numbers, which float64 holds."""
+        return self.exact is None and bool((self.inputs == self.inputs.round()).all())
 
     @property
     def _shapes(self) -> list[tuple[int, int]]:
@@ -388,7 +388,7 @@ class NetworkProblem(Problem):
         h, columns = self.inputs.to(dtype), []
         for weight, bias in weights:
             if self.weight_set is not None and dtype == torch.float64:
-                h = exact_outputs(h, weight.to(h), bias.to(h))
+                h = exact_outputs(h, weight.to(h), bias.to(h), None if columns else self.exact)
                 columns.append(h)
                 continue
             h = sign(torch.addmm(bias.to(h), h, weight.to(h).T))
@@ -566,7 +566,7 @@ class NetworkProblem(Problem):
         """The N samples as exact numbers: those that `exact` gave, or else what float64 holds."""
         if self.exact is None:
             return [tuple(map(Fraction, row)) for row in self.samples.tolist()]
-        points = [tuple(map(Fraction, row, self.exact.scales)) for row in self.exact.whole]
+        points = self.exact.points()
         return [points[point] for point in self.group.tolist()]
 
     def rounded(self) -> "NetworkProblem":
@@ -698,10 +698,7 @@ class NetworkProblem(Problem):
             raise ArgumentError("margin_price", repr(price), f"a number above 0, up to {MAX_PENALTY:g}")
         self.margin, self.margin_price = int(margin), float(price)
 
-    def _check_exact(self, exact: Sequence[Sequence[Fraction]], weight_set: Any) -> None:
-        if weight_set is not None:
-            mend = "Round the numbers to the digits that matter, or leave weight_set out."
-            raise ArgumentError("exact", "rows that X rounds, beside a weight_set", "real weights", mend)
+    def _check_exact(self, exact: Sequence[Sequence[Fraction]]) -> None:
         if [[float(v) for v in row] for row in exact] != (self.samples + 0.0).tolist():
             raise ArgumentError("exact", "other rows than X", "numbers that X rounds to the nearest float64")
 
