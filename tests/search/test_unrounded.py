@@ -118,8 +118,10 @@ def test_who_proves_of_float64_only_refuses_exact_rows():
     for wrong in (rows[:1], [(Fraction(1, 3),), (Fraction(1, 2),)]):
         with pytest.raises(ArgumentError, match="exact: got other rows than X"):
             tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=wrong)
-    with pytest.raises(ArgumentError, match="beside a weight_set"):
-        tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows, weight_set="ternary")
+    whole = tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows, weight_set="ternary")
+    for refused in ("all-columns", "weight-box"):
+        with pytest.raises(NotAcceptedError, match="numbers that float64 rounds"):
+            tpsolve.solve(whole, refused, budget=tpsolve.Budget(steps=1))
     other = [(Fraction(1, 3) + TINY,), rows[1]]
     assert tpsolve.NetworkProblem(floats(other), [0, 1], [1], exact=other).fingerprint != problem.fingerprint
 
@@ -135,6 +137,22 @@ def test_a_preference_is_that_of_the_exact_rows():
     result = tpsolve.solve(problem, dataclasses.replace(SOLVER, prefer="margin"), budget=tpsolve.Budget(steps=2000))
     assert result.stats["preference_proved"]
     assert result.stats["preferred"] == pytest.approx(1 / 6, rel=1e-15)
+
+
+@given(near_a_line(), st.lists(st.sampled_from((-1, 0, 1)), min_size=2, max_size=2), st.integers(-2, 2))
+@settings(max_examples=15, deadline=None, phases=PHASES)
+def test_whole_weights_are_judged_at_the_exact_rows(rows: Rows, weight: list[int], number: int):
+    problem = tpsolve.NetworkProblem(
+        floats(rows), [0, *[1] * (len(rows) - 1)], [1], exact=rows, weight_set="ternary"
+    )
+    # At the first point the sum is as near to 0 as a float allows.
+    bias = float(-sum(w * v for w, v in zip(weight, rows[0], strict=True))) + number * 2.0**-54
+    network = [(torch.tensor([weight]).double(), torch.tensor([bias], dtype=torch.float64)), (torch.ones(1, 1), torch.zeros(1))]
+    given = problem.check_weights(network)
+    hidden = problem.columns(problem.from_weights(given))[0][:, 0].tolist()
+    points = list(dict.fromkeys(rows))
+    sums = [sum(w * v for w, v in zip(weight, point, strict=True)) + Fraction(bias) for point in points]
+    assert hidden == [1 if total >= 0 else -1 for total in sums]
 
 
 def test_a_saved_problem_keeps_the_exact_rows(tmp_path):
