@@ -127,9 +127,7 @@ def test_a_proof_of_rounded_numbers_is_checked_for_those_of_the_table(call):
     assert "The proof holds for the numbers of the table" in done.stdout
 
 
-ON_A_LINE = "\n".join(
-    ["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
-)
+ON_A_LINE = "\n".join(["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"])
 """Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples."""
 
 

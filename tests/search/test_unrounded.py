@@ -142,12 +142,11 @@ def test_a_preference_is_that_of_the_exact_rows():
 @given(near_a_line(), st.lists(st.sampled_from((-1, 0, 1)), min_size=2, max_size=2), st.integers(-2, 2))
 @settings(max_examples=15, deadline=None, phases=PHASES)
 def test_whole_weights_are_judged_at_the_exact_rows(rows: Rows, weight: list[int], number: int):
-    problem = tpsolve.NetworkProblem(
-        floats(rows), [0, *[1] * (len(rows) - 1)], [1], exact=rows, weight_set="ternary"
-    )
+    problem = tpsolve.NetworkProblem(floats(rows), [0, *[1] * (len(rows) - 1)], [1], exact=rows, weight_set="ternary")
     # At the first point the sum is as near to 0 as a float allows.
     bias = float(-sum(w * v for w, v in zip(weight, rows[0], strict=True))) + number * 2.0**-54
-    network = [(torch.tensor([weight]).double(), torch.tensor([bias], dtype=torch.float64)), (torch.ones(1, 1), torch.zeros(1))]
+    first = torch.tensor([weight]).double(), torch.tensor([bias], dtype=torch.float64)
+    network = [first, (torch.ones(1, 1), torch.zeros(1))]
     given = problem.check_weights(network)
     hidden = problem.columns(problem.from_weights(given))[0][:, 0].tolist()
     points = list(dict.fromkeys(rows))

@@ -57,8 +57,8 @@ MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 MAX_UNROUNDED = 10.0
 """Seconds in which a proof of rounded numbers is checked for those of the table."""
 UNPROVED = (
-    "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, and "
-    "no bound was proved for them."
+    "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, "
+    "and no bound was proved for them."
 )
 LEAST_ANEW = 5.0
 """Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""

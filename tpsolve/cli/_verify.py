@@ -91,7 +91,8 @@ def _verify_comparison(folder: Path, max_enumerated: int, answers: Answers) -> b
         bounds = sum((check.bounds for check in checks), Counter[str]())
         failed, objectives = sum(check.failed for check in checks), sum(check.objectives for check in checks)
         counts = {"rows": len(checks), "failed": failed, "objectives recomputed": objectives}
-        rows.append({"solver": solver, **counts, **{how: bounds[how] for how in (BY_ENUMERATION, RECOUNTED, OWN, NOT_ABOVE)}})
+        known = {how: bounds[how] for how in (BY_ENUMERATION, RECOUNTED, OWN, NOT_ABOVE)}
+        rows.append({"solver": solver, **counts, **known})
     # At 80 columns there is no room for one of zeros.
     rare = "failed", RECOUNTED
     shown = [name for name in rows[0] if name not in rare or any(row[name] for row in rows)] if rows else []

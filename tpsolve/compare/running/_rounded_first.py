@@ -1,4 +1,4 @@
-"""Solves of network problems of exact numbers: those that float64 makes of them first, which is quicker, then a check."""
+"""Solves of network problems of exact numbers: of what float64 makes of them first, which is quicker, then a check."""
 
 import time
 from dataclasses import replace

@@ -85,7 +85,8 @@ def rounded_words(rows: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(str(row[name]) for row in rows if row.get("numbers") == EXACT)
     if not names:
         return ""
-    shown = ", ".join(list(names)[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    shown = ", ".join(list(names)[:MAX_NAMED]) + more
     return f"float64 rounds numbers of {shown}. Errors and bounds are those of the numbers as the files have them."
 
 
