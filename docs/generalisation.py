@@ -24,7 +24,7 @@ Groups = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def read_rows() -> Groups:
-    """The rows of each table and method, the last one of each fold; those of a method that refuses a table are left out."""
+    """The last row of each table, method and fold; those of a method that refuses a table are left out."""
     last: dict[tuple[str, str, int], dict[str, Any]] = {}
     for line in (RESULTS / "generalisation.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -43,10 +43,10 @@ def states(groups: Groups) -> str:
     for table in names:
         found = {row.get("code", "") for method in OWN for row in groups[table, method]}
         of_state[" and ".join(sorted(code or OLDER for code in found))].append(table)
-    lines = []
+    lines = ["Code that made the rows of the networks of thresholds, by the last commit of the package:", ""]
     for code, tables in sorted(of_state.items(), key=lambda one: one[0] == OLDER):
         lines.append(f"- {code}: {', '.join(tables)} ({len(tables)} of {len(names)} tables).")
-    return "\n".join(["Code that made the rows of the networks of thresholds, by the last commit of the package:", "", *lines])
+    return "\n".join(lines)
 
 
 def tables_with(groups: Groups, methods: tuple[str, ...]) -> list[str]:
