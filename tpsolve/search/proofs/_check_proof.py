@@ -133,14 +133,17 @@ def recount(
     Args:
         X: N rows of exact numbers; y: N labels; weight: N numbers or None.
     """
-    if len(widths) > 1 or (widths[0] > 1 and len(classes) > 2):
+    if len(widths) != 1:
+        return None
+    (width,) = widths
+    if width > 1 and len(classes) > 2:
         return None
     costs, until = _costs(X, list(y), weight), time.monotonic() + seconds
     points, every = _whole_points(list(costs)), list(costs.values())
     try:
-        if widths[0] == 1:
+        if width == 1:
             return one_unit(points, every, bound, until)
-        return several_units(points, every, classes, widths[0], bound, until)
+        return several_units(points, every, classes, width, bound, until)
     except OutOfTimeError:
         return None
 
