@@ -41,7 +41,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.generalisation_peers import Cuts, installed
-from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
+from benchmarks.record import RESULTS, Rows, code_state, is_elsewhere, parser_of, where
 from tpsolve.errors import TooLargeError
 from tpsolve.estimators import ThresholdNetworkClassifier
 from tpsolve.tables import TableOptions, read_table
@@ -163,10 +163,11 @@ def row_of(name: str, method: str, fold: int, root: Path, seed: int = 0) -> dict
     }
 
 
-def main(tables: list[str], methods: list[str], minutes: float, root: Path) -> None:
-    """Add the rows that are missing, until the time is over."""
-    log = Rows(RESULTS / "generalisation.jsonl", ("table", "method", "fold"), ("accuracy",))
-    done = {(row["table"], row["method"], row["fold"]) for row in log.read()}
+def main(tables: list[str], methods: list[str], minutes: float, root: Path, *, again: bool = False) -> None:
+    """Add the rows that are missing, until the time is over; `again`: also those of another state of the code."""
+    log, code = Rows(RESULTS / "generalisation.jsonl", ("table", "method", "fold"), ("accuracy",)), code_state()
+    rows = [row for row in log.read() if not again or row.get("code") == code]
+    done = {(row["table"], row["method"], row["fold"]) for row in rows}
     end = time.monotonic() + 60 * minutes
     for name in tables:
         for method in methods:
@@ -178,7 +179,7 @@ def main(tables: list[str], methods: list[str], minutes: float, root: Path) -> N
                         row = row_of(name, method, fold, root)
                     except TooLargeError as error:
                         row = {"table": name, "method": method, "fold": fold, "error": str(error)}
-                    log.append({**row, **where()})
+                    log.append({**row, **where(), "code": code})
             print(name, method, flush=True)
 
 
@@ -188,5 +189,8 @@ if __name__ == "__main__":
     parser.add_argument("--method", action="append", choices=list(METHODS))
     parser.add_argument("--data-root", type=Path, required=True, help="the folder that holds tabular/")
     parser.add_argument("--minutes", type=float, default=60.0, help="no fold begins later")
+    again = "run rows of another state of the package again; the last row of a fold counts"
+    parser.add_argument("--again", action="store_true", help=again)
     chosen = parser.parse_args()
-    main(chosen.table or list(TABLES), chosen.method or list(METHODS), chosen.minutes, chosen.data_root)
+    named = chosen.table or list(TABLES), chosen.method or list(METHODS)
+    main(*named, chosen.minutes, chosen.data_root, again=chosen.again)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 import zlib
@@ -109,6 +110,20 @@ def where() -> dict[str, str]:
         "python": platform.python_version(),
         **{library: metadata.version(library) for library in ("tpsolve", "torch", "ortools", "scipy")},
     }
+
+
+def code_state() -> str:
+    """Day and short name of the commit that changed the package last, "+" where it has changed since; "": no git."""
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words, "--", "tpsolve"], cwd=root, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return git("log", "-1", "--format=%cs %h") + ("+" if git("status", "--porcelain") else "")
+    except FileNotFoundError:
+        return ""
 
 
 def save(benchmark: str, rows: list[dict[str, Any]]) -> None:

@@ -15,6 +15,9 @@ ORDER = (
 )
 OFFERED = ("three units", "auto", "five voting", "margin", "penalty", "whole weights")
 """What the estimator offers for new data, the first of them the one that all are compared with."""
+OWN = ("one unit", "three units", "auto", "five voting", "margin", "penalty", "whole weights")
+"""Methods of tpsolve."""
+OLDER = "older than the solver `refit-search`, with which `circuits` begins now"
 READABLE = 30
 """Numbers that decide, at most, of a model that a person reads."""
 RESULTS = HERE.parent / "benchmarks" / "results"
@@ -22,12 +25,28 @@ Groups = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def read_rows() -> Groups:
-    """The rows of each table and method; those of a method that refuses a table are left out."""
-    groups: Groups = defaultdict(list)
+    """The last row of each table, method and fold; those of a method that refuses a table are left out."""
+    last: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in read_parts(RESULTS / "generalisation.jsonl"):
         if "error" not in row:
-            groups[row["table"], row["method"]].append(row)
+            last[row["table"], row["method"], row["fold"]] = row
+    groups: Groups = defaultdict(list)
+    for row in last.values():
+        groups[row["table"], row["method"]].append(row)
     return groups
+
+
+def states(groups: Groups) -> str:
+    """Which rows of our own methods are of which state of the code."""
+    names = dict.fromkeys(table for table, _ in groups)
+    of_state: dict[str, list[str]] = defaultdict(list)
+    for table in names:
+        found = {row.get("code", "") for method in OWN for row in groups[table, method]}
+        of_state[" and ".join(sorted(code or OLDER for code in found))].append(table)
+    lines = ["Code that made the rows of the networks of thresholds, by the last commit of the package:", ""]
+    for code, tables in sorted(of_state.items(), key=lambda one: one[0] == OLDER):
+        lines.append(f"- {code}: {', '.join(tables)} ({len(tables)} of {len(names)} tables).")
+    return "\n".join(lines)
 
 
 def tables_with(groups: Groups, methods: tuple[str, ...]) -> list[str]:
@@ -101,7 +120,7 @@ def write() -> None:
     """Put both tables between their marks."""
     page, groups = HERE / "models.md", read_rows()
     text = page.read_text()
-    for name, content in (("accuracy", section(groups)), ("offers", offers(groups))):
+    for name, content in (("accuracy", section(groups)), ("offers", offers(groups)), ("states", states(groups))):
         marked = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
         text = marked.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
     page.write_text(text)

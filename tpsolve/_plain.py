@@ -156,11 +156,18 @@ def _is_of_numpy(value: Tensor) -> bool:
 
 
 def check_no_gaps(argument: str, value: Any) -> None:
-    """Raise ArgumentError for masked values, and for those that polars calls null."""
+    """Raise ArgumentError for masked values, those that polars calls null, and None or NA of pandas among objects."""
     if isinstance(value, np.ma.MaskedArray):
         _check_mask(argument, value)
     elif type(value).__module__.startswith("polars") and (count := getattr(value, "null_count", int)()):
         raise ArgumentError(argument, f"{count} values that are null", "none", "Leave their rows out.")
+    elif type(value).__module__.startswith("pandas") and (is_gap := getattr(value, "isna", None)) is not None:
+        if count := int(np.asarray(is_gap()).sum()):
+            raise ArgumentError(argument, f"{count} values that are missing", "none", "Leave their rows out.")
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        place = next((k for k, v in enumerate(value) if v is None or type(v).__name__ == "NAType"), None)
+        if place is not None:
+            raise ArgumentError(argument, f"{value[place]} at sample {place}", "no gaps", "Leave their rows out.")
 
 
 def _check_mask(argument: str, array: np.ma.MaskedArray) -> None:

@@ -26,6 +26,7 @@ def test_the_page_shows_the_saved_rows(tables: ModuleType):
     page, groups = (ROOT / "docs" / "models.md").read_text(), tables.read_rows()
     assert tables.section(groups) in page
     assert tables.offers(groups) in page
+    assert tables.states(groups) in page
 
 
 def test_a_table_that_a_method_has_not_finished_is_left_out(tables: ModuleType, tmp_path: Path, monkeypatch):

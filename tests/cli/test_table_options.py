@@ -127,10 +127,12 @@ def test_a_proof_of_rounded_numbers_is_checked_for_those_of_the_table(call):
     assert "The proof holds for the numbers of the table" in done.stdout
 
 
+ON_A_LINE = "\n".join(["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"])
+"""Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples."""
+
+
 def test_an_answer_that_rounding_changes_is_found_for_the_table(call):
-    # Three numbers on a line, which float64 moves off it; the last one leaves no room for whole multiples.
-    lines = ["x,y,class", *(f"0.{k}{'0' * 17}{11 * k},{k},{'ba'[k % 2]}" for k in (1, 2, 3)), "700000,-4,b"]
-    Path("t.csv").write_text("\n".join(lines))
+    Path("t.csv").write_text(ON_A_LINE)
     done = call("separate t.csv --target class --json")
     # The middle one against both others.
     row = json.loads(done.stdout)["rows"][0]
@@ -142,6 +144,45 @@ def test_an_answer_that_rounding_changes_is_found_for_the_table(call):
     assert call("verify p.npz t.csv").exit_code == 0
     done = call("predict p.npz t.csv --target class")
     assert "3 of 4 right" in done.stdout
+
+
+def test_a_sweep_solves_the_numbers_of_the_tables_and_verify_counts_them(call):
+    Path("many").mkdir()
+    Path("many/line.csv").write_text(ON_A_LINE)
+    Path("many/one.csv").write_text("x,class\n0.12345678901234567,a\n0.12345678901234568,b\n123456.7,b\n1,a\n")
+    done = call("exact --sweep many --target class --widths 1 --seconds 20 --json")
+    lines = {line["table"]: line for line in json.loads(done.stdout)["rows"]}
+    assert all(line["numbers"] == "exact" and line["status"] == "optimal" for line in lines.values())
+    assert {name: (line["errors"], line["bound"]) for name, line in lines.items()} == {"line": (1, 1), "one": (1, 1)}
+    done = call("verify runs/many --json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"][0]["recounted"] == 2
+    path = Path("runs/many/rows.jsonl")
+    path.write_text(path.read_text().replace('"bound": [1.0]', '"bound": [0.0]').replace('"optimal"', '"feasible"'))
+    done = call("verify runs/many")
+    assert done.exit_code == 0, "a lower bound holds as well"
+    done = call("compare many/line.csv --target class --widths 1 --solver column-search --seconds 1 --seeds 1")
+    assert "float64 rounds numbers of line/1" in " ".join(done.stderr.split())
+
+
+def test_whole_weights_are_those_of_the_numbers_of_the_table(call):
+    Path("t.csv").write_text("x,y,class\n1.00000000000000000001,1,a\n5,2,b\n2,3,a\n3,1,b\n")
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --seconds 3 --json")
+    answer = json.loads(done.stdout)
+    assert (answer["rows"][0]["errors"], answer["rows"][0]["status"], answer["unrounded"]) == (0, "optimal", True)
+    # In float64 the first two are one point.
+    Path("t.csv").write_text("x,class\n0.12345678901234567,a\n0.12345678901234568,b\n1,b\n123456.7,b\n")
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --solver integer-search --seconds 1")
+    assert "integer-search looked for whole weights, and no bound was proved" in done.stdout
+    assert call("exact t.csv --target class --weight-set ternary --frontier").exception.argument == "--frontier"
+
+
+def test_a_preference_that_rounding_would_drop_is_kept(call):
+    Path("t.csv").write_text(ON_A_LINE)
+    done = call("exact t.csv --target class --widths 2 --prefer units --json")
+    answer = json.loads(done.stdout)
+    assert (answer["preferred"], answer["preference_proved"], answer["unrounded"]) == (2, True, True)
+    assert call("exact t.csv --target class --prefer weights").exception.argument == "problem"
 
 
 def test_standard_input_is_read_and_its_picture_is_named_table(call, monkeypatch: pytest.MonkeyPatch):

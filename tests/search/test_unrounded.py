@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from support.fraction_oracle import columns, fewest
 
 import tpsolve
-from tpsolve.errors import ArgumentError, ExportError, NotAcceptedError, TooLargeError
+from tpsolve._storage._archive import read_archive, write_archive
+from tpsolve.errors import ArgumentError, ExportError, NotAcceptedError, TooLargeError, ValueSetError
 from tpsolve.models import load_model, make_model
+from tpsolve.problems import load_problem
 from tpsolve.search import Circuits, load_proof, make_proof, verify_proof
 from tpsolve.units.checking._unrounded import ExactRows, exact_weights
 from tpsolve.units.separability._separability import separate_unrounded
@@ -106,21 +109,69 @@ def test_a_network_of_digits_beyond_float64_is_saved_and_refused_to_programs_tha
     assert again.export(tmp_path / "m.json").rows > 0
 
 
-def test_who_proves_of_float64_only_refuses_exact_rows(tmp_path):
+def test_who_proves_of_float64_only_refuses_exact_rows():
     rows = [(Fraction(1, 3),), (Fraction(2, 3),)]
     problem = tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows)
-    for refused in ("sweep", "circuits:prefer=margin"):
+    for refused in ("sweep", "circuits:prefer=weights"):
         with pytest.raises(NotAcceptedError, match="numbers that float64 rounds"):
             tpsolve.solve(problem, refused, budget=tpsolve.Budget(steps=1))
-    with pytest.raises(NotAcceptedError, match="exact rows"):
-        problem.save(tmp_path / "p.npz")
     for wrong in (rows[:1], [(Fraction(1, 3),), (Fraction(1, 2),)]):
         with pytest.raises(ArgumentError, match="exact: got other rows than X"):
             tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=wrong)
-    with pytest.raises(ArgumentError, match="beside a weight_set"):
-        tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows, weight_set="ternary")
+    whole = tpsolve.NetworkProblem(floats(rows), [0, 1], [1], exact=rows, weight_set="ternary")
+    for refused in ("all-columns", "weight-box"):
+        with pytest.raises(NotAcceptedError, match="numbers that float64 rounds"):
+            tpsolve.solve(whole, refused, budget=tpsolve.Budget(steps=1))
     other = [(Fraction(1, 3) + TINY,), rows[1]]
     assert tpsolve.NetworkProblem(floats(other), [0, 1], [1], exact=other).fingerprint != problem.fingerprint
+
+
+def test_a_preference_is_that_of_the_exact_rows():
+    # In float64 the first two are one point, of which one unit makes as few errors as two.
+    rows = [(Fraction(1),), (1 + TINY,), (Fraction(2),)]
+    problem = tpsolve.NetworkProblem(floats(rows), [0, 1, 0], [2], exact=rows)
+    result = tpsolve.solve(problem, dataclasses.replace(SOLVER, prefer="units"), budget=tpsolve.Budget(steps=2000))
+    assert (result.objective.item(), result.stats["preferred"], result.stats["preference_proved"]) == (0, 2, True)
+    third = [(Fraction(k, 3),) for k in (0, 1, 3)]
+    problem = tpsolve.NetworkProblem(floats(third), [0, 1, 1], [1], exact=third)
+    result = tpsolve.solve(problem, dataclasses.replace(SOLVER, prefer="margin"), budget=tpsolve.Budget(steps=2000))
+    assert result.stats["preference_proved"]
+    assert result.stats["preferred"] == pytest.approx(1 / 6, rel=1e-15)
+
+
+@given(near_a_line(), st.lists(st.sampled_from((-1, 0, 1)), min_size=2, max_size=2), st.integers(-2, 2))
+@settings(max_examples=15, deadline=None, phases=PHASES)
+def test_whole_weights_are_judged_at_the_exact_rows(rows: Rows, weight: list[int], number: int):
+    problem = tpsolve.NetworkProblem(floats(rows), [0, *[1] * (len(rows) - 1)], [1], exact=rows, weight_set="ternary")
+    # At the first point the sum is as near to 0 as a float allows.
+    bias = float(-sum(w * v for w, v in zip(weight, rows[0], strict=True))) + number * 2.0**-54
+    first = torch.tensor([weight]).double(), torch.tensor([bias], dtype=torch.float64)
+    network = [first, (torch.ones(1, 1), torch.zeros(1))]
+    given = problem.check_weights(network)
+    hidden = problem.columns(problem.from_weights(given))[0][:, 0].tolist()
+    points = list(dict.fromkeys(rows))
+    sums = [sum(w * v for w, v in zip(weight, point, strict=True)) + Fraction(bias) for point in points]
+    assert hidden == [1 if total >= 0 else -1 for total in sums]
+
+
+def test_a_saved_problem_keeps_the_exact_rows(tmp_path):
+    rows = [(Fraction(1, 3), Fraction(1, 2)), (Fraction(1, 3) + TINY, Fraction(1)), (Fraction(1, 3), Fraction(1, 2))]
+    problem = tpsolve.NetworkProblem(floats(rows), ["a", "b", "a"], [1], exact=rows)
+    problem.save(tmp_path / "p.npz")
+    again = load_problem(tmp_path / "p.npz")
+    assert isinstance(again, tpsolve.NetworkProblem)
+    assert again.fingerprint == problem.fingerprint
+    assert again.exact_rows() == rows
+    assert again.exact is not None
+    assert problem.rounded().exact is None
+    (header,) = (read_archive(tmp_path / "p.npz", "network-problem", dict[str, Any], ("X", "y"))[1],)
+    assert list(header["exact"]) == ["0"], "the second column needs none"
+    for wrong in ({"2": ["1", "1", "1"]}, {"0": ["1/3", "1/3"]}, {"x": []}):
+        header["exact"] = wrong
+        about = {k: v for k, v in header.items() if k not in ("format", "version", "kind", "arrays")}
+        write_archive(tmp_path / "w.npz", "network-problem", problem._tensors(), about)
+        with pytest.raises(ValueSetError, match="exact: got"):
+            load_problem(tmp_path / "w.npz")
 
 
 def test_exact_weights_of_too_many_digits_are_not_saved(tmp_path):

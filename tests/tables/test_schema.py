@@ -254,7 +254,15 @@ def test_words_that_only_stand_in_dropped_rows_become_no_columns(read: Callable[
 
 @pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "-", "$", "$$"])
 def test_classes_may_be_called_anything(read: Callable[..., LabelledTable], name: str):
-    assert read(f"x;k\n1;{name}\n2; red\n3;red \n").labels == (name, "red", "red")
+    text = f"x;k\n1;{name}\n2; red\n3;red \n"
+    assert read(text, words=["k"]).labels == (name, "red", "red")
+    if name not in ("NA", "nan", "null"):
+        assert read(text).labels == (name, "red", "red")
+        return
+    # More often it stands for a missing class.
+    with pytest.raises(NotFiniteError, match=rf"t.csv:2:k: got '{name}', no class, .* \(--words k\)"):
+        read(text)
+    assert read(text, missing="drop").labels == ("red", "red")
 
 
 def test_a_sample_without_a_class_is_refused_or_dropped(read: Callable[..., LabelledTable]):

@@ -56,6 +56,27 @@ def test_new_rows_become_inputs_alike_after_a_run(settings: dict[str, Any], no_p
     assert table.read("new.csv").tolist() == table.standardise(torch.tensor([[3.5, 0, 1, 0, 4]]).double()).tolist()
 
 
+def test_rows_that_float32_makes_one_and_numbers_that_float64_rounds_are_said(settings: dict[str, Any]):
+    assert load_table(recipe(settings))[1].rounding == ""
+    lines = Path("t.csv").read_text().splitlines()
+    # Two rows that differ by 1e-10 alone, and one number of more digits than float64 holds.
+    alike = [lines[1].replace(";0,5;", f";{digits};") for digits in ("0,5000000001", "0,5000000002")]
+    Path("t.csv").write_text("\n".join([lines[0], *alike, *lines[2:]]))
+    images, table = load_table(recipe(settings))
+    assert (table.merged, images.exact) == (2, None)
+    assert "in float32 2 rows have the inputs of another row" in table.rounding
+    table.save(Path())
+    assert TablePreprocessing.load(".") == table
+    Path("t.csv").write_text("\n".join([*lines, f"99;1,{'3' * 25};u;4;no"]))
+    images, table = load_table(recipe(settings))
+    assert table.rounding == "Trained on rounded numbers: float64 rounds the numbers of x."
+    assert images.exact is not None
+    assert images.exact_test is not None
+    numbers = {row[0] for row in (*images.exact, *images.exact_test)}
+    assert any(float(number) != number for number in numbers)
+    assert (len(images.exact), len(images.exact_test)) == (len(images.inputs), len(images.test_inputs))
+
+
 def test_a_table_that_has_changed_ends_a_resumed_run(settings: dict[str, Any], no_plots: None):
     train(recipe(settings, epochs=1), "run")
     text = Path("t.csv").read_text()

@@ -48,6 +48,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "separate": separate,
     "train": train,
 }
+_SHORTER = {"groups": "group", "monotone": "rising"}
+"""Options that are called otherwise than the argument that they become."""
 for _name, _command in COMMANDS.items():
     app.command(_name, cls=OnceCommand)(_command)
 
@@ -116,7 +118,7 @@ def _end_without_output(error: OSError) -> None:
 def _named_as_option(error: TpsolveError) -> str:
     """The message, with an argument that the command has an option for named as that option."""
     text, argument = str(error), getattr(error, "argument", "")
-    option = f"--{argument.removeprefix('budget.').replace('_', '-')}"
+    option = f"--{_SHORTER.get(argument, argument).removeprefix('budget.').replace('_', '-')}"
     commands: Any = getattr(typer.main.get_command(app), "commands", {})
     used = next((commands[word] for word in sys.argv[1:] if word in commands), None)
     known = {name for parameter in getattr(used, "params", ()) for name in parameter.opts}

@@ -4,6 +4,7 @@ import json
 import time
 from contextlib import nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,10 @@ MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 
 MAX_UNROUNDED = 10.0
 """Seconds in which a proof of rounded numbers is checked for those of the table."""
+UNPROVED = (
+    "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, "
+    "and no bound was proved for them."
+)
 LEAST_ANEW = 5.0
 """Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""
 
@@ -149,7 +154,8 @@ def exact(
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
-    from tpsolve.search import Circuits, find_solver, solve
+    from tpsolve.search import Circuits, IntegerSearch, find_solver, solve
+    from tpsolve.search.network.circuits._prove import PROVING_WHOLE
     from tpsolve.tables import read_table
 
     if workers is not None or executor:
@@ -202,13 +208,15 @@ def exact(
         check_plot(plot, len(read.features))
     numbers, is_told_apart = read.exact_rows(), True
     if numbers is not None:
+        if frontier:
+            mend = "Round the columns in the file to the digits that matter."
+            raise ArgumentError("--frontier", "numbers that float64 rounds", "numbers that float64 holds", mend)
         try:
             read.check_told_apart(str(file))
         except ArgumentError:
-            if weight_set:
-                raise
             is_told_apart = False
-    problem = NetworkProblem(
+    posed = partial(
+        NetworkProblem,
         read.inputs,
         read.labels,
         layers,
@@ -221,12 +229,14 @@ def exact(
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
     )
-    unrounded = problem
-    if numbers is not None and not weight_set:
-        unrounded = NetworkProblem(read.inputs, read.labels, layers, exact=numbers)
+    problem = posed()
+    unrounded = problem if numbers is None else posed(exact=numbers)
     if chosen is None:
         chosen = _proving(problem, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
-    chosen.check(problem)
+    proves = chosen.exact or chosen.name in PROVING_WHOLE
+    # Margins of rounded numbers are others.
+    first = problem if prefer in ("any", "units") else unrounded
+    chosen.check(first)
     if not quiet:
         show_schema(read.schema, read.dropped)
     if frontier:
@@ -241,23 +251,28 @@ def exact(
             return interrupt.asked
 
         def search(problem: "NetworkProblem") -> "Result":
-            """By what was asked for, if it takes numbers that float64 rounds; else by circuits, in the time left."""
+            """By what was asked for, if it takes numbers that float64 rounds; else by another, in the time left."""
             generator = torch.Generator().manual_seed(seed)
-            anew = problem.exact is not None and chosen.exact
+            anew = problem.exact is not None and proves
             if apart and not anew:
                 cluster, cores = connected(executor, runs) or (None, 1)
                 how = {"engine": engine, "generator": generator, "callback": show}
                 with cluster or nullcontext():
                     return conquer(problem, seconds=seconds, workers=workers or cores, executor=cluster, **how)
             left = max(seconds - time.monotonic() + began, min(seconds, LEAST_ANEW))
-            solver = Circuits(engine=engine) if anew else chosen
+            solver = chosen
+            if anew:
+                solver = IntegerSearch() if weight_set else Circuits(engine=engine, prefer=prefer)
             return solve(problem, solver, budget=Budget(seconds=left), generator=generator, callback=show)
 
         began = time.monotonic()
-        if numbers is not None and not (is_told_apart and chosen.exact):
+        problem = first
+        if numbers is not None and not (is_told_apart and proves):
             problem = unrounded
         result = search(problem)
         holds = _holds(problem, result, read) if numbers is not None else None
+        if weight_set and numbers is not None and holds is None and not _gives_the_same(unrounded, result):
+            holds = False
         anew = holds is False and problem.exact is None and unrounded is not problem and not interrupt.asked
         if anew:
             problem = unrounded
@@ -286,6 +301,8 @@ def exact(
         about |= {name: result.stats[name] for name in ("preferred", "preference_proved")}
         best = "none better" if result.stats["preference_proved"] else "not proved to be the best"
         lines.append(f"{prefer}: {result.stats['preferred']:.4g}, {best}")
+    elif prefer != "any":
+        lines.append(f"{prefer}: not looked for, as the fewest errors were not proved in time")
     if "weights" in result.stats:
         about["rules"] = []
         for number, (weight, bias) in enumerate(zip(*result.stats["weights"][0], strict=True), 1):
@@ -297,14 +314,16 @@ def exact(
         reading = {"target": target, "reading": json.dumps(options.to_json())}
         return make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
 
-    if numbers is not None and chosen.exact:
+    if numbers is not None and problem.weight_set is not None and problem.exact is not None:
+        about |= {"unrounded": None, "anew": anew}
+        lines.append(UNPROVED)
+    elif numbers is not None and proves:
         about |= {"unrounded": holds, "anew": anew}
         lines.append(unrounded_words(holds))
-    elif numbers is not None and not weight_set:
+    elif numbers is not None:
         lines.append("The errors are those of the numbers of the table, which float64 rounds.")
-    if anew:
-        words = "The answer for rounded numbers was another one. So circuits searched again, in exact arithmetic"
-        lines.append(words + ("." if prefer == "any" else ", and without --prefer."))
+    if anew and not weight_set:
+        lines.append("The answer for rounded numbers was another one. So circuits searched again, in exact arithmetic.")
     spent = {"seconds": result.stats["seconds"], "steps": result.stats["steps"]}
     answers.give(table, [{**row, **spent}], **about)
     for line in lines:
@@ -337,6 +356,12 @@ def _holds(problem: "NetworkProblem", result: "Result", read: "LabelledTable") -
         return None
     proof = make_proof(problem, result)
     return holds_unrounded(proof, read.inputs.numpy(), read.labels, rows, MAX_UNROUNDED)
+
+
+def _gives_the_same(unrounded: "NetworkProblem", result: "Result") -> bool:
+    """Whether whole weights cost as much on the numbers of the table as on those that float64 makes of them."""
+    weights = unrounded.check_weights(result.stats["weights"])
+    return unrounded.objective(unrounded.from_weights(weights), weights).item() == result.objective.item()
 
 
 def _shown(value: object) -> str:

@@ -145,6 +145,8 @@ def train(
 
 
 def _show_end(rows: list[dict[str, Any]], folder: Path, answers: Answers) -> None:
+    from tpsolve.train import TablePreprocessing
+
     table, given = Table(), []
     if rows:
         for heading in ("", "epoch", "train loss", "train accuracy", "test loss", "test accuracy"):
@@ -159,7 +161,8 @@ def _show_end(rows: list[dict[str, Any]], folder: Path, answers: Answers) -> Non
                 f"{row['test_loss']:.4f}",
                 f"{row['test_accuracy']:.2%}",
             )
-    answers.give(table if rows else EMPTY, given, run=str(folder))
+    rounding = TablePreprocessing.load(folder).rounding if (folder / "table.json").exists() else ""
+    answers.give(table if rows else EMPTY, given, run=str(folder), **({"rounding": rounding} if rounding else {}))
     if rows:
         if "calls" in rows[-1]:
             calls = sum(row["calls"] for row in rows)
@@ -173,6 +176,8 @@ def _show_end(rows: list[dict[str, Any]], folder: Path, answers: Answers) -> Non
         if (folder / "diagnostics.png").exists():
             answers.tell(f"Diagnostics: {folder / 'diagnostics.png'}")
         _show_model(folder, answers)
+        if rounding:
+            answers.say(rounding, wrap=True)
     answers.tell(f"Run: {folder}")
 
 

@@ -81,7 +81,7 @@ def verify(
 
 def _verify_comparison(folder: Path, max_enumerated: int, answers: Answers) -> bool:
     """Print a line for each solver, and one for each claim that is false."""
-    from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, check_rows
+    from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, RECOUNTED, check_rows
 
     of_solver: dict[str, list[Any]] = {}
     for check in check_rows(folder, max_enumerated):
@@ -91,9 +91,11 @@ def _verify_comparison(folder: Path, max_enumerated: int, answers: Answers) -> b
         bounds = sum((check.bounds for check in checks), Counter[str]())
         failed, objectives = sum(check.failed for check in checks), sum(check.objectives for check in checks)
         counts = {"rows": len(checks), "failed": failed, "objectives recomputed": objectives}
-        rows.append({"solver": solver, **counts, **{how: bounds[how] for how in (BY_ENUMERATION, OWN, NOT_ABOVE)}})
+        known = {how: bounds[how] for how in (BY_ENUMERATION, RECOUNTED, OWN, NOT_ABOVE)}
+        rows.append({"solver": solver, **counts, **known})
     # At 80 columns there is no room for one of zeros.
-    shown = [name for name in rows[0] if name != "failed" or any(row[name] for row in rows)] if rows else []
+    rare = "failed", RECOUNTED
+    shown = [name for name in rows[0] if name not in rare or any(row[name] for row in rows)] if rows else []
     table = Table(caption="Bounds by how much is known of them.", caption_justify="left")
     for name in shown:
         table.add_column(name, justify="left" if name == "solver" else "right", overflow="fold")

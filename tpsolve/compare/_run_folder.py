@@ -48,6 +48,7 @@ class SolveRow(TypedDict):
     start: list[float] | None
     network: NotRequired[str]
     points: NotRequired[int]
+    numbers: NotRequired[str]
     assignments: NotRequired[int]
     device: NotRequired[str]
     host: NotRequired[str]

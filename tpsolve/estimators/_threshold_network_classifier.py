@@ -178,6 +178,10 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         given = weight
         if self.class_weight is not None:
+            if isinstance(self.class_weight, dict):
+                for label, value in self.class_weight.items():
+                    if not is_real(value):
+                        raise ArgumentError("class_weight", f"{value!r} for {label!r}", "a finite number of at least 0")
             own = compute_sample_weight(self.class_weight, y)
             if not (np.isfinite(own).all() and (own >= 0).all()):
                 raise ArgumentError("class_weight", repr(self.class_weight), "finite numbers of at least 0")
@@ -187,7 +191,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             left = "no class is" if not len(self.classes_) else "only one class is"
             named = f": {self.classes_[0]}" if len(self.classes_) else ""
-            others = ", since samples of weight 0 are left out" if len(kept) < len(y) else ""
+            gone = ", ".join(map(str, np.setdiff1d(y, self.classes_)))
+            others = f", since samples of weight 0 are left out: all those of {gone}" if len(kept) < len(y) else ""
             raise ValueError(f"Classifier can't train when {left} present{named}{others}.")
         share = 1.0 if len(choices) == 1 else 0.5
         chosen = choices[0] if share == 1 else self._validated(choices, X[kept], y[kept], weight, kept)

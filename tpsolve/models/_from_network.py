@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ def model_of_network(
     features: Sequence[str] | None = None,
     target: str = "",
     schema: TableSchema | None = None,
+    exact: Sequence[Sequence[Fraction]] | None = None,
+    exact_test: Sequence[Sequence[Fraction]] | None = None,
+    merged: int = 0,
 ) -> Model:
     """The model of a dense network of hard thresholds that torch has trained; it reads what came before normalisation.
 
@@ -51,6 +55,10 @@ def model_of_network(
         features: names of the columns; None: they have none.
         target: name of the column of classes.
         schema: how rows of a table become features.
+        exact, exact_test: rows of exact numbers that `rows` and `test_rows` round, of which the model's errors are
+            then; None: they are exact.
+        merged: rows of the table that the network could not tell from others, since float32 rounds; `Model.counts` says
+            it.
 
     Raises:
         NotAcceptedError: the network has another module, which is named.
@@ -77,11 +85,14 @@ def model_of_network(
     layers = rounded(layers, np.maximum(np.abs(grid.low), np.abs(grid.high)), BITS, whole=grid.whole)
     counts = {"rows": 0, "others": 0}
     errors = 0
-    for name, given, true in (("", X, labels), ("test", test_rows, test_labels)):
+    rounds = 0
+    for name, given, true, before in (("", X, labels, exact), ("test", test_rows, test_labels, exact_test)):
         if given is None:
             continue
         values = given if not name else read("test_rows", given)
-        found = layers.classes(values)
+        found = layers.classes(values, before)
+        if before is not None and not name:
+            rounds = int((found != layers.classes(values)).sum())
         counts["rows"] += len(values)
         counts["others"] += int((found != _torch_classes(network, values, mean, std, shape)).sum())
         if true is None:
@@ -105,7 +116,8 @@ def model_of_network(
         schema=schema,
         rows=X,
         shape=shape,
-        counts=counts,
+        counts=counts | ({"merged": merged} if merged else {}),
+        rounded=rounds,
     )
 
 

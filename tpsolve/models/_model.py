@@ -110,7 +110,8 @@ class Model:
         rows: distinct training rows `(M, n)`, for checks and pictures. A saved model leaves them out.
         shape: (C, H, W) of the images that it reads, as pixels before normalisation; (): it reads rows of a table.
         counts: of a network that torch has trained, on how many training and test `rows` it was compared with the
-            model, on how many of them `others` the classes differ, and how many of the `test` rows are `right`.
+            model, on how many of them `others` the classes differ, and how many of the `test` rows are `right`. If
+            float32 has made inputs of training equal that differ in the table, `merged` is the number of their rows.
         rounded: how many training rows get another class once float64 has rounded them. `predict` reads all digits of a
             table; most languages of exports do not.
     """

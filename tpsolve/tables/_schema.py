@@ -41,6 +41,8 @@ MAX_SHORT = 20
 
 NEW_ROWS_MEND = 'Fill it in, or train with missing="indicator" or "impute" on a table with such gaps (--missing).'
 NO_CLASS = (None, "", "?")
+NO_CLASS_WORDS = frozenset({"NA", "N/A", "n/a", "nan", "NaN", "<NA>", "NaT", "null", "NULL", "#N/A", "#N/A N/A"})
+"""No classes either, unless the target is named among the columns of words."""
 _COUNTED = {
     "number": ("number", "numbers"),
     "date": ("date", "dates"),
@@ -337,9 +339,16 @@ def _check_classes(raw: RawTable, target: str | None, options: TableOptions) -> 
     if target is None or options.missing == "drop":
         return
     for row, cell in enumerate(_cells(raw, target)):
-        if cell in NO_CLASS:
-            mend = "Fill it in, or leave such rows out (--missing drop)."
-            raise NotFiniteError(raw.place(row, target), "no class", f"one for {target}", mend)
+        if _is_no_class(cell, target, options):
+            got, mend = "no class", "Fill it in, or leave such rows out (--missing drop)."
+            if cell not in NO_CLASS:
+                got = f"{cell!r}, no class"
+                mend = f"{mend[:-1]}, or say that it is the name of one (--words {target})."
+            raise NotFiniteError(raw.place(row, target), got, f"one for {target}", mend)
+
+
+def _is_no_class(cell: Cell, target: str, options: TableOptions) -> bool:
+    return cell in NO_CLASS or (cell in NO_CLASS_WORDS and target not in options.words)
 
 
 def _drop_rows(
@@ -353,7 +362,7 @@ def _drop_rows(
         if column.kind in USED:
             out |= {row for row, cell in enumerate(_cells(raw, column.name)) if column.is_missing(cell)}
     if target is not None:
-        out |= {row for row, cell in enumerate(_cells(raw, target)) if cell in NO_CLASS}
+        out |= {row for row, cell in enumerate(_cells(raw, target)) if _is_no_class(cell, target, options)}
     if not out:
         return raw, ()
     rows = [row for row in range(len(raw.lines)) if row not in out]

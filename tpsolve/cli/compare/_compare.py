@@ -185,6 +185,7 @@ def compare(
             from tpsolve.compare._same_host import of_one_host
             from tpsolve.compare._summary import Findings, advice, as_rows
             from tpsolve.compare.report._report import as_table, caption, report_of
+            from tpsolve.compare.suites._table_sweep import rounded_words
 
             compared, left_out = of_one_host(rows)
             findings = Findings(compared)
@@ -197,6 +198,8 @@ def compare(
         return
     if left_out:
         told.append(left_out)
+    if rounded := rounded_words(compared):
+        told.append(rounded)
     words = advice(findings)
     if stopped:
         words = f"After {solves[0]:,} of {solves[1]:,} solves: {words}"

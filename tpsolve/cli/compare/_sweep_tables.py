@@ -57,7 +57,7 @@ def sweep(
     """Solve all, go on where an earlier call ended, and print and draw what is known then."""
     from tpsolve.compare import Comparison, run_comparison
     from tpsolve.compare.report._report import write_text
-    from tpsolve.compare.suites._table_sweep import Sweep, as_lines, draw_sweep
+    from tpsolve.compare.suites._table_sweep import Sweep, as_lines, draw_sweep, rounded_words
 
     tables = Sweep(folder, target, read_networks(widths), options)
     comparison = Comparison(run, solvers=(solver,), samples=1, seconds=seconds, seeds=(seed,), tables=tables)
@@ -93,6 +93,8 @@ def sweep(
             figure = draw_sweep(lines)
             write_whole(picture, lambda stream: figure.savefig(stream, format="png", dpi=150))
         answers.give(_as_table(lines), lines, picture=str(picture), file=str(page))
+        if words := rounded_words(lines):
+            answers.say(words, wrap=True)
         if lines:
             answers.tell(f"Picture: {picture}. Table: {page}. `tpsolve verify {run}` recomputes the errors.")
     if stopped:

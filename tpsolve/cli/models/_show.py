@@ -58,6 +58,10 @@ def show(
     answers.give(table, [row], **about, score=words or None, left_out=gone)
     if read.counts:
         answers.say(f"test rows right: {read.counts.get('right', 0)} of {read.counts.get('test', 0)}")
+    if read.counts.get("merged"):
+        answers.say(f"trained in float32, where {read.counts['merged']} rows have the inputs of a row that differs")
+    if read.schema is not None and read.schema.rounded and read.counts:
+        answers.say(f"trained on numbers that float64 rounds: {', '.join(map(visible, read.schema.rounded))}")
     if read.proof is not None and read.proof.penalty:
         price, cost, least = (f"{float(v):g}" for v in (read.proof.penalty, read.proof.objective, read.proof.bound))
         answers.say(f"errors and {price} for each weight other than 0: {cost}, proved to be at least {least}")

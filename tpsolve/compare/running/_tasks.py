@@ -23,11 +23,15 @@ from tpsolve._storage._documents import Count
 from tpsolve._storage._memory_limit import is_full, memory_limit, taken
 from tpsolve._version import __version__
 from tpsolve.compare.running._instances import AnyInstance
+from tpsolve.compare.running._rounded_first import solve_any
 from tpsolve.errors import FileFormatError
 from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProblem
-from tpsolve.search import Solver, solve
+from tpsolve.search import Solver
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
+
+EXACT = "exact"
+"""What a row says of numbers that float64 rounds: objective and bound are those of the numbers before rounding."""
 
 Key = tuple[str, str, int]
 """Instance, solver and seed: what identifies a row within a run."""
@@ -95,7 +99,7 @@ class Task:
         problem = self.instance.problem
         try:
             with limit:
-                result = solve(problem, self.solver, budget=self.budget, generator=generator, callback=callback)
+                result = solve_any(problem, self.solver, budget=self.budget, generator=generator, callback=callback)
         except Exception as error:  # A solver that fails is a row with its reason, not the end of the comparison.
             reason = f"{type(error).__name__}: {error}"
             if self.max_memory is not None and is_full(error):
@@ -196,7 +200,9 @@ def size_of(problem: Problem) -> dict[str, Any]:
     if isinstance(problem, NetworkProblem):
         layers = "-".join(map(str, (problem.inputs.shape[1], *problem.layers)))
         units = {"n_units": sum(problem.layers), "network": layers, "points": len(problem.inputs)}
-        return {"loss": "training errors", "n_vars": problem.n_vars, **units}
+        # Of tables whose numbers float64 rounds.
+        numbers = {} if problem.exact is None else {"numbers": EXACT}
+        return {"loss": "training errors", "n_vars": problem.n_vars, **units, **numbers}
     if isinstance(problem, ProgramProblem):
         loss = problem.loss if isinstance(problem.loss, str) else problem.loss.__name__
         size = {"n_vars": problem.n_vars, "n_units": problem.n_vars, "assignments": max(problem.count_assignments())}

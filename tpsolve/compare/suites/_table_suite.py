@@ -65,9 +65,8 @@ class TableSuite:
 
 
 def read_network(file: Path, target: str, widths: Sequence[int], options: TableOptions) -> NetworkProblem:
-    """The problem of the network of these widths with the fewest training errors on a table."""
+    """The problem of the network of these widths with the fewest training errors on the numbers of a table."""
     read = read_table(file, target, options)
-    read.check_told_apart(str(file))
     if len(read.schema.classes) < 2:
         raise ArgumentError(str(file), f"the class {read.labels[0]!r} only", "at least two classes")
-    return NetworkProblem(read.inputs, read.labels, widths)
+    return NetworkProblem(read.inputs, read.labels, widths, exact=read.exact_rows())

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tpsolve.compare.running._tasks import EXACT
 from tpsolve.compare.suites._table_suite import TableSuite
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Instance, NetworkProblem
@@ -15,6 +16,10 @@ from tpsolve.tables import TableOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MAX_NAMED = 5
+"""Instances that a message names."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,28 @@ class Sweep:
         }
 
 
+FLOAT64 = "float64"
+"""What a line says of numbers that float64 holds as they are."""
+
+
+def rounded_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of rows, or lines, of a comparison: which instances have numbers that float64 rounds; "" if none has."""
+    name = "table" if rows and "table" in rows[0] else "instance"
+    names = dict.fromkeys(str(row[name]) for row in rows if row.get("numbers") == EXACT)
+    if not names:
+        return ""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    shown = ", ".join(list(names)[:MAX_NAMED]) + more
+    return f"float64 rounds numbers of {shown}. Errors and bounds are those of the numbers as the files have them."
+
+
 def as_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each row of a sweep what a table shows: errors and bound of the whole table; None where it failed."""
     lines = []
     for row in rows:
         table, _, widths = row["instance"].rpartition("/")
         line = {"table": table, "widths": widths, "points": row["points"], "solver": row["solver"], "seed": row["seed"]}
+        line["numbers"] = row.get("numbers", FLOAT64)
         if "error" in row:
             line |= {"errors": None, "bound": None, "status": f"failed: {row['error']}", "seconds": None}
         else:

@@ -17,8 +17,8 @@ from tpsolve._check_arguments import check_count, check_device, check_shape, che
 from tpsolve._gap import common_measure
 from tpsolve._plain import is_real, plain_array
 from tpsolve._storage._archive import digest, read_archive, write_archive
+from tpsolve._storage._documents import FractionText, Positive
 from tpsolve._storage._documents import Label as PlainLabel
-from tpsolve._storage._documents import Positive
 from tpsolve._storage._limits import check_bytes
 from tpsolve.errors import (
     ArgumentError,
@@ -100,7 +100,7 @@ class NetworkProblem(Problem):
             layer. For example `[([0, 1, 2], 1)]`. Only with a `weight_set` that holds 0.
         exact: N rows of p exact numbers that `X` rounds to float64, such as `LabelledTable.exact_rows()`; None: `X` is
             exact. Objectives and bounds are then those of these numbers. `circuits` and local searches take such
-            problems. They can't be saved, and have no `weight_set`.
+            problems, and with a `weight_set` `integer-search`.
 
     Attributes:
         inputs: `(M, p)` float64, the distinct points, in the order of their first samples.
@@ -168,7 +168,7 @@ class NetworkProblem(Problem):
         self.weight = None if weight is None else self._check_weight(weight)
         each = torch.ones_like(self.samples[:, 0]) if self.weight is None else self.weight
         if exact is not None:
-            self._check_exact(exact, weight_set)
+            self._check_exact(exact)
         self.inputs, self.counts, self.group = merge_samples(
             self.samples, self.index, each, max(2, len(self.classes)), exact
         )
@@ -340,8 +340,8 @@ class NetworkProblem(Problem):
 
     @cached_property
     def has_whole_inputs(self) -> bool:
-        """Whether all inputs are whole numbers."""
-        return bool((self.inputs == self.inputs.round()).all())
+        """Whether all inputs are whole numbers, which float64 holds."""
+        return self.exact is None and bool((self.inputs == self.inputs.round()).all())
 
     @property
     def _shapes(self) -> list[tuple[int, int]]:
@@ -388,7 +388,7 @@ class NetworkProblem(Problem):
         h, columns = self.inputs.to(dtype), []
         for weight, bias in weights:
             if self.weight_set is not None and dtype == torch.float64:
-                h = exact_outputs(h, weight.to(h), bias.to(h))
+                h = exact_outputs(h, weight.to(h), bias.to(h), None if columns else self.exact)
                 columns.append(h)
                 continue
             h = sign(torch.addmm(bias.to(h), h, weight.to(h).T))
@@ -562,6 +562,24 @@ class NetworkProblem(Problem):
         common = math.gcd(measure.numerator * step.denominator, step.numerator * measure.denominator)
         return float(Fraction(common, measure.denominator * step.denominator))
 
+    def exact_rows(self) -> list[tuple[Fraction, ...]]:
+        """The N samples as exact numbers: those that `exact` gave, or else what float64 holds."""
+        if self.exact is None:
+            return [tuple(map(Fraction, row)) for row in self.samples.tolist()]
+        points = self.exact.points()
+        return [points[point] for point in self.group.tolist()]
+
+    def rounded(self) -> "NetworkProblem":
+        """The problem of the numbers as float64 rounds them; with equal ones there are fewer points.
+
+        Raises:
+            NotAcceptedError: a problem with a `weight_set`.
+        """
+        if self.weight_set is not None:
+            raise NotAcceptedError("problem", "a weight_set", "real weights for rounded()")
+        labels = [self.classes[k] for k in self.index.tolist()]
+        return NetworkProblem(self.samples, labels, self.widths, self.weight)
+
     def flatten(self) -> Self:
         return self._rebatch((math.prod(self.batch_shape),))
 
@@ -581,12 +599,10 @@ class NetworkProblem(Problem):
 
         Raises:
             FolderError: the folder does not exist or can't be written.
-            NotAcceptedError: a problem with `exact` rows.
         """
-        if self.exact is not None:
-            mend = "Save the table, or round X to the digits that matter."
-            raise NotAcceptedError("problem", "exact rows", "a problem that float64 holds, to save it", mend)
         header = {"widths": self.widths, "classes": self.classes, **self._sets()}
+        if self.exact is not None:
+            header["exact"] = self._rounded_columns()
         write_archive(path, KIND, self._tensors(), header)
 
     @property
@@ -629,6 +645,15 @@ class NetworkProblem(Problem):
         own = {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
         margin = {} if self.margin is None else {"margin": self.margin, "margin_price": self.margin_price}
         return {**own, **margin, **self.rules.sets()}
+
+    def _rounded_columns(self) -> dict[str, list[str]]:
+        """Of each column that float64 rounds, by its place, the numbers of all samples before rounding."""
+        columns = zip(zip(*self.exact_rows(), strict=True), self.samples.T.tolist(), strict=True)
+        return {
+            str(place): list(map(str, exact))
+            for place, (exact, rounded) in enumerate(columns)
+            if list(exact) != list(map(Fraction, rounded))
+        }
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {"X": self.samples, "y": self.index, "weight": self.weight}
@@ -673,10 +698,7 @@ class NetworkProblem(Problem):
             raise ArgumentError("margin_price", repr(price), f"a number above 0, up to {MAX_PENALTY:g}")
         self.margin, self.margin_price = int(margin), float(price)
 
-    def _check_exact(self, exact: Sequence[Sequence[Fraction]], weight_set: Any) -> None:
-        if weight_set is not None:
-            mend = "Round the numbers to the digits that matter, or leave weight_set out."
-            raise ArgumentError("exact", "rows that X rounds, beside a weight_set", "real weights", mend)
+    def _check_exact(self, exact: Sequence[Sequence[Fraction]]) -> None:
         if [[float(v) for v in row] for row in exact] != (self.samples + 0.0).tolist():
             raise ArgumentError("exact", "other rows than X", "numbers that X rounds to the nearest float64")
 
@@ -726,6 +748,7 @@ class _Header(TypedDict):
     monotone: NotRequired[list[int]]
     max_fan_in: NotRequired[Positive]
     groups: NotRequired[list[tuple[list[int], int]]]
+    exact: NotRequired[dict[str, list[FractionText]]]
 
 
 def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
@@ -736,13 +759,15 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         ArgumentError: the file's contents make no sense together.
     """
     arrays, header = read_archive(path, KIND, _Header, ("X", "y"), ("weight",))
-    index, classes = arrays["y"].tolist(), header["classes"]
+    index, classes, exact = arrays["y"].tolist(), header["classes"], header.get("exact")
     # As float64, and copies of it while equal points are merged.
     check_bytes(path, 32 * arrays["X"].numel())
     # Judging makes several copies of the targets of all units at all points.
     check_bytes(path, 64 * len(arrays["X"]) * (sum(header["widths"]) + len(classes)) if arrays["X"].dim() else 0)
     if not isinstance(index, list) or not all(type(k) is int and 0 <= k < len(classes) for k in index):
         raise ValueSetError("y", "a class outside the list of classes", f"indices from 0 to {len(classes) - 1}")
+    if exact is not None:
+        check_bytes(path, 400 * arrays["X"].numel())
     return NetworkProblem(
         arrays["X"],
         [classes[k] for k in index],
@@ -756,7 +781,25 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         monotone=header.get("monotone"),
         max_fan_in=header.get("max_fan_in"),
         groups=header.get("groups"),
+        exact=None if exact is None else _exact_rows(arrays["X"], exact),
     )
+
+
+def _exact_rows(samples: Tensor, rounded: Mapping[str, Sequence[str]]) -> list[tuple[Fraction, ...]]:
+    """The rows of `samples (N, p)` with the numbers before rounding, of columns by their places, in them.
+
+    Raises:
+        ValueSetError: no such columns.
+    """
+    places = {str(k): k for k in range(samples.shape[1] if samples.dim() == 2 else 0)}
+    unknown = [name for name in rounded if name not in places]
+    if unknown or any(len(column) != len(samples) for column in rounded.values()):
+        got = f"column {unknown[0]!r}" if unknown else "columns of other lengths than X"
+        raise ValueSetError("exact", got, f"columns of {len(samples)} numbers, from 0 to {len(places) - 1}")
+    columns: list[list[Fraction]] = [list(map(Fraction, column)) for column in samples.double().T.tolist()]
+    for name, texts in rounded.items():
+        columns[places[name]] = list(map(Fraction, texts))
+    return list(zip(*columns, strict=True))
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tpsolve._plain import MAX_WHOLE, is_real, plain_number
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError, UnknownNameError, ValueSetError
 from tpsolve.spins import sign
+from tpsolve.units.checking._unrounded import ExactRows
 
 Weights = Sequence[tuple[Any, Any]]
 """Of each layer `(weight (units, n), bias (units,))`: tensors, or nested lists as a saved result has them."""
@@ -132,7 +133,7 @@ def _check_within(argument: str, what: str, values: Tensor, allowed: Sequence[in
         raise ValueSetError(argument, f"{what} that is {values[~good][0].item():g}", f"one of {shown}")
 
 
-def exact_outputs(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def exact_outputs(inputs: Tensor, weight: Tensor, bias: Tensor, rows: ExactRows | None = None) -> Tensor:
     """Outputs `(M, units)` in {-1, +1}, +1 where weight . x + bias >= 0, taken as the exact numbers that they are.
 
     Floating point decides where its error bound allows (see `separates`), and fractions where it does not. Sums of
@@ -141,14 +142,21 @@ def exact_outputs(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Args:
         inputs: `(M, n)` float64.
         weight, bias: `(units, n)` and `(units,)` float64, finite.
+        rows: M rows of n exact numbers that `inputs` round; None: `inputs` are exact.
     """
     z = torch.addmm(bias, inputs, weight.T)
     largest = float(inputs.abs().sum(1).max()) * float(weight.abs().max()) + float(bias.abs().max())
-    if largest <= MAX_WHOLE and all(bool((t == t.round()).all()) for t in (inputs, weight, bias)):
+    if rows is None and largest <= MAX_WHOLE and all(bool((t == t.round()).all()) for t in (inputs, weight, bias)):
         return sign(z)
     size = torch.addmm(bias.abs(), inputs.abs(), weight.abs().T)
+    # An input that is rounded adds half a unit in its last place, for which the bound has room.
     unsure = z.abs() <= 2 * (inputs.shape[1] + 2) * (_ROUNDING * size + _UNDERFLOW)
     outputs = sign(z)
+    if rows is not None:
+        for unit in unsure.any(0).nonzero()[:, 0].tolist():
+            exact = list(map(Fraction, weight[unit].tolist())), Fraction(float(bias[unit]))
+            outputs[:, unit] = torch.tensor([1.0 if total >= 0 else -1.0 for total in rows.sums(*exact)])
+        return outputs
     for i, unit in unsure.nonzero().tolist():
         terms = zip(inputs[i].tolist(), weight[unit].tolist(), strict=True)
         exact = sum((Fraction(x) * Fraction(w) for x, w in terms if w), Fraction(float(bias[unit])))

@@ -75,6 +75,9 @@ class WeightBox(Solver):
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
         if problem.weight_set is not None:
+            if problem.exact is not None:
+                mend = "Take integer-search, or round the numbers to the digits that matter."
+                raise NotAcceptedError("problem", "numbers that float64 rounds", f"others for {self.name}", mend)
             if not problem.has_whole_inputs:
                 mend = "Take integer-search, or put the inputs into whole steps."
                 raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)

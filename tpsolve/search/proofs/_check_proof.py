@@ -116,6 +116,38 @@ def holds_unrounded(
     return _check_bound(proof, rows, labels, None, another_engine(proof.engine), left).holds
 
 
+def recount(
+    X: Sequence[Sequence[Fraction]],
+    y: Sequence[Any],
+    weight: Sequence[float] | None,
+    classes: tuple[Any, ...],
+    widths: tuple[int, ...],
+    bound: Fraction,
+    seconds: float,
+) -> bool | None:
+    """Whether all hyperplanes through points say that networks of these `widths` make errors of at least `bound`.
+
+    None: not decided in time, or there is no such count: of several hidden layers, or of several units and more than
+    two classes.
+
+    Args:
+        X: N rows of exact numbers; y: N labels; weight: N numbers or None.
+    """
+    if len(widths) != 1:
+        return None
+    (width,) = widths
+    if width > 1 and len(classes) > 2:
+        return None
+    costs, until = _costs(X, list(y), weight), time.monotonic() + seconds
+    points, every = _whole_points(list(costs)), list(costs.values())
+    try:
+        if width == 1:
+            return one_unit(points, every, bound, until)
+        return several_units(points, every, classes, width, bound, until)
+    except OutOfTimeError:
+        return None
+
+
 def another_engine(found_by: str, wanted: str | None = None) -> str:
     """The engine `wanted`, or else the first one installed that has not found the proof.
 

@@ -1,6 +1,8 @@
 """What every data set is once it is read: images and labels, for training and for testing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ class Images:
         mean, std: of each channel, in units of a pixel: the networks see (pixel - mean) / std.
         validation_inputs, validation_labels: what `hold_out` took from the training set; empty before.
         raw, raw_test: of a table, `(N, n)` float64, the rows before they were standardised.
+        exact, exact_test: of a table whose numbers float64 rounds, these rows before rounding.
 
     Raises:
         ShapeError: inputs and labels disagree.
@@ -37,6 +40,8 @@ class Images:
     validation_labels: Tensor | None = None
     raw: Tensor | None = None
     raw_test: Tensor | None = None
+    exact: Sequence[tuple[Fraction, ...]] | None = None
+    exact_test: Sequence[tuple[Fraction, ...]] | None = None
 
     def __post_init__(self) -> None:
         for inputs, labels in ((self.inputs, self.labels), (self.test_inputs, self.test_labels)):
@@ -73,7 +78,8 @@ class Images:
     def _only(self, kept: Tensor) -> "Images":
         """The same data with only the images `kept` of the training set."""
         raw = None if self.raw is None else self.raw[kept]
-        return replace(self, inputs=self.inputs[kept], labels=self.labels[kept], raw=raw)
+        exact = None if self.exact is None else [self.exact[row] for row in kept.tolist()]
+        return replace(self, inputs=self.inputs[kept], labels=self.labels[kept], raw=raw, exact=exact)
 
 
 def check_counts(what: str, inputs: Tensor, labels: Tensor) -> None:

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import torch
 from torch import Tensor
 
-from tpsolve._storage._documents import parse_json, read_json
+from tpsolve._storage._documents import Count, parse_json, read_json
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
 from tpsolve.tables import TableOptions, TableSchema, read_table
@@ -26,6 +29,7 @@ class _Text(TypedDict):
     mean: list[float]
     std: list[float]
     data: str
+    merged: NotRequired[Count]
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,24 @@ class TablePreprocessing:
         schema: what the columns were taken for.
         mean, std: of each feature over the rows for training; a constant feature has the deviation 1.
         data: a hash of the table's inputs and classes.
+        merged: rows whose inputs are those of another row, though the numbers of the table differ: float32 rounds.
     """
 
     schema: TableSchema
     mean: tuple[float, ...]
     std: tuple[float, ...]
     data: str
+    merged: int = 0
+
+    @property
+    def rounding(self) -> str:
+        """What the network does not see of the numbers of the table, in a sentence; "" if nothing is to be said."""
+        columns, words = self.schema.rounded, []
+        if columns:
+            words.append(f"float64 rounds the numbers of {', '.join(columns)}")
+        if self.merged:
+            words.append(f"in float32 {self.merged} rows have the inputs of another row that differs in the table")
+        return f"Trained on rounded numbers: {'; '.join(words)}." if words else ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,9 +79,8 @@ class TablePreprocessing:
 
     def save(self, folder: Path) -> None:
         """Write `FILE` into the folder of a run."""
-        text = json.dumps(
-            {"schema": self.schema.to_json(), "mean": self.mean, "std": self.std, "data": self.data}, indent=1
-        )
+        told = {"schema": self.schema.to_json(), "mean": self.mean, "std": self.std, "data": self.data}
+        text = json.dumps(told | ({"merged": self.merged} if self.merged else {}), indent=1)
         write_whole(folder / FILE, lambda stream: stream.write(text.encode()))
 
     @classmethod
@@ -84,7 +99,7 @@ class TablePreprocessing:
         mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
         if not len(mean) == len(std) == len(schema.features) or not all(deviation > 0 for deviation in std):
             raise FileFormatError(f"{path}: can't be read as the preprocessing of a table (mean, std).")
-        return cls(schema, mean, std, data["data"])
+        return cls(schema, mean, std, data["data"], data.get("merged", 0))
 
 
 def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
@@ -106,7 +121,6 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
         raise ArgumentError("reading", repr(recipe.reading), "the JSON of reading options") from error
     options = TableOptions.from_json(told)
     read = read_table(recipe.table, recipe.target, options)
-    read.check_told_apart(str(recipe.table))
     classes = read.schema.classes
     if len(classes) < 2:
         raise ArgumentError("target", f"the classes {list(classes)}", "at least two classes")
@@ -122,7 +136,10 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
     mean = read.inputs[train].mean(0)
     std = torch.where(std > 0, std, 1.0)
     preprocessing = TablePreprocessing(read.schema, tuple(mean.tolist()), tuple(std.tolist()), digest)
-    inputs = preprocessing.standardise(read.inputs)[:, :, None, None]
+    standard = preprocessing.standardise(read.inputs)
+    exact = read.exact_rows()
+    preprocessing = replace(preprocessing, merged=_merged(read.inputs, exact, standard))
+    inputs = standard[:, :, None, None]
     zeros, ones = (0.0,) * inputs.shape[1], (1.0,) * inputs.shape[1]
     images = Images(
         inputs[train],
@@ -134,5 +151,17 @@ def load_table(recipe: Recipe) -> tuple[Images, TablePreprocessing]:
         ones,
         raw=read.inputs[train],
         raw_test=read.inputs[test],
+        exact=None if exact is None else [exact[row] for row in train.tolist()],
+        exact_test=None if exact is None else [exact[row] for row in test.tolist()],
     )
     return images, preprocessing
+
+
+def _merged(inputs: Tensor, exact: Sequence[tuple[Fraction, ...]] | None, standard: Tensor) -> int:
+    """How many rows have the `standard` inputs of another row that the numbers of the table tell from them."""
+    numbers = list(map(tuple, inputs.tolist())) if exact is None else exact
+    different: dict[tuple[float, ...], set[Any]] = defaultdict(set)
+    rows = list(map(tuple, standard.tolist()))
+    for row, given in zip(rows, numbers, strict=True):
+        different[row].add(given)
+    return sum(len(different[row]) > 1 for row in rows)

@@ -147,6 +147,9 @@ def save_model(folder: Path, network: nn.Module, source: Resident | Groups | Fol
             features=None if table is None else table.schema.features,
             target=recipe.target,
             schema=None if table is None else table.schema,
+            exact=images.exact,
+            exact_test=images.exact_test,
+            merged=0 if table is None else table.merged,
         )
     except NotAcceptedError:
         return

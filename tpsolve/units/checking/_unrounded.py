@@ -31,6 +31,10 @@ class ExactRows:
             [*(v.numerator * (s // v.denominator) for v, s in zip(row, self.scales, strict=True)), 1] for row in rows
         ]
 
+    def points(self) -> list[tuple[Fraction, ...]]:
+        """The rows as they were given."""
+        return [tuple(map(Fraction, row, self.scales)) for row in self.whole]
+
     def sums(self, weight: Sequence[Fraction], bias: Fraction) -> list[Fraction]:
         """Weight @ row + bias of each of the N rows."""
         exact = [*(w / s for w, s in zip(weight, self.scales, strict=True)), bias]

@@ -5,6 +5,7 @@ largest; p + 1 of the points, or fewer, allow no larger one (Vapnik, "The Nature
 1995, section 5.4). So these with their signs limit every column that has them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -34,11 +35,16 @@ class Widest:
     bias: float
 
 
-def widest_margin(points: np.ndarray, column: np.ndarray) -> Widest | None:
+def widest_margin(
+    points: np.ndarray, column: np.ndarray, exact: Sequence[Sequence[Fraction]] | None = None
+) -> Widest | None:
     """The widest hyperplane for `points (M, p)` that gives `column (M,)`; None: floating point did not find it.
 
     A point further inside than the present hyperplane allows joins those that limit it, until there is none; each
     time the limit falls. Both classes must be there, and p at most 10.
+
+    Args:
+        exact: M rows of p numbers that `points` round, for which all is proved; None: `points` are exact.
     """
     shifted = points - points.mean(0)
     first = int(np.flatnonzero(column == 1)[0])
@@ -51,7 +57,8 @@ def widest_margin(points: np.ndarray, column: np.ndarray) -> Widest | None:
         margins = column * (shifted @ fit[0] + fit[1])
         worst = int(margins.argmin())
         if margins[worst] >= 1 - _ROUNDING or worst in limiting:
-            return _proved(points, column, limiting)
+            rows = [[Fraction(v) for v in row] for row in points.tolist()] if exact is None else exact
+            return _proved(rows, column, limiting)
         candidates = [*limiting, worst]
         smaller = _limiting(shifted[candidates], column[candidates])
         if smaller is None:
@@ -89,8 +96,9 @@ def _limiting(points: np.ndarray, signs: np.ndarray) -> list[int] | None:
     return None
 
 
-def _proved(points: np.ndarray, column: np.ndarray, limiting: list[int]) -> Widest | None:
-    exact = [[fmpq(*float(v).as_integer_ratio()) for v in points[i]] for i in limiting]
+def _proved(points: Sequence[Sequence[Fraction]], column: np.ndarray, limiting: list[int]) -> Widest | None:
+    every = [[fmpq(v.numerator, v.denominator) for v in point] for point in points]
+    exact = [every[i] for i in limiting]
     signs, size = column[limiting].tolist(), len(limiting)
     products = [[sum((a * b for a, b in zip(u, v, strict=True)), fmpq(0)) for v in exact] for u in exact]
     rows = [[t * v for t, v in zip(signs, row, strict=True)] + [fmpq(1)] for row in products] + [[*signs, 0]]
@@ -103,8 +111,7 @@ def _proved(points: np.ndarray, column: np.ndarray, limiting: list[int]) -> Wide
         sum((m * t * v for m, t, v in zip(multipliers, signs, feature, strict=True)), fmpq(0))
         for feature in zip(*exact, strict=True)
     ]
-    every = fmpq_mat([[fmpq(*float(v).as_integer_ratio()) for v in point] for point in points])
-    z = (every * fmpq_mat([[w] for w in weight])).entries()
+    z = (fmpq_mat(every) * fmpq_mat([[w] for w in weight])).entries()
     if any(m < 0 for m in multipliers) or any(t * (v + bias) < 1 for t, v in zip(column.tolist(), z, strict=True)):
         return None
     # |w|^2 = sum lambda, since t (w.x + b) = 1 at all of them.

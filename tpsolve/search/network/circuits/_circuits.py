@@ -119,9 +119,6 @@ class Circuits(Solver):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         assert isinstance(problem, NetworkProblem)
-        if self.prefer != "any" and problem.exact is not None:
-            mend = "Leave prefer out, or round the numbers to the digits that matter."
-            raise NotAcceptedError("problem", "numbers that float64 rounds", f"others for prefer={self.prefer}", mend)
         for layer, (inputs, units) in enumerate(pairwise(problem.layers)):
             most = MAX_FIRST if units == 1 else MAX_OTHER
             if inputs > most:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -52,6 +53,9 @@ def check_preference(problem: NetworkProblem, prefer: str) -> None:
             "problem", f"{problem.inputs.shape[1]} features", f"at most {MAX_FEATURES} for prefer=margin"
         )
     if prefer == "weights":
+        if problem.exact is not None:
+            mend = "Round the numbers to the digits that matter, or take prefer=margin or units."
+            raise NotAcceptedError("problem", "numbers that float64 rounds", "others for prefer=weights", mend)
         rest = (problem.inputs != problem.inputs.round()).nonzero()
         if len(rest):
             value = f"{problem.inputs[tuple(rest[0])].item():g} in column {int(rest[0, 1])} of X"
@@ -96,19 +100,20 @@ def widest(optima: Optima) -> Preferred:
     Points that limit a margin to no more than that at hand forbid their signs to all units, as circuits do: to
     begin with pairs of points that are too near to one another.
     """
-    points = optima.problem.inputs.cpu().numpy()
+    problem, points = optima.problem, optima.problem.inputs.cpu().numpy()
+    exact = None if problem.exact is None else problem.exact.points()
     targets, best = optima.best, Fraction(0)
     candidate = targets
     known: dict[bytes, Widest | None] = {}
     while True:
         margins = []
-        columns = optima.problem.columns(candidate)[0].cpu().numpy().astype(int)
+        columns = problem.columns(candidate)[0].cpu().numpy().astype(int)
         for column in np.unique(columns, axis=1).T:
             # A unit that tells no points apart has no margin.
             if np.ptp(column):
                 key = column.tobytes()
                 if key not in known:
-                    known[key] = widest_margin(points, column)
+                    known[key] = widest_margin(points, column, exact)
                 if (margin := known[key]) is None:
                     return Preferred(targets, float(best) ** 0.5, False)
                 margins.append(margin)
@@ -130,6 +135,12 @@ def widest(optima: Optima) -> Preferred:
 
 def _near_pairs(optima: Optima, above: Fraction, limit: Fraction) -> Iterator[Clause]:
     """No unit tells two points apart whose half distance is no more than the margin at hand; squares of margins."""
+    if optima.problem.exact is not None:
+        rows = optima.problem.exact.points()
+        for (i, one), (j, other) in combinations(enumerate(rows), 2):
+            if above < sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) / 4 <= limit:
+                yield from optima.formula.circuit([i, j], [1, -1])
+        return
     points = optima.problem.inputs.cpu().numpy()
     square = np.square(points[:, None] - points).sum(-1) / 4
     for i, j in zip(*np.nonzero(np.triu(square <= float(limit) * (1 - 1e-9), 1)), strict=True):

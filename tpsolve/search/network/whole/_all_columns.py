@@ -63,6 +63,9 @@ class AllColumns(Solver):
             raise NotAcceptedError("problem", "real weights", f"a weight_set for {self.name}", mend)
         if problem.margin is not None:
             raise NotAcceptedError("problem", "a margin", f"none for {self.name}", "Take weight-box.")
+        if problem.exact is not None:
+            mend = "Take integer-search, or round the numbers to the digits that matter."
+            raise NotAcceptedError("problem", "numbers that float64 rounds", f"others for {self.name}", mend)
         if not problem.has_whole_inputs:
             mend = "Take integer-search, or put the inputs into whole steps."
             raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
