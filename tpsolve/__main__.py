@@ -1,17 +1,26 @@
 """The command `tpsolve`, also `python -m tpsolve`."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 
 def main() -> None:
-    """Load the command line, which takes a second that Ctrl-C may fall into, and run it."""
-    previous = signal.signal(signal.SIGINT, _end)
-    from tpsolve.cli import main as run
+    """Load the command line and run it."""
+    with loading():
+        from tpsolve.cli import main as run
 
+    run(loading)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """For imports that take long: Ctrl-C ends the process at once."""
+    previous = signal.signal(signal.SIGINT, _end)
+    yield
     signal.signal(signal.SIGINT, previous)
-    run()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -88,11 +89,15 @@ def _tell_in_one_line(
         print("\n".join(map(visible, text.split("\n"))), file=file or sys.stderr, end="")
 
 
-def main() -> None:
-    """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it."""
+def main(loading: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
+    """Entry point: one line and exit status 2 for what the user can mend, never a traceback for it.
+
+    Args:
+        loading: stands around the import of torch.
+    """
     try:
         try:
-            _run()
+            _run(loading)
         finally:
             # Here, since Python says more than a line of what it can't write at its end.
             for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -125,11 +130,11 @@ def _named_as_option(error: TpsolveError) -> str:
     return option + text.removeprefix(argument) if option in known and text.startswith(f"{argument}:") else text
 
 
-def _run() -> None:
+def _run(loading: Callable[[], AbstractContextManager[None]]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _tell_in_one_line
-            status = app(standalone_mode=False)
+            status = app(standalone_mode=False, obj=loading)
     except TpsolveError as error:
         notes.print(f"tpsolve: {visible(_named_as_option(error))}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)

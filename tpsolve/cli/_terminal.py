@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -58,7 +59,7 @@ class Interrupt:
 
 
 class OnceCommand(TyperCommand):
-    """A command that refuses an option which is given twice, where only the last one would count."""
+    """A command that refuses an option which is given twice, where only the last one would count, and needs torch."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As its parent does.
@@ -73,6 +74,12 @@ class OnceCommand(TyperCommand):
                     parameter.opts[-1], f"{count} of them", "one", "The command line has it more than once."
                 )
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As its parent does, with torch loaded, which help does without; the context's object stands around it."""
+        with (ctx.obj or nullcontext)():
+            import torch  # noqa: F401
+        return super().invoke(ctx)
 
 
 def visible(text: str) -> str:
