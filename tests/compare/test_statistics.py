@@ -181,6 +181,44 @@ def test_ranks_and_their_critical_difference():
     assert p < LEVEL
 
 
+def lopsided(small: str, large: str, instances: str = "i") -> list[Row]:
+    """On 85 instances `large` is better by a little, on 15 `small` is, by much."""
+    ends = [(5.0 + k / 1000, 4.9) if k < 85 else (1.0, 9.0) for k in range(100)]
+    return [
+        row(name, f"{instances}{k}", [value], [10.0])
+        for k, both in enumerate(ends)
+        for name, value in zip((small, large), both, strict=True)
+    ]
+
+
+def test_a_mean_is_not_supported_by_a_test_that_contradicts_it():
+    text = advice(Findings(lopsided("one", "two")))
+    assert text.startswith("Use one for the best targets")
+    assert "not told apart from it: two)" in text
+    assert "By the signed ranks over the instances that both have, two is ahead of one." in text
+    assert [summary.alike for summary in summarise(lopsided("one", "two"))] == [True, True]
+
+
+def test_a_leader_by_easier_instances_is_not_told_to_be_better():
+    easy = [row(name, f"e{k}", [value], [9.0]) for k in range(100) for name, value in (("one", 0.0), ("last", 9.0))]
+    hard = [
+        row(name, f"h{k}", [value], [10.0])
+        for k in range(20)
+        for name, value in (("one", 9.0), ("two", 6.0 * (k % 2)), ("three", 6.0 - 6.0 * (k % 2)))
+    ]
+    text = advice(Findings([*easy, *hard]))
+    assert text.startswith("Use one ")
+    assert "two, three are ahead of one" in text
+
+
+def test_families_flip_only_where_ranks_and_means_do():
+    rows = [{**each, "loss": "squared"} for each in lopsided("two", "one")]
+    rows += [row(name, f"j{k}", [value], [9.0]) for k in range(200) for name, value in (("one", 1.0), ("two", 3.0))]
+    text = advice(Findings(rows))
+    assert text.startswith("Use one ")
+    assert "on squared" not in text, "two has the lower mean there, but one the lower ranks"
+
+
 def test_one_solver_is_not_recommended_twice():
     text = advice(Findings([row("tabu", "a", [1.0], [2.0])]))
     assert text.count("tabu") == 1

@@ -97,7 +97,7 @@ def targets_against_seconds(findings: Findings) -> Figure:
     """Share of pairs of a run and a target that are reached, against the seconds of a call."""
     figure, axes = _new_figure("Targets reached, from 79% to 0.01% left, and none", "share of (run, target) pairs")
     for name, _, style in _by_solver(findings):
-        _share_curve(axes, reached(findings.runs[name]), label=_shown(name), linewidth=2, **style)
+        _share_curve(axes, reached(findings.attempts[name]), label=_shown(name), linewidth=2, **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure

@@ -80,7 +80,8 @@
     plainTable($("times-table"), ["solver", ...data.targets.map(target)], view.lines.map(([place]) => [named(place), ...(view.times[place].length ? view.times[place] : data.targets.map(() => null)).map((cell) => {
       if (cell === null) return "-";
       const [seconds, low, high, reached] = cell;
-      return seconds === null ? "never" : twoLines(time(seconds), [ends(low, high, time), `${percent(reached)} reach it`].filter(Boolean).join("; "));
+      if (seconds === null) return reached > 0 ? twoLines("-", `${percent(reached)} reach it`) : "never";
+      return twoLines(time(seconds), [ends(low, high, time), `${percent(reached)} reach it`].filter(Boolean).join("; "));
     })]));
     const after = (cell) => {
       if (cell === null) return "-";
