@@ -22,6 +22,8 @@ from tpsolve.compare._statistics import (
     share_left,
 )
 from tpsolve.compare._summary import Findings, advice, summarise
+from tpsolve.compare.report._plots import ranks_of_solvers
+from tpsolve.compare.report._report import caption
 
 
 def row(solver: str, instance: str, objective: list[float], start: list[float] | None, **more: Any) -> Row:
@@ -217,6 +219,30 @@ def test_families_flip_only_where_ranks_and_means_do():
     text = advice(Findings(rows))
     assert text.startswith("Use one ")
     assert "on squared" not in text, "two has the lower mean there, but one the lower ranks"
+
+
+def narrow() -> list[Row]:
+    """Three solvers on 12 instances, and one that takes but two, where it is the best."""
+    rows = [
+        row(name, f"i{k:02}", [value + k / 100], [9.0])
+        for k in range(12)
+        for name, value in (("one", 1.0), ("two", 2.0), ("three", 3.0))
+    ]
+    return [*rows, *(row("few", f"i{k:02}", [0.5], [9.0]) for k in range(2))]
+
+
+def test_a_solver_of_few_instances_neither_leads_nor_takes_the_ranks_from_the_others():
+    findings = Findings(narrow())
+    assert [summary.solver for summary in findings.summaries] == ["one", "two", "three", "few"]
+    assert advice(findings).startswith("Use one for the best targets")
+    assert caption(findings).endswith("each solver's means are over its own instances, fewer than 12 for: few 2")
+    ranks, p, difference = mean_ranks(findings.scores)
+    assert ranks[:3].tolist() == [1.0, 2.0, 3.0]
+    assert math.isnan(ranks[3])
+    assert p == pytest.approx(stats.friedmanchisquare([1.0] * 12, [2.0] * 12, [3.0] * 12).pvalue)
+    assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 12)), abs=1e-3)
+    (axes,) = ranks_of_solvers(findings).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two", "three"]
 
 
 def test_one_solver_is_not_recommended_twice():

@@ -45,6 +45,11 @@ class Scores:
     proved: np.ndarray
     shared: np.ndarray
 
+    @property
+    def wide(self) -> np.ndarray:
+        """Which solvers have rows of at least `MIN_SHARED` of the instances, `(solvers,)` bool."""
+        return (~np.isnan(self.proved)).sum(1) >= MIN_SHARED * len(self.instances)
+
     def of(self, solver: str) -> np.ndarray:
         """`left` of one solver on the instances that count."""
         values = self.left[self.solvers.index(solver), self.shared]
@@ -316,17 +321,21 @@ def pair_tests(found: Scores) -> np.ndarray:
 
 
 def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:
-    """Mean ranks `(solvers,)` over the instances that all have, Friedman's p, and the critical difference.
+    """Mean ranks `(solvers,)` over the instances that all wide solvers have, Friedman's p, and the critical difference.
+
+    Solvers that are not wide have none: NaN. With them, the few instances that they take would be all that is ranked.
 
     Mean ranks that differ by less than the critical difference are not told apart, after Nemenyi; see Demsar,
     Statistical comparisons of classifiers over multiple data sets (JMLR 2006).
     """
-    table = found.left[:, ~np.isnan(found.left).any(0)]
+    wide, ranks = found.wide, np.full(len(found.solvers), np.nan)
+    table = found.left[wide]
+    table = table[:, ~np.isnan(table).any(0)]
     solvers, instances = table.shape
     if solvers < 3 or instances < 2:
-        return np.full(solvers, np.nan), float("nan"), float("nan")
+        return ranks, float("nan"), float("nan")
     table = np.round(table, 12)
-    ranks = stats.rankdata(table, axis=0).mean(1)
+    ranks[wide] = stats.rankdata(table, axis=0).mean(1)
     p = 1.0 if (table == table[0]).all() else float(stats.friedmanchisquare(*table).pvalue)
     return ranks, p, _critical(solvers) * float(np.sqrt(solvers * (solvers + 1) / (6 * instances)))
 

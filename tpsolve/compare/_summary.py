@@ -14,6 +14,7 @@ from tpsolve.compare._anytime import Run, runs_of
 from tpsolve.compare._packed_rows import PackedRows
 from tpsolve.compare._statistics import (
     APART,
+    MIN_SHARED,
     Known,
     Row,
     Scores,
@@ -117,13 +118,19 @@ class Findings:
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        """One a solver, the one that leaves least first; rows with an error count as failures."""
+        """One a solver, the one that leaves least first; rows with an error count as failures.
+
+        Solvers whose means are over less than half of the instances stand behind the others.
+        """
         found = self.scores
         grouped: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             grouped[row["solver"]].append(row)
         summaries = [_summary(name, of, self) for name, of in grouped.items()]
-        summaries.sort(key=lambda s: (np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds))
+        half = MIN_SHARED * len(found.instances)
+        summaries.sort(
+            key=lambda s: (s.instances < half, np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds)
+        )
         if not summaries or summaries[0].solver not in found.solvers:
             return summaries
         same = alike(found.left, found.solvers.index(summaries[0].solver))

@@ -99,7 +99,9 @@
     const [p, critical] = state.view.friedman;
     $("ranks-words").textContent = entries.length
       ? `Mean ranks over the instances, 1 is the best. A bar reaches from a solver to the last one that it is not told apart from, after Nemenyi: critical difference ${number(critical)}. Friedman's test of all together: p = ${number(p, 2)}.`
-      : "Mean ranks need three solvers and two instances.";
+      : "Mean ranks need two instances that three solvers share.";
+    const few = Object.entries(state.view.ranks).filter(([, rank]) => rank === null).map(([place]) => solvers[place]);
+    if (entries.length && few.length) $("ranks-words").textContent += ` Not ranked, since less than half of the instances have rows of it: ${few.join(", ")}.`;
     if (entries.length) rankChart($("chart-ranks"), entries, critical); else $("chart-ranks").replaceChildren();
   }
 
