@@ -103,6 +103,35 @@ def test_contrast_agrees_with_figures_worked_out_by_hand():
     assert "nothing can be contrasted" in contrast(("x", "y"), first, [row("two", "a", 1.0)]).words
 
 
+def test_a_solver_that_only_fails_in_the_second_run_is_a_regression():
+    before = drawn_rows(("one", "two"), tuple("abcdef"))
+    after = [{**each, "error": "RuntimeError: no"} if each["solver"] == "two" else each for each in before]
+    found = contrast(("A", "B"), before, after)
+    assert found.regressions == ["two"]
+    assert found.words.startswith("From A to B, fails more often: two.")
+    (change,) = [change for change in found.changes if change.solver == "two"]
+    assert (change.failures_before, change.failures_after, change.verdict) == (0, 6, "alike")
+    assert math.isnan(change.after)
+
+
+def test_a_change_of_the_mean_that_the_test_contradicts_is_neither_worse_nor_better():
+    before = drawn_rows(("one", "best"), tuple(f"i{k}" for k in range(60)), samples=1)
+    after = [dict(each) for each in before]
+    for number, (first, second) in enumerate(zip(before, after, strict=True)):
+        first |= {"start": [10.0], "objective": [0.0], "trace": []}
+        second |= {"start": [10.0], "objective": [0.0], "trace": []}
+        if first["solver"] == "one":
+            few = number // 2 % 7 == 0
+            first["objective"], second["objective"] = ([1.0], [9.0]) if few else ([5.0 + number / 1000], [4.9])
+    found = contrast(("A", "B"), before, after)
+    (change,) = [change for change in found.changes if change.solver == "one"]
+    assert change.p < 0.05
+    assert change.difference > 0.1
+    assert change.verdict == "mixed"
+    assert found.regressions == []
+    assert "leaves less on some and more on others: one" in found.words
+
+
 def test_equal_runs_have_no_regression(before: Path, tmp_path: Path):
     same = save(tmp_path / "same", drawn_rows(("branch", "anneal", "gone"), INSTANCES))
     found = answered("report", before, same, "--json")

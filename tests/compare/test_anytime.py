@@ -22,6 +22,7 @@ from tpsolve.compare._anytime import (
     thinned,
 )
 from tpsolve.compare._statistics import Solved, known_of
+from tpsolve.compare._summary import Findings
 
 
 def run(instance: str, *points: tuple[float, float], spent: float = 10.0, failed: bool = False) -> Run:
@@ -187,3 +188,27 @@ def test_samples_are_found_when_the_best_known_objective_is():
     rows[1]["objective"][1:] = rows[0]["objective"][1:]
     found = found_at([rows[1]], known_of(Solved(rows)))
     assert found.tolist() == [math.inf, *rows[1]["found_at"][1:]]
+
+
+def test_instances_on_which_a_solver_fails_count_in_its_running_times():
+    rows = drawn_rows(("one", "two"), tuple("abcdef"), samples=1)
+    for each in rows:
+        each |= {"start": [9.0], "objective": [1.0], "trace": [[0.5, 1.0, None]], "seconds": 0.5}
+        each |= {"budget": {"seconds": 2.0}}
+        if each["solver"] == "one" and each["instance"] in "ab":
+            each["error"] = "RuntimeError: no"
+    findings = Findings(rows)
+    assert findings.counted == set("cdef")
+    (one,) = expected_times(findings.attempts["one"], [0.0])
+    (two,) = expected_times(findings.attempts["two"], [0.0])
+    assert (one.reached, one.seconds) == pytest.approx((4 / 6, (4 * 0.5 + 2 * 2.0) / 4))
+    assert (two.reached, two.seconds) == (1.0, 0.5)
+    _, share = some(reached(findings.attempts["one"]))
+    assert share[-1] == pytest.approx(4 / 6)
+    assert [run.instance for run in findings.runs["one"]] == list("cdef"), "means stay over what both finished"
+    part = findings.of_loss(rows[0]["loss"])
+    assert len(part.attempts["one"]) == len(part.attempts["two"]) == 3, "of one of two losses"
+    for each in rows:
+        each["budget"] = {"steps": 5}
+    (unknown,) = expected_times(Findings(rows).attempts["one"], [0.0])
+    assert math.isnan(unknown.seconds), "what a failed run spent is not known"

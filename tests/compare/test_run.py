@@ -113,6 +113,20 @@ def test_suites_come_from_functions_and_files(tmp_path: Path):
         tpsolve.compare.run("dijits")
 
 
+def test_a_suite_s_instances_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    # Rows are kept by the names: of three that are called alike one alone would be solved.
+    made = [make_instance("random", n=4, m=3, samples=1, seed=seed) for seed in range(3)]
+    for wrong, words in (
+        (made, "got 3 instances called 'random' from the suite alike, expected different names"),
+        ([made[0].problem], "got LayerProblem in the list of the suite alike, expected a list of Instance"),
+        (made[0], "got Instance from the suite alike, expected a list of Instance"),
+    ):
+        monkeypatch.setitem(SUITES, "alike", lambda samples, seed, w=wrong: w)
+        with pytest.raises(ArgumentError, match=words):
+            tpsolve.compare.run("alike", ["keep"], seeds=1)
+        assert not Path("runs/alike/rows.jsonl").exists()
+
+
 @pytest.mark.cli
 @pytest.mark.usefixtures("no_plots")
 def test_command_takes_a_suite_of_a_file():

@@ -22,6 +22,8 @@ from tpsolve.compare._statistics import (
     share_left,
 )
 from tpsolve.compare._summary import Findings, advice, summarise
+from tpsolve.compare.report._plots import ranks_of_solvers
+from tpsolve.compare.report._report import caption
 
 
 def row(solver: str, instance: str, objective: list[float], start: list[float] | None, **more: Any) -> Row:
@@ -179,6 +181,68 @@ def test_ranks_and_their_critical_difference():
     assert p == pytest.approx(stats.friedmanchisquare([1.0] * 10, [2.0] * 10, [3.0] * 10).pvalue)
     assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / 60), abs=1e-3), "Demsar's table: q = 2.343 for three"
     assert p < LEVEL
+
+
+def lopsided(small: str, large: str, instances: str = "i") -> list[Row]:
+    """On 85 instances `large` is better by a little, on 15 `small` is, by much."""
+    ends = [(5.0 + k / 1000, 4.9) if k < 85 else (1.0, 9.0) for k in range(100)]
+    return [
+        row(name, f"{instances}{k}", [value], [10.0])
+        for k, both in enumerate(ends)
+        for name, value in zip((small, large), both, strict=True)
+    ]
+
+
+def test_a_mean_is_not_supported_by_a_test_that_contradicts_it():
+    text = advice(Findings(lopsided("one", "two")))
+    assert text.startswith("Use one for the best targets")
+    assert "not told apart from it: two)" in text
+    assert "By the signed ranks over the instances that both have, two is ahead of one." in text
+    assert [summary.alike for summary in summarise(lopsided("one", "two"))] == [True, True]
+
+
+def test_a_leader_by_easier_instances_is_not_told_to_be_better():
+    easy = [row(name, f"e{k}", [value], [9.0]) for k in range(100) for name, value in (("one", 0.0), ("last", 9.0))]
+    hard = [
+        row(name, f"h{k}", [value], [10.0])
+        for k in range(20)
+        for name, value in (("one", 9.0), ("two", 6.0 * (k % 2)), ("three", 6.0 - 6.0 * (k % 2)))
+    ]
+    text = advice(Findings([*easy, *hard]))
+    assert text.startswith("Use one ")
+    assert "two, three are ahead of one" in text
+
+
+def test_families_flip_only_where_ranks_and_means_do():
+    rows = [{**each, "loss": "squared"} for each in lopsided("two", "one")]
+    rows += [row(name, f"j{k}", [value], [9.0]) for k in range(200) for name, value in (("one", 1.0), ("two", 3.0))]
+    text = advice(Findings(rows))
+    assert text.startswith("Use one ")
+    assert "on squared" not in text, "two has the lower mean there, but one the lower ranks"
+
+
+def narrow() -> list[Row]:
+    """Three solvers on 12 instances, and one that takes but two, where it is the best."""
+    rows = [
+        row(name, f"i{k:02}", [value + k / 100], [9.0])
+        for k in range(12)
+        for name, value in (("one", 1.0), ("two", 2.0), ("three", 3.0))
+    ]
+    return [*rows, *(row("few", f"i{k:02}", [0.5], [9.0]) for k in range(2))]
+
+
+def test_a_solver_of_few_instances_neither_leads_nor_takes_the_ranks_from_the_others():
+    findings = Findings(narrow())
+    assert [summary.solver for summary in findings.summaries] == ["one", "two", "three", "few"]
+    assert advice(findings).startswith("Use one for the best targets")
+    assert caption(findings).endswith("each solver's means are over its own instances, fewer than 12 for: few 2")
+    ranks, p, difference = mean_ranks(findings.scores)
+    assert ranks[:3].tolist() == [1.0, 2.0, 3.0]
+    assert math.isnan(ranks[3])
+    assert p == pytest.approx(stats.friedmanchisquare([1.0] * 12, [2.0] * 12, [3.0] * 12).pvalue)
+    assert difference == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 12)), abs=1e-3)
+    (axes,) = ranks_of_solvers(findings).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two", "three"]
 
 
 def test_one_solver_is_not_recommended_twice():

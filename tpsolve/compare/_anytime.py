@@ -39,7 +39,7 @@ class Run:
         instance: its name.
         seconds: `(k,)`, increasing, at which the quality changed; empty for a run that failed.
         left: `(k,)`, decreasing shares of the attainable improvement left, from each of these on.
-        spent: seconds that the run took; of one that failed, its budget.
+        spent: seconds that the run took; of one that failed, its budget, NaN if that has no seconds.
         failed: whether it ended with an error.
     """
 
@@ -60,7 +60,8 @@ class RunningTime:
 
     Args:
         target: the share left.
-        seconds: spent by all runs until they reached it or ended, for each run that reached it; inf: none did. It is
+        seconds: spent by all runs until they reached it or ended, for each run that reached it; inf: none did; NaN:
+            a run spent what is not known. It is
             the expected time of a solver that is started again and again (Auger and Hansen, Performance evaluation of
             an advanced local search evolutionary algorithm, CEC 2005).
         low, high: the interval of 95%, by the bootstrap over instances.

@@ -1,7 +1,7 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -189,7 +189,27 @@ def _made_instances(comparison: Comparison) -> list[MadeInstance]:
         made = given.instances()
     else:
         made = SUITES[comparison.suite](comparison.samples, comparison.suite_seed)
+    _check_made(made, comparison.source)
     return [MadeInstance.of(Instance(instance.name, instance.problem.to(device))) for instance in made]
+
+
+def _check_made(made: object, source: str) -> None:
+    """Refuse what no comparison can be made of.
+
+    Raises:
+        ArgumentError: it is no list of instances, or two have one name, under which only one would have rows.
+    """
+    mend = 'Return [Instance("a", problem), ...].'
+    if not isinstance(made, Sequence):
+        raise ArgumentError("suite", f"{type(made).__name__} from {source}", "a list of Instance", mend)
+    for each in made:
+        if not isinstance(each, Instance):
+            raise ArgumentError("suite", f"{type(each).__name__} in the list of {source}", "a list of Instance", mend)
+    counts = Counter(instance.name for instance in made)
+    for name, count in counts.items():
+        if count > 1:
+            mend = 'Give each its own: Instance("a", made.problem).'
+            raise ArgumentError("suite", f"{count} instances called {name!r} from {source}", "different names", mend)
 
 
 def _tasks(

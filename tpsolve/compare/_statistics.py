@@ -45,6 +45,11 @@ class Scores:
     proved: np.ndarray
     shared: np.ndarray
 
+    @property
+    def wide(self) -> np.ndarray:
+        """Which solvers have rows of at least `MIN_SHARED` of the instances, `(solvers,)` bool."""
+        return (~np.isnan(self.proved)).sum(1) >= MIN_SHARED * len(self.instances)
+
     def of(self, solver: str) -> np.ndarray:
         """`left` of one solver on the instances that count."""
         values = self.left[self.solvers.index(solver), self.shared]
@@ -170,6 +175,19 @@ def counted_instances(rows: Sequence[Row]) -> set[str]:
     return shared if len(shared) >= MIN_SHARED * len(solvers) else set(solvers)
 
 
+def attempted_instances(rows: Sequence[Row]) -> set[str]:
+    """Those that count in running times: in means over one solver, and of which all have rows that may have failed.
+
+    Without the others a solver that fails on what is hard would have the times of what is easy.
+    """
+    counted = counted_instances(rows)
+    solvers: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        solvers[row["instance"]].add(row["solver"])
+    every = {row["solver"] for row in rows if "error" not in row}
+    return counted | {name for name, having in solvers.items() if having >= every}
+
+
 def scores(solved: Solved) -> Scores:
     """Of all solvers that finished a row."""
     good, instances, solvers = solved.rows, solved.names, solved.solvers
@@ -256,12 +274,39 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def alike(table: np.ndarray, leader: int) -> np.ndarray:
-    """Which rows of scores can't be told from that of the leader, `(solvers,)` bool."""
+def told(table: np.ndarray, leader: int) -> np.ndarray:
+    """How each row of scores stands to that of the leader, whose mean is least, `(solvers,)` int.
+
+    -1: worse, by the signed ranks and by the mean over the instances that both have. 1: better by the signed ranks: the
+    leader's mean is least by few instances, or by those that the other has no score of. 0: neither is told. A test by
+    ranks supports no order of means that it contradicts.
+    """
     others = [i for i in range(len(table)) if i != leader]
     adjusted = holm([paired(table[leader], table[i]) for i in others])
-    found = np.zeros(len(table), dtype=bool)
-    found[others] = np.array(adjusted) >= APART
+    found = np.zeros(len(table), dtype=int)
+    found[others] = [_side(table[leader], table[i]) for i in others]
+    found[others] *= np.array(adjusted) < APART
+    return found
+
+
+def _side(first: np.ndarray, second: np.ndarray) -> int:
+    """1: the signed ranks say that `second` is smaller; -1: both they and the means say that `first` is; 0: neither."""
+    rank, mean = signed(first, second)
+    return 1 if rank > 0 else -1 if rank < 0 and mean < 0 else 0
+
+
+def signed(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The sum of the signed ranks of first - second, which `paired` tests, and of these differences themselves."""
+    difference = first - second
+    difference = difference[np.abs(difference) >= 1e-12]
+    ranks = stats.rankdata(np.abs(difference).round(12))
+    return float(np.sign(difference) @ ranks), float(difference.sum())
+
+
+def alike(table: np.ndarray, leader: int) -> np.ndarray:
+    """Which rows of scores are not told to be worse than that of the leader, `(solvers,)` bool."""
+    found = told(table, leader) >= 0
+    found[leader] = False
     return found
 
 
@@ -276,17 +321,21 @@ def pair_tests(found: Scores) -> np.ndarray:
 
 
 def mean_ranks(found: Scores) -> tuple[np.ndarray, float, float]:
-    """Mean ranks `(solvers,)` over the instances that all have, Friedman's p, and the critical difference.
+    """Mean ranks `(solvers,)` over the instances that all wide solvers have, Friedman's p, and the critical difference.
+
+    Solvers that are not wide have none: NaN. With them, the few instances that they take would be all that is ranked.
 
     Mean ranks that differ by less than the critical difference are not told apart, after Nemenyi; see Demsar,
     Statistical comparisons of classifiers over multiple data sets (JMLR 2006).
     """
-    table = found.left[:, ~np.isnan(found.left).any(0)]
+    wide, ranks = found.wide, np.full(len(found.solvers), np.nan)
+    table = found.left[wide]
+    table = table[:, ~np.isnan(table).any(0)]
     solvers, instances = table.shape
     if solvers < 3 or instances < 2:
-        return np.full(solvers, np.nan), float("nan"), float("nan")
+        return ranks, float("nan"), float("nan")
     table = np.round(table, 12)
-    ranks = stats.rankdata(table, axis=0).mean(1)
+    ranks[wide] = stats.rankdata(table, axis=0).mean(1)
     p = 1.0 if (table == table[0]).all() else float(stats.friedmanchisquare(*table).pvalue)
     return ranks, p, _critical(solvers) * float(np.sqrt(solvers * (solvers + 1) / (6 * instances)))
 

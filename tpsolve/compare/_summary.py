@@ -14,11 +14,13 @@ from tpsolve.compare._anytime import Run, runs_of
 from tpsolve.compare._packed_rows import PackedRows
 from tpsolve.compare._statistics import (
     APART,
+    MIN_SHARED,
     Known,
     Row,
     Scores,
     Solved,
     alike,
+    attempted_instances,
     counted_instances,
     interval,
     is_met,
@@ -26,6 +28,8 @@ from tpsolve.compare._statistics import (
     means,
     paired,
     scores,
+    signed,
+    told,
 )
 
 
@@ -39,8 +43,8 @@ class Summary:
         left: mean share of the attainable improvement that it leaves, from 0 to 1, over instances; of an instance the
             mean over samples and seeds. NaN where nothing could be improved.
         low, high: the interval of 95% of that mean, by the bootstrap over instances.
-        alike: whether `left` can't be told from that of the best solver: paired tests over instances, after Holm. Of
-            the best solver itself True.
+        alike: whether `left` is not told to be more than that of the best solver: paired tests over instances, after
+            Holm, which the means agree with. Of the best solver itself True.
         proved: share of samples that this solver itself proved optimal.
         best: share of samples on which no solver found better.
         flips: mean share of targets that differ from the activations; NaN without activations.
@@ -107,17 +111,26 @@ class Findings:
         if part.counted <= self.counted:
             runs = {name: [run for run in of if run.instance in part.counted] for name, of in self.runs.items()}
             vars(part)["runs"] = {name: runs[name] for name in part.of_solvers}
+        if part.attempted <= self.attempted:
+            runs = {name: [run for run in of if run.instance in part.attempted] for name, of in self.attempts.items()}
+            vars(part)["attempts"] = {name: runs[name] for name in part.of_solvers}
         return part
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        """One a solver, the one that leaves least first; rows with an error count as failures."""
+        """One a solver, the one that leaves least first; rows with an error count as failures.
+
+        Solvers whose means are over less than half of the instances stand behind the others.
+        """
         found = self.scores
         grouped: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             grouped[row["solver"]].append(row)
         summaries = [_summary(name, of, self) for name, of in grouped.items()]
-        summaries.sort(key=lambda s: (np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds))
+        half = MIN_SHARED * len(found.instances)
+        summaries.sort(
+            key=lambda s: (s.instances < half, np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds)
+        )
         if not summaries or summaries[0].solver not in found.solvers:
             return summaries
         same = alike(found.left, found.solvers.index(summaries[0].solver))
@@ -137,7 +150,21 @@ class Findings:
     @cached_property
     def runs(self) -> dict[str, list[Run]]:
         """For each solver, the best first, its runs on the instances that count."""
-        return {name: runs_of(rows, self.known) for name, rows in self.of_solvers.items()}
+        return {name: [r for r in of if r.instance in self.counted] for name, of in self.attempts.items()}
+
+    @cached_property
+    def attempted(self) -> set[str]:
+        """The instances that running times are over: those that count, and those on which a solver failed."""
+        return attempted_instances(self.rows)
+
+    @cached_property
+    def attempts(self) -> dict[str, list[Run]]:
+        """For each solver, the best first, its runs on the attempted instances; one that failed is no success there."""
+        grouped: dict[str, list[Row]] = {name: [] for name in self.of_solvers}
+        for row in self.rows:
+            if row["instance"] in self.attempted:
+                grouped[row["solver"]].append(row)
+        return {name: runs_of(rows, self.known) for name, rows in grouped.items()}
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
@@ -168,7 +195,7 @@ def advice(findings: Findings) -> str:
     provers = [s for s in ran if s.proved > 0]
     if provers:
         surest = max(provers, key=lambda s: (s.proved, -s.seconds))
-        same = alike(found.proved, found.solvers.index(surest.solver))
+        same = alike(-found.proved, found.solvers.index(surest.solver))
         others = [s.solver for s in provers if same[found.solvers.index(s.solver)]]
         parts.append(
             f"use {surest.solver} for proofs ({surest.proved:.0%} of the samples proved optimal"
@@ -176,7 +203,19 @@ def advice(findings: Findings) -> str:
         )
     parts += _families(ran, found)
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." + _apart(ran, found) + few
+    return text[:1].upper() + text[1:] + "." + _ahead(ran, found) + _apart(ran, found) + few
+
+
+def _ahead(ran: list[Summary], found: Scores) -> str:
+    """A sentence that names the solvers which the paired test puts before the first one, whose mean is least."""
+    places = [found.solvers.index(s.solver) for s in ran]
+    better = [s.solver for s, side in zip(ran, told(found.left[places], 0), strict=True) if side > 0]
+    if not better:
+        return ""
+    verb = "is" if len(better) == 1 else "are"
+    return (
+        f" By the signed ranks over the instances that both have, {', '.join(better)} {verb} ahead of {ran[0].solver}."
+    )
 
 
 def _too_few(ran: list[Summary], found: Scores) -> str:
@@ -237,7 +276,7 @@ def _families(ran: list[Summary], found: Scores) -> list[str]:
         best = min(means, key=lambda name: means[name])
         other = found.left[found.solvers.index(best), of_loss]
         p = min(1.0, len(means) * paired(first[of_loss], other))
-        if p < APART and means[best] < np.nanmean(first[of_loss]):
+        if p < APART and min(signed(first[of_loss], other)) > 0 and means[best] < np.nanmean(first[of_loss]):
             parts.append(f"on {loss}, {best} leaves less ({_percent(means[best])})")
     return parts
 

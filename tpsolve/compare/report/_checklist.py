@@ -29,9 +29,10 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
         (
             "Intervals",
             f"{1 - LEVEL:.0%}, by the percentile bootstrap: {RESAMPLES} draws of the instances, since samples and "
-            "seeds of one instance are not independent. Solvers are told apart by Wilcoxon's signed rank test over "
-            f"instances, p values adjusted after Holm, at {APART:.1%}. Ranks: Friedman's test, and Nemenyi's critical "
-            "difference.",
+            "seeds of one instance are not independent. With fewer than 20 instances they are too narrow: of 10 they "
+            "hold the mean in 80% to 90% of draws. Solvers are told apart by Wilcoxon's signed rank test over "
+            f"instances, p values adjusted after Holm, at {APART:.1%}, where the means have the same order. Ranks: "
+            "Friedman's test, and Nemenyi's critical difference.",
         ),
         ("Ties", _ties(findings)),
         ("Failures", _failures(findings)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from tpsolve._storage._documents import read_json
 from tpsolve.compare._run_folder import SETTINGS, read_rows
-from tpsolve.compare._statistics import LEVEL, Row, Solved, holm, interval, paired, scores
+from tpsolve.compare._statistics import LEVEL, Row, Solved, holm, interval, paired, scores, signed
 from tpsolve.compare.report._page_data import group_of
 from tpsolve.errors import ArgumentError, FolderError
 
@@ -34,7 +34,8 @@ class Change:
         p: of Wilcoxon's signed rank test over instances, after Holm over solvers.
         seconds: the geometric mean over instances of seconds after / before. seconds_low, seconds_high: its interval.
         failures_before, failures_after: solves that ended with an error.
-        verdict: "worse", "better" or "alike" of what is left. pace: "slower", "faster" or "alike".
+        verdict: "worse", "better" or "alike" of what is left; "mixed" where the signed ranks and the means differ in
+            which it is. pace: "slower", "faster" or "alike".
     """
 
     solver: str
@@ -90,6 +91,7 @@ class Contrast:
         parts = []
         for words, names in (
             ("leaves more", [c.solver for c in self.changes if c.verdict == "worse"]),
+            ("leaves less on some and more on others", [c.solver for c in self.changes if c.verdict == "mixed"]),
             ("leaves less", [c.solver for c in self.changes if c.verdict == "better"]),
             ("is slower", [c.solver for c in self.changes if c.pace == "slower"]),
             ("is faster", [c.solver for c in self.changes if c.pace == "faster"]),
@@ -157,9 +159,11 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
     worse: list[tuple[float, str]] = []
     for solver in both:
         names = [f"{solver} [{label}]" for label in labels]
-        if any(name not in place for name in names) or not having[0][solver] & having[1][solver]:
+        if not having[0][solver] & having[1][solver]:
             continue
-        left = [found.left[place[name]] for name in names]
+        # One that only failed has no scores.
+        nothing = np.full(len(found.instances), np.nan)
+        left = [found.left[place[name]] if name in place else nothing for name in names]
         shared = ~np.isnan(left[0]) & ~np.isnan(left[1])
         common = sorted(seconds[names[0]].keys() & seconds[names[1]].keys())
         pace = np.log([seconds[names[1]][k] / seconds[names[0]][k] for k in common])
@@ -175,7 +179,6 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
         low, high = interval(second - first)
         difference = float(np.mean(second - first)) if len(first) else math.nan
         ratio = float(np.exp(np.mean(pace))) if len(pace) else math.nan
-        slower = "slower" if ratio > MIN_SLOWER else "faster" if ratio < 1 / MIN_SLOWER else "alike"
         changes.append(
             Change(
                 solver=solver,
@@ -191,14 +194,29 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
                 seconds_high=math.exp(interval(pace)[1]),
                 failures_before=counts[names[0]],
                 failures_after=counts[names[1]],
-                verdict="alike" if not p < LEVEL else "worse" if difference > 0 else "better",
-                pace=slower if of_pace < LEVEL else "alike",
+                verdict=_verdict(first, second, p),
+                pace=_pace(pace, of_pace),
             )
         )
     changes.sort(key=lambda change: -np.nan_to_num(change.difference))
     worse.sort(key=lambda each: -each[0])
     kinds = [set(map(group_of, run)) for run in runs]
     return Contrast(labels, rows, changes, [words for _, words in worse[:MAX_WORSE]], kinds[0] == kinds[1])
+
+
+def _verdict(before: np.ndarray, after: np.ndarray, p: float) -> str:
+    if not p < LEVEL:
+        return "alike"
+    rank, mean = signed(after, before)
+    return "worse" if min(rank, mean) > 0 else "better" if max(rank, mean) < 0 else "mixed"
+
+
+def _pace(logarithms: np.ndarray, p: float) -> str:
+    if not p < LEVEL:
+        return "alike"
+    rank, mean = signed(logarithms, np.zeros(len(logarithms)))
+    ratio = math.exp(mean / len(logarithms))
+    return "slower" if ratio > MIN_SLOWER and rank > 0 else "faster" if ratio < 1 / MIN_SLOWER and rank < 0 else "alike"
 
 
 def _seconds(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

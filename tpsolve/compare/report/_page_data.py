@@ -138,16 +138,16 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
     for summary in findings.summaries:
         place, rows = places[summary.solver], findings.of_solvers[summary.solver]
         good = [row for row in rows if "error" not in row]
-        runs = findings.runs[summary.solver]
+        runs, attempts = findings.runs[summary.solver], findings.attempts[summary.solver]
         for kind, curve in (
             ("left", mean_left(runs)),
             ("found", share_done(found_at(good, findings.known))),
             ("proved", share_done(proved_at(good))),
-            ("targets", reached(runs)),
+            ("targets", reached(attempts)),
         ):
             if curve is not None:
                 curves[kind][place] = _drawn(curve)
-        times[place] = [_short([e.seconds, e.low, e.high, e.reached]) for e in expected_times(runs)]
+        times[place] = [_short([e.seconds, e.low, e.high, e.reached]) for e in expected_times(attempts)]
         budgets[place] = fixed_budgets(runs, moments)
         numbers = (summary.left, summary.low, summary.high, summary.best, summary.proved, summary.flips)
         counts = (summary.instances, summary.samples, summary.failures)

@@ -97,7 +97,7 @@ def targets_against_seconds(findings: Findings) -> Figure:
     """Share of pairs of a run and a target that are reached, against the seconds of a call."""
     figure, axes = _new_figure("Targets reached, from 79% to 0.01% left, and none", "share of (run, target) pairs")
     for name, _, style in _by_solver(findings):
-        _share_curve(axes, reached(findings.runs[name]), label=_shown(name), linewidth=2, **style)
+        _share_curve(axes, reached(findings.attempts[name]), label=_shown(name), linewidth=2, **style)
     axes.set_ylim(-0.02, 1.02)
     _finish(axes)
     return figure
@@ -127,15 +127,19 @@ def who_beats_whom(findings: Findings) -> Figure:
 
 
 def ranks_of_solvers(findings: Findings) -> Figure:
-    """Mean ranks over the instances, and lines that join solvers which Nemenyi's test does not tell apart."""
+    """Mean ranks over the instances, and lines that join solvers which Nemenyi's test does not tell apart.
+
+    Solvers with rows of less than half of the instances are left out.
+    """
     found = findings.scores
     ranks, p, difference = mean_ranks(found)
-    order = np.argsort(ranks)
+    ranked = np.flatnonzero(np.isfinite(ranks))
+    order = ranked[np.argsort(ranks[ranked])]
     figure = Figure(figsize=(8, 1.4 + 0.3 * len(order)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_yticks(range(len(order)), [_shown(found.solvers[i]) for i in order])
     axes.invert_yaxis()
-    if np.isfinite(ranks).all() and len(order):
+    if len(order):
         axes.scatter(ranks[order], range(len(order)), color=COLOURS[0], zorder=3)
         for place, i in enumerate(order):
             # From each solver to the last one that is not told apart from it.
@@ -143,7 +147,7 @@ def ranks_of_solvers(findings: Findings) -> Figure:
             axes.plot([ranks[i], end], [place, place], color="#888888", linewidth=3, alpha=0.6)
         axes.set_title(f"Mean ranks (1: the best); Friedman's p = {p:.2g}, critical difference {difference:.2g}")
     else:
-        axes.set_title("Mean ranks need three solvers and two instances")
+        axes.set_title("Mean ranks need two instances that three solvers share")
     axes.set_xlabel("mean rank; a line reaches to what is not told apart")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -36,6 +36,8 @@ from tpsolve.models._words import printable
 SCRIPTS = ("chart.js", "tables.js", "page.js")
 MAX_LISTED = 200
 """Instances and failures that the page lists without its script, and failures with it."""
+MAX_NAMED = 6
+"""Solvers that a caption names, at most."""
 FAILURE = ("solver", "seed", "instance", "error")
 BESIDE = 200
 """Instances in one of the files beside the page."""
@@ -109,6 +111,10 @@ def caption(findings: Findings) -> str:
     failed = sum("error" in row for row in rows)
     counted = len(findings.counted)
     means = f"; the means are over the {counted} instances of which every solver has rows" * (counted < len(known))
+    fewer = [f"{s.solver} {s.instances}" for s in findings.summaries if 0 < s.instances < counted]
+    if fewer:
+        named = ", ".join(fewer[:MAX_NAMED]) + f" and {len(fewer) - MAX_NAMED} more" * (len(fewer) > MAX_NAMED)
+        means = f"; each solver's means are over its own instances, fewer than {counted} for: {named}"
     return (
         f"{counted_words(len(known), 'instance')}, {counted_words(samples, 'sample')}, {proven} with a proven optimum; "
         f"{counted_words(len(rows), 'solve')}{f', {failed} of them failed' if failed else ''}{means}"

@@ -80,7 +80,8 @@
     plainTable($("times-table"), ["solver", ...data.targets.map(target)], view.lines.map(([place]) => [named(place), ...(view.times[place].length ? view.times[place] : data.targets.map(() => null)).map((cell) => {
       if (cell === null) return "-";
       const [seconds, low, high, reached] = cell;
-      return seconds === null ? "never" : twoLines(time(seconds), [ends(low, high, time), `${percent(reached)} reach it`].filter(Boolean).join("; "));
+      if (seconds === null) return reached > 0 ? twoLines("-", `${percent(reached)} reach it`) : "never";
+      return twoLines(time(seconds), [ends(low, high, time), `${percent(reached)} reach it`].filter(Boolean).join("; "));
     })]));
     const after = (cell) => {
       if (cell === null) return "-";
@@ -98,7 +99,9 @@
     const [p, critical] = state.view.friedman;
     $("ranks-words").textContent = entries.length
       ? `Mean ranks over the instances, 1 is the best. A bar reaches from a solver to the last one that it is not told apart from, after Nemenyi: critical difference ${number(critical)}. Friedman's test of all together: p = ${number(p, 2)}.`
-      : "Mean ranks need three solvers and two instances.";
+      : "Mean ranks need two instances that three solvers share.";
+    const few = Object.entries(state.view.ranks).filter(([, rank]) => rank === null).map(([place]) => solvers[place]);
+    if (entries.length && few.length) $("ranks-words").textContent += ` Not ranked, since less than half of the instances have rows of it: ${few.join(", ")}.`;
     if (entries.length) rankChart($("chart-ranks"), entries, critical); else $("chart-ranks").replaceChildren();
   }
 
