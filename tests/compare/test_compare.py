@@ -199,7 +199,7 @@ def test_second_call_solves_nothing_and_leaves_the_rows_byte_for_byte(
 ):
     path = copied.folder / "rows.jsonl"
     before, rows = path.read_bytes(), copied.log.read()
-    monkeypatch.setattr("tpsolve.compare.running._tasks.solve", never)
+    monkeypatch.setattr("tpsolve.compare.running._tasks.solve_any", never)
     calls: list[tuple[int, int, str]] = []
     again = run_comparison(copied, progress=lambda *call: calls.append(call))
     assert path.read_bytes() == before
@@ -603,7 +603,7 @@ def test_failures_are_counted_shown_in_the_report_and_not_tried_again(
     assert advice(Findings(rows)).count("enumerate") == 1
     assert "broken" not in advice(Findings(rows))
 
-    monkeypatch.setattr("tpsolve.compare.running._tasks.solve", never)
+    monkeypatch.setattr("tpsolve.compare.running._tasks.solve_any", never)
     assert run_comparison(failing) == rows
 
 

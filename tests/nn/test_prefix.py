@@ -188,6 +188,7 @@ def holding(model: nn.Module, held: dict[str, Tensor], *inputs: Tensor) -> dict[
     return read
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("settings", [{"whole": True}, {"whole": False, "norm_first": True}])
 def test_a_stock_decoder_with_masks_is_cut_and_does_what_it_does(settings: dict[str, Any]):
     with torch.random.fork_rng(devices=[]):

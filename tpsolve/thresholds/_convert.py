@@ -56,8 +56,8 @@ def convert(
         for name, child in parent._modules.items()
         if isinstance(child, activation)
     ]
-    left = left_calls(model, activation)
     if not places:
+        left = left_calls(model, activation)
         raise NotAcceptedError(
             "model",
             f"no {activation.__name__} module" + (f", but {', '.join(left)}" if left else ""),
@@ -69,7 +69,8 @@ def convert(
         if isinstance(parent, nn.TransformerEncoderLayer):
             # Else its fast path for evaluation goes on with the activation that it was made with.
             parent.activation_relu_or_gelu = 0
-    if left:
+    # Now, since a decoder layer of torch calls a function until its activation is replaced.
+    if left := left_calls(model, activation):
         warnings.warn(
             f"convert replaced {len(places)} {activation.__name__} modules and left {', '.join(left)}. Write a "
             "HardThreshold() module in place of a call, or ignore this warning where the call should stay.",

@@ -215,7 +215,7 @@ def test_what_can_not_be_folded_stays():
 
 
 class Masked(nn.Module):
-    """torch's encoder; with a mask it can't be traced."""
+    """torch's encoder, with a mask or without."""
 
     def __init__(self, masked: bool):
         super().__init__()
@@ -229,15 +229,36 @@ class Masked(nn.Module):
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_thresholds_inside_what_can_not_be_traced_are_named(masked: bool):
+def test_thresholds_inside_a_stock_encoder_are_folded(masked: bool):
     torch.manual_seed(0)
     model, x = Masked(masked), torch.randn(2, 3, 8)
     done = fold(nn.DataParallel(draw_norms(model)), x)
-    inner = "encoder.layers.0.activation"
-    reason = {inner: "inside a TransformerEncoder that torch.fx does not look into"}
-    assert done.left == (reason if masked else {})
-    assert set(done.thresholds) == ({"act"} if masked else {"act", inner})
+    assert done.left == {}
+    assert set(done.thresholds) == {"act", "encoder.layers.0.activation"}
     assert done.thresholds["act"].norm == "norm"
+    assert torch.equal(done(x), model(x))
+
+
+class Deciding(nn.Module):
+    """Its way depends on its input, and torch.fx takes it for a module of torch's own."""
+
+    __module__ = "torch.nn.modules.deciding"
+
+    def __init__(self):
+        super().__init__()
+        self.inner = HardThreshold()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) if x.sum() > 0 else -self.inner(x)
+
+
+def test_thresholds_inside_what_can_not_be_traced_are_named():
+    torch.manual_seed(0)
+    model = draw_norms(nn.Sequential(Deciding(), nn.Linear(4, 5), nn.BatchNorm1d(5), HardThreshold()))
+    x = torch.randn(6, 4)
+    done = fold(model, x)
+    assert done.left == {"0.inner": "inside a Deciding that torch.fx does not look into"}
+    assert set(done.thresholds) == {"3"}
     assert torch.equal(done(x), model(x))
 
 
