@@ -104,6 +104,15 @@ def run(
             )
 
 
+def of_cell(rows: list[dict[str, Any]], name: str, width: int) -> dict[str, dict[int, dict[str, Any]]]:
+    """The rows of a table and a width, by method and seed."""
+    here: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        if (row["table"], row["width"]) == (name, width):
+            here.setdefault(row["method"], {})[row["seed"]] = row
+    return here
+
+
 def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     """Means over the seeds that all methods of a cell have: errors, accuracy on test rows in percent, and weights.
 
@@ -114,10 +123,7 @@ def table(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     yield "|---|---:|---:|---:|" + "---:|" * (len(OTHERS) + 1)
     ratios, gains, worse = [], [], 0
     for name, width in itertools.product(tables, sorted({row["width"] for row in rows})):
-        here: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in rows:
-            if (row["table"], row["width"]) == (name, width):
-                here.setdefault(row["method"], {})[row["seed"]] = row
+        here = of_cell(rows, name, width)
         peers = [method for method in here if method.startswith("straight")]
         seeds = set.intersection(*(set(here.get(m, {})) for m in ("integer-search", *peers))) if peers else set()
         if not seeds:
@@ -160,10 +166,7 @@ def margins(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|---:|"
     apart: dict[str, list[float]] = {"the straight-through network": [], "integer-search without a margin": []}
     for name, width in itertools.product(tables, sorted({row["width"] for row in rows if row["width"] >= 8})):
-        here: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in rows:
-            if (row["table"], row["width"]) == (name, width):
-                here.setdefault(row["method"], {})[row["seed"]] = row
+        here = of_cell(rows, name, width)
         peers = [method for method in here if method.startswith("straight")]
         seeds = set.intersection(*(set(here.get(m, {})) for m in ("integer-search", WITH_MARGIN, *peers)))
         if not seeds or not peers:
@@ -195,10 +198,7 @@ def sizes(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|"
     ratios, gains = [], []
     for name, width in itertools.product(tables, sorted({row["width"] for row in rows})):
-        here: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in rows:
-            if (row["table"], row["width"]) == (name, width):
-                here.setdefault(row["method"], {})[row["seed"]] = row
+        here = of_cell(rows, name, width)
         peers = [method for method in here if method.startswith("straight")]
         seeds = set.intersection(*(set(here.get(m, {})) for m in (WITH_PRICE, *peers)))
         if not seeds or not peers:

@@ -78,6 +78,7 @@ class OnceCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """As its parent does, with torch loaded, which help does without; the context's object stands around it."""
         with (ctx.obj or nullcontext)():
+            # For the command to find it loaded: Ctrl-C in the middle of this import would come up as an error of torch.
             import torch  # noqa: F401
         return super().invoke(ctx)
 
