@@ -15,7 +15,7 @@ from tpsolve.search._naming import find_solver
 from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._sat_master import SatMaster
-from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.circuits._search_state import Evidence, SearchState
 from tpsolve.search.network.sweep._pencils import count_turns
 
 _POINTS = 6
@@ -104,9 +104,13 @@ class Part:
         state.open_master(lambda _: master, ended)
         return master
 
-    def evidence(self) -> tuple[Tensor, Fraction, str, Tensor]:
-        """Points, bound, what proved it, and signed circuits of these points."""
-        return self.points, self.bound, self.proved_by, self._state.signed_circuits()
+    def evidence(self) -> Evidence:
+        """Of its bound."""
+        points = self.points.cpu()
+        number = torch.cat([torch.zeros(1, dtype=torch.int64), points + 1])
+        circuits = self._state.signed_circuits().long()
+        named = (number[circuits.abs()] * circuits.sign()).to(torch.int32)
+        return points.to(torch.int32), self.bound, self.proved_by, named
 
     def close(self) -> None:
         """Free the master."""
@@ -145,6 +149,7 @@ class Parts:
         points = len(self._order)
         count = points / (_POINTS * (self._problem.inputs.shape[1] + self._problem.widths[0]))
         waiting: list[tuple[list[Part], float]] = []
+        best = Fraction(0)
         try:
             while not ended():
                 if not waiting or waiting[-1][1] > _PATIENCE:
@@ -159,7 +164,11 @@ class Parts:
                         if ended():
                             return
                         part.improve(self._engine, ended, seconds)
-                        self._state.prove(self._packed(0, points)[0], "parts")
+                        bound, disjoint = self._packed(0, points)
+                        if bound > best:
+                            best = bound
+                            self._state.divide([one.evidence() for one in disjoint])
+                            self._state.prove(bound, "parts")
                 waiting = [
                     (still, 2 * seconds)
                     for level, seconds in waiting
@@ -190,6 +199,6 @@ class Parts:
                 best.append((before[0] + part.bound, part.last, [*before[2], part]))
         return best[-1][0], best[-1][2]
 
-    def evidence(self) -> list[tuple[Tensor, Fraction, str, Tensor]]:
-        """As `Part.evidence`, of disjoint parts whose bounds sum up to the best one."""
+    def evidence(self) -> list[Evidence]:
+        """Of disjoint parts whose bounds sum up to the best one."""
         return [part.evidence() for part in self._packed(0, len(self._order))[1]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.search.network.circuits._formula import Clause, never, totalizer, while_time
+from tpsolve.search.network.circuits._formula import Clause, added_up, never, totalizer, while_time
 
 _CONFLICTS_AT_ONCE = 2000
 _SECONDS_AT_ONCE = 0.1
@@ -35,7 +35,8 @@ class SatMaster:
     ) -> None:
         from pysat.solvers import Solver
 
-        counting, self._reached, _ = totalizer(count, costs, max_limit, stop)
+        counting, self._reached, self._count = totalizer(count, costs, max_limit, stop)
+        self._max_limit = max_limit
         self._solver: Any = Solver(name=engine)
         # CaDiCaL can't be interrupted; it heeds its budget of conflicts.
         self._timed = not engine.startswith("cadical")
@@ -57,6 +58,18 @@ class SatMaster:
         """Further clauses, from now on."""
         for clause in clauses:
             self._solver.add_clause(clause)
+
+    def divide(self, parts: Iterable[tuple[list[tuple[int, int]], int]]) -> None:
+        """The costs, in disjoint parts, and what each part costs at least: a further counter knows these bounds."""
+        clauses, nodes = [], []
+        for costs, bound in parts:
+            counting, reached, self._count = totalizer(self._count, costs, self._max_limit)
+            clauses += counting
+            nodes.append(reached)
+            if bound > 0:
+                clauses.append([reached[min((s for s in reached if s >= bound), default=max(reached))]])
+        counting, reached, self._count = added_up(self._count, nodes, self._max_limit)
+        self.add([*clauses, *counting, *([-reached[s], self._reached[s]] for s in reached)])
 
     def implied(self, literals: Sequence[int], limit: int) -> int | None:
         """How many literals follow at once if all these hold and costs are at most `limit`; None: that can't be."""

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -24,12 +24,18 @@ from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.spins import from_bits
 
 Master = SatMaster | CpSatMaster
+Evidence = tuple[Tensor, Fraction, str, Tensor]
+"""Of a bound on some of the points: these `(k,)` int32, the bound, what proved it, and signed circuits `(C, p + 2)`."""
 SPRINT = 100
 """Conflicts of the first master before circuits are drawn in numbers: tiny problems end sooner."""
 _QUICK_CHECK = 0.05
 """Seconds of a check that no network waits for."""
 EASY = 3000
 """Conflicts of a master after which all circuits are drawn."""
+
+
+_MUCH = Fraction(2, 3)
+"""Of what the best network costs; where disjoint parts cost less, masters are slower if they are told."""
 
 
 class SearchState:
@@ -68,6 +74,8 @@ class SearchState:
         self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
+        self._division: list[tuple[Tensor, int]] = []
+        self._divided_cost, self._divided = 0, dict[Master, int]()
         self._known: list[list[int]] = []
         self.offer(problem.start)
 
@@ -242,10 +250,44 @@ class SearchState:
         return master
 
     def tell(self, master: Master) -> None:
-        """Give a master the circuits that it does not know."""
+        """Give a master the circuits and the bounds of parts that it does not know."""
         with self._lock:
             fresh, self._told[master] = self._added[self._told[master] :], len(self._added)
+            is_new, division = self.has_news(master), self._division
+            self._divided[master] = self._divided_cost
         master.add(self._cut(fresh))
+        if is_new:
+            master.divide(self._in_costs(division))
+
+    def has_news(self, master: Master) -> bool:
+        """Whether bounds of parts wait for the master."""
+        return self._divided_cost > self._divided.get(master, 0)
+
+    def divide(self, parts: Sequence[Evidence]) -> None:
+        """Let masters know what disjoint parts of the points cost at least, if that is much."""
+        if any(by not in ("circuits", "labels") for _, _, by, _ in parts):
+            return
+        division = [(points.long(), self._cost_of_part(points.long(), bound)) for points, bound, _, _ in parts]
+        cost = sum(bound for _, bound in division)
+        with self._lock:
+            if max(_MUCH * self.upper, self._divided_cost + 1) <= cost:
+                # What masters conclude from these bounds must follow from the circuits that they know.
+                for *_, circuits in parts:
+                    self.know(circuits)
+                self._division, self._divided_cost = division, cost
+
+    def _cost_of_part(self, points: Tensor, bound: Fraction) -> int:
+        return math.ceil((bound - always_paid(self._problem, points)) / self._measure)
+
+    def _in_costs(self, division: list[tuple[Tensor, int]]) -> Iterator[tuple[list[tuple[int, int]], int]]:
+        """For each part what it may cost, and what it costs at least; the other points come last."""
+        number = np.full(len(self._problem.inputs), len(division))
+        for k, (points, _) in enumerate(division):
+            number[points.numpy()] = k
+        costs: list[list[tuple[int, int]]] = [[] for _ in range(len(division) + 1)]
+        for cost, point in zip(self.costs, self.formula.paying, strict=True):
+            costs[number[point]].append(cost)
+        return ((some, bound) for some, bound in zip(costs, [*(b for _, b in division), 0], strict=True) if some)
 
     def draw(self, conflicts: int) -> None:
         """Draw the circuits that are due after so many conflicts of a master."""
