@@ -39,7 +39,7 @@ class Part:
         problem: the whole.
         order: `(M,)` int64, its points in a random order.
         first, last: the part has the points from place `first` to `last` - 1.
-        least: a proven bound, exact.
+        inner: evidence of disjoint parts of this one; its bound is theirs at first.
         generator: of circuits.
     """
 
@@ -49,7 +49,7 @@ class Part:
         order: Tensor,
         first: int,
         last: int,
-        least: Fraction,
+        inner: list[Evidence],
         generator: torch.Generator,
     ) -> None:
         self.first, self.last, self.points = first, last, order[first:last]
@@ -62,7 +62,8 @@ class Part:
         drawn = 0 if samples.shape[1] > _MANY_FEATURES else _DRAWN
         self._generator = generator
         self._state = SearchState(self._problem, self._report, generator, drawn, 20)
-        self._state.prove(least, "parts")
+        self._state.prove(sum((bound for _, bound, *_ in inner), Fraction(0)), "parts")
+        self._state.divide([self._own(evidence) for evidence in inner])
         self._master: SatMaster | None = None
 
     @property
@@ -96,6 +97,14 @@ class Part:
                 self._master = self._opened(engine, ended)
             climber = Climber(self._problem, self._state)
             climber.work(self._master, True, None, lambda: ended() or self._report.seconds > until)
+
+    def _own(self, evidence: Evidence) -> Evidence:
+        """In the numbers of this part what is said in those of the whole."""
+        points, bound, by, circuits = evidence
+        own = torch.zeros(int(self.points.max()) + 2, dtype=torch.int64)
+        own[self.points.cpu() + 1] = torch.arange(1, len(self.points) + 1)
+        named = own[circuits.long().abs()] * circuits.long().sign()
+        return (own[points.long() + 1] - 1).to(torch.int32), bound, by, named.to(torch.int32)
 
     def _opened(self, engine: str, ended: Callable[[], bool]) -> SatMaster:
         state = self._state
@@ -184,8 +193,8 @@ class Parts:
         for first, last in pairwise(cuts):
             if ended():
                 break
-            least = self._packed(first, last)[0]
-            level.append(Part(self._problem, self._order, first, last, least, self._generator))
+            inner = [part.evidence() for part in self._packed(first, last)[1]]
+            level.append(Part(self._problem, self._order, first, last, inner, self._generator))
         self._parts += level
         return level
 
