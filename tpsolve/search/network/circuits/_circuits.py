@@ -25,11 +25,13 @@ from tpsolve.search.network.circuits._formula import MAX_COUNTED, StoppedError, 
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import Race
+from tpsolve.search.network.circuits._race import Maker, Race
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import Master, SearchState
 from tpsolve.search.network.packing._packing import Packing, packable
 from tpsolve.search.network.seekers._seekers import is_large, local_searches, taken
+from tpsolve.search.network.separating._conflict_finder import ConflictFinder
+from tpsolve.search.network.separating._separating_master import SeparatingMaster
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
 MAX_FIRST = 8
@@ -186,8 +188,17 @@ class Circuits(Solver):
                 kind = partial(CpSatMaster, workers=workers) if name == "cp-sat" else partial(SatMaster, name)
                 return opened.enter_context(kind(*model, stop=stop))
 
+            def make_separating(stop: Callable[[], bool]) -> Master:
+                finder = ConflictFinder(problem.inputs.cpu().numpy(), problem.exact)
+                model = state.clauses(), state.costs, state.upper
+                return opened.enter_context(SeparatingMaster(state.formula, *model, finder, state.keep, stop))
+
             second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
-            planned = [partial(make, engine, 1)] + ([] if cores == 1 else [partial(make, second, cores - 1)])
+            planned: list[tuple[Maker, bool]] = [(partial(make, engine, 1), True)]
+            if self.engine == "auto" and engine == "glucose4":
+                planned.append((make_separating, True))
+            elif cores > 1:
+                planned.append((partial(make, second, cores - 1), False))
             if not alone and not (_countable(problem) and _clauses(problem) <= MAX_CLAUSES):
                 planned = []
                 report.note(torch.tensor(0), "no masters: weights without a common measure, or too many points")
@@ -198,7 +209,7 @@ class Circuits(Solver):
             race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)
             try:
                 if state.closed:
-                    self._choose(lambda: race.master(planned[0]), problem, report, state, budget.steps)
+                    self._choose(lambda: race.master(planned[0][0]), problem, report, state, budget.steps)
             except StoppedError:
                 report.note(torch.tensor(0), "no time was left to look for other optimal networks")
             report.steps = sum(master.conflicts for master in race.masters)

@@ -8,7 +8,6 @@ import numpy as np
 
 from tpsolve.search.network.circuits._formula import Clause, added_up, never, totalizer, while_time
 
-_CONFLICTS_AT_ONCE = 2000
 _SECONDS_AT_ONCE = 0.1
 """Some engines look at their budget of conflicts at restarts only, which may be long in coming."""
 
@@ -23,6 +22,8 @@ class SatMaster:
         max_limit: the largest limit that will be asked for.
         stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
+
+    conflicts_at_once = 2000
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class SatMaster:
         """
         assumptions = self._at_most(limit)
         while not stop() and (steps is None or steps > 0):
-            portion = _CONFLICTS_AT_ONCE if steps is None else min(_CONFLICTS_AT_ONCE, steps)
+            portion = self.conflicts_at_once if steps is None else min(self.conflicts_at_once, steps)
             self._solver.conf_budget(portion)
             answer = self._solve_a_while(assumptions) if steps is None and self._timed else self._limited(assumptions)
             if answer is not None:

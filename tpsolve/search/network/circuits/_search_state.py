@@ -74,6 +74,7 @@ class SearchState:
         self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
+        self._own: dict[Master, set[int]] = {}
         self._division: list[tuple[Tensor, int]] = []
         self._divided_cost, self._divided = 0, dict[Master, int]()
         self._known: list[list[int]] = []
@@ -253,9 +254,10 @@ class SearchState:
         """Give a master the circuits and the bounds of parts that it does not know."""
         with self._lock:
             fresh, self._told[master] = self._added[self._told[master] :], len(self._added)
+            own = self._own.pop(master, set())
             is_new, division = self.has_news(master), self._division
             self._divided[master] = self._divided_cost
-        master.add(self._cut(fresh))
+        master.add(self._cut([row for row in fresh if row not in own]))
         if is_new:
             master.divide(self._in_costs(division))
 
@@ -304,6 +306,13 @@ class SearchState:
             self._known += [[v for v in row if v] for row in circuits.tolist()]
             if self._formula is not None:
                 self._take_known()
+
+    def keep(self, master: Master, circuits: list[tuple[list[int], list[int]]]) -> None:
+        """Add circuits, samples and signs, that a master has proved and knows."""
+        with self._lock:
+            rows = self._pool.include(circuits)
+            self._own.setdefault(master, set()).update(set(rows) - self._used)
+            self._use(rows)
 
     def _take_known(self) -> None:
         known, self._known = self._known, []
