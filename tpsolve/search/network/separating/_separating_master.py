@@ -44,7 +44,7 @@ class SeparatingMaster(SatMaster):
         stop: Callable[[], bool] = never,
     ) -> None:
         super().__init__("cadical195", formula.count, clauses, costs, max_limit, stop)
-        self._keep = keep
+        self._keep, self._spent = keep, 0
         self._looker = _Looker(formula, finder)
         self._solver.connect_propagator(self._looker)
         for variable in formula.hidden[0].flatten().tolist():
@@ -54,8 +54,18 @@ class SeparatingMaster(SatMaster):
         self._solver.disconnect_propagator()
         super().__exit__(*details)
 
+    @property
+    def conflicts(self) -> int:
+        """Of all searches so far; asked while it solves, the engine would end the process."""
+        return self._spent
+
+    def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
+        self._looker.stop = stop
+        return super().solve(limit, steps, stop)
+
     def _limited(self, assumptions: list[int]) -> bool | None:
         answer = super()._limited(assumptions)
+        self._spent = super().conflicts
         if self._looker.error is not None:
             raise self._looker.error
         found, self._looker.found = self._looker.found, []
@@ -69,6 +79,7 @@ class _Looker:
 
     Attributes:
         found: circuits since somebody took them.
+        stop: whether to look no longer, so that the engine ends soon.
         error: of a call; the engine does not pass it on.
     """
 
@@ -85,6 +96,7 @@ class _Looker:
         self._fresh = 0
         self._clauses: list[Clause] = []
         self.found: list[Circuit] = []
+        self.stop: Callable[[], bool] = never
         self.error: Exception | None = None
 
     def on_assignment(self, literal: int, fixed: bool = False) -> None:
@@ -128,6 +140,8 @@ class _Looker:
         self._fresh = 0
         signs = self._signs if signs is None else signs
         try:
+            if self.stop():
+                return
             for unit in range(self._units):
                 samples = signs[:, unit].nonzero()[0]
                 if len(samples) > 1:
