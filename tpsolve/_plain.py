@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor, bfloat16, strided
 
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, DeviceError
 
 MAX_WHOLE = 2**53
 """float64 holds all whole numbers up to it."""
 
 TABLE_MEND = "Words and dates become numbers in tpsolve.tables.read_table."
+
+
+class CellError(ArgumentError, TypeError):
+    """A cell that is no number; scikit-learn's checks of an estimator ask for a TypeError and for these words."""
+
+    def __init__(self, argument: str, kind: str) -> None:
+        mend = f"A cell of this argument must be neither a string nor a date, but a number. {TABLE_MEND}"
+        super().__init__(argument, f"a cell of type {kind}", "numbers", mend)
 
 
 def plain_number(value: Any) -> Any:
@@ -70,16 +78,14 @@ def plain_array(argument: str, value: Any) -> Any:
             beside others, or more digits than float64 has; the message says how to mend it.
     """
     if isinstance(value, Tensor):
-        if str(value.layout) != "torch.strided":
-            raise ArgumentError(argument, f"a tensor of layout {value.layout}", "a dense one", "Write .to_dense().")
-        return value
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        got = f"a sparse matrix ({type(value).__name__})"
-        raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
+        return _plain_tensor(argument, value)
+    refuse_sparse(argument, value)
     library = type(value).__module__.partition(".")[0]
     if library in ("pandas", "polars"):
         return _from_table(argument, value)
     if isinstance(value, list | tuple):
+        if any(isinstance(row, Tensor) and row.dim() for row in value):
+            value = [float64_array(argument, row) for row in value]
         nested = value and hasattr(value[0], "__array__") and not isinstance(value[0], Tensor | np.generic)
         if not nested:
             return [plain_number(one) for one in value] if any(isinstance(v, np.generic) for v in value) else value
@@ -93,6 +99,71 @@ def plain_array(argument: str, value: Any) -> Any:
     if hasattr(value, "__array__"):
         return _from_array(argument, np.asanyarray(value))
     return value
+
+
+def refuse_sparse(argument: str, value: Any) -> None:
+    """Raise ArgumentError for a sparse matrix or array of scipy."""
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        got = f"a sparse matrix ({type(value).__name__})"
+        raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
+
+
+def _plain_tensor(argument: str, value: Tensor) -> Tensor:
+    """A dense tensor whose numbers are stored as they are."""
+    if value.layout is not strided or value.is_nested:
+        layout = "nested tensor" if value.is_nested else f"tensor of layout {value.layout}"
+        mend = "Write torch.stack(list(...))." if value.is_nested else "Write .to_dense()."
+        raise ArgumentError(argument, f"a {layout}", "a dense one", mend)
+    if value.is_quantized:
+        raise ArgumentError(argument, f"a tensor of {value.dtype}", "one of real numbers", "Write .dequantize().")
+    return value.resolve_conj().resolve_neg()
+
+
+def samples_for_sklearn(argument: str, value: Any) -> Any:
+    """Samples as scikit-learn's own checks take them: as they are, or a DataFrame of numbers with the same names.
+
+    Those checks know what has NaN, another shape or other names of features, and say it. What they would take for
+    other numbers, or refuse without a name, is refused here.
+
+    Raises:
+        ArgumentError: sparse or masked arrays, categories, words, dates, records, complex numbers, whole numbers
+            beyond 2**53, rows of several lengths, or nothing that numpy reads; the message says how to mend it.
+    """
+    refuse_sparse(argument, value)
+    if isinstance(value, Tensor):
+        value = _plain_tensor(argument, value)
+    check_as_float64(argument, value)
+    library = type(value).__module__.partition(".")[0]
+    if library in ("pandas", "polars") and hasattr(value, "columns"):
+        names = list(value.columns)
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ArgumentError(argument, f"two columns named {str(twice[0])!r}", "one")
+        if not names:
+            raise ArgumentError(argument, "a table without columns", "at least one")
+        numbers = _from_table(argument, value)
+        _refuse_complex(argument, numbers)
+        return type(value)(numbers, **{"columns" if library == "pandas" else "schema": value.columns})
+    if library in ("pandas", "polars"):
+        return value
+    try:
+        array = np.asanyarray(value)
+    except (TypeError, ValueError) as error:
+        got = f"what numpy does not read ({_first_line(error)})"
+        raise ArgumentError(argument, got, "rows of numbers, all of one length") from error
+    if array.ndim == 0 and array.dtype.kind not in "biuf":
+        raise ArgumentError(argument, type(value).__name__, "an array, a list of rows or a DataFrame")
+    _refuse_complex(argument, array)
+    return _from_array(argument, array) if array.dtype.kind in "OUSV" else value
+
+
+def _refuse_complex(argument: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "c":
+        mend = "Complex data not supported: give real and imaginary parts as columns of their own."
+        raise ArgumentError(argument, "complex numbers", "real numbers", mend)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_as_float64(argument: str, value: Any) -> None:
@@ -116,7 +187,9 @@ def check_as_float64(argument: str, value: Any) -> None:
         got = f"a tensor of {value.dtype} and layout {value.layout} on {value.device}{grad}"
         raise ArgumentError(argument, got, "what numpy can read", "Write .detach().cpu().to_dense().double().numpy().")
     try:
-        array = np.asanyarray(value)
+        array = _column(argument, value) if frame and hasattr(value, "dtype") else np.asanyarray(value)
+    except ArgumentError:
+        raise
     except (TypeError, ValueError, RuntimeError):
         return
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "Mm":
@@ -136,7 +209,11 @@ def float64_array(argument: str, value: Any) -> np.ndarray:
     Raises:
         ArgumentError: no real numbers, or numbers that float64 can't hold.
     """
+    if value is None:
+        raise ArgumentError(argument, "None", "numbers")
     if isinstance(value, Tensor):
+        if value.device.type == "meta":
+            raise DeviceError(argument, "a tensor on meta", "a device that holds numbers")
         plain: Any = plain_array(argument, value).detach().cpu()
         value = (plain if plain.is_complex() or _is_of_numpy(plain) else plain.double()).numpy()
     try:
@@ -152,7 +229,8 @@ def float64_array(argument: str, value: Any) -> np.ndarray:
 
 
 def _is_of_numpy(value: Tensor) -> bool:
-    return value.layout is strided and value.dtype is not bfloat16
+    seen = value.layout is strided and not (value.is_neg() or value.is_conj() or value.is_quantized or value.is_nested)
+    return seen and value.dtype is not bfloat16
 
 
 def check_no_gaps(argument: str, value: Any) -> None:
@@ -224,7 +302,7 @@ def _number(argument: str, value: Any) -> int | float:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, Decimal | Fraction):
         return float(value)
-    raise ArgumentError(argument, f"a cell of type {type(value).__name__}", "numbers", TABLE_MEND)
+    raise CellError(argument, type(value).__name__)
 
 
 def _from_table(argument: str, table: Any) -> np.ndarray:
@@ -237,7 +315,8 @@ def _from_table(argument: str, table: Any) -> np.ndarray:
     names = [str(name) for name in table.columns]
     frame = hasattr(table, "iloc")
     columns = [table.iloc[:, k] if frame else table[:, k] for k in range(len(names))]
-    arrays = [_from_array(f"{argument}, column {n!r}", _column(n, c)) for n, c in zip(names, columns, strict=True)]
+    named = [(f"{argument}, column {name!r}", column) for name, column in zip(names, columns, strict=True)]
+    arrays = [_from_array(name, _column(name, column)) for name, column in named]
     if not arrays:
         return np.empty((len(table), 0))
     if len({array.dtype for array in arrays}) > 1:
@@ -253,9 +332,13 @@ def _column(name: str, series: Any) -> np.ndarray:
     words = str(series.dtype)
     if words in ("category", "Categorical", "Enum") or words.startswith(("Categorical", "Enum")):
         raise ArgumentError(name, "a column of categories", "numbers", TABLE_MEND)
+    kind = str(getattr(getattr(series, "dtype", None), "base_type", lambda: "")())
+    if kind in ("List", "Array", "Struct", "Binary", "Object"):
+        raise ArgumentError(name, f"a column of the type {kind}", "numbers", TABLE_MEND)
     if hasattr(series, "to_numpy"):
-        array = series.to_numpy()
-        # Whole numbers with gaps become floats in polars, and strings objects in pandas.
+        # Whole numbers with gaps become floats in polars, and strings objects in pandas. numpy has none of 128 bits.
         missing = hasattr(series, "null_count") and series.null_count() and series.dtype.is_integer()
-        return np.array(series.to_list(), dtype=object) if missing else np.asarray(array)
+        if missing or kind in ("Int128", "UInt128"):
+            return np.array(series.to_list(), dtype=object)
+        return np.asarray(series.to_numpy())
     return np.asarray(series)

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tpsolve._check_arguments import check_count
-from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
+from tpsolve._plain import check_no_gaps, is_real, plain_number, samples_for_sklearn
 from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
 from tpsolve.estimators._early_stopping import KEPT, held_out, stopped_early
@@ -167,7 +167,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         """
         solver, choices, sets = self._solver(), self._choices(), self._sets()
         Budget(seconds=self.seconds, steps=self.steps)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         check_no_gaps("y", y)
         check_no_gaps("sample_weight", sample_weight)
         target = str(getattr(y, "name", None) or "")
@@ -269,7 +269,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         They are votes of the hidden units, and no distances to a boundary.
         """
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         sums = self.model_.layers.sums(X)
         if sums.shape[1] > 1:
@@ -281,7 +281,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Labels `(samples,)`."""
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.classes_[self.model_.layers.classes(X)]
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tpsolve._plain import check_as_float64, check_no_gaps
+from tpsolve._plain import check_no_gaps, samples_for_sklearn
 from tpsolve.errors import ArgumentError
 from tpsolve.units._base import UnitFit
 from tpsolve.units._learner_registry import find_learner
@@ -54,7 +54,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
             ValueError: scikit-learn's checks fail, or there is one class only.
             ArgumentError: masked values, dates, or whole numbers that float64 rounds.
         """
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         check_no_gaps("y", y)
         check_no_gaps("sample_weight", sample_weight)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
@@ -88,7 +88,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Pre-activations: `(samples,)` for two classes, else `(samples, classes)`."""
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         z = X @ self.coef_.T + self.intercept_
         return z[:, 0] if len(self.classes_) == 2 else z
