@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, bfloat16, strided
 
-from tpsolve.errors import ArgumentError, DeviceError
+from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError
 
 MAX_WHOLE = 2**53
 """float64 holds all whole numbers up to it."""
@@ -78,26 +79,26 @@ def plain_array(argument: str, value: Any) -> Any:
             beside others, or more digits than float64 has; the message says how to mend it.
     """
     if isinstance(value, Tensor):
-        return _plain_tensor(argument, value)
+        return plain_tensor(argument, value)
     refuse_sparse(argument, value)
     library = type(value).__module__.partition(".")[0]
     if library in ("pandas", "polars"):
-        return _from_table(argument, value)
+        return from_table(argument, value)
     if isinstance(value, list | tuple):
         if any(isinstance(row, Tensor) and row.dim() for row in value):
             value = [float64_array(argument, row) for row in value]
         nested = value and hasattr(value[0], "__array__") and not isinstance(value[0], Tensor | np.generic)
         if not nested:
             return [plain_number(one) for one in value] if any(isinstance(v, np.generic) for v in value) else value
-        rows = [_from_array(argument, np.asanyarray(row)) for row in value]
+        rows = [from_array(argument, np.asanyarray(row)) for row in value]
         try:
-            return _from_array(argument, np.stack(rows))
+            return from_array(argument, np.stack(rows))
         except ValueError as error:
             raise ArgumentError(argument, "rows of several lengths", "rows of one length") from error
     if isinstance(value, np.ndarray):
-        return _from_array(argument, value)
+        return from_array(argument, value)
     if hasattr(value, "__array__"):
-        return _from_array(argument, np.asanyarray(value))
+        return from_array(argument, np.asanyarray(value))
     return value
 
 
@@ -108,7 +109,7 @@ def refuse_sparse(argument: str, value: Any) -> None:
         raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
 
 
-def _plain_tensor(argument: str, value: Tensor) -> Tensor:
+def plain_tensor(argument: str, value: Tensor) -> Tensor:
     """A dense tensor whose numbers are stored as they are."""
     if value.layout is not strided or value.is_nested:
         layout = "nested tensor" if value.is_nested else f"tensor of layout {value.layout}"
@@ -117,53 +118,6 @@ def _plain_tensor(argument: str, value: Tensor) -> Tensor:
     if value.is_quantized:
         raise ArgumentError(argument, f"a tensor of {value.dtype}", "one of real numbers", "Write .dequantize().")
     return value.resolve_conj().resolve_neg()
-
-
-def samples_for_sklearn(argument: str, value: Any) -> Any:
-    """Samples as scikit-learn's own checks take them: as they are, or a DataFrame of numbers with the same names.
-
-    Those checks know what has NaN, another shape or other names of features, and say it. What they would take for
-    other numbers, or refuse without a name, is refused here.
-
-    Raises:
-        ArgumentError: sparse or masked arrays, categories, words, dates, records, complex numbers, whole numbers
-            beyond 2**53, rows of several lengths, or nothing that numpy reads; the message says how to mend it.
-    """
-    refuse_sparse(argument, value)
-    if isinstance(value, Tensor):
-        value = _plain_tensor(argument, value)
-    check_as_float64(argument, value)
-    library = type(value).__module__.partition(".")[0]
-    if library in ("pandas", "polars") and hasattr(value, "columns"):
-        names = list(value.columns)
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ArgumentError(argument, f"two columns named {str(twice[0])!r}", "one")
-        if not names:
-            raise ArgumentError(argument, "a table without columns", "at least one")
-        numbers = _from_table(argument, value)
-        _refuse_complex(argument, numbers)
-        return type(value)(numbers, **{"columns" if library == "pandas" else "schema": value.columns})
-    if library in ("pandas", "polars"):
-        return value
-    try:
-        array = np.asanyarray(value)
-    except (TypeError, ValueError) as error:
-        got = f"what numpy does not read ({_first_line(error)})"
-        raise ArgumentError(argument, got, "rows of numbers, all of one length") from error
-    if array.ndim == 0 and array.dtype.kind not in "biuf":
-        raise ArgumentError(argument, type(value).__name__, "an array, a list of rows or a DataFrame")
-    _refuse_complex(argument, array)
-    return _from_array(argument, array) if array.dtype.kind in "OUSV" else value
-
-
-def _refuse_complex(argument: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "c":
-        mend = "Complex data not supported: give real and imaginary parts as columns of their own."
-        raise ArgumentError(argument, "complex numbers", "real numbers", mend)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_as_float64(argument: str, value: Any) -> None:
@@ -193,7 +147,7 @@ def check_as_float64(argument: str, value: Any) -> None:
     except (TypeError, ValueError, RuntimeError):
         return
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "Mm":
-        _from_array(argument, array)
+        from_array(argument, array)
     largest = 0
     if array.dtype.kind == "O":
         largest = max((abs(cell) for cell in array.ravel().tolist() if type(cell) is int), default=0)
@@ -233,6 +187,38 @@ def _is_of_numpy(value: Tensor) -> bool:
     return seen and value.dtype is not bfloat16
 
 
+def plain_labels(argument: str, values: Any) -> list[Any]:
+    """Labels of a tensor, array, column or sequence as Python's numbers and texts, each in its place.
+
+    Raises:
+        ArgumentError: a table, no sequence, or labels that are neither numbers nor texts.
+        NotFiniteError: a label is missing, NaN or infinite.
+        DeviceError: a tensor on meta.
+    """
+    refuse_sparse(argument, values)
+    if getattr(values, "columns", None) is not None:
+        raise ArgumentError(argument, "a DataFrame", "one class label a sample", "Take its column: df[name].")
+    if isinstance(values, Tensor):
+        values = plain_tensor(argument, values)
+        if values.device.type == "meta":
+            raise DeviceError(argument, "a tensor on meta", "a device that holds numbers")
+    listed = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    plain = values if listed is None else listed()
+    if isinstance(plain, str | bytes) or not isinstance(plain, Sequence):
+        raise ArgumentError(argument, type(values).__name__, "one class label a sample")
+    # The elements of numpy arrays and of tensors, which are no numbers of Python.
+    plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
+    for i, label in enumerate(plain):
+        if label is None or type(label).__name__ in ("NAType", "NaTType"):
+            raise NotFiniteError(argument, f"no label at sample {i}", "a class label for every sample")
+        if isinstance(label, float) and not math.isfinite(label):
+            raise NotFiniteError(argument, f"{label} at sample {i}", "a class label for every sample")
+        if not isinstance(label, str | int | float | bool | Sequence) or isinstance(label, bytes):
+            mend = "Write them as words: list(map(str, labels))."
+            raise ArgumentError(argument, f"a label of type {type(label).__name__}", "numbers or words", mend)
+    return plain
+
+
 def check_no_gaps(argument: str, value: Any) -> None:
     """Raise ArgumentError for masked values, those that polars calls null, and None or NA of pandas among objects."""
     if isinstance(value, np.ma.MaskedArray):
@@ -255,7 +241,7 @@ def _check_mask(argument: str, array: np.ma.MaskedArray) -> None:
         raise ArgumentError(argument, f"an array with {count} masked values", "an array without", mend)
 
 
-def _from_array(argument: str, array: np.ndarray) -> np.ndarray:
+def from_array(argument: str, array: np.ndarray) -> np.ndarray:
     """A writable array in the machine's own order, of a type that torch knows."""
     if isinstance(array, np.ma.MaskedArray):
         _check_mask(argument, array)
@@ -305,18 +291,18 @@ def _number(argument: str, value: Any) -> int | float:
     raise CellError(argument, type(value).__name__)
 
 
-def _from_table(argument: str, table: Any) -> np.ndarray:
+def from_table(argument: str, table: Any) -> np.ndarray:
     """A DataFrame, Series or Index as an array; each column by itself, since together they would be rounded."""
     kind = type(table).__name__
     if kind == "LazyFrame":
         raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
     if getattr(table, "ndim", None) == 1 or kind == "Series":
-        return _from_array(argument, _column(argument, table))
+        return from_array(argument, _column(argument, table))
     names = [str(name) for name in table.columns]
     frame = hasattr(table, "iloc")
     columns = [table.iloc[:, k] if frame else table[:, k] for k in range(len(names))]
     named = [(f"{argument}, column {name!r}", column) for name, column in zip(names, columns, strict=True)]
-    arrays = [_from_array(name, _column(name, column)) for name, column in named]
+    arrays = [from_array(name, _column(name, column)) for name, column in named]
     if not arrays:
         return np.empty((len(table), 0))
     if len({array.dtype for array in arrays}) > 1:
