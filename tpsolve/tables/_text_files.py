@@ -172,5 +172,7 @@ def _same_length(
         header, below = header[:-1], [(line, row[:-1]) for line, row in below]
     for line, row in below:
         if len(row) != len(header):
-            raise FileFormatError(f"{name}:{line}: {len(row)} values, expected {len(header)} as in the header.")
+            told = f"{name}:{line}: {len(row)} values, expected {len(header)} as in the header."
+            is_comment = len(header) == 1 and header[0].startswith(("#", "//"))
+            raise FileFormatError(f"{told} Remove the comment above the header." if is_comment else told)
     return header, below
