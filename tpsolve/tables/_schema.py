@@ -160,7 +160,7 @@ class TableSchema:
             ValueSetError: a word that the first table had not, or no number where one is expected.
             NotFiniteError, FileFormatError, TooLargeError: as in `fit`.
         """
-        raw = read_raw(source, self.options)
+        raw = read_raw(source, self.options, [column.name for column in self.columns if column.kind not in USED])
         known = {column.name: column for column in self.columns}
         for column in self.columns:
             if column.kind in USED and column.name not in raw.header:
