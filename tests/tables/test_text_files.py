@@ -133,5 +133,5 @@ def test_more_text_than_fits_is_refused(here: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_comment_above_the_header_is_named(here: Path):
     Path("t.csv").write_text("# made by hand\nx,k\n1,a\n")
-    with pytest.raises(FileFormatError, match="t.csv: a comment, expected a header.*Remove"):
+    with pytest.raises(FileFormatError, match=r"t.csv: a comment, expected a header.*Remove"):
         read_table("t.csv", "k")
