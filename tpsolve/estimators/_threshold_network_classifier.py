@@ -61,8 +61,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
         solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
             how few errors are possible; "column-search" is for two classes and larger tables. None: "circuits", or
-            "integer-search" with a `weight_set`, which proves nothing; "all-columns" and "weight-box" do, for whole
-            inputs.
+            "integer-search" with a `weight_set`, which proves nothing; "all-columns" and, for whole inputs,
+            "weight-box" do.
         seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
         prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
         penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
