@@ -52,7 +52,7 @@ ALLOWED = {
         "units/separability/_elastic.py",
     ),
     "dimod": ("problems/layer/_qubo.py",),
-    "polars": ("tables/_frames.py",),
+    "polars": ("tables/_frames.py", "tables/_sheets.py"),
     "ray": ("compare/running/_ray_executor.py",),
     "dask": ("compare/running/_dask_executor.py",),
     "distributed": ("compare/running/_dask_executor.py",),

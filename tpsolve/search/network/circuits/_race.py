@@ -130,9 +130,10 @@ class Race:
             state.draw(SPRINT)
         scans = hyperplanes(self._problem) ** (self._problem.widths[0] - 1)
         if "dichotomies" in self._provers and scans <= _FEW_PAIRS and len(self._problem.inputs) >= _SOME_POINTS:
-            # Often it ends before others would have begun.
-            budget = Budget(min(_SCANNING, _SCANNING_SHARE * report.seconds_left))
-            let(report, state, "dichotomies", self._generator, budget, halted=state.pulse)
+            # Often it ends before others would have begun. Read once: a moment later 0 may be left, which is no budget.
+            seconds = min(_SCANNING, _SCANNING_SHARE * report.seconds_left)
+            if seconds > 0:
+                let(report, state, "dichotomies", self._generator, Budget(seconds), halted=state.pulse)
             if state.halted():
                 return
         self._local = local
