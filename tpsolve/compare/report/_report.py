@@ -218,8 +218,8 @@ def _contrast_section(found: Contrast) -> dict[str, Any]:
         "headings": [heading for heading, _ in CHANGES],
         "lines": lines,
         "note": "Over the instances that both runs have. Left is against the best that either run found. Its change, "
-        "in points, has the 95% interval of a studentised bootstrap over instances, and the p value of Wilcoxon's signed rank "
-        "test, adjusted after Holm. Seconds: the geometric mean of after / before.",
+        "in points, has the 95% interval of a studentised bootstrap over instances, and the p value of Wilcoxon's "
+        "signed rank test, adjusted after Holm. Seconds: the geometric mean of after / before.",
         "worse": [printable(words) for words in found.worse],
     }
 
