@@ -177,7 +177,7 @@ def verdicts() -> str:
     lines += [
         "",
         f"Share of {rows[0]['draws']} draws that tell two equal solvers apart, or name the better one of two. In "
-        "brackets: Student's paired t test at the same level. Ties: instances on which the two equal solvers end alike.",
+        "brackets: Student's paired t test at the same level. Ties: instances on which two equal solvers end alike.",
     ]
     return "\n".join(lines)
 
