@@ -124,6 +124,12 @@ def test_one_share_that_is_not_nothing_leaves_an_end():
     assert 0.02 < high <= 0.06, "a resample of nothing has an error too"
 
 
+def test_no_end_is_further_than_hoeffding_s():
+    # A fortieth of the resamples draws none of the three zeros, and has no spread.
+    low, _ = interval(np.array([0.0] * 3 + [0.91] * 9), 0.0, 1.0)
+    assert low == pytest.approx(0.75 * 0.91 - math.sqrt(math.log(40) / 24))
+
+
 def test_tail_is_that_of_student_s_interval():
     # 5 degrees of freedom: 2.5706 times the root of 6 / 5 is 2.8159.
     assert tail(6) == pytest.approx(0.00243, abs=2e-5)

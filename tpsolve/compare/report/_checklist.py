@@ -30,9 +30,9 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
             "Intervals",
             f"{1 - LEVEL:.0%}, by the studentised bootstrap: {RESAMPLES} draws of the instances, since samples and "
             "seeds of one instance are not independent. Tried on ten shapes of shares, those of 12 instances hold the "
-            "mean in 90% to 99% of draws, those of 6 in 88% to 96%, or 72% where most shares are nothing. There is none "
-            "where all instances have the same share. Those of expected running times are percentile intervals, expanded "
-            "for the number of instances. Solvers are told apart by Wilcoxon's signed rank test over "
+            "mean in 90% to 99% of draws, those of 6 in 88% to 96%, or 72% where most shares are nothing. Where all "
+            "instances have the same share, there is none. Those of expected running times are percentile intervals, "
+            "expanded for the number of instances. Solvers are told apart by Wilcoxon's signed rank test over "
             f"instances, p values adjusted after Holm, at {APART:.1%}, where the means have the same order. Ranks: "
             "Friedman's test, and Nemenyi's critical difference.",
         ),
