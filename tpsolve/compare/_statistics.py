@@ -253,9 +253,9 @@ def intervals(table: np.ndarray, least: float = -np.inf, most: float = np.inf) -
     how far others are from them.
 
     Args:
-        least, most: between which all values are, and so the ends. No end is further from its mean than Hoeffding's, which
-            holds for all values between these (Journal of the American Statistical Association 1963): a few resamples of
-            no spread would put it there.
+        least, most: between which all values are, and so the ends. No end is further from its mean than Hoeffding's,
+            which holds for all values between these (Journal of the American Statistical Association 1963); a few
+            resamples of no spread would put it there.
     """
     count = len(table)
     if count < 2:
