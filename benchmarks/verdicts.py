@@ -3,7 +3,8 @@
 `python -m benchmarks.verdicts`, then `python docs/choosing_a_solver.py`. The shapes of shares left and the pairs of
 solvers were written down before anything was drawn from them. A row a shape and number of instances goes to
 results/verdicts.jsonl: for the interval of `tpsolve compare` and for three others, how many of the draws it held the
-mean in, and its median width. A row a pair of solvers and difference says how many of 200 draws of 100 instances told
+mean in, and its median width. Likewise for expected running times, whose interval is a percentile one that is expanded
+for the number of instances. A row a pair of solvers and difference says how many of 200 draws of 100 instances told
 them apart, for the verdict and for Student's paired t test at the same level.
 """
 
@@ -18,7 +19,7 @@ from tpsolve._storage._row_log import RowLog
 from tpsolve.compare._statistics import APART, LEVEL, alike, intervals, resampled, share_left, tail
 
 LOG = RowLog(RESULTS / "verdicts.jsonl", ("question", "of", "instances"))
-DRAWS = {"interval": 2000, "verdict": 200}
+DRAWS = {"interval": 2000, "running time": 1000, "verdict": 200}
 COUNTS = (6, 12, 25, 50, 100)
 
 Numbers = np.random.Generator
@@ -100,6 +101,29 @@ def coverage(of: str, count: int) -> dict:
     return row
 
 
+CHANCES = {"around a half": (2.0, 2.0), "high": (5.0, 1.0), "low": (1.0, 4.0), "near 0 or 1": (0.5, 0.5)}
+"""Parameters of the beta distribution of the chance that a run on an instance reaches its target."""
+RUNS = 3
+"""On each instance. One that succeeds takes 0 to 0.5 seconds, uniformly; one that fails takes its budget, a second."""
+
+
+def running_times(of: str, count: int) -> dict:
+    """How often the intervals of the expected running time hold it."""
+    a, b = CHANCES[of]
+    draws, drawn = DRAWS["running time"], np.random.default_rng([count, list(CHANCES).index(of)])
+    reached = drawn.random((RUNS, count, draws)) < drawn.beta(a, b, (count, draws))
+    spent = np.where(reached, drawn.uniform(0, 0.5, reached.shape), 1.0)
+    expected = (a * 0.25 + b) / a
+    sums = [resampled(table.sum(0).astype(float)) for table in (spent, reached)]
+    with np.errstate(divide="ignore"):
+        again = np.where(sums[1] > 0, sums[0] / sums[1], np.inf)
+    row: dict = {"draws": draws}
+    for name, beyond in (("percentile", LEVEL / 2), ("expanded percentile", tail(count))):
+        low, high = np.quantile(again, [beyond, 1 - beyond], axis=0, method="nearest")
+        row[name] = {"held": int(((low <= expected) & (expected <= high)).sum())}
+    return row
+
+
 def _normal(drawn: Numbers, instances: int) -> np.ndarray:
     base = drawn.normal(0.5, 0.1, instances)
     return base + drawn.normal(0, 0.1, (2, instances))
@@ -166,6 +190,10 @@ def main() -> None:
             if ("interval", of, count, None) not in known:
                 row = coverage(of, count)
                 LOG.append({"question": "interval", "of": of, "instances": count, **row, **where()})
+        for of in CHANCES:
+            if ("running time", of, count, None) not in known:
+                row = running_times(of, count)
+                LOG.append({"question": "running time", "of": of, "instances": count, **row, **where()})
     for of in PAIRS:
         for difference in DIFFERENCES:
             if ("verdict", of, 100, difference) not in known:

@@ -378,7 +378,7 @@ def families_of(losses: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _stem(name: str) -> str:
-    before = re.match(r"\D*", name)[0] if re.search(r"\d", name) else re.sub(r"[\W_][^\W_]*$", "", name)
+    before = re.split(r"\d", name, maxsplit=1)[0] if re.search(r"\d", name) else re.sub(r"[\W_][^\W_]*$", "", name)
     return before.rstrip("-_./ ")
 
 
