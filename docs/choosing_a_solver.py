@@ -1,6 +1,7 @@
-"""Write the measured sections of choosing-a-solver.md from the rows of a comparison and from the table of `auto`.
+"""Write the measured sections of choosing-a-solver.md from the rows of a comparison, and from those of benchmarks.
 
-`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`; without a folder, the table of `auto` alone.
+`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`, which keeps the rows of that run in
+benchmarks/results/compare.jsonl. Without a folder it draws from the rows that are kept.
 """
 
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 from tpsolve._storage._row_log import RowLog, read_parts
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare import summarise
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare.report._report import COLUMNS, caption
@@ -18,6 +20,8 @@ from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "auto.jsonl"
+COMPARED = MEASURED.with_name("compare.jsonl")
+"""Rows of the default comparison."""
 VERDICTS = MEASURED.with_name("verdicts.jsonl")
 METHODS = ("studentised", "percentile", "expanded percentile", "BCa")
 MOST = 2.0
@@ -203,7 +207,10 @@ def main(folders: list[Path]) -> None:
     page = replace(page, "held-out", held_out())
     page = replace(replace(page, "intervals", intervals()), "verdicts", verdicts())
     for folder in folders:
-        page = replace(page, "measured", section(RowLog(folder / "rows.jsonl").read()))
+        content = (folder / "rows.jsonl").read_bytes()
+        write_whole(COMPARED, lambda stream, content=content: stream.write(content))
+    if COMPARED.exists():
+        page = replace(page, "measured", section(RowLog(COMPARED).read()))
     PAGE.write_text(page)
 
 

@@ -86,6 +86,9 @@ def test_page_has_a_choice_of_losses_and_folders(tmp_path: Path):
     views = embedded(draw(tmp_path, drawn_rows(("one", "two"), names)))["views"]
     assert [view["name"] for view in views] == ["all instances", "hinge", "squared", "easy", "hard"]
     assert all(line[9] == 4 for view in views[1:] for line in view["lines"]), "instances of each"
+    many = drawn_rows(("one",), tuple(f"{k:02}-folder/{place}" for k in range(15) for place in range(3)))
+    assert "; by their names: 3 00-folder, 3 01-folder," in (text := dict(checklist(Findings(many)))["Instances"])
+    assert "3 11-folder and 3 more)" in text
 
 
 def test_colleague_is_answered(tmp_path: Path, no_plots: None):

@@ -11,6 +11,8 @@ from tpsolve.models._words import printable
 
 OVERRUN = 1.1
 """A solve that took more than this many times its budget has overrun it."""
+MAX_NAMED = 12
+"""Families of instances that an answer names, at most."""
 
 
 def checklist(findings: Findings) -> list[tuple[str, str]]:
@@ -81,9 +83,10 @@ def _instances(findings: Findings) -> str:
         means = f"Means are over the {counted} of which every solver that finished any has a row."
     else:
         means = "Fewer than half have rows of every solver, so each solver's means are over its own."
-    named = ", ".join(f"{len(of)} {printable(name)}" for name, of in findings.families.items() if name not in losses)
+    named = [f"{len(of)} {printable(name)}" for name, of in findings.families.items() if name not in losses]
     if named:
-        families += f"; by their names: {named}"
+        more = f" and {len(named) - MAX_NAMED} more" * (len(named) > MAX_NAMED)
+        families += f"; by their names: {', '.join(named[:MAX_NAMED])}{more}"
     return (
         f"{counted_words(sum(losses.values()), 'instance')} ({families}), {counted_words(samples, 'sample')}, "
         f"{counted_words(prints, 'different problem')} by their fingerprints. {means}"
