@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpsolve.compare._statistics import LEVEL, Known, Row, is_met, resampled
+from tpsolve.compare._statistics import Known, Row, intervals, is_met, resampled, tail
 
 MIN_LEFT = 1e-4
 """A share of the improvement left below this counts as none."""
@@ -64,7 +64,7 @@ class RunningTime:
             a run spent what is not known. It is
             the expected time of a solver that is started again and again (Auger and Hansen, Performance evaluation of
             an advanced local search evolutionary algorithm, CEC 2005).
-        low, high: the interval of 95%, by the bootstrap over instances.
+        low, high: the interval of 95%, by the bootstrap over instances, with the `tail` of their number.
         reached: share of the runs that reached it.
     """
 
@@ -228,10 +228,12 @@ def expected_times(runs: Sequence[Run], targets: Sequence[float] = TABLE_TARGETS
     with np.errstate(divide="ignore", invalid="ignore"):
         again = np.where(drawn[1] > 0, drawn[0] / drawn[1], np.inf)
         expected = np.where(successes > 0, seconds / successes, np.inf)
-    # Interpolation between infinities is none.
-    low, high = np.quantile(again, [LEVEL / 2, 1 - LEVEL / 2], axis=0, method="nearest")
     if len(table) < 2:
         low, high = np.full(len(targets), np.nan), np.full(len(targets), np.nan)
+    else:
+        beyond = tail(len(table))
+        # Interpolation between infinities is none.
+        low, high = np.quantile(again, [beyond, 1 - beyond], axis=0, method="nearest")
     return [
         RunningTime(target, *map(float, (expected[k], low[k], high[k], successes[k] / len(runs))))
         for k, target in enumerate(targets)
@@ -239,7 +241,7 @@ def expected_times(runs: Sequence[Run], targets: Sequence[float] = TABLE_TARGETS
 
 
 def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBudget]:
-    """One a budget: means over instances with the interval of 95%, by the bootstrap over instances.
+    """One a budget: means over instances with the interval of 95%, by the studentised bootstrap over instances.
 
     Runs that failed are left out.
     """
@@ -248,10 +250,7 @@ def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBu
         return []
     moments = np.array(seconds)
     table = _by_instance(runs, np.array([run.at(moments) for run in runs]), mean=True)
-    if len(table) < 2:
-        low = high = np.full(len(moments), np.nan)
-    else:
-        low, high = np.quantile(resampled(table) / len(table), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    low, high = intervals(table, 0.0, 1.0)
     nothing = np.isnan(table).sum(0)
     return [
         FixedBudget(float(moment), float(mean), float(down), float(up), int(none), len(table))

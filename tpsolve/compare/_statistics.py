@@ -1,7 +1,8 @@
 """Scores without a scale, their intervals, and paired tests: what may be said of solvers from their rows."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,6 +23,11 @@ MAX_EXACT = 50
 APART = LEVEL / 2
 """Below this p value two solvers are told apart. The leader was chosen by the same rows, which favours it: of six equal
 solvers on 100 instances one is told apart from the leader in 5% of draws."""
+LEAST_ERROR = 0.1
+"""A resample counts as having at least this part of the standard error of the whole. One that drew only the zeros has
+none by itself, and would put no end to an interval."""
+MIN_FAMILY = 3
+"""Fewer instances are no family."""
 MIN_SHARED = 0.5
 """Where less than this share of the instances has rows of all solvers, each solver is scored on its own instances."""
 
@@ -232,13 +238,47 @@ def _bootstrap(count: int) -> np.ndarray:
     return times
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Of the mean over instances, by the percentile bootstrap; NaN of fewer than two."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    means = resampled(values[:, None])[:, 0] / len(values)
-    low, high = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
-    return float(low), float(high)
+def interval(values: np.ndarray, least: float = -np.inf, most: float = np.inf) -> tuple[float, float]:
+    """Of the mean of the values `(instances,)`, as `intervals` has it."""
+    low, high = intervals(values[:, None], least, most)
+    return float(low[0]), float(high[0])
+
+
+def intervals(table: np.ndarray, least: float = -np.inf, most: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends `(k,)` of intervals of the means over instances of `(instances, k)`.
+
+    By the studentised bootstrap: each resample's distance from the mean counts in standard errors of its own. Where few
+    of the shares are large, this is what keeps the level (Hesterberg, What teachers should know about the bootstrap,
+    The American Statistician 2015). NaN of fewer than two instances, and of values that are all alike, which don't say
+    how far others are from them.
+
+    Args:
+        least, most: between which all values are, and so the ends. No end is further from its mean than Hoeffding's,
+            which holds for all values between these (Journal of the American Statistical Association 1963); a few
+            resamples of no spread would put it there.
+    """
+    count = len(table)
+    if count < 2:
+        return np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
+    means = table.mean(0)
+    centred = table - means
+    error = np.sqrt((centred**2).sum(0) / (count * (count - 1)))
+    error[error <= 1e-12] = np.nan
+    drift, squares = np.split(resampled(np.concatenate([centred, centred**2], axis=1)) / count, 2, axis=1)
+    own = np.sqrt(np.maximum(squares - drift**2, 0.0) / (count - 1))
+    early, late = np.quantile(drift / np.maximum(own, LEAST_ERROR * error), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    widest = (most - least) * np.sqrt(np.log(2 / LEVEL) / (2 * count))
+    low, high = means - np.minimum(late * error, widest), means + np.minimum(-early * error, widest)
+    return np.clip(low, least, most), np.clip(high, least, most)
+
+
+def tail(count: int) -> float:
+    """Of the resamples of so many instances, the part beyond each end of a percentile interval.
+
+    It is less than `LEVEL / 2`, by what makes the interval of a normal mean as wide as that of Student's t (Hesterberg,
+    as above). This is for ratios, which may be infinite, and have no standard error then.
+    """
+    return float(stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf(LEVEL / 2, count - 1)))
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> float:
@@ -308,6 +348,38 @@ def alike(table: np.ndarray, leader: int) -> np.ndarray:
     found = told(table, leader) >= 0
     found[leader] = False
     return found
+
+
+def families_of(losses: Mapping[str, str]) -> dict[str, set[str]]:
+    """Families of instances by what they are called: those of one loss, and those of one beginning of their names.
+
+    The beginning is the longest folder of which some family has `MIN_FAMILY` instances, such as `easy` of `easy/1`; of
+    names without any, what stands before the first digit, or else before the last sign that is no letter. A family that
+    holds all instances, or the same ones as an earlier family, is none.
+
+    Args:
+        losses: of each instance, by its name.
+    """
+    by_loss: dict[str, set[str]] = defaultdict(set)
+    for name, loss in losses.items():
+        by_loss[loss].add(name)
+    found = dict(by_loss) if len(by_loss) > 1 else {}
+    depths = range(max((name.count("/") for name in losses), default=0), 0, -1)
+    for beginning in (*(lambda name, k=k: "/".join(name.split("/")[:-1][:k]) for k in depths), _stem):
+        by_name: dict[str, set[str]] = defaultdict(set)
+        for name in losses:
+            by_name[beginning(name)].add(name)
+        if len(by_name) > 1 and max(map(len, by_name.values())) >= MIN_FAMILY:
+            for family, names in by_name.items():
+                if family and len(names) >= MIN_FAMILY and names not in found.values():
+                    found[f"{family} (by name)" if family in found else family] = names
+            break
+    return found
+
+
+def _stem(name: str) -> str:
+    before = re.split(r"\d", name, maxsplit=1)[0] if re.search(r"\d", name) else re.sub(r"[\W_][^\W_]*$", "", name)
+    return before.rstrip("-_./ ")
 
 
 def pair_tests(found: Scores) -> np.ndarray:

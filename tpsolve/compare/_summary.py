@@ -22,6 +22,7 @@ from tpsolve.compare._statistics import (
     alike,
     attempted_instances,
     counted_instances,
+    families_of,
     interval,
     is_met,
     known_of,
@@ -42,7 +43,8 @@ class Summary:
         exact: whether it can prove an optimum.
         left: mean share of the attainable improvement that it leaves, from 0 to 1, over instances; of an instance the
             mean over samples and seeds. NaN where nothing could be improved.
-        low, high: the interval of 95% of that mean, by the bootstrap over instances.
+        low, high: the interval of 95% of that mean, by the studentised bootstrap over instances; NaN of fewer than two,
+            and where all leave the same.
         alike: whether `left` is not told to be more than that of the best solver: paired tests over instances, after
             Holm, which the means agree with. Of the best solver itself True.
         proved: share of samples that this solver itself proved optimal.
@@ -103,10 +105,14 @@ class Findings:
         """The instances that means over one solver are over."""
         return counted_instances(self.rows)
 
-    def of_loss(self, loss: str) -> "Findings":
-        """Of the instances of this loss alone; what is known of an instance already is not found out again."""
-        part = Findings([row for row in self.rows if row["loss"] == loss])
-        names = {row["instance"] for row in part.rows}
+    @cached_property
+    def families(self) -> dict[str, set[str]]:
+        """The instances of each family, by loss and by name."""
+        return families_of({row["instance"]: row["loss"] for row in self.rows})
+
+    def of_instances(self, names: set[str]) -> "Findings":
+        """Of these instances alone; what is known of an instance already is not found out again."""
+        part = Findings([row for row in self.rows if row["instance"] in names])
         vars(part)["known"] = {name: of for name, of in self.known.items() if name in names}
         if part.counted <= self.counted:
             runs = {name: [run for run in of if run.instance in part.counted] for name, of in self.runs.items()}
@@ -259,25 +265,25 @@ def _again(ran: list[Summary], found: Scores) -> list[Summary]:
 
 
 def _families(ran: list[Summary], found: Scores) -> list[str]:
-    """The losses on which another solver is ahead of the first one, by a paired test within them."""
+    """The families of instances on which another solver is ahead of the first one, by a paired test within them."""
     first = found.left[found.solvers.index(ran[0].solver)]
+    families = families_of(dict(zip(found.instances, found.losses, strict=True)))
     parts: list[str] = []
-    if len(set(found.losses)) < 2:
-        return parts
-    for loss in dict.fromkeys(found.losses):
-        of_loss = np.array([each == loss for each in found.losses])
+    for family, names in families.items():
+        within = np.array([name in names for name in found.instances])
         means = {
             s.solver: float(np.nanmean(values))
             for s in ran[1:]
-            if not np.isnan(values := found.left[found.solvers.index(s.solver), of_loss]).all()
+            if not np.isnan(values := found.left[found.solvers.index(s.solver), within]).all()
         }
         if not means:
             continue
         best = min(means, key=lambda name: means[name])
-        other = found.left[found.solvers.index(best), of_loss]
-        p = min(1.0, len(means) * paired(first[of_loss], other))
-        if p < APART and min(signed(first[of_loss], other)) > 0 and means[best] < np.nanmean(first[of_loss]):
-            parts.append(f"on {loss}, {best} leaves less ({_percent(means[best])})")
+        other = found.left[found.solvers.index(best), within]
+        # Whichever solver and family stand out are named.
+        p = min(1.0, len(families) * len(means) * paired(first[within], other))
+        if p < APART and min(signed(first[within], other)) > 0 and means[best] < np.nanmean(first[within]):
+            parts.append(f"on {family}, {best} leaves less ({_percent(means[best])})")
     return parts
 
 
@@ -328,7 +334,7 @@ def _summary(name: str, rows: list[Row], findings: Findings) -> Summary:
     best = np.concatenate([np.empty(0), *(of.objective for of in findings.known.values())])[solved.spot[own]]
     flips = np.array([v for row in good for v in row["flips"] or [np.nan] * len(row["objective"])], dtype=float)
     left = found.of(name) if name in found.solvers else np.empty(0)
-    low, high = interval(left)
+    low, high = interval(left, 0.0, 1.0)
     return Summary(
         solver=name,
         exact=any(row["exact"] for row in rows),

@@ -11,6 +11,8 @@ from tpsolve.models._words import printable
 
 OVERRUN = 1.1
 """A solve that took more than this many times its budget has overrun it."""
+MAX_NAMED = 12
+"""Families of instances that an answer names, at most."""
 
 
 def checklist(findings: Findings) -> list[tuple[str, str]]:
@@ -28,9 +30,11 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
         ("Instances", _instances(findings)),
         (
             "Intervals",
-            f"{1 - LEVEL:.0%}, by the percentile bootstrap: {RESAMPLES} draws of the instances, since samples and "
-            "seeds of one instance are not independent. With fewer than 20 instances they are too narrow: of 10 they "
-            "hold the mean in 80% to 90% of draws. Solvers are told apart by Wilcoxon's signed rank test over "
+            f"{1 - LEVEL:.0%}, by the studentised bootstrap: {RESAMPLES} draws of the instances, since samples and "
+            "seeds of one instance are not independent. Tried on ten shapes of shares, those of 12 instances hold the "
+            "mean in 90% to 99% of draws, those of 6 in 88% to 96%, or 72% where most shares are nothing. Where all "
+            "instances have the same share, there is none. Those of expected running times are percentile intervals, "
+            "expanded for the number of instances. Solvers are told apart by Wilcoxon's signed rank test over "
             f"instances, p values adjusted after Holm, at {APART:.1%}, where the means have the same order. Ranks: "
             "Friedman's test, and Nemenyi's critical difference.",
         ),
@@ -79,6 +83,10 @@ def _instances(findings: Findings) -> str:
         means = f"Means are over the {counted} of which every solver that finished any has a row."
     else:
         means = "Fewer than half have rows of every solver, so each solver's means are over its own."
+    named = [f"{len(of)} {printable(name)}" for name, of in findings.families.items() if name not in losses]
+    if named:
+        more = f" and {len(named) - MAX_NAMED} more" * (len(named) > MAX_NAMED)
+        families += f"; by their names: {', '.join(named[:MAX_NAMED])}{more}"
     return (
         f"{counted_words(sum(losses.values()), 'instance')} ({families}), {counted_words(samples, 'sample')}, "
         f"{counted_words(prints, 'different problem')} by their fingerprints. {means}"

@@ -30,7 +30,8 @@ class Change:
     Args:
         solver: its name. instances: in both runs.
         before, after: mean share of the attainable improvement left, against the best that either run found.
-        difference, low, high: after - before, and its interval of 95% by the bootstrap over instances.
+        difference, low, high: after - before, and its interval of 95% by the studentised bootstrap over
+            instances.
         p: of Wilcoxon's signed rank test over instances, after Holm over solvers.
         seconds: the geometric mean over instances of seconds after / before. seconds_low, seconds_high: its interval.
         failures_before, failures_after: solves that ended with an error.
@@ -176,7 +177,7 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
     speed = holm([paired(pace, np.zeros(len(pace))) for *_, pace in pairs])
     changes = []
     for (solver, names, first, second, pace), p, of_pace in zip(pairs, quality, speed, strict=True):
-        low, high = interval(second - first)
+        low, high = interval(second - first, -1.0, 1.0)
         difference = float(np.mean(second - first)) if len(first) else math.nan
         ratio = float(np.exp(np.mean(pace))) if len(pace) else math.nan
         changes.append(

@@ -1,7 +1,7 @@
 """What the page of a comparison holds as data: curves and tables by family, and the solves of each instance."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from tpsolve.models._words import printable
 POINTS = 200
 """Of a curve on the page, at most."""
 MAX_FAMILIES = 12
-"""With more losses than these the page has no choice among them."""
+"""That the page has a choice of, the largest ones; each has curves and tables of its own."""
 TRACE_POINTS = 60
 """Of the trace of one solve, at most."""
 MAX_EMBEDDED = 200
@@ -81,11 +81,11 @@ def size_of(row: Row) -> str:
 def page_data(findings: Findings) -> dict[str, Any]:
     """All that the page's script reads, but for the solves of instances."""
     names = [summary.solver for summary in findings.summaries]
-    losses = Counter(row["loss"] for row in {row["instance"]: row for row in findings.rows}.values())
-    families = list(losses) if 1 < len(losses) <= MAX_FAMILIES else []
     views = [_view(ALL, findings, names)]
-    for loss in families:
-        views.append(_view(printable(loss), findings.of_loss(loss), names))
+    largest = sorted(findings.families, key=lambda family: -len(findings.families[family]))[:MAX_FAMILIES]
+    for family, instances in findings.families.items():
+        if family in largest:
+            views.append(_view(printable(family), findings.of_instances(instances), names))
     return {
         "solvers": [printable(name) for name in names],
         "targets": TABLE_TARGETS,

@@ -56,7 +56,7 @@ CHANGES: tuple[tuple[str, Callable[[Change], str]], ...] = (
     ("instances", lambda c: str(c.instances)),
     ("left before", lambda c: _left(c.before)),
     ("left after", lambda c: _left(c.after)),
-    ("change", lambda c: f"{_points(c.difference)} ({_points(c.low)} to {_points(c.high)})"),
+    ("change", lambda c: _points(c.difference) + f" ({_points(c.low)} to {_points(c.high)})" * (c.low == c.low)),
     ("p", lambda c: _number(c.p)),
     ("seconds", lambda c: "-" if c.seconds != c.seconds else f"x {c.seconds:.2f}"),
     ("failures", lambda c: f"{c.failures_before} to {c.failures_after}"),
@@ -218,8 +218,8 @@ def _contrast_section(found: Contrast) -> dict[str, Any]:
         "headings": [heading for heading, _ in CHANGES],
         "lines": lines,
         "note": "Over the instances that both runs have. Left is against the best that either run found. Its change, "
-        "in points, has the 95% interval of a bootstrap over instances, and the p value of Wilcoxon's signed rank "
-        "test, adjusted after Holm. Seconds: the geometric mean of after / before.",
+        "in points, has the 95% interval of a studentised bootstrap over instances, and the p value of Wilcoxon's "
+        "signed rank test, adjusted after Holm. Seconds: the geometric mean of after / before.",
         "worse": [printable(words) for words in found.worse],
     }
 
