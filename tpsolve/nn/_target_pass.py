@@ -40,6 +40,7 @@ class TargetPass:
     def __init__(
         self, model: nn.Module, inputs: Inputs, recording: Recording, top: Top, layer_loss: str | None
     ) -> None:
+        recording.split(len(top.output))
         self.model, self.recording, self.top = model, recording, top
         self.gradients: dict[str, Tensor] = {}
         self.fallbacks: dict[str, int] = {}

@@ -18,24 +18,37 @@ from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
 from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds._base import first_input
+from tpsolve.thresholds._hard_unit import HardUnit
 
 
 class Given(nn.Module):
     """Stands where a threshold was; what its calls return is given from outside.
 
-    `values`: the outputs, by turn. `seen`: the inputs of the calls so far.
+    `values`: the outputs, by turn; where there is none, the threshold answers itself. Those `(b, k, ...)` of a call whose
+    pre-activations are `(b k, ...)` are given as it wants them. `seen`: the inputs of the calls so far, alike.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: HardUnit) -> None:
         super().__init__()
+        # No part of this module, which torch.fx takes as one.
+        self.unit = (unit,)
         self.values: dict[int, Tensor] = {}
         self.seen: list[Tensor] = []
 
     def forward(self, *arguments: Tensor, **keywords: Tensor) -> Tensor:
         """The next value; a copy, which may be changed in place."""
         z = first_input(arguments, keywords)
-        self.seen.append(z.clone())
-        return self.values[len(self.seen) - 1].clone()
+        if not self.values:
+            return self.unit[0].activate(z)
+        value = self.values.get(len(self.seen))
+        if value is None:
+            self.seen.append(z.clone())
+            return self.unit[0].activate(z)
+        if value.dim() == z.dim():
+            self.seen.append(z.clone())
+            return value.clone()
+        self.seen.append(z.clone().unflatten(0, (len(value), -1)))
+        return value.flatten(0, 1).clone()
 
     def forget(self) -> None:
         """Keep nothing of the last calls."""
@@ -82,6 +95,7 @@ class Frozen:
 
     Args:
         given: what its thresholds return, by the name of the call, `(B, ...)`; empty where they are left in it.
+        split: the calls whose first axis in the pass was not the samples, but `(B k, ...)`.
         places: path and turn of each call, by name.
         state: the random state before the pass, where something was drawn in it.
         arguments: how the model is called. outputs: how what it returns is packed; None: it is a tensor.
@@ -89,6 +103,7 @@ class Frozen:
 
     model: nn.Module
     given: dict[str, Tensor]
+    split: frozenset[str]
     places: dict[str, tuple[str, int]]
     state: RandomState | None
     arguments: Nest
@@ -185,12 +200,15 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
             if isinstance(module, _DropoutNd):
                 _put(frozen, module, Drawing(module))
     places = recording.places()
+    split = frozenset(name for name, call in recording.calls.items() if call.places is not None)
     if not hold:
-        return Frozen(frozen, {}, places, recording.state, inputs.nest, outputs)
+        return Frozen(frozen, {}, split, places, recording.state, inputs.nest, outputs)
     for path in {path: None for path, _ in places.values()}:
-        _put(frozen, frozen.get_submodule(path), Given())
+        unit = frozen.get_submodule(path)
+        assert isinstance(unit, HardUnit)
+        _put(frozen, unit, Given(unit))
     values = {name: widened(call.h) for name, call in recording.calls.items()}
-    return Frozen(frozen, values, places, recording.state, inputs.nest, outputs)
+    return Frozen(frozen, values, split, places, recording.state, inputs.nest, outputs)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
