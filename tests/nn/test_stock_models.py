@@ -128,6 +128,24 @@ class Frames(nn.Module):
         return self.top(self.act2(z).reshape(samples, -1))
 
 
+class Layers(nn.Module):
+    """Recurrent layers of torch with dropout between them, below and above a threshold; as many steps as samples."""
+
+    def __init__(self, batch_first: bool):
+        super().__init__()
+        self.batch_first = batch_first
+        self.below = nn.LSTM(4, 5, 2, dropout=0.4, batch_first=batch_first)
+        self.act, self.act2, self.top = HardThreshold(), HardThreshold(), nn.Linear(4, 3)
+        self.above = nn.GRU(5, 2, 2, dropout=0.4, bidirectional=True, batch_first=batch_first)
+
+    def turned(self, z: Tensor) -> Tensor:
+        return z if self.batch_first else z.transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.turned(self.below(self.turned(x))[0]))
+        return self.top(self.act2(self.turned(self.above(self.turned(h))[0]))[:, -1])
+
+
 class Routed(nn.Module):
     """Some samples take a way of their own, whose threshold sees no others."""
 
@@ -151,6 +169,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet in evaluation": (lambda: Resnet().eval(), (1, 4, 4)),
     "recurrent": (Recurrent, (3, 4)),
     "frames": (Frames, (3, 4)),
+    "recurrent layers": (lambda: Layers(True), (6, 4)),
+    "recurrent layers, time first": (lambda: Layers(False), (6, 4)),
     "masked": (Masked, (4, 4)),
     "masked with dropout": (lambda: Masked(nn.Dropout(0.3)), (4, 4)),
     "transformer": (attention, (4, 4)),

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._pytree import tree_leaves
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn.passes._draws import Note, RandomState, restored
+from tpsolve.nn.passes._draws import Note, RandomState, restored, time_first_begins, time_first_ends
 from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
 from tpsolve.problems.block._deep_copied import deep_copied
@@ -199,6 +199,9 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
         for module in list(frozen.modules()):
             if isinstance(module, _DropoutNd):
                 _put(frozen, module, Drawing(module))
+            elif isinstance(module, nn.RNNBase) and module.dropout > 0:
+                module.register_forward_pre_hook(time_first_begins)
+                module.register_forward_hook(time_first_ends, always_call=True)
     places = recording.places()
     split = frozenset(name for name, call in recording.calls.items() if call.places is not None)
     if not hold:
