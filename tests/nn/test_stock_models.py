@@ -319,7 +319,9 @@ def test_a_search_above_a_threshold_that_sees_only_some_of_the_samples():
         for spins in itertools.product([-1.0, 1.0], repeat=5)
     ]
     torch.testing.assert_close(report["act2"].objective, torch.stack(losses).min(0).values)
-    with pytest.raises(NotAcceptedError, match=r"model.act: got pre-activations of shape \(3, 5\), expected \(6, ...\)"):
+    with pytest.raises(
+        NotAcceptedError, match=r"model.act: got pre-activations of shape \(3, 5\), expected \(6, ...\)"
+    ):
         search(model, x, y)
 
 
@@ -383,7 +385,9 @@ class Mixing(nn.Module):
 )
 def test_samples_that_meet_are_refused_in_one_line(run: Callable[..., Any], capfd: pytest.CaptureFixture[str]):
     x, y = torch.randn(6, 4), torch.arange(6) % 3
-    told = r"model.act: got .*IndexError .* on every sample.* are one sample: pass .x.None.|half of the batch .IndexError"
+    told = (
+        r"model.act: got .*IndexError .* on every sample.* are one sample: pass .x.None.|half of the batch .IndexError"
+    )
     with pytest.raises(TpsolveError, match=told):
         run(Mixing(), x, y)
     assert capfd.readouterr() == ("", "")

@@ -160,7 +160,7 @@ class _Head:
             weight = scale * importance.expand_as(z).flatten(1)
             return _Head([(1.0, 0.0)], ChoiceLoss(module.classes, module.loss), hot, weight)
         assert isinstance(module, Threshold)
-        width, given, _, mode, importance = module.settings()
+        width, given, _, mode, importance = call.settings
         gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
         # A search has left a gradient for each of its thresholds.
         each = gradient.dim() > z.dim()

@@ -15,6 +15,7 @@ from tpsolve.errors import NotAcceptedError
 RRELU = "rrelu_with_noise"
 """Name of torch's operation, which draws a slope for each negative input."""
 
+
 class _Order(threading.local):
     """How many modules that are running in this thread have time before the samples."""
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from tpsolve.errors import NotAcceptedError
 from tpsolve.nn.passes._draws import Note, RandomState, restored, time_first_begins, time_first_ends
 from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
+from tpsolve.nn.passes._sharded import gathered, is_sharded
 from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds._base import first_input
 from tpsolve.thresholds._hard_unit import HardUnit
@@ -225,16 +227,17 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy of `model`; what it keeps of a pass, such as the states of spiking neurons, is detached.
 
+    Of a model of `fully_shard` it is a plain one with whole parameters, which all processes must ask for.
+
     Raises:
         NotAcceptedError: it can't be copied.
     """
-    # By its name: to import what shards takes a second, and who uses it has done so.
-    if any(kind.__name__ == "FSDPModule" for module in model.modules() for kind in type(module).__mro__):
-        mend = "Search in DistributedDataParallel, or let SignGradient() set all targets."
-        raise NotAcceptedError("model", "a model of fully_shard, which can't be copied", "one that can", mend)
     kept = [leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
     try:
-        return deep_copied(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})
+        with gathered(model) if is_sharded(model) else nullcontext({}) as memo:
+            return deep_copied(
+                model, memo | {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None}
+            )
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise NotAcceptedError(
             "model",

@@ -13,7 +13,6 @@ from tpsolve.nn.passes._draws import Note, restored, time_first_begins, time_fir
 from tpsolve.nn.passes._frozen import Frozen, Given, Turns
 from tpsolve.nn.passes._nests import Nest
 
-
 OF_ORDER = {time_first_begins, time_first_ends}
 """Hooks that only tell of draws how they lie."""
 

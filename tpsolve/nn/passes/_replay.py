@@ -47,7 +47,9 @@ def find_segment(
         if differing is None:
             return segment
     assert segment is not None
-    if differing is not None and (split := [one for one in (name, *segment.sinks) if one in calls and calls[one].places]):
+    if differing is not None and (
+        split := [one for one in (name, *segment.sinks) if one in calls and calls[one].places]
+    ):
         call = calls[split[0]]
         raise NotAcceptedError(
             f"model.{call.name}",
