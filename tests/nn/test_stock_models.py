@@ -311,7 +311,9 @@ def test_samples_that_do_not_lie_side_by_side_are_refused_before_gradients():
 
 def test_a_search_above_a_threshold_that_sees_only_some_of_the_samples():
     torch.manual_seed(0)
-    model, x, y = convert(Routed(), nn.ReLU).double(), torch.randn(6, 4, dtype=F64), torch.arange(6) % 3
+    model = Routed().double()
+    convert(model, nn.ReLU)
+    x, y = torch.randn(6, 4, dtype=F64), torch.arange(6) % 3
     assert (x[:, 0] > 0).sum() == 3
     report = search(model, x, y, {-1: "enumerate"})
     losses = [

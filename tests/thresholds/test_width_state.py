@@ -102,6 +102,7 @@ def test_fully_shard_takes_learned_widths():
             one.zero_grad()
             target_backward(one, x, y, cross_entropy, solver=solver, budget=Budget(steps=3))
         for one, other in zip(model.parameters(), sharded.parameters(), strict=True):
+            assert one.grad is not None
             assert torch.equal(one.grad, other.grad.full_tensor())
     assert type(sharded).__name__ == "FSDPSequential"
     assert list(diagnose(sharded, x, y, cross_entropy, flips=4)) == ["1"]

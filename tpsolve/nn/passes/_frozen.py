@@ -26,8 +26,8 @@ from tpsolve.thresholds._hard_unit import HardUnit
 class Given(nn.Module):
     """Stands where a threshold was; what its calls return is given from outside.
 
-    `values`: the outputs, by turn; where there is none, the threshold answers itself. Those `(b, k, ...)` of a call whose
-    pre-activations are `(b k, ...)` are given as it wants them. `seen`: the inputs of the calls so far, alike.
+    `values`: the outputs, by turn; where there is none, the threshold answers itself. Those `(b, k, ...)` of a call
+    whose pre-activations are `(b k, ...)` are given as it wants them. `seen`: the inputs of the calls so far, alike.
     """
 
     def __init__(self, unit: HardUnit) -> None:

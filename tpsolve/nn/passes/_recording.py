@@ -35,8 +35,8 @@ class Call:
         edge: where the gradient at the output arrives, whatever changes it in place later; None without gradient.
         settings: of a threshold, as they were: parameters that are sharded are whole only during the pass.
         listener: what is called with that gradient, and may return another.
-        places: where the first axis in the pass was `(B k, ...)`, a sample's k places side by side, this k; then z and h
-            are `(B, k, ...)`.
+        places: where the first axis in the pass was `(B k, ...)`, a sample's k places side by side, this k; then z and
+            h are `(B, k, ...)`.
     """
 
     name: str
@@ -148,11 +148,8 @@ def _note_unit(calls: list[Call], path: str) -> Any:
         z, graph = first_input(arguments, keywords).detach(), torch.is_grad_enabled()
         turn = sum(call.path == path for call in calls)
         edge = get_gradient_edge(output) if output.requires_grad else None
-        settings = (
-            tuple(s.detach() if isinstance(s, Tensor) else s for s in module.settings())
-            if isinstance(module, Threshold)
-            else ()
-        )
+        told = module.settings() if isinstance(module, Threshold) else ()
+        settings = tuple(one.detach() if isinstance(one, Tensor) else one for one in told)
         call = Call(path, path, turn, module, z, output.detach(), output._version, graph, output, edge, settings)
         if output.requires_grad:
             # Now, since a later hook would get the gradient behind what changes the output in place.

@@ -15,7 +15,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[dict[int, Any]]:
-    """Inside, a deep copy with this memo is one of the model before `fully_shard`, with the parameters of all processes.
+    """Inside, a deep copy with this memo is one of the model before `fully_shard`, with whole parameters.
 
     All processes of the group must enter it, in the same order.
     """
