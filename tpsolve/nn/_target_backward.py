@@ -72,8 +72,9 @@ def target_backward(
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout and other draws of torch as they were drawn in this pass.
 
-    Words or frames may lie along the first axis of a threshold, `(B k, ...)`, the k of a sample side by side. Its targets
-    are then `(B, k, ...)`. In a model of `fully_shard` a search works on a whole copy, which all processes gather at once.
+    Words or frames may lie along the first axis of a threshold, `(B k, ...)`, the k of a sample side by side. Its
+    targets are then `(B, k, ...)`. In a model of `fully_shard` a search works on a whole copy, which all processes
+    gather at once.
 
     Targets belong to a call. Those of a module that is called several times have the names "relu#1", "relu#2", ...
 
