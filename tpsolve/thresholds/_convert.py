@@ -25,9 +25,9 @@ def convert(
     """`model` with every module of the class `activation` replaced by a new `threshold()`; changed in place.
 
     Each place gets a threshold of its own, even where one activation served several. Activations that
-    the model calls as functions, such as `torch.relu`, are no modules and stay, unless `functions` is set. The source of
-    the model's classes is read for them: a `PartialConversionWarning` says what was replaced, and where such calls were
-    found.
+    the model calls as functions, such as `torch.relu`, are no modules and stay, unless `functions` is set. The source
+    of the model's classes is read for them: a `PartialConversionWarning` says what was replaced, and where such calls
+    were found.
 
     Args:
         activation: such as `nn.ReLU`; subclasses count.
