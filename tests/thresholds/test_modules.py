@@ -243,7 +243,7 @@ class Calls(nn.Module):
         super().__init__()
         self.first, self.inside, self.relu, self.unused = nn.Linear(3, 4), Method(nn.Linear(4, 4)), nn.ReLU(), Calling()
         self.scale, self.top = nn.Parameter(torch.tensor([1.0, -2, 3, 4])), nn.Linear(4, 2)
-        self.register_buffer("shift", torch.tensor([0.5, 0, -1, 0]))
+        self.shift = nn.Buffer(torch.tensor([0.5, 0, -1, 0]))
 
     def forward(self, x: Tensor, gain: float = 0.5) -> Tensor:
         z = nn.functional.relu(self.first(x), inplace=True) * self.scale + self.shift
