@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tpsolve.compare._packed_rows import PackedRows, RowsByKey
 
 from tpsolve._storage._row_log import RowLog
-from tpsolve.compare._packed_rows import PackedRows, RowsByKey
 from tpsolve.errors import FileFormatError, TooLargeError
 
 

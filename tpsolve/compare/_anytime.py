@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpsolve.compare._statistics import LEVEL, Known, Row, is_met, resampled
+from tpsolve.compare._row_table import Row, RowTable
+from tpsolve.compare._statistics import LEVEL, Known, is_met, resampled
 
 MIN_LEFT = 1e-4
 """A share of the improvement left below this counts as none."""
@@ -89,10 +90,11 @@ class FixedBudget:
 
 def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
     """The runs on instances where something could be improved, in the order of their rows."""
-    attainable = _attainable(rows, known)
+    table = RowTable.of(rows)
+    attainable = _attainable(table, known)
     nothing = np.empty(0)
     found = []
-    for row in rows:
+    for number, row in enumerate(table):
         name = row["instance"]
         if name not in attainable:
             continue
@@ -100,14 +102,13 @@ def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
             found.append(Run(name, nothing, nothing, float(row["budget"].get("seconds") or np.nan), True))
             continue
         best, slack, improvement = attainable[name]
-        points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
+        seconds, objective = table.trace(number)
         final = sum(row["objective"]) / len(row["objective"])
-        if math.isfinite(final) and (not points or points[-1][1] != final):
-            points.append((row["seconds"], final))
-        if not points:
+        if math.isfinite(final) and (not len(objective) or objective[-1] != final):
+            seconds, objective = np.append(seconds, row["seconds"]), np.append(objective, final)
+        if not len(objective):
             found.append(Run(name, nothing, nothing, row["seconds"]))
             continue
-        seconds, objective = np.array(points).T
         objective = np.minimum.accumulate(objective)
         # Worse than the start is no more than all left; within rounding of the best is as good.
         left = np.minimum((objective - best) / improvement, 1.0)
@@ -116,10 +117,10 @@ def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
     return found
 
 
-def _attainable(rows: Sequence[Row], known: Mapping[str, Known]) -> dict[str, tuple[float, float, float]]:
+def _attainable(rows: RowTable, known: Mapping[str, Known]) -> dict[str, tuple[float, float, float]]:
     """Of each instance with an improvement to make: the best mean objective, its rounding, and that improvement."""
     found = {}
-    for name in {row["instance"]: None for row in rows}:
+    for name in rows.numbered("instance")[0]:
         if name in known:
             best = known[name].mean
             slack = 1e-9 * max(1.0, abs(best))
@@ -191,17 +192,17 @@ def found_at(rows: Sequence[Row], known: Mapping[str, Known]) -> np.ndarray:
     """For each sample of each row, when it had the best objective that is known; inf: never."""
     if not rows:
         return np.empty(0)
-    objective, at = (
-        np.concatenate([np.array(row[name], dtype=float) for row in rows]) for name in ("objective", "found_at")
-    )
+    table = RowTable.of(rows)
+    objective, at = table.lists("objective"), table.lists("found_at")
     best = np.concatenate([known[row["instance"]].objective for row in rows])
     tolerance = np.concatenate([known[row["instance"]].tolerance for row in rows])
     return np.where(is_met(objective, best, tolerance) & ~np.isnan(at), at, np.inf)
 
 
-def proved_at(rows: Sequence[Row]) -> list[float]:
+def proved_at(rows: Sequence[Row]) -> np.ndarray:
     """For each sample of each row, when it was proved optimal; inf: never."""
-    return [np.inf if at is None else at for row in rows for at in row["proved_at"]]
+    at = RowTable.of(rows).lists("proved_at")
+    return np.where(np.isnan(at), np.inf, at)
 
 
 def thinned(curve: Curve, points: int) -> Curve:

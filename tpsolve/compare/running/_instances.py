@@ -5,11 +5,14 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Annotated, Any, NotRequired, TypedDict
+from textwrap import indent
+from typing import IO, Annotated, Any, NotRequired, TypedDict, overload
 
 import msgspec
 import torch
@@ -94,6 +97,50 @@ class KeptInstance:
 AnyInstance = MadeInstance | KeptInstance
 
 
+class KeptInstances(Sequence[KeptInstance]):
+    """The instances in the folder of a comparison, each made when it is asked for: a few hundred bytes for one.
+
+    Args:
+        folder: that of the instances. device: where they will lie.
+        entries: what the index says of each.
+    """
+
+    def __init__(self, folder: Path, device: str, entries: Iterable[_Entry]) -> None:
+        self._folder, self._device = folder, device
+        self._names: list[str] = []
+        self._fingerprints, self._ends = bytearray(), array("q", [0])
+        # Without a pack -1; without samples in it 0.
+        self._packs, self._offsets, self._sizes, self._samples = (array("q") for _ in range(4))
+        for entry in entries:
+            self._names.append(entry["name"])
+            self._fingerprints += entry["fingerprint"].encode()
+            self._ends.append(len(self._fingerprints))
+            self._packs.append(entry.get("pack", -1))
+            self._offsets.append(entry.get("offset", 0))
+            self._sizes.append(entry.get("size", 0))
+            self._samples.append(entry["samples"])
+
+    @overload
+    def __getitem__(self, index: int) -> KeptInstance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[KeptInstance]: ...
+    def __getitem__(self, index: int | slice) -> KeptInstance | list[KeptInstance]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        fingerprint = self._fingerprints[self._ends[number] : self._ends[number + 1]].decode()
+        return KeptInstance(self._path(number), self._device, self._names[number], fingerprint, self._samples[number])
+
+    def _path(self, number: int) -> Path | FilePart:
+        if self._packs[number] < 0:
+            return self._folder / f"{number:02d}.npz"
+        place = self._folder / PACK.format(self._packs[number])
+        return FilePart(place, self._offsets[number], self._sizes[number])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @lru_cache(maxsize=_LOADED)
 def _loaded(path: Path | FilePart, fingerprint: str, device: str) -> Problem:
     problem = load_problem(path)
@@ -102,7 +149,9 @@ def _loaded(path: Path | FilePart, fingerprint: str, device: str) -> Problem:
     return problem.to(device)
 
 
-def save_instances(folder: Path, instances: list[MadeInstance], device: torch.device | str) -> Sequence[AnyInstance]:
+def save_instances(
+    folder: Path, instances: Sequence[MadeInstance], device: torch.device | str
+) -> Sequence[AnyInstance]:
     """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead.
 
     Returns the instances that the folder holds then: those of another shard that was faster, if there is one.
@@ -138,34 +187,36 @@ def save_instances(folder: Path, instances: list[MadeInstance], device: torch.de
     return instances
 
 
-def _write_instances(folder: Path, instances: list[MadeInstance]) -> None:
-    entries: list[dict[str, Any]] = [
-        {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples}
-        for instance in instances
-    ]
+def _write_instances(folder: Path, instances: Sequence[MadeInstance]) -> None:
+    index: list[bytes] = []
+
+    def note(instance: MadeInstance, **more: Any) -> None:
+        entry = {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples, **more}
+        index.append(indent(json.dumps(entry, indent=1), " ").encode())
+
     if len(instances) > MAX_FILES:
         for pack, start in enumerate(range(0, len(instances), MAX_FILES)):
-            _write_pack(folder, pack, instances[start : start + MAX_FILES], entries[start : start + MAX_FILES])
+            _write_pack(folder, pack, instances[start : start + MAX_FILES], note)
     else:
-        for number, (instance, entry) in enumerate(zip(instances, entries, strict=True)):
+        for number, instance in enumerate(instances):
             path = folder / f"{number:02d}.npz"
             instance.problem.save(path)
-            entry["sha256"] = _hash(path)
-    index = json.dumps(entries, indent=1).encode()
-    write_whole(folder / INDEX, lambda stream: stream.write(index))
+            note(instance, sha256=_hash(path))
+    text = b"[\n" + b",\n".join(index) + b"\n]" if index else b"[]"
+    write_whole(folder / INDEX, lambda stream: stream.write(text))
 
 
-def _write_pack(folder: Path, pack: int, instances: list[MadeInstance], entries: list[dict[str, Any]]) -> None:
-    """Write instances one behind the other into one file, and note in their entries where."""
+def _write_pack(folder: Path, pack: int, instances: Sequence[MadeInstance], note: Callable[..., None]) -> None:
+    """Write instances one behind the other into one file, and note of each where."""
     path = folder / PACK.format(pack)
 
     def write(stream: IO[bytes]) -> None:
-        for instance, entry in zip(instances, entries, strict=True):
+        for instance in instances:
             with in_memory() as written:
                 instance.problem.save(path)
             (content,) = written
-            entry |= {"pack": pack, "offset": stream.tell(), "size": len(content)}
-            entry["sha256"] = hashlib.sha256(content).hexdigest()
+            hashed = hashlib.sha256(content).hexdigest()
+            note(instance, pack=pack, offset=stream.tell(), size=len(content), sha256=hashed)
             stream.write(content)
 
     write_whole(path, write)
@@ -175,7 +226,7 @@ def saved_instances(folder: Path, device: torch.device | str) -> Sequence[AnyIns
     """The instances that the folder of a comparison keeps; None: there are none yet.
 
     Raises:
-        FileFormatError: they are damaged.
+        FileFormatError: they are damaged, or two have one name.
     """
     folder = folder / "instances"
     if not (folder / INDEX).exists():
@@ -184,24 +235,23 @@ def saved_instances(folder: Path, device: torch.device | str) -> Sequence[AnyIns
         entries = read_json(folder / INDEX, list[str | _Entry])
     except FileFormatError as error:
         raise FileFormatError(f"{folder / INDEX}: damaged. {MEND} ({error})") from error
-    return [_saved(_place(folder, number, entry), entry, device) for number, entry in enumerate(entries)]
-
-
-def _place(folder: Path, number: int, entry: Any) -> Path | FilePart:
-    if isinstance(entry, str) or "pack" not in entry:
-        return folder / f"{number:02d}.npz"
-    if not {"offset", "size"} <= entry.keys():
-        raise FileFormatError(f"{folder / INDEX}: damaged: an instance without its place. {MEND}")
-    return FilePart(folder / PACK.format(entry["pack"]), entry["offset"], entry["size"])
-
-
-def _saved(path: Path | FilePart, entry: Any, device: torch.device | str) -> AnyInstance:
-    if isinstance(entry, str):  # Indices of earlier versions have only names.
-        return MadeInstance.of(Instance(entry, load_problem(path).to(device)))
-    if _hash(path) != entry["sha256"]:
-        load_problem(path)
-        raise FileFormatError(f"{path}: has changed since it was written. {MEND}")
-    return KeptInstance(path, str(device), entry["name"], entry["fingerprint"], entry["samples"])
+    names = Counter(entry if isinstance(entry, str) else entry["name"] for entry in entries)
+    for name, count in names.items():
+        if count > 1:
+            raise FileFormatError(f"{folder / INDEX}: damaged: {count} instances called {name!r}. {MEND}")
+    if entries and all(isinstance(entry, str) for entry in entries):  # Indices of earlier versions have only names.
+        paths = (folder / f"{number:02d}.npz" for number in range(len(entries)))
+        made = (load_problem(path).to(device) for path in paths)
+        return [MadeInstance.of(Instance(name, problem)) for name, problem in zip(entries, made, strict=True)]
+    if any(isinstance(entry, str) or ("pack" in entry and not {"offset", "size"} <= entry.keys()) for entry in entries):
+        raise FileFormatError(f"{folder / INDEX}: damaged: an instance without its place, or its hash. {MEND}")
+    found = KeptInstances(folder, str(device), entries)
+    for instance, entry in zip(found, entries, strict=True):
+        path = instance.path
+        if _hash(path) != entry["sha256"]:
+            load_problem(path)
+            raise FileFormatError(f"{path}: has changed since it was written. {MEND}")
+    return found
 
 
 def _hash(path: Path | FilePart) -> str:
