@@ -272,7 +272,7 @@ class RowTable(Sequence[Row]):
     def lists(self, name: str) -> np.ndarray:
         """The numbers in the lists of a column, those of one row behind those of the one before; null is NaN."""
         column = self._columns[name]
-        return column.values[_spans(column.first[self.numbers], self.lengths(name))]
+        return column.values[spans(column.first[self.numbers], self.lengths(name))]
 
     def lists_or(self, name: str, default: float, lengths: np.ndarray) -> np.ndarray:
         """As `lists`, where lists of so many of the default stand in place of those that are missing or null."""
@@ -309,7 +309,7 @@ class _RowOfTable(Row):
         return sum(1 for _ in self)
 
 
-def _spans(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def spans(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The places of numbers that lie side by side: of each span its first one and how many."""
     if not len(lengths):
         return np.empty(0, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Scores without a scale, their intervals, and paired tests: what may be said of solvers from their rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -14,6 +14,8 @@ from tpsolve.compare._row_table import Row, RowTable
 
 RESAMPLES = 2000
 """Of the bootstrap."""
+MAX_KEPT_DRAWS = 10_000
+"""Instances up to which all draws are kept, which then take 20 MB."""
 LEVEL = 0.05
 """Of the tests and of the intervals."""
 MAX_EXACT = 50
@@ -204,20 +206,38 @@ def means(values: np.ndarray, of: np.ndarray, groups: int) -> np.ndarray:
 
 def resampled(table: np.ndarray) -> np.ndarray:
     """Sums of the rows of `(instances, k)` over `RESAMPLES` bootstrap draws of its instances, `(RESAMPLES, k)`."""
-    times = _bootstrap(len(table))
-    at_once = max(1, 2_000_000 // len(table))
-    parts = [times[start : start + at_once].astype(float) @ table for start in range(0, RESAMPLES, at_once)]
-    return np.concatenate(parts)
+    # Of many instances all draws would take more memory than the rows; they are made again each time.
+    kept = len(table) <= MAX_KEPT_DRAWS
+    draws = [_kept_bootstrap(len(table))] if kept else _bootstrap(len(table))
+    at_once = _draws_at_once(len(table))
+    return np.concatenate(
+        [
+            part[start : start + at_once].astype(float) @ table
+            for part in draws
+            for start in range(0, len(part), at_once)
+        ]
+    )
+
+
+def _draws_at_once(count: int) -> int:
+    return max(1, 2_000_000 // count)
+
+
+def _bootstrap(count: int) -> Iterator[np.ndarray]:
+    """How often each of `count` instances is drawn, `(draws, count)` uint8 again and again until there are `RESAMPLES`
+    draws; the same ones every time.
+    """
+    generator = np.random.default_rng(0)
+    for start in range(0, RESAMPLES, _draws_at_once(count)):
+        times = np.empty((min(_draws_at_once(count), RESAMPLES - start), count), dtype=np.uint8)
+        for each in times:
+            each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
+        yield times
 
 
 @lru_cache(maxsize=1)
-def _bootstrap(count: int) -> np.ndarray:
-    """How often each of `count` instances is drawn, `(RESAMPLES, count)` uint8; the same draws every time."""
-    generator = np.random.default_rng(0)
-    times = np.empty((RESAMPLES, count), dtype=np.uint8)
-    for each in times:
-        each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-    return times
+def _kept_bootstrap(count: int) -> np.ndarray:
+    return np.concatenate(list(_bootstrap(count)))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

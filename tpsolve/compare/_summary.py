@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.compare._anytime import Run, runs_of
+from tpsolve.compare._anytime import Runs, runs_of
 from tpsolve.compare._row_table import Row, RowTable
 from tpsolve.compare._statistics import (
     APART,
@@ -112,11 +112,9 @@ class Findings:
         names = set(part.table.numbered("instance")[0])
         vars(part)["known"] = {name: of for name, of in self.known.items() if name in names}
         if part.counted <= self.counted:
-            runs = {name: [run for run in of if run.instance in part.counted] for name, of in self.runs.items()}
-            vars(part)["runs"] = {name: runs[name] for name in part.of_solvers}
+            vars(part)["runs"] = {name: self.runs[name].on(part.counted) for name in part.of_solvers}
         if part.attempted <= self.attempted:
-            runs = {name: [run for run in of if run.instance in part.attempted] for name, of in self.attempts.items()}
-            vars(part)["attempts"] = {name: runs[name] for name in part.of_solvers}
+            vars(part)["attempts"] = {name: self.attempts[name].on(part.attempted) for name in part.of_solvers}
         return part
 
     @cached_property
@@ -144,9 +142,9 @@ class Findings:
         return self._of_solvers_on(self.counted)
 
     @cached_property
-    def runs(self) -> dict[str, list[Run]]:
+    def runs(self) -> dict[str, Runs]:
         """For each solver, the best first, its runs on the instances that count."""
-        return {name: [r for r in of if r.instance in self.counted] for name, of in self.attempts.items()}
+        return {name: of.on(self.counted) for name, of in self.attempts.items()}
 
     @cached_property
     def attempted(self) -> set[str]:
@@ -154,7 +152,7 @@ class Findings:
         return attempted_instances(self.table)
 
     @cached_property
-    def attempts(self) -> dict[str, list[Run]]:
+    def attempts(self) -> dict[str, Runs]:
         """For each solver, the best first, its runs on the attempted instances; one that failed is no success there."""
         return {name: runs_of(rows, self.known) for name, rows in self._of_solvers_on(self.attempted).items()}
 
