@@ -201,6 +201,9 @@ class Places:
             for old, new in ((self._codes, self._new_codes), (self._places, self._new_places))
         )
         self._new_codes, self._new_places = array("q"), array("q")
+        if (codes[1:] > codes[:-1]).all():  # As one worker makes them.
+            self._codes, self._places = codes, places
+            return
         order = np.argsort(codes, kind="stable")
         codes = codes[order]
         differ = codes[1:] != codes[:-1]

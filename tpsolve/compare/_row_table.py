@@ -251,7 +251,7 @@ class RowTable(Sequence[Row]):
         values, numbers = self.numbered(name)
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=len(values))).tolist()
-        for value, start, end in zip(values, [0, *ends[:-1]], ends, strict=True):
+        for value, start, end in zip(values, [0, *ends], ends, strict=False):
             yield value, order[start:end]
 
     @property

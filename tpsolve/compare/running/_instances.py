@@ -6,8 +6,7 @@ import math
 import shutil
 import tempfile
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import IO, Annotated, Any, NotRequired, TypedDict, overload
 import msgspec
 import torch
 
-from tpsolve._storage._documents import Count, read_json
+from tpsolve._storage._documents import Count, check_values, parse_json
 from tpsolve._storage._limits import FilePart, read_bytes
 from tpsolve._storage._write_whole import in_memory, sync_folder, synced_together, write_whole
 from tpsolve.errors import FileFormatError
@@ -45,7 +44,7 @@ class _Entry(TypedDict):
     size: NotRequired[_Place]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MadeInstance:
     """An instance in memory, and what is asked of it most.
 
@@ -102,23 +101,27 @@ class KeptInstances(Sequence[KeptInstance]):
 
     Args:
         folder: that of the instances. device: where they will lie.
-        entries: what the index says of each.
+
+    Attributes:
+        names: of all instances.
     """
 
-    def __init__(self, folder: Path, device: str, entries: Iterable[_Entry]) -> None:
+    def __init__(self, folder: Path, device: str) -> None:
         self._folder, self._device = folder, device
-        self._names: list[str] = []
+        self.names: list[str] = []
         self._fingerprints, self._ends = bytearray(), array("q", [0])
         # Without a pack -1; without samples in it 0.
         self._packs, self._offsets, self._sizes, self._samples = (array("q") for _ in range(4))
-        for entry in entries:
-            self._names.append(entry["name"])
-            self._fingerprints += entry["fingerprint"].encode()
-            self._ends.append(len(self._fingerprints))
-            self._packs.append(entry.get("pack", -1))
-            self._offsets.append(entry.get("offset", 0))
-            self._sizes.append(entry.get("size", 0))
-            self._samples.append(entry["samples"])
+
+    def append(self, entry: _Entry) -> None:
+        """Take what the index says of the next one."""
+        self.names.append(entry["name"])
+        self._fingerprints += entry["fingerprint"].encode()
+        self._ends.append(len(self._fingerprints))
+        self._packs.append(entry.get("pack", -1))
+        self._offsets.append(entry.get("offset", 0))
+        self._sizes.append(entry.get("size", 0))
+        self._samples.append(entry["samples"])
 
     @overload
     def __getitem__(self, index: int) -> KeptInstance: ...
@@ -129,7 +132,7 @@ class KeptInstances(Sequence[KeptInstance]):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
         fingerprint = self._fingerprints[self._ends[number] : self._ends[number + 1]].decode()
-        return KeptInstance(self._path(number), self._device, self._names[number], fingerprint, self._samples[number])
+        return KeptInstance(self._path(number), self._device, self.names[number], fingerprint, self._samples[number])
 
     def _path(self, number: int) -> Path | FilePart:
         if self._packs[number] < 0:
@@ -138,7 +141,7 @@ class KeptInstances(Sequence[KeptInstance]):
         return FilePart(place, self._offsets[number], self._sizes[number])
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
 
 @lru_cache(maxsize=_LOADED)
@@ -188,11 +191,11 @@ def save_instances(
 
 
 def _write_instances(folder: Path, instances: Sequence[MadeInstance]) -> None:
-    index: list[bytes] = []
+    index = bytearray()
 
     def note(instance: MadeInstance, **more: Any) -> None:
         entry = {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples, **more}
-        index.append(indent(json.dumps(entry, indent=1), " ").encode())
+        index.extend((b",\n" if index else b"[\n") + indent(json.dumps(entry, indent=1), " ").encode())
 
     if len(instances) > MAX_FILES:
         for pack, start in enumerate(range(0, len(instances), MAX_FILES)):
@@ -202,8 +205,8 @@ def _write_instances(folder: Path, instances: Sequence[MadeInstance]) -> None:
             path = folder / f"{number:02d}.npz"
             instance.problem.save(path)
             note(instance, sha256=_hash(path))
-    text = b"[\n" + b",\n".join(index) + b"\n]" if index else b"[]"
-    write_whole(folder / INDEX, lambda stream: stream.write(text))
+    index.extend(b"\n]" if index else b"[]")
+    write_whole(folder / INDEX, lambda stream: stream.write(index))
 
 
 def _write_pack(folder: Path, pack: int, instances: Sequence[MadeInstance], note: Callable[..., None]) -> None:
@@ -229,29 +232,40 @@ def saved_instances(folder: Path, device: torch.device | str) -> Sequence[AnyIns
         FileFormatError: they are damaged, or two have one name.
     """
     folder = folder / "instances"
-    if not (folder / INDEX).exists():
+    index = folder / INDEX
+    if not index.exists():
         return None
-    try:
-        entries = read_json(folder / INDEX, list[str | _Entry])
-    except FileFormatError as error:
-        raise FileFormatError(f"{folder / INDEX}: damaged. {MEND} ({error})") from error
-    names = Counter(entry if isinstance(entry, str) else entry["name"] for entry in entries)
-    for name, count in names.items():
-        if count > 1:
-            raise FileFormatError(f"{folder / INDEX}: damaged: {count} instances called {name!r}. {MEND}")
-    if entries and all(isinstance(entry, str) for entry in entries):  # Indices of earlier versions have only names.
-        paths = (folder / f"{number:02d}.npz" for number in range(len(entries)))
-        made = (load_problem(path).to(device) for path in paths)
-        return [MadeInstance.of(Instance(name, problem)) for name, problem in zip(entries, made, strict=True)]
-    if any(isinstance(entry, str) or ("pack" in entry and not {"offset", "size"} <= entry.keys()) for entry in entries):
-        raise FileFormatError(f"{folder / INDEX}: damaged: an instance without its place, or its hash. {MEND}")
-    found = KeptInstances(folder, str(device), entries)
-    for instance, entry in zip(found, entries, strict=True):
-        path = instance.path
+    found, names = KeptInstances(folder, str(device)), list[str]()
+    for entry in _entries(index):
+        if isinstance(entry, str):  # Indices of earlier versions have only names.
+            names.append(entry)
+            continue
+        if "pack" in entry and not {"offset", "size"} <= entry.keys():
+            raise FileFormatError(f"{index}: damaged: an instance without its place. {MEND}")
+        found.append(entry)
+        path = found[-1].path
         if _hash(path) != entry["sha256"]:
             load_problem(path)
             raise FileFormatError(f"{path}: has changed since it was written. {MEND}")
-    return found
+    if names and len(found):
+        raise FileFormatError(f"{index}: damaged: an instance without its hash. {MEND}")
+    if len({*found.names, *names}) < len(found) + len(names):
+        raise FileFormatError(f"{index}: damaged: two instances of one name. {MEND}")
+    if not names:
+        return found
+    problems = (load_problem(folder / f"{number:02d}.npz").to(device) for number in range(len(names)))
+    return [MadeInstance.of(Instance(name, problem)) for name, problem in zip(names, problems, strict=True)]
+
+
+def _entries(index: Path) -> Iterator[str | _Entry]:
+    """What an index says of each instance, one after the other: all at once would take ten times its text."""
+    try:
+        text = read_bytes(index)
+        check_values(text, index)
+        for entry in msgspec.json.decode(text, type=list[msgspec.Raw]):
+            yield parse_json(bytes(entry), index, str | _Entry)
+    except (FileFormatError, msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise FileFormatError(f"{index}: damaged. {MEND} ({error})") from error
 
 
 def _hash(path: Path | FilePart) -> str:
