@@ -36,7 +36,7 @@ from tpsolve.compare.running._plan import Plan, Solve, Waiting
 from tpsolve.compare.running._start import load_ahead
 from tpsolve.compare.running._tasks import Task, conditions, limits_of
 from tpsolve.compare.suites._suites import SUITES
-from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, TpsolveError
 from tpsolve.problems import Instance
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
@@ -119,22 +119,20 @@ class _Known:
 
     Args:
         parts: of its files. places: where in them the rows stand.
-        conditions: a row for each of the `conditions` under which rows were made.
+        conditions: each of the `conditions` under which rows were made.
+        wrong: what was found first of a row that is not that of its task; None: all are.
     """
 
     parts: list[str]
     places: Places = field(default_factory=Places)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    wrong: TpsolveError | None = None
 
     @classmethod
     def of(
         cls, comparison: Comparison, instances: Sequence[AnyInstance], solves: Sequence[Solve], own: str
     ) -> "_Known":
-        """Read and check all rows, one after the other.
-
-        Raises:
-            FolderError, FileFormatError: as `check_finished`.
-        """
+        """Read and check all rows, one after the other."""
         folder = comparison.folder
         found = cls(parts_of(folder, own))
         numbers = {instance.name: number for number, instance in enumerate(instances)}
@@ -146,10 +144,13 @@ class _Known:
                 made = conditions_of(row)
                 found.conditions.setdefault(repr(made), made)
                 found.places.add(key, place_of(number, start))
-                if key[0] in numbers and key[1:] in possible:
+                if found.wrong is None and key[0] in numbers and key[1:] in possible:
                     instance = instances[numbers[key[0]]]
                     budget = budgets[instance.samples]
-                    check_finished(comparison, row, instance.fingerprint, instance.samples, budget)
+                    try:
+                        check_finished(comparison, row, instance.fingerprint, instance.samples, budget)
+                    except TpsolveError as error:
+                        found.wrong = error
         return found
 
 
@@ -170,7 +171,10 @@ def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None], shar
     if saved is None:
         kept = save_instances(comparison.folder, made, device)
         if kept is not made:
-            tasks, known = _tasks(comparison, kept, note, shard, False)
+            # Of another shard, that was faster, and may have rows of them.
+            tasks, known = _tasks(comparison, kept, note, shard)
+    if known.wrong is not None:
+        raise known.wrong
     return tasks, known
 
 
