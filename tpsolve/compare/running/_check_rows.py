@@ -303,14 +303,16 @@ def _check_samples(
     enumerated: bool,
     recounts: _Recounts | None,
 ) -> None:
-    claims = zip(row["objective"], row["bound"], row["status"], row.get("tolerance") or tolerance, strict=True)
+    # Rows of early versions have no status.
+    statuses = row.get("status") or [None] * len(values)
+    claims = zip(row["objective"], row["bound"], statuses, row.get("tolerance") or tolerance, strict=True)
     for i, (claimed, bound, status, closed) in enumerate(claims):
         if not (claimed == values[i] or abs(claimed - values[i]) <= slack[i]):
             check.false.append(f"sample {i}: the objective is {values[i]:.6g}, not {claimed:.6g}")
         if closed > tolerance[i] * (1 + 1e-9):
             check.false.append(f"sample {i}: a gap of {closed:.6g} is not closed, only one of {tolerance[i]:.6g}")
         optimal = bound is not None and claimed - bound <= closed
-        if (status == "optimal") != optimal:
+        if status is not None and (status == "optimal") != optimal:
             check.false.append(f"sample {i}: its objective and bound make it {'' if optimal else 'not '}optimal")
         if bound is None:
             continue
