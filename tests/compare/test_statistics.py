@@ -84,7 +84,7 @@ def test_samples_of_unlike_scale_count_alike():
 def test_after_an_interruption_means_are_over_what_all_have():
     rows = [row(name, i, [float(k)], [9.0]) for i in "abcd" for k, name in enumerate(("one", "two"))]
     stopped = [each for each in rows if (each["solver"], each["instance"]) != ("two", "d")]
-    stopped[-1]["objective"] = [9.0]  # of the instance that only one solver has
+    stopped[-1] = {**stopped[-1], "objective": [9.0]}  # of the instance that only one solver has
     found = {summary.solver: summary for summary in summarise(stopped)}
     assert {summary.instances for summary in found.values()} == {3}
     assert found["one"].left == 0.0

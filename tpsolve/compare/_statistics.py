@@ -2,20 +2,21 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from tpsolve._gap import is_closed
+from tpsolve.compare._row_table import Row, RowTable
 
-Row = dict[str, Any]
 RESAMPLES = 2000
 """Of the bootstrap."""
+MAX_KEPT_DRAWS = 10_000
+"""Instances up to which all draws are kept, which then take 20 MB."""
 LEVEL = 0.05
 """Of the tests and of the intervals."""
 MAX_EXACT = 50
@@ -64,7 +65,7 @@ class Scores:
 
 def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Where `objective` is no more than the problem's `tolerance` above `best`."""
-    return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
+    return is_closed(objective, best, tolerance)
 
 
 @dataclass(frozen=True)
@@ -93,49 +94,39 @@ class Solved:
         rows: those of one instance have as many samples as each other.
 
     Attributes:
-        rows: those without an error. names: of their instances. length: samples of each row. instance: of each row.
+        rows: those without an error. heads: of these the first one of each instance. names: of the instances. length:
+            samples of each row. instance: of each row.
         solvers: names. solver: of each row.
         first: of each instance, its first spot, and behind the last one their number.
         row, spot: of each sample. objective, bound, tolerance: of each sample.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = [row for row in rows if "error" not in row]
-        place: dict[str, int] = {}
-        counts: list[int] = []
-        for row in self.rows:
-            if place.setdefault(row["instance"], len(place)) == len(counts):
-                counts.append(len(row["objective"]))
-        self.names = list(place)
-        self.solvers = list(dict.fromkeys(row["solver"] for row in self.rows))
-        at = {name: number for number, name in enumerate(self.solvers)}
-        self.solver = np.array([at[row["solver"]] for row in self.rows], dtype=int)
-        self.instance = np.array([place[row["instance"]] for row in self.rows], dtype=int)
-        self.length = np.array([len(row["objective"]) for row in self.rows], dtype=int)
-        self.first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        table = RowTable.of(rows)
+        self.rows = table.take(~table.failed)
+        self.heads = self.rows.firsts("instance")
+        self.names, self.instance = self.rows.numbered("instance")
+        self.solvers, self.solver = self.rows.numbered("solver")
+        self.length = self.rows.lengths("objective")
+        self.first = np.concatenate([[0], np.cumsum(self.heads.lengths("objective"))]).astype(int)
         self.row = np.repeat(np.arange(len(self.rows)), self.length)
         within = np.arange(len(self.row)) - np.repeat(np.cumsum(self.length) - self.length, self.length)
         self.spot = self.first[self.instance[self.row]] + within
-        self.objective = np.array([v for row in self.rows for v in row["objective"]], dtype=float)
-        # None is NaN: nothing was proved.
-        self.bound = np.array([v for row in self.rows for v in row["bound"]], dtype=float)
+        self.objective = self.rows.lists("objective")
+        # NaN: nothing was proved.
+        self.bound = self.rows.lists("bound")
         self.bound[np.isnan(self.bound)] = -np.inf
-        self.tolerance = np.array(
-            # Rows of versions that had none: only equal objectives are equal.
-            [v for row in self.rows for v in row.get("tolerance") or [0.0] * len(row["objective"])],
-            dtype=float,
-        )
+        # Rows of versions that had none: only equal objectives are equal.
+        self.tolerance = self.rows.lists_or("tolerance", 0.0, self.length)
 
     @cached_property
     def reference(self) -> np.ndarray:
         """Of each spot, the start, which leaves all; where there is none, or none that is finite, the worst objective
         that a solver ended with.
         """
-        head = {row["instance"]: row for row in reversed(self.rows)}
         finite = np.where(np.isinf(self.objective), -np.inf, self.objective)
         worst = self.of_spots(finite, -np.inf, np.maximum)
-        starts = [head[name]["start"] or [np.nan] * len(head[name]["objective"]) for name in self.names]
-        start = np.array([value for values in starts for value in values], dtype=float)
+        start = self.heads.lists_or("start", np.nan, self.heads.lengths("objective"))
         return np.where(np.isfinite(start), start, worst)
 
     def of_spots(self, values: np.ndarray, first: float, join: np.ufunc) -> np.ndarray:
@@ -197,7 +188,6 @@ def attempted_instances(rows: Sequence[Row]) -> set[str]:
 def scores(solved: Solved) -> Scores:
     """Of all solvers that finished a row."""
     good, instances, solvers = solved.rows, solved.names, solved.solvers
-    head = {row["instance"]: row for row in reversed(good)}
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
     tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
     at = solved.spot
@@ -208,7 +198,7 @@ def scores(solved: Solved) -> Scores:
     left, proved = (means(values, group[solved.row], shape[0] * shape[1]).reshape(shape) for values in (found, shown))
     counted = counted_instances(good)
     shared = np.array([name in counted for name in instances], dtype=bool)
-    losses = [head[name]["loss"] for name in instances]
+    losses = [row["loss"] for row in solved.heads]
     return Scores(solvers, instances, losses, left, proved, shared)
 
 
@@ -222,20 +212,38 @@ def means(values: np.ndarray, of: np.ndarray, groups: int) -> np.ndarray:
 
 def resampled(table: np.ndarray) -> np.ndarray:
     """Sums of the rows of `(instances, k)` over `RESAMPLES` bootstrap draws of its instances, `(RESAMPLES, k)`."""
-    times = _bootstrap(len(table))
-    at_once = max(1, 2_000_000 // len(table))
-    parts = [times[start : start + at_once].astype(float) @ table for start in range(0, RESAMPLES, at_once)]
-    return np.concatenate(parts)
+    # Of many instances all draws would take more memory than the rows; they are made again each time.
+    kept = len(table) <= MAX_KEPT_DRAWS
+    draws = [_kept_bootstrap(len(table))] if kept else _bootstrap(len(table))
+    at_once = _draws_at_once(len(table))
+    return np.concatenate(
+        [
+            part[start : start + at_once].astype(float) @ table
+            for part in draws
+            for start in range(0, len(part), at_once)
+        ]
+    )
+
+
+def _draws_at_once(count: int) -> int:
+    return max(1, 2_000_000 // count)
+
+
+def _bootstrap(count: int) -> Iterator[np.ndarray]:
+    """How often each of `count` instances is drawn, `(draws, count)` uint8 again and again until there are `RESAMPLES`
+    draws; the same ones every time.
+    """
+    generator = np.random.default_rng(0)
+    for start in range(0, RESAMPLES, _draws_at_once(count)):
+        times = np.empty((min(_draws_at_once(count), RESAMPLES - start), count), dtype=np.uint8)
+        for each in times:
+            each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
+        yield times
 
 
 @lru_cache(maxsize=1)
-def _bootstrap(count: int) -> np.ndarray:
-    """How often each of `count` instances is drawn, `(RESAMPLES, count)` uint8; the same draws every time."""
-    generator = np.random.default_rng(0)
-    times = np.empty((RESAMPLES, count), dtype=np.uint8)
-    for each in times:
-        each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-    return times
+def _kept_bootstrap(count: int) -> np.ndarray:
+    return np.concatenate(list(_bootstrap(count)))
 
 
 def interval(values: np.ndarray, least: float = -np.inf, most: float = np.inf) -> tuple[float, float]:
