@@ -127,9 +127,10 @@ class Runs(Sequence[Run]):
             first.append(len(seconds))
             spent.append(run.spent)
             failed.append(run.failed)
-        whole = (np.frombuffer(column, dtype=np.int64) for column in (instance, first))
-        numbers = (np.frombuffer(column, dtype=float) for column in (seconds, left, spent))
-        return cls(list(names), *whole, *numbers, np.frombuffer(failed, dtype=bool))
+        of_runs, firsts = np.frombuffer(instance, dtype=np.int64), np.frombuffer(first, dtype=np.int64)
+        moments, shares, spending = (np.frombuffer(column, dtype=float) for column in (seconds, left, spent))
+        failures = np.frombuffer(failed, dtype=bool)
+        return cls(list(names), of_runs, firsts, moments, shares, spending, failures)
 
     @overload
     def __getitem__(self, index: int) -> Run: ...
