@@ -290,5 +290,7 @@ def test_every_control_has_a_name_and_paper_has_none_of_them(opened: Any, messag
     assert not opened.locator("#solver-filter").is_visible()
     assert opened.locator("#chart-left path.course").first.is_visible()
     pair = opened.locator(".pair figure")
-    assert len({pair.nth(place).bounding_box()["y"] for place in range(2)}) == 1, "side by side"
+    # A page break may move one of them by a pixel.
+    above, beside = (pair.nth(place).bounding_box()["y"] for place in range(2))
+    assert abs(above - beside) <= 2, "side by side"
     assert messages == []

@@ -414,7 +414,9 @@ def _as_told(
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
         stats |= {
-            name: found.stats[name] for name in ("solver", "proved_by", "engine", "shares") if name in found.stats
+            name: found.stats[name]
+            for name in ("solver", "proved_by", "engine", "refuted_by", "shares")
+            if name in found.stats
         }
         if "circuits" in found.stats:
             circuits = found.stats["circuits"].long()

@@ -62,7 +62,8 @@ class Circuits(Solver):
     multiples of one number, at most 2^20 of them in all.
 
     One step is one conflict of the master. A budget in steps is spent by one worker, so that equal seeds give equal
-    results. `stats` holds the circuits of the proof and the engine. With `solutions` > 1 it also holds the optimal
+    results. `stats` holds the circuits of the proof, the engine, and in `refuted_by` that of the master which proved
+    the last bound. With `solutions` > 1 it also holds the optimal
     targets found. With a preference it holds three more entries: `preferred` is the margin, the number of units or the
     largest weight; `preference_proved` says whether that is proved to be the best; `weights`, for `prefer="weights"`,
     holds the whole weights of all layers, for `NetworkProblem.network`.
@@ -71,7 +72,8 @@ class Circuits(Solver):
         engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat; auto:
             glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights: multiples of
             their common measure), else cp-sat.
-        workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
+        workers: threads; None: one a core, at most 4. With `engine` auto and python-sat a second master looks at
+            hyperplanes while it searches; with an engine of your choice a second one comes down from the best network.
         max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
         max_cuts: the maximum number of circuits added for one column at a time.
         local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
@@ -216,7 +218,7 @@ class Circuits(Solver):
         finally:
             race.afterwards(opened.close)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
-        report.stats["proved_by"] = state.proved_by
+        report.stats["proved_by"], report.stats["refuted_by"] = state.proved_by, state.refuted_by or engine
         if parts is not None and state.proved_by == "parts":
             report.stats["parts"] = parts.evidence()
         if packing is not None and state.proved_by == "packing":

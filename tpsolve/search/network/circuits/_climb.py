@@ -50,7 +50,7 @@ class Climber:
             if isinstance(answer, np.ndarray):
                 self._examine(answer)
             elif answer is False:
-                state.refute(limit)
+                state.refute(limit, master.engine)
                 rise = 2 * rise + 1
             elif steps is not None and master.conflicts >= steps:
                 return

@@ -21,6 +21,8 @@ class CpSatMaster:
         stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
 
+    engine = "cp-sat"
+
     def __init__(
         self,
         count: int,

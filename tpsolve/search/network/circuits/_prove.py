@@ -59,7 +59,7 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         classes=problem.classes,
         objective=Fraction(result.objective.item()),
         bound=Fraction(result.bound.item()),
-        engine=result.stats.get("engine", ""),
+        engine=result.stats.get("refuted_by", result.stats.get("engine", "")),
         weights=[(weight.cpu(), bias.cpu()) for weight, bias in weights],
         circuits=circuits,
         clauses=clause_hash(learned),

@@ -36,6 +36,7 @@ class SatMaster:
     ) -> None:
         from pysat.solvers import Solver
 
+        self.engine = engine
         counting, self._reached, self._count = totalizer(count, costs, max_limit, stop)
         self._max_limit = max_limit
         self._solver: Any = Solver(name=engine)

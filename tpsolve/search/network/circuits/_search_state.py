@@ -57,6 +57,7 @@ class SearchState:
         lower: every network costs at least this; proved.
         upper: the best network found costs this.
         raised_at: by what proved a bound, the seconds at which it last did.
+        refuted_by: the engine of the master that last proved a bound.
         proved_by: what proved `lower`: "labels", since they contradict each other, "circuits", or what `prove` said.
     """
 
@@ -70,7 +71,7 @@ class SearchState:
         self.costs: list[tuple[int, int]] = []
         self._generator, self._max_drawn = generator, max_drawn
         self._base, self._measure = always_paid(problem), error_measure(problem)
-        self.lower, self.upper, self.proved_by = 0, 0, "labels"
+        self.lower, self.upper, self.proved_by, self.refuted_by = 0, 0, "labels", ""
         self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
@@ -163,9 +164,12 @@ class SearchState:
         with self._lock:
             return self._report.targets[:1].clone() if self._waiting is None else self._waiting[1].clone()
 
-    def refute(self, limit: int) -> None:
-        """Note that no network costs `limit` or less: that is proved."""
-        self._raise(limit + 1, "circuits")
+    def refute(self, limit: int, engine: str = "") -> None:
+        """Note that no network costs `limit` or less: that is proved, by this engine of a master."""
+        with self._lock:
+            if limit >= self.lower and not self._sealed:
+                self.refuted_by = engine
+            self._raise(limit + 1, "circuits")
 
     def prove(self, bound: Fraction, by: str) -> None:
         """Note that every network makes errors of at least `bound`, which `by` has proved."""
