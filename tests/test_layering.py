@@ -50,6 +50,7 @@ ALLOWED = {
         "search/network/packing/_packing.py",
         "search/network/packing/_walks.py",
         "units/separability/_elastic.py",
+        "search/network/separating/_conflict_finder.py",
     ),
     "dimod": ("problems/layer/_qubo.py",),
     "polars": ("tables/_frames.py", "tables/_sheets.py"),

@@ -32,8 +32,8 @@ from tpsolve.compare._stored_rows import StoredRows, stored_rows
 from tpsolve.compare.running._check_rows import check_kept
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
 from tpsolve.compare.running._instances import AnyInstance, MadeInstance, save_instances, saved_instances
-from tpsolve.compare.running._plan import Plan, Solve, Waiting
 from tpsolve.compare.running._start import load_ahead
+from tpsolve.compare.running._task_plan import Plan, Solve, Waiting
 from tpsolve.compare.running._tasks import Task, conditions, limits_of
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, TpsolveError

@@ -18,7 +18,7 @@ from tpsolve.compare._row_files import OF_SAMPLES, SETTINGS, Key, Places
 from tpsolve.compare._run_folder import read_settings
 from tpsolve.compare._stored_rows import read_places, stored_rows
 from tpsolve.compare.running._instances import MEND, AnyInstance, saved_instances
-from tpsolve.compare.running._plan import Plan
+from tpsolve.compare.running._task_plan import Plan
 from tpsolve.compare.running._tasks import size_of, start_of, unpacked
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError

@@ -1,7 +1,6 @@
 """Circuits that forbid the signs of some points, found in floating point and confirmed in exact arithmetic."""
 
 import numpy as np
-from scipy.optimize import nnls
 
 from tpsolve.units.checking._null_vectors import exact_circuit_of, null_vectors
 from tpsolve.units.checking._unrounded import ExactRows
@@ -60,6 +59,8 @@ class ConflictFinder:
 
     def _mixture(self, signed: np.ndarray, hyperplane: np.ndarray) -> np.ndarray:
         """Rows of `signed (k, p + 1)` of which some mixture is the origin; none: `hyperplane` has them on one side."""
+        from scipy.optimize import nnls
+
         held = np.zeros(0, dtype=np.int64)
         for _ in range(_ROUNDS):
             above = signed @ hyperplane
