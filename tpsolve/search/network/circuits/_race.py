@@ -266,7 +266,8 @@ class Race:
 
     def _ended(self, turn: Callable[[], float]) -> bool:
         turn()
-        return self._state.ended
+        # By the clock too: the main thread can't say so while a check of a network holds the state.
+        return self._state.halted()
 
     def _affordable(self) -> bool:
         """Wait until the clauses can be made in a small share of the time; False: the search ended before."""
