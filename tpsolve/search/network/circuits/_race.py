@@ -260,7 +260,7 @@ class Race:
         if not self._affordable():
             return
         # Who looks at all columns proves more, where there are few.
-        seconds = _LONG_TURN if rising else _TURN if self._provers else _SEEKING
+        seconds = _TURN if self._provers else _LONG_TURN if rising else _SEEKING
         with suppress(StoppedError), self._turns.taken(lambda: self._span(seconds)) as turn:
             self._climber.work(self._made(make, self._state.halted), rising, None, partial(self._ended, turn))
 
