@@ -33,7 +33,8 @@ from support.power_cut import Disk  # pyright: ignore[reportMissingImports]
 
 from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
 from tpsolve.compare import Comparison, run_comparison
-from tpsolve.compare._run_folder import read_rows
+from tpsolve.compare._row_files import key_of
+from tpsolve.compare._stored_rows import read_rows
 from tpsolve.compare.running._check_rows import check_rows
 from tpsolve.train import Recipe, train
 from tpsolve.train._checkpoint import read_checkpoint
@@ -59,8 +60,8 @@ def rows_of(runs: Path) -> list[dict[str, Any]]:
     for path in (runs / "run").glob("rows*.jsonl"):
         keys = [(row["instance"], row["solver"], row["seed"]) for row in map(json.loads, path.read_text().splitlines())]
         assert len(keys) == len(set(keys)), "a row twice"
-    rows = read_rows(runs / "run")
-    return [{name: v for name, v in rows[key].items() if name not in MEASURED} for key in sorted(rows)]
+    rows = sorted(read_rows(runs / "run"), key=key_of)
+    return [{name: v for name, v in row.items() if name not in MEASURED} for row in rows]
 
 
 def weights_of(runs: Path) -> dict[str, torch.Tensor]:

@@ -157,17 +157,17 @@ def float_source(network: nn.Module, mean: np.ndarray, std: np.ndarray) -> str:
     return "\n".join([*tables, "int predict(const float *x) {", *lines, best, "return best; }\n"])
 
 
-def networks(data: str, widths: tuple[int, ...], rows: Any, done: set[str], log: Any) -> None:
-    """Rows of the networks of a shape: one of thresholds for each number of bits, and the one of floats."""
+def networks(data: str, widths: tuple[int, ...], rows: Any, done: set[str], log: Any, asked: list[int]) -> None:
+    """Rows of the networks of a shape: one of thresholds for each number of bits `asked`, and the one of floats."""
     X, _, test, labels = rows
     shape = ", ".join(map(str, widths))
-    names = [f"thresholds {shape}, {bits} bits" for bits in BITS]
+    names = [f"thresholds {shape}, {bits} bits" for bits in asked]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if any(name not in done for name in names):
             train(recipe_of(data, widths, "sign", folder), folder / "run")
             model = load_model(folder / "run")
-            for bits, name in zip(BITS, names, strict=True):
+            for bits, name in zip(asked, names, strict=True):
                 if name in done:
                     continue
                 given = X if data == "digits" else folder / "cancer.csv"
@@ -232,7 +232,9 @@ def main() -> None:
     """Make what rows are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", choices=SHAPES, default=list(SHAPES))
-    for data in parser.parse_args().data:
+    parser.add_argument("--bits", nargs="*", type=int, choices=BITS, default=list(BITS))
+    options = parser.parse_args()
+    for data in options.data:
         path = RowLog(RESULTS / "model_size.jsonl")
         done = {row["method"] for row in path.read() if row["data"] == data and not lacks_gates(row)}
         started = time.perf_counter()
@@ -248,7 +250,7 @@ def main() -> None:
             rows = rows_of(data, Path(place))
         trees(data, rows, done, log)
         for widths in SHAPES[data]:
-            networks(data, widths, rows, done, log)
+            networks(data, widths, rows, done, log, options.bits)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,9 @@ SHAPES = ((50_000, 2, 1), (1_300, 25, 3))
 SAMPLES, POINTS = 4, 8
 
 
-def rows(instances: int, solvers: int, seeds: int) -> list[dict[str, Any]]:
+def rows(instances: int, solvers: int, seeds: int) -> Iterator[dict[str, Any]]:
     """As the runner writes them; the first solver proves what it solves."""
     drawn = np.random.default_rng(0)
-    made = []
     for place in range(instances):
         best = drawn.uniform(0, 5, SAMPLES)
         start = best + drawn.uniform(1, 5, SAMPLES)
@@ -42,33 +42,28 @@ def rows(instances: int, solvers: int, seeds: int) -> list[dict[str, Any]]:
                 seconds = np.sort(drawn.uniform(1e-4, 0.1, POINTS))
                 trace = zip(seconds.tolist(), np.linspace(start.mean(), objective.mean(), POINTS).tolist(), strict=True)
                 proved = [None if solver or share else float(seconds[-1]) for share in left]
-                made.append(
-                    {
-                        "instance": f"suite/epoch-{place}/layer-{place % 7}",
-                        "solver": f"solver-{solver}:restarts={solver}",
-                        "exact": solver == 0,
-                        "seed": seed,
-                        "budget": {"seconds": 0.1, "steps": None},
-                        "loss": ("hinge", "squared", "soft-hinge")[place % 3],
-                        "n_vars": 32,
-                        "n_units": 16,
-                        "start": start.tolist(),
-                        "fingerprint": str(place),
-                        "device": "cpu",
-                        "versions": {"tpsolve": "0.1.0"},
-                        "objective": objective.tolist(),
-                        "bound": [
-                            None if at is None else value for at, value in zip(proved, best.tolist(), strict=True)
-                        ],
-                        "tolerance": [1e-6] * SAMPLES,
-                        "flips": [0.25] * SAMPLES,
-                        "seconds": float(seconds[-1]),
-                        "found_at": [float(seconds[-1])] * SAMPLES,
-                        "proved_at": proved,
-                        "trace": [[at, value, None] for at, value in trace],
-                    }
-                )
-    return made
+                yield {
+                    "instance": f"suite/epoch-{place}/layer-{place % 7}",
+                    "solver": f"solver-{solver}:restarts={solver}",
+                    "exact": solver == 0,
+                    "seed": seed,
+                    "budget": {"seconds": 0.1, "steps": None},
+                    "loss": ("hinge", "squared", "soft-hinge")[place % 3],
+                    "n_vars": 32,
+                    "n_units": 16,
+                    "start": start.tolist(),
+                    "fingerprint": str(place),
+                    "device": "cpu",
+                    "versions": {"tpsolve": "0.1.0"},
+                    "objective": objective.tolist(),
+                    "bound": [None if at is None else value for at, value in zip(proved, best.tolist(), strict=True)],
+                    "tolerance": [1e-6] * SAMPLES,
+                    "flips": [0.25] * SAMPLES,
+                    "seconds": float(seconds[-1]),
+                    "found_at": [float(seconds[-1])] * SAMPLES,
+                    "proved_at": proved,
+                    "trace": [[at, value, None] for at, value in trace],
+                }
 
 
 def opened(page: Path) -> float | None:
@@ -100,11 +95,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "comparison.json").write_text(json.dumps({"suite": "digits", "seconds": 0.1, "samples": SAMPLES}))
-            made = rows(*shape)
-            (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+            # One by one: the most memory of a process counts as that of those that it starts, too.
+            with (folder / "rows.jsonl").open("w") as stream:
+                count = sum(bool(stream.write(json.dumps(row) + "\n")) for row in rows(*shape))
             page = folder / "report.html"
             found = {**drawn(folder), "page_mb": page.stat().st_size / 1e6, "opened_seconds": opened(page)}
-            row = {"rows": len(made), "instances": shape[0], "solvers": shape[1], "seeds": shape[2], **found}
+            row = {"rows": count, "instances": shape[0], "solvers": shape[1], "seeds": shape[2], **found}
             LOG.append({**row, "load": os.getloadavg()[0], **where()})
             print(row, flush=True)
 

@@ -70,7 +70,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
     comparison = Comparison(folder, "many", SOLVERS, samples=1, steps=2, seeds=(0,))
     row: dict[str, Any] = {"instances": count, "solvers": len(SOLVERS), "made_mib": peak()}
     tasks, row["plan_seconds"], _ = timed(
-        lambda: _tasks(comparison, [MadeInstance.of(instance) for instance in made], {}, print)
+        lambda: _tasks(comparison, [MadeInstance.of(instance) for instance in made], print)[0]
     )
     assert len(tasks) == count * len(SOLVERS)
     _, row["plan_and_save_seconds"], row["save_waited"] = timed(lambda: run_comparison(comparison, stop=lambda: True))

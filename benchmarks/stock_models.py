@@ -8,6 +8,7 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,6 +59,12 @@ def of_logits(output: Any, y: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, -2), y.flatten())
 
 
+def with_heads(output: Any, y: Tensor) -> Tensor:
+    """GoogLeNet's loss: its further outputs in training count 0.3 each."""
+    heads = (output.aux_logits1, output.aux_logits2) if hasattr(output, "aux_logits1") else ()
+    return of_logits(output, y) + sum(0.3 * cross_entropy(head, y) for head in heads)
+
+
 def of_first(output: Any, y: Tensor) -> Tensor:
     """Cross-entropy of the first output."""
     return cross_entropy(output[0], y)
@@ -95,6 +102,10 @@ def _torchvision(name: str) -> Stock:
         return getattr(torchvision().models, name)(weights=None, num_classes=CLASSES)
 
     size = SIZE if name in LARGE else SIZE // 2
+    if name == "googlenet":
+        # Its activations are calls of a function.
+        put_in = partial(convert, activation=nn.ReLU, functions=True)
+        return Stock(make, put_in, _reals(3, size, size), _classes(), with_heads)
     return Stock(make, replacing(TORCHVISION[name]), _reals(3, size, size), _classes(), of_logits)
 
 

@@ -201,6 +201,7 @@ def measure(name: str, widths: tuple[int, ...], solver: str, seconds: float, roo
         row |= {"objective": result.objective.item(), "bound": result.bound.item()}
         row |= {"status": result.status.value, "proved_by": result.stats.get("proved_by", solver)}
         row["found_at"] = result.stats["found_at"].item()
+        row["trace"] = [[round(p.seconds, 3), p.objective, p.bound] for p in result.trace]
     return {**row, "seconds": time.perf_counter() - started}
 
 

@@ -1,6 +1,7 @@
-"""Write the measured sections of choosing-a-solver.md from the rows of a comparison and from the table of `auto`.
+"""Write the measured sections of choosing-a-solver.md from the rows of a comparison, and from those of benchmarks.
 
-`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`; without a folder, the table of `auto` alone.
+`tpsolve compare`, then `python docs/choosing_a_solver.py runs/digits`, which keeps the rows of that run in
+benchmarks/results/compare.jsonl. Without a folder it draws from the rows that are kept.
 """
 
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 from tpsolve._storage._row_log import RowLog, read_parts
+from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare import summarise
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare.report._report import COLUMNS, caption
@@ -18,6 +20,10 @@ from tpsolve.search.combined._auto import PROOFS, table
 
 PAGE = Path(__file__).with_name("choosing-a-solver.md")
 MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "auto.jsonl"
+COMPARED = MEASURED.with_name("compare.jsonl")
+"""Rows of the default comparison."""
+VERDICTS = MEASURED.with_name("verdicts.jsonl")
+METHODS = ("studentised", "percentile", "expanded percentile", "BCa")
 MOST = 2.0
 """Budgets that a solver of the grid may take."""
 
@@ -137,6 +143,56 @@ def _cell(row: dict) -> str:
     return text + (f"; else `{row['other']}`" if row["solver"] == "enumerate" else "")
 
 
+def intervals() -> str:
+    """How often intervals of four kinds hold the mean, least and most over the shapes, by the number of instances."""
+    rows = [row for row in read_parts(VERDICTS) if row["question"] == "interval"]
+    lines = ["| instances | " + " | ".join(METHODS) + " |", "|---:" * (len(METHODS) + 1) + "|"]
+    for count in sorted({row["instances"] for row in rows}):
+        here = [row for row in rows if row["instances"] == count]
+        cells = []
+        for method in METHODS:
+            held = sorted(row[method]["held"] / row["draws"] for row in here)
+            width = mean(row[method]["width"] / row["percentile"]["width"] for row in here)
+            cells.append(f"{held[0]:.1%}, {held[1]:.1%} to {held[-1]:.1%}; x {width:.2f}")
+        lines.append("| " + " | ".join([str(count), *cells]) + " |")
+    times = [row for row in read_parts(VERDICTS) if row["question"] == "running time"]
+    held = sorted(row["expanded percentile"]["held"] / row["draws"] for row in times)
+    plain = sorted(row["percentile"]["held"] / row["draws"] for row in times)
+    shapes, draws = len({row["of"] for row in rows}), rows[0]["draws"]
+    worst = min(rows, key=lambda row: row["studentised"]["held"])
+    lines += [
+        "",
+        f"Of each of {shapes} shapes of shares, {draws} draws: the share of draws whose interval holds the mean, for "
+        f"the shape where that is least, and for the others; then the width, beside that of the percentile interval. "
+        f'The least of all is that of {worst["instances"]} instances of "{worst["of"]}", of which '
+        f"{worst['alike'] / worst['draws']:.0%} of the draws have the same share everywhere, and so no interval.",
+        "",
+        f"Expected running times, of as many instances and {len({row['of'] for row in times})} distributions of the "
+        f"chance to reach a target: expanded percentile intervals hold them in {held[0]:.1%} to {held[-1]:.1%} of "
+        f"draws, those that are not expanded in {plain[0]:.1%} to {plain[-1]:.1%}.",
+    ]
+    return "\n".join(lines)
+
+
+def verdicts() -> str:
+    """How often two solvers are told apart on 100 instances, equal ones and others."""
+    rows = [row for row in read_parts(VERDICTS) if row["question"] == "verdict"]
+    kinds = list(dict.fromkeys(row["difference"] for row in rows))
+    lines = ["| objectives | ties | " + " | ".join(kinds) + " |", "|---|---:" + "|---:" * len(kinds) + "|"]
+    for of in dict.fromkeys(row["of"] for row in rows):
+        here = {row["difference"]: row for row in rows if row["of"] == of}
+        cells = [
+            f"{here[k]['told'] / here[k]['draws']:.1%} ({here[k]['t_test'] / here[k]['draws']:.1%})" for k in kinds
+        ]
+        lines.append("| " + " | ".join([of, f"{here[kinds[0]]['ties']:.0%}", *cells]) + " |")
+    lines += [
+        "",
+        f"Share of {rows[0]['draws']} draws that tell two equal solvers apart, or name the better one of two. In "
+        "brackets: Student's paired t test at the same level. Ties: instances on which two equal solvers end alike.",
+    ]
+    return "\n".join(lines)
+
+
 def replace(page: str, mark: str, text: str) -> str:
     """The page with `text` between the markers of this name."""
     marked = re.compile(rf"(<!-- {mark}: begin[^\n]*-->\n).*?(<!-- {mark}: end -->)", re.DOTALL)
@@ -149,8 +205,12 @@ def main(folders: list[Path]) -> None:
     """Replace what stands between the markers of the page."""
     page = replace(replace(PAGE.read_text(), "auto", choices()), "proof", provers())
     page = replace(page, "held-out", held_out())
+    page = replace(replace(page, "intervals", intervals()), "verdicts", verdicts())
     for folder in folders:
-        page = replace(page, "measured", section(RowLog(folder / "rows.jsonl").read()))
+        content = (folder / "rows.jsonl").read_bytes()
+        write_whole(COMPARED, lambda stream, content=content: stream.write(content))
+    if COMPARED.exists():
+        page = replace(page, "measured", section(RowLog(COMPARED).read()))
     PAGE.write_text(page)
 
 

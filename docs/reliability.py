@@ -105,20 +105,30 @@ def scale() -> str:
         f"A comparison of {row['instances']:,} instances and {row['solvers']} solvers is planned in "
         f"{row['plan_and_save_seconds']:.1f} s of the processor, with its instances written to the disk. With all "
         f"{solves:,} rows there it is resumed in {row['resume_seconds']:.1f} s. Three of these are for objectives "
-        "that are recomputed. Each row is kept packed, and unpacked when it is asked for. Targets stay in their file, "
-        "so the memory that resuming takes grows with the rows, by about what they take as JSON. "
-        f"On {row['machine']}, with a load of {row['load']:.0f}."
+        "that are recomputed. Rows and targets stay in their files, and each is read when it is asked for. A task is a "
+        "number until its turn comes. So resuming grows by "
+        f"{_bytes_a_row(rows, 'loaded_mib', 'resumed_mib'):.0f} bytes a row from the least of these to the largest, "
+        f"and planning by {_bytes_a_row(rows, 'made_mib', 'planned_mib'):.0f} beyond what the suite's own instances "
+        f"take. On {row['machine']}, with a load of {row['load']:.0f}."
     )
-    heads = ("rows", "JSON, MiB", "MiB before", "MiB at most", "more, KiB a row", "seconds of the processor")
+    heads = ("rows", "JSON, MiB", "MiB of a new one", "planned, MiB", "MiB before resuming", "resumed, MiB", "seconds")
     lines = [f"| {' | '.join((*heads, 'objectives recomputed'))} |", f"|{'---:|' * (len(heads) + 1)}"]
     for row in sorted(rows, key=lambda row: row["instances"]):
-        solves, more = row["instances"] * row["solvers"], row["resumed_mib"] - row["loaded_mib"]
+        solves = row["instances"] * row["solvers"]
         found = re.search(r"objectives of ([0-9,]*[0-9])", row["checked"])
         lines.append(
-            f"| {solves:,} | {row['rows_mib']:.0f} | {row['loaded_mib']:.0f} | {row['resumed_mib']:.0f} "
-            f"| {2**10 * more / solves:.2f} | {row['resume_seconds']:.1f} | {found[1] if found else f'{solves:,}'} |"
+            f"| {solves:,} | {row['rows_mib']:.0f} | {row['made_mib']:.0f} | {row['planned_mib']:.0f} "
+            f"| {row['loaded_mib']:.0f} | {row['resumed_mib']:.0f} | {row['resume_seconds']:.1f} "
+            f"| {found[1] if found else f'{solves:,}'} |"
         )
     return "\n".join([words, "", *lines])
+
+
+def _bytes_a_row(rows: list[dict[str, Any]], before: str, after: str) -> float:
+    """By how much the memory that is taken besides grows from the comparison with the fewest rows to the largest."""
+    least, most = (pick(rows, key=lambda row: row["instances"] * row["solvers"]) for pick in (min, max))
+    more = (most[after] - most[before]) - (least[after] - least[before])
+    return 2**20 * more / max(1, most["instances"] * most["solvers"] - least["instances"] * least["solvers"])
 
 
 def report_page() -> str:

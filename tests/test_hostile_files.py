@@ -411,9 +411,10 @@ def test_a_table_that_expands_is_refused_before_it_does(
     asked = []
     whole = _limits.read_part
     monkeypatch.setattr(_limits, "read_part", lambda stream, size: asked.append(size) or whole(stream, size))
-    with pytest.raises(TooLargeError, match="more than 1 MiB of text"):
+    with pytest.raises(TooLargeError, match=" MiB of text"):
         read_table(path, "k")
-    assert asked == [2**20 + 1]
+    # The size of a file that is not packed is known.
+    assert asked == ([2**20 + 1] if ending else [])
 
 
 def test_a_sheet_whose_last_cell_is_far_away_is_refused(tmp_path: Path):

@@ -54,6 +54,9 @@ MAKES: dict[str, Callable[[np.ndarray], Any]] = {
     "polars": lambda array: polars.DataFrame(array),
     "polars of types": lambda array: polars.DataFrame({"a": array[:, 0].astype(int), "b": array[:, 1] > 0}),
     "torch": torch.tensor,
+    "torch seen as negative": lambda array: torch.tensor(-array)._neg_view(),
+    "list of tensors": lambda array: [torch.tensor(row) for row in array],
+    "polars of 128 bits": lambda array: polars.DataFrame(array).cast(polars.Int128),
 }
 
 
@@ -91,6 +94,8 @@ def test_tables_of_pandas_give_the_same_problem(make: str):
         (scipy.sparse.csr_matrix(X), r"a sparse matrix \(csr_matrix\).*toarray"),
         (scipy.sparse.coo_array(X), "a sparse matrix.*toarray"),
         (torch.tensor(X).to_sparse(), "layout torch.sparse_coo.*to_dense"),
+        (torch.empty(2, 2, device="meta"), "a tensor on meta.*to_empty"),
+        (polars.DataFrame({"x": [{"y": 1}]}), "X, column 'x': got a column of the type Struct"),
         (np.ma.MaskedArray(X, mask=X > 0), "4 masked values.*filled"),
         (np.array([["a", "b"]]), "an array of words.*read_table"),
         (np.array([["2020-01-01"]], dtype="datetime64[D]"), "an array of dates.*read_table"),

@@ -177,10 +177,11 @@ def test_comparison_goes_on_from_whatever_is_left(folder: Path):
         assert kept[: len(rows)] == rows
         assert run_comparison(compared(left))[: len(kept)] == kept
 
-    def append(log: RowLog, row: dict[str, Any]) -> None:
-        real(log, row)
+    def append(log: RowLog, row: dict[str, Any]) -> list[int]:
+        starts = real(log, row)
         if log.path == folder / "rows.jsonl":
             rows.append(row)
+        return starts
 
     with pytest.MonkeyPatch.context() as patch:
         real = RowLog.append

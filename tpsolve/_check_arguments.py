@@ -41,6 +41,9 @@ def check_tensor(
                 tensor, dtype = torch.as_tensor(value, device=device, dtype=torch.float64), torch.float32
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(argument, type(value).__name__, "a tensor, array or list of numbers") from error
+    if tensor.device.type == "meta":
+        mend = "Move it with .to_empty() and fill it."
+        raise DeviceError(argument, "a tensor on meta", "a device that holds numbers", mend)
     if tensor.is_complex():
         raise ArgumentError(argument, tensor.dtype, "real numbers")
     if dtype is None and tensor.dtype not in (torch.float32, torch.float64):
@@ -59,7 +62,7 @@ def check_tensor(
 
 def own(value: Any) -> Any:
     """`value`, or a copy of a tensor or numpy array, so that later changes of it in place change nothing here."""
-    if isinstance(value, Tensor) and value.layout == torch.strided:
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested:
         value = value.detach()
         # One copy of what is repeated along an axis.
         once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]

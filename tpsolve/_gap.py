@@ -2,18 +2,29 @@
 
 import math
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def is_closed(objective: Tensor, bound: Tensor, tolerance: Tensor) -> Tensor:
-    """Where `objective - bound` is at most `tolerance`, all of one shape; False where one of the two is infinite."""
-    return torch.isfinite(objective) & torch.isfinite(bound) & (objective - bound <= tolerance)
+@overload
+def is_closed(objective: "Tensor", bound: "Tensor", tolerance: "Tensor") -> "Tensor": ...
+@overload
+def is_closed(objective: np.ndarray, bound: np.ndarray, tolerance: np.ndarray) -> np.ndarray: ...
+def is_closed(objective: Any, bound: Any, tolerance: Any) -> Any:
+    """Where `objective - bound` is at most `tolerance`, all of one shape; False where one of the two is infinite.
+
+    Tensors, or arrays: reports are drawn without torch, which takes 200 MiB.
+    """
+    with np.errstate(invalid="ignore"):
+        near = objective - bound <= tolerance
+    return (abs(objective) < math.inf) & (abs(bound) < math.inf) & near
 
 
-def closing_tolerance(rounding: Tensor, least_difference: Tensor) -> Tensor:
+def closing_tolerance(rounding: "Tensor", least_difference: "Tensor") -> "Tensor":
     """A gap of at most this is none.
 
     Objective and bound are each off by at most `rounding`. Two objectives that differ by less than `least_difference`
@@ -21,8 +32,8 @@ def closing_tolerance(rounding: Tensor, least_difference: Tensor) -> Tensor:
     can be: one huge weight opens no gap of others.
     """
     slack = 2 * rounding
-    below = torch.nextafter(least_difference - slack, torch.full_like(slack, -math.inf))
-    return torch.maximum(slack, below)
+    below = (least_difference - slack).nextafter(slack.new_full(slack.shape, -math.inf))
+    return slack.maximum(below)
 
 
 def common_measure(values: np.ndarray) -> Fraction:

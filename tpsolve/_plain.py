@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
@@ -10,12 +11,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor, bfloat16, strided
 
-from tpsolve.errors import ArgumentError
+from tpsolve.errors import ArgumentError, DeviceError, NotFiniteError
 
 MAX_WHOLE = 2**53
 """float64 holds all whole numbers up to it."""
 
 TABLE_MEND = "Words and dates become numbers in tpsolve.tables.read_table."
+
+
+class CellError(ArgumentError, TypeError):
+    """A cell that is no number; scikit-learn's checks of an estimator ask for a TypeError and for these words."""
+
+    def __init__(self, argument: str, kind: str) -> None:
+        mend = f"A cell of this argument must be neither a string nor a date, but a number. {TABLE_MEND}"
+        super().__init__(argument, f"a cell of type {kind}", "numbers", mend)
 
 
 def plain_number(value: Any) -> Any:
@@ -70,29 +79,45 @@ def plain_array(argument: str, value: Any) -> Any:
             beside others, or more digits than float64 has; the message says how to mend it.
     """
     if isinstance(value, Tensor):
-        if str(value.layout) != "torch.strided":
-            raise ArgumentError(argument, f"a tensor of layout {value.layout}", "a dense one", "Write .to_dense().")
-        return value
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        got = f"a sparse matrix ({type(value).__name__})"
-        raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
+        return plain_tensor(argument, value)
+    refuse_sparse(argument, value)
     library = type(value).__module__.partition(".")[0]
     if library in ("pandas", "polars"):
-        return _from_table(argument, value)
+        return from_table(argument, value)
     if isinstance(value, list | tuple):
+        if any(isinstance(row, Tensor) and row.dim() for row in value):
+            value = [float64_array(argument, row) for row in value]
         nested = value and hasattr(value[0], "__array__") and not isinstance(value[0], Tensor | np.generic)
         if not nested:
             return [plain_number(one) for one in value] if any(isinstance(v, np.generic) for v in value) else value
-        rows = [_from_array(argument, np.asanyarray(row)) for row in value]
+        rows = [from_array(argument, np.asanyarray(row)) for row in value]
         try:
-            return _from_array(argument, np.stack(rows))
+            return from_array(argument, np.stack(rows))
         except ValueError as error:
             raise ArgumentError(argument, "rows of several lengths", "rows of one length") from error
     if isinstance(value, np.ndarray):
-        return _from_array(argument, value)
+        return from_array(argument, value)
     if hasattr(value, "__array__"):
-        return _from_array(argument, np.asanyarray(value))
+        return from_array(argument, np.asanyarray(value))
     return value
+
+
+def refuse_sparse(argument: str, value: Any) -> None:
+    """Raise ArgumentError for a sparse matrix or array of scipy."""
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        got = f"a sparse matrix ({type(value).__name__})"
+        raise ArgumentError(argument, got, "a dense array", "Write .toarray().")
+
+
+def plain_tensor(argument: str, value: Tensor) -> Tensor:
+    """A dense tensor whose numbers are stored as they are."""
+    if value.layout is not strided or value.is_nested:
+        layout = "nested tensor" if value.is_nested else f"tensor of layout {value.layout}"
+        mend = "Write torch.stack(list(...))." if value.is_nested else "Write .to_dense()."
+        raise ArgumentError(argument, f"a {layout}", "a dense one", mend)
+    if value.is_quantized:
+        raise ArgumentError(argument, f"a tensor of {value.dtype}", "one of real numbers", "Write .dequantize().")
+    return value.resolve_conj().resolve_neg()
 
 
 def check_as_float64(argument: str, value: Any) -> None:
@@ -116,11 +141,13 @@ def check_as_float64(argument: str, value: Any) -> None:
         got = f"a tensor of {value.dtype} and layout {value.layout} on {value.device}{grad}"
         raise ArgumentError(argument, got, "what numpy can read", "Write .detach().cpu().to_dense().double().numpy().")
     try:
-        array = np.asanyarray(value)
+        array = _column(argument, value) if frame and hasattr(value, "dtype") else np.asanyarray(value)
+    except ArgumentError:
+        raise
     except (TypeError, ValueError, RuntimeError):
         return
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "Mm":
-        _from_array(argument, array)
+        from_array(argument, array)
     largest = 0
     if array.dtype.kind == "O":
         largest = max((abs(cell) for cell in array.ravel().tolist() if type(cell) is int), default=0)
@@ -136,7 +163,11 @@ def float64_array(argument: str, value: Any) -> np.ndarray:
     Raises:
         ArgumentError: no real numbers, or numbers that float64 can't hold.
     """
+    if value is None:
+        raise ArgumentError(argument, "None", "numbers")
     if isinstance(value, Tensor):
+        if value.device.type == "meta":
+            raise DeviceError(argument, "a tensor on meta", "a device that holds numbers")
         plain: Any = plain_array(argument, value).detach().cpu()
         value = (plain if plain.is_complex() or _is_of_numpy(plain) else plain.double()).numpy()
     try:
@@ -152,7 +183,40 @@ def float64_array(argument: str, value: Any) -> np.ndarray:
 
 
 def _is_of_numpy(value: Tensor) -> bool:
-    return value.layout is strided and value.dtype is not bfloat16
+    seen = value.layout is strided and not (value.is_neg() or value.is_conj() or value.is_quantized or value.is_nested)
+    return seen and value.dtype is not bfloat16
+
+
+def plain_labels(argument: str, values: Any) -> list[Any]:
+    """Labels of a tensor, array, column or sequence as Python's numbers and texts, each in its place.
+
+    Raises:
+        ArgumentError: a table, no sequence, or labels that are neither numbers nor texts.
+        NotFiniteError: a label is missing, NaN or infinite.
+        DeviceError: a tensor on meta.
+    """
+    refuse_sparse(argument, values)
+    if getattr(values, "columns", None) is not None:
+        raise ArgumentError(argument, "a DataFrame", "one class label a sample", "Take its column: df[name].")
+    if isinstance(values, Tensor):
+        values = plain_tensor(argument, values)
+        if values.device.type == "meta":
+            raise DeviceError(argument, "a tensor on meta", "a device that holds numbers")
+    listed = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    plain = values if listed is None else listed()
+    if isinstance(plain, str | bytes) or not isinstance(plain, Sequence):
+        raise ArgumentError(argument, type(values).__name__, "one class label a sample")
+    # The elements of numpy arrays and of tensors, which are no numbers of Python.
+    plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
+    for i, label in enumerate(plain):
+        if label is None or type(label).__name__ in ("NAType", "NaTType"):
+            raise NotFiniteError(argument, f"no label at sample {i}", "a class label for every sample")
+        if isinstance(label, float) and not math.isfinite(label):
+            raise NotFiniteError(argument, f"{label} at sample {i}", "a class label for every sample")
+        if not isinstance(label, str | int | float | bool | Sequence) or isinstance(label, bytes):
+            mend = "Write them as words: list(map(str, labels))."
+            raise ArgumentError(argument, f"a label of type {type(label).__name__}", "numbers or words", mend)
+    return plain
 
 
 def check_no_gaps(argument: str, value: Any) -> None:
@@ -177,7 +241,7 @@ def _check_mask(argument: str, array: np.ma.MaskedArray) -> None:
         raise ArgumentError(argument, f"an array with {count} masked values", "an array without", mend)
 
 
-def _from_array(argument: str, array: np.ndarray) -> np.ndarray:
+def from_array(argument: str, array: np.ndarray) -> np.ndarray:
     """A writable array in the machine's own order, of a type that torch knows."""
     if isinstance(array, np.ma.MaskedArray):
         _check_mask(argument, array)
@@ -224,20 +288,21 @@ def _number(argument: str, value: Any) -> int | float:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, Decimal | Fraction):
         return float(value)
-    raise ArgumentError(argument, f"a cell of type {type(value).__name__}", "numbers", TABLE_MEND)
+    raise CellError(argument, type(value).__name__)
 
 
-def _from_table(argument: str, table: Any) -> np.ndarray:
+def from_table(argument: str, table: Any) -> np.ndarray:
     """A DataFrame, Series or Index as an array; each column by itself, since together they would be rounded."""
     kind = type(table).__name__
     if kind == "LazyFrame":
         raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
     if getattr(table, "ndim", None) == 1 or kind == "Series":
-        return _from_array(argument, _column(argument, table))
+        return from_array(argument, _column(argument, table))
     names = [str(name) for name in table.columns]
     frame = hasattr(table, "iloc")
     columns = [table.iloc[:, k] if frame else table[:, k] for k in range(len(names))]
-    arrays = [_from_array(f"{argument}, column {n!r}", _column(n, c)) for n, c in zip(names, columns, strict=True)]
+    named = [(f"{argument}, column {name!r}", column) for name, column in zip(names, columns, strict=True)]
+    arrays = [from_array(name, _column(name, column)) for name, column in named]
     if not arrays:
         return np.empty((len(table), 0))
     if len({array.dtype for array in arrays}) > 1:
@@ -253,9 +318,13 @@ def _column(name: str, series: Any) -> np.ndarray:
     words = str(series.dtype)
     if words in ("category", "Categorical", "Enum") or words.startswith(("Categorical", "Enum")):
         raise ArgumentError(name, "a column of categories", "numbers", TABLE_MEND)
+    kind = str(getattr(getattr(series, "dtype", None), "base_type", lambda: "")())
+    if kind in ("List", "Array", "Struct", "Binary", "Object"):
+        raise ArgumentError(name, f"a column of the type {kind}", "numbers", TABLE_MEND)
     if hasattr(series, "to_numpy"):
-        array = series.to_numpy()
-        # Whole numbers with gaps become floats in polars, and strings objects in pandas.
+        # Whole numbers with gaps become floats in polars, and strings objects in pandas. numpy has none of 128 bits.
         missing = hasattr(series, "null_count") and series.null_count() and series.dtype.is_integer()
-        return np.array(series.to_list(), dtype=object) if missing else np.asarray(array)
+        if missing or kind in ("Int128", "UInt128"):
+            return np.array(series.to_list(), dtype=object)
+        return np.asarray(series.to_numpy())
     return np.asarray(series)

@@ -14,9 +14,9 @@ from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor, nn
 
 from tpsolve._glyphs import drawable, dress
+from tpsolve._storage._printable import printable
 from tpsolve.errors import ArgumentError
 from tpsolve.models import Model
-from tpsolve.models._words import printable
 from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search import FrontierPoint

@@ -174,6 +174,8 @@ def test_whole_weights_are_those_of_the_numbers_of_the_table(call):
     Path("t.csv").write_text("x,class\n0.12345678901234567,a\n0.12345678901234568,b\n1,b\n123456.7,b\n")
     done = call("exact t.csv --target class --widths 1 --weight-set ternary --solver integer-search --seconds 1")
     assert "integer-search looked for whole weights, and no bound was proved" in done.stdout
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --seconds 3")
+    assert "sums were compared as fractions" in done.stdout
     assert call("exact t.csv --target class --weight-set ternary --frontier").exception.argument == "--frontier"
 
 

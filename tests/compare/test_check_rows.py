@@ -103,6 +103,12 @@ def test_a_false_claim_is_told_and_no_other_one(copied: Path, key: Any, to: Any,
     assert any(words in claim for claim in next(iter(told.values()))), told
 
 
+def test_a_row_without_status_claims_none(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    change(copied / "rows.jsonl", KEEP, lambda row: row.pop("status"))
+    assert [check for check in check_rows(copied) if check.false or check.missing] == []
+    assert "all objectives were recomputed" in resume(copied, monkeypatch)[0]
+
+
 def test_targets_of_another_row_or_none_are_told(copied: Path):
     path = copied / "targets.jsonl"
     other = lines(path)[0]["bits"]

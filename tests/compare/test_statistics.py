@@ -13,13 +13,16 @@ from tpsolve.compare._statistics import (
     Row,
     Solved,
     alike,
+    families_of,
     holm,
     interval,
+    intervals,
     mean_ranks,
     pair_tests,
     paired,
     scores,
     share_left,
+    tail,
 )
 from tpsolve.compare._summary import Findings, advice, summarise
 from tpsolve.compare.report._plots import ranks_of_solvers
@@ -81,7 +84,7 @@ def test_samples_of_unlike_scale_count_alike():
 def test_after_an_interruption_means_are_over_what_all_have():
     rows = [row(name, i, [float(k)], [9.0]) for i in "abcd" for k, name in enumerate(("one", "two"))]
     stopped = [each for each in rows if (each["solver"], each["instance"]) != ("two", "d")]
-    stopped[-1]["objective"] = [9.0]  # of the instance that only one solver has
+    stopped[-1] = {**stopped[-1], "objective": [9.0]}  # of the instance that only one solver has
     found = {summary.solver: summary for summary in summarise(stopped)}
     assert {summary.instances for summary in found.values()} == {3}
     assert found["one"].left == 0.0
@@ -93,6 +96,43 @@ def test_interval_is_the_bootstrap_s():
     half = 1.96 * values.std(ddof=1) / math.sqrt(200)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
     assert all(math.isnan(end) for end in interval(values[:1]))
+    assert all(math.isnan(end) for end in interval(np.full(9, 0.3))), "alike, they don't say how far others are"
+    with_nan = np.stack([values, np.where(values > 0.6, np.nan, values)], axis=1)
+    assert [math.isnan(end) for end in np.concatenate(intervals(with_nan))] == [False, True] * 2
+
+
+def test_interval_of_a_skewed_sample_is_that_of_a_plain_account():
+    values = np.random.default_rng(3).exponential(0.1, 12)
+    drawn = np.random.default_rng(4).choice(values, (40_000, 12))
+    error, errors = (stats.sem(each, axis=-1) for each in (values, drawn))
+    distance = (drawn.mean(1) - values.mean()) / errors
+    expected = [values.mean() - error * np.quantile(distance, q) for q in (0.975, 0.025)]
+    assert interval(values) == pytest.approx(expected, rel=0.1)
+
+
+def test_intervals_of_few_skewed_instances_hold_the_mean():
+    generator = np.random.default_rng(5)
+    for shape, mean in ((generator.exponential(0.1, (12, 500)), 0.1), (generator.beta(0.5, 5, (12, 500)), 0.5 / 5.5)):
+        low, high = intervals(shape, 0.0, 1.0)
+        assert np.mean((low <= mean) & (mean <= high)) >= 0.91, "94%; the percentile bootstrap holds it in 83 to 88%"
+
+
+def test_one_share_that_is_not_nothing_leaves_an_end():
+    low, high = interval(np.array([0.06] + [0.0] * 11), 0.0, 1.0)
+    assert low == 0.0
+    assert 0.02 < high <= 0.06, "a resample of nothing has an error too"
+
+
+def test_no_end_is_further_than_hoeffding_s():
+    # A fortieth of the resamples draws none of the three zeros, and has no spread.
+    low, _ = interval(np.array([0.0] * 3 + [0.91] * 9), 0.0, 1.0)
+    assert low == pytest.approx(0.75 * 0.91 - math.sqrt(math.log(40) / 24))
+
+
+def test_tail_is_that_of_student_s_interval():
+    # 5 degrees of freedom: 2.5706 times the root of 6 / 5 is 2.8159.
+    assert tail(6) == pytest.approx(0.00243, abs=2e-5)
+    assert tail(10_000) == pytest.approx(LEVEL / 2, rel=1e-2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -125,6 +165,22 @@ def test_equal_solvers_are_told_apart_in_one_draw_of_forty_and_better_ones_in_mo
         ahead = same - 0.5 * (same - other).std(ddof=1)
         better += not alike(np.array([ahead, other]), 0).any()
     assert equal >= 0.95 * 200, "97.5% expected"
+    assert better >= 0.8 * 200
+
+
+def test_ties_neither_tell_equal_solvers_apart_nor_hide_a_better_one():
+    generator = np.random.default_rng(0)
+    equal, better = 0, 0
+    for _ in range(200):
+        # Half a standard deviation of the differences: 0.5 * sqrt(0.2 + 0.465) is 0.41 more.
+        one, two, worse = (generator.poisson(mean, 100).astype(float) for mean in (0.2, 0.2, 0.2 + 0.465))
+        for other in (two, worse):
+            left = np.array([(each - np.minimum(one, other)) / (9 - np.minimum(one, other)) for each in (one, other)])
+            leader = int(left[1].mean() < left[0].mean())
+            told = not alike(left, leader).any()
+            equal += told and other is two
+            better += told and other is worse and leader == 0
+    assert equal <= 0.05 * 200, "2.5% expected; 60% of the objectives are tied"
     assert better >= 0.8 * 200
 
 
@@ -269,3 +325,61 @@ def test_families_where_another_solver_is_ahead_are_named():
     text = advice(Findings(rows))
     assert text.startswith("Use one ")
     assert "on squared, two leaves less" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("easy/1 easy/2 easy/3 hard/1 hard/2 hard/3 hard/4", {"easy": 3, "hard": 4}),
+        ("a/easy/x a/easy/y a/easy/z a/hard/x a/hard/y a/hard/z", {"a/easy": 3, "a/hard": 3}),
+        ("d/1/x d/1/y d/2/x d/2/y d/3/x e/1/x e/1/y e/2/x", {"d": 5, "e": 3}),
+        ("qubo-1 qubo-2 qubo-3 maxcut7 maxcut8 maxcut9 one", {"qubo": 3, "maxcut": 3}),
+        ("iris_a iris_b iris_c wine_a wine_b wine_c wine", {"iris": 3, "wine": 4}),
+        ("i1 i2 i3 i4", {}),
+        ("planted random qubo ties", {}),
+        ("t/1 u/1 v/1", {}),
+    ],
+)
+def test_families_by_name(names: str, expected: dict[str, int]):
+    found = families_of(dict.fromkeys(names.split(), "hinge"))
+    assert {family: len(of) for family, of in found.items()} == expected
+
+
+def test_families_by_loss_come_first_and_are_not_there_twice():
+    losses = {f"{loss}/{k}": loss for loss in ("hinge", "squared") for k in range(3)}
+    assert {family: len(of) for family, of in families_of(losses).items()} == {"hinge": 3, "squared": 3}
+    losses["hinge/3"] = "squared"
+    found = families_of(losses)
+    assert {family: len(of) for family, of in found.items()} == {
+        "hinge": 3,
+        "squared": 4,
+        "hinge (by name)": 4,
+        "squared (by name)": 3,
+    }
+
+
+def test_folders_where_another_solver_is_ahead_are_named():
+    rows: list[Row] = []
+    for k in range(20):
+        name, good, bad = (f"easy/{k}", 1.0 + k / 100, 5.0) if k < 12 else (f"hard/{k}", 3.0, 2.0 + k / 100)
+        for solver, value in (("one", good), ("two", bad)):
+            rows.append(row(solver, name, [value], [9.0], trace=[[0.5, value, None]]))
+    findings = Findings(rows)
+    assert "on hard, two leaves less" in advice(findings)
+    assert {family: len(of) for family, of in findings.families.items()} == {"easy": 12, "hard": 8}
+    part = findings.of_instances(findings.families["hard"])
+    assert [summary.solver for summary in part.summaries] == ["two", "one"]
+
+
+@pytest.mark.parametrize(("families", "flips"), [("ab", True), ("abcdefgh", False)])
+def test_a_family_counts_the_others_in_its_test(families: str, flips: bool):
+    # On "a" all of eight signs are for two: 2 / 2^8, times the number of families.
+    rows = [
+        row(solver, f"{family}/{k}", [1.0 + k / 10 + 2 * ((solver == "one") == (family == "a"))], [9.0])
+        for family in families
+        for k in range(8 if family == "a" else 20)
+        for solver in ("one", "two")
+    ]
+    text = advice(Findings(rows))
+    assert text.startswith("Use one ")
+    assert ("on a, two leaves less" in text) == flips

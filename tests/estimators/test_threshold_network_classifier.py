@@ -3,12 +3,14 @@
 import pickle
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -446,6 +448,19 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         (torch.tensor(X, dtype=torch.float64, requires_grad=True), "requires grad.*detach"),
         (torch.tensor(X).bfloat16(), r"torch.bfloat16.*double"),
         (torch.tensor(X).to_sparse(), r"sparse_coo.*to_dense"),
+        (scipy.sparse.csr_array(X), r"X: got a sparse matrix \(csr_array\).*toarray"),
+        (scipy.sparse.dok_array(X), r"a sparse matrix \(dok_array\).*toarray"),
+        (
+            pd.DataFrame({"t": pd.Categorical(["u", "v"] * 2), "u": 1.0}),
+            "column 't': got a column of categories.*read_t",
+        ),
+        (pd.DataFrame({"t": ["u", "v"] * 2, "u": 1.0}), "column 't': got a cell of type str.*read_table"),
+        (polars.DataFrame({"t": [[1]] * 4, "u": [1.0] * 4}), "column 't': got a column of the type List"),
+        (X.astype(str), "X: got an array of words.*read_table"),
+        ([*X.tolist()[:3], [1]], "X: got what numpy does not read"),
+        (1j * X, "X: got complex numbers"),
+        (pd.DataFrame(X, columns=["a", "a"]), "two columns named 'a'"),
+        ({"a": [1]}, "X: got dict"),
     ):
         for call in (fitted.predict, fitted.decision_function, lambda rows: make().fit(rows, y)):
             with pytest.raises(ArgumentError, match=words):
@@ -456,6 +471,36 @@ def test_what_scikit_learn_would_take_for_other_numbers_is_refused_by_name(make)
         make().fit(X, polars.Series(["a", None, "b", "a"]))
     with pytest.raises(ArgumentError, match="sample_weight: got an array with 1 masked"):
         make().fit(X, y, np.ma.MaskedArray(np.ones(4), mask=[True, False, False, False]))
+    for labels, words in (
+        (["n", "y", "y", float("nan")], "y: got nan at sample 3"),
+        ([0, "y", "y", 0], "y: got numbers mixed with words"),
+        (polars.DataFrame({"y": y}), r"y: got a DataFrame.*df\[name\]"),
+        (scipy.sparse.csr_array(y[:, None] * 1.0), "y: got a sparse matrix"),
+        (np.array([Fraction(1, 3), Fraction(2)] * 2), "y: got a label of type Fraction.*words"),
+        ([10**30, 1, 1, 1], "y: got whole numbers of more than 64 bits"),
+        (1j * y, "y: got labels that are complex numbers"),
+    ):
+        for call in (lambda labels=labels: make().fit(X, labels), lambda labels=labels: fitted.score(X, labels)):
+            with pytest.raises(ArgumentError, match=words):
+                call()
+
+
+@pytest.mark.parametrize("make", [quick, UnitClassifier], ids=["network", "unit"])
+def test_tables_and_labels_of_every_make_are_taken_as_their_numbers(make):
+    X, y = parity_table(2)
+    expected = make().fit(X, y).decision_function(X).tolist()
+    named = pd.DataFrame(X, columns=["a", "b"])
+    for rows, labels in (
+        (named.astype(pd.SparseDtype("float64", 0.0)), pd.Series(y, dtype="Int64")),
+        (named.astype({"a": pd.SparseDtype("float64", 0.0)}), y.astype(object)),
+        (named.astype("Int64"), pd.Series(y, dtype="category")),
+        (polars.DataFrame(X, schema=["a", "b"]).cast(polars.Int128), polars.Series(y).cast(polars.Int128)),
+        (torch.tensor(-X)._neg_view(), torch.tensor(y).bfloat16()),
+    ):
+        found = make().fit(rows, labels)
+        assert found.decision_function(rows).tolist() == expected
+        assert found.score(rows, labels) == 1 or make is UnitClassifier
+    assert make().fit(X, pd.Series((y > 0) + 2**53, dtype="Int64")).classes_.tolist() == [2**53, 2**53 + 1]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

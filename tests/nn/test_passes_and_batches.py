@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from tpsolve import Budget
 from tpsolve.errors import ArgumentError, BudgetError, NotAcceptedError, NotFiniteError, ShapeError
 from tpsolve.nn import Choice, DistillationLoss, HardThreshold, target_backward
+from tpsolve.problems import BlockProblem, LayerProblem
 from tpsolve.problems.block._convolution_state import ConvolutionState
 
 COUNTED = ("hill-climb", "curvature-flip", "tabu", "anneal", "beam", "guided-random", "cross-entropy-method", "random",
@@ -175,3 +176,33 @@ def test_a_teacher_that_is_not_finite_is_refused(solver: str):
     teacher[2, 1] = torch.nan
     with pytest.raises(NotFiniteError, match=r"labels: got 1 NaN and 0 infinite values, the first at \[2, 1\]"):
         target_backward(Two(), (A, B), (Y, teacher), DistillationLoss(), solver=solver, budget=Budget(passes=3))
+
+
+@pytest.mark.parametrize("solver", ["sign-gradient", "hill-climb", "curvature-flip"])
+@pytest.mark.parametrize("loss", [cross_entropy, lambda o, t: cross_entropy(o, t)], ids=["torch's", "one's own"])
+def test_a_loss_scale_multiplies_gradients_and_objectives_and_nothing_else(solver: str, loss: Any):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 4, generator=generator), torch.arange(6) % 3
+    found = []
+    for scale in (1.0, torch.tensor(2.0**-5)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 5), HardThreshold(), nn.Linear(5, 5), HardThreshold(), nn.Linear(5, 3))
+        report = target_backward(model, x, y, loss, solver=solver, budget=Budget(steps=5), loss_scale=scale)
+        problem, h = report.problem("3"), report._pass.recording.calls["3"].h
+        assert type(problem) is (LayerProblem if loss is cross_entropy else BlockProblem)
+        torch.testing.assert_close(problem.objective(h).sum().float(), scale * report.loss)
+        found.append((report, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (plain, one), (scaled, other) = found
+    assert torch.equal(one * 2.0**-5, other)
+    assert torch.equal(plain.loss, scaled.loss)
+    for name, result in plain.items():
+        assert torch.equal(result.targets, scaled[name].targets)
+        torch.testing.assert_close(result.objective * 2.0**-5, scaled[name].objective)
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), torch.ones(2), "1", None, True])
+def test_a_loss_scale_that_makes_no_sense(scale: Any):
+    model = nn.Sequential(nn.Linear(4, 5), HardThreshold(), nn.Linear(5, 3))
+    with pytest.raises(ArgumentError, match=r"loss_scale: got .*expected a positive, finite number"):
+        target_backward(model, torch.ones(2, 4), torch.zeros(2).long(), cross_entropy, loss_scale=scale)
+    assert all(p.grad is None for p in model.parameters())

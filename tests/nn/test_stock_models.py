@@ -113,6 +113,52 @@ def added_aside(h: Tensor, training: bool) -> Tensor:
     return h
 
 
+class Frames(nn.Module):
+    """The frames of all samples along one axis, as words in some transformers; a gate of each sample in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.second, self.act2 = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU()
+        self.gate, self.act3, self.top = nn.Linear(12, 4), nn.ReLU(), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        samples, frames, _ = x.shape
+        gate = self.act3(self.gate(x.flatten(1))).repeat_interleave(frames, 0)
+        z = self.second(self.act(self.first(x.reshape(samples * frames, -1)))) + gate
+        return self.top(self.act2(z).reshape(samples, -1))
+
+
+class Layers(nn.Module):
+    """Recurrent layers of torch with dropout between them, below and above a threshold; as many steps as samples."""
+
+    def __init__(self, batch_first: bool):
+        super().__init__()
+        self.batch_first = batch_first
+        self.below = nn.LSTM(4, 5, 2, dropout=0.4, batch_first=batch_first)
+        self.act, self.act2, self.top = HardThreshold(), HardThreshold(), nn.Linear(4, 3)
+        self.above = nn.GRU(5, 2, 2, dropout=0.4, bidirectional=True, batch_first=batch_first)
+
+    def turned(self, z: Tensor) -> Tensor:
+        return z if self.batch_first else z.transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.turned(self.below(self.turned(x))[0]))
+        return self.top(self.act2(self.turned(self.above(self.turned(h))[0]))[:, -1])
+
+
+class Routed(nn.Module):
+    """Some samples take a way of their own, whose threshold sees no others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.act2, self.top = nn.Linear(4, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = (x[:, 0] > 0).nonzero()[:, 0]
+        z = torch.zeros(len(x), 5, dtype=x.dtype).index_add(0, rows, self.act(self.first(x[rows])) + 0.5)
+        return self.top(self.act2(z))
+
+
 def attention(**settings: Any) -> nn.Module:
     layers = [nn.TransformerEncoderLayer(4, 2, 6, activation=nn.ReLU(), batch_first=True, **settings) for _ in range(2)]
     return nn.Sequential(*layers, nn.Flatten(1), nn.Linear(16, 3))
@@ -122,6 +168,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet": (Resnet, (1, 4, 4)),
     "resnet in evaluation": (lambda: Resnet().eval(), (1, 4, 4)),
     "recurrent": (Recurrent, (3, 4)),
+    "frames": (Frames, (3, 4)),
+    "recurrent layers": (lambda: Layers(True), (6, 4)),
+    "recurrent layers, time first": (lambda: Layers(False), (6, 4)),
     "masked": (Masked, (4, 4)),
     "masked with dropout": (lambda: Masked(nn.Dropout(0.3)), (4, 4)),
     "transformer": (attention, (4, 4)),
@@ -175,7 +224,7 @@ def rerun(model: nn.Module, x: Tensor, held: dict[tuple[str, int], Tensor]) -> t
         def hook(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
             place = (path, sum(other == path for other, _ in reads))
             reads[place] = arguments[0].clone()
-            return held[place].clone()
+            return held[place].reshape(output.shape).clone()
 
         return hook
 
@@ -215,7 +264,7 @@ def test_a_search_sees_the_pass_that_ran(name: str):
         found = dict(zip(segment.sinks, segment.block(h.clone(), *segment.context), strict=True))
         for sink, z in found.items():
             expected = output if sink == OUTPUT else reads[(calls[sink].path, calls[sink].turn)]
-            torch.testing.assert_close(z, expected)
+            torch.testing.assert_close(z, expected.reshape(z.shape))
     torch.manual_seed(1)
     loss = cross_entropy(model(x), y)
     assert torch.equal(after_search, torch.get_rng_state()), "a search draws nothing from the generators of the user"
@@ -243,6 +292,39 @@ def test_diagnose_flips_in_the_pass_that_ran(name: str):
     model, x, y = build(name)
     found = diagnose(model, x, y, cross_entropy, flips=8)
     assert all(-1 <= one.cosine <= 1 or math.isnan(one.cosine) for one in found.values())
+
+
+def test_samples_that_do_not_lie_side_by_side_are_refused_before_gradients():
+    class Turned(Frames):
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.second(self.act(self.first(x.transpose(0, 1).flatten(0, 1))))
+            return self.top(self.act2(z).unflatten(0, (-1, len(x))).transpose(0, 1).flatten(1))
+
+    torch.manual_seed(0)
+    model, x, y = convert(Turned(), nn.ReLU), torch.randn(6, 3, 4), torch.arange(6) % 3
+    with pytest.raises(NotAcceptedError, match=r"model.act: got pre-activations of shape \(18, 5\), .* 3 places"):
+        search(model, x, y)
+    assert all(p.grad is None for p in model.parameters())
+    with pytest.raises(NotAcceptedError, match="half of the batch"):
+        diagnose(model, x, y, cross_entropy)
+
+
+def test_a_search_above_a_threshold_that_sees_only_some_of_the_samples():
+    torch.manual_seed(0)
+    model = Routed().double()
+    convert(model, nn.ReLU)
+    x, y = torch.randn(6, 4, dtype=F64), torch.arange(6) % 3
+    assert (x[:, 0] > 0).sum() == 3
+    report = search(model, x, y, {-1: "enumerate"})
+    losses = [
+        cross_entropy(model.top(torch.tensor(spins, dtype=F64).expand(6, 5)), y, reduction="none") / 6
+        for spins in itertools.product([-1.0, 1.0], repeat=5)
+    ]
+    torch.testing.assert_close(report["act2"].objective, torch.stack(losses).min(0).values)
+    with pytest.raises(
+        NotAcceptedError, match=r"model.act: got pre-activations of shape \(3, 5\), expected \(6, ...\)"
+    ):
+        search(model, x, y)
 
 
 @pytest.mark.parametrize("name", ["recurrent", "functional in place", "untraceable", "drop path", "added in place"])
@@ -305,7 +387,10 @@ class Mixing(nn.Module):
 )
 def test_samples_that_meet_are_refused_in_one_line(run: Callable[..., Any], capfd: pytest.CaptureFixture[str]):
     x, y = torch.randn(6, 4), torch.arange(6) % 3
-    with pytest.raises(TpsolveError, match=r"IndexError .* on every sample|half of the batch .IndexError"):
+    told = (
+        r"model.act: got .*IndexError .* on every sample.* are one sample: pass .x.None.|half of the batch .IndexError"
+    )
+    with pytest.raises(TpsolveError, match=told):
         run(Mixing(), x, y)
     assert capfd.readouterr() == ("", "")
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from fractions import Fraction
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tpsolve.search.network.circuits import _circuits as circuits
 from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._formula import MAX_COUNTED, NetworkFormula, asummable, totalizer
 from tpsolve.search.network.circuits._pool import CircuitPool
+from tpsolve.search.network.circuits._race import Race
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.seekers._seekers import local_searches
@@ -262,6 +264,15 @@ def test_callback_stops_both_workers():
     result = solve(problem, Circuits(workers=2), budget=Budget(seconds=600), callback=lambda p: p.seconds > 0.2)
     assert result.stats["seconds"] < 30
     assert result.status is Status.FEASIBLE
+
+
+def test_work_ends_by_the_clock_also_while_a_check_holds_the_state():
+    problem = NetworkProblem(*random_table(2, 12), [1]).flatten()
+    for seconds, late in ((1e-9, True), (60.0, False)):
+        state = SearchState(problem, Report(problem, Budget(seconds=seconds), None), seed(), 0, 5)
+        race: Any = SimpleNamespace(_state=state)
+        assert not state.ended
+        assert Race._ended(race, lambda: 0.0) is late  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_failure_in_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch):

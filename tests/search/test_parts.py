@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,13 @@ from tpsolve.search import Proof, Report, load_proof, solve, verify_proof
 from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits import _parts as parts_module
+from tpsolve.search.network.circuits import _search_state as state_module
+from tpsolve.search.network.circuits._climb import Climber
+from tpsolve.search.network.circuits._cp_sat_master import CpSatMaster
 from tpsolve.search.network.circuits._parts import Part, Parts
 from tpsolve.search.network.circuits._prove import make_proof
-from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.circuits._sat_master import SatMaster
+from tpsolve.search.network.circuits._search_state import Evidence, Master, SearchState
 
 
 def seed(number: int = 0) -> torch.Generator:
@@ -61,8 +66,8 @@ def test_larger_parts_raise_the_bound_and_start_from_the_sum_of_smaller_ones():
     assert 0.6 * optimum < state.proved <= optimum
     points = torch.cat([points for points, *_ in parts.evidence()])
     assert len(points.unique()) == len(points)
-    whole = Part(problem, torch.arange(60), 0, 60, Fraction(7), seed())
-    assert (whole.bound, whole.proved_by) == (7, "parts")
+    whole = Part(problem, torch.arange(60), 0, 60, parts.evidence(), seed())
+    assert (whole.bound, whole.proved_by) == (state.proved, "parts")
 
 
 def test_the_best_choice_of_disjoint_parts_is_taken():
@@ -71,12 +76,88 @@ def test_the_best_choice_of_disjoint_parts_is_taken():
     state = SearchState(problem, Report(problem, Budget(seconds=9), None), seed(), 0, 5)
     parts = Parts(problem, state, None, seed())
     for first, last, bound in ((0, 4, 2), (4, 8, 2), (8, 12, 1), (2, 7, 3), (0, 8, 3), (6, 12, 4)):
-        part = Part(problem, torch.arange(12), first, last, Fraction(0), seed())
+        part = Part(problem, torch.arange(12), first, last, [], seed())
         part._state.prove(Fraction(bound), "sweep")  # pyright: ignore[reportPrivateUsage]
         parts._parts.append(part)  # pyright: ignore[reportPrivateUsage]
     value, chosen = parts._packed(0, 12)  # pyright: ignore[reportPrivateUsage]
     assert (value, [(p.first, p.last) for p in chosen]) == (6, [(0, 4), (6, 12)])
     assert parts._packed(0, 8)[0] == 4  # pyright: ignore[reportPrivateUsage]
+
+
+# --- masters that know what parts cost ------------------------------------------------------------------------------
+
+
+def halves(problem: NetworkProblem, order: torch.Tensor, middle: int) -> list[Evidence]:
+    """Of the points before and after a place in an order: their optima."""
+    found = []
+    for first, last in ((0, middle), (middle, len(order))):
+        part = Part(problem, order, first, last, [], seed())
+        part.improve("glucose4", lambda: False, 60.0)
+        assert part.closed
+        found.append(part.evidence())
+        part.close()
+    return found
+
+
+def opened(state: SearchState, make: Callable[..., Master], most: int) -> Master:
+    return state.open_master(lambda _: make(state.formula.count, state.clauses(), state.costs, most))
+
+
+MASTERS: list[Callable[..., Master]] = [partial(SatMaster, "glucose4"), partial(CpSatMaster, workers=1)]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_masters_that_know_the_bounds_of_parts_find_the_optimum(data: st.DataObject):
+    count, classes = data.draw(st.integers(4, 6)), data.draw(st.integers(2, 3))
+    X = data.draw(st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), min_size=count, max_size=count))
+    y = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
+    weight = data.draw(st.none() | st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=count, max_size=count))
+    problem = NetworkProblem(X, y, [data.draw(st.integers(1, 2))], weight).flatten()
+    points = len(problem.inputs)
+    if points < 2:
+        return
+    order = torch.tensor(data.draw(st.permutations(range(points))))
+    parts = halves(problem, order, data.draw(st.integers(1, points - 1)))
+    for make in MASTERS:
+        state = SearchState(problem, Report(problem, Budget(seconds=60), None), seed(), 100, 5)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state_module, "_MUCH", Fraction(0))
+            state.divide(parts)
+        Climber(problem, state).work(opened(state, make, 40), True, None, lambda: False)
+        assert state.closed
+        assert state.proved == fewest(X, y, problem.widths[0], weight)
+
+
+def test_masters_use_the_bounds_of_parts_where_they_are_much_and_know_their_circuits():
+    X, y = random_table(2, 24)
+    problem = NetworkProblem(X, y, [2]).flatten()
+    best = solve(problem, "circuits", budget=Budget(seconds=60))
+    optimum = int(best.objective)
+    parts = halves(problem, torch.arange(24), 12)
+    state = SearchState(problem, Report(problem, Budget(seconds=60), None), seed(), 0, 5)
+    masters = [opened(state, make, optimum + 1) for make in MASTERS]
+    state.offer(best.targets)
+    assert parts[0][1] + parts[1][1] < Fraction(2, 3) * optimum
+    state.divide(parts)
+    assert not any(map(state.has_news, masters))
+    outputs = problem.columns(best.targets)[-1].flatten() > 0
+    wrong = (outputs != (problem.counts[:, 1] > 0)).tolist()
+    # As many as the best network makes leave it; one more forbids it, so that what masters know is seen.
+    (points, _, by, circuits), (*_, more) = parts
+    for claimed in (optimum, optimum + 1):
+        first = Fraction(claimed - sum(wrong[12:]))
+        state.divide([(points, first, by, circuits), (parts[1][0], Fraction(sum(wrong[12:])), by, more)])
+        for master in masters:
+            assert state.has_news(master)
+            state.tell(master)
+            assert not state.has_news(master)
+            assert isinstance(master.solve(optimum, None, lambda: False), np.ndarray) == (claimed == optimum)
+            assert isinstance(master.solve(optimum + 1, None, lambda: False), np.ndarray)
+    known = {frozenset(row) for row in state.signed_circuits().tolist()}
+    assert all(frozenset(row) in known for row in torch.cat([circuits, more]).tolist())
+    state.divide([(points, Fraction(12), "sweep", circuits)])
+    assert not any(map(state.has_news, masters))
 
 
 # --- proofs -----------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ UNITS_FLOORS = (
     ("_learner_registry",),
     ("learners", "separability"),
     ("patterns",),
+    ("_for_sklearn",),
     ("_unit_classifier",),
     ("__init__",),
 )

@@ -15,6 +15,7 @@ import torch
 
 from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError
 from tpsolve.tables import TableOptions, read_table
+from tpsolve.tables._sheets import _as_shown
 
 needs_pandas = pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
 MARKED = TableOptions(missing="indicator", words=("c",))
@@ -171,3 +172,32 @@ def test_without_polars_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
     with pytest.raises(MissingLibraryError, match=r"polars.*tpsolve\[tables\]"):
         read_table(tmp_path / "t.parquet", "k")
+
+
+def test_a_sheet_that_begins_lower_keeps_its_lines_and_its_names(tmp_path: Path):
+    pytest.importorskip("fastexcel")
+    write_workbook(tmp_path / "t.xlsx", [[], [], ["x", "k"], [1, 0], [2, 1]])
+    table = read_table(tmp_path / "t.xlsx", "k")
+    assert (table.features, table.lines, table.labels) == (("x",), (4, 5), ("0", "1"))
+    write_workbook(tmp_path / "t.xlsx", [["x", "x", "k"], [1, 2, "a"], [2, 1, "b"]])
+    with pytest.raises(FileFormatError, match="two columns are named 'x'"):
+        read_table(tmp_path / "t.xlsx", "k")
+    write_workbook(tmp_path / "t.xlsx", [[]])
+    with pytest.raises(FileFormatError, match="no sheet that is shown holds anything"):
+        read_table(tmp_path / "t.xlsx", "k")
+
+
+def test_times_of_a_day_in_a_sheet_are_clocks():
+    days = polars.Series("t", ["1899-12-31T10:30:00", None]).str.to_datetime()
+    assert _as_shown(polars, days).to_list() == ["10:30:00", None]
+    assert _as_shown(polars, days.dt.offset_by("1y")).dtype == polars.Datetime
+
+
+def test_columns_that_are_left_out_may_hold_anything(tmp_path: Path):
+    frame = polars.DataFrame({"x": [1, 2], "z": [[1], [2]], "k": ["a", "b"]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    for source in (frame, tmp_path / "t.parquet"):
+        with pytest.raises(ArgumentError, match=r":row 1:z: got a cell of type list.*--drop"):
+            read_table(source, "k")
+        schema = read_table(source, "k", TableOptions(drop=("z",))).schema
+        assert schema.apply(source).inputs.tolist() == [[1], [2]]

@@ -501,3 +501,13 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]):
 
 def test_a_column_prints_and_compares_by_what_it_holds():
     assert Column("x", "number", scale=Fraction(10)) == Column.from_json({"name": "x", "kind": "number", "scale": "10"})
+
+
+def test_ordinals_are_words(read: Callable[..., LabelledTable]):
+    assert read(column(["1st", "2nd", "3rd", "crew"])).features == ("x=1st", "x=2nd", "x=3rd", "x=crew")
+
+
+def test_numbers_that_are_farther_apart_than_the_largest_of_float64_are_shown(read: Callable[..., LabelledTable]):
+    table = read(column(["1e308", "-1e308", "1e308", "-1e308"]))
+    assert table.inputs[:, 0].tolist() == [1, 0, 1, 0]
+    assert table.schema.table()[0][2] == "exact, in units of 2e+308, above -1e+308"

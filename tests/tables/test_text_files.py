@@ -123,5 +123,15 @@ def test_another_encoding_is_named_with_its_line_and_the_mend(here: Path):
 def test_more_text_than_fits_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_text_files, "MAX_BYTES", 10)
     Path("t.csv").write_text("x,k\n1,a\n2,b\n")
-    with pytest.raises(TooLargeError, match="more than 10 bytes of text, expected at most 10 bytes"):
+    words = "12 bytes of text, which takes about 120 bytes of memory, expected at most 10 bytes"
+    with pytest.raises(TooLargeError, match=words):
+        read_table("t.csv", "k")
+    Path("t.csv.gz").write_bytes(gzip.compress(Path("t.csv").read_bytes()))
+    with pytest.raises(TooLargeError, match="more than 10 bytes of text, which takes about 100 bytes of memory"):
+        read_table("t.csv.gz", "k")
+
+
+def test_a_comment_above_the_header_is_named(here: Path):
+    Path("t.csv").write_text("# made by hand\nx,k\n1,a\n")
+    with pytest.raises(FileFormatError, match=r"t.csv: a comment, expected a header.*Remove"):
         read_table("t.csv", "k")

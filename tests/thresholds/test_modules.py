@@ -236,6 +236,60 @@ def test_convert_says_what_it_left():
     convert(model, nn.Tanh)
 
 
+class Calls(nn.Module):
+    """Calls of all kinds, parts that are not called, and tensors of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inside, self.relu, self.unused = nn.Linear(3, 4), Method(nn.Linear(4, 4)), nn.ReLU(), Calling()
+        self.scale, self.top = nn.Parameter(torch.tensor([1.0, -2, 3, 4])), nn.Linear(4, 2)
+        self.shift = nn.Buffer(torch.tensor([0.5, 0, -1, 0]))
+
+    def forward(self, x: Tensor, gain: float = 0.5) -> Tensor:
+        z = nn.functional.relu(self.first(x), inplace=True) * self.scale + self.shift
+        return self.top(torch.relu(input=self.relu(self.inside(z)) - gain))
+
+
+def test_convert_replaces_calls_of_functions_too():
+    torch.manual_seed(0)
+    model, x = Calls(), torch.randn(50, 3)
+    state = model.state_dict()
+
+    def by_hand(x: Tensor, gain: float) -> Tensor:
+        def jump(z: Tensor) -> Tensor:
+            return torch.where(z >= 0, 1.0, -1.0)
+
+        z = jump(model.first(x)) * model.scale + model.shift
+        return model.top(jump(jump(jump(model.get_submodule("inside.0")(z))) - gain))
+
+    with pytest.warns(PartialConversionWarning, match=r"left relu as model.unused.block.activation\."):
+        made = convert(model, nn.ReLU, functions=True)
+    assert sorted(made.state_dict()) == sorted(state)
+    # Two of its own, one of the part that is not called, one inside, and two modules.
+    assert len(find_thresholds(made)) == 6
+    for network in (made, copy.deepcopy(made)):
+        assert torch.equal(network(x), by_hand(x, 0.5))
+        assert torch.equal(network(x, gain=2.0), by_hand(x, 2.0))
+    assert made(x).unique(dim=0).shape[0] > 2
+
+
+def test_calls_that_depend_on_the_mode_or_on_numbers_are_refused():
+    class Dropping(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(input).relu(), training=self.training)
+
+    class Branching(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return torch.relu(input) if input.sum() > 0 else input
+
+    with pytest.raises(NotAcceptedError, match=r"model\.1: got a Dropping of code that is another in training"):
+        convert(nn.Sequential(nn.ReLU(), Dropping(2, 2)), nn.ReLU, functions=True)
+    with pytest.raises(NotAcceptedError, match=r"model: got a Branching of code that torch.fx can't follow"):
+        convert(Branching(2, 2), nn.ReLU, functions=True)
+    with pytest.raises(NotAcceptedError, match="model: got no ReLU module, expected"):
+        convert(nn.Linear(2, 2), nn.ReLU, functions=True)
+
+
 def test_convert_takes_what_makes_modules_and_no_modules():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.ReLU())
     with pytest.raises(ArgumentError, match=r"threshold: got one Staircase for all places.* lambda: Staircase\(...\)"):

@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tpsolve import Budget
-from tpsolve.errors import NotAcceptedError
-from tpsolve.nn import HardThreshold, Staircase, Threshold, convert, find_thresholds, target_backward
+from tpsolve.nn import HardThreshold, Staircase, Threshold, convert, diagnose, find_thresholds, target_backward
 
 
 def network(threshold: Callable[[], nn.Module]) -> nn.Sequential:
@@ -98,9 +97,15 @@ def test_fully_shard_takes_learned_widths():
     assert torch.equal(sharded.get_parameter("1.log_width").grad.full_tensor(), wide)
     assert widths(sharded) == pytest.approx([0.3])
     x, y = torch.randn(2, 4), torch.tensor([0, 1])
-    target_backward(sharded, x, y, cross_entropy)
-    with pytest.raises(NotAcceptedError, match=r"a model of fully_shard.*DistributedDataParallel"):
-        target_backward(sharded, x, y, cross_entropy, solver="hill-climb", budget=Budget(steps=1))
+    for solver in ("sign-gradient", "hill-climb"):
+        for one in (model, sharded):
+            one.zero_grad()
+            target_backward(one, x, y, cross_entropy, solver=solver, budget=Budget(steps=3))
+        for one, other in zip(model.parameters(), sharded.parameters(), strict=True):
+            assert one.grad is not None
+            assert torch.equal(one.grad, other.grad.full_tensor())
+    assert type(sharded).__name__ == "FSDPSequential"
+    assert list(diagnose(sharded, x, y, cross_entropy, flips=4)) == ["1"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """An append-only log of rows, one JSON object a line, that survives a kill and a torn last line."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -43,15 +44,15 @@ class RowLog:
         whole = content[: content.rfind(b"\n") + 1]
         return [self._row(f"{self.path}:{k}", line) for k, line in enumerate(whole.splitlines(), start=1)]
 
-    def each(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """Each row that `read` gives, with its line, one after the other: for more rows than memory may hold.
+    def each(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Each row that `read` gives, and where in the file it begins: for more rows than memory may hold.
 
         Raises:
             FileFormatError: as `read`, when the line is reached.
             TooLargeError: the file is larger than one may be.
         """
-        for number, (line, _) in enumerate(self.lines(), start=1):
-            yield self._row(f"{self.path}:{number}", line), line
+        for number, (line, start) in enumerate(self.lines(), start=1):
+            yield self._row(f"{self.path}:{number}", line), start
 
     def lines(self) -> Iterator[tuple[bytes, int]]:
         """Each whole line, whatever it holds, and where in the file it begins.
@@ -92,10 +93,13 @@ class RowLog:
             raise FileFormatError(f"{where}: not a row of such a log. Move the file away. ({error})") from error
         return row
 
-    def append(self, *rows: dict[str, Any]) -> None:
+    def append(self, *rows: dict[str, Any]) -> list[int]:
         """Write rows through to the disk, together; a torn last line is cut off first.
 
         One process appends at a time: see `locked`.
+
+        Returns:
+            Where in the file each begins.
 
         Raises:
             FolderError: it can't be written; rows already there are kept.
@@ -103,14 +107,16 @@ class RowLog:
         new = not self.path.exists()
         try:
             with self.path.open("a+b") as stream:
-                _cut_torn(stream)
-                stream.writelines(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
+                end = _cut_torn(stream)
+                lines = [json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows]
+                stream.writelines(lines)
                 stream.flush()
                 os.fsync(stream.fileno())
             if new:
                 sync_folder(self.path.parent)
         except OSError as error:
             raise FolderError(f"{self.path}: can't be written ({error.strerror}).{self._kept()}") from error
+        return [end + before for before in itertools.accumulate(map(len, lines[:-1]), initial=0)][: len(lines)]
 
     def _kept(self) -> str:
         try:
@@ -128,8 +134,8 @@ def read_parts(path: Path, fields: Any = (), outcome: Any = ()) -> list[dict[str
     return [row for one in paths for row in RowLog(one, fields, outcome).read()]
 
 
-def _cut_torn(stream: IO[bytes]) -> None:
-    """Cut what stands behind the last line feed off a file."""
+def _cut_torn(stream: IO[bytes]) -> int:
+    """Cut what stands behind the last line feed off a file; its size then."""
     end = size = stream.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _PIECE)
@@ -141,3 +147,4 @@ def _cut_torn(stream: IO[bytes]) -> None:
         end = start
     if end < size:
         stream.truncate(end)
+    return end

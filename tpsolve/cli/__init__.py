@@ -16,7 +16,7 @@ from tpsolve.cli._instances import instances
 from tpsolve.cli._list_solvers import list_solvers
 from tpsolve.cli._separate import separate
 from tpsolve.cli._solve import solve
-from tpsolve.cli._terminal import INTERRUPTED, OnceCommand, notes, output, visible
+from tpsolve.cli._terminal import INTERRUPTED, LightCommand, OnceCommand, notes, output, visible
 from tpsolve.cli._train import train
 from tpsolve.cli._verify import verify
 from tpsolve.cli.compare._compare import compare
@@ -52,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 _SHORTER = {"groups": "group", "monotone": "rising"}
 """Options that are called otherwise than the argument that they become."""
 for _name, _command in COMMANDS.items():
-    app.command(_name, cls=OnceCommand)(_command)
+    app.command(_name, cls=LightCommand if _command is report else OnceCommand)(_command)
 
 
 def _show_version(wanted: bool) -> None:

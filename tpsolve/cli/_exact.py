@@ -59,6 +59,9 @@ UNPROVED = (
     "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, "
     "and no bound was proved for them."
 )
+PROVED = (
+    "Errors and bound are those of the numbers of the table, which float64 rounds: sums were compared as fractions."
+)
 LEAST_ANEW = 5.0
 """Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""
 
@@ -232,10 +235,10 @@ def exact(
     problem = posed()
     unrounded = problem if numbers is None else posed(exact=numbers)
     if chosen is None:
-        chosen = _proving(problem, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
+        chosen = _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
     proves = chosen.exact or chosen.name in PROVING_WHOLE
     # Margins of rounded numbers are others.
-    first = problem if prefer in ("any", "units") else unrounded
+    first = problem if prefer in ("any", "units") and not _takes(chosen, unrounded) else unrounded
     chosen.check(first)
     if not quiet:
         show_schema(read.schema, read.dropped)
@@ -262,7 +265,9 @@ def exact(
             left = max(seconds - time.monotonic() + began, min(seconds, LEAST_ANEW))
             solver = chosen
             if anew:
-                solver = IntegerSearch() if weight_set else Circuits(engine=engine, prefer=prefer)
+                solver = Circuits(engine=engine, prefer=prefer)
+                if weight_set:
+                    solver = chosen if _takes(chosen, problem) else IntegerSearch()
             return solve(problem, solver, budget=Budget(seconds=left), generator=generator, callback=show)
 
         began = time.monotonic()
@@ -314,9 +319,13 @@ def exact(
         reading = {"target": target, "reading": json.dumps(options.to_json())}
         return make_model(problem, result, features=read.features, target=target, schema=read.schema, about=reading)
 
-    if numbers is not None and problem.weight_set is not None and problem.exact is not None:
+    by_search = result.stats["solver"] == IntegerSearch.name
+    if numbers is not None and problem.weight_set is not None and problem.exact is not None and by_search:
         about |= {"unrounded": None, "anew": anew}
         lines.append(UNPROVED)
+    elif numbers is not None and problem.weight_set is not None and problem.exact is not None:
+        about |= {"unrounded": True, "anew": anew}
+        lines.append(PROVED)
     elif numbers is not None and proves:
         about |= {"unrounded": holds, "anew": anew}
         lines.append(unrounded_words(holds))
@@ -358,6 +367,20 @@ def _holds(problem: "NetworkProblem", result: "Result", read: "LabelledTable") -
     return holds_unrounded(proof, read.inputs.numpy(), read.labels, rows, MAX_UNROUNDED)
 
 
+def _takes(solver: "Solver", problem: "NetworkProblem") -> bool:
+    """Whether a solver that proves what whole weights cost takes the numbers of a table that float64 rounds."""
+    from tpsolve.errors import NotAcceptedError, TooLargeError
+    from tpsolve.search.network.circuits._prove import PROVING_WHOLE
+
+    if problem.weight_set is None or problem.exact is None or solver.name not in PROVING_WHOLE:
+        return False
+    try:
+        solver.check(problem)
+    except (NotAcceptedError, TooLargeError):
+        return False
+    return True
+
+
 def _gives_the_same(unrounded: "NetworkProblem", result: "Result") -> bool:
     """Whether whole weights cost as much on the numbers of the table as on those that float64 makes of them."""
     weights = unrounded.check_weights(result.stats["weights"])
@@ -371,9 +394,9 @@ def _shown(value: object) -> str:
 
 
 def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool) -> "Solver":
-    """The solver that proves how few errors weights of a set make."""
+    """The solver that proves how few errors weights of a set make; where none takes its numbers, one that searches."""
     from tpsolve.errors import NotAcceptedError, TooLargeError
-    from tpsolve.search import AllColumns, WeightBox
+    from tpsolve.search import AllColumns, IntegerSearch, WeightBox
 
     box = WeightBox(search_seconds=search_seconds, real_seconds=search_seconds)
     if frontier:
@@ -382,7 +405,7 @@ def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool
     try:
         listed.check(problem)
     except (NotAcceptedError, TooLargeError):
-        return box
+        return box if problem.has_whole_inputs else IntegerSearch()
     return listed
 
 

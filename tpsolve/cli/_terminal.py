@@ -61,6 +61,8 @@ class Interrupt:
 class OnceCommand(TyperCommand):
     """A command that refuses an option which is given twice, where only the last one would count, and needs torch."""
 
+    needs_torch = True
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As its parent does.
 
@@ -77,10 +79,17 @@ class OnceCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """As its parent does, with torch loaded, which help does without; the context's object stands around it."""
-        with (ctx.obj or nullcontext)():
-            # For the command to find it loaded: Ctrl-C in the middle of this import would come up as an error of torch.
-            import torch  # noqa: F401
+        if self.needs_torch:
+            with (ctx.obj or nullcontext)():
+                # For the command to find it loaded: Ctrl-C in the middle of it would come up as an error of torch.
+                import torch  # noqa: F401
         return super().invoke(ctx)
+
+
+class LightCommand(OnceCommand):
+    """One that does without torch, which takes a second and 200 MiB."""
+
+    needs_torch = False
 
 
 def visible(text: str) -> str:

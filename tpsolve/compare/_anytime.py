@@ -8,13 +8,15 @@ evaluations.
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
-from tpsolve.compare._statistics import LEVEL, Known, Row, is_met, resampled
+from tpsolve.compare._row_table import Row, RowTable, spans
+from tpsolve.compare._statistics import Known, intervals, is_met, resampled, tail
 
 MIN_LEFT = 1e-4
 """A share of the improvement left below this counts as none."""
@@ -64,7 +66,7 @@ class RunningTime:
             a run spent what is not known. It is
             the expected time of a solver that is started again and again (Auger and Hansen, Performance evaluation of
             an advanced local search evolutionary algorithm, CEC 2005).
-        low, high: the interval of 95%, by the bootstrap over instances.
+        low, high: the interval of 95%, by the bootstrap over instances, with the `tail` of their number.
         reached: share of the runs that reached it.
     """
 
@@ -87,39 +89,117 @@ class FixedBudget:
     instances: int
 
 
-def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> list[Run]:
+class Runs(Sequence[Run]):
+    """Runs in columns, which take as much as their moments do; each is made when it is asked for.
+
+    Attributes:
+        names: of instances. instance: of each run the place of its name, `(runs,)`.
+        first: of each run its first moment, and behind the last one their number, `(runs + 1,)`.
+        seconds, left: of the moments of all runs, one run after the other.
+        spent, failed: of each run, `(runs,)`.
+    """
+
+    def __init__(
+        self,
+        names: list[str],
+        instance: np.ndarray,
+        first: np.ndarray,
+        seconds: np.ndarray,
+        left: np.ndarray,
+        spent: np.ndarray,
+        failed: np.ndarray,
+    ) -> None:
+        self.names, self.instance, self.first, self.seconds, self.left = names, instance, first, seconds, left
+        self.spent, self.failed = spent, failed
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> "Runs":
+        """The runs, read once, one after the other."""
+        if isinstance(runs, Runs):
+            return runs
+        names: dict[str, int] = {}
+        instance, first, failed = array("q"), array("q", [0]), array("b")
+        seconds, left, spent = (array("d") for _ in range(3))
+        for run in runs:
+            instance.append(names.setdefault(run.instance, len(names)))
+            seconds.extend(run.seconds)
+            left.extend(run.left)
+            first.append(len(seconds))
+            spent.append(run.spent)
+            failed.append(run.failed)
+        of_runs, firsts = np.frombuffer(instance, dtype=np.int64), np.frombuffer(first, dtype=np.int64)
+        moments, shares, spending = (np.frombuffer(column, dtype=float) for column in (seconds, left, spent))
+        failures = np.frombuffer(failed, dtype=bool)
+        return cls(list(names), of_runs, firsts, moments, shares, spending, failures)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Runs": ...
+    def __getitem__(self, index: int | slice) -> "Run | Runs":
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        at = range(len(self))[index]
+        part = slice(self.first[at], self.first[at + 1])
+        name = self.names[self.instance[at]]
+        return Run(name, self.seconds[part], self.left[part], float(self.spent[at]), bool(self.failed[at]))
+
+    def __len__(self) -> int:
+        return len(self.instance)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many moments each run has, `(runs,)`."""
+        return np.diff(self.first)
+
+    def take(self, which: np.ndarray) -> "Runs":
+        """The runs that these numbers, or these truth values, choose."""
+        lengths = self.lengths[which]
+        at = spans(self.first[:-1][which], lengths)
+        first = np.append(0, np.cumsum(lengths))
+        of_runs = self.spent[which], self.failed[which]
+        return Runs(self.names, self.instance[which], first, self.seconds[at], self.left[at], *of_runs)
+
+    def on(self, instances: Container[str]) -> "Runs":
+        """The runs on these instances."""
+        wanted = np.array([name in instances for name in self.names], dtype=bool)
+        return self.take(wanted[self.instance] if len(wanted) else self.instance)
+
+
+def runs_of(rows: Sequence[Row], known: Mapping[str, Known]) -> Runs:
     """The runs on instances where something could be improved, in the order of their rows."""
-    attainable = _attainable(rows, known)
+    return Runs.of(_each_run(RowTable.of(rows), known))
+
+
+def _each_run(table: RowTable, known: Mapping[str, Known]) -> Iterator[Run]:
+    attainable = _attainable(table, known)
     nothing = np.empty(0)
-    found = []
-    for row in rows:
+    for number, row in enumerate(table):
         name = row["instance"]
         if name not in attainable:
             continue
         if "error" in row:
-            found.append(Run(name, nothing, nothing, float(row["budget"].get("seconds") or np.nan), True))
+            yield Run(name, nothing, nothing, float(row["budget"].get("seconds") or np.nan), True)
             continue
         best, slack, improvement = attainable[name]
-        points = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
+        seconds, objective = table.trace(number)
         final = sum(row["objective"]) / len(row["objective"])
-        if math.isfinite(final) and (not points or points[-1][1] != final):
-            points.append((row["seconds"], final))
-        if not points:
-            found.append(Run(name, nothing, nothing, row["seconds"]))
+        if math.isfinite(final) and (not len(objective) or objective[-1] != final):
+            seconds, objective = np.append(seconds, row["seconds"]), np.append(objective, final)
+        if not len(objective):
+            yield Run(name, nothing, nothing, row["seconds"])
             continue
-        seconds, objective = np.array(points).T
         objective = np.minimum.accumulate(objective)
         # Worse than the start is no more than all left; within rounding of the best is as good.
         left = np.minimum((objective - best) / improvement, 1.0)
         left[objective <= best + slack] = 0.0
-        found.append(Run(name, seconds, left, row["seconds"]))
-    return found
+        yield Run(name, seconds, left, row["seconds"])
 
 
-def _attainable(rows: Sequence[Row], known: Mapping[str, Known]) -> dict[str, tuple[float, float, float]]:
+def _attainable(rows: RowTable, known: Mapping[str, Known]) -> dict[str, tuple[float, float, float]]:
     """Of each instance with an improvement to make: the best mean objective, its rounding, and that improvement."""
     found = {}
-    for name in {row["instance"]: None for row in rows}:
+    for name in rows.numbered("instance")[0]:
         if name in known:
             best = known[name].mean
             slack = 1e-9 * max(1.0, abs(best))
@@ -132,13 +212,13 @@ def _attainable(rows: Sequence[Row], known: Mapping[str, Known]) -> dict[str, tu
 
 def hits(runs: Sequence[Run], targets: np.ndarray) -> np.ndarray:
     """The seconds at which each run first reached each target, a share left, `(runs, targets)`; inf: never."""
+    table = Runs.of(runs)
     found = np.full((len(runs), len(targets)), np.inf)
-    some = np.array([number for number, run in enumerate(runs) if len(run.seconds)], dtype=int)
+    some = np.flatnonzero(table.lengths)
     if not len(some):
         return found
-    seconds, left = (np.concatenate([getattr(runs[k], name) for k in some]) for name in ("seconds", "left"))
-    counts = np.array([len(runs[k].seconds) for k in some])
-    first = np.cumsum(counts) - counts
+    # Runs without moments take no place among these.
+    seconds, left, first = table.seconds, table.left, table.first[some]
     for place, target in enumerate(targets):
         # Seconds rise within a run.
         found[some, place] = np.minimum.reduceat(np.where(left <= target, seconds, np.inf), first)
@@ -150,15 +230,16 @@ def mean_left(runs: Sequence[Run]) -> Curve | None:
 
     It begins when something is known in every run. None: some run ended with nothing, or there are none.
     """
-    runs = [run for run in runs if not run.failed]
-    if not runs or any(not len(run.seconds) for run in runs):
+    runs = Runs.of(runs)
+    runs = runs.take(~runs.failed)
+    counts, first = runs.lengths, runs.first[:-1]
+    if not len(runs) or not counts.all():
         return None
-    counts = np.array([len(run.seconds) for run in runs])
-    seconds, left = (np.concatenate(values) for values in zip(*((run.seconds, run.left) for run in runs), strict=True))
-    jumps, first = np.diff(left, prepend=0.0), np.cumsum(counts) - counts
+    seconds, left = runs.seconds, runs.left
+    jumps = np.diff(left, prepend=0.0)
     jumps[first] = left[first]
     jumps *= np.repeat(_weights(runs), counts)
-    begin = max(run.seconds[0] for run in runs)
+    begin = seconds[first].max()
     times, values = _summed(seconds, jumps)
     later = times >= begin
     values = np.clip(values[later], 0.0, 1.0)
@@ -172,7 +253,8 @@ def reached(runs: Sequence[Run], targets: np.ndarray = TARGETS) -> Curve | None:
 
     All instances count alike, and so do the runs on one. None: nothing was reached, or there are no runs.
     """
-    if not runs:
+    runs = Runs.of(runs)
+    if not len(runs):
         return None
     at = hits(runs, targets).ravel()
     weights = np.repeat(_weights(runs), len(targets)) / len(targets)
@@ -191,17 +273,17 @@ def found_at(rows: Sequence[Row], known: Mapping[str, Known]) -> np.ndarray:
     """For each sample of each row, when it had the best objective that is known; inf: never."""
     if not rows:
         return np.empty(0)
-    objective, at = (
-        np.concatenate([np.array(row[name], dtype=float) for row in rows]) for name in ("objective", "found_at")
-    )
+    table = RowTable.of(rows)
+    objective, at = table.lists("objective"), table.lists("found_at")
     best = np.concatenate([known[row["instance"]].objective for row in rows])
     tolerance = np.concatenate([known[row["instance"]].tolerance for row in rows])
     return np.where(is_met(objective, best, tolerance) & ~np.isnan(at), at, np.inf)
 
 
-def proved_at(rows: Sequence[Row]) -> list[float]:
+def proved_at(rows: Sequence[Row]) -> np.ndarray:
     """For each sample of each row, when it was proved optimal; inf: never."""
-    return [np.inf if at is None else at for row in rows for at in row["proved_at"]]
+    at = RowTable.of(rows).lists("proved_at")
+    return np.where(np.isnan(at), np.inf, at)
 
 
 def thinned(curve: Curve, points: int) -> Curve:
@@ -218,20 +300,23 @@ def thinned(curve: Curve, points: int) -> Curve:
 
 def expected_times(runs: Sequence[Run], targets: Sequence[float] = TABLE_TARGETS) -> list[RunningTime]:
     """One a target; runs that failed count with their budget as spent."""
-    if not runs:
+    runs = Runs.of(runs)
+    if not len(runs):
         return []
     at = hits(runs, np.array(targets))
-    spent = np.where(np.isfinite(at), at, np.array([run.spent for run in runs])[:, None])
+    spent = np.where(np.isfinite(at), at, runs.spent[:, None])
     table = _by_instance(runs, np.concatenate([spent, np.isfinite(at)], axis=1))
     seconds, successes = np.split(table.sum(0), 2)
     drawn = np.split(resampled(table), 2, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         again = np.where(drawn[1] > 0, drawn[0] / drawn[1], np.inf)
         expected = np.where(successes > 0, seconds / successes, np.inf)
-    # Interpolation between infinities is none.
-    low, high = np.quantile(again, [LEVEL / 2, 1 - LEVEL / 2], axis=0, method="nearest")
     if len(table) < 2:
         low, high = np.full(len(targets), np.nan), np.full(len(targets), np.nan)
+    else:
+        beyond = tail(len(table))
+        # Interpolation between infinities is none.
+        low, high = np.quantile(again, [beyond, 1 - beyond], axis=0, method="nearest")
     return [
         RunningTime(target, *map(float, (expected[k], low[k], high[k], successes[k] / len(runs))))
         for k, target in enumerate(targets)
@@ -239,19 +324,17 @@ def expected_times(runs: Sequence[Run], targets: Sequence[float] = TABLE_TARGETS
 
 
 def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBudget]:
-    """One a budget: means over instances with the interval of 95%, by the bootstrap over instances.
+    """One a budget: means over instances with the interval of 95%, by the studentised bootstrap over instances.
 
     Runs that failed are left out.
     """
-    runs = [run for run in runs if not run.failed]
-    if not runs:
+    runs = Runs.of(runs)
+    runs = runs.take(~runs.failed)
+    if not len(runs):
         return []
     moments = np.array(seconds)
     table = _by_instance(runs, np.array([run.at(moments) for run in runs]), mean=True)
-    if len(table) < 2:
-        low = high = np.full(len(moments), np.nan)
-    else:
-        low, high = np.quantile(resampled(table) / len(table), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    low, high = intervals(table, 0.0, 1.0)
     nothing = np.isnan(table).sum(0)
     return [
         FixedBudget(float(moment), float(mean), float(down), float(up), int(none), len(table))
@@ -259,9 +342,9 @@ def fixed_budgets(runs: Sequence[Run], seconds: Sequence[float]) -> list[FixedBu
     ]
 
 
-def _weights(runs: Sequence[Run]) -> np.ndarray:
-    counts = Counter(run.instance for run in runs)
-    return np.array([1 / (counts[run.instance] * len(counts)) for run in runs])
+def _weights(runs: Runs) -> np.ndarray:
+    counts = np.bincount(runs.instance)
+    return 1 / (counts[runs.instance] * np.count_nonzero(counts))
 
 
 def _summed(seconds: np.ndarray, jumps: np.ndarray) -> Curve:
@@ -270,9 +353,11 @@ def _summed(seconds: np.ndarray, jumps: np.ndarray) -> Curve:
     return times, np.cumsum(np.bincount(place, weights=jumps, minlength=len(times)))
 
 
-def _by_instance(runs: Sequence[Run], values: np.ndarray, mean: bool = False) -> np.ndarray:
-    """Sums or means of the values `(runs, k)` over the runs on each instance, `(instances, k)`."""
-    names, place = np.unique([run.instance for run in runs], return_inverse=True)
-    found = np.zeros((len(names), values.shape[1]))
+def _by_instance(runs: Runs, values: np.ndarray, mean: bool = False) -> np.ndarray:
+    """Sums or means of the values `(runs, k)` over the runs on each instance, `(instances, k)`, by their names."""
+    used = np.unique(runs.instance).tolist()
+    order = {number: place for place, number in enumerate(sorted(used, key=runs.names.__getitem__))}
+    place = np.array([order[number] for number in runs.instance.tolist()])
+    found = np.zeros((len(used), values.shape[1]))
     np.add.at(found, place, values)
     return found / np.bincount(place)[:, None] if mean else found

@@ -2,12 +2,11 @@
 
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget
@@ -15,9 +14,9 @@ from tpsolve._storage._documents import read_json
 from tpsolve._storage._folder_lock import is_empty
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
-from tpsolve.compare._packed_rows import RowsByKey
+from tpsolve.compare._row_files import OF_SAMPLES, ROWS, SETTINGS, TARGETS, TRACES, row_log, targets_log
 from tpsolve.compare.running._instances import MEND as ANOTHER
-from tpsolve.compare.running._tasks import KeptTargets, Solved, Task, limits_of
+from tpsolve.compare.running._tasks import Solved
 from tpsolve.compare.suites._file_suite import FileSuite
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.compare.suites._table_suite import TableSuite
@@ -25,56 +24,7 @@ from tpsolve.compare.suites._table_sweep import Sweep
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError, WorkerError
 from tpsolve.search import find_solver
 
-SETTINGS = "comparison.json"
 LOCK = "shard{}.lock"
-ROWS, TARGETS = "rows{}.jsonl", "targets{}.jsonl"
-"""Files of rows and of their targets, whole or of a shard."""
-TRACES = "traces/[0-9][0-9][0-9][0-9].js"
-"""Of the instances that the page itself does not hold."""
-
-
-class SolveRow(TypedDict):
-    """What every row holds that is read again."""
-
-    instance: str
-    solver: str
-    seed: int
-    budget: dict[str, float | int | None]
-    fingerprint: str
-    exact: bool
-    loss: str
-    n_vars: int
-    n_units: int
-    start: list[float] | None
-    network: NotRequired[str]
-    points: NotRequired[int]
-    numbers: NotRequired[str]
-    assignments: NotRequired[int]
-    device: NotRequired[str]
-    host: NotRequired[str]
-    processor: NotRequired[str]
-    load: NotRequired[float | None]
-    threads: NotRequired[int]
-    versions: NotRequired[dict[str, str]]
-    error: NotRequired[str]
-
-
-class SolveOutcome(TypedDict):
-    """And one of a solve that ended without an error: an entry a sample."""
-
-    objective: list[float]
-    bound: list[float | None]
-    flips: list[float] | None
-    seconds: float
-    found_at: list[float | None]
-    proved_at: list[float | None]
-    trace: list[tuple[float, float | None, float | None]]
-    tolerance: NotRequired[list[float]]
-    status: NotRequired[list[str]]
-
-
-OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance", "status")
-"""What a row holds of each sample."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +125,7 @@ class Comparison:
     @property
     def log(self) -> RowLog:
         """Its rows, but for those of shards."""
-        return _row_log(self.folder / ROWS.format(""))
+        return row_log(self.folder, "")
 
 
 def check_folder(comparison: Comparison, fresh: bool) -> None:
@@ -218,26 +168,6 @@ def claim_folder(comparison: Comparison) -> None:
     write_whole(comparison.folder / SETTINGS, lambda stream: stream.write(settings))
 
 
-def read_rows(folder: Path) -> RowsByKey:
-    """The rows of a comparison by their keys, those of all shards with them; the first one counts.
-
-    Raises:
-        FileFormatError: they are damaged.
-        TooLargeError: a file of rows is larger than one may be.
-    """
-    rows = RowsByKey()
-    for part in _parts(folder):
-        for row, line in _row_log(folder / ROWS.format(part)).each():
-            rows.add(row, line, part)
-    return rows
-
-
-def _parts(folder: Path) -> list[str]:
-    """What the names of files of rows have besides: of the whole nothing, and of each shard its number."""
-    found = (re.fullmatch(r"rows(-[0-9]+-of-[0-9]+)\.jsonl", path.name) for path in folder.glob(ROWS.format("-*")))
-    return ["", *sorted(match[1] for match in found if match is not None)]
-
-
 def read_settings(folder: Path, shape: Any) -> Any:
     """What all rows of a folder share, as the type `shape`.
 
@@ -247,22 +177,17 @@ def read_settings(folder: Path, shape: Any) -> Any:
     return _read_json(folder / SETTINGS, shape)
 
 
-def _row_log(path: Path) -> RowLog:
-    return RowLog(path, SolveRow, SolveOutcome)
+def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> list[int]:
+    """Append what became of tasks; the targets come first, so that no row is without them.
 
-
-def targets_log(folder: Path, part: str) -> RowLog:
-    """The targets of rows; `part`: what the name of their file has besides."""
-    return RowLog(folder / TARGETS.format(part), KeptTargets)
-
-
-def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> None:
-    """Append what became of tasks; the targets come first, so that no row is without them."""
+    Returns:
+        Where in its file each row begins.
+    """
     part = str(shard or "")
     targets = [dict(solved.targets) for solved in batch if solved.targets is not None]
     if targets:
         targets_log(folder, part).append(*targets)
-    _row_log(folder / ROWS.format(part)).append(*(solved.row for solved in batch))
+    return row_log(folder, part).append(*(solved.row for solved in batch))
 
 
 def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
@@ -280,6 +205,11 @@ def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
         raise WorkerError(f"A worker on {row['host']} made a row {words}. Install the same versions everywhere.")
 
 
+def conditions_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row, what `conditions` names."""
+    return {name: row.get(name) for name in ("versions", "threads")}
+
+
 def _difference(row: dict[str, Any], now: dict[str, Any]) -> str:
     for name, value in now.items():
         if row.get(name) != value:
@@ -293,30 +223,31 @@ def _in_words(name: str, value: Any) -> str:
     return f"{value if value is not None else 'an unknown number of'} {name}"
 
 
-def check_finished(comparison: Comparison, tasks: list[Task], known: RowsByKey) -> None:
-    """Check that the rows that a folder holds of the tasks are theirs.
+def check_finished(
+    comparison: Comparison, row: dict[str, Any], fingerprint: str, samples: int, budget: dict[str, Any]
+) -> None:
+    """Check that a row that a folder holds is that of its task.
+
+    Args:
+        fingerprint, samples: of the instance of the task. budget: the limits of its budget.
 
     Raises:
-        FolderError: a row is of another problem or budget than its task, or says things that can't be true together.
-        FileFormatError: the rows are damaged.
+        FolderError: the row is of another problem or budget than its task, or says things that can't be true together.
+        FileFormatError: the row is damaged.
     """
-    for task in tasks:
-        row = known.get(task.key)
-        if row is None:
-            continue
-        budget = limits_of(task.budget)
-        if row["fingerprint"] != task.instance.fingerprint or row["budget"] != budget:
-            what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
-            raise FolderError(
-                f"{comparison.folder}: holds a row of {task.text} on {task.instance.name} for another {what} than "
-                f"this comparison. {ANOTHER}"
-            )
-        count = task.instance.samples
-        if any(row.get(name) is not None and len(row[name]) != count for name in OF_SAMPLES):
-            raise FileFormatError(f"{comparison.log.path}: a row of {count} samples holds others. {ANOTHER}")
-        words = "" if "error" in row else _disorder(row)
-        if words:
-            raise FolderError(f"{comparison.folder}: the row of {task.text} on {task.instance.name} is false: {words}.")
+    if row["fingerprint"] != fingerprint or row["budget"] != budget:
+        what = "problem" if row["budget"] == budget else f"budget, {row['budget']},"
+        raise FolderError(
+            f"{comparison.folder}: holds a row of {row['solver']} on {row['instance']} for another {what} than "
+            f"this comparison. {ANOTHER}"
+        )
+    if any(row.get(name) is not None and len(row[name]) != samples for name in OF_SAMPLES):
+        raise FileFormatError(f"{comparison.log.path}: a row of {samples} samples holds others. {ANOTHER}")
+    words = "" if "error" in row else _disorder(row)
+    if words:
+        raise FolderError(
+            f"{comparison.folder}: the row of {row['solver']} on {row['instance']} is false: {words}. {ANOTHER}"
+        )
 
 
 def _disorder(row: dict[str, Any]) -> str:

@@ -1,16 +1,20 @@
 """Runs a comparison: every instance, solver and seed under one budget; a row on disk for each."""
 
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from tpsolve._check_arguments import check_count, find_device
+from tpsolve._result import Budget
 from tpsolve._storage._folder_lock import RUN, locked
 from tpsolve._storage._memory_limit import check_memory
-from tpsolve.compare._packed_rows import PackedRows, RowsByKey
+from tpsolve.compare._row_files import Places, key_of, parts_of, place_of, row_log
 from tpsolve.compare._run_folder import (
     LOCK,
     Comparison,
@@ -20,17 +24,19 @@ from tpsolve.compare._run_folder import (
     check_folder,
     check_worker,
     claim_folder,
+    conditions_of,
     delete_comparison,
     keep,
-    read_rows,
 )
+from tpsolve.compare._stored_rows import StoredRows, stored_rows
 from tpsolve.compare.running._check_rows import check_kept
 from tpsolve.compare.running._execute import Anywhere, Workers, here, spread
 from tpsolve.compare.running._instances import AnyInstance, MadeInstance, save_instances, saved_instances
 from tpsolve.compare.running._start import load_ahead
-from tpsolve.compare.running._tasks import Key, Task, conditions
+from tpsolve.compare.running._task_plan import Plan, Solve, Waiting
+from tpsolve.compare.running._tasks import Task, conditions, limits_of
 from tpsolve.compare.suites._suites import SUITES
-from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError
+from tpsolve.errors import ArgumentError, NotAcceptedError, TooLargeError, TpsolveError
 from tpsolve.problems import Instance
 from tpsolve.search import SOLVERS, Solver, find_solver, solver_text
 
@@ -49,11 +55,11 @@ def run_comparison(
     executor: Executor | None = None,
     shard: Shard | None = None,
     max_memory: float | None = None,
-) -> PackedRows:
+) -> StoredRows:
     """Solve what has no row yet, and return the rows of all finished tasks, in the order of the tasks.
 
-    The rows are a sequence of dicts, as `rows.jsonl` has them. It takes little memory: each row is unpacked, as a new
-    dict, when it is asked for.
+    The rows are a sequence of dicts, as `rows.jsonl` has them. It takes little memory: each row is read from its file,
+    as a new dict, when it is asked for. The files are held open, so that rows outlive their folder.
 
     With a budget in steps, rows are the same however many workers or shards there are, but for what is measured:
     seconds, load, time.
@@ -97,19 +103,59 @@ def run_comparison(
     if (workers > 1 or max_memory is not None) and executor is None:
         load_ahead()
     with locked(comparison.folder, RUN if shard is None else LOCK.format(shard)):
-        tasks, known = _plan(comparison, fresh, note)
+        tasks, known = _plan(comparison, fresh, note, shard)
         if shard is not None:
             tasks = _part(comparison, tasks, shard)
-        tasks = [replace(task, max_memory=max_memory) for task in tasks] if max_memory is not None else tasks
-        check_finished(comparison, tasks, known)
-        words = check_kept(comparison.folder, tasks, known, stop)
+        tasks = tasks.limited(max_memory=max_memory)
+        words = check_kept(comparison.folder, tasks, known.parts, known.places, stop)
         if words:
             note(words)
         return _execute(comparison, tasks, known, progress, stop, workers, executor, shard)
 
 
-def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> tuple[list[Task], RowsByKey]:
-    """All tasks, and the rows that the folder holds of them; it holds their instances then."""
+@dataclass
+class _Known:
+    """The rows that a folder holds.
+
+    Args:
+        parts: of its files. places: where in them the rows stand.
+        conditions: each of the `conditions` under which rows were made.
+        wrong: what was found first of a row that is not that of its task; None: all are.
+    """
+
+    parts: list[str]
+    places: Places = field(default_factory=Places)
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    wrong: TpsolveError | None = None
+
+    @classmethod
+    def of(
+        cls, comparison: Comparison, instances: Sequence[AnyInstance], solves: Sequence[Solve], own: str
+    ) -> "_Known":
+        """Read and check all rows, one after the other."""
+        folder = comparison.folder
+        found = cls(parts_of(folder, own))
+        numbers = {instance.name: number for number, instance in enumerate(instances)}
+        possible = {(text, seed) for _, text, seed in solves}
+        budgets = {samples: limits_of(budget) for samples, budget in _budgets(comparison, instances).items()}
+        for number, part in enumerate(found.parts):
+            for row, start in row_log(folder, part).each():
+                key = key_of(row)
+                made = conditions_of(row)
+                found.conditions.setdefault(repr(made), made)
+                found.places.add(key, place_of(number, start))
+                if found.wrong is None and key[0] in numbers and key[1:] in possible:
+                    instance = instances[numbers[key[0]]]
+                    budget = budgets[instance.samples]
+                    try:
+                        check_finished(comparison, row, instance.fingerprint, instance.samples, budget)
+                    except TpsolveError as error:
+                        found.wrong = error
+        return found
+
+
+def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None], shard: Shard | None) -> tuple[Plan, _Known]:
+    """All tasks, and the rows that the folder holds; it holds their instances then."""
     if not fresh:
         # Another process may have changed the folder before this one locked it.
         check_folder(comparison, fresh)
@@ -117,45 +163,47 @@ def _plan(comparison: Comparison, fresh: bool, note: Callable[[str], None]) -> t
     saved = None if fresh else saved_instances(comparison.folder, device)
     made = _made_instances(comparison) if saved is None else []
     instances = made if saved is None else saved
-    known = RowsByKey() if fresh else read_rows(comparison.folder)
     # Before the folder is touched: a solver may take no instance.
-    tasks = _tasks(comparison, instances, known, note)
+    tasks, known = _tasks(comparison, instances, note, None if fresh else shard, fresh)
     if fresh:
         delete_comparison(comparison.folder)
     claim_folder(comparison)
     if saved is None:
         kept = save_instances(comparison.folder, made, device)
         if kept is not made:
-            tasks = _tasks(comparison, kept, known, note)
+            # Of another shard, that was faster, and may have rows of them.
+            tasks, known = _tasks(comparison, kept, note, shard)
+    if known.wrong is not None:
+        raise known.wrong
     return tasks, known
 
 
-def _part(comparison: Comparison, tasks: list[Task], shard: Shard) -> list[Task]:
+def _part(comparison: Comparison, tasks: Plan, shard: Shard) -> Plan:
     """The tasks of a shard; in seconds those of whole instances, since only solves of one host are compared."""
     if comparison.steps is not None:
         return tasks[shard.number - 1 :: shard.of]
-    instances = list(dict.fromkeys(task.instance.name for task in tasks))
-    own = set(instances[shard.number - 1 :: shard.of])
-    return [task for task in tasks if task.instance.name in own]
+    instances = np.unique(tasks.of_instances)
+    return tasks.take(np.isin(tasks.of_instances, instances[shard.number - 1 :: shard.of]))
 
 
 def _execute(
     comparison: Comparison,
-    tasks: list[Task],
-    rows: RowsByKey,
+    tasks: Plan,
+    known: _Known,
     progress: Callable[[int, int, str], None] | None,
     stop: Callable[[], bool],
     workers: int,
     executor: Executor | None,
     shard: Shard | None,
-) -> PackedRows:
+) -> StoredRows:
     """Carry out the tasks that have no row; this process alone writes."""
-    waiting = [task for task in tasks if task.key not in rows]
+    folder, part = comparison.folder, known.parts.index(str(shard or ""))
+    waiting = tasks.take(known.places.find(tasks.keys()) < 0)
     # A solve that runs out of memory may end its process.
-    apart = workers > 1 or executor is not None or any(task.max_memory is not None for task in waiting)
+    apart = workers > 1 or executor is not None or tasks.max_memory is not None
     now = conditions(1 if apart else None)
-    if waiting:
-        check_alike(comparison.folder, rows.values(), now)
+    if len(waiting):
+        check_alike(folder, known.conditions.values(), now)
     finished = len(tasks) - len(waiting)
 
     def begun(task: Task) -> None:
@@ -166,20 +214,21 @@ def _execute(
         if not (apart and waiting):
             outcomes = here(waiting, stop, begun)
         else:
-            waiting = [replace(task, threads=1) for task in waiting]
+            waiting = waiting.limited(threads=1)
             count = min(workers, len(waiting))
             places = Anywhere(executor, count) if executor is not None else held.enter_context(Workers(count))
-            outcomes = spread(deque(waiting), places, stop, begun)
+            outcomes = spread(Waiting(waiting), places, stop, begun)
         for batch in outcomes:
             for solved in batch:
                 check_worker(solved.row, now)
-            keep(comparison.folder, batch, shard)
-            for solved in batch:
-                rows.add(solved.row)
+            starts = keep(folder, batch, shard)
+            for solved, start in zip(batch, starts, strict=True):
+                known.places.add(key_of(solved.row), place_of(part, start))
             finished += len(batch)
     if progress is not None:
         progress(finished, len(tasks), "")
-    return rows.rows(task.key for task in tasks)
+    found = known.places.find(tasks.keys())
+    return stored_rows(folder, known.parts, found[found >= 0])
 
 
 def _made_instances(comparison: Comparison) -> list[MadeInstance]:
@@ -215,10 +264,11 @@ def _check_made(made: object, source: str) -> None:
 def _tasks(
     comparison: Comparison,
     instances: Sequence[AnyInstance],
-    known: Container[Key],
     note: Callable[[str], None],
-) -> list[Task]:
-    """Each task once, in the order of the instances.
+    shard: Shard | None = None,
+    fresh: bool = False,
+) -> tuple[Plan, _Known]:
+    """Each task once, in the order of the instances, and the rows that the folder holds; none if `fresh`.
 
     Solvers are asked whether they take an instance, which loads it, but for those that have a row of it.
     """
@@ -229,18 +279,26 @@ def _tasks(
                 note(f"{name}: left out with steps, of which one can take minutes. --solver {name} has it.")
         chosen = tuple(name for name in chosen if name not in LONG_STEPS)
     solvers = {text: find_solver(text) for text in chosen}
-    names = {text: solver_text(solver) for text, solver in solvers.items()}
-    seeds = {text: comparison.seeds if solver.stochastic else comparison.seeds[:1] for text, solver in solvers.items()}
+    solves: dict[tuple[str, int], Solve] = {}
+    columns: dict[str, list[int]] = {}
+    for text, solver in solvers.items():
+        own = [
+            (solver_text(solver), seed) for seed in (comparison.seeds if solver.stochastic else comparison.seeds[:1])
+        ]
+        for name, seed in own:
+            solves.setdefault((name, seed), (solver, name, seed))
+        columns[text] = [list(solves).index(key) for key in own]
+    listed = list(solves.values())
+    part = str(shard or "")
+    known = _Known(["", part] if part else [""]) if fresh else _Known.of(comparison, instances, listed, part)
+    every = Plan(instances, listed, _budgets(comparison, instances), np.arange(len(instances) * len(listed)))
+    wanted = (known.places.find(every.keys()) >= 0).reshape(len(instances), len(listed))
     refused: dict[str, dict[str, ArgumentError]] = {text: {} for text in chosen}
-    tasks: dict[Key, Task] = {}
-    budgets = {samples: comparison.budget_of(samples) for samples in {instance.samples for instance in instances}}
-    for instance in instances:
-        budget = budgets[instance.samples]
+    for number, instance in enumerate(instances):
         for text, solver in solvers.items():
-            own = [Task(instance, solver, names[text], seed, budget) for seed in seeds[text]]
-            error = None if any(task.key in known for task in own) else _refusal(solver, instance)
+            error = None if wanted[number, columns[text]].any() else _refusal(solver, instance)
             if error is None:
-                tasks |= {task.key: task for task in own}
+                wanted[number, columns[text]] = True
             else:
                 refused[text][instance.name] = error
     if comparison.files is not None:
@@ -252,7 +310,12 @@ def _tasks(
         for reason in dict.fromkeys(map(str, reasons)):
             where = [name for name, error in refused[text].items() if str(error) == reason]
             note(f"{text}: left out on {', '.join(where)}. {reason}")
-    return list(tasks.values())
+    return every.take(wanted.reshape(-1)), known
+
+
+def _budgets(comparison: Comparison, instances: Sequence[AnyInstance]) -> dict[int, Budget]:
+    """Of a solve, by the number of samples of its instance."""
+    return {samples: comparison.budget_of(samples) for samples in {instance.samples for instance in instances}}
 
 
 def _check_taken(

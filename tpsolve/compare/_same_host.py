@@ -2,10 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
+
+from tpsolve.compare._row_table import Row, RowTable
+from tpsolve.compare._stored_rows import StoredRows
 
 
-def of_one_host(rows: Sequence[dict[str, Any]]) -> tuple[Sequence[dict[str, Any]], str]:
+@overload
+def of_one_host(rows: RowTable) -> tuple[RowTable, str]: ...
+@overload
+def of_one_host(rows: StoredRows) -> tuple[StoredRows, str]: ...
+@overload
+def of_one_host(rows: Sequence[Row]) -> tuple[Sequence[Row], str]: ...
+def of_one_host(rows: Sequence[Row]) -> tuple[Sequence[Row], str]:
     """The rows that are compared, and a sentence about those that are left out; "" if all are compared.
 
     Rows with a budget in steps are pooled over hosts. Of an instance with rows in seconds from several hosts, only
@@ -22,13 +33,15 @@ def of_one_host(rows: Sequence[dict[str, Any]]) -> tuple[Sequence[dict[str, Any]
     }
     if not chosen:
         return rows, ""
-    kept = [
-        row
-        for row in rows
+    numbers = [
+        number
+        for number, row in enumerate(rows)
         if row["instance"] not in chosen
         or row["budget"].get("seconds") is None
         or row.get("host") == chosen[row["instance"]]
     ]
+    taking = isinstance(rows, RowTable | StoredRows)
+    kept = rows.take(np.array(numbers, dtype=np.int64)) if taking else [rows[number] for number in numbers]
     left = len(rows) - len(kept)
     counts = f"{left} row{'s' * (left > 1)} of {len(chosen)} instance{'s' * (len(chosen) > 1)}"
     why = "in seconds only solves of one host are compared"

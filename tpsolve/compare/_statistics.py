@@ -1,20 +1,22 @@
 """Scores without a scale, their intervals, and paired tests: what may be said of solvers from their rows."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from tpsolve._gap import is_closed
+from tpsolve.compare._row_table import Row, RowTable
 
-Row = dict[str, Any]
 RESAMPLES = 2000
 """Of the bootstrap."""
+MAX_KEPT_DRAWS = 10_000
+"""Instances up to which all draws are kept, which then take 20 MB."""
 LEVEL = 0.05
 """Of the tests and of the intervals."""
 MAX_EXACT = 50
@@ -22,6 +24,11 @@ MAX_EXACT = 50
 APART = LEVEL / 2
 """Below this p value two solvers are told apart. The leader was chosen by the same rows, which favours it: of six equal
 solvers on 100 instances one is told apart from the leader in 5% of draws."""
+LEAST_ERROR = 0.1
+"""A resample counts as having at least this part of the standard error of the whole. One that drew only the zeros has
+none by itself, and would put no end to an interval."""
+MIN_FAMILY = 3
+"""Fewer instances are no family."""
 MIN_SHARED = 0.5
 """Where less than this share of the instances has rows of all solvers, each solver is scored on its own instances."""
 
@@ -58,7 +65,7 @@ class Scores:
 
 def is_met(objective: np.ndarray, best: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Where `objective` is no more than the problem's `tolerance` above `best`."""
-    return is_closed(*map(torch.as_tensor, (objective, best, tolerance))).numpy()
+    return is_closed(objective, best, tolerance)
 
 
 @dataclass(frozen=True)
@@ -87,49 +94,39 @@ class Solved:
         rows: those of one instance have as many samples as each other.
 
     Attributes:
-        rows: those without an error. names: of their instances. length: samples of each row. instance: of each row.
+        rows: those without an error. heads: of these the first one of each instance. names: of the instances. length:
+            samples of each row. instance: of each row.
         solvers: names. solver: of each row.
         first: of each instance, its first spot, and behind the last one their number.
         row, spot: of each sample. objective, bound, tolerance: of each sample.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = [row for row in rows if "error" not in row]
-        place: dict[str, int] = {}
-        counts: list[int] = []
-        for row in self.rows:
-            if place.setdefault(row["instance"], len(place)) == len(counts):
-                counts.append(len(row["objective"]))
-        self.names = list(place)
-        self.solvers = list(dict.fromkeys(row["solver"] for row in self.rows))
-        at = {name: number for number, name in enumerate(self.solvers)}
-        self.solver = np.array([at[row["solver"]] for row in self.rows], dtype=int)
-        self.instance = np.array([place[row["instance"]] for row in self.rows], dtype=int)
-        self.length = np.array([len(row["objective"]) for row in self.rows], dtype=int)
-        self.first = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        table = RowTable.of(rows)
+        self.rows = table.take(~table.failed)
+        self.heads = self.rows.firsts("instance")
+        self.names, self.instance = self.rows.numbered("instance")
+        self.solvers, self.solver = self.rows.numbered("solver")
+        self.length = self.rows.lengths("objective")
+        self.first = np.concatenate([[0], np.cumsum(self.heads.lengths("objective"))]).astype(int)
         self.row = np.repeat(np.arange(len(self.rows)), self.length)
         within = np.arange(len(self.row)) - np.repeat(np.cumsum(self.length) - self.length, self.length)
         self.spot = self.first[self.instance[self.row]] + within
-        self.objective = np.array([v for row in self.rows for v in row["objective"]], dtype=float)
-        # None is NaN: nothing was proved.
-        self.bound = np.array([v for row in self.rows for v in row["bound"]], dtype=float)
+        self.objective = self.rows.lists("objective")
+        # NaN: nothing was proved.
+        self.bound = self.rows.lists("bound")
         self.bound[np.isnan(self.bound)] = -np.inf
-        self.tolerance = np.array(
-            # Rows of versions that had none: only equal objectives are equal.
-            [v for row in self.rows for v in row.get("tolerance") or [0.0] * len(row["objective"])],
-            dtype=float,
-        )
+        # Rows of versions that had none: only equal objectives are equal.
+        self.tolerance = self.rows.lists_or("tolerance", 0.0, self.length)
 
     @cached_property
     def reference(self) -> np.ndarray:
         """Of each spot, the start, which leaves all; where there is none, or none that is finite, the worst objective
         that a solver ended with.
         """
-        head = {row["instance"]: row for row in reversed(self.rows)}
         finite = np.where(np.isinf(self.objective), -np.inf, self.objective)
         worst = self.of_spots(finite, -np.inf, np.maximum)
-        starts = [head[name]["start"] or [np.nan] * len(head[name]["objective"]) for name in self.names]
-        start = np.array([value for values in starts for value in values], dtype=float)
+        start = self.heads.lists_or("start", np.nan, self.heads.lengths("objective"))
         return np.where(np.isfinite(start), start, worst)
 
     def of_spots(self, values: np.ndarray, first: float, join: np.ufunc) -> np.ndarray:
@@ -191,7 +188,6 @@ def attempted_instances(rows: Sequence[Row]) -> set[str]:
 def scores(solved: Solved) -> Scores:
     """Of all solvers that finished a row."""
     good, instances, solvers = solved.rows, solved.names, solved.solvers
-    head = {row["instance"]: row for row in reversed(good)}
     best = solved.of_spots(solved.objective, np.inf, np.minimum)
     tolerance = solved.of_spots(solved.tolerance, -np.inf, np.maximum)
     at = solved.spot
@@ -202,7 +198,7 @@ def scores(solved: Solved) -> Scores:
     left, proved = (means(values, group[solved.row], shape[0] * shape[1]).reshape(shape) for values in (found, shown))
     counted = counted_instances(good)
     shared = np.array([name in counted for name in instances], dtype=bool)
-    losses = [head[name]["loss"] for name in instances]
+    losses = [row["loss"] for row in solved.heads]
     return Scores(solvers, instances, losses, left, proved, shared)
 
 
@@ -216,29 +212,81 @@ def means(values: np.ndarray, of: np.ndarray, groups: int) -> np.ndarray:
 
 def resampled(table: np.ndarray) -> np.ndarray:
     """Sums of the rows of `(instances, k)` over `RESAMPLES` bootstrap draws of its instances, `(RESAMPLES, k)`."""
-    times = _bootstrap(len(table))
-    at_once = max(1, 2_000_000 // len(table))
-    parts = [times[start : start + at_once].astype(float) @ table for start in range(0, RESAMPLES, at_once)]
-    return np.concatenate(parts)
+    # Of many instances all draws would take more memory than the rows; they are made again each time.
+    kept = len(table) <= MAX_KEPT_DRAWS
+    draws = [_kept_bootstrap(len(table))] if kept else _bootstrap(len(table))
+    at_once = _draws_at_once(len(table))
+    return np.concatenate(
+        [
+            part[start : start + at_once].astype(float) @ table
+            for part in draws
+            for start in range(0, len(part), at_once)
+        ]
+    )
+
+
+def _draws_at_once(count: int) -> int:
+    return max(1, 2_000_000 // count)
+
+
+def _bootstrap(count: int) -> Iterator[np.ndarray]:
+    """How often each of `count` instances is drawn, `(draws, count)` uint8 again and again until there are `RESAMPLES`
+    draws; the same ones every time.
+    """
+    generator = np.random.default_rng(0)
+    for start in range(0, RESAMPLES, _draws_at_once(count)):
+        times = np.empty((min(_draws_at_once(count), RESAMPLES - start), count), dtype=np.uint8)
+        for each in times:
+            each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
+        yield times
 
 
 @lru_cache(maxsize=1)
-def _bootstrap(count: int) -> np.ndarray:
-    """How often each of `count` instances is drawn, `(RESAMPLES, count)` uint8; the same draws every time."""
-    generator = np.random.default_rng(0)
-    times = np.empty((RESAMPLES, count), dtype=np.uint8)
-    for each in times:
-        each[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-    return times
+def _kept_bootstrap(count: int) -> np.ndarray:
+    return np.concatenate(list(_bootstrap(count)))
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Of the mean over instances, by the percentile bootstrap; NaN of fewer than two."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    means = resampled(values[:, None])[:, 0] / len(values)
-    low, high = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
-    return float(low), float(high)
+def interval(values: np.ndarray, least: float = -np.inf, most: float = np.inf) -> tuple[float, float]:
+    """Of the mean of the values `(instances,)`, as `intervals` has it."""
+    low, high = intervals(values[:, None], least, most)
+    return float(low[0]), float(high[0])
+
+
+def intervals(table: np.ndarray, least: float = -np.inf, most: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends `(k,)` of intervals of the means over instances of `(instances, k)`.
+
+    By the studentised bootstrap: each resample's distance from the mean counts in standard errors of its own. Where few
+    of the shares are large, this is what keeps the level (Hesterberg, What teachers should know about the bootstrap,
+    The American Statistician 2015). NaN of fewer than two instances, and of values that are all alike, which don't say
+    how far others are from them.
+
+    Args:
+        least, most: between which all values are, and so the ends. No end is further from its mean than Hoeffding's,
+            which holds for all values between these (Journal of the American Statistical Association 1963); a few
+            resamples of no spread would put it there.
+    """
+    count = len(table)
+    if count < 2:
+        return np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
+    means = table.mean(0)
+    centred = table - means
+    error = np.sqrt((centred**2).sum(0) / (count * (count - 1)))
+    error[error <= 1e-12] = np.nan
+    drift, squares = np.split(resampled(np.concatenate([centred, centred**2], axis=1)) / count, 2, axis=1)
+    own = np.sqrt(np.maximum(squares - drift**2, 0.0) / (count - 1))
+    early, late = np.quantile(drift / np.maximum(own, LEAST_ERROR * error), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    widest = (most - least) * np.sqrt(np.log(2 / LEVEL) / (2 * count))
+    low, high = means - np.minimum(late * error, widest), means + np.minimum(-early * error, widest)
+    return np.clip(low, least, most), np.clip(high, least, most)
+
+
+def tail(count: int) -> float:
+    """Of the resamples of so many instances, the part beyond each end of a percentile interval.
+
+    It is less than `LEVEL / 2`, by what makes the interval of a normal mean as wide as that of Student's t (Hesterberg,
+    as above). This is for ratios, which may be infinite, and have no standard error then.
+    """
+    return float(stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf(LEVEL / 2, count - 1)))
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> float:
@@ -308,6 +356,38 @@ def alike(table: np.ndarray, leader: int) -> np.ndarray:
     found = told(table, leader) >= 0
     found[leader] = False
     return found
+
+
+def families_of(losses: Mapping[str, str]) -> dict[str, set[str]]:
+    """Families of instances by what they are called: those of one loss, and those of one beginning of their names.
+
+    The beginning is the longest folder of which some family has `MIN_FAMILY` instances, such as `easy` of `easy/1`; of
+    names without any, what stands before the first digit, or else before the last sign that is no letter. A family that
+    holds all instances, or the same ones as an earlier family, is none.
+
+    Args:
+        losses: of each instance, by its name.
+    """
+    by_loss: dict[str, set[str]] = defaultdict(set)
+    for name, loss in losses.items():
+        by_loss[loss].add(name)
+    found = dict(by_loss) if len(by_loss) > 1 else {}
+    depths = range(max((name.count("/") for name in losses), default=0), 0, -1)
+    for beginning in (*(lambda name, k=k: "/".join(name.split("/")[:-1][:k]) for k in depths), _stem):
+        by_name: dict[str, set[str]] = defaultdict(set)
+        for name in losses:
+            by_name[beginning(name)].add(name)
+        if len(by_name) > 1 and max(map(len, by_name.values())) >= MIN_FAMILY:
+            for family, names in by_name.items():
+                if family and len(names) >= MIN_FAMILY and names not in found.values():
+                    found[f"{family} (by name)" if family in found else family] = names
+            break
+    return found
+
+
+def _stem(name: str) -> str:
+    before = re.split(r"\d", name, maxsplit=1)[0] if re.search(r"\d", name) else re.sub(r"[\W_][^\W_]*$", "", name)
+    return before.rstrip("-_./ ")
 
 
 def pair_tests(found: Scores) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cached_property
@@ -10,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.compare._anytime import Run, runs_of
-from tpsolve.compare._packed_rows import PackedRows
+from tpsolve.compare._anytime import Runs, runs_of
+from tpsolve.compare._row_table import Row, RowTable
 from tpsolve.compare._statistics import (
     APART,
     MIN_SHARED,
     Known,
-    Row,
     Scores,
     Solved,
     alike,
     attempted_instances,
     counted_instances,
+    families_of,
     interval,
     is_met,
     known_of,
@@ -42,7 +41,8 @@ class Summary:
         exact: whether it can prove an optimum.
         left: mean share of the attainable improvement that it leaves, from 0 to 1, over instances; of an instance the
             mean over samples and seeds. NaN where nothing could be improved.
-        low, high: the interval of 95% of that mean, by the bootstrap over instances.
+        low, high: the interval of 95% of that mean, by the studentised bootstrap over instances; NaN of fewer than two,
+            and where all leave the same.
         alike: whether `left` is not told to be more than that of the best solver: paired tests over instances, after
             Holm, which the means agree with. Of the best solver itself True.
         proved: share of samples that this solver itself proved optimal.
@@ -79,14 +79,19 @@ class Findings:
 
     rows: Sequence[Row]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.rows, PackedRows):
-            object.__setattr__(self, "rows", self.rows.unpacked())
+    @cached_property
+    def table(self) -> RowTable:
+        """The rows in columns.
+
+        Raises:
+            FileFormatError: a row, or two of one instance, have lists of different numbers of samples.
+        """
+        return RowTable.of(self.rows)
 
     @cached_property
     def solved(self) -> Solved:
         """The samples of all rows that ended well, in arrays."""
-        return Solved(self.rows)
+        return Solved(self.table)
 
     @cached_property
     def known(self) -> dict[str, Known]:
@@ -101,19 +106,21 @@ class Findings:
     @cached_property
     def counted(self) -> set[str]:
         """The instances that means over one solver are over."""
-        return counted_instances(self.rows)
+        return counted_instances(self.table)
 
-    def of_loss(self, loss: str) -> "Findings":
-        """Of the instances of this loss alone; what is known of an instance already is not found out again."""
-        part = Findings([row for row in self.rows if row["loss"] == loss])
-        names = {row["instance"] for row in part.rows}
+    @cached_property
+    def families(self) -> dict[str, set[str]]:
+        """The instances of each family, by loss and by name."""
+        return families_of({row["instance"]: row["loss"] for row in self.table.firsts("instance")})
+
+    def of_instances(self, names: set[str]) -> "Findings":
+        """Of these instances alone; what is known of an instance already is not found out again."""
+        part = Findings(self.table.having("instance", names))
         vars(part)["known"] = {name: of for name, of in self.known.items() if name in names}
         if part.counted <= self.counted:
-            runs = {name: [run for run in of if run.instance in part.counted] for name, of in self.runs.items()}
-            vars(part)["runs"] = {name: runs[name] for name in part.of_solvers}
+            vars(part)["runs"] = {name: self.runs[name].on(part.counted) for name in part.of_solvers}
         if part.attempted <= self.attempted:
-            runs = {name: [run for run in of if run.instance in part.attempted] for name, of in self.attempts.items()}
-            vars(part)["attempts"] = {name: runs[name] for name in part.of_solvers}
+            vars(part)["attempts"] = {name: self.attempts[name].on(part.attempted) for name in part.of_solvers}
         return part
 
     @cached_property
@@ -123,10 +130,7 @@ class Findings:
         Solvers whose means are over less than half of the instances stand behind the others.
         """
         found = self.scores
-        grouped: dict[str, list[Row]] = defaultdict(list)
-        for row in self.rows:
-            grouped[row["solver"]].append(row)
-        summaries = [_summary(name, of, self) for name, of in grouped.items()]
+        summaries = [_summary(name, of, self) for name, of in self.table.grouped("solver").items()]
         half = MIN_SHARED * len(found.instances)
         summaries.sort(
             key=lambda s: (s.instances < half, np.nan_to_num(s.left, nan=np.inf), -np.nan_to_num(s.best), s.seconds)
@@ -139,32 +143,28 @@ class Findings:
         return [replace(s, alike=like.get(s.solver, False)) for s in summaries]
 
     @cached_property
-    def of_solvers(self) -> dict[str, list[Row]]:
+    def of_solvers(self) -> dict[str, RowTable]:
         """For each solver, the best first, its rows on the instances that count, failures included."""
-        grouped: dict[str, list[Row]] = {summary.solver: [] for summary in self.summaries}
-        for row in self.rows:
-            if row["instance"] in self.counted:
-                grouped[row["solver"]].append(row)
-        return grouped
+        return self._of_solvers_on(self.counted)
 
     @cached_property
-    def runs(self) -> dict[str, list[Run]]:
+    def runs(self) -> dict[str, Runs]:
         """For each solver, the best first, its runs on the instances that count."""
-        return {name: [r for r in of if r.instance in self.counted] for name, of in self.attempts.items()}
+        return {name: of.on(self.counted) for name, of in self.attempts.items()}
 
     @cached_property
     def attempted(self) -> set[str]:
         """The instances that running times are over: those that count, and those on which a solver failed."""
-        return attempted_instances(self.rows)
+        return attempted_instances(self.table)
 
     @cached_property
-    def attempts(self) -> dict[str, list[Run]]:
+    def attempts(self) -> dict[str, Runs]:
         """For each solver, the best first, its runs on the attempted instances; one that failed is no success there."""
-        grouped: dict[str, list[Row]] = {name: [] for name in self.of_solvers}
-        for row in self.rows:
-            if row["instance"] in self.attempted:
-                grouped[row["solver"]].append(row)
-        return {name: runs_of(rows, self.known) for name, rows in grouped.items()}
+        return {name: runs_of(rows, self.known) for name, rows in self._of_solvers_on(self.attempted).items()}
+
+    def _of_solvers_on(self, instances: set[str]) -> dict[str, RowTable]:
+        grouped = self.table.having("instance", instances).grouped("solver")
+        return {summary.solver: grouped.get(summary.solver, self.table[:0]) for summary in self.summaries}
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
@@ -259,25 +259,25 @@ def _again(ran: list[Summary], found: Scores) -> list[Summary]:
 
 
 def _families(ran: list[Summary], found: Scores) -> list[str]:
-    """The losses on which another solver is ahead of the first one, by a paired test within them."""
+    """The families of instances on which another solver is ahead of the first one, by a paired test within them."""
     first = found.left[found.solvers.index(ran[0].solver)]
+    families = families_of(dict(zip(found.instances, found.losses, strict=True)))
     parts: list[str] = []
-    if len(set(found.losses)) < 2:
-        return parts
-    for loss in dict.fromkeys(found.losses):
-        of_loss = np.array([each == loss for each in found.losses])
+    for family, names in families.items():
+        within = np.array([name in names for name in found.instances])
         means = {
             s.solver: float(np.nanmean(values))
             for s in ran[1:]
-            if not np.isnan(values := found.left[found.solvers.index(s.solver), of_loss]).all()
+            if not np.isnan(values := found.left[found.solvers.index(s.solver), within]).all()
         }
         if not means:
             continue
         best = min(means, key=lambda name: means[name])
-        other = found.left[found.solvers.index(best), of_loss]
-        p = min(1.0, len(means) * paired(first[of_loss], other))
-        if p < APART and min(signed(first[of_loss], other)) > 0 and means[best] < np.nanmean(first[of_loss]):
-            parts.append(f"on {loss}, {best} leaves less ({_percent(means[best])})")
+        other = found.left[found.solvers.index(best), within]
+        # Whichever solver and family stand out are named.
+        p = min(1.0, len(families) * len(means) * paired(first[within], other))
+        if p < APART and min(signed(first[within], other)) > 0 and means[best] < np.nanmean(first[within]):
+            parts.append(f"on {family}, {best} leaves less ({_percent(means[best])})")
     return parts
 
 
@@ -319,19 +319,19 @@ def wins(findings: Findings) -> tuple[list[str], np.ndarray]:
     return names, table
 
 
-def _summary(name: str, rows: list[Row], findings: Findings) -> Summary:
+def _summary(name: str, rows: RowTable, findings: Findings) -> Summary:
     solved, found = findings.solved, findings.scores
-    good = [row for row in rows if "error" not in row and row["instance"] in findings.counted]
+    good = rows.take(~rows.failed).having("instance", findings.counted)
     number = solved.solvers.index(name) if name in solved.solvers else -1
     own = ((solved.solver == number) & found.shared[solved.instance])[solved.row]
     objective, bound, tolerance = solved.objective[own], solved.bound[own], solved.tolerance[own]
     best = np.concatenate([np.empty(0), *(of.objective for of in findings.known.values())])[solved.spot[own]]
-    flips = np.array([v for row in good for v in row["flips"] or [np.nan] * len(row["objective"])], dtype=float)
+    flips = good.lists_or("flips", np.nan, good.lengths("objective"))
     left = found.of(name) if name in found.solvers else np.empty(0)
-    low, high = interval(left)
+    low, high = interval(left, 0.0, 1.0)
     return Summary(
         solver=name,
-        exact=any(row["exact"] for row in rows),
+        exact=any(rows.numbered("exact")[0]),
         left=_mean(left),
         low=low,
         high=high,
@@ -339,10 +339,10 @@ def _summary(name: str, rows: list[Row], findings: Findings) -> Summary:
         proved=_mean(is_met(objective, bound, tolerance)),
         best=_mean(is_met(objective, best, tolerance)),
         flips=_mean(flips),
-        seconds=float(sum(row["seconds"] for row in good) / len(objective)) if len(objective) else np.nan,
-        instances=len({row["instance"] for row in good}),
+        seconds=float(sum(good.seconds.tolist()) / len(objective)) if len(objective) else np.nan,
+        instances=len(good.firsts("instance")),
         samples=len(objective),
-        failures=sum("error" in row for row in rows),
+        failures=int(rows.failed.sum()),
     )
 
 

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tpsolve._check_arguments import check_count
-from tpsolve._plain import check_as_float64, check_no_gaps, is_real, plain_number
+from tpsolve._plain import is_real, plain_number
 from tpsolve._result import Budget, Result, Status
 from tpsolve.errors import ArgumentError
 from tpsolve.estimators._early_stopping import KEPT, held_out, stopped_early
@@ -30,6 +30,7 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.problems.network._labels import decode
 from tpsolve.search import Circuits, IntegerSearch, Proof, Solver, find_solver
 from tpsolve.search.network.circuits._prove import has_proof
+from tpsolve.units._for_sklearn import labels_for_sklearn, samples_for_sklearn, weights_for_sklearn
 
 AUTO_WIDTHS = (1, 2, 3, 4)
 """Units of the hidden layer that `widths="auto"` compares."""
@@ -60,8 +61,8 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             samples in a threefold cross-validation, the fewest units of equal ones. Half of `seconds` goes to that.
         solver: what searches: a name with its settings such as "circuits:engine=cp-sat", or a solver. "circuits" proves
             how few errors are possible; "column-search" is for two classes and larger tables. None: "circuits", or
-            "integer-search" with a `weight_set`, which proves nothing; "all-columns" and "weight-box" do, for whole
-            inputs.
+            "integer-search" with a `weight_set`, which proves nothing; "all-columns" and, for whole inputs,
+            "weight-box" do.
         seconds: wall-clock limit of `fit`; None: there is none, for a search that `steps` ends.
         prefer: which of all optimal networks: "any", "margin", "units" or "weights"; see `Circuits`.
         penalty: what a hidden unit costs, in errors. Networks with fewer units are then searched too, each in its
@@ -167,10 +168,9 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         """
         solver, choices, sets = self._solver(), self._choices(), self._sets()
         Budget(seconds=self.seconds, steps=self.steps)
-        check_as_float64("X", X)
-        check_no_gaps("y", y)
-        check_no_gaps("sample_weight", sample_weight)
+        X = samples_for_sklearn("X", X)
         target = str(getattr(y, "name", None) or "")
+        y, sample_weight = labels_for_sklearn("y", y), weights_for_sklearn("sample_weight", sample_weight)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         weight = None
@@ -269,7 +269,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         They are votes of the hidden units, and no distances to a boundary.
         """
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         sums = self.model_.layers.sums(X)
         if sums.shape[1] > 1:
@@ -281,9 +281,14 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Labels `(samples,)`."""
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.classes_[self.model_.layers.classes(X)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the samples, by weight, whose label `predict` names."""
+        weight = weights_for_sklearn("sample_weight", sample_weight)
+        return super().score(X, labels_for_sklearn("y", y), weight)
 
     def _solver(self) -> Solver:
         usual = "circuits" if self.weight_set is None else "integer-search"
@@ -409,7 +414,9 @@ def _as_told(
         place = {row.tobytes(): k + 1 for k, row in enumerate(problem.inputs.numpy() + 0.0)}
         number = torch.tensor([0] + [place[row.tobytes()] for row in found.problem.inputs.numpy()])
         stats |= {
-            name: found.stats[name] for name in ("solver", "proved_by", "engine", "shares") if name in found.stats
+            name: found.stats[name]
+            for name in ("solver", "proved_by", "engine", "refuted_by", "shares")
+            if name in found.stats
         }
         if "circuits" in found.stats:
             circuits = found.stats["circuits"].long()

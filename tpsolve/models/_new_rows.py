@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import float64_array
+from tpsolve._plain import float64_array, refuse_sparse
 from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, UnknownNameError, ValueSetError
 
 
@@ -21,6 +21,7 @@ def read_images(argument: str, shape: Sequence[int], largest: float, X: Any) -> 
         NotFiniteError: NaN or infinity.
         ValueSetError: a value that is not whole, below 0 or above `largest`.
     """
+    refuse_sparse(argument, X)
     if isinstance(X, Mapping):
         raise ArgumentError(argument, "a dict", f"an array of images of shape {tuple(shape)}")
     images, n = float64_array(argument, X), math.prod(shape)
@@ -63,6 +64,7 @@ def read_features(
         ShapeError: another number of columns.
         NotFiniteError: NaN or infinity.
     """
+    refuse_sparse(argument, X)
     if type(X).__name__ == "LazyFrame":
         raise ArgumentError(argument, "a LazyFrame", "a DataFrame", "Write .collect().")
     own = list(X) if isinstance(X, Mapping) else getattr(X, "columns", None)

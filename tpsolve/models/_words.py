@@ -4,16 +4,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd, lcm
 
+from tpsolve._storage._printable import printable
 from tpsolve.models._layers import Layers
-
-
-def printable(text: object) -> str:
-    """`text` on one line, with escapes in place of characters that a terminal would obey instead of showing."""
-    plain = str(text)
-    if plain.isprintable():
-        return plain
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
-
 
 Scaling = Sequence[tuple[Fraction, Fraction]]
 """Of each feature the offset and the scale: the network reads (v - offset) * scale of a value v."""

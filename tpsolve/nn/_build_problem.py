@@ -29,13 +29,14 @@ from tpsolve.thresholds._hard_unit import HardUnit
 class Top:
     """The network's own output and its loss: `loss_fn(output, labels)`, of the whole batch.
 
-    `nest`: how the output is packed; None: it is not.
+    `nest`: how the output is packed; None: it is not. `scale`: what the loss is multiplied by.
     """
 
     output: Tensor
     labels: Tensor
     loss_fn: Callable[[Tensor, Tensor], Tensor]
     nest: Nest | None = None
+    scale: float = 1.0
 
     @staticmethod
     def of(output: Any, y: Any, loss_fn: Callable[[Any, Any], Tensor], nest: Nest | None) -> "Top":
@@ -58,7 +59,14 @@ class Top:
         Raises:
             NotAcceptedError: there is none.
         """
-        return SampleLoss(self.loss_fn, widened(self.output), self.labels)
+        found = SampleLoss(self.loss_fn, widened(self.output), self.labels)
+        found.scale = found.scale * self.scale
+        return found
+
+    def cross_entropy(self) -> CrossEntropy | None:
+        """The loss, where it is torch's cross-entropy."""
+        known = CrossEntropy.of(self.loss_fn, self.output, self.labels)
+        return known if known is None else replace(known, scale=known.scale * self.scale)
 
     def check_curvature(self) -> None:
         """Raise NotAcceptedError unless the loss of the samples can be differentiated twice."""
@@ -119,7 +127,7 @@ def loss_above(
 ) -> CrossEntropy | str | None:
     """The one loss that all readers of a segment have, of which its curvature is known; None for any other."""
     if segment.sinks == (OUTPUT,):
-        return CrossEntropy.of(top.loss_fn, top.output, top.labels)
+        return top.cross_entropy()
     if OUTPUT in segment.sinks:
         return None
     thresholds = [(module, name) for name in segment.sinks if isinstance(module := calls[name].module, Threshold)]
@@ -152,7 +160,7 @@ class _Head:
             weight = scale * importance.expand_as(z).flatten(1)
             return _Head([(1.0, 0.0)], ChoiceLoss(module.classes, module.loss), hot, weight)
         assert isinstance(module, Threshold)
-        width, given, _, mode, importance = module.settings()
+        width, given, _, mode, importance = call.settings
         gradient = torch.zeros_like(z) if gradient is None else gradient.to(z.dtype)
         # A search has left a gradient for each of its thresholds.
         each = gradient.dim() > z.dim()
@@ -227,7 +235,7 @@ def _mixed(heads: list[_Head], top: Top | None, rows: Tensor, scale: float) -> t
     if top is None:
         return MixedLoss(parts, None, None), torch.cat(told, 1)
     shape = tuple(top.output.shape[1:])
-    known = CrossEntropy.of(top.loss_fn, top.output, top.labels)
+    known = top.cross_entropy()
     if known is not None:
         known = replace(known, scale=scale * known.scale)
         return MixedLoss(parts, shape, known.of_samples), torch.cat([*told, known.told(rows).to(told[0])], 1)

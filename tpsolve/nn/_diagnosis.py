@@ -106,12 +106,15 @@ def diagnose(
         top = Top.of(output, y, loss_fn, nest)
         check_finite("output of the model", top.output)
         loss = find_loss_value(loss_fn, output, y)
+        recording.split(len(top.output))
         for call in recording.calls.values():
             check_batch_axis(call, top.output)
         edges = {call.name: call.edge for call in recording.calls.values() if call.edge is not None}
         found = torch.autograd.grad(loss, list(edges.values()), allow_unused=True)
         calls = [recording.calls[name] for name in edges]
-        gradients = [torch.zeros_like(call.h) if g is None else g for call, g in zip(calls, found, strict=True)]
+        gradients = [
+            torch.zeros_like(call.h) if g is None else call.split(g) for call, g in zip(calls, found, strict=True)
+        ]
         inputs = Inputs.of(x, len(top.output))
         check_whole(own, recording, inputs, top.output, nest)
     tried = Flips(own, recording, inputs, top)

@@ -48,7 +48,8 @@ class Flips:
         def move(module: nn.Module, arguments: tuple[Tensor, ...], h: Tensor) -> Tensor:
             if next(turns) != turn:
                 return h
-            flat = h.flatten(1).clone()
+            # Of places side by side in one axis the samples have that many each.
+            flat = h.reshape(len(rows), -1).clone()
             flat[torch.arange(len(rows), device=h.device), units] += steps
             return flat.reshape(h.shape)
 

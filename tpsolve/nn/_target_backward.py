@@ -1,12 +1,14 @@
 """`target_backward`: a backward pass in which any solver sets the targets of each threshold and choice."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tpsolve._plain import plain_number
+from tpsolve._plain import is_real, plain_number
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, UnknownNameError
 from tpsolve.losses import Loss, find_loss
@@ -49,6 +51,7 @@ def target_backward(
     budget: Budget | None = None,
     layer_loss: str | None = None,
     importance: str = "gradient",
+    loss_scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> TargetReport:
     """Forward, loss, and a backward pass in which `solver` sets the targets of every threshold and choice.
@@ -68,6 +71,10 @@ def target_backward(
     `SignGradient` is not searched: its targets are -sign(g), where g is the gradient that arrives, and
     the gradients are those of `loss.backward()`. The solvers of a block see batch norm with the
     statistics of this batch held, and dropout and other draws of torch as they were drawn in this pass.
+
+    Words or frames may lie along the first axis of a threshold, `(B k, ...)`, the k of a sample side by side. Its
+    targets are then `(B, k, ...)`. In a model of `fully_shard` a search works on a whole copy, which all processes
+    gather at once.
 
     Targets belong to a call. Those of a module that is called several times have the names "relu#1", "relu#2", ...
 
@@ -105,6 +112,10 @@ def target_backward(
             "flip-delta": half the change of the objective if only this target were negated. A target class is
             changed to the present class; where it is the present class itself, or where what lies above fails for that
             one, to the best of the others. Half of that change counts, by g or by the objective.
+        loss_scale: what the loss is multiplied by, a positive, finite number or a tensor of one: 1 / k for each of k
+            batches whose gradients are accumulated, or `GradScaler.get_scale()`. Gradients and objectives are
+            multiplied, `TargetReport.loss` is not. torch's cross-entropy stays known, unlike inside a function that
+            scales it.
         generator: the source of all randomness of the searches; None: one of seed 0.
 
     Returns:
@@ -126,6 +137,7 @@ def target_backward(
             in mid-search, may leave the upper layers' gradients there.
     """
     _check(model, x, loss_fn, importance, layer_loss, generator)
+    times = _check_scale(loss_scale)
     with record(model) as recording:
         output = run_model(model, x)
     calls = recording.calls
@@ -134,7 +146,7 @@ def target_backward(
     searched = {name: one for name, one in chosen.items() if not isinstance(one, SignGradient)}
     nest = check_labels(output, y)
     loss = find_loss_value(loss_fn, output, y)
-    top = Top.of(output, y, loss_fn, nest)
+    top = replace(Top.of(output, y, loss_fn, nest), scale=times)
     target_pass = TargetPass(model, Inputs.of(x, len(top.output)), recording, top, layer_loss)
     if searched:
         _check_searches(searched, budget, target_pass, layer_loss)
@@ -158,7 +170,7 @@ def target_backward(
     heads: list[Tensor] = [head for name in cut_off if (head := calls[name].head) is not None]
     gradients: list[Tensor | None] = [torch.zeros_like(h) for h in heads]
     if loss.requires_grad:
-        heads, gradients = [loss, *heads], [None, *gradients]
+        heads, gradients = [loss if times == 1 else loss * times, *heads], [None, *gradients]
     torch.autograd.backward(heads, gradients)
     target_pass.close()
     return TargetReport(loss.detach(), detached(output), target_pass.fallbacks, target_pass.rows, _pass=target_pass)
@@ -210,6 +222,16 @@ def _check(model: nn.Module, x: Any, loss_fn: Any, importance: str, layer_loss: 
         raise UnknownNameError("importance", str(importance), IMPORTANCES)
     if layer_loss is not None and not isinstance(find_loss(layer_loss), Loss):
         raise ArgumentError("layer_loss", repr(layer_loss), "a loss of single units")
+
+
+def _check_scale(loss_scale: object) -> float:
+    """The number that `loss_scale` is; raise ArgumentError unless it is positive and finite."""
+    single = isinstance(loss_scale, Tensor) and loss_scale.numel() == 1 and not loss_scale.is_complex()
+    number = plain_number(loss_scale.item() if isinstance(loss_scale, Tensor) and single else loss_scale)
+    if not is_real(number) or not 0 < number < math.inf:
+        mend = "1 / k for each of k batches, or scaler.get_scale()."
+        raise ArgumentError("loss_scale", repr(loss_scale), "a positive, finite number", mend)
+    return float(number)
 
 
 def _choose(solver: Any, order: list[str]) -> dict[str, Solver]:

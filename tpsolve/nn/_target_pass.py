@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tpsolve._result import Result
-from tpsolve.errors import NotAcceptedError
+from tpsolve.errors import BlockError, NotAcceptedError
 from tpsolve.nn._batch_checks import check_batch_axis
 from tpsolve.nn._build_problem import Top, build_problem
 from tpsolve.nn.passes._frozen import freeze, widened
@@ -40,6 +40,7 @@ class TargetPass:
     def __init__(
         self, model: nn.Module, inputs: Inputs, recording: Recording, top: Top, layer_loss: str | None
     ) -> None:
+        recording.split(len(top.output))
         self.model, self.recording, self.top = model, recording, top
         self.gradients: dict[str, Tensor] = {}
         self.fallbacks: dict[str, int] = {}
@@ -82,14 +83,28 @@ class TargetPass:
         """The target problem of this threshold, of `scale` times its losses.
 
         `rows (R,)`: the samples, by default all.
+
+        Raises:
+            BlockError: what lies above acts on several samples together.
         """
         calls = self.recording.calls
         h = calls[name].h
         rows = torch.arange(len(h), device=h.device) if rows is None else rows
         with torch.autocast(h.device.type, enabled=False):
-            problem = build_problem(
-                calls[name], self.segment(name), calls, self.gradients, self.top, self._layer_loss, rows, scale
-            )
+            segment = self.segment(name)
+            try:
+                problem = build_problem(
+                    calls[name], segment, calls, self.gradients, self.top, self._layer_loss, rows, scale
+                )
+            except BlockError as error:
+                got = str(error).removeprefix("block: got ").partition(", expected")[0]
+                raise BlockError(
+                    f"model.{name}",
+                    f"modules above it of which a search can't tell the samples apart: {got}",
+                    "modules that treat each sample by itself",
+                    "Nodes that edges join are one sample: pass (x[None], edges) and y[None]. "
+                    "Or let SignGradient() set these targets.",
+                ) from error
             if not isinstance(module := calls[name].module, Choice):
                 return problem
             assert isinstance(problem, BlockProblem)

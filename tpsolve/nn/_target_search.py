@@ -57,6 +57,7 @@ class TargetSearch:
         if each.dim() == self.call.z.dim():
             return tuple(below)
         found = module.pass_back(self.call.z, each)
+        found = (self.call.joined(found[0]), *found[1:])
         return tuple(old if old is None or new is None else new for old, new in zip_longest(below, found))
 
     def _searched(self, solver: Solver, g: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from tpsolve.tables._dates import DAY, FORMATS, fitting_formats, is_date, read_d
 from tpsolve.tables._numbers import (
     MISSING_NUMBERS,
     MISSING_WORDS,
+    ORDINAL,
     STYLES,
     Exact,
     Style,
@@ -398,10 +399,13 @@ def _guess_dates(
 
 
 def _refuse_mixture(texts: dict[str, int], place: Place, cells: list[Cell], options: TableOptions) -> None:
-    """Raise ValueSetError where at least half of the cells are numbers, or dates, and a cell is none."""
+    """Raise ValueSetError where at least half of the cells are numbers, or dates, and a cell is none.
+
+    Ordinals such as 1st and 2nd are words here, and no numbers with several units.
+    """
     total = sum(texts.values())
     for what, is_one in (("number", is_number), ("date", is_date)):
-        good = {text for text in texts if is_one(text)}
+        good = {text for text in texts if is_one(text) and not ORDINAL.fullmatch(text)}
         if 2 * sum(n for text, n in texts.items() if text in good or is_infinite(text)) < total:
             continue
         row = next((k for k, cell in enumerate(cells) if cell in texts and cell not in good), None)

@@ -3,14 +3,15 @@
 import dataclasses
 import datetime
 import math
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from tpsolve._storage._limits import check_bytes, opened
 from tpsolve.errors import ArgumentError, FileFormatError, MissingLibraryError, TpsolveError
-from tpsolve.tables._check_sheets import check_sheets
 from tpsolve.tables._raw_table import Cell, RawTable
+from tpsolve.tables._sheets import check_sheets, read_sheet
 
 SHEETS = (".xlsx", ".xls", ".ods")
 TYPED = (*SHEETS, ".parquet", ".feather", ".arrow")
@@ -22,10 +23,24 @@ _CELL_BYTES = 80
 _NOTHING = ("NAType", "NaTType")
 
 
-def read_frame(frame: Any) -> RawTable:
+def read_frame(
+    frame: Any,
+    left_out: Collection[str] = (),
+    *,
+    name: str = "DataFrame",
+    header: list[str] | None = None,
+    row: str = "row",
+    line: int = 1,
+) -> RawTable:
     """The cells of a DataFrame of pandas or polars; the index of pandas is no column.
 
     Floats become the shortest decimals that name them, as in a CSV file, so that both give the same numbers.
+
+    Args:
+        left_out: names of columns whose cells nobody needs; they may hold anything.
+        name: of the file that the frame was read from, for messages.
+        header: names of the columns, if they are others than those of the frame.
+        row, line: what the first row is called in messages; see `RawTable`.
 
     Raises:
         ArgumentError: something else, or cells that are neither numbers, texts, dates nor truth values.
@@ -40,22 +55,29 @@ def read_frame(frame: Any) -> RawTable:
         raise ArgumentError("table", "a DataFrame with several levels of column names", "one level", mend)
     # By place: names may occur twice, which the caller refuses.
     series = [frame.iloc[:, k] for k in range(frame.shape[1])] if library == "pandas" else list(frame.iter_columns())
-    header = [str(name) for name in frame.columns]
+    header = [str(name) for name in frame.columns] if header is None else header
     kinds = [str(one.dtype) for one in series]
     words = {name for name, kind in zip(header, kinds, strict=True) if kind.startswith(("category", "Categ", "Enum"))}
-    columns = [_texts(name, one) for name, one in zip(header, series, strict=True)]
-    typed = {name for name, one in zip(header, series, strict=True) if not _is_text(one)}
-    lines = list(range(1, len(frame) + 1))
-    return RawTable("DataFrame", header, columns, lines, "row", frozenset(words), frozenset(typed))
+    named = list(zip(header, series, strict=True))
+    lines = list(range(line, len(frame) + line))
+    empty = RawTable(name, header, [], lines, row, frozenset(words))
+    columns = [[None] * len(frame) if own in left_out else _texts(empty, own, one) for own, one in named]
+    typed = {own for own, one in named if own not in left_out and not _is_text(one)}
+    return dataclasses.replace(empty, columns=columns, typed=frozenset(typed))
 
 
-def read_typed_file(path: Path) -> RawTable:
-    """The cells of a Parquet, Feather (Arrow IPC), Excel or OpenDocument file; of sheets the first.
+def read_typed_file(path: Path, left_out: Collection[str] = ()) -> RawTable:
+    """The cells of a Parquet, Feather (Arrow IPC), Excel or OpenDocument file; of sheets see `read_sheet`.
+
+    Args:
+        left_out: names of columns whose cells nobody needs; they may hold anything.
 
     Raises:
         MissingLibraryError: polars is not installed.
         FileFormatError: it can't be read.
+        ArgumentError: cells that are neither numbers, texts, dates nor truth values.
     """
+    header, line = None, 1
     sheet = path.suffix.lower() in SHEETS
     try:
         import polars
@@ -64,8 +86,8 @@ def read_typed_file(path: Path) -> RawTable:
     try:
         if sheet:
             check_sheets(path)
-            # A column has a type if all its cells have it. An empty row keeps its number.
-            frame = polars.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
+            found = read_sheet(path)
+            header, frame, line = found.header, found.frame, found.line
         else:
             scan = polars.scan_parquet if path.suffix.lower() == ".parquet" else polars.scan_ipc
             with opened(path):
@@ -84,14 +106,14 @@ def read_typed_file(path: Path) -> RawTable:
     except BaseException as error:  # fastexcel has errors of its own, and panics of Rust are no Exception.
         if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
-        raise FileFormatError(f"{path}: can't be read ({_first_line(error)}).") from error
-    table = read_frame(frame)
+        mend = f"Is it whole, and a file of the kind {path.suffix}?"
+        raise FileFormatError(f"{path}: can't be read ({_first_line(error)}). {mend}") from error
     if not sheet:
-        return dataclasses.replace(table, name=str(path))
-    header = ["" if name.startswith("__UNNAMED__") else name.strip() for name in table.header]
-    rows = [k for k in range(len(table.lines)) if any(cells[k] not in (None, "") for cells in table.columns)]
+        return read_frame(frame, left_out, name=str(path))
+    table = read_frame(frame, left_out, name=str(path), header=header, row="", line=line)
+    rows = [k for k in range(len(frame)) if any(cells[k] not in (None, "") for cells in table.columns)]
     columns = [[cells[k] for k in rows] for cells in table.columns]
-    return RawTable(str(path), header, columns, [k + 2 for k in rows], typed=table.typed)
+    return dataclasses.replace(table, columns=columns, lines=[table.lines[k] for k in rows])
 
 
 def _first_line(error: BaseException) -> str:
@@ -107,7 +129,7 @@ def _is_time_of_polars(series: Any) -> bool:
     return type(series).__module__.startswith("polars") and series.dtype.is_temporal() and str(series.dtype)[:2] != "Du"
 
 
-def _texts(name: str, series: Any) -> list[Cell]:
+def _texts(table: RawTable, name: str, series: Any) -> list[Cell]:
     if str(series.dtype).lower() in ("float32", "float16"):
         # Their own shortest decimals: as Python's floats they would have more digits than they hold.
         return [None if value != value else str(value) for value in series.to_numpy()]
@@ -124,11 +146,11 @@ def _texts(name: str, series: Any) -> list[Cell]:
         elif kind is int:
             texts.append(str(value))
         else:
-            texts.append(_text(name, row, value))
+            texts.append(_text(table, name, row, value))
     return texts
 
 
-def _text(name: str, row: int, value: Any) -> Cell:
+def _text(table: RawTable, name: str, row: int, value: Any) -> Cell:
     if value is None or type(value).__name__ in _NOTHING:
         return None
     if hasattr(value, "item") and not isinstance(value, datetime.datetime):
@@ -148,6 +170,8 @@ def _text(name: str, row: int, value: Any) -> Cell:
         return value.strip()
     if isinstance(value, bool | int):
         return str(value)
-    mend = "Write .dt.total_seconds()." if isinstance(value, datetime.timedelta) else "Convert the column, or drop it."
+    mend = "Convert the column, or leave it out (--drop)."
+    if isinstance(value, datetime.timedelta) and table.name == "DataFrame":
+        mend = "Write .dt.total_seconds()."
     got = f"a cell of type {type(value).__name__} in column {name!r}"
-    raise ArgumentError(f"DataFrame:row {row + 1}:{name}", got, "numbers, texts, dates or truth values", mend)
+    raise ArgumentError(table.place(row, name), got, "numbers, texts, dates or truth values", mend)

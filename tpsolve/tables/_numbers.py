@@ -60,6 +60,9 @@ _UNIT_BEFORE = re.compile(r"([+-]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s?\d))\s*(?=[+-
 _UNIT_AFTER = re.compile(r"([+-]?[\d.,' ]*\d(?:[eE][+-]?\d+)?[.,]?)\s*([^\d\s.,'+-][^\d]{0,11})", re.DOTALL)
 
 
+ORDINAL = re.compile(r"\d{1,4}(st|nd|rd|th)", re.IGNORECASE)
+"""Such as 1st."""
+
 _ONE_PLAIN = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?"
 _PLAIN = re.compile(rf"{_ONE_PLAIN}(?:\n{_ONE_PLAIN})*")
 

@@ -48,4 +48,6 @@ def checked(table: RawTable) -> RawTable:
 def check_names(name: str, header: list[str]) -> None:
     """Raise FileFormatError where two columns have one name."""
     if twice := sorted(column for column, count in Counter(header).items() if count > 1):
-        raise FileFormatError(f"{name}: two columns are named {twice[0]!r}.")
+        if not twice[0]:
+            raise FileFormatError(f"{name}: several columns have no name. The first row must hold the names.")
+        raise FileFormatError(f"{name}: two columns are named {twice[0]!r}. Give one of them another name.")

@@ -1,6 +1,7 @@
 """What a table was taken for, as a whole: fitted once, applied to the same and to new rows."""
 
 import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -159,7 +160,7 @@ class TableSchema:
             ValueSetError: a word that the first table had not, or no number where one is expected.
             NotFiniteError, FileFormatError, TooLargeError: as in `fit`.
         """
-        raw = read_raw(source, self.options)
+        raw = read_raw(source, self.options, [column.name for column in self.columns if column.kind not in USED])
         known = {column.name: column for column in self.columns}
         for column in self.columns:
             if column.kind in USED and column.name not in raw.header:
@@ -449,10 +450,20 @@ def _fill(column: Column) -> str:
     return column.fill if column.kind == "words" else f"{float(Fraction(column.fill)):.6g}"
 
 
-def _decimal(value: Fraction) -> str:
+def _as_decimal(value: Fraction) -> Decimal:
     with localcontext(prec=MAX_DIGITS):
-        return f"{(Decimal(value.numerator) / value.denominator).normalize():f}"
+        return (Decimal(value.numerator) / value.denominator).normalize()
+
+
+def _decimal(value: Fraction) -> str:
+    return f"{_as_decimal(value):f}"
 
 
 def _short(value: Fraction) -> str:
-    return str(value) if len(str(value)) <= 24 and value.denominator == 1 else f"{float(value):g}"
+    if len(str(value)) <= 24 and value.denominator == 1:
+        return str(value)
+    try:
+        near = float(value)
+    except OverflowError:  # Two numbers of float64 may be farther apart than its largest one.
+        near = math.inf
+    return f"{near:g}" if math.isfinite(near) and (near or not value) else f"{_as_decimal(value):.6g}"

@@ -2,19 +2,21 @@
 
 import csv
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tpsolve._storage._limits import check_bytes, in_words, max_bytes, read_bytes, read_stream
+from tpsolve._storage._limits import PACKED, check_bytes, in_words, max_bytes, opened, read_bytes, read_stream
 from tpsolve.errors import FileFormatError, TooLargeError
 from tpsolve.tables._options import DELIMITERS, TableOptions
 from tpsolve.tables._raw_table import RawTable, check_names
 
 MAX_BYTES = 2**30
-"""Of the text of a table: its cells as Python's texts take about ten times that in memory."""
+"""Of the text of a table: its cells as Python's texts take about `_IN_MEMORY` times that."""
 
+_IN_MEMORY = 10
 _CELL_BYTES, _ROW_BYTES = 80, 280
 """Of a short text in two lists; of a row with its first cell."""
 
@@ -58,13 +60,22 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _text(path: Path) -> str:
-    name = str(path)
+    name, most = str(path), min(MAX_BYTES, max_bytes())
     try:
+        if name != "-" and path.suffix.lower() not in PACKED:
+            with opened(path) as stream:
+                # Told before a gigabyte of it is read; pipes have no size.
+                size = os.fstat(stream.fileno()).st_size
+            if size > most:
+                raise TooLargeError("file", f"{in_words(size)} of text", f"at most {in_words(most)}")
+        else:
+            size = 0
         data = read_stream(sys.stdin.buffer, path, MAX_BYTES) if name == "-" else read_bytes(path, MAX_BYTES)
     except TooLargeError as error:
         mend = "Keep the columns and a sample of the rows that you need."
-        most = in_words(min(MAX_BYTES, max_bytes()))
-        raise TooLargeError("table", f"{path}, more than {most} of text", f"at most {most}", mend) from error
+        text = f"{in_words(size)} of text" if size else f"more than {in_words(most)} of text"
+        memory = f"which takes about {in_words(_IN_MEMORY * max(size, most))} of memory"
+        raise TooLargeError("table", f"{path}, {text}, {memory}", f"at most {in_words(most)}", mend) from error
     if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         raise FileFormatError(f"{path}: can't be read as UTF-32. Save it as UTF-8.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -159,6 +170,8 @@ def _same_length(
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and rows of one length; row names without a header and delimiters at the end of lines are put right."""
     header = [cell.strip() for cell in header]
+    if len(header) == 1 < max(len(row) for _, row in below) and header[0].startswith(("#", "//")):
+        raise FileFormatError(f"{name}: a comment, expected a header. Remove the lines above the names of the columns.")
     if all(len(row) == len(header) + 1 for _, row in below):
         if not any(row[-1].strip() for _, row in below):
             below = [(line, row[:-1]) for line, row in below]

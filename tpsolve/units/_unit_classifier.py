@@ -11,9 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tpsolve._plain import check_as_float64, check_no_gaps
 from tpsolve.errors import ArgumentError
 from tpsolve.units._base import UnitFit
+from tpsolve.units._for_sklearn import labels_for_sklearn, samples_for_sklearn, weights_for_sklearn
 from tpsolve.units._learner_registry import find_learner
 from tpsolve.units.separability._separability import Separability
 
@@ -52,11 +52,10 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ValueError: scikit-learn's checks fail, or there is one class only.
-            ArgumentError: masked values, dates, or whole numbers that float64 rounds.
+            ArgumentError: arrays, labels or weights that scikit-learn would take for others, or refuse without a name.
         """
-        check_as_float64("X", X)
-        check_no_gaps("y", y)
-        check_no_gaps("sample_weight", sample_weight)
+        X = samples_for_sklearn("X", X)
+        y, sample_weight = labels_for_sklearn("y", y), weights_for_sklearn("sample_weight", sample_weight)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -88,7 +87,7 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Pre-activations: `(samples,)` for two classes, else `(samples, classes)`."""
         check_is_fitted(self)
-        check_as_float64("X", X)
+        X = samples_for_sklearn("X", X)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         z = X @ self.coef_.T + self.intercept_
         return z[:, 0] if len(self.classes_) == 2 else z
@@ -97,6 +96,11 @@ class UnitClassifier(ClassifierMixin, BaseEstimator):
         """Labels `(samples,)`: of the unit with the largest pre-activation."""
         z = self.decision_function(X)
         return self.classes_[(z >= 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the samples, by weight, whose label `predict` names."""
+        weight = weights_for_sklearn("sample_weight", sample_weight)
+        return super().score(X, labels_for_sklearn("y", y), weight)
 
     def _learner(self) -> Any:
         kind = find_learner(self.learner)

@@ -1,8 +1,9 @@
 """`tpsolve report`: the page of a run drawn again, or two runs merged and contrasted."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +28,7 @@ def report(
     The two runs may be of two versions, machines or settings. Solvers are compared on the instances that both have,
     by paired tests over them. Nothing is solved, and the runs are left as they are.
     """
+    from tpsolve.compare._row_table import RowTable
     from tpsolve.compare._same_host import of_one_host
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._contrast import contrast, labels_of, read_run
@@ -34,9 +36,9 @@ def report(
 
     answers = Answers(as_json, as_csv, quiet)
     settings, rows = read_run(first)
-    rows, words = of_one_host(rows)
     budget = ""
     if second is None:
+        rows, words = of_one_host(RowTable.of(rows))
         folder, about = _prepared(out or first, (first,)), first.name
         found = None
         if "seconds" in settings:
@@ -44,12 +46,14 @@ def report(
         budget = f"{budget} {words}".strip()
     else:
         labels = labels_of(first, second)
+        rows, words = of_one_host(rows)
         later, more = of_one_host(read_run(second)[1])
         budget = " ".join(f"Of {label}, {of}" for label, of in zip(labels, (words, more), strict=True) if of)
         found = contrast(labels, rows, later)
-        rows, about = found.rows, f"{labels[0]} and {labels[1]}"
+        about = f"{labels[0]} and {labels[1]}"
         folder = _prepared(out or first.parent / portable(f"{first.name}-{second.name}"), (first, second))
-        _write_rows(folder, rows)
+        _write_rows(folder, found.rows)
+        rows = found.table
     findings = Findings(rows)
     path = draw_report(folder, about, budget, findings, found)
     if found is None:
@@ -86,7 +90,8 @@ def _prepared(folder: Path, runs: tuple[Path, ...]) -> Path:
     return folder
 
 
-def _write_rows(folder: Path, rows: list[dict]) -> None:
-    from tpsolve.compare.report._report import write_text
+def _write_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    from tpsolve._storage._write_whole import write_whole
 
-    write_text(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lines = (json.dumps(row).encode() + b"\n" for row in rows)
+    write_whole(folder / "rows.jsonl", lambda stream: stream.writelines(lines))

@@ -4,23 +4,27 @@ from collections import Counter
 
 import numpy as np
 
+from tpsolve._storage._printable import printable
+from tpsolve.compare._row_table import RowTable
 from tpsolve.compare._statistics import APART, LEVEL, RESAMPLES
 from tpsolve.compare._summary import Findings
 from tpsolve.compare.report._page_data import counted_words, groups_of
-from tpsolve.models._words import printable
 
 OVERRUN = 1.1
 """A solve that took more than this many times its budget has overrun it."""
+MAX_NAMED = 12
+"""Families of instances that an answer names, at most."""
 
 
 def checklist(findings: Findings) -> list[tuple[str, str]]:
     """Ten questions with their answers, in plain words."""
-    rows = findings.rows
-    good = [row for row in rows if "error" not in row]
-    groups = groups_of(rows)
-    machines = Counter(machine for (machine, _, _), of in groups.items() for _ in of)
-    versions = Counter(text for (_, text, _), of in groups.items() for _ in of)
-    budgets = Counter(text for (_, _, text), of in groups.items() for _ in of)
+    rows = findings.table
+    good = rows.take(~rows.failed)
+    machines, versions, budgets = Counter[str](), Counter[str](), Counter[str]()
+    for (machine, libraries, budget), of in groups_of(rows).items():
+        machines[machine] += len(of)
+        versions[libraries] += len(of)
+        budgets[budget] += len(of)
     return [
         ("Machine", _counted(machines, "row", " on ") + _one_only(machines, "machine")),
         ("Budget", _counted(budgets, "solve", " of at most ") + ". All samples of an instance are solved in one call."),
@@ -28,9 +32,11 @@ def checklist(findings: Findings) -> list[tuple[str, str]]:
         ("Instances", _instances(findings)),
         (
             "Intervals",
-            f"{1 - LEVEL:.0%}, by the percentile bootstrap: {RESAMPLES} draws of the instances, since samples and "
-            "seeds of one instance are not independent. With fewer than 20 instances they are too narrow: of 10 they "
-            "hold the mean in 80% to 90% of draws. Solvers are told apart by Wilcoxon's signed rank test over "
+            f"{1 - LEVEL:.0%}, by the studentised bootstrap: {RESAMPLES} draws of the instances, since samples and "
+            "seeds of one instance are not independent. Tried on ten shapes of shares, those of 12 instances hold the "
+            "mean in 90% to 99% of draws, those of 6 in 88% to 96%, or 72% where most shares are nothing. Where all "
+            "instances have the same share, there is none. Those of expected running times are percentile intervals, "
+            "expanded for the number of instances. Solvers are told apart by Wilcoxon's signed rank test over "
             f"instances, p values adjusted after Holm, at {APART:.1%}, where the means have the same order. Ranks: "
             "Friedman's test, and Nemenyi's critical difference.",
         ),
@@ -58,8 +64,8 @@ def _one_only(counts: Counter[str], what: str) -> str:
 
 def _seeds(findings: Findings) -> str:
     by_solver: dict[str, set[int]] = {}
-    for row in findings.rows:
-        by_solver.setdefault(row["solver"], set()).add(row["seed"])
+    for solver, rows in findings.table.grouped("solver").items():
+        by_solver[solver] = set(rows.numbered("seed")[0])
     seeds = sorted(set[int]().union(*by_solver.values()))
     once = [printable(solver) for solver, of in by_solver.items() if len(of) < len(seeds)]
     named = ", ".join(map(str, seeds[:10])) + (f" to {seeds[-1]}" if len(seeds) > 10 else "")
@@ -68,10 +74,10 @@ def _seeds(findings: Findings) -> str:
 
 
 def _instances(findings: Findings) -> str:
-    losses = Counter(row["loss"] for row in {row["instance"]: row for row in findings.rows}.values())
+    losses = Counter(row["loss"] for row in findings.table.firsts("instance"))
     samples = sum(len(of.objective) for of in findings.known.values())
     families = ", ".join(f"{count} {printable(loss)}" for loss, count in losses.most_common())
-    prints = len({row["fingerprint"] for row in findings.rows})
+    prints = len(findings.table.firsts("fingerprint"))
     counted = len(findings.counted)
     if not counted:
         means = "No solver finished one, so there are no means."
@@ -79,6 +85,10 @@ def _instances(findings: Findings) -> str:
         means = f"Means are over the {counted} of which every solver that finished any has a row."
     else:
         means = "Fewer than half have rows of every solver, so each solver's means are over its own."
+    named = [f"{len(of)} {printable(name)}" for name, of in findings.families.items() if name not in losses]
+    if named:
+        more = f" and {len(named) - MAX_NAMED} more" * (len(named) > MAX_NAMED)
+        families += f"; by their names: {', '.join(named[:MAX_NAMED])}{more}"
     return (
         f"{counted_words(sum(losses.values()), 'instance')} ({families}), {counted_words(samples, 'sample')}, "
         f"{counted_words(prints, 'different problem')} by their fingerprints. {means}"
@@ -107,7 +117,7 @@ def _ties(findings: Findings) -> str:
 
 
 def _failures(findings: Findings) -> str:
-    failed = Counter(printable(row["solver"]) for row in findings.rows if "error" in row)
+    failed = Counter(printable(row["solver"]) for row in findings.table.take(findings.table.failed))
     if not failed:
         return f"None of {counted_words(len(findings.rows), 'solve')} failed."
     return (
@@ -117,11 +127,11 @@ def _failures(findings: Findings) -> str:
     )
 
 
-def _timeouts(good: list[dict]) -> str:
-    if not good:
+def _timeouts(good: RowTable) -> str:
+    if not len(good):
         return "No solve ended without an error."
     limits = np.array([row["budget"].get("seconds") or np.inf for row in good])
-    seconds = np.array([row["seconds"] for row in good])
+    seconds = good.seconds
     if not np.isfinite(limits).any():
         return "No solve had a limit in seconds."
     over = seconds > OVERRUN * limits

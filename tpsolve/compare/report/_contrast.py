@@ -1,8 +1,8 @@
 """Two runs side by side: rows merged, and what got worse from the first to the second."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from tpsolve._storage._documents import read_json
-from tpsolve.compare._run_folder import SETTINGS, read_rows
-from tpsolve.compare._statistics import LEVEL, Row, Solved, holm, interval, paired, scores, signed
-from tpsolve.compare.report._page_data import group_of
+from tpsolve.compare._row_files import SETTINGS
+from tpsolve.compare._row_table import Row, RowTable
+from tpsolve.compare._statistics import LEVEL, Solved, holm, interval, paired, scores, signed
+from tpsolve.compare._stored_rows import StoredRows, read_rows
+from tpsolve.compare.report._page_data import groups_of
 from tpsolve.errors import ArgumentError, FolderError
 
 MIN_SLOWER = 1.05
@@ -30,7 +32,8 @@ class Change:
     Args:
         solver: its name. instances: in both runs.
         before, after: mean share of the attainable improvement left, against the best that either run found.
-        difference, low, high: after - before, and its interval of 95% by the bootstrap over instances.
+        difference, low, high: after - before, and its interval of 95% by the studentised bootstrap over
+            instances.
         p: of Wilcoxon's signed rank test over instances, after Holm over solvers.
         seconds: the geometric mean over instances of seconds after / before. seconds_low, seconds_high: its interval.
         failures_before, failures_after: solves that ended with an error.
@@ -61,14 +64,16 @@ class Contrast:
 
     Args:
         labels: of the first and the second.
-        rows: of both; solvers and instances that stand for other things in the two have their run's label.
+        rows: of both, one run after the other; solvers and instances that stand for other things in the two have their
+            run's label. table: the same rows in columns.
         changes: one a solver that both runs have, what got worse most first.
         worse: the instances that got worse, in words, the worst first; at most `MAX_WORSE`.
         comparable: whether both ran on the same machine with the same versions and budget.
     """
 
     labels: tuple[str, str]
-    rows: list[Row]
+    rows: "Merged"
+    table: RowTable
     changes: list[Change]
     worse: list[str]
     comparable: bool
@@ -104,7 +109,32 @@ class Contrast:
         return f"From {before} to {after}, {text}.{warning}"
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+class Merged:
+    """Rows of two runs, each of which is made when its turn comes.
+
+    Args:
+        labels: of the runs. runs: their rows. instances, solvers: those whose names get the label of their run.
+    """
+
+    def __init__(
+        self, labels: tuple[str, str], runs: Sequence[Sequence[Row]], instances: set[str], solvers: set[str]
+    ) -> None:
+        self._labels, self._runs, self._instances, self._solvers = labels, runs, instances, solvers
+
+    def __iter__(self) -> Iterator[Row]:
+        for label, rows in zip(self._labels, self._runs, strict=True):
+            for row in rows:
+                names = {name: row[name] for name in ("instance", "solver")}
+                for name, common in (("instance", self._instances), ("solver", self._solvers)):
+                    if row[name] in common:
+                        names[name] = f"{row[name]} [{label}]"
+                yield {**row, **names}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._runs))
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], StoredRows]:
     """The settings and the rows of a comparison on disk, which is left as it is.
 
     Raises:
@@ -114,7 +144,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     if not (folder / SETTINGS).is_file():
         raise FolderError(f"{folder}: is not the folder of a comparison: it has no {SETTINGS}.")
     settings = read_json(folder / SETTINGS, dict[str, Any])
-    return settings, read_rows(folder).rows().unpacked()
+    return settings, read_rows(folder)
 
 
 def labels_of(first: Path, second: Path) -> tuple[str, str]:
@@ -135,31 +165,27 @@ def labels_of(first: Path, second: Path) -> tuple[str, str]:
 
 def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row]) -> Contrast:
     """Merge the rows of two runs, and say what became of each solver that both have."""
-    prints = [{row["instance"]: row["fingerprint"] for row in rows} for rows in (before, after)]
-    differ = {name for name in prints[0].keys() & prints[1].keys() if prints[0][name] != prints[1][name]}
-    runs = [
-        [{**row, "instance": f"{row['instance']} [{label}]"} if row["instance"] in differ else row for row in rows]
-        for label, rows in zip(labels, (before, after), strict=True)
-    ]
-    having = [defaultdict(set) for _ in runs]
-    for of, rows in zip(having, runs, strict=True):
+    prints: list[dict[str, str]] = []
+    having: list[dict[str, set[str]]] = []
+    for rows in (before, after):
+        prints.append({})
+        having.append(defaultdict(set))
         for row in rows:
-            of[row["solver"]].add(row["instance"])
+            prints[-1][row["instance"]] = row["fingerprint"]
+            having[-1][row["solver"]].add(row["instance"])
+    differ = {name for name in prints[0].keys() & prints[1].keys() if prints[0][name] != prints[1][name]}
     both = [name for name in having[0] if name in having[1]]
-    merged = [
-        [{**row, "solver": f"{row['solver']} [{label}]"} if row["solver"] in both else row for row in rows]
-        for label, rows in zip(labels, runs, strict=True)
-    ]
-    rows = [*merged[0], *merged[1]]
-    found = scores(Solved(rows))
+    merged = Merged(labels, (before, after), differ, set(both))
+    table = RowTable.of(merged)
+    found = scores(Solved(table))
     place = {name: number for number, name in enumerate(found.solvers)}
-    counts = Counter(row["solver"] for row in rows if "error" in row)
-    seconds = _seconds(rows)
+    counts = {solver: int(of.failed.sum()) for solver, of in table.grouped("solver").items()}
+    seconds = _seconds(table)
     pairs = []
     worse: list[tuple[float, str]] = []
     for solver in both:
         names = [f"{solver} [{label}]" for label in labels]
-        if not having[0][solver] & having[1][solver]:
+        if not (having[0][solver] & having[1][solver]) - differ:
             continue
         # One that only failed has no scores.
         nothing = np.full(len(found.instances), np.nan)
@@ -176,7 +202,7 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
     speed = holm([paired(pace, np.zeros(len(pace))) for *_, pace in pairs])
     changes = []
     for (solver, names, first, second, pace), p, of_pace in zip(pairs, quality, speed, strict=True):
-        low, high = interval(second - first)
+        low, high = interval(second - first, -1.0, 1.0)
         difference = float(np.mean(second - first)) if len(first) else math.nan
         ratio = float(np.exp(np.mean(pace))) if len(pace) else math.nan
         changes.append(
@@ -200,8 +226,8 @@ def contrast(labels: tuple[str, str], before: Sequence[Row], after: Sequence[Row
         )
     changes.sort(key=lambda change: -np.nan_to_num(change.difference))
     worse.sort(key=lambda each: -each[0])
-    kinds = [set(map(group_of, run)) for run in runs]
-    return Contrast(labels, rows, changes, [words for _, words in worse[:MAX_WORSE]], kinds[0] == kinds[1])
+    kinds = [set(groups_of(part)) for part in (table[: len(before)], table[len(before) :])]
+    return Contrast(labels, merged, table, changes, [words for _, words in worse[:MAX_WORSE]], kinds[0] == kinds[1])
 
 
 def _verdict(before: np.ndarray, after: np.ndarray, p: float) -> str:
@@ -219,7 +245,7 @@ def _pace(logarithms: np.ndarray, p: float) -> str:
     return "slower" if ratio > MIN_SLOWER and rank > 0 else "faster" if ratio < 1 / MIN_SLOWER and rank < 0 else "alike"
 
 
-def _seconds(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def _seconds(rows: RowTable) -> dict[str, dict[str, float]]:
     """For each solver and instance, the mean seconds of a call, of those that took any."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

@@ -1,14 +1,14 @@
 """What the page of a comparison holds as data: curves and tables by family, and the solves of each instance."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from tpsolve._storage._printable import printable
 from tpsolve.compare._anytime import (
     TABLE_BUDGETS,
     TABLE_TARGETS,
@@ -23,14 +23,14 @@ from tpsolve.compare._anytime import (
     share_done,
     thinned,
 )
-from tpsolve.compare._statistics import Row, mean_ranks, pair_tests
+from tpsolve.compare._row_table import Row, RowTable
+from tpsolve.compare._statistics import mean_ranks, pair_tests
 from tpsolve.compare._summary import Findings, advice, wins
-from tpsolve.models._words import printable
 
 POINTS = 200
 """Of a curve on the page, at most."""
 MAX_FAMILIES = 12
-"""With more losses than these the page has no choice among them."""
+"""That the page has a choice of, the largest ones; each has curves and tables of its own."""
 TRACE_POINTS = 60
 """Of the trace of one solve, at most."""
 MAX_EMBEDDED = 200
@@ -56,12 +56,23 @@ def _group(machine: str, versions: tuple[tuple[str, str], ...], budget: tuple[tu
     return printable(machine), printable(libraries), printable(limits)
 
 
-def groups_of(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+def groups_of(table: RowTable) -> dict[Group, RowTable]:
     """The rows by machine, versions and budget, the largest group first."""
-    found: dict[Group, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[group_of(row)].append(row)
-    return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+    groups, numbers = _grouped(table)
+    return {group: table.take(numbers == number) for number, group in enumerate(groups)}
+
+
+def _grouped(table: RowTable) -> tuple[list[Group], np.ndarray]:
+    """The groups, the largest first, and the number of that of each row, `(rows,)`."""
+    codes = np.stack([table.codes(name) for name in ("device", "processor", "host", "versions", "budget")])
+    _, first, back, counts = np.unique(codes, axis=1, return_index=True, return_inverse=True, return_counts=True)
+    sizes: dict[Group, int] = {}
+    kinds = [group_of(table[number]) for number in first.tolist()]
+    for kind in np.argsort(first).tolist():
+        sizes[kinds[kind]] = sizes.get(kinds[kind], 0) + int(counts[kind])
+    groups = sorted(sizes, key=lambda group: -sizes[group])
+    place = {group: number for number, group in enumerate(groups)}
+    return groups, np.array([place[kind] for kind in kinds], dtype=int)[back.reshape(-1)]
 
 
 def counted_words(count: int, thing: str) -> str:
@@ -81,11 +92,11 @@ def size_of(row: Row) -> str:
 def page_data(findings: Findings) -> dict[str, Any]:
     """All that the page's script reads, but for the solves of instances."""
     names = [summary.solver for summary in findings.summaries]
-    losses = Counter(row["loss"] for row in {row["instance"]: row for row in findings.rows}.values())
-    families = list(losses) if 1 < len(losses) <= MAX_FAMILIES else []
     views = [_view(ALL, findings, names)]
-    for loss in families:
-        views.append(_view(printable(loss), findings.of_loss(loss), names))
+    largest = sorted(findings.families, key=lambda family: -len(findings.families[family]))[:MAX_FAMILIES]
+    for family, instances in findings.families.items():
+        if family in largest:
+            views.append(_view(printable(family), findings.of_instances(instances), names))
     return {
         "solvers": [printable(name) for name in names],
         "targets": TABLE_TARGETS,
@@ -95,35 +106,33 @@ def page_data(findings: Findings) -> dict[str, Any]:
     }
 
 
-def solves_of(findings: Findings) -> list[bytes]:
-    """The solves of each instance, in the order of the page's instances, as JSON."""
+def solves_of(findings: Findings) -> Iterator[bytes]:
+    """The solves of each instance, one instance after the other, in the order of the page's, as JSON."""
     places = {summary.solver: place for place, summary in enumerate(findings.summaries)}
-    groups = {group: place for place, group in enumerate(groups_of(findings.rows))}
-    solves: dict[str, list[msgspec.Raw]] = {row["instance"]: [] for row in findings.rows}
+    table = findings.table
+    groups = _grouped(table)[1]
     encoder = msgspec.json.Encoder()
-    for row in findings.rows:
-        head = [places[row["solver"]], row["seed"], groups[group_of(row)]]
-        if "error" in row:
-            solve = [*head, printable(row["error"])]
-        else:
-            trace = [(seconds, objective) for seconds, objective, _ in row["trace"] if objective is not None]
-            if trace:
-                seconds, objective = zip(*trace, strict=True)
-                if len(trace) > TRACE_POINTS:
-                    seconds, objective = thinned((np.array(seconds), np.array(objective)), TRACE_POINTS)
+    for name, numbers in table.numbers_by("instance"):
+        solves = []
+        rows = table.take(numbers)
+        for place, (row, group) in enumerate(zip(rows, groups[numbers].tolist(), strict=True)):
+            head = [places[row["solver"]], row["seed"], group]
+            if "error" in row:
+                solves.append([*head, printable(row["error"])])
+                continue
+            trace: Any = []
+            seconds, objective = rows.trace(place)
+            if len(seconds):
+                if len(seconds) > TRACE_POINTS:
+                    seconds, objective = thinned((seconds, objective), TRACE_POINTS)
                 trace = [_short(seconds), _short(objective)]
             columns = [_short(row[name]) for name in ("objective", "bound", "found_at", "proved_at")]
-            solve = [*head, "", *_short([row["seconds"]]), *columns, trace]
-        # As bytes they take a fraction of the memory.
-        solves[row["instance"]].append(msgspec.Raw(encoder.encode(solve)))
-    found = []
-    for name, rows in solves.items():
+            solves.append([*head, "", *_short([row["seconds"]]), *columns, trace])
         of = findings.known.get(name)
         known: dict[str, Any] = {"best": [], "bound": [], "reference": []}
         if of is not None:
             known = {"best": _short(of.objective), "bound": _short(of.bound), "reference": _short(of.reference)}
-        found.append(encoder.encode({**known, "solves": rows}))
-    return found
+        yield encoder.encode({**known, "solves": solves})
 
 
 def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
@@ -133,11 +142,12 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
     curves: dict[str, dict[int, Any]] = {kind: {} for kind in ("left", "found", "proved", "targets")}
     times: dict[int, Any] = {}
     budgets: dict[int, list[FixedBudget]] = {}
-    whole = max((float(row["budget"].get("seconds") or 0) for row in findings.rows), default=0.0)
+    budgets_given = findings.table.numbered("budget")[0]
+    whole = max((float(budget.get("seconds") or 0) for budget in budgets_given), default=0.0)
     moments = [whole * part for part in TABLE_BUDGETS] if whole else []
     for summary in findings.summaries:
         place, rows = places[summary.solver], findings.of_solvers[summary.solver]
-        good = [row for row in rows if "error" not in row]
+        good = rows.take(~rows.failed)
         runs, attempts = findings.runs[summary.solver], findings.attempts[summary.solver]
         for kind, curve in (
             ("left", mean_left(runs)),
@@ -174,7 +184,6 @@ def _view(name: str, findings: Findings, names: list[str]) -> dict[str, Any]:
 
 def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
     """A column for each thing that the table of instances shows; the solvers in `ahead` leave least."""
-    sizes = {row["instance"]: row for row in findings.rows}
     found = findings.scores
     order = np.array([names.index(solver) for solver in found.solvers], dtype=int)
     # NaN, of a solver without rows, is never the least.
@@ -183,7 +192,8 @@ def _instances(findings: Findings, names: list[str]) -> dict[str, list[Any]]:
     first = np.isfinite(filled) & (filled <= least + 1e-12)
     leading = {name: sorted(order[first[:, k]].tolist()) for k, name in enumerate(found.instances)}
     shown: dict[str, list[Any]] = {key: [] for key in ("name", "loss", "size", "samples", "best", "proven", "ahead")}
-    for name, row in sizes.items():
+    for row in findings.table.firsts("instance"):
+        name = row["instance"]
         of = findings.known.get(name)
         values = (
             printable(name),

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tpsolve._glyphs import drawable, dress
+from tpsolve._storage._printable import printable
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.compare._anytime import (
     MIN_LEFT,
@@ -21,9 +22,9 @@ from tpsolve.compare._anytime import (
     share_done,
     thinned,
 )
+from tpsolve.compare._row_table import RowTable
 from tpsolve.compare._statistics import mean_ranks
-from tpsolve.compare._summary import Findings, Row, wins
-from tpsolve.models._words import printable
+from tpsolve.compare._summary import Findings, wins
 
 # Okabe and Ito's palette, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -110,7 +111,10 @@ def who_beats_whom(findings: Findings) -> Figure:
         return Figure(figsize=(4, 1))
     figure = Figure(figsize=(2.2 + 0.75 * len(names), 1.6 + 0.6 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    # A mesh, since an image of many solvers takes hundreds of MiB while it is drawn.
+    edges = np.arange(len(names) + 1) - 0.5
+    mesh = axes.pcolormesh(edges, edges, table, cmap="Blues", vmin=0, vmax=1)
+    axes.invert_yaxis()
     shown = list(map(_shown, names))
     axes.set_xticks(range(len(names)), shown, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), shown)
@@ -122,7 +126,7 @@ def who_beats_whom(findings: Findings) -> Figure:
     axes.set_title("Share of samples on which the row beats the column")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    figure.colorbar(image, ax=axes, format=lambda share, _: f"{share:.0%}")
+    figure.colorbar(mesh, ax=axes, format=lambda share, _: f"{share:.0%}")
     return figure
 
 
@@ -212,10 +216,10 @@ def _finish(axes: Axes) -> None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=3.5)
 
 
-def _by_solver(findings: Findings) -> list[tuple[str, list[Row], dict[str, Any]]]:
+def _by_solver(findings: Findings) -> list[tuple[str, RowTable, dict[str, Any]]]:
     """Solvers with their finished rows on the instances that count, and the style of their curves, the best first."""
-    grouped = {name: [row for row in of if "error" not in row] for name, of in findings.of_solvers.items()}
-    return [(name, of, _style(i)) for i, (name, of) in enumerate((name, of) for name, of in grouped.items() if of)]
+    grouped = {name: of.take(~of.failed) for name, of in findings.of_solvers.items()}
+    return [(name, of, _style(i)) for i, (name, of) in enumerate((name, of) for name, of in grouped.items() if len(of))]
 
 
 def _style(number: int) -> dict[str, Any]:

@@ -1,23 +1,22 @@
 """What a run leaves to look at: table.csv, plots, and one report.html that needs no network."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 from jinja2 import Environment
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tpsolve._storage._printable import printable
 from tpsolve._storage._write_whole import delete_written, write_whole
 from tpsolve._version import __version__
-from tpsolve.compare._run_folder import TRACES, Comparison
+from tpsolve.compare._row_files import TRACES
+from tpsolve.compare._row_table import Row, RowTable
 from tpsolve.compare._same_host import of_one_host
-from tpsolve.compare._statistics import Row
 from tpsolve.compare._summary import Findings, Summary, as_csv
 from tpsolve.compare.report._checklist import checklist
 from tpsolve.compare.report._contrast import Change, Contrast
@@ -31,7 +30,9 @@ from tpsolve.compare.report._page_data import (
     solves_of,
 )
 from tpsolve.compare.report._plots import draw_all, save_all
-from tpsolve.models._words import printable
+
+if TYPE_CHECKING:
+    from tpsolve.compare._run_folder import Comparison
 
 SCRIPTS = ("chart.js", "tables.js", "page.js")
 MAX_LISTED = 200
@@ -56,7 +57,7 @@ CHANGES: tuple[tuple[str, Callable[[Change], str]], ...] = (
     ("instances", lambda c: str(c.instances)),
     ("left before", lambda c: _left(c.before)),
     ("left after", lambda c: _left(c.after)),
-    ("change", lambda c: f"{_points(c.difference)} ({_points(c.low)} to {_points(c.high)})"),
+    ("change", lambda c: _points(c.difference) + f" ({_points(c.low)} to {_points(c.high)})" * (c.low == c.low)),
     ("p", lambda c: _number(c.p)),
     ("seconds", lambda c: "-" if c.seconds != c.seconds else f"x {c.seconds:.2f}"),
     ("failures", lambda c: f"{c.failures_before} to {c.failures_after}"),
@@ -105,10 +106,10 @@ def _fitting(cells: dict[str, list[str]], left_out: tuple[str, ...], caption: st
 
 def caption(findings: Findings) -> str:
     """What the table's figures are means over."""
-    known, rows = findings.known, findings.rows
+    known, rows = findings.known, findings.table
     samples = sum(len(of.objective) for of in known.values())
     proven = sum(int(of.proven.sum()) for of in known.values())
-    failed = sum("error" in row for row in rows)
+    failed = int(rows.failed.sum())
     counted = len(findings.counted)
     means = f"; the means are over the {counted} instances of which every solver has rows" * (counted < len(known))
     fewer = [f"{s.solver} {s.instances}" for s in findings.summaries if 0 < s.instances < counted]
@@ -121,17 +122,17 @@ def caption(findings: Findings) -> str:
     )
 
 
-def write_report(comparison: Comparison, rows: Sequence[Row]) -> Path:
+def write_report(comparison: "Comparison", rows: Sequence[Row]) -> Path:
     """Write `table.csv`, the plots and `report.html` into the run's folder; the report's path.
 
     Raises:
         FolderError: the folder can't be written.
     """
-    compared, words = of_one_host(rows)
+    compared, words = of_one_host(RowTable.of(rows))
     return report_of(comparison, Findings(compared), words)
 
 
-def report_of(comparison: Comparison, findings: Findings, left_out: str) -> Path:
+def report_of(comparison: "Comparison", findings: Findings, left_out: str) -> Path:
     """Write `table.csv`, the plots and `report.html` of findings into the run's folder; the report's path.
 
     Args:
@@ -163,17 +164,12 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
     write_text(folder / "table.csv", as_csv(findings.summaries))
     save_all(draw_all(findings), folder)
     delete_written(folder, [TRACES])
-    solves = solves_of(findings)
-    embedded = _embedded(solves)
-    data = {**page_data(findings), "solves": [msgspec.Raw(each) for each in solves[:embedded]], "beside": BESIDE}
-    for number, start in enumerate(range(embedded, len(solves), BESIDE)):
-        (folder / "traces").mkdir(exist_ok=True)
-        part = b",".join(solves[start : start + BESIDE])
-        write_text(folder / "traces" / f"{number:04d}.js", f"tpsolveSolves({start}, [{_in_script(part)}]);\n")
+    embedded, count = _write_solves(findings, folder)
+    data = {**page_data(findings), "solves": [msgspec.Raw(each) for each in embedded], "beside": BESIDE}
     files = resources.files("tpsolve.compare.report")
     template = files.joinpath("page.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    failures = [row for row in findings.rows if "error" in row]
+    failures = findings.table.take(findings.table.failed)
     text = page.render(
         about=printable(about),
         budget=budget,
@@ -185,7 +181,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
         scripts=[files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS],
         data=_in_script(msgspec.json.encode(data)),
         instances=_instance_lines(findings),
-        count=len(solves),
+        count=count,
         failures=[
             {key: printable(row[key]) for key in ("solver", "seed", "instance", "error")}
             for row in failures[:MAX_LISTED]
@@ -193,7 +189,7 @@ def draw_report(folder: Path, about: str, budget: str, findings: Findings, contr
         failed=len(failures),
         checklist=checklist(findings),
         groups=_group_lines(findings),
-        mixed=len({(machine, versions) for machine, versions, _ in groups_of(findings.rows)}) > 1,
+        mixed=len({(machine, versions) for machine, versions, _ in groups_of(findings.table)}) > 1,
         contrast=None if contrast is None else _contrast_section(contrast),
         version=__version__,
         listed=MAX_LISTED,
@@ -218,16 +214,39 @@ def _contrast_section(found: Contrast) -> dict[str, Any]:
         "headings": [heading for heading, _ in CHANGES],
         "lines": lines,
         "note": "Over the instances that both runs have. Left is against the best that either run found. Its change, "
-        "in points, has the 95% interval of a bootstrap over instances, and the p value of Wilcoxon's signed rank "
-        "test, adjusted after Holm. Seconds: the geometric mean of after / before.",
+        "in points, has the 95% interval of a studentised bootstrap over instances, and the p value of Wilcoxon's "
+        "signed rank test, adjusted after Holm. Seconds: the geometric mean of after / before.",
         "worse": [printable(words) for words in found.worse],
     }
 
 
-def _embedded(solves: list[bytes]) -> int:
-    """Of how many instances, from the first on, the page itself has the solves."""
-    sizes = np.cumsum([len(each) for each in solves[:MAX_EMBEDDED]])
-    return int((sizes <= MAX_EMBEDDED_BYTES).sum())
+def _write_solves(findings: Findings, folder: Path) -> tuple[list[bytes], int]:
+    """Write the solves of instances that the page itself does not hold beside it.
+
+    Returns:
+        Those of the first instances, which it holds, and the number of all instances.
+    """
+    embedded, size, start, beside = [], 0, 0, []
+    for count, solves in enumerate(solves_of(findings), start=1):
+        size += len(solves)
+        if count <= MAX_EMBEDDED and size <= MAX_EMBEDDED_BYTES:
+            embedded.append(solves)
+            start = count
+            continue
+        beside.append(solves)
+        if len(beside) == BESIDE:
+            _write_beside(folder, start, len(embedded), beside)
+            start, beside = count, []
+    if beside:
+        _write_beside(folder, start, len(embedded), beside)
+    return embedded, start + len(beside)
+
+
+def _write_beside(folder: Path, start: int, embedded: int, solves: list[bytes]) -> None:
+    (folder / "traces").mkdir(exist_ok=True)
+    number = (start - embedded) // BESIDE
+    text = f"tpsolveSolves({start}, [{_in_script(b','.join(solves))}]);\n"
+    write_text(folder / "traces" / f"{number:04d}.js", text)
 
 
 def _in_script(json: bytes) -> str:
@@ -236,26 +255,28 @@ def _in_script(json: bytes) -> str:
 
 
 def _instance_lines(findings: Findings) -> list[dict[str, Any]]:
-    sizes = {row["instance"]: row for row in findings.rows}
-    return [
-        {
-            "name": printable(name),
-            "loss": printable(sizes[name]["loss"]),
-            "size": size_of(sizes[name]),
-            "objective": _number(known.mean),
-            "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
-        }
-        for name, known in itertools.islice(findings.known.items(), MAX_LISTED)
-    ]
+    lines = []
+    for row in findings.solved.heads[:MAX_LISTED]:
+        known = findings.known[row["instance"]]
+        lines.append(
+            {
+                "name": printable(row["instance"]),
+                "loss": printable(row["loss"]),
+                "size": size_of(row),
+                "objective": _number(known.mean),
+                "proven": f"{int(known.proven.sum())} of {len(known.objective)}",
+            }
+        )
+    return lines
 
 
 def _group_lines(findings: Findings) -> list[dict[str, Any]]:
     """What the rows ran on and with, a line each; the most rows first."""
     lines = []
-    for (machine, versions, budget), rows in groups_of(findings.rows).items():
-        times = sorted(row["time"] for row in rows if "time" in row)
-        when = f"{times[0][:16].replace('T', ' ')} to {times[-1][:16].replace('T', ' ')}" if times else "-"
-        solvers = len({row["solver"] for row in rows})
+    for (machine, versions, budget), rows in groups_of(findings.table).items():
+        times = [row["time"] for row in rows.firsts("time")]
+        when = " to ".join(one[:16].replace("T", " ") for one in (min(times), max(times))) if times else "-"
+        solvers = len(rows.firsts("solver"))
         lines.append(
             {
                 "rows": len(rows),

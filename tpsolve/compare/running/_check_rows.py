@@ -1,23 +1,25 @@
 """Checks the rows of a comparison against its problems: every objective, and the bounds as far as that is possible."""
 
 import math
-import random
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 
 from tpsolve._storage._documents import Count, Positive
 from tpsolve.compare._kept_targets import TargetsByKey
-from tpsolve.compare._packed_rows import RowsByKey
-from tpsolve.compare._run_folder import OF_SAMPLES, SETTINGS, read_rows, read_settings
+from tpsolve.compare._row_files import OF_SAMPLES, SETTINGS, Key, Places
+from tpsolve.compare._run_folder import read_settings
+from tpsolve.compare._stored_rows import read_places, stored_rows
 from tpsolve.compare.running._instances import MEND, AnyInstance, saved_instances
-from tpsolve.compare.running._tasks import Key, Task, size_of, start_of, unpacked
+from tpsolve.compare.running._task_plan import Plan
+from tpsolve.compare.running._tasks import size_of, start_of, unpacked
 from tpsolve.compare.suites._suites import SUITES
 from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
@@ -77,14 +79,13 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
     """
     if not (folder / SETTINGS).exists():
         raise FolderError(f"{folder}: is not the folder of a comparison.")
-    rows = read_rows(folder)
-    targets = TargetsByKey(folder, rows)
-    instances = {instance.name: instance for instance in _instances(folder)}
-    of_instance: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows.values():
-        of_instance[row["instance"]].append(row)
-    for name, those in of_instance.items():
-        problem = instances[name].problem if name in instances else None
+    parts, places = read_places(folder)
+    targets = TargetsByKey(folder, parts, places)
+    instances = _instances(folder)
+    numbers = {instance.name: number for number, instance in enumerate(instances)}
+    for name, of_instance in places.by_instance():
+        problem = instances[numbers[name]].problem if name in numbers else None
+        those = list(stored_rows(folder, parts, of_instance))
         yield from _check_instance(folder, problem, those, targets, max_enumerated, recounting=True)
 
 
@@ -98,14 +99,15 @@ def _instances(folder: Path) -> Sequence[AnyInstance | Instance[Problem]]:
     return SUITES[settings["suite"]](settings["samples"], settings["suite_seed"])
 
 
-def check_kept(folder: Path, tasks: Sequence[Task], rows: RowsByKey, stop: Callable[[], bool]) -> str:
+def check_kept(folder: Path, tasks: Plan, parts: Sequence[str], rows: Places, stop: Callable[[], bool]) -> str:
     """Recompute objectives of the rows that a comparison takes over, and say in words of how many.
 
     Instances come in an order drawn at random, until the seconds of `KEPT_SECONDS` are over: each call takes others
     where there is no time for all. Bounds are compared with the objectives of all rows on the instance.
 
     Args:
-        rows: of the tasks, and maybe others. stop: True ends the check.
+        parts: of the files of the folder. rows: where in them the rows of the tasks stand, and maybe others.
+        stop: True ends the check.
 
     Returns:
         The words; "": there are no such rows.
@@ -114,30 +116,30 @@ def check_kept(folder: Path, tasks: Sequence[Task], rows: RowsByKey, stop: Calla
         FolderError: a row is false.
         FileFormatError: the targets of rows are damaged.
     """
-    of_instance: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        if task.key in rows:
-            of_instance[task.instance.name].append(task)
-    if not of_instance:
+    places = rows.find(tasks.keys())
+    there = places >= 0
+    kept_rows, of_instances = stored_rows(folder, parts, places[there]), tasks.of_instances[there]
+    if not len(kept_rows):
         return ""
-    targets, began = TargetsByKey(folder, rows), time.process_time()
+    targets, began = TargetsByKey(folder, parts, rows), time.process_time()
 
     def late() -> bool:
         return time.process_time() - began > KEPT_SECONDS or stop()
 
-    count, recomputed, missing = sum(map(len, of_instance.values())), 0, Counter[str]()
-    names = list(of_instance)
-    random.Random().shuffle(names)
-    for name in names:
+    count, recomputed, missing = len(kept_rows), 0, Counter[str]()
+    # Tasks come instance by instance.
+    numbers, first = np.unique(of_instances, return_index=True)
+    ends = np.append(first[1:], count)
+    for at in np.random.default_rng().permutation(len(numbers)):
         if late():
             missing[_LATE] = 1
             break
-        those = of_instance[name]
-        problem = those[0].instance.problem.to("cpu")
-        for check in _check_instance(folder, problem, [rows[task.key] for task in those], targets, 0, late):
+        those = list(kept_rows[first[at] : ends[at]])
+        problem = tasks.instances[int(numbers[at])].problem.to("cpu")
+        for check in _check_instance(folder, problem, those, targets, 0, late):
             if check.false:
                 raise FolderError(
-                    f"{folder}: the row of {check.key[1]}, seed {check.key[2]}, on {name} is false: "
+                    f"{folder}: the row of {check.key[1]}, seed {check.key[2]}, on {check.key[0]} is false: "
                     f"{'; '.join(check.false[:3])}. `tpsolve verify {folder}` looks at all rows. {MEND}"
                 )
             recomputed += check.missing == ""
@@ -154,7 +156,7 @@ def _check_instance(
     folder: Path,
     problem: Problem | None,
     rows: list[dict[str, Any]],
-    targets: Mapping[Key, dict[str, Any]],
+    targets: TargetsByKey,
     max_enumerated: int,
     late: Callable[[], bool] = lambda: False,
     *,
@@ -301,14 +303,16 @@ def _check_samples(
     enumerated: bool,
     recounts: _Recounts | None,
 ) -> None:
-    claims = zip(row["objective"], row["bound"], row["status"], row.get("tolerance") or tolerance, strict=True)
+    # Rows of early versions have no status.
+    statuses = row.get("status") or [None] * len(values)
+    claims = zip(row["objective"], row["bound"], statuses, row.get("tolerance") or tolerance, strict=True)
     for i, (claimed, bound, status, closed) in enumerate(claims):
         if not (claimed == values[i] or abs(claimed - values[i]) <= slack[i]):
             check.false.append(f"sample {i}: the objective is {values[i]:.6g}, not {claimed:.6g}")
         if closed > tolerance[i] * (1 + 1e-9):
             check.false.append(f"sample {i}: a gap of {closed:.6g} is not closed, only one of {tolerance[i]:.6g}")
         optimal = bound is not None and claimed - bound <= closed
-        if (status == "optimal") != optimal:
+        if status is not None and (status == "optimal") != optimal:
             check.false.append(f"sample {i}: its objective and bound make it {'' if optimal else 'not '}optimal")
         if bound is None:
             continue

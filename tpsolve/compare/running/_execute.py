@@ -37,6 +37,18 @@ class Work(Protocol):
         ...
 
 
+class Queue(Protocol):
+    """Tasks that wait, each some `Work`."""
+
+    def popleft(self) -> Any:
+        """The next one, which waits no longer."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+
 class Places(Protocol):
     """Where tasks are carried out, one at a time in each place; a task is some `Work`."""
 
@@ -160,7 +172,7 @@ def here(tasks: Iterable[Any], stop: Callable[[], bool], begun: Callable[[Any], 
 
 
 def spread(
-    waiting: deque[Any], places: Places, stop: Callable[[], bool], begun: Callable[[Any], None]
+    waiting: Queue, places: Places, stop: Callable[[], bool], begun: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
     """Carry out tasks in several places at once, until `stop` says True, which drops those under way.
 

@@ -5,16 +5,18 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Annotated, Any, NotRequired, TypedDict
+from textwrap import indent
+from typing import IO, Annotated, Any, NotRequired, TypedDict, overload
 
 import msgspec
 import torch
 
-from tpsolve._storage._documents import Count, read_json
+from tpsolve._storage._documents import Count, check_values, parse_json
 from tpsolve._storage._limits import FilePart, read_bytes
 from tpsolve._storage._write_whole import in_memory, sync_folder, synced_together, write_whole
 from tpsolve.errors import FileFormatError
@@ -42,7 +44,7 @@ class _Entry(TypedDict):
     size: NotRequired[_Place]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MadeInstance:
     """An instance in memory, and what is asked of it most.
 
@@ -94,6 +96,54 @@ class KeptInstance:
 AnyInstance = MadeInstance | KeptInstance
 
 
+class KeptInstances(Sequence[KeptInstance]):
+    """The instances in the folder of a comparison, each made when it is asked for: a few hundred bytes for one.
+
+    Args:
+        folder: that of the instances. device: where they will lie.
+
+    Attributes:
+        names: of all instances.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder, self._device = folder, device
+        self.names: list[str] = []
+        self._fingerprints, self._ends = bytearray(), array("q", [0])
+        # Without a pack -1; without samples in it 0.
+        self._packs, self._offsets, self._sizes, self._samples = (array("q") for _ in range(4))
+
+    def append(self, entry: _Entry) -> None:
+        """Take what the index says of the next one."""
+        self.names.append(entry["name"])
+        self._fingerprints += entry["fingerprint"].encode()
+        self._ends.append(len(self._fingerprints))
+        self._packs.append(entry.get("pack", -1))
+        self._offsets.append(entry.get("offset", 0))
+        self._sizes.append(entry.get("size", 0))
+        self._samples.append(entry["samples"])
+
+    @overload
+    def __getitem__(self, index: int) -> KeptInstance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[KeptInstance]: ...
+    def __getitem__(self, index: int | slice) -> KeptInstance | list[KeptInstance]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        fingerprint = self._fingerprints[self._ends[number] : self._ends[number + 1]].decode()
+        return KeptInstance(self._path(number), self._device, self.names[number], fingerprint, self._samples[number])
+
+    def _path(self, number: int) -> Path | FilePart:
+        if self._packs[number] < 0:
+            return self._folder / f"{number:02d}.npz"
+        place = self._folder / PACK.format(self._packs[number])
+        return FilePart(place, self._offsets[number], self._sizes[number])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 @lru_cache(maxsize=_LOADED)
 def _loaded(path: Path | FilePart, fingerprint: str, device: str) -> Problem:
     problem = load_problem(path)
@@ -102,7 +152,9 @@ def _loaded(path: Path | FilePart, fingerprint: str, device: str) -> Problem:
     return problem.to(device)
 
 
-def save_instances(folder: Path, instances: list[MadeInstance], device: torch.device | str) -> Sequence[AnyInstance]:
+def save_instances(
+    folder: Path, instances: Sequence[MadeInstance], device: torch.device | str
+) -> Sequence[AnyInstance]:
     """Keep the instances in the folder, so that a resumed run has the same; programs are made again instead.
 
     Returns the instances that the folder holds then: those of another shard that was faster, if there is one.
@@ -138,34 +190,36 @@ def save_instances(folder: Path, instances: list[MadeInstance], device: torch.de
     return instances
 
 
-def _write_instances(folder: Path, instances: list[MadeInstance]) -> None:
-    entries: list[dict[str, Any]] = [
-        {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples}
-        for instance in instances
-    ]
+def _write_instances(folder: Path, instances: Sequence[MadeInstance]) -> None:
+    index = bytearray()
+
+    def note(instance: MadeInstance, **more: Any) -> None:
+        entry = {"name": instance.name, "fingerprint": instance.fingerprint, "samples": instance.samples, **more}
+        index.extend((b",\n" if index else b"[\n") + indent(json.dumps(entry, indent=1), " ").encode())
+
     if len(instances) > MAX_FILES:
         for pack, start in enumerate(range(0, len(instances), MAX_FILES)):
-            _write_pack(folder, pack, instances[start : start + MAX_FILES], entries[start : start + MAX_FILES])
+            _write_pack(folder, pack, instances[start : start + MAX_FILES], note)
     else:
-        for number, (instance, entry) in enumerate(zip(instances, entries, strict=True)):
+        for number, instance in enumerate(instances):
             path = folder / f"{number:02d}.npz"
             instance.problem.save(path)
-            entry["sha256"] = _hash(path)
-    index = json.dumps(entries, indent=1).encode()
+            note(instance, sha256=_hash(path))
+    index.extend(b"\n]" if index else b"[]")
     write_whole(folder / INDEX, lambda stream: stream.write(index))
 
 
-def _write_pack(folder: Path, pack: int, instances: list[MadeInstance], entries: list[dict[str, Any]]) -> None:
-    """Write instances one behind the other into one file, and note in their entries where."""
+def _write_pack(folder: Path, pack: int, instances: Sequence[MadeInstance], note: Callable[..., None]) -> None:
+    """Write instances one behind the other into one file, and note of each where."""
     path = folder / PACK.format(pack)
 
     def write(stream: IO[bytes]) -> None:
-        for instance, entry in zip(instances, entries, strict=True):
+        for instance in instances:
             with in_memory() as written:
                 instance.problem.save(path)
             (content,) = written
-            entry |= {"pack": pack, "offset": stream.tell(), "size": len(content)}
-            entry["sha256"] = hashlib.sha256(content).hexdigest()
+            hashed = hashlib.sha256(content).hexdigest()
+            note(instance, pack=pack, offset=stream.tell(), size=len(content), sha256=hashed)
             stream.write(content)
 
     write_whole(path, write)
@@ -175,33 +229,43 @@ def saved_instances(folder: Path, device: torch.device | str) -> Sequence[AnyIns
     """The instances that the folder of a comparison keeps; None: there are none yet.
 
     Raises:
-        FileFormatError: they are damaged.
+        FileFormatError: they are damaged, or two have one name.
     """
     folder = folder / "instances"
-    if not (folder / INDEX).exists():
+    index = folder / INDEX
+    if not index.exists():
         return None
+    found, names = KeptInstances(folder, str(device)), list[str]()
+    for entry in _entries(index):
+        if isinstance(entry, str):  # Indices of earlier versions have only names.
+            names.append(entry)
+            continue
+        if "pack" in entry and not {"offset", "size"} <= entry.keys():
+            raise FileFormatError(f"{index}: damaged: an instance without its place. {MEND}")
+        found.append(entry)
+        path = found[-1].path
+        if _hash(path) != entry["sha256"]:
+            load_problem(path)
+            raise FileFormatError(f"{path}: has changed since it was written. {MEND}")
+    if names and len(found):
+        raise FileFormatError(f"{index}: damaged: an instance without its hash. {MEND}")
+    if len({*found.names, *names}) < len(found) + len(names):
+        raise FileFormatError(f"{index}: damaged: two instances of one name. {MEND}")
+    if not names:
+        return found
+    problems = (load_problem(folder / f"{number:02d}.npz").to(device) for number in range(len(names)))
+    return [MadeInstance.of(Instance(name, problem)) for name, problem in zip(names, problems, strict=True)]
+
+
+def _entries(index: Path) -> Iterator[str | _Entry]:
+    """What an index says of each instance, one after the other: all at once would take ten times its text."""
     try:
-        entries = read_json(folder / INDEX, list[str | _Entry])
-    except FileFormatError as error:
-        raise FileFormatError(f"{folder / INDEX}: damaged. {MEND} ({error})") from error
-    return [_saved(_place(folder, number, entry), entry, device) for number, entry in enumerate(entries)]
-
-
-def _place(folder: Path, number: int, entry: Any) -> Path | FilePart:
-    if isinstance(entry, str) or "pack" not in entry:
-        return folder / f"{number:02d}.npz"
-    if not {"offset", "size"} <= entry.keys():
-        raise FileFormatError(f"{folder / INDEX}: damaged: an instance without its place. {MEND}")
-    return FilePart(folder / PACK.format(entry["pack"]), entry["offset"], entry["size"])
-
-
-def _saved(path: Path | FilePart, entry: Any, device: torch.device | str) -> AnyInstance:
-    if isinstance(entry, str):  # Indices of earlier versions have only names.
-        return MadeInstance.of(Instance(entry, load_problem(path).to(device)))
-    if _hash(path) != entry["sha256"]:
-        load_problem(path)
-        raise FileFormatError(f"{path}: has changed since it was written. {MEND}")
-    return KeptInstance(path, str(device), entry["name"], entry["fingerprint"], entry["samples"])
+        text = read_bytes(index)
+        check_values(text, index)
+        for entry in msgspec.json.decode(text, type=list[msgspec.Raw]):
+            yield parse_json(bytes(entry), index, str | _Entry)
+    except (FileFormatError, msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise FileFormatError(f"{index}: damaged. {MEND} ({error})") from error
 
 
 def _hash(path: Path | FilePart) -> str:

@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tpsolve._result import Budget, Progress, Result
-from tpsolve._storage._documents import Count
 from tpsolve._storage._memory_limit import is_full, memory_limit, taken
 from tpsolve._version import __version__
+from tpsolve.compare._row_files import EXACT, KeptTargets, Key
 from tpsolve.compare.running._instances import AnyInstance
 from tpsolve.compare.running._rounded_first import solve_any
 from tpsolve.errors import FileFormatError
@@ -29,28 +29,6 @@ from tpsolve.problems import LayerProblem, NetworkProblem, Problem, ProgramProbl
 from tpsolve.search import Solver
 
 LIBRARIES = ("torch", "ortools", "scipy", "numpy")
-
-EXACT = "exact"
-"""What a row says of numbers that float64 rounds: objective and bound are those of the numbers before rounding."""
-
-Key = tuple[str, str, int]
-"""Instance, solver and seed: what identifies a row within a run."""
-
-
-class KeptTargets(TypedDict):
-    """The targets of a row, in a file beside the rows: spins as bits, classes as numbers.
-
-    Of a network whose weights are of a set also the weights and biases of each layer, which show that the targets are
-    possible.
-    """
-
-    instance: str
-    solver: str
-    seed: int
-    shape: tuple[Count, Count]
-    bits: NotRequired[str]
-    values: NotRequired[list[int]]
-    weights: NotRequired[list[tuple[list[list[float]], list[float]]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Files of one's own as a suite: saved problems, and tables as network problems."""
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,14 +56,22 @@ class FileSuite:
         return not all(map(_is_problem, self.files))
 
     def instances(self) -> list[Instance[Problem]]:
-        """One a file, in their order, called after its name, or after its path where two names are alike.
+        """One a file, in their order.
+
+        Each is called after its file, with the folders in which the files differ before it, such as `easy/1`.
 
         Raises:
             FileFormatError: a file is missing, damaged, or neither a problem nor a table.
             ArgumentError: a table can't be read; the message names it.
         """
         shape = "-".join(map(str, self.widths))
-        names = [file.name.partition(".")[0] + ("" if _is_problem(file) else f"/{shape}") for file in self.files]
+        folders = [file.resolve().parent for file in self.files]
+        above = Path(os.path.commonpath(folders))
+        names = [
+            (folder.relative_to(above) / file.name.partition(".")[0]).as_posix()
+            + ("" if _is_problem(file) else f"/{shape}")
+            for file, folder in zip(self.files, folders, strict=True)
+        ]
         counts = Counter(names)
         names = [name if counts[name] == 1 else str(file) for name, file in zip(names, self.files, strict=True)]
         found = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tpsolve.compare.running._tasks import EXACT
+from tpsolve.compare._row_files import EXACT
 from tpsolve.compare.suites._table_suite import TableSuite
 from tpsolve.errors import ArgumentError
 from tpsolve.problems import Instance, NetworkProblem

@@ -1,18 +1,51 @@
 """The random draws of one forward pass: found by running it once more from its random state, then held."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tpsolve.errors import NotAcceptedError
 
 RRELU = "rrelu_with_noise"
 """Name of torch's operation, which draws a slope for each negative input."""
+
+
+class _Order(threading.local):
+    """How many modules that are running in this thread have time before the samples."""
+
+    time_first = 0
+
+
+ORDER = _Order()
+
+
+def time_first_begins(module: nn.Module, arguments: object) -> None:
+    """A pre-hook for `nn.LSTM` and its kin: what they draw is `(time, B, ...)`, whatever `batch_first` is."""
+    ORDER.time_first += 1
+
+
+def time_first_ends(module: nn.Module, arguments: object, output: object) -> None:
+    """The hook that goes with it."""
+    ORDER.time_first -= 1
+
+
+def _samples_first(draw: Tensor) -> Tensor:
+    return draw.transpose(0, 1) if ORDER.time_first and draw.dim() > 2 else draw
+
+
+def _as_drawn(value: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse, of any split of the first axis."""
+    if not ORDER.time_first or len(shape) < 3:
+        return value.reshape(shape)
+    time, samples, *rest = shape
+    return value.reshape(samples, time, *rest).transpose(0, 1)
+
 
 RandomState = tuple[Tensor, Tensor | None]
 """Of torch's global generator on the CPU, and of the present CUDA device where one is in use."""
@@ -65,9 +98,9 @@ class Note(TorchDispatchMode):
         if not has_drawn(before, random_state()):
             self.draws.append(None)
         elif func is torch.ops.aten.native_dropout.default:
-            self.draws.append(result[1].clone())
+            self.draws.append(_samples_first(result[1]).clone())
         elif isinstance(result, Tensor) and not _reads(func, args):
-            self.draws.append(result.detach().clone())
+            self.draws.append(_samples_first(result.detach()).clone())
         else:
             raise NotAcceptedError(
                 "model", f"{func} at random", "draws that can be held, such as those of dropout", "Call eval()."
@@ -91,7 +124,7 @@ class Hold(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         if func is torch.ops.aten.native_dropout.default:
             x, p, _ = args
-            mask = value.reshape(x.shape)
+            mask = _as_drawn(value, x.shape)
             return x * mask.to(x.dtype) / (1 - p), mask.bool()
         if RRELU in func._schema.name:
             x, noise = args[0], args[1]
@@ -99,7 +132,7 @@ class Hold(TorchDispatchMode):
             noise.copy_(torch.where(x <= 0, value.reshape(x.shape).to(x.dtype), 1))
             return x.mul_(noise) if func._schema.name.endswith("_") else x * noise
         if func._schema.is_mutable:
-            return args[0].copy_(value.reshape(args[0].shape))
+            return args[0].copy_(_as_drawn(value, args[0].shape))
         return value.reshape(-1, *value.shape[2:])
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,29 +14,43 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._pytree import tree_leaves
 
 from tpsolve.errors import NotAcceptedError
-from tpsolve.nn.passes._draws import Note, RandomState, restored
+from tpsolve.nn.passes._draws import Note, RandomState, restored, time_first_begins, time_first_ends
 from tpsolve.nn.passes._nests import Inputs, Nest
 from tpsolve.nn.passes._recording import Recording, unwrap
+from tpsolve.nn.passes._sharded import gathered, is_sharded
 from tpsolve.problems.block._deep_copied import deep_copied
 from tpsolve.thresholds._base import first_input
+from tpsolve.thresholds._hard_unit import HardUnit
 
 
 class Given(nn.Module):
     """Stands where a threshold was; what its calls return is given from outside.
 
-    `values`: the outputs, by turn. `seen`: the inputs of the calls so far.
+    `values`: the outputs, by turn; where there is none, the threshold answers itself. Those `(b, k, ...)` of a call
+    whose pre-activations are `(b k, ...)` are given as it wants them. `seen`: the inputs of the calls so far, alike.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: HardUnit) -> None:
         super().__init__()
+        # No part of this module, which torch.fx takes as one.
+        self.unit = (unit,)
         self.values: dict[int, Tensor] = {}
         self.seen: list[Tensor] = []
 
     def forward(self, *arguments: Tensor, **keywords: Tensor) -> Tensor:
         """The next value; a copy, which may be changed in place."""
         z = first_input(arguments, keywords)
-        self.seen.append(z.clone())
-        return self.values[len(self.seen) - 1].clone()
+        if not self.values:
+            return self.unit[0].activate(z)
+        value = self.values.get(len(self.seen))
+        if value is None:
+            self.seen.append(z.clone())
+            return self.unit[0].activate(z)
+        if value.dim() == z.dim():
+            self.seen.append(z.clone())
+            return value.clone()
+        self.seen.append(z.clone().unflatten(0, (len(value), -1)))
+        return value.flatten(0, 1).clone()
 
     def forget(self) -> None:
         """Keep nothing of the last calls."""
@@ -82,6 +97,7 @@ class Frozen:
 
     Args:
         given: what its thresholds return, by the name of the call, `(B, ...)`; empty where they are left in it.
+        split: the calls whose first axis in the pass was not the samples, but `(B k, ...)`.
         places: path and turn of each call, by name.
         state: the random state before the pass, where something was drawn in it.
         arguments: how the model is called. outputs: how what it returns is packed; None: it is a tensor.
@@ -89,6 +105,7 @@ class Frozen:
 
     model: nn.Module
     given: dict[str, Tensor]
+    split: frozenset[str]
     places: dict[str, tuple[str, int]]
     state: RandomState | None
     arguments: Nest
@@ -184,13 +201,19 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
         for module in list(frozen.modules()):
             if isinstance(module, _DropoutNd):
                 _put(frozen, module, Drawing(module))
+            elif isinstance(module, nn.RNNBase) and module.dropout > 0:
+                module.register_forward_pre_hook(time_first_begins)
+                module.register_forward_hook(time_first_ends, always_call=True)
     places = recording.places()
+    split = frozenset(name for name, call in recording.calls.items() if call.places is not None)
     if not hold:
-        return Frozen(frozen, {}, places, recording.state, inputs.nest, outputs)
+        return Frozen(frozen, {}, split, places, recording.state, inputs.nest, outputs)
     for path in {path: None for path, _ in places.values()}:
-        _put(frozen, frozen.get_submodule(path), Given())
+        unit = frozen.get_submodule(path)
+        assert isinstance(unit, HardUnit)
+        _put(frozen, unit, Given(unit))
     values = {name: widened(call.h) for name, call in recording.calls.items()}
-    return Frozen(frozen, values, places, recording.state, inputs.nest, outputs)
+    return Frozen(frozen, values, split, places, recording.state, inputs.nest, outputs)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -204,16 +227,17 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy of `model`; what it keeps of a pass, such as the states of spiking neurons, is detached.
 
+    Of a model of `fully_shard` it is a plain one with whole parameters, which all processes must ask for.
+
     Raises:
         NotAcceptedError: it can't be copied.
     """
-    # By its name: to import what shards takes a second, and who uses it has done so.
-    if any(kind.__name__ == "FSDPModule" for module in model.modules() for kind in type(module).__mro__):
-        mend = "Search in DistributedDataParallel, or let SignGradient() set all targets."
-        raise NotAcceptedError("model", "a model of fully_shard, which can't be copied", "one that can", mend)
     kept = [leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
     try:
-        return deep_copied(model, {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None})
+        with gathered(model) if is_sharded(model) else nullcontext({}) as memo:
+            return deep_copied(
+                model, memo | {id(leaf): leaf.detach().clone() for leaf in kept if leaf.grad_fn is not None}
+            )
     except Exception as error:  # Modules of any origin; whatever they raise, they can't be copied.
         raise NotAcceptedError(
             "model",

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tpsolve.nn.passes._draws import Note, restored
+from tpsolve.nn.passes._draws import Note, restored, time_first_begins, time_first_ends
 from tpsolve.nn.passes._frozen import Frozen, Given, Turns
 from tpsolve.nn.passes._nests import Nest
+
+OF_ORDER = {time_first_begins, time_first_ends}
+"""Hooks that only tell of draws how they lie."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,11 @@ def find_prefix(frozen: Frozen, inputs: Sequence[Tensor], name: str, samples: in
         Exception: of any kind, as the pass runs the model's own code.
     """
     modules = {path: module for path, module in frozen.model.named_modules() if path}
-    hooked = {path for path, module in modules.items() if module._forward_hooks or module._forward_pre_hooks}
+    hooked = {
+        path
+        for path, module in modules.items()
+        if not {*module._forward_hooks.values(), *module._forward_pre_hooks.values()} <= OF_ORDER
+    }
     _, turn = frozen.places[name]
     with restored(frozen.state), torch.no_grad(), Note() as note:
         log, stop = _Log(note), frozen.place(name)

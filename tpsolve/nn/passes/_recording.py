@@ -33,7 +33,10 @@ class Call:
         graph: whether autograd was on.
         head: the output as part of the graph, None once the pass is over.
         edge: where the gradient at the output arrives, whatever changes it in place later; None without gradient.
+        settings: of a threshold, as they were: parameters that are sharded are whole only during the pass.
         listener: what is called with that gradient, and may return another.
+        places: where the first axis in the pass was `(B k, ...)`, a sample's k places side by side, this k; then z and
+            h are `(B, k, ...)`.
     """
 
     name: str
@@ -46,11 +49,21 @@ class Call:
     graph: bool
     head: Tensor | None
     edge: GradientEdge | None
+    settings: tuple[Any, ...] = ()
     listener: Callable[[Tensor], Tensor] | None = None
+    places: int | None = None
 
     def hear(self, gradient: Tensor) -> Tensor | None:
         """Called with the gradient at the output."""
-        return None if self.listener is None else self.listener(gradient)
+        return None if self.listener is None else self.joined(self.listener(self.split(gradient)))
+
+    def split(self, value: Tensor) -> Tensor:
+        """A tensor that lies as the output did in the pass, with the samples along its first axis."""
+        return value if self.places is None else value.unflatten(0, (-1, self.places))
+
+    def joined(self, value: Tensor) -> Tensor:
+        """The inverse of `split`."""
+        return value if self.places is None else value.flatten(0, 1)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied tensor counts its changes anew: what travels is the number of changes since the call.
@@ -73,6 +86,13 @@ class Recording:
     calls: dict[str, Call] = field(default_factory=dict)
     norms: dict[str, list[Tensor]] = field(default_factory=dict)
     state: RandomState | None = None
+
+    def split(self, samples: int) -> None:
+        """Take outputs `(B k, ...)`, as of words or frames in one axis, as `(B, k, ...)`, B being `samples`."""
+        for call in self.calls.values():
+            if samples and call.h.dim() and len(call.h) > samples and len(call.h) % samples == 0:
+                call.places = len(call.h) // samples
+                call.z, call.h = call.split(call.z), call.split(call.h)
 
     def places(self) -> dict[str, tuple[str, int]]:
         """Path and turn of each call, by name."""
@@ -128,7 +148,9 @@ def _note_unit(calls: list[Call], path: str) -> Any:
         z, graph = first_input(arguments, keywords).detach(), torch.is_grad_enabled()
         turn = sum(call.path == path for call in calls)
         edge = get_gradient_edge(output) if output.requires_grad else None
-        call = Call(path, path, turn, module, z, output.detach(), output._version, graph, output, edge)
+        told = module.settings() if isinstance(module, Threshold) else ()
+        settings = tuple(one.detach() if isinstance(one, Tensor) else one for one in told)
+        call = Call(path, path, turn, module, z, output.detach(), output._version, graph, output, edge, settings)
         if output.requires_grad:
             # Now, since a later hook would get the gradient behind what changes the output in place.
             output.register_hook(call.hear)

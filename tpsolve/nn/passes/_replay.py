@@ -39,12 +39,25 @@ def find_segment(
         if segment.linear is not None and not any((*hooks, model._forward_hooks, unwrap(model)._forward_hooks)):
             return segment
         try:
-            differing = _first_difference(calls[name].h, segment, calls, output)
+            differing = _first_difference(calls[name], segment, calls, output)
         except Exception:  # The user's modules may raise anything, and the search itself finds the samples to blame.
+            if any(calls[one].places for one in (name, *segment.sinks) if one in calls):
+                differing = next((sink for sink in segment.sinks if sink == OUTPUT or calls[sink].places), OUTPUT)
             continue
         if differing is None:
             return segment
     assert segment is not None
+    if differing is not None and (
+        split := [one for one in (name, *segment.sinks) if one in calls and calls[one].places]
+    ):
+        call = calls[split[0]]
+        raise NotAcceptedError(
+            f"model.{call.name}",
+            f"pre-activations of shape {tuple(call.joined(call.z).shape)}, where a copy does not find {call.places} "
+            f"places of each sample side by side",
+            f"({len(call.h)}, ...), the samples along the first axis",
+            f"{MEND}, or let SignGradient() set these targets.",
+        )
     if differing is not None:
         above = "the output" if differing == OUTPUT else f"model.{differing}"
         raise NotAcceptedError(
@@ -56,10 +69,12 @@ def find_segment(
     return segment
 
 
-def _first_difference(h: Tensor, segment: Segment, calls: Mapping[str, Call], output: Tensor) -> str | None:
+def _first_difference(call: Call, segment: Segment, calls: Mapping[str, Call], output: Tensor) -> str | None:
     """The first sink that reads something else than was recorded; None: all agree."""
-    # The draws of half of the samples are theirs only if they lie along the samples.
-    for count in dict.fromkeys((len(h), max(1, len(h) // 2) if segment.draws else len(h))):
+    h = call.h
+    # The draws of half of the samples are theirs only if they lie along the samples; so it is with places side by side.
+    split = any(calls[sink].places for sink in segment.sinks if sink != OUTPUT)
+    for count in dict.fromkeys((len(h), max(1, len(h) // 2) if segment.draws or split or call.places else len(h))):
         with torch.no_grad():
             again = segment.block(widened(h[:count]).clone(), *(part[:count] for part in segment.context))
         for sink, found in zip(segment.sinks, again, strict=True):

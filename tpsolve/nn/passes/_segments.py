@@ -56,7 +56,7 @@ class Segments:
         arguments, keywords = frozen.arguments.join(inputs)
         # What is drawn belongs to nodes or to the whole pass.
         chains = frozen.state is None and not keywords and len(arguments) == 1 and isinstance(arguments[0], Tensor)
-        self.chain = chain_of(frozen.model) if chains else None
+        self.chain = chain_of(frozen.model) if chains and not frozen.split else None
         if self.chain is not None:
             return
         try:
@@ -115,7 +115,9 @@ class Segments:
 
     def _rerun(self, name: str, prefix: Prefix, draws: Draws) -> Segment:
         later = self.order[self.order.index(name) + 1 :]
-        paths = {other: self.frozen.places[other][0] for other in self.frozen.given}
+        # What has no entry for each sample is computed anew.
+        given = [other for other, h in self.frozen.given.items() if h.dim() and len(h) == self.samples]
+        paths = {other: self.frozen.places[other][0] for other in given}
         others = [
             other
             for other, path in paths.items()
@@ -130,6 +132,8 @@ class Segments:
         start = self.nodes[name]
         reached = dependents(start, list(self.names))
         sinks = [node for node in reached if node.op == "output" or node in self.names]
+        if self.frozen.split & {name, *(self.names[node] for node in sinks if node in self.names)}:
+            raise ValueError("samples that are not the first axis by themselves")
         inside = [node for node in reached if node not in sinks]
         outputs = [first_input(sink.args, sink.kwargs) for sink in sinks]
         graph, context = cut(traced, start, outputs, inside, self.values)
@@ -153,7 +157,8 @@ class _Values(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n in self.names:
             # A copy, which may be changed in place.
-            return self.frozen.given[self.names[n]].clone()
+            value = self.frozen.given[self.names[n]].clone()
+            return value.flatten(0, 1) if self.names[n] in self.frozen.split else value
         before = len(self.note.draws)
         value = super().run_node(n)
         if len(self.note.draws) > before:

@@ -1,6 +1,5 @@
 """Class labels of samples: read, sorted, coded as +-1 outputs, and counted at each distinct point."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpsolve._plain import plain_number
-from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, TooLargeError
+from tpsolve._plain import plain_labels
+from tpsolve.errors import ArgumentError, ShapeError, TooLargeError
 from tpsolve.units._data import group_rows
 
 MAX_CLASSES = 64
@@ -46,32 +45,13 @@ def read_labels(argument: str, values: Any, count: int) -> Labels:
         ArgumentError: labels of kinds that can't be sorted.
         TooLargeError: more than `MAX_CLASSES` classes.
     """
-    listed = getattr(values, "tolist", None) or getattr(values, "to_list", None)
-    plain = values if listed is None else listed()
-    if getattr(values, "columns", None) is not None:
-        mend = "Take its column: df[name]."
-        raise ArgumentError(argument, "a DataFrame", "one class label a sample", mend)
-    if isinstance(plain, list | tuple):
-        # The elements of numpy arrays and of tensors, which are no numbers of Python.
-        plain = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 0) == 0 else v for v in plain]
-    if isinstance(plain, str) or not isinstance(plain, Sequence):
-        raise ArgumentError(argument, type(values).__name__, "one class label a sample")
+    plain = plain_labels(argument, values)
     if len(plain) != count or any(isinstance(label, Sequence) and not isinstance(label, str) for label in plain):
         rows = {len(each) for each in plain if isinstance(each, Sequence) and not isinstance(each, str)}
         shape = tuple(getattr(values, "shape", (len(plain), *(rows if len(rows) == 1 else ()))))
         got = f"rows of {len(rows)} lengths" if len(rows) > 1 else f"shape {shape}"
         mend = "Take its column: y[:, 0], or a flat list." if shape == (count, 1) else ""
         raise ShapeError(argument, got, f"({count},): one class label a sample", mend)
-    plain = [plain_number(label) for label in plain]
-    for i, label in enumerate(plain):
-        if label is None or type(label).__name__ in ("NAType", "NaTType"):
-            raise NotFiniteError(argument, f"no label at sample {i}", "a class label for every sample")
-    strange = [label for label in plain if not isinstance(label, Label)]
-    if strange:
-        raise ArgumentError(argument, f"a label of type {type(strange[0]).__name__}", "numbers or words")
-    bad = [i for i, label in enumerate(plain) if isinstance(label, float) and not math.isfinite(label)]
-    if bad:
-        raise NotFiniteError(argument, f"{plain[bad[0]]} at sample {bad[0]}", "a class label for every sample")
     try:
         classes = tuple(sorted(set(plain)))
     except TypeError as error:

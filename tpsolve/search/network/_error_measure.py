@@ -2,13 +2,16 @@
 
 from fractions import Fraction
 
+from torch import Tensor
+
 from tpsolve._gap import common_measure
 from tpsolve.problems import NetworkProblem
 
 
-def always_paid(problem: NetworkProblem) -> Fraction:
-    """What contradictory labels cost every network, exactly."""
-    most, all_of_them = problem.counts.amax(1).tolist(), problem.counts.flatten().tolist()
+def always_paid(problem: NetworkProblem, points: Tensor | None = None) -> Fraction:
+    """What contradictory labels cost every network, exactly; with `points (k,)` int64 at these alone."""
+    counts = problem.counts if points is None else problem.counts[points]
+    most, all_of_them = counts.amax(1).tolist(), counts.flatten().tolist()
     return sum(map(Fraction, all_of_them), Fraction(0)) - sum(map(Fraction, most), Fraction(0))
 
 

@@ -33,7 +33,7 @@ from tpsolve.errors import UnknownNameError
 from tpsolve.search.proofs._clausal import is_refutation
 from tpsolve.search.proofs._recount import OutOfTimeError
 
-ENGINES = ("cadical195", "cp-sat", "glucose4")
+ENGINES = ("cadical195", "glucose4", "cp-sat")
 CLAUSAL = {"clausal": "glucose4", "clausal-cadical": "cadical195"}
 """In place of an engine: each lemma that this one logs is checked, so that the engine need not be trusted."""
 MAX_SPLIT = 5

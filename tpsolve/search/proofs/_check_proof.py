@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import float64_array, plain_number
+from tpsolve._plain import float64_array, plain_labels
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
@@ -76,8 +76,7 @@ def verify_proof(
         raise ArgumentError("engine", engine, "none for weights of a set, all of which are tried")
     engine = "" if proof.weight_set is not None else another_engine(proof.engine, engine)
     samples = float64_array("X", X)
-    listed = getattr(y, "tolist", None) or getattr(y, "to_list", None)
-    labels = [plain_number(label) for label in (y if listed is None else listed())]
+    labels = plain_labels("y", y)
     rows = _exact_rows(samples, exact)
     findings: list[Finding] = []
     given, read = (proof, samples, labels, weight), (proof, rows, labels, weight)

@@ -25,11 +25,13 @@ from tpsolve.search.network.circuits._formula import MAX_COUNTED, StoppedError, 
 from tpsolve.search.network.circuits._optima import Optima
 from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._prefer import PREFERENCES, check_preference, fewest_units, smallest, widest
-from tpsolve.search.network.circuits._race import Race
+from tpsolve.search.network.circuits._race import Maker, Race
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import Master, SearchState
 from tpsolve.search.network.packing._packing import Packing, packable
 from tpsolve.search.network.seekers._seekers import is_large, local_searches, taken
+from tpsolve.search.network.separating._conflict_finder import ConflictFinder
+from tpsolve.search.network.separating._separating_master import SeparatingMaster
 
 SAT_ENGINES = ("glucose4", "minisat22", "cadical195", "maplechrono")
 MAX_FIRST = 8
@@ -60,7 +62,8 @@ class Circuits(Solver):
     multiples of one number, at most 2^20 of them in all.
 
     One step is one conflict of the master. A budget in steps is spent by one worker, so that equal seeds give equal
-    results. `stats` holds the circuits of the proof and the engine. With `solutions` > 1 it also holds the optimal
+    results. `stats` holds the circuits of the proof, the engine, and in `refuted_by` that of the master which proved
+    the last bound. With `solutions` > 1 it also holds the optimal
     targets found. With a preference it holds three more entries: `preferred` is the margin, the number of units or the
     largest weight; `preference_proved` says whether that is proved to be the best; `weights`, for `prefer="weights"`,
     holds the whole weights of all layers, for `NetworkProblem.network`.
@@ -69,7 +72,8 @@ class Circuits(Solver):
         engine: the master: a SAT engine of python-sat (glucose4, minisat22, cadical195, maplechrono), or cp-sat; auto:
             glucose4 if python-sat is installed and at most 1,000 errors need be counted (with weights: multiples of
             their common measure), else cp-sat.
-        workers: threads; None: one a core, at most 2 with a SAT engine. The second and further ones come down.
+        workers: threads; None: one a core, at most 4. With `engine` auto and python-sat a second master looks at
+            hyperplanes while it searches; with an engine of your choice a second one comes down from the best network.
         max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
         max_cuts: the maximum number of circuits added for one column at a time.
         local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
@@ -186,8 +190,17 @@ class Circuits(Solver):
                 kind = partial(CpSatMaster, workers=workers) if name == "cp-sat" else partial(SatMaster, name)
                 return opened.enter_context(kind(*model, stop=stop))
 
+            def make_separating(stop: Callable[[], bool]) -> Master:
+                finder = ConflictFinder(problem.inputs.cpu().numpy(), problem.exact)
+                model = state.clauses(), state.costs, state.upper
+                return opened.enter_context(SeparatingMaster(state.formula, *model, finder, state.keep, stop))
+
             second = engine if engine == "cp-sat" else "minisat22" if engine == "glucose4" else "glucose4"
-            planned = [partial(make, engine, 1)] + ([] if cores == 1 else [partial(make, second, cores - 1)])
+            planned: list[tuple[Maker, bool]] = [(partial(make, engine, 1), True)]
+            if self.engine == "auto" and engine == "glucose4":
+                planned.append((make_separating, True))
+            elif cores > 1:
+                planned.append((partial(make, second, cores - 1), False))
             if not alone and not (_countable(problem) and _clauses(problem) <= MAX_CLAUSES):
                 planned = []
                 report.note(torch.tensor(0), "no masters: weights without a common measure, or too many points")
@@ -198,14 +211,14 @@ class Circuits(Solver):
             race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)
             try:
                 if state.closed:
-                    self._choose(lambda: race.master(planned[0]), problem, report, state, budget.steps)
+                    self._choose(lambda: race.master(planned[0][0]), problem, report, state, budget.steps)
             except StoppedError:
                 report.note(torch.tensor(0), "no time was left to look for other optimal networks")
             report.steps = sum(master.conflicts for master in race.masters)
         finally:
             race.afterwards(opened.close)
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
-        report.stats["proved_by"] = state.proved_by
+        report.stats["proved_by"], report.stats["refuted_by"] = state.proved_by, state.refuted_by or engine
         if parts is not None and state.proved_by == "parts":
             report.stats["parts"] = parts.evidence()
         if packing is not None and state.proved_by == "packing":

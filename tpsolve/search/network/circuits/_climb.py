@@ -40,13 +40,17 @@ class Climber:
             limit = min(lower + rise, best - 1) if rising else best - 1
             state.tell(master)
             left = None if steps is None else steps - master.conflicts
-            answer = master.solve(limit, left, lambda limit=limit: ended() or not state.lower <= limit < state.upper)
+
+            def stale(limit: int = limit) -> bool:
+                return ended() or not state.lower <= limit < state.upper or state.has_news(master)
+
+            answer = master.solve(limit, left, stale)
             if steps is not None and self._spent is not None:
                 self._spent(master.conflicts)
             if isinstance(answer, np.ndarray):
                 self._examine(answer)
             elif answer is False:
-                state.refute(limit)
+                state.refute(limit, master.engine)
                 rise = 2 * rise + 1
             elif steps is not None and master.conflicts >= steps:
                 return

@@ -21,6 +21,8 @@ class CpSatMaster:
         stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
 
+    engine = "cp-sat"
+
     def __init__(
         self,
         count: int,
@@ -56,6 +58,11 @@ class CpSatMaster:
         """Further clauses, from now on."""
         for clause in clauses:
             self._model.add_bool_or([self._literal(literal) for literal in clause])
+
+    def divide(self, parts: Iterable[tuple[list[tuple[int, int]], int]]) -> None:
+        """The costs, in disjoint parts, and what each part costs at least."""
+        for costs, bound in parts:
+            self._model.add(sum(cost * self._literal(literal) for literal, cost in costs) >= bound)
 
     def solve(self, limit: int, steps: int | None, stop: Callable[[], bool]) -> np.ndarray | bool | None:
         """A model with costs of at most `limit`, bool by variable; False: there is none; None: out of budget.

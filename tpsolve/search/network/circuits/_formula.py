@@ -59,6 +59,7 @@ class NetworkFormula:
         outputs: `(M, classes)` variables: true only if the outputs at the point name the class; 0 where no
             sample has it.
         costs: literals and what each of them, if true, adds to the objective.
+        paying: the point of each of these literals.
         base: what contradictory labels add always.
     """
 
@@ -82,6 +83,7 @@ class NetworkFormula:
                 for below, above in while_time(rows, stop):
                     self.wire(gate, below, [-above], 1, monotone=unit == 0)
                     self.wire(gate, below, [above], -1, monotone=unit == 0)
+        self.paying: list[int] = []
         self.outputs, self.costs, self.base = self._label(problem)
 
     def new(self, *shape: int) -> np.ndarray:
@@ -177,6 +179,7 @@ class NetworkFormula:
                 price = counts[i][c] - sum(counts[i][following] for following in ranked[place + 1 : place + 2])
                 if price:
                     costs.append((self._none_of(names), price))
+                    self.paying.append(i)
         return outputs, costs, always_paid(problem)
 
     def _none_of(self, names: Clause) -> int:
@@ -212,8 +215,14 @@ def totalizer(
     encoding for pseudo-Boolean constraints", 2015). One direction only: a false variable says that the sum
     is less. Variables above `count` are new. `stop` is asked now and then; True ends it with a `StoppedError`.
     """
+    return added_up(count, [{cost: literal} for literal, cost in costs], max_sum, stop)
+
+
+def added_up(
+    count: int, nodes: list[dict[int, int]], max_sum: int, stop: Callable[[], bool] = never
+) -> tuple[list[Clause], dict[int, int], int]:
+    """As `totalizer`, of nodes that have a variable for each sum already."""
     clauses: list[Clause] = []
-    nodes: list[dict[int, int]] = [{cost: literal} for literal, cost in costs]
     while len(nodes) > 1:
         merged = []
         for left, right in zip(nodes[::2], nodes[1::2], strict=False):

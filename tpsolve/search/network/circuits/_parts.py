@@ -15,7 +15,7 @@ from tpsolve.search._naming import find_solver
 from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._sat_master import SatMaster
-from tpsolve.search.network.circuits._search_state import SearchState
+from tpsolve.search.network.circuits._search_state import Evidence, SearchState
 from tpsolve.search.network.sweep._pencils import count_turns
 
 _POINTS = 6
@@ -39,7 +39,7 @@ class Part:
         problem: the whole.
         order: `(M,)` int64, its points in a random order.
         first, last: the part has the points from place `first` to `last` - 1.
-        least: a proven bound, exact.
+        inner: evidence of disjoint parts of this one; its bound is theirs at first.
         generator: of circuits.
     """
 
@@ -49,7 +49,7 @@ class Part:
         order: Tensor,
         first: int,
         last: int,
-        least: Fraction,
+        inner: list[Evidence],
         generator: torch.Generator,
     ) -> None:
         self.first, self.last, self.points = first, last, order[first:last]
@@ -62,7 +62,8 @@ class Part:
         drawn = 0 if samples.shape[1] > _MANY_FEATURES else _DRAWN
         self._generator = generator
         self._state = SearchState(self._problem, self._report, generator, drawn, 20)
-        self._state.prove(least, "parts")
+        self._state.prove(sum((bound for _, bound, *_ in inner), Fraction(0)), "parts")
+        self._state.divide([self._own(evidence) for evidence in inner])
         self._master: SatMaster | None = None
 
     @property
@@ -97,6 +98,14 @@ class Part:
             climber = Climber(self._problem, self._state)
             climber.work(self._master, True, None, lambda: ended() or self._report.seconds > until)
 
+    def _own(self, evidence: Evidence) -> Evidence:
+        """In the numbers of this part what is said in those of the whole."""
+        points, bound, by, circuits = evidence
+        own = torch.zeros(int(self.points.max()) + 2, dtype=torch.int64)
+        own[self.points.cpu() + 1] = torch.arange(1, len(self.points) + 1)
+        named = own[circuits.long().abs()] * circuits.long().sign()
+        return (own[points.long() + 1] - 1).to(torch.int32), bound, by, named.to(torch.int32)
+
     def _opened(self, engine: str, ended: Callable[[], bool]) -> SatMaster:
         state = self._state
         state.prepare(ended)
@@ -104,9 +113,13 @@ class Part:
         state.open_master(lambda _: master, ended)
         return master
 
-    def evidence(self) -> tuple[Tensor, Fraction, str, Tensor]:
-        """Points, bound, what proved it, and signed circuits of these points."""
-        return self.points, self.bound, self.proved_by, self._state.signed_circuits()
+    def evidence(self) -> Evidence:
+        """Of its bound."""
+        points = self.points.cpu()
+        number = torch.cat([torch.zeros(1, dtype=torch.int64), points + 1])
+        circuits = self._state.signed_circuits().long()
+        named = (number[circuits.abs()] * circuits.sign()).to(torch.int32)
+        return points.to(torch.int32), self.bound, self.proved_by, named
 
     def close(self) -> None:
         """Free the master."""
@@ -145,6 +158,7 @@ class Parts:
         points = len(self._order)
         count = points / (_POINTS * (self._problem.inputs.shape[1] + self._problem.widths[0]))
         waiting: list[tuple[list[Part], float]] = []
+        best = Fraction(0)
         try:
             while not ended():
                 if not waiting or waiting[-1][1] > _PATIENCE:
@@ -159,7 +173,11 @@ class Parts:
                         if ended():
                             return
                         part.improve(self._engine, ended, seconds)
-                        self._state.prove(self._packed(0, points)[0], "parts")
+                        bound, disjoint = self._packed(0, points)
+                        if bound > best:
+                            best = bound
+                            self._state.divide([one.evidence() for one in disjoint])
+                            self._state.prove(bound, "parts")
                 waiting = [
                     (still, 2 * seconds)
                     for level, seconds in waiting
@@ -175,8 +193,8 @@ class Parts:
         for first, last in pairwise(cuts):
             if ended():
                 break
-            least = self._packed(first, last)[0]
-            level.append(Part(self._problem, self._order, first, last, least, self._generator))
+            inner = [part.evidence() for part in self._packed(first, last)[1]]
+            level.append(Part(self._problem, self._order, first, last, inner, self._generator))
         self._parts += level
         return level
 
@@ -190,6 +208,6 @@ class Parts:
                 best.append((before[0] + part.bound, part.last, [*before[2], part]))
         return best[-1][0], best[-1][2]
 
-    def evidence(self) -> list[tuple[Tensor, Fraction, str, Tensor]]:
-        """As `Part.evidence`, of disjoint parts whose bounds sum up to the best one."""
+    def evidence(self) -> list[Evidence]:
+        """Of disjoint parts whose bounds sum up to the best one."""
         return [part.evidence() for part in self._packed(0, len(self._order))[1]]

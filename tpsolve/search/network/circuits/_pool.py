@@ -39,7 +39,7 @@ class CircuitPool:
         self._random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         size = self._points.shape[1] + 2
         self.samples, self.signs = np.zeros((0, size), dtype=np.int32), np.zeros((0, size), dtype=np.int8)
-        self._known: set[tuple[int, ...]] = set()
+        self._known: dict[tuple[int, ...], int] = {}
         self.draw(max_count)
 
     def draw(self, max_count: int) -> None:
@@ -57,11 +57,10 @@ class CircuitPool:
         used = self.signs[row] != 0
         return self.samples[row, used].tolist(), self.signs[row, used].tolist()
 
-    def include(self, circuits: list[tuple[list[int], list[int]]]) -> range:
-        """Add circuits that are proved, samples and signs; the numbers of those that are new."""
-        before = len(self)
+    def include(self, circuits: list[tuple[list[int], list[int]]]) -> list[int]:
+        """Add circuits that are proved, samples and signs; their numbers."""
         self._append([(tuple(samples), tuple(signs)) for samples, signs in circuits])
-        return range(before, len(self))
+        return [self._known[tuple(samples)] for samples, _ in circuits]
 
     def violated(self, columns: np.ndarray, max_count: int) -> list[int]:
         """For each of `columns (M, U)` in {-1, +1} up to `max_count` circuits that forbid it, at random.
@@ -173,7 +172,7 @@ class CircuitPool:
         fresh = []
         for samples, signs in circuits:
             if samples not in self._known:
-                self._known.add(samples)
+                self._known[samples] = len(self) + len(fresh)
                 fresh.append((samples, signs))
         if fresh:
             padded = [[*s, *[0] * (size - len(s))] for s, _ in fresh]

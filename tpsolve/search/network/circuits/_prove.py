@@ -59,13 +59,13 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         classes=problem.classes,
         objective=Fraction(result.objective.item()),
         bound=Fraction(result.bound.item()),
-        engine=result.stats.get("engine", ""),
+        engine=result.stats.get("refuted_by", result.stats.get("engine", "")),
         weights=[(weight.cpu(), bias.cpu()) for weight, bias in weights],
         circuits=circuits,
         clauses=clause_hash(learned),
         about=about or {},
         method=method,
-        parts=tuple(_part(*evidence) for evidence in result.stats.get("parts", [])),
+        parts=tuple(ProofPart(*evidence) for evidence in result.stats.get("parts", [])),
         shares=result.stats["shares"] if method == "packing" else None,
         rationals=dict(rationals),
     )
@@ -96,13 +96,6 @@ def _of_set(problem: NetworkProblem, result: Result, about: dict[str, str]) -> P
         penalty=penalty,
         **problem.rules.sets(),
     )
-
-
-def _part(points: torch.Tensor, bound: Fraction, method: str, circuits: torch.Tensor) -> ProofPart:
-    """Of a part's own numbers of points, those of the whole."""
-    number = torch.cat([torch.zeros(1, dtype=torch.int64), points.cpu() + 1])
-    named = number[circuits.long().abs()] * circuits.long().sign()
-    return ProofPart(points.cpu().to(torch.int32), bound, method, named.to(torch.int32))
 
 
 def _samples_and_signs(row: list[int]) -> tuple[list[int], list[int]]:

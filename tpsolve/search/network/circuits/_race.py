@@ -104,13 +104,14 @@ class Race:
         self.masters: list[Master] = []
         self._working: set[Future[None]] = set()
 
-    def run(self, make: list[Maker], local: float, steps: int | None) -> None:
+    def run(self, masters: list[tuple[Maker, bool]], local: float, steps: int | None) -> None:
         """Let all work until the bounds meet.
 
-        The first master rises from below. A second one, if any, comes down from the best network that `local` seconds
-        of local search have found. Local search goes on, and so do the provers. With a budget in steps, local search
-        and the first master follow one another.
+        The first master rises from below. A further one, if any, waits until `local` seconds of local search have found
+        a network. True beside its maker: it rises too; else it comes down from there. Local search goes on, and so do
+        the provers. With a budget in steps, local search and the first master follow one another.
         """
+        make = [maker for maker, _ in masters]
         state, report = self._state, self._report
         if steps is not None:
             self._in_order(make, steps, local)
@@ -129,9 +130,10 @@ class Race:
             state.draw(SPRINT)
         scans = hyperplanes(self._problem) ** (self._problem.widths[0] - 1)
         if "dichotomies" in self._provers and scans <= _FEW_PAIRS and len(self._problem.inputs) >= _SOME_POINTS:
-            # Often it ends before others would have begun.
-            budget = Budget(min(_SCANNING, _SCANNING_SHARE * report.seconds_left))
-            let(report, state, "dichotomies", self._generator, budget, halted=state.pulse)
+            # Often it ends before others would have begun. Read once: a moment later 0 may be left, which is no budget.
+            seconds = min(_SCANNING, _SCANNING_SHARE * report.seconds_left)
+            if seconds > 0:
+                let(report, state, "dichotomies", self._generator, Budget(seconds), halted=state.pulse)
             if state.halted():
                 return
         self._local = local
@@ -143,7 +145,8 @@ class Race:
         seeking = seekers.tasks(self._cleared)
         tasks = [*seeking[: 1 if self._forced else None], *(partial(self._prove, name) for name in self._provers)]
         tasks += [self._seek_apart] if apart else []
-        engines = [partial(self._rise, made) for made in make[:1]] + [partial(self._descend, made) for made in make[1:]]
+        engines = [partial(self._rise, made) for made in make[:1]]
+        engines += [partial(self._follow, made, rising) for made, rising in masters[1:]]
         engines += [self._pack] if self._packing is not None else []
         engines += [self._divide] if self._parts is not None else []
         pool = ThreadPoolExecutor(len(tasks) + len(engines))
@@ -251,19 +254,20 @@ class Race:
             first = self.masters[0] if self.masters else self._made(make, self._state.halted)
             self._climber.work(first, True, None, partial(self._ended, turn))
 
-    def _descend(self, make: Maker) -> None:
-        """A further one comes down from the best network."""
+    def _follow(self, make: Maker, rising: bool) -> None:
+        """A further one rises too, or comes down from the best network."""
         self._seekers.wait_for(self._seekers.first_found)
         if not self._affordable():
             return
         # Who looks at all columns proves more, where there are few.
-        seconds = _TURN if self._provers else _SEEKING
+        seconds = _LONG_TURN if rising else _TURN if self._provers else _SEEKING
         with suppress(StoppedError), self._turns.taken(lambda: self._span(seconds)) as turn:
-            self._climber.work(self._made(make, self._state.halted), False, None, partial(self._ended, turn))
+            self._climber.work(self._made(make, self._state.halted), rising, None, partial(self._ended, turn))
 
     def _ended(self, turn: Callable[[], float]) -> bool:
         turn()
-        return self._state.ended
+        # By the clock too: the main thread can't say so while a check of a network holds the state.
+        return self._state.halted()
 
     def _affordable(self) -> bool:
         """Wait until the clauses can be made in a small share of the time; False: the search ended before."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve.search.network.circuits._formula import Clause, never, totalizer, while_time
+from tpsolve.search.network.circuits._formula import Clause, added_up, never, totalizer, while_time
 
-_CONFLICTS_AT_ONCE = 2000
 _SECONDS_AT_ONCE = 0.1
 """Some engines look at their budget of conflicts at restarts only, which may be long in coming."""
 
@@ -24,6 +23,8 @@ class SatMaster:
         stop: asked now and then while clauses are made; True ends it with a `StoppedError`.
     """
 
+    conflicts_at_once = 2000
+
     def __init__(
         self,
         engine: str,
@@ -35,7 +36,9 @@ class SatMaster:
     ) -> None:
         from pysat.solvers import Solver
 
-        counting, self._reached, _ = totalizer(count, costs, max_limit, stop)
+        self.engine = engine
+        counting, self._reached, self._count = totalizer(count, costs, max_limit, stop)
+        self._max_limit = max_limit
         self._solver: Any = Solver(name=engine)
         # CaDiCaL can't be interrupted; it heeds its budget of conflicts.
         self._timed = not engine.startswith("cadical")
@@ -58,6 +61,18 @@ class SatMaster:
         for clause in clauses:
             self._solver.add_clause(clause)
 
+    def divide(self, parts: Iterable[tuple[list[tuple[int, int]], int]]) -> None:
+        """The costs, in disjoint parts, and what each part costs at least: a further counter knows these bounds."""
+        clauses, nodes = [], []
+        for costs, bound in parts:
+            counting, reached, self._count = totalizer(self._count, costs, self._max_limit)
+            clauses += counting
+            nodes.append(reached)
+            if bound > 0:
+                clauses.append([reached[min((s for s in reached if s >= bound), default=max(reached))]])
+        counting, reached, self._count = added_up(self._count, nodes, self._max_limit)
+        self.add([*clauses, *counting, *([-reached[s], self._reached[s]] for s in reached)])
+
     def implied(self, literals: Sequence[int], limit: int) -> int | None:
         """How many literals follow at once if all these hold and costs are at most `limit`; None: that can't be."""
         possible, found = self._solver.propagate(assumptions=[*literals, *self._at_most(limit)])
@@ -72,7 +87,7 @@ class SatMaster:
         """
         assumptions = self._at_most(limit)
         while not stop() and (steps is None or steps > 0):
-            portion = _CONFLICTS_AT_ONCE if steps is None else min(_CONFLICTS_AT_ONCE, steps)
+            portion = self.conflicts_at_once if steps is None else min(self.conflicts_at_once, steps)
             self._solver.conf_budget(portion)
             answer = self._solve_a_while(assumptions) if steps is None and self._timed else self._limited(assumptions)
             if answer is not None:

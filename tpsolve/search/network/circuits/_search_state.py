@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -24,12 +24,18 @@ from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.spins import from_bits
 
 Master = SatMaster | CpSatMaster
+Evidence = tuple[Tensor, Fraction, str, Tensor]
+"""Of a bound on some of the points: these `(k,)` int32, the bound, what proved it, and signed circuits `(C, p + 2)`."""
 SPRINT = 100
 """Conflicts of the first master before circuits are drawn in numbers: tiny problems end sooner."""
 _QUICK_CHECK = 0.05
 """Seconds of a check that no network waits for."""
 EASY = 3000
 """Conflicts of a master after which all circuits are drawn."""
+
+
+_MUCH = Fraction(2, 3)
+"""Of what the best network costs; where disjoint parts cost less, masters are slower if they are told."""
 
 
 class SearchState:
@@ -51,6 +57,7 @@ class SearchState:
         lower: every network costs at least this; proved.
         upper: the best network found costs this.
         raised_at: by what proved a bound, the seconds at which it last did.
+        refuted_by: the engine of the master that last proved a bound.
         proved_by: what proved `lower`: "labels", since they contradict each other, "circuits", or what `prove` said.
     """
 
@@ -64,10 +71,13 @@ class SearchState:
         self.costs: list[tuple[int, int]] = []
         self._generator, self._max_drawn = generator, max_drawn
         self._base, self._measure = always_paid(problem), error_measure(problem)
-        self.lower, self.upper, self.proved_by = 0, 0, "labels"
+        self.lower, self.upper, self.proved_by, self.refuted_by = 0, 0, "labels", ""
         self._waiting: tuple[float, Tensor] | None = None
         self.raised_at: dict[str, float] = {}
         self._told: dict[Master, int] = {}
+        self._own: dict[Master, set[int]] = {}
+        self._division: list[tuple[Tensor, int]] = []
+        self._divided_cost, self._divided = 0, dict[Master, int]()
         self._known: list[list[int]] = []
         self.offer(problem.start)
 
@@ -154,9 +164,12 @@ class SearchState:
         with self._lock:
             return self._report.targets[:1].clone() if self._waiting is None else self._waiting[1].clone()
 
-    def refute(self, limit: int) -> None:
-        """Note that no network costs `limit` or less: that is proved."""
-        self._raise(limit + 1, "circuits")
+    def refute(self, limit: int, engine: str = "") -> None:
+        """Note that no network costs `limit` or less: that is proved, by this engine of a master."""
+        with self._lock:
+            if limit >= self.lower and not self._sealed:
+                self.refuted_by = engine
+            self._raise(limit + 1, "circuits")
 
     def prove(self, bound: Fraction, by: str) -> None:
         """Note that every network makes errors of at least `bound`, which `by` has proved."""
@@ -242,10 +255,45 @@ class SearchState:
         return master
 
     def tell(self, master: Master) -> None:
-        """Give a master the circuits that it does not know."""
+        """Give a master the circuits and the bounds of parts that it does not know."""
         with self._lock:
             fresh, self._told[master] = self._added[self._told[master] :], len(self._added)
-        master.add(self._cut(fresh))
+            own = self._own.pop(master, set())
+            is_new, division = self.has_news(master), self._division
+            self._divided[master] = self._divided_cost
+        master.add(self._cut([row for row in fresh if row not in own]))
+        if is_new:
+            master.divide(self._in_costs(division))
+
+    def has_news(self, master: Master) -> bool:
+        """Whether bounds of parts wait for the master."""
+        return self._divided_cost > self._divided.get(master, 0)
+
+    def divide(self, parts: Sequence[Evidence]) -> None:
+        """Let masters know what disjoint parts of the points cost at least, if that is much."""
+        if any(by not in ("circuits", "labels") for _, _, by, _ in parts):
+            return
+        division = [(points.long(), self._cost_of_part(points.long(), bound)) for points, bound, _, _ in parts]
+        cost = sum(bound for _, bound in division)
+        with self._lock:
+            if max(_MUCH * self.upper, self._divided_cost + 1) <= cost:
+                # What masters conclude from these bounds must follow from the circuits that they know.
+                for *_, circuits in parts:
+                    self.know(circuits)
+                self._division, self._divided_cost = division, cost
+
+    def _cost_of_part(self, points: Tensor, bound: Fraction) -> int:
+        return math.ceil((bound - always_paid(self._problem, points)) / self._measure)
+
+    def _in_costs(self, division: list[tuple[Tensor, int]]) -> Iterator[tuple[list[tuple[int, int]], int]]:
+        """For each part what it may cost, and what it costs at least; the other points come last."""
+        number = np.full(len(self._problem.inputs), len(division))
+        for k, (points, _) in enumerate(division):
+            number[points.numpy()] = k
+        costs: list[list[tuple[int, int]]] = [[] for _ in range(len(division) + 1)]
+        for cost, point in zip(self.costs, self.formula.paying, strict=True):
+            costs[number[point]].append(cost)
+        return ((some, bound) for some, bound in zip(costs, [*(b for _, b in division), 0], strict=True) if some)
 
     def draw(self, conflicts: int) -> None:
         """Draw the circuits that are due after so many conflicts of a master."""
@@ -262,6 +310,13 @@ class SearchState:
             self._known += [[v for v in row if v] for row in circuits.tolist()]
             if self._formula is not None:
                 self._take_known()
+
+    def keep(self, master: Master, circuits: list[tuple[list[int], list[int]]]) -> None:
+        """Add circuits, samples and signs, that a master has proved and knows."""
+        with self._lock:
+            rows = self._pool.include(circuits)
+            self._own.setdefault(master, set()).update(set(rows) - self._used)
+            self._use(rows)
 
     def _take_known(self) -> None:
         known, self._known = self._known, []

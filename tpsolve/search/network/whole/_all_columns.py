@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -35,9 +36,10 @@ class AllColumns(Solver):
     at each point, is no better than the best network known. The columns of the last two units meet in one product of
     matrices. All costs are whole numbers, and exact. So what is found in the end is the optimum, and its bound.
 
-    It takes network problems with a `weight_set`, whole inputs, two classes, and one hidden layer of up to three units
-    that read few inputs: all weights of a unit times points are at most 2^27. One step is one column that is chosen, or
-    one list of columns for two units.
+    It takes network problems with a `weight_set`, two classes, and one hidden layer of up to three units that read few
+    inputs: all weights of a unit times points are at most 2^27. Sums of inputs that are not whole, or that float64
+    rounds, are compared as fractions. Where float64 holds no bias between two of them, the bound may be below what its
+    weights reach. One step is one column that is chosen, or one list of columns for two units.
 
     Args:
         search_seconds: in which `integer-search` first looks for weights; only where the budget has seconds. The better
@@ -63,12 +65,6 @@ class AllColumns(Solver):
             raise NotAcceptedError("problem", "real weights", f"a weight_set for {self.name}", mend)
         if problem.margin is not None:
             raise NotAcceptedError("problem", "a margin", f"none for {self.name}", "Take weight-box.")
-        if problem.exact is not None:
-            mend = "Take integer-search, or round the numbers to the digits that matter."
-            raise NotAcceptedError("problem", "numbers that float64 rounds", f"others for {self.name}", mend)
-        if not problem.has_whole_inputs:
-            mend = "Take integer-search, or put the inputs into whole steps."
-            raise NotAcceptedError("problem", "inputs that are not whole", f"whole inputs for {self.name}", mend)
         if problem.layers[-1] > 1 or len(problem.widths) > 1 or max(problem.widths) > MAX_UNITS:
             got = f"{len(problem.classes)} classes and hidden layers of {problem.widths}"
             expected = f"two classes and one hidden layer of at most {MAX_UNITS} units for {self.name}"
@@ -120,7 +116,7 @@ class _Columns:
         outputs: `(N, M)` in {0, 1}.
         prices: `(N,)`, the least of weights that give them.
         weights: `(N, n)`, such weights.
-        biases: `(N,)`.
+        biases: `(N,)`; of sums that are compared as fractions see `_Search._of_fractions`.
     """
 
     outputs: np.ndarray
@@ -146,6 +142,14 @@ class _Search:
         measure = float(problem.least_difference().max())
         # Rounded up: a network that costs just as much is not looked for again.
         self.least = math.ceil(known / measure - 1e-6) if math.isfinite(known) else math.inf
+        # `(M, n)` whole numbers of Python, which are the inputs times `_scale`; None: int64 holds all sums.
+        self._whole: np.ndarray | None = None
+        self._scale = 1
+        if problem.exact is not None or not problem.has_whole_inputs:
+            rows = problem.inputs.tolist() if problem.exact is None else problem.exact.points()
+            fractions = [list(map(Fraction, row)) for row in rows]
+            self._scale = math.lcm(*(v.denominator for row in fractions for v in row))
+            self._whole = np.array([[int(v * self._scale) for v in row] for row in fractions], dtype=object)
 
     def run(self) -> bool:
         """Whether all choices were looked at."""
@@ -267,7 +271,7 @@ class _Search:
         weight, bias = self._table
         network = self._problem.check_weights(
             [
-                (self._hidden.weights[rows].tolist(), self._hidden.biases[rows].tolist()),
+                (self._hidden.weights[rows].tolist(), [self._bias(row) for row in rows]),
                 ([weight.tolist()], [int(bias)]),
             ]
         )
@@ -296,7 +300,8 @@ class _Search:
             for group, most in limits:
                 weights = weights[(weights[:, list(group)] != 0).sum(1) <= most]
             if len(weights):
-                found.append(self._of_weights(points, weights, hopes))
+                of = self._of_weights if layer or self._whole is None else self._of_fractions
+                found.append(of(points, weights, hopes))
                 if sum(len(part.prices) for part in found[1:]) > size:
                     found = [_merged(found)]
                     size = len(found[0].prices)
@@ -319,8 +324,53 @@ class _Search:
             levels = np.broadcast_to(levels, (len(sums), len(levels)))
         else:
             levels = np.concatenate([np.sort(sums, axis=1), sums.max(axis=1, keepdims=True) + 1], axis=1)
-        count = levels.shape[1]
         outputs = (sums[:, None] >= levels[..., None]).reshape(-1, len(points))
+        return self._kept(outputs, weights, -levels.ravel(), hopes)
+
+    def _of_fractions(
+        self, points: np.ndarray, weights: np.ndarray, hopes: tuple[np.ndarray, np.ndarray] | None
+    ) -> _Columns:
+        """As `_of_weights`, of sums that are compared without rounding.
+
+        Where any bias is allowed, k stands for one with which just the k smallest of different sums are below 0.
+        """
+        assert self._whole is not None
+        sums = weights.astype(object) @ self._whole.T
+        if (biases := self._problem.bias_set) is not None:
+            levels = np.array([-bias * self._scale for bias in biases], dtype=object)
+            outputs = (sums[:, None] >= levels[:, None]).astype(bool)
+            return self._kept(outputs.reshape(-1, len(points)), weights, np.tile(biases, len(sums)), hopes)
+        ranks = np.array([np.unique(row, return_inverse=True)[1] for row in sums])
+        levels = np.arange(len(points) + 1)
+        outputs = ranks[:, None] >= levels[:, None]
+        return self._kept(outputs.reshape(-1, len(points)), weights, np.tile(levels, len(sums)), hopes)
+
+    def _bias(self, row: int) -> float:
+        """The bias of a column of a hidden unit, in float64; if it has none that gives the column, one near it."""
+        bias = self._hidden.biases[row]
+        if self._whole is None or self._problem.bias_set is not None:
+            return bias.item()
+        sums = sorted(set((self._hidden.weights[row].astype(object) @ self._whole.T).tolist()))
+        low = Fraction(sums[bias - 1], self._scale) if bias else None
+        high = Fraction(sums[bias], self._scale) if bias < len(sums) else None
+        if low is None or high is None:
+            # All sums on one side, whatever is rounded.
+            end = high if high is not None else low
+            assert end is not None
+            return float(-end) + (1 if low is None else -1) * (1 + abs(float(end)) * 2**-40)
+        middle = float(-(low + high) / 2)
+        near = (middle, float(-high), math.nextafter(middle, math.inf), math.nextafter(middle, -math.inf))
+        return next((one for one in near if high + Fraction(one) >= 0 > low + Fraction(one)), middle)
+
+    def _kept(
+        self,
+        outputs: np.ndarray,
+        weights: np.ndarray,
+        biases: np.ndarray,
+        hopes: tuple[np.ndarray, np.ndarray] | None,
+    ) -> _Columns:
+        """The columns `outputs (C * count, M)` of `weights (C, n)`, packed; none that can be part of nothing better."""
+        count = len(outputs) // len(weights)
         prices = np.repeat((weights != 0).sum(1), count)
         kept = np.arange(len(outputs))
         if hopes is not None:
@@ -328,7 +378,7 @@ class _Search:
             gains = (outputs.astype(slopes.dtype) @ slopes + constants).max(axis=1) - prices * self._price
             kept = np.flatnonzero((gains > self._needed()) | (kept == prices.argmin()))
         packed = np.packbits(outputs[kept], axis=-1)
-        return _merged([_Columns(packed, prices[kept], weights[kept // count], -levels.ravel()[kept])])
+        return _merged([_Columns(packed, prices[kept], weights[kept // count], biases[kept])])
 
 
 def _merged(parts: list[_Columns]) -> _Columns:

@@ -1,0 +1,1 @@
+"""A master that keeps what it has assigned separable while it searches."""
