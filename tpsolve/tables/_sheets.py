@@ -99,6 +99,7 @@ def check_sheets(path: Path) -> None:
     with opened(path) as stream:
         if stream.read(2) != b"PK":
             return
+        # What zipfile raises for broken, encrypted and unknown contents.
         try:
             with zipfile.ZipFile(stream) as archive:  # pyright: ignore[reportArgumentType]
                 size = 0

@@ -150,5 +150,5 @@ class _Looker:
                         named = circuit[0].tolist(), circuit[1].tolist()
                         self.found.append(named)
                         self._clauses += self._formula.circuit(*named)
-        except Exception as error:
+        except Exception as error:  # The engine would print it and go on; `SeparatingMaster` raises it after the call.
             self.error = error
