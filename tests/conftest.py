@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
     "tpsolve",
+    max_examples=50,
     # The same examples on every run.
     derandomize=True,
     deadline=None,
@@ -23,8 +24,10 @@ settings.register_profile(
     # The problems of zoo.py are built in a few dozen draws each.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# New examples on every run. A failure prints how to get the same example again.
-settings.register_profile("nightly", settings.get_profile("tpsolve"), derandomize=False, print_blob=True)
+# New examples on every run, and more of them. A failure prints how to get the same example again.
+settings.register_profile(
+    "nightly", settings.get_profile("tpsolve"), max_examples=200, derandomize=False, print_blob=True
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tpsolve"))
 
 

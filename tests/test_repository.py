@@ -62,7 +62,7 @@ def test_markers_that_the_pages_and_workflows_select_are_registered():
     texts = [page.read_text() for page in GUIDES] + [scripts(name) for name in WORKFLOWS]
     named = {found for text in texts for found in re.findall(r'pytest -m "(?:not )?(\w+)"', text)}
     registered = {line.partition(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
-    assert named == {"slow"}
+    assert named == {"slow", "nightly"}
     assert named <= registered
 
 

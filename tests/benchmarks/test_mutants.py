@@ -54,6 +54,7 @@ def test_every_mutant_was_killed_and_the_page_says_by_what():
     assert MUTANTS["PAGE"].read_text() == MUTANTS["page"](TABLE, rows)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_survivor_is_named(tmp_path: Path):
     table, rows = tmp_path / "table.toml", tmp_path / "rows.jsonl"

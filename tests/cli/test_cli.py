@@ -945,7 +945,7 @@ def test_interrupt_while_libraries_load_is_one_line_and_status_130(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("asking", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_interrupt_before_the_first_row_ends_without_a_traceback(
     tmp_path: Path, running: Callable[..., subprocess.Popen[str]], asking: signal.Signals
 ):

@@ -348,7 +348,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("asking", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_workers_end_with_their_parent_and_rows_are_kept(tmp_path: Path, asking: signal.Signals):
     command = [
         sys.executable,

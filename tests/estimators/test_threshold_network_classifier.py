@@ -96,6 +96,7 @@ def test_early_stopping_takes_the_network_that_names_most_of_the_samples_held_ou
         found.fit(X, [2] + [0, 1] * 39 + [0])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_scikit_learn_accepts_whole_weights():
     rows = check_estimator(ThresholdNetworkClassifier(3, penalty=0.5, **WHOLE), on_fail=None, on_skip=None)

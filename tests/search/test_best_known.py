@@ -29,7 +29,13 @@ def test_small_rows_are_proved_again():
         assert (result.objective.item(), result.bound.item()) == (errors, bound), f"{table}, {units} units"
 
 
-@pytest.mark.parametrize("path", PROOFS, ids=[path.stem for path in PROOFS])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.nightly] if path.stat().st_size > 100_000 else [])
+        for path in PROOFS
+    ],
+)
 @pytest.mark.slow
 def test_weights_and_circuits_of_saved_proofs_hold(path: Path):
     proof = load_proof(path)

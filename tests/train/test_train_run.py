@@ -373,7 +373,9 @@ def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "tpsolve", "train", "digits-mlp", *options, *place, *words]
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, kind: signal.Signals):
     # So many epochs that it is still running when the signal comes.
@@ -441,6 +443,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
         assert b["test_accuracy"] == pytest.approx(a["test_accuracy"], abs=0.01)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_go_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path):
     """Each draws its own dropout and has its own tally."""
@@ -485,6 +488,7 @@ def test_the_first_process_goes_on_with_the_tally_of_all_where_their_number_chan
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_no_thread_of_the_processes_outlives_the_run():
     """One that did would now and then abort a process that exits: an optimizer's imports used to keep the group."""

@@ -42,7 +42,7 @@ def decided(inputs, targets, **settings) -> Certificate:
     return certificate
 
 
-@pytest.mark.parametrize(("n", "count"), [(1, 4), (2, 14), (3, 104), (4, 1882)])
+@pytest.mark.parametrize(("n", "count"), [(1, 4), (2, 14), (3, 104), pytest.param(4, 1882, marks=pytest.mark.nightly)])
 @pytest.mark.slow
 def test_threshold_functions_of_boolean_inputs_are_counted_exactly(n, count):
     certificate = decided(cube(n), all_columns(2**n))
