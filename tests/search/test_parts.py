@@ -66,6 +66,9 @@ def test_larger_parts_raise_the_bound_and_start_from_the_sum_of_smaller_ones():
     assert 0.6 * optimum < state.proved <= optimum
     points = torch.cat([points for points, *_ in parts.best])
     assert len(points.unique()) == len(points)
+    best = parts.best
+    parts.take(best[1:])
+    assert parts.best is best
     whole = Part(problem, torch.arange(60), 0, 60, parts.best, seed())
     assert (whole.bound, whole.proved_by) == (state.proved, "parts")
 
