@@ -38,7 +38,7 @@ def divided(problem: NetworkProblem, seconds: float = 20.0) -> tuple[SearchState
     """The state and the parts after a run to the end."""
     report = Report(problem.flatten(), Budget(seconds=seconds), None)
     state = SearchState(problem.flatten(), report, seed(), 0, 5)
-    parts = Parts(problem.flatten(), state, "glucose4", seed())
+    parts = Parts(problem.flatten(), state, True, seed())
     parts.run(lambda: report.seconds_left <= 0)
     return state, parts
 
@@ -55,7 +55,7 @@ def test_bounds_are_at_most_the_optimum(data: st.DataObject):
         return
     state, parts = divided(problem)
     assert state.proved <= fewest(X, y, units, weight)
-    assert sum((bound for _, bound, _, _ in parts.evidence()), Fraction(0)) == state.proved
+    assert sum((bound for _, bound, _, _ in parts.best), Fraction(0)) == state.proved
 
 
 def test_larger_parts_raise_the_bound_and_start_from_the_sum_of_smaller_ones():
@@ -64,9 +64,12 @@ def test_larger_parts_raise_the_bound_and_start_from_the_sum_of_smaller_ones():
     state, parts = divided(problem)
     optimum = solve(problem, "sweep", budget=Budget(seconds=60)).objective.item()
     assert 0.6 * optimum < state.proved <= optimum
-    points = torch.cat([points for points, *_ in parts.evidence()])
+    points = torch.cat([points for points, *_ in parts.best])
     assert len(points.unique()) == len(points)
-    whole = Part(problem, torch.arange(60), 0, 60, parts.evidence(), seed())
+    best = parts.best
+    parts.take(best[1:])
+    assert parts.best is best
+    whole = Part(problem, torch.arange(60), 0, 60, parts.best, seed())
     assert (whole.bound, whole.proved_by) == (state.proved, "parts")
 
 
@@ -74,7 +77,7 @@ def test_the_best_choice_of_disjoint_parts_is_taken():
     X, y = random_table(2, 12)
     problem = NetworkProblem(X, y, [1]).flatten()
     state = SearchState(problem, Report(problem, Budget(seconds=9), None), seed(), 0, 5)
-    parts = Parts(problem, state, None, seed())
+    parts = Parts(problem, state, False, seed())
     for first, last, bound in ((0, 4, 2), (4, 8, 2), (8, 12, 1), (2, 7, 3), (0, 8, 3), (6, 12, 4)):
         part = Part(problem, torch.arange(12), first, last, [], seed())
         part._state.prove(Fraction(bound), "sweep")  # pyright: ignore[reportPrivateUsage]
@@ -92,7 +95,7 @@ def halves(problem: NetworkProblem, order: torch.Tensor, middle: int) -> list[Ev
     found = []
     for first, last in ((0, middle), (middle, len(order))):
         part = Part(problem, order, first, last, [], seed())
-        part.improve("glucose4", lambda: False, 60.0)
+        part.improve(True, lambda: False, 60.0)
         assert part.closed
         found.append(part.evidence())
         part.close()
@@ -169,7 +172,7 @@ def by_parts() -> tuple[np.ndarray, np.ndarray, Proof]:
     problem = NetworkProblem(X, y, [2])
     _, parts = divided(problem, 2.0)
     result = solve(problem, "circuits", budget=Budget(steps=1))
-    evidence = parts.evidence()
+    evidence = parts.best
     bound = sum((bound for _, bound, _, _ in evidence), Fraction(0))
     stats = result.stats | {"proved_by": "parts", "parts": evidence}
     result = dataclasses.replace(result, bound=torch.tensor(float(bound), dtype=torch.float64), stats=stats)
@@ -277,9 +280,9 @@ def test_small_and_large_parts(monkeypatch: pytest.MonkeyPatch):
     sizes: list[int] = []
     improve = Part.improve
 
-    def heard(self: Part, engine: str | None, ended: Callable[[], bool], seconds: float) -> None:
+    def heard(self: Part, countable: bool, ended: Callable[[], bool], seconds: float) -> None:
         sizes.append(len(self.points))
-        improve(self, engine, ended, seconds)
+        improve(self, countable, ended, seconds)
 
     monkeypatch.setattr(parts_module.Part, "improve", heard)
     divided(NetworkProblem(*random_table(2, 60), [1]))

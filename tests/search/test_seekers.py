@@ -11,6 +11,7 @@ from tpsolve import Budget, NetworkProblem, solve
 from tpsolve.search import Report
 from tpsolve.search.network._turns import Turns
 from tpsolve.search.network.circuits import _race
+from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.seekers import _seekers
 from tpsolve.search.network.seekers._process import SeekingProcess
@@ -35,12 +36,17 @@ def worked(process: SeekingProcess, state: SearchState, seekers: Seekers) -> tup
 
 
 @pytest.mark.slow
-def test_a_process_passes_on_what_it_finds_and_ends_with_the_search():
+def test_a_process_passes_on_what_it_finds_and_proves_and_ends_with_the_search():
     problem, state, seekers, report = begun(600.0)
     trivial = state.upper
-    process = SeekingProcess(problem, 600.0, 0, 0.5)
+    parts = Parts(problem, state, True, torch.Generator().manual_seed(3))
+    process = SeekingProcess(problem, 600.0, 0, 0.5, parts)
     thread, codes = worked(process, state, seekers)
-    while state.upper > trivial - 5 or not (seekers.away.is_set() and seekers.first_found.is_set()):
+    while (
+        state.upper > trivial - 5
+        or not (seekers.away.is_set() and seekers.first_found.is_set())
+        or (state.lower < 3 and not state.closed)
+    ):
         assert report.seconds < 250
         time.sleep(0.05)
     state.end()
@@ -49,6 +55,14 @@ def test_a_process_passes_on_what_it_finds_and_ends_with_the_search():
     assert process._process.poll() is not None  # pyright: ignore[reportPrivateUsage]
     assert not seekers.away.is_set()
     assert float(problem.objective(report.targets)) == float(report.objective) == state.upper
+    assert state.proved_by == "parts"
+    assert sum(bound for _, bound, *_ in parts.best) == state.proved
+    together = torch.cat([points for points, *_ in parts.best])
+    assert len(together.unique()) == len(together)
+    points, bound, *_ = min(parts.best, key=lambda evidence: len(evidence[0]))
+    labels = problem.counts[points.long()].argmax(1)
+    part = NetworkProblem(problem.inputs[points.long()], labels, [2])
+    assert solve(part, "circuits:engine=glucose4,workers=1", budget=Budget(seconds=60)).objective.item() >= bound
 
 
 def test_threads_go_on_where_a_process_dies():

@@ -220,7 +220,7 @@ class Circuits(Solver):
         report.stats["engine"], report.stats["circuits"] = engine, state.signed_circuits()
         report.stats["proved_by"], report.stats["refuted_by"] = state.proved_by, state.refuted_by or engine
         if parts is not None and state.proved_by == "parts":
-            report.stats["parts"] = parts.evidence()
+            report.stats["parts"] = parts.best
         if packing is not None and state.proved_by == "packing":
             report.stats["circuits"], report.stats["shares"] = packing.evidence()
 
@@ -245,11 +245,11 @@ class Circuits(Solver):
                 report.stats["weights"] = preferred.weights
 
     def _parts(self, problem: NetworkProblem, state: SearchState, generator: torch.Generator) -> Parts | None:
-        engine = "glucose4" if sat_installed() and _countable(problem) else None
-        if len(problem.inputs) < MIN_PARTED or (engine is None and problem.widths[0] > 1):
+        countable = sat_installed() and _countable(problem)
+        if len(problem.inputs) < MIN_PARTED or (not countable and problem.widths[0] > 1):
             return None
         own = torch.Generator().manual_seed((generator.initial_seed() + 3) % 2**63)
-        return Parts(problem, state, engine, own)
+        return Parts(problem, state, countable, own)
 
 
 def _clauses(problem: NetworkProblem) -> int:

@@ -14,8 +14,9 @@ from tpsolve.search._base import Report
 from tpsolve.search._naming import find_solver
 from tpsolve.search.network._relay import Relay, no_turn
 from tpsolve.search.network.circuits._climb import Climber
-from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import Evidence, SearchState
+from tpsolve.search.network.separating._conflict_finder import ConflictFinder
+from tpsolve.search.network.separating._separating_master import SeparatingMaster
 from tpsolve.search.network.sweep._pencils import count_turns
 
 _POINTS = 6
@@ -64,7 +65,7 @@ class Part:
         self._state = SearchState(self._problem, self._report, generator, drawn, 20)
         self._state.prove(sum((bound for _, bound, *_ in inner), Fraction(0)), "parts")
         self._state.divide([self._own(evidence) for evidence in inner])
-        self._master: SatMaster | None = None
+        self._master: SeparatingMaster | None = None
 
     @property
     def bound(self) -> Fraction:
@@ -81,8 +82,8 @@ class Part:
         """What proved the bound: "parts" where it was given; see `SearchState`."""
         return self._state.proved_by
 
-    def improve(self, engine: str | None, ended: Callable[[], bool], seconds: float) -> None:
-        """Raise the bound for about so many seconds, or until it is the optimum; by an engine of python-sat or a sweep.
+    def improve(self, countable: bool, ended: Callable[[], bool], seconds: float) -> None:
+        """Raise the bound for about so many seconds or to the optimum, by a sweep or, if `countable`, a master.
 
         Raises:
             StoppedError: `ended` while clauses were made.
@@ -91,10 +92,10 @@ class Part:
         if turns <= _TURNS_A_SECOND * 2 * seconds:
             relay = Relay(self._report, self._state, "sweep", Budget(seconds=1e9), no_turn, ended, patient=True)
             find_solver("sweep").run(self._problem, relay.budget, self._generator, relay)
-        elif engine is not None:
+        elif countable:
             until = self._report.seconds + seconds
             if self._master is None:
-                self._master = self._opened(engine, ended)
+                self._master = self._opened(ended)
             climber = Climber(self._problem, self._state)
             climber.work(self._master, True, None, lambda: ended() or self._report.seconds > until)
 
@@ -106,10 +107,12 @@ class Part:
         named = own[circuits.long().abs()] * circuits.long().sign()
         return (own[points.long() + 1] - 1).to(torch.int32), bound, by, named.to(torch.int32)
 
-    def _opened(self, engine: str, ended: Callable[[], bool]) -> SatMaster:
+    def _opened(self, ended: Callable[[], bool]) -> SeparatingMaster:
         state = self._state
         state.prepare(ended)
-        master = SatMaster(engine, state.formula.count, state.clauses(), state.costs, state.upper, ended)
+        finder = ConflictFinder(self._problem.inputs.numpy(), None)
+        clauses, costs, upper = state.clauses(), state.costs, state.upper
+        master = SeparatingMaster(state.formula, clauses, costs, upper, finder, state.keep, ended)
         state.open_master(lambda _: master, ended)
         return master
 
@@ -137,20 +140,43 @@ class Parts:
     Args:
         problem: the whole.
         state: of its search.
-        engine: of python-sat; None: none is there, or the weights have no common measure, so that only sweeps are left.
+        countable: whether python-sat is there, and the weights have a common measure; else only sweeps are left.
         generator: of the parts.
+        alone: whether the state has no masters, which would be told of the parts.
+
+    Attributes:
+        best: evidence of disjoint parts, of the best bound so far.
+        countable: as given.
+        seed: the generator's.
     """
 
     def __init__(
-        self, problem: NetworkProblem, state: SearchState, engine: str | None, generator: torch.Generator
+        self,
+        problem: NetworkProblem,
+        state: SearchState,
+        countable: bool,
+        generator: torch.Generator,
+        *,
+        alone: bool = False,
     ) -> None:
-        self._problem, self._state, self._engine, self._generator = problem, state, engine, generator
+        self._problem, self._state, self._generator, self._alone = problem, state, generator, alone
+        self.countable, self.seed = countable, generator.initial_seed()
+        self.best: list[Evidence] = []
         used = problem.counts.sum(1).cpu().nonzero()[:, 0]
         self._order = used[torch.randperm(len(used), generator=generator)]
         self._parts: list[Part] = []
 
-    def run(self, ended: Callable[[], bool]) -> None:
-        """Raise the bound until the largest parts are closed, or `ended`.
+    def take(self, evidence: list[Evidence]) -> None:
+        """Raise the bound to the sum of those of disjoint parts, if that is more."""
+        bound = sum((bound for _, bound, *_ in evidence), Fraction(0))
+        if bound > sum((bound for _, bound, *_ in self.best), Fraction(0)):
+            self.best = evidence
+            if not self._alone:
+                self._state.divide(evidence)
+            self._state.prove(bound, "parts")
+
+    def run(self, ended: Callable[[], bool]) -> bool:
+        """Raise the bound until the largest parts are closed, or `ended`; whether they are.
 
         Raises:
             StoppedError: `ended` while clauses were made.
@@ -167,22 +193,22 @@ class Parts:
                         waiting.append((self._divided(count, ended), _SLICE))
                         count = count / _LARGER if count > 2 else 0
                     elif not waiting:
-                        return
+                        return True
                 for level, seconds in waiting:
                     for part in level:
                         if ended():
-                            return
-                        part.improve(self._engine, ended, seconds)
+                            return False
+                        part.improve(self.countable, ended, seconds)
                         bound, disjoint = self._packed(0, points)
                         if bound > best:
                             best = bound
-                            self._state.divide([one.evidence() for one in disjoint])
-                            self._state.prove(bound, "parts")
+                            self.take([one.evidence() for one in disjoint])
                 waiting = [
                     (still, 2 * seconds)
                     for level, seconds in waiting
                     if (still := [part for part in level if not part.closed])
                 ]
+            return False
         finally:
             for part in self._parts:
                 part.close()
@@ -207,7 +233,3 @@ class Parts:
             if before[0] + part.bound > best[-1][0]:
                 best.append((before[0] + part.bound, part.last, [*before[2], part]))
         return best[-1][0], best[-1][2]
-
-    def evidence(self) -> list[Evidence]:
-        """Of disjoint parts whose bounds sum up to the best one."""
-        return [part.evidence() for part in self._packed(0, len(self._order))[1]]

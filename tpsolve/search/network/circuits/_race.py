@@ -42,8 +42,6 @@ _MEANWHILE = 0.4
 """Share of its turn that a prover takes while searches that take turns with it have not had their share."""
 _GRACE = 0.05
 """Seconds that engines get to end, which may not hear of it before they restart."""
-_LATELY, _START = 0.5, 15.0
-"""A gain is long ago if it came before this share of the time; the first one may take so many seconds."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
 _TINY = 5_000
@@ -193,10 +191,7 @@ class Race:
 
     def _turn_of(self, name: str) -> float:
         """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
-        seconds = self._report.seconds
-        gained = self._state.raised_at.get(name)
-        patient = seconds < _START if gained is None else gained > _LATELY * seconds
-        return self._span(_LONG_TURN if patient or name == "sweep" else _TURN)
+        return self._span(_LONG_TURN if self._state.gains(name) or name == "sweep" else _TURN)
 
     def _span(self, seconds: float) -> float:
         """Of a turn of those who prove: less where those who look for networks wait for the same turns."""
@@ -223,18 +218,24 @@ class Race:
         if state.halted():
             return
         try:
-            process = SeekingProcess(self._problem, report.seconds_left, self._generator.initial_seed(), self._local)
+            seed, parts = self._generator.initial_seed(), self._parts
+            process = SeekingProcess(self._problem, report.seconds_left, seed, self._local, parts)
             code = process.work(state, self._seekers)
         except OSError as error:
             code = error
         if code is not None:
-            report.note(torch.tensor(0), f"the process that looked for networks ended ({code}); threads went on")
+            report.note(torch.tensor(0), f"the process that searched beside ended ({code}); threads went on")
 
     def _divide(self) -> None:
         assert self._parts is not None
+        away, finished = self._seekers.away, False
         self._seekers.wait_for(self._seekers.first_found)
-        with suppress(StoppedError), self._master_turns.taken(partial(self._turn_of, "parts")) as turn:
-            self._parts.run(partial(self._ended, turn))
+        while not finished and not self._state.halted():
+            if away.is_set():
+                time.sleep(POLL_SECONDS)
+                continue
+            with suppress(StoppedError), self._master_turns.taken(partial(self._turn_of, "parts")) as turn:
+                finished = self._parts.run(lambda turn=turn: self._ended(turn) or away.is_set())
 
     def _pack(self) -> None:
         assert self._packing is not None

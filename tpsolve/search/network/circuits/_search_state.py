@@ -34,6 +34,8 @@ EASY = 3000
 """Conflicts of a master after which all circuits are drawn."""
 
 
+_LATELY, _START = 0.5, 15.0
+"""A gain is long ago if it came before this share of the time; the first one may take so many seconds."""
 _MUCH = Fraction(2, 3)
 """Of what the best network costs; where disjoint parts cost less, masters are slower if they are told."""
 
@@ -186,6 +188,12 @@ class SearchState:
                 self.lower, self.proved_by = lower, by
                 self.raised_at[by] = self._report.seconds
                 self._report.prove(float(self.proved))
+
+    def gains(self, by: str) -> bool:
+        """Whether the last gain of what proves bounds is not long ago."""
+        seconds = self._report.seconds
+        gained = self.raised_at.get(by)
+        return seconds < _START if gained is None else gained > _LATELY * seconds
 
     def replace(self, targets: Tensor) -> None:
         """Return `targets (n_vars,)`, as good as the best so far, instead of those."""

@@ -1,7 +1,8 @@
-"""A process that looks for networks, so that it need not wait for the lock that the threads of a race share.
+"""A process that looks for networks and divides the points, so that it need not wait for the lock that the threads of a
+race share.
 
-It is a new Python that reads the problem and better networks from its standard input, and writes what it finds to its
-standard output. It ends when its input does, so no search leaves one behind.
+It is a new Python that reads the problem and better networks from its standard input, and writes what it finds and
+proves to its standard output. It ends when its input does, so no search leaves one behind.
 """
 
 import json
@@ -16,6 +17,7 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 import torch
@@ -26,6 +28,8 @@ from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Report
 from tpsolve.search._cp_sat_run import POLL_SECONDS
 from tpsolve.search.network._turns import Turns
+from tpsolve.search.network.circuits._formula import StoppedError
+from tpsolve.search.network.circuits._parts import Parts
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.seekers._seekers import Seekers
 
@@ -33,6 +37,10 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from tpsolve.search.network.seekers._process import seek; seek()"
 )
+
+
+_TURN, _LONG_TURN = 0.1, 0.5
+"""Seconds of a turn in which the points are divided: if that has gained nothing for long, and else."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class _Task:
         seed: of the searches.
         seconds: of the first round.
         threads: of torch.
+        parts: their seed, and whether they are countable; None: the points are not divided.
     """
 
     problem: NetworkProblem
@@ -51,6 +60,7 @@ class _Task:
     seed: int
     seconds: float
     threads: int
+    parts: tuple[int, bool] | None
 
 
 class SeekingError(Exception):
@@ -64,12 +74,15 @@ class SeekingProcess:
         problem: a flat one, on the CPU.
         seconds_left: of the search.
         seed, seconds: as those of `Seekers`.
+        parts: whose work it does too; may be None.
 
     Raises:
         OSError: the system starts no process.
     """
 
-    def __init__(self, problem: NetworkProblem, seconds_left: float, seed: int, seconds: float) -> None:
+    def __init__(
+        self, problem: NetworkProblem, seconds_left: float, seed: int, seconds: float, parts: Parts | None = None
+    ) -> None:
         paths = json.dumps([path for path in sys.path if isinstance(path, str)])
         command, pipe = [sys.executable, "-c", _PROGRAM, paths], subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
@@ -79,12 +92,14 @@ class SeekingProcess:
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self._threads:
             thread.start()
-        self._out.put(_Task(problem, time.time() + seconds_left, seed, seconds, torch.get_num_threads()))
+        self._parts = parts
+        asked = None if parts is None else (parts.seed, parts.countable)
+        self._out.put(_Task(problem, time.time() + seconds_left, seed, seconds, torch.get_num_threads(), asked))
 
     def work(self, state: SearchState, seekers: Seekers) -> int | None:
         """Pass networks to and fro until the search ends, and end the process.
 
-        What the process does for them, `seekers` leave to it.
+        What the process does for them, `seekers` leave to it. It divides the points while they are away.
 
         Returns: its exit code if it ended by itself before the search did, else None.
 
@@ -119,6 +134,9 @@ class SeekingProcess:
         if isinstance(message, bytes):
             known = _unpacked(message, known)
             state.propose(known)
+        elif isinstance(message, list):
+            assert self._parts is not None
+            self._parts.take(message)
         elif message == "ready":
             seekers.away.set()
         elif message == "first found":
@@ -143,7 +161,7 @@ class SeekingProcess:
 
 
 def seek() -> None:
-    """Look for networks: what the process does."""
+    """Look for networks, and divide the points: what the process does."""
     # Ctrl-C is for those who began the search.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
@@ -155,11 +173,17 @@ def seek() -> None:
     generator = torch.Generator().manual_seed(task.seed)
     state = SearchState(task.problem, report, generator, 0, 1)
     threading.Thread(target=_listen, args=(state,), daemon=True).start()
-    seekers = Seekers(report, state, generator, Turns(1, state.halted), task.seconds)
+    turns = Turns(1, state.halted)
+    seekers = Seekers(report, state, generator, turns, task.seconds)
     _send(out, "ready")
     known, told, begun = state.best, False, threading.Event()
     begun.set()
     tasks = seekers.tasks(begun)
+    parts, evidence = None, []
+    if task.parts is not None:
+        seed, countable = task.parts
+        parts = Parts(task.problem, state, countable, torch.Generator().manual_seed(seed), alone=True)
+        tasks.append(partial(_divide, parts, state, turns))
     with ThreadPoolExecutor(len(tasks)) as pool:
         futures = [pool.submit(task) for task in tasks]
         while True:
@@ -170,11 +194,25 @@ def seek() -> None:
             if seekers.first_found.is_set() and not told:
                 told = True
                 _send(out, "first found")
+            if parts is not None and parts.best is not evidence:
+                evidence = parts.best
+                _send(out, evidence)
             failures = [error for future in done if (error := future.exception())]
             if failures:
                 _send(out, f"{type(failures[0]).__name__}: {failures[0]}")
             if failures or not running:
                 os._exit(int(bool(failures)))
+
+
+def _divide(parts: Parts, state: SearchState, turns: Turns) -> None:
+    """Raise the bound of parts, in turns with those who look for networks."""
+    with suppress(StoppedError), turns.taken(lambda: _LONG_TURN if state.gains("parts") else _TURN) as turn:
+
+        def ended() -> bool:
+            turn()
+            return state.halted()
+
+        parts.run(ended)
 
 
 def _listen(state: SearchState) -> None:
