@@ -62,6 +62,10 @@ UNPROVED = (
 PROVED = (
     "Errors and bound are those of the numbers of the table, which float64 rounds: sums were compared as fractions."
 )
+NO_SIZES = (
+    "No solver holds the sums of these inputs. So only what equal inputs of different labels cost is proved, and what "
+    "networks without weights do."
+)
 LEAST_ANEW = 5.0
 """Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""
 
@@ -211,9 +215,6 @@ def exact(
         check_plot(plot, len(read.features))
     numbers, is_told_apart = read.exact_rows(), True
     if numbers is not None:
-        if frontier:
-            mend = "Round the columns in the file to the digits that matter."
-            raise ArgumentError("--frontier", "numbers that float64 rounds", "numbers that float64 holds", mend)
         try:
             read.check_told_apart(str(file))
         except ArgumentError:
@@ -235,7 +236,8 @@ def exact(
     problem = posed()
     unrounded = problem if numbers is None else posed(exact=numbers)
     if chosen is None:
-        chosen = _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
+        # What proves the sizes of a frontier is up to it.
+        chosen = IntegerSearch() if frontier else _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds))
     proves = chosen.exact or chosen.name in PROVING_WHOLE
     # Margins of rounded numbers are others.
     first = problem if prefer in ("any", "units") and not _takes(chosen, unrounded) else unrounded
@@ -243,7 +245,7 @@ def exact(
     if not quiet:
         show_schema(read.schema, read.dropped)
     if frontier:
-        _show_frontier(problem, budget, seed, plot, f"{table_stem(file)}-frontier.png", answers)
+        _show_frontier(unrounded, budget, seed, plot, f"{table_stem(file)}-frontier.png", answers)
         return
     with Interrupt() as interrupt, progress_bar(seconds, quiet=quiet) as bar:
         task = bar.add_task("", total=seconds)
@@ -393,14 +395,12 @@ def _shown(value: object) -> str:
     return escape(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
-def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool) -> "Solver":
+def _proving(problem: "NetworkProblem", search_seconds: float) -> "Solver":
     """The solver that proves how few errors weights of a set make; where none takes its numbers, one that searches."""
     from tpsolve.errors import NotAcceptedError, TooLargeError
     from tpsolve.search import AllColumns, IntegerSearch, WeightBox
 
     box = WeightBox(search_seconds=search_seconds, real_seconds=search_seconds)
-    if frontier:
-        return box
     listed = AllColumns(search_seconds=search_seconds)
     try:
         listed.check(problem)
@@ -417,6 +417,7 @@ def _show_frontier(
 
     from tpsolve.pictures import draw_frontier
     from tpsolve.search import size_frontier
+    from tpsolve.search.network.whole._size_frontier import proves_sizes
 
     began = time.monotonic()
     with Interrupt() as interrupt, progress_bar(budget.seconds, quiet=answers.quiet) as bar:
@@ -439,7 +440,13 @@ def _show_frontier(
         table.add_row(str(point.max_nonzero), str(point.nonzero), *figures, "yes" if point.proved else "no")
         names = ("max_nonzero", "nonzero", "errors", "bound", "proved")
         rows.append({name: getattr(point, name) for name in names})
-    answers.give(table, rows, seconds=seconds)
+    is_exact, solver = problem.exact is not None, proves_sizes(problem)
+    about = {"unrounded": None if solver is None else True} if is_exact else {}
+    answers.give(table, rows, seconds=seconds, **about)
+    if solver is None:
+        answers.say(NO_SIZES)
+    elif is_exact:
+        answers.say(PROVED)
     save_picture(plot, name, lambda: draw_frontier(points), answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)

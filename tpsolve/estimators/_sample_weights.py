@@ -15,7 +15,7 @@ class WholeWeights:
     """Weights about `unit * values`.
 
     Args:
-        values: `(N,)` whole numbers of at least 1, as float64; None: all are 1.
+        values: `(N,)` whole numbers of at least 0, as float64; None: all are 1.
         unit: what 1 stands for.
         slack: the sum of what the products differ from the weights by.
     """
@@ -33,7 +33,8 @@ class WholeWeights:
 def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     """Whole numbers for the positive weights `(N,)`, with at most `MAX_TOTAL` in all.
 
-    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded.
+    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. The smallest
+    become 0 if all of them together weigh less than half of what 1 stands for; the others are at least 1.
     """
     if weight is None:
         return WholeWeights()
@@ -48,4 +49,7 @@ def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     if values.sum() > MAX_TOTAL or np.abs(values * unit - weight).max() > 1e-12 * float(weight.max()):
         unit = float(weight.sum()) / MAX_TOTAL
         values = np.maximum(1.0, np.round(weight / unit))
+        order = np.argsort(weight, kind="stable")
+        # Else many samples that weigh next to nothing would count together as no sum of theirs does.
+        values[order[np.cumsum(weight[order]) < unit / 2]] = 0.0
     return WholeWeights(values, unit, float(np.abs(values * unit - weight).sum()))

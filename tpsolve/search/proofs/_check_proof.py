@@ -84,7 +84,9 @@ def verify_proof(
     if proof.weight_set is None:
         checks += [partial(_check_circuits, *read), partial(_check_clauses, *read)]
     else:
-        checks.insert(1, partial(_check_set, *given))
+        # As NetworkProblem has it, biases are free above inputs that are not whole, or that float64 rounds.
+        whole = exact is None and bool((np.round(samples) == samples).all())
+        checks.insert(1, partial(_check_set, *given, whole=whole))
     for check in checks:
         findings.append(check())
         if not findings[-1].holds:
@@ -220,15 +222,14 @@ def _check_weights(proof: Proof, X: _Rows, y: list[Any], weight: Any) -> Finding
     return Finding("weights", holds, what + ("" if holds else f", not {proof.objective} as claimed"))
 
 
-def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
-    """Whether all weights, and biases, are of their sets."""
+def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, *, whole: bool) -> Finding:
+    """Whether all weights, and biases, are of their sets; where inputs are `whole`, all biases are too."""
     allowed = set(proof.weight_set or ())
     strange = [v for w, _ in proof.weights for v in w.flatten().tolist() if v not in allowed]
     if strange:
         return Finding("set", False, f"a weight {strange[0]:g} that is not of the set")
     for number, (_, bias) in enumerate(proof.weights):
-        # Units that read inputs that are not whole may have any bias.
-        free = number == 0 and bool((np.round(X) != X).any())
+        free = number == 0 and not whole
         for value in bias.tolist():
             if not math.isfinite(value):
                 return Finding("set", False, f"a bias {value:g} that is no number")
