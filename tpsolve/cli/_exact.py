@@ -56,11 +56,11 @@ MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 MAX_UNROUNDED = 10.0
 """Seconds in which a proof of rounded numbers is checked for those of the table."""
 UNPROVED = (
-    "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, "
+    "The errors are those of the numbers of the table, with all their digits. integer-search looked for whole weights, "
     "and no bound was proved for them."
 )
 PROVED = (
-    "Errors and bound are those of the numbers of the table, which float64 rounds: sums were compared as fractions."
+    "Errors and bound are those of the numbers of the table: where float64 would round, sums were compared as fractions."
 )
 NO_SIZES = (
     "No solver holds the sums of these inputs. So only what equal inputs of different labels cost is proved, and what "
@@ -158,6 +158,7 @@ def exact(
 
     from tpsolve._check_arguments import check_count
     from tpsolve._result import Budget
+    from tpsolve.errors import TooLargeError
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
@@ -233,8 +234,17 @@ def exact(
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
     )
-    problem = posed()
-    unrounded = problem if numbers is None else posed(exact=numbers)
+    try:
+        problem = posed()
+    except TooLargeError:
+        if not weight_set:
+            raise
+        # Sums beyond float64: fractions have no end.
+        is_told_apart = False
+        numbers = numbers or [tuple(map(Fraction, row)) for row in read.inputs.tolist()]
+        problem = unrounded = posed(exact=numbers)
+    else:
+        unrounded = problem if numbers is None else posed(exact=numbers)
     if chosen is None:
         # What proves the sizes of a frontier is up to it.
         chosen = IntegerSearch() if frontier else _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds))
