@@ -254,7 +254,7 @@ def test_weights_that_together_count_less_than_a_step_become_nothing():
     assert tiny.values is not None
     assert tiny.values[5:].tolist() == [0] * 5
     assert tiny.slack == pytest.approx(5 * abs(52429 * tiny.unit - 1000) + 5e-4)
-    # As many as weigh more than a step are counted, each at least once.
+    # As many as weigh more than that together are counted, each of them.
     many = whole_weights(np.array([1.0] * 2 + [1e-7] * 300))
     assert many.values is not None
     assert many.values.min() == 1

@@ -245,6 +245,24 @@ def test_masters_are_freed_when_no_engine_works_any_longer():
     assert freed == [0, 1]
 
 
+def test_the_first_master_is_its_own_though_a_further_one_was_made_before():
+    # Two threads of one engine end the process.
+    problem = noisy(30, 2).flatten()
+    report = Report(problem, Budget(seconds=600), None)
+    state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
+    race = Race(problem, report, state, torch.Generator())
+    worked: list[Any] = []
+    race._climber.work = lambda master, *_: worked.append(master)  # pyright: ignore[reportPrivateUsage]
+    first, further = object(), object()
+    race._seekers = Seekers(report, state, torch.Generator(), race._turns, 0.0)  # pyright: ignore[reportPrivateUsage]
+    race._seekers.first_found.set()  # pyright: ignore[reportPrivateUsage]
+    race._follow(lambda _: cast("Any", further), True)  # pyright: ignore[reportPrivateUsage]
+    race._rise(lambda _: cast("Any", first))  # pyright: ignore[reportPrivateUsage]
+    assert worked == [further, first]
+    assert race.master(lambda _: cast("Any", object())) is first
+    assert race.masters == [further, first]
+
+
 def test_the_same_targets_are_looked_at_once(monkeypatch: pytest.MonkeyPatch):
     problem = noisy(20, 2)
     looked: list[int] = []

@@ -33,8 +33,8 @@ class WholeWeights:
 def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     """Whole numbers for the positive weights `(N,)`, with at most `MAX_TOTAL` in all.
 
-    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. The smallest
-    become 0 if all of them together weigh less than half of what 1 stands for; the others are at least 1.
+    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. Those of less
+    than half of what 1 stands for become 0 if they are less than that together, and else 1.
     """
     if weight is None:
         return WholeWeights()
@@ -49,7 +49,8 @@ def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     if values.sum() > MAX_TOTAL or np.abs(values * unit - weight).max() > 1e-12 * float(weight.max()):
         unit = float(weight.sum()) / MAX_TOTAL
         values = np.maximum(1.0, np.round(weight / unit))
-        order = np.argsort(weight, kind="stable")
-        # Else many samples that weigh next to nothing would count together as no sum of theirs does.
-        values[order[np.cumsum(weight[order]) < unit / 2]] = 0.0
+        small = weight < unit / 2
+        if float(weight[small].sum()) < unit / 2:
+            # Raised to 1, they would count many times what they weigh.
+            values[small] = 0.0
     return WholeWeights(values, unit, float(np.abs(values * unit - weight).sum()))
