@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.columns import _neighbourhood
 from tpsolve.search.network.columns._output_tables import output_tables
 from tpsolve.search.network.moves import _line_search, _network_copies
+from tpsolve.search.network.seekers._seekers import Seekers
 from tpsolve.units.patterns import _all_dichotomies
 from tpsolve.units.patterns._all_dichotomies import check_dichotomies
 
