@@ -66,7 +66,9 @@ def test_sizes_are_proved_of_numbers_that_float64_rounds(labels: list[int], widt
     problem = NetworkProblem(given, labels, [width], weight_set="ternary", exact=rows)
     least: dict[int, int] = {}
     codes = list(itertools.product((-1, 1), repeat=width))
-    for *hidden, (table, last) in itertools.product(*[exact_columns(rows).items()] * width, exact_columns(codes).items()):
+    for *hidden, (table, last) in itertools.product(
+        *[exact_columns(rows).items()] * width, exact_columns(codes).items()
+    ):
         told = dict(zip(codes, table, strict=True))
         outputs = zip(*(column for column, _ in hidden), strict=True)
         errors = sum((told[code] > 0) != label for code, label in zip(outputs, labels, strict=True))

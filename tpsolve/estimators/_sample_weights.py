@@ -33,8 +33,8 @@ class WholeWeights:
 def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     """Whole numbers for the positive weights `(N,)`, with at most `MAX_TOTAL` in all.
 
-    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. Those of less
-    than half of what 1 stands for become 0 if they are less than that together, and else 1.
+    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. Those below
+    half of what 1 stands for become 0 if their sum is below it too, and else 1.
     """
     if weight is None:
         return WholeWeights()
