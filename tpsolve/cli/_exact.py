@@ -59,7 +59,10 @@ UNPROVED = (
     "The errors are those of the numbers of the table, with all their digits. integer-search looked for whole weights, "
     "and no bound was proved for them."
 )
-PROVED = "Errors and bound are those of the numbers of the table: where float64 rounds sums, these were compared as fractions."
+PROVED = (
+    "Errors and bound are those of the numbers of the table. Where float64 rounds sums of them, these were compared as "
+    "fractions."
+)
 NO_SIZES = (
     "No solver holds the sums of these inputs. So only what equal inputs of different labels cost is proved, and what "
     "networks without weights do."
