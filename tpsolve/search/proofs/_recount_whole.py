@@ -218,6 +218,6 @@ def _columns(
             # Of all biases those that give different columns.
             thresholds = sorted({thresholds[int(np.searchsorted(levels, -bias))] for bias in biases})
         for threshold in thresholds:
-            column = np.packbits((sums >= threshold).astype(bool)).tobytes()
+            column = np.packbits(sums >= threshold).tobytes()
             found[column] = min(count, found.get(column, count))
     return found
