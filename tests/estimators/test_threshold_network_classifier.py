@@ -528,7 +528,7 @@ def test_targets_whose_weights_float64_can_not_hold_are_not_taken():
     X, y = [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]], [0, 1, 0]
     problem = NetworkProblem(X, y, [1])
     with pytest.raises(ArgumentError, match="no float64 weights"):
-        problem.weights(solve(problem, QUICK, budget=Budget(seconds=20)).targets)
+        problem.weights(solve(problem, QUICK, budget=Budget(steps=3000)).targets)
     found = quick(1).fit(X, y)
     assert (found.errors_, found.bound_) == (1, 0)
     assert (found.predict(X) != y).sum() == 1

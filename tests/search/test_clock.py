@@ -14,6 +14,7 @@ from tpsolve.errors import TooLargeError
 from tpsolve.search import Anneal, Beam, ColumnSearch, CrossEntropy, HillClimb, Report, Solver, Surrogate
 from tpsolve.search.local._loop import ChainSolver
 from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._race import Race
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.columns import _neighbourhood
@@ -246,14 +247,14 @@ def test_masters_are_freed_when_no_engine_works_any_longer():
     assert freed == [0, 1]
 
 
-def test_the_first_master_is_its_own_though_a_further_one_was_made_before():
+def test_the_first_master_is_its_own_though_a_further_one_was_made_before(monkeypatch: pytest.MonkeyPatch):
     # Two threads of one engine end the process.
     problem = noisy(30, 2).flatten()
     report = Report(problem, Budget(seconds=600), None)
     state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
     race = Race(problem, report, state, torch.Generator())
     worked: list[Any] = []
-    race._climber.work = lambda master, *_: worked.append(master)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(Climber, "work", lambda _, master, *__: worked.append(master))
     first, further = object(), object()
     race._seekers = Seekers(report, state, torch.Generator(), race._turns, 0.0)  # pyright: ignore[reportPrivateUsage]
     race._seekers.first_found.set()  # pyright: ignore[reportPrivateUsage]
