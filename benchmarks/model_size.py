@@ -40,7 +40,7 @@ BITS = (32, 8, 4)
 EPOCHS = 30
 MAX_GATE_WEIGHTS = 5000
 """As many as a Verilog module may have."""
-GATE_SECONDS = 600
+GATE_SECONDS = 2400
 """Of the processor, that yosys may take; rows without gates of a lower limit, or another script, are made again."""
 GATE_SCRIPT = "synth -flatten -noabc -noshare"
 FLAGS = ("-Os", "-std=c99", "-ffunction-sections", "-fdata-sections")

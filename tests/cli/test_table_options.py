@@ -175,8 +175,21 @@ def test_whole_weights_are_those_of_the_numbers_of_the_table(call):
     done = call("exact t.csv --target class --widths 1 --weight-set ternary --solver integer-search --seconds 1")
     assert "integer-search looked for whole weights, and no bound was proved" in done.stdout
     done = call("exact t.csv --target class --widths 1 --weight-set ternary --seconds 3")
-    assert "sums were compared as fractions" in done.stdout
-    assert call("exact t.csv --target class --weight-set ternary --frontier").exception.argument == "--frontier"
+    assert "these were compared as fractions" in " ".join(done.stdout.split())
+    Path("t.csv").write_text("x,y,class\n1.00000000000000000001,1,a\n1,2,b\n2,3,a\n3,1,b\n")
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --frontier --seconds 2 --json")
+    answer = json.loads(done.stdout)
+    assert [(row["max_nonzero"], row["errors"], row["proved"]) for row in answer["rows"]] == [
+        (0, 2, True),
+        (2, 1, True),
+    ]
+    assert answer["unrounded"] is True
+    # Sums with 20 digits are tried in whole numbers of Python.
+    done = call("exact t.csv --target class --widths 1 --weight-set ternary --seconds 2 --save m.npz --json")
+    assert json.loads(done.stdout)["rows"][0]["bound"] == 1
+    done = call("verify m.npz t.csv")
+    assert done.exit_code == 0
+    assert "all weights of the set were tried" in done.stdout
 
 
 def test_a_preference_that_rounding_would_drop_is_kept(call):

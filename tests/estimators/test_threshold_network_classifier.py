@@ -43,8 +43,8 @@ def quick(widths: Any = 2, **settings) -> ThresholdNetworkClassifier:
 
 @pytest.mark.slow
 def test_scikit_learn_accepts_the_estimator():
-    # A unit has a price, or two of them fit the noise that a check expects to be left.
-    estimator = quick(solver=QUICK.replace("cp-sat", "glucose4"), steps=50, penalty=0.5)
+    # The widths, and the price of a unit, are the usual ones.
+    estimator = quick((3,), solver=QUICK.replace("cp-sat", "glucose4"), steps=50)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # Of numpy, about an array of scikit-learn's own.
@@ -248,6 +248,25 @@ def test_weights_become_whole_numbers_and_say_what_rounding_costs():
     found = quick(1).fit(X, y, sample_weight=odd[:12])
     assert found.errors_ - 12 * 2 * odd.sum() / MAX_TOTAL <= found.bound_ <= found.errors_
     assert found.proof_ is None
+
+
+def test_weights_that_together_count_less_than_a_step_become_nothing():
+    tiny = whole_weights(np.array([1000.0] * 5 + [1e-4] * 5))
+    assert tiny.values is not None
+    assert tiny.values[5:].tolist() == [0] * 5
+    assert tiny.slack == pytest.approx(5 * abs(52429 * tiny.unit - 1000) + 5e-4)
+    # As many as weigh more than that together are counted, each of them.
+    many = whole_weights(np.array([1.0] * 2 + [1e-7] * 300))
+    assert many.values is not None
+    assert many.values.min() == 1
+    X, y = random_table(2, 12)
+    found = quick(2, class_weight={y.min(): 1e-4, y.max(): 1000.0}).fit(X, y)
+    assert (found.predict(X) == y.max()).all()
+    assert found.errors_ == pytest.approx(1e-4 * (y == y.min()).sum())
+    assert found.bound_ <= found.errors_
+    three = quick(2, class_weight={0: 1000.0, 1: 1e-4, 2: 1e-4}).fit(X, np.arange(12) % 3)
+    assert three.classes_.tolist() == [0, 1, 2]
+    assert (three.predict(X) == 0).all()
 
 
 @pytest.mark.slow
@@ -510,7 +529,7 @@ def test_targets_whose_weights_float64_can_not_hold_are_not_taken():
     X, y = [[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]], [0, 1, 0]
     problem = NetworkProblem(X, y, [1])
     with pytest.raises(ArgumentError, match="no float64 weights"):
-        problem.weights(solve(problem, QUICK, budget=Budget(seconds=20)).targets)
+        problem.weights(solve(problem, QUICK, budget=Budget(steps=3000)).targets)
     found = quick(1).fit(X, y)
     assert (found.errors_, found.bound_) == (1, 0)
     assert (found.predict(X) != y).sum() == 1

@@ -70,6 +70,13 @@ def test_few_sums_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch):
     assert parts.stats["steps"] > whole.stats["steps"]
 
 
+def test_large_whole_numbers_take_no_more_memory():
+    x = [[10.0**12, 1], [10.0**12 + 1, 3], [0, 2], [5, 0], [10.0**12 - 2, 2]]
+    problem = NetworkProblem(x, [0, 1, 0, 1, 1], [1], weight_set="ternary")
+    rows = [tuple(map(Fraction, row)) for row in x]
+    assert solve(problem, ALONE, budget=QUICK).bound.item() == fewest(rows, [-1, 1, -1, 1, 1], (-1, 0, 1), 1)
+
+
 def test_a_budget_too_small_proves_nothing():
     g = torch.Generator().manual_seed(1)
     x = torch.randint(0, 4, (30, 4), generator=g).double()

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,11 +14,13 @@ from tpsolve.errors import TooLargeError
 from tpsolve.search import Anneal, Beam, ColumnSearch, CrossEntropy, HillClimb, Report, Solver, Surrogate
 from tpsolve.search.local._loop import ChainSolver
 from tpsolve.search.network._standardise import Standardised
+from tpsolve.search.network.circuits._climb import Climber
 from tpsolve.search.network.circuits._race import Race
 from tpsolve.search.network.circuits._search_state import SearchState
 from tpsolve.search.network.columns import _neighbourhood
 from tpsolve.search.network.columns._output_tables import output_tables
 from tpsolve.search.network.moves import _line_search, _network_copies
+from tpsolve.search.network.seekers._seekers import Seekers
 from tpsolve.units.patterns import _all_dichotomies
 from tpsolve.units.patterns._all_dichotomies import check_dichotomies
 
@@ -243,6 +245,24 @@ def test_masters_are_freed_when_no_engine_works_any_longer():
     assert freed == [0]
     working[1].set_result(None)
     assert freed == [0, 1]
+
+
+def test_the_first_master_is_its_own_though_a_further_one_was_made_before(monkeypatch: pytest.MonkeyPatch):
+    # Two threads of one engine end the process.
+    problem = noisy(30, 2).flatten()
+    report = Report(problem, Budget(seconds=600), None)
+    state = SearchState(problem, report, torch.Generator().manual_seed(0), 0, 5)
+    race = Race(problem, report, state, torch.Generator())
+    worked: list[Any] = []
+    monkeypatch.setattr(Climber, "work", lambda _, master, *__: worked.append(master))
+    first, further = object(), object()
+    race._seekers = Seekers(report, state, torch.Generator(), race._turns, 0.0)  # pyright: ignore[reportPrivateUsage]
+    race._seekers.first_found.set()  # pyright: ignore[reportPrivateUsage]
+    race._follow(lambda _: cast("Any", further), True)  # pyright: ignore[reportPrivateUsage]
+    race._rise(lambda _: cast("Any", first))  # pyright: ignore[reportPrivateUsage]
+    assert worked == [further, first]
+    assert race.master(lambda _: cast("Any", object())) is first
+    assert race.masters == [further, first]
 
 
 def test_the_same_targets_are_looked_at_once(monkeypatch: pytest.MonkeyPatch):

@@ -56,11 +56,16 @@ MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 MAX_UNROUNDED = 10.0
 """Seconds in which a proof of rounded numbers is checked for those of the table."""
 UNPROVED = (
-    "The errors are those of the numbers of the table, which float64 rounds. integer-search looked for whole weights, "
+    "The errors are those of the numbers of the table, with all their digits. integer-search looked for whole weights, "
     "and no bound was proved for them."
 )
 PROVED = (
-    "Errors and bound are those of the numbers of the table, which float64 rounds: sums were compared as fractions."
+    "Errors and bound are those of the numbers of the table. Where float64 rounds sums of them, these were compared as "
+    "fractions."
+)
+NO_SIZES = (
+    "No solver holds the sums of these inputs. So only what equal inputs of different labels cost is proved, and what "
+    "networks without weights do."
 )
 LEAST_ANEW = 5.0
 """Seconds that a search in exact arithmetic gets at least, or all of --seconds if these are fewer."""
@@ -154,6 +159,7 @@ def exact(
 
     from tpsolve._check_arguments import check_count
     from tpsolve._result import Budget
+    from tpsolve.errors import TooLargeError
     from tpsolve.models import make_model
     from tpsolve.models._words import inequality, unscaled
     from tpsolve.problems import NetworkProblem
@@ -211,9 +217,6 @@ def exact(
         check_plot(plot, len(read.features))
     numbers, is_told_apart = read.exact_rows(), True
     if numbers is not None:
-        if frontier:
-            mend = "Round the columns in the file to the digits that matter."
-            raise ArgumentError("--frontier", "numbers that float64 rounds", "numbers that float64 holds", mend)
         try:
             read.check_told_apart(str(file))
         except ArgumentError:
@@ -232,10 +235,20 @@ def exact(
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
     )
-    problem = posed()
-    unrounded = problem if numbers is None else posed(exact=numbers)
+    try:
+        problem = posed()
+    except TooLargeError:
+        if not weight_set:
+            raise
+        # Sums beyond float64: fractions have no end.
+        is_told_apart = False
+        numbers = numbers or [tuple(map(Fraction, row)) for row in read.inputs.tolist()]
+        problem = unrounded = posed(exact=numbers)
+    else:
+        unrounded = problem if numbers is None else posed(exact=numbers)
     if chosen is None:
-        chosen = _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds), frontier=frontier)
+        # What proves the sizes of a frontier is up to it.
+        chosen = IntegerSearch() if frontier else _proving(unrounded, min(MAX_SEARCH, SEARCH_SHARE * seconds))
     proves = chosen.exact or chosen.name in PROVING_WHOLE
     # Margins of rounded numbers are others.
     first = problem if prefer in ("any", "units") and not _takes(chosen, unrounded) else unrounded
@@ -243,7 +256,7 @@ def exact(
     if not quiet:
         show_schema(read.schema, read.dropped)
     if frontier:
-        _show_frontier(problem, budget, seed, plot, f"{table_stem(file)}-frontier.png", answers)
+        _show_frontier(unrounded, budget, seed, plot, f"{table_stem(file)}-frontier.png", answers)
         return
     with Interrupt() as interrupt, progress_bar(seconds, quiet=quiet) as bar:
         task = bar.add_task("", total=seconds)
@@ -393,14 +406,12 @@ def _shown(value: object) -> str:
     return escape(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
-def _proving(problem: "NetworkProblem", search_seconds: float, *, frontier: bool) -> "Solver":
+def _proving(problem: "NetworkProblem", search_seconds: float) -> "Solver":
     """The solver that proves how few errors weights of a set make; where none takes its numbers, one that searches."""
     from tpsolve.errors import NotAcceptedError, TooLargeError
     from tpsolve.search import AllColumns, IntegerSearch, WeightBox
 
     box = WeightBox(search_seconds=search_seconds, real_seconds=search_seconds)
-    if frontier:
-        return box
     listed = AllColumns(search_seconds=search_seconds)
     try:
         listed.check(problem)
@@ -417,6 +428,7 @@ def _show_frontier(
 
     from tpsolve.pictures import draw_frontier
     from tpsolve.search import size_frontier
+    from tpsolve.search.network.whole._size_frontier import proves_sizes
 
     began = time.monotonic()
     with Interrupt() as interrupt, progress_bar(budget.seconds, quiet=answers.quiet) as bar:
@@ -439,7 +451,13 @@ def _show_frontier(
         table.add_row(str(point.max_nonzero), str(point.nonzero), *figures, "yes" if point.proved else "no")
         names = ("max_nonzero", "nonzero", "errors", "bound", "proved")
         rows.append({name: getattr(point, name) for name in names})
-    answers.give(table, rows, seconds=seconds)
+    is_exact, solver = problem.exact is not None, proves_sizes(problem)
+    about = {"unrounded": None if solver is None else True} if is_exact else {}
+    answers.give(table, rows, seconds=seconds, **about)
+    if solver is None:
+        answers.say(NO_SIZES)
+    elif is_exact:
+        answers.say(PROVED)
     save_picture(plot, name, lambda: draw_frontier(points), answers)
     if interrupt.asked:
         raise typer.Exit(INTERRUPTED)

@@ -15,7 +15,7 @@ class WholeWeights:
     """Weights about `unit * values`.
 
     Args:
-        values: `(N,)` whole numbers of at least 1, as float64; None: all are 1.
+        values: `(N,)` whole numbers of at least 0, as float64; None: all are 1.
         unit: what 1 stands for.
         slack: the sum of what the products differ from the weights by.
     """
@@ -33,7 +33,8 @@ class WholeWeights:
 def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     """Whole numbers for the positive weights `(N,)`, with at most `MAX_TOTAL` in all.
 
-    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded.
+    Weights whose ratios are simple fractions keep them, but for the rounding of floats; others are rounded. Those below
+    half of what 1 stands for become 0 if their sum is below it too, and else 1.
     """
     if weight is None:
         return WholeWeights()
@@ -48,4 +49,8 @@ def whole_weights(weight: np.ndarray | None) -> WholeWeights:
     if values.sum() > MAX_TOTAL or np.abs(values * unit - weight).max() > 1e-12 * float(weight.max()):
         unit = float(weight.sum()) / MAX_TOTAL
         values = np.maximum(1.0, np.round(weight / unit))
+        small = weight < unit / 2
+        if float(weight[small].sum()) < unit / 2:
+            # Raised to 1, they would count many times what they weigh.
+            values[small] = 0.0
     return WholeWeights(values, unit, float(np.abs(values * unit - weight).sum()))

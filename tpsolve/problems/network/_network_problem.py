@@ -678,7 +678,7 @@ class NetworkProblem(Problem):
         self.weight_set = read_whole_set("weight_set", weight_set)
         self.bias_set = None if bias_set is None else read_whole_set("bias_set", bias_set)
         self.penalty = float(penalty)
-        check_sums(self.inputs, self.widths, self.weight_set, self.bias_set)
+        check_sums(self.inputs, self.widths, self.weight_set, self.bias_set, whole=self.has_whole_inputs)
 
     def _read_margin(self, margin: Any, price: Any) -> None:
         if margin is None:

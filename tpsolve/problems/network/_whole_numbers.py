@@ -67,21 +67,24 @@ def _whole(argument: str, value: Any) -> int:
     return int(value)
 
 
-def check_sums(inputs: Tensor, widths: Sequence[int], weights: Sequence[int], biases: Sequence[int] | None) -> None:
-    """Raise TooLargeError unless float64 and int64 hold every weighted sum of whole `inputs (M, p)` and every bias.
+def check_sums(
+    inputs: Tensor, widths: Sequence[int], weights: Sequence[int], biases: Sequence[int] | None, *, whole: bool
+) -> None:
+    """Raise TooLargeError unless float64 and int64 hold every weighted sum of `whole` `inputs (M, p)` and every bias.
 
-    Sums of inputs that are not whole need only be finite.
+    Sums of other inputs, which are added up as fractions, need only be finite.
     """
     largest = max(map(abs, weights))
     reach = max(float(inputs.abs().sum(1).max()), *map(float, widths))
     # A bias of its own need not exceed the largest sum.
     bias = largest * reach + 1 if biases is None else float(max(map(abs, biases)))
     size = largest * reach + bias
-    limit = float(MAX_WHOLE) if bool((inputs == inputs.round()).all()) else 2.0**1000
+    limit = float(MAX_WHOLE) if whole else 2.0**1000
     if size > limit:
         got = f"weights up to {largest} and biases up to {bias:.3g}, so sums up to {size:.3g}"
         argument = "weight_set" if biases is None or largest * reach >= bias else "bias_set"
-        raise TooLargeError(argument, got, f"sums up to {limit:.3g}", "Give the inputs in a larger unit.")
+        mend = "Give the inputs in a larger unit, or also as fractions: exact=."
+        raise TooLargeError(argument, got, f"sums up to {limit:.3g}", mend)
 
 
 def read_weights(weights: Weights, shapes: Sequence[tuple[int, int]], like: Tensor) -> list[tuple[Tensor, Tensor]]:

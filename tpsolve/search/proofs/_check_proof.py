@@ -84,7 +84,7 @@ def verify_proof(
     if proof.weight_set is None:
         checks += [partial(_check_circuits, *read), partial(_check_clauses, *read)]
     else:
-        checks.insert(1, partial(_check_set, *given))
+        checks.insert(1, partial(_check_set, *given, whole=exact is None and _has_whole_sums(proof, samples)))
     for check in checks:
         findings.append(check())
         if not findings[-1].holds:
@@ -220,15 +220,21 @@ def _check_weights(proof: Proof, X: _Rows, y: list[Any], weight: Any) -> Finding
     return Finding("weights", holds, what + ("" if holds else f", not {proof.objective} as claimed"))
 
 
-def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any) -> Finding:
-    """Whether all weights, and biases, are of their sets."""
+def _has_whole_sums(proof: Proof, X: np.ndarray) -> bool:
+    """Whether float64 holds all sums of units of the first layer, and their biases, as whole numbers."""
+    if X.ndim != 2 or not (np.round(X) == X).all():
+        return False
+    return 2 * max(map(abs, proof.weight_set or (0,))) * float(np.abs(X).sum(1).max()) + 1 <= 2**53
+
+
+def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, *, whole: bool) -> Finding:
+    """Whether all weights, and biases, are of their sets; biases above `whole` sums are whole."""
     allowed = set(proof.weight_set or ())
     strange = [v for w, _ in proof.weights for v in w.flatten().tolist() if v not in allowed]
     if strange:
         return Finding("set", False, f"a weight {strange[0]:g} that is not of the set")
     for number, (_, bias) in enumerate(proof.weights):
-        # Units that read inputs that are not whole may have any bias.
-        free = number == 0 and bool((np.round(X) != X).any())
+        free = number == 0 and not whole
         for value in bias.tolist():
             if not math.isfinite(value):
                 return Finding("set", False, f"a bias {value:g} that is no number")

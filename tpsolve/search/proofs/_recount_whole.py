@@ -85,7 +85,7 @@ def whole_weights(
         rules: which weights count besides.
 
     Returns:
-        None: there are too many weights to try, or sums that float64 does not hold exactly.
+        None: there are too many weights to try, or costs that float64 does not hold exactly.
 
     Raises:
         OutOfTimeError: it gave up.
@@ -193,21 +193,25 @@ def _columns(
     signs: Sequence[int],
     limits: Sequence[tuple[Sequence[int], int]],
 ) -> Columns | None:
-    """All that a unit outputs at `points`, +1 where weights . x + bias >= 0; None: too many, or sums beyond int64."""
+    """All that a unit outputs at `points`, +1 where weights . x + bias >= 0; None: there are too many weights.
+
+    Sums that int64 does not hold are whole numbers of Python.
+    """
     n = len(points[0])
     largest = max(map(abs, weight_set)) * max(sum(map(abs, row)) for row in points)
     allowed = [[w for w in weight_set if w * sign >= 0] for sign in signs or [0] * n]
     tried = sum(math.log2(max(1, len(values))) for values in allowed)
-    if tried + math.log2(len(points)) > math.log2(MAX_TRIED) or largest >= 2**62:
+    if tried + math.log2(len(points)) > math.log2(MAX_TRIED):
         return None
-    table = np.array(points, dtype=np.int64).T
+    kind = np.int64 if largest < 2**62 else object
+    table = np.array(points, dtype=kind).T
     found: Columns = {}
     for number, weight in enumerate(product(*allowed)):
         if number % 1000 == 0 and time.monotonic() > until:
             raise OutOfTimeError
         if any(sum(weight[k] != 0 for k in group) > most for group, most in limits):
             continue
-        sums, count = np.array(weight, dtype=np.int64) @ table, sum(w != 0 for w in weight)
+        sums, count = np.array(weight, dtype=kind) @ table, sum(w != 0 for w in weight)
         levels = np.unique(sums)
         thresholds = [*levels.tolist(), int(levels[-1]) + 1]
         if biases is not None:

@@ -74,7 +74,7 @@ class Race:
         forced: whether the masters run whatever their clauses cost.
 
     Attributes:
-        masters: those that were made, the first one first.
+        masters: those that were made, in this order; a further one may come before the first.
     """
 
     def __init__(
@@ -100,6 +100,8 @@ class Race:
         self._cleared = threading.Event()
         self._climber = Climber(problem, state, lambda conflicts: setattr(report, "steps", conflicts))
         self.masters: list[Master] = []
+        # Each master has one thread: an engine that two threads call ends the process.
+        self._first: Master | None = None
         self._working: set[Future[None]] = set()
 
     def run(self, masters: list[tuple[Maker, bool]], local: float, steps: int | None) -> None:
@@ -121,7 +123,7 @@ class Race:
                 return
         if make and self._clauses() <= _SMALL:
             with suppress(StoppedError):
-                first = self._made(make[0], state.late)
+                first = self._made_first(make[0], state.late)
                 self._climber.work(first, True, SPRINT, lambda: state.pulse() or report.seconds > SPRINT_SECONDS)
             if state.halted():
                 return
@@ -187,7 +189,7 @@ class Race:
             let(self._report, self._state, name, self._generator, Budget(steps=_LOCAL_STEPS))
         with suppress(StoppedError):
             for made in make[:1] if not self._state.halted() else ():
-                self._climber.work(self._made(made, self._state.late), True, steps, self._state.pulse)
+                self._climber.work(self._made_first(made, self._state.late), True, steps, self._state.pulse)
 
     def _turn_of(self, name: str) -> float:
         """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
@@ -249,10 +251,10 @@ class Race:
 
     def _rise(self, make: Maker) -> None:
         """The first master rises from below; made now, if that takes long, when it has become short enough."""
-        if not self.masters and not self._affordable():
+        if self._first is None and not self._affordable():
             return
         with suppress(StoppedError), self._master_turns.taken(lambda: self._span(_LONG_TURN)) as turn:
-            first = self.masters[0] if self.masters else self._made(make, self._state.halted)
+            first = self._made_first(make, self._state.halted)
             self._climber.work(first, True, None, partial(self._ended, turn))
 
     def _follow(self, make: Maker, rising: bool) -> None:
@@ -290,7 +292,13 @@ class Race:
         """The first master, made now if there is none yet; it waits until that has ended its work."""
         wait(self._working)
         self._state.unseal()
-        return self.masters[0] if self.masters else self._made(make, self._state.late)
+        return self._made_first(make, self._state.late)
+
+    def _made_first(self, make: Maker, stop: Callable[[], bool]) -> Master:
+        """The first master, made now if there is none yet."""
+        if self._first is None:
+            self._first = self._made(make, stop)
+        return self._first
 
     def _made(self, make: Maker, stop: Callable[[], bool]) -> Master:
         self.masters.append(self._state.open_master(make, stop))

@@ -88,7 +88,15 @@ class AllColumns(Solver):
             report.run(find_solver("integer-search"), generator, share=share)
         if report.pulse():
             return
-        search = _Search(problem, report)
+        self.search_columns(problem, report)
+
+    def search_columns(self, problem: NetworkProblem, report: Report, max_nonzero: int | None = None) -> None:
+        """Look at all columns, from the weights of the report if it has some.
+
+        Args:
+            max_nonzero: how many weights other than 0 are allowed; what is proved is proved of such networks alone.
+        """
+        search = _Search(problem, report, max_nonzero)
         try:
             ended = search.run()
         except _TooManyError:
@@ -132,8 +140,9 @@ class _Search:
         least: what no network costs less than, once `run` has ended.
     """
 
-    def __init__(self, problem: NetworkProblem, report: Report) -> None:
+    def __init__(self, problem: NetworkProblem, report: Report, max_nonzero: int | None) -> None:
         self._problem, self._report = problem, report
+        self._room = math.inf if max_nonzero is None else max_nonzero
         counts, price = whole_costs(problem)
         self._gain = np.array([high - low for low, high in counts], dtype=np.float64)
         self._none = float(sum(high for _, high in counts))
@@ -164,12 +173,15 @@ class _Search:
             self._outputs = self._hidden.outputs.astype(np.float32 if exact else np.float64)
             self._paid = self._hidden.prices * self._price
             self._gain = self._gain.astype(self._outputs.dtype)
-            self._cheapest = int(self._paid.argmin())
+            self._cheapest = int(self._hidden.prices.argmin())
             for table in tables:
+                room = self._room - float(above.prices[table])
+                if room < width * self._hidden.prices.min():
+                    continue
                 shape = (*[2] * width, len(points))
                 values = (above.outputs[table].astype(self._gain.dtype)[:, None] * self._gain).reshape(shape)
                 self._table = above.weights[table], above.biases[table]
-                self._choose(values, float(above.prices[table] * self._price), tuple(range(width)), {})
+                self._choose(values, float(above.prices[table] * self._price), room, tuple(range(width)), {})
         except _StoppedError:
             return False
         return True
@@ -196,12 +208,15 @@ class _Search:
                 constants.append(best[0].sum() - above.prices[table] * self._price)
         return np.array(slopes).T, np.array(constants)
 
-    def _choose(self, values: np.ndarray, paid: float, units: tuple[int, ...], chosen: dict[int, int]) -> None:
+    def _choose(
+        self, values: np.ndarray, paid: float, room: float, units: tuple[int, ...], chosen: dict[int, int]
+    ) -> None:
         """Choose the columns of the units that are left, given what each of their outputs gains at each point.
 
         Args:
             values: `(2, ..., 2, M)`, an axis a unit.
             paid: for the weights of the units that are chosen, and of the output unit.
+            room: how many weights other than 0 the units that are left may have.
             units: that are left.
             chosen: the columns of the others.
         """
@@ -214,11 +229,13 @@ class _Search:
             axis = needless[0]
             rest = (*units[:axis], *units[axis + 1 :])
             cheap = paid + float(self._paid[self._cheapest])
-            self._choose(values.take(0, axis), cheap, rest, {**chosen, units[axis]: self._cheapest})
+            room -= float(self._hidden.prices[self._cheapest])
+            self._choose(values.take(0, axis), cheap, room, rest, {**chosen, units[axis]: self._cheapest})
             return
         others = len(units) - 1
         high = values.max(axis=tuple(range(1, len(units)))) if others else values
         gains = self._sums(high) - self._paid - paid - others * self._paid[self._cheapest]
+        gains[self._hidden.prices > room - others * self._hidden.prices[self._cheapest]] = -math.inf
         if not others:
             best = int(gains.argmax())
             self._see(float(gains[best]), {**chosen, units[0]: best})
@@ -226,20 +243,27 @@ class _Search:
         rows = np.flatnonzero(gains > self._needed())
         rows = rows[np.argsort(-gains[rows], kind="stable")]
         if others == 1:
-            self._pairs(values, paid, rows, units, chosen)
+            self._pairs(values, paid, room, rows, units, chosen)
             return
         for row in rows.tolist():
             if gains[row] <= self._needed():
                 return
             rest = np.where(self._outputs[row] > 0, values[1], values[0])
-            self._choose(rest, paid + float(self._paid[row]), units[1:], {**chosen, units[0]: row})
+            left = room - float(self._hidden.prices[row])
+            self._choose(rest, paid + float(self._paid[row]), left, units[1:], {**chosen, units[0]: row})
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         """Of `values (2, M)` of a unit's outputs the sum over the points for each column."""
         return values[0].sum(dtype=np.float64) + self._outputs @ (values[1] - values[0])
 
     def _pairs(
-        self, values: np.ndarray, paid: float, first: np.ndarray, units: tuple[int, ...], chosen: dict[int, int]
+        self,
+        values: np.ndarray,
+        paid: float,
+        room: float,
+        first: np.ndarray,
+        units: tuple[int, ...],
+        chosen: dict[int, int],
     ) -> None:
         """Choose the columns of two units: that of the first one is of `first`."""
         second_on, first_on = values[0, 1] - values[0, 0], values[1, 0] - values[0, 0]
@@ -255,6 +279,9 @@ class _Search:
             rows = first[start : start + step]
             own = self._outputs[rows]
             total = (own * both) @ others.T + alone + (own @ first_on - self._paid[rows])[:, None]
+            if room < math.inf:
+                prices = self._hidden.prices
+                total[prices[rows][:, None] + prices[second] > room] = -math.inf
             row, other = divmod(int(total.argmax()), len(second))
             pair = {units[0]: int(rows[row]), units[1]: int(second[other])}
             self._see(constant + float(total[row, other]), {**chosen, **pair})
@@ -316,12 +343,12 @@ class _Search:
     ) -> _Columns:
         """The columns of `weights (C, n)` with all biases, packed."""
         sums = weights @ points.T.astype(np.int64)
+        low, high = int(sums.min()), int(sums.max()) + 2
         if self._problem.bias_set is not None:
             levels = -np.array(self._problem.bias_set)
-        else:
-            levels = np.arange(sums.min(), sums.max() + 2)
-        if self._problem.bias_set is not None or len(levels) <= len(points) + 1:
             levels = np.broadcast_to(levels, (len(sums), len(levels)))
+        elif high - low <= len(points) + 1:
+            levels = np.broadcast_to(np.arange(low, high), (len(sums), high - low))
         else:
             levels = np.concatenate([np.sort(sums, axis=1), sums.max(axis=1, keepdims=True) + 1], axis=1)
         outputs = (sums[:, None] >= levels[..., None]).reshape(-1, len(points))

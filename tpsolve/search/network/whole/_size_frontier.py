@@ -11,11 +11,12 @@ from torch import Tensor
 from tpsolve._check_arguments import check_count
 from tpsolve._plain import Settings
 from tpsolve._result import Budget, Progress
-from tpsolve.errors import NotAcceptedError, ValueSetError
+from tpsolve.errors import NotAcceptedError, TooLargeError, ValueSetError
 from tpsolve.problems import NetworkProblem
 from tpsolve.search._base import Callback, Report
 from tpsolve.search._solve import solve
 from tpsolve.search.network._weight_box import WeightBox
+from tpsolve.search.network.whole._all_columns import AllColumns
 from tpsolve.search.network.whole._integer_search import IntegerSearch
 
 SEARCH_SHARE = 0.25
@@ -34,7 +35,8 @@ class FrontierPoint(Settings):
         max_nonzero: how many were allowed in all layers; biases don't count.
         nonzero: how many it has.
         errors: weight of the samples whose label it does not name.
-        bound: no network with at most `max_nonzero` such weights makes fewer errors; proved by CP-SAT.
+        bound: no network with at most `max_nonzero` such weights makes fewer errors; proved by CP-SAT, or by looking at
+            all columns that units can give.
         weights: `(weight (units, n), bias (units,))` of each layer, float64.
         proved: whether `errors` meets `bound`.
     """
@@ -63,8 +65,13 @@ def size_frontier(
     looks for fewer errors, and proves how few are possible, in its share of the seconds. A bound for a size holds for
     smaller ones. It ends early where no network of any size can do better.
 
+    CP-SAT holds whole inputs of a moderate size. Where inputs are not whole, too large, or numbers that float64 rounds,
+    `all-columns` takes its place, which compares sums as fractions; float64 may hold no bias that reaches its bound.
+    Where that solver does not take the problem either, only what equal inputs of different labels cost is proved, and
+    what networks without weights do.
+
     Args:
-        problem: with a `weight_set` that holds 0, whole inputs, no penalty, and no margin.
+        problem: with a `weight_set` that holds 0, no penalty, and no margin.
         budget: in seconds, of all points.
         max_points: at least 2.
         workers: threads of CP-SAT; None: one a core.
@@ -72,16 +79,14 @@ def size_frontier(
             that were not looked at have the best network known, and are proved only where another bound does so.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or with inputs that are not
-            whole.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or no seconds.
         ValueSetError: a `weight_set` without 0, of which all networks have equal sizes.
-        ArgumentError, TooLargeError: `max_points` below 2, no seconds, or sums that CP-SAT does not hold.
+        ArgumentError: `max_points` below 2.
     """
     _check(problem, max_points)
     if budget.seconds is None:
         raise NotAcceptedError("budget", "no seconds", "a limit in seconds for a frontier", "Budget(seconds=60)")
-    box = WeightBox(workers=workers)
-    box.check(problem)
+    solver = proves_sizes(problem, workers)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     search = _Search(problem, generator, callback, time.monotonic() + budget.seconds)
     search.at_all_prices(SEARCH_SHARE * budget.seconds)
@@ -89,13 +94,13 @@ def size_frontier(
     bounds = {0: (problem.counts.sum() - problem.counts.sum(0).max() - problem.rounding().max()).item()}
     errors, _, weights = search.best(math.inf)
     left, every = search.ends - time.monotonic(), sum(weight.numel() for weight, _ in weights)
-    if errors > problem.lower_bound().max().item() and left > 0 and not search.asked:
-        bounds[every] = search.prove(box, every, EVERY_SHARE * left)
+    if solver is not None and errors > problem.lower_bound().max().item() and left > 0 and not search.asked:
+        bounds[every] = search.prove(solver, every, EVERY_SHARE * left)
     limits = _sizes(search.smallest_best(), len(problem.layers), max_points)
     for number, limit in enumerate(limits):
         left = search.ends - time.monotonic()
-        if limit and left > 0 and not search.asked:
-            bounds[limit] = search.prove(box, limit, left / (len(limits) - number))
+        if solver is not None and limit and left > 0 and not search.asked:
+            bounds[limit] = search.prove(solver, limit, left / (len(limits) - number))
         if search.best(limit)[0] <= problem.lower_bound().max().item():
             limits = limits[: number + 1]
             break
@@ -106,6 +111,17 @@ def size_frontier(
         slack = problem.tolerance().max().item()
         points.append(FrontierPoint(limit, nonzero, errors, bound, weights, errors - bound <= slack))
     return points
+
+
+def proves_sizes(problem: NetworkProblem, workers: int | None = None) -> WeightBox | AllColumns | None:
+    """What proves how few errors networks of each size make: the first that takes the problem; None: nothing does."""
+    for solver in (WeightBox(workers=workers), AllColumns()):
+        try:
+            solver.check(problem)
+        except (NotAcceptedError, TooLargeError):
+            continue
+        return solver
+    return None
 
 
 def _check(problem: NetworkProblem, max_points: int) -> None:
@@ -164,7 +180,10 @@ class _Search:
 
     def at_all_prices(self, seconds: float) -> None:
         """Search for networks with the fewest errors, and for ones with fewer weights."""
-        problem, trivial = self._problem, self._found[0][0]
+        problem, trivial, exact = self._problem, self._found[0][0], None
+        if problem.exact is not None:
+            points = problem.exact.points()
+            exact = [points[k] for k in problem.group.tolist()]
         prices = [0.0, *(trivial / 2**k for k in range(2, PRICES + 1))]
         for price in prices:
             if self.asked or trivial == 0:
@@ -177,20 +196,24 @@ class _Search:
                 weight_set=problem.weight_set,
                 bias_set=problem.bias_set,
                 penalty=price,
+                exact=exact,
                 **problem.rules.sets(),
             )
             share = Budget(seconds=seconds / len(prices))
             result = solve(priced, IntegerSearch(), budget=share, generator=self._generator, callback=self._call)
             self._add(result.stats["weights"])
 
-    def prove(self, box: WeightBox, limit: int, seconds: float) -> float:
+    def prove(self, solver: WeightBox | AllColumns, limit: int, seconds: float) -> float:
         """Look for a network of at most `limit` weights other than 0 in `seconds`, and return what is proved of all."""
         single = self._problem.select(torch.zeros(1, dtype=torch.int64))
         report = Report(single, Budget(seconds=seconds), self._call)
         errors, _, weights = self.best(limit)
         report.offer(single.from_weights(weights)[None], weights=weights)
         if not report.pulse():
-            box.search_box(single, report.budget, self._generator, report, limit)
+            if isinstance(solver, WeightBox):
+                solver.search_box(single, report.budget, self._generator, report, limit)
+            else:
+                solver.search_columns(single, report, limit)
         if report.objective.item() < errors:
             self._add(report.stats["weights"])
         return report.bound.item()
