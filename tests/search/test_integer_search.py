@@ -151,6 +151,41 @@ def test_a_walk_knows_what_its_networks_cost(inputs: str, classes: int, margin: 
     assert walk.stress[0].tolist() == once[0].tolist()
 
 
+@pytest.mark.parametrize("rules", [{}, {"max_fan_in": 2}, {"monotone": [1, -1, 0], "groups": [([1, 2], 1)]}], ids=str)
+@pytest.mark.parametrize("inputs", ["spins", "whole", "real"])
+def test_pairs_of_changes_cost_what_they_say_and_keep_to_rules(inputs: str, rules: dict[str, Any]):
+    problem = random_problem(4, 7, inputs, 2, [2, 2], weight_set="ternary", penalty=0.25, margin=1, **rules)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = copies.without_inputs(4)
+    walk, once = copies.walk(layers), torch.ones(4, len(problem.inputs))
+    cost, most = walk.cost(), 0
+    for number in range(60):
+        before = [weight.clone() for weight, _ in layers]
+        change = walk.move_pair(*copies.units[number % len(copies.units)])
+        most = max(most, *(int((w != b).sum((1, 2)).max()) for (w, _), b in zip(layers, before, strict=True)))
+        assert bool((change <= copies.slack).all())
+        cost = cost + change
+        assert walk.cost().tolist() == pytest.approx(cost.tolist())
+        assert cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(4)])
+        for row in range(4):
+            problem.check_weights([(weight[row].double(), bias[row].double()) for weight, bias in layers])
+    assert most == 2
+
+
+def test_a_pair_swaps_features_where_no_more_are_allowed():
+    # The unit may read one feature, and the one that it reads is of use: only a pair of changes gets it to the better.
+    X = torch.tensor([[1.0, 1], [1, 1], [1, -1], [-1, -1], [-1, -1]])
+    problem = NetworkProblem(X, [1, 1, 0, 0, 0], [1], weight_set="ternary", max_fan_in=1)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=2)
+    stuck = [(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0]])), (torch.tensor([[[1.0]]]), torch.tensor([[0.0]]))]
+    for pair in (False, True):
+        layers = [(weight.clone(), bias.clone()) for weight, bias in stuck]
+        walk = copies.walk(layers)
+        for _ in range(20):
+            (walk.move_pair if pair else walk.move)(0, 0)
+        assert walk.cost().tolist() == [0.0 if pair else 1.0]
+
+
 def test_wrong_points_count_more_and_in_time_less_again():
     # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
     X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]

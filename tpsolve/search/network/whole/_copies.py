@@ -216,6 +216,23 @@ class Copies:
             cost[:, group] = torch.where(full & ~used[:, group] & (values != 0), torch.inf, cost[:, group])
         return cost
 
+    def first_of_pair(self, unit: Unit, d: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A weight of a unit of layer `d`, another value for it that keeps to the rules, and the price, each `(R,)`.
+
+        Where no weight may change, its value is that of now.
+        """
+        extra = self.extra(d, unit.weight)
+        other = self.values != unit.weight[..., None]
+        if extra is not None:
+            other = other & torch.isfinite(extra)
+        drawn = torch.where(other, self.random(*other.shape), -1.0).flatten(1)
+        chosen = drawn.argmax(1, keepdim=True)
+        some = drawn.gather(1, chosen)[:, 0] >= 0
+        feature = chosen[:, 0] // len(self.values)
+        value = torch.where(some, self.values[chosen[:, 0] % len(self.values)], unit.weight[:, 0])
+        paid = torch.zeros_like(value) if extra is None else extra.flatten(1).gather(1, chosen)[:, 0]
+        return torch.where(some, feature, 0), value, torch.where(some, paid, 0.0)
+
     def best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
         """The best of all changes of a unit of layer `d`, or where these are too many, of some that are drawn."""
         features = torch.arange(unit.weight.shape[1], device=unit.weight.device)
@@ -280,24 +297,65 @@ class Walk:
         Returns:
             By how much the cost changes, `(R,)`.
         """
-        copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
         unit = self.unit(d, j)
-        two = copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
-        move = copies.best(unit, two, d)
-        good = move.cost <= copies.slack
+        move = self._copies.best(unit, self._two(d, unit), d)
+        return self._make(d, j, unit, move, move.cost)
+
+    def move_pair(self, d: int, j: int) -> Tensor:
+        """Change one weight of unit `j` that is drawn, and then make the best change, where both cost no more.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
+        """
+        unit = self.unit(d, j)
+        feature, value, paid = self._copies.first_of_pair(unit, d)
+        place = feature[:, None]
+        change = value - unit.weight.gather(1, place)[:, 0]
+        weight = unit.weight.scatter(1, place, value[:, None])
+        first = replace(unit, weight=weight, z=self._moved(d, unit.z, weight, unit.bias, feature, change))
+        move = self._copies.best(first, self._two(d, unit), d)
+        cost = move.cost + (first.present() - unit.present()) + paid
+        # Of a pair that costs more neither change is made.
+        good = cost <= self._copies.slack
+        self._layers[d][0][:, j] = torch.where(good[:, None], weight, unit.weight)
+        first = replace(first, z=torch.where(good[:, None], first.z, unit.z))
+        return self._make(d, j, unit, move, cost, first.z)
+
+    def _two(self, d: int, unit: Unit) -> TwoValues | None:
+        return self._copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
+
+    def _make(self, d: int, j: int, unit: Unit, move: Move, cost: Tensor, z: Tensor | None = None) -> Tensor:
+        """Make a move of unit `j` of each network where it costs no more; z: its sums with the weights of now."""
+        weight, bias = self._layers[d]
+        good = cost <= self._copies.slack
         place = move.feature[:, None]
         old = weight[:, j].gather(1, place)[:, 0]
-        value, shift = torch.where(good, move.value, old), torch.where(good, move.bias, bias[:, j])
+        value, shift = torch.where(good, move.value, old), torch.where(good, move.bias, unit.bias)
         weight[:, j].scatter_(1, place, value[:, None])
-        if d > 0 or copies.problem.has_whole_inputs:
-            read = copies.columns[move.feature] if d == 0 else sign(self._sums[d - 1][self._each, move.feature])
-            now = torch.addcmul(unit.z, (value - old)[:, None], read).add_((shift - bias[:, j])[:, None])
-        else:
-            now = weight[:, j] @ copies.columns + shift[:, None]
+        before = unit.z if z is None else z
+        now = self._moved(d, before, weight[:, j], shift, move.feature, value - old, shift - unit.bias)
         if d + 1 < len(self._layers):
             self._pass_up(d, j, sign(now) - sign(unit.z))
-        z[:, j], bias[:, j] = now, shift
-        return torch.where(good, move.cost, 0.0)
+        self._sums[d][:, j], bias[:, j] = now, shift
+        return torch.where(good, cost, 0.0)
+
+    def _moved(
+        self,
+        d: int,
+        z: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        feature: Tensor,
+        change: Tensor,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        """The sums `z (R, M)` after the weight of `feature (R,)` changed, and the bias by `shift`, to those of now."""
+        if d > 0 or self._copies.problem.has_whole_inputs:
+            columns = self._copies.columns
+            read = columns[feature] if d == 0 else sign(self._sums[d - 1][self._each, feature])
+            found = torch.addcmul(z, change[:, None], read)
+            return found if shift is None else found.add_(shift[:, None])
+        return weight @ self._copies.columns + bias[:, None]
 
     def _pass_up(self, d: int, j: int, change: Tensor) -> None:
         """Bring the sums above layer `d` up to date, where outputs of its unit `j` changed by `change (R, M)`."""

@@ -63,6 +63,7 @@ class IntegerSearch(Solver):
     copies: int = 8
     window: int = 4
     kept: int = 0
+    pairs: float = 0.0
 
     name = "integer-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -110,7 +111,9 @@ class IntegerSearch(Solver):
         while not report.step():
             if not order:
                 order = torch.randperm(len(copies.units), generator=generator, device=generator.device).tolist()
-            cost = cost + walk.move(*copies.units[order.pop()])
+            place = copies.units[order.pop()]
+            pair = bool(self.pairs) and float(copies.random(1)) < self.pairs
+            cost = cost + (walk.move_pair(*place) if pair else walk.move(*place))
             true = walk.cost()
             stale = torch.where(cost < level, 0, stale + 1)
             level = torch.minimum(level, cost)
