@@ -13,8 +13,10 @@ from support.whole_oracle import errors_of, lacking, least_objective, outputs_of
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search import IntegerSearch
+from tpsolve.search.network.whole._batches import BatchWalk
 from tpsolve.search.network.whole._copies import NEAR, RELIEF, STRESS, Copies
 from tpsolve.search.network.whole._unit_moves import TwoValues, Window, best_move, sorted_changes
+from tpsolve.spins import sign
 
 SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
 INPUTS = {"spins": (-1, 1), "bits": (0, 1), "constant": (2,), "whole": range(-3, 4), "real": (-0.75, 0.125, 0.5, 1.25)}
@@ -186,6 +188,49 @@ def test_a_pair_swaps_features_where_no_more_are_allowed():
         assert walk.cost().tolist() == [0.0 if pair else 1.0]
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("inputs", ["spins", "real"])
+def test_moves_found_on_some_points_never_cost_more_on_all(inputs: str, classes: int):
+    problem = random_problem(5, 30, inputs, classes, [3, 2], weight_set="ternary", penalty=0.25, margin=1)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 3)
+    walk, once = BatchWalk(copies, layers, 4), torch.ones(3, len(problem.inputs))
+    for number in range(80):
+        before = walk.cost
+        change = walk.move(*copies.units[number % len(copies.units)])
+        assert walk.cost.tolist() == pytest.approx((before + change).tolist())
+        assert bool((change <= copies.slack).all())
+        if number % 8 == 7:
+            assert walk.cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(3)])
+    assert 0 < walk.made < walk.tried
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_points_alone_cost_what_a_problem_of_them_says(classes: int):
+    problem = random_problem(6, 12, "spins", classes, [2], weight_set="ternary", margin=1)
+    rows = torch.tensor([4, 0, 2])
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 3)
+    of_points, each = copies.at(rows).cost(layers), copies.costs(sign(copies.sums(layers)))
+    each = each + copies.lacking(copies.sums(layers))
+    assert of_points.tolist() == pytest.approx(each[:, rows].sum(1).tolist())
+    assert copies.cost(layers).tolist() == pytest.approx(each.sum(1).tolist())
+
+
+def test_large_tables_are_searched_by_some_of_their_points():
+    g = torch.Generator().manual_seed(0)
+    X = 2.0 * torch.randint(0, 2, (600, 12), generator=g) - 1
+    y = (X[:, :5].sum(1) > 0).long() + (X[:, 5:10].sum(1) > 0).long()
+    problem = NetworkProblem(X, y, [6], weight_set="ternary")
+    results = [
+        solve(problem, f"integer-search:batch=100,first_steps={steps}", budget=Budget(steps=after))
+        for steps, after in ((200, 1), (200, 300))
+    ]
+    trained, searched = (result.objective.item() for result in results)
+    assert searched < trained < problem.objective(problem.start, problem.start_weights).item()
+    assert results[1].stats["changes"]["made"] > 0
+
+
 def test_wrong_points_count_more_and_in_time_less_again():
     # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
     X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]
@@ -285,6 +330,8 @@ def test_bad_settings_and_other_problems_are_refused():
         {"share": 1.0},
         {"share": -0.1},
         {"first_steps": -1},
+        {"pairs": 1.5},
+        {"batch": 0},
     ]
     for bad in settings:
         with pytest.raises(ArgumentError, match=next(iter(bad))):

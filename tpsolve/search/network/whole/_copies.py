@@ -1,5 +1,6 @@
 """Copies of a network with whole weights, side by side: what they cost, and the best change of one unit of each."""
 
+import copy
 from dataclasses import replace
 from fractions import Fraction
 
@@ -161,6 +162,23 @@ class Copies:
         errors = self.problem.errors(sign(sums)).to(self.dtype)
         return errors + self.lacking(sums).sum(1) + self.paid(layers)
 
+    def at(self, rows: Tensor) -> "Copies":
+        """Copies for the points `rows` alone, of which costs are sums; networks keep their price."""
+        some, problem = copy.copy(self), copy.copy(self.problem)
+        problem.inputs, problem.counts = self.problem.inputs[rows], self.problem.counts[rows]
+        problem.wanted = self.problem.wanted[rows]
+        # What was computed of all points, and kept.
+        problem.__dict__.pop("wanting", None)
+        some.problem, some.inputs, some.counts = problem, self.inputs[rows], self.counts[rows]
+        some.total, some.least, some.gain = self.total[rows], self.least[rows], self.gain[rows]
+        some.inverse_span, some.columns = self.inverse_span[rows], self.inputs[rows].T.contiguous()
+        if self.two_values is not None:
+            some.two_values = replace(self.two_values, is_high=self.two_values.is_high[rows])
+        some.shortfalls = [s and replace(s, up=s.up[rows], down=s.down[rows]) for s in self.shortfalls]
+        # Prices of weights count as much as they do beside all points.
+        some.price = self.price * (float(some.total.sum()) / max(1e-30, float(self.total.sum())))
+        return some
+
     def walk(self, layers: Layers) -> "Walk":
         """Copies that change one unit at a time, beginning with `layers`, which change in place."""
         return Walk(self, layers)
@@ -320,6 +338,29 @@ class Walk:
         self._layers[d][0][:, j] = torch.where(good[:, None], weight, unit.weight)
         first = replace(first, z=torch.where(good[:, None], first.z, unit.z))
         return self._make(d, j, unit, move, cost, first.z)
+
+    def change(
+        self, d: int, j: int, weight: Tensor, bias: Tensor, new_weight: Tensor, new_bias: Tensor
+    ) -> None:
+        """Give unit `j` of layer `d` other weights and biases than those that the sums of now are of.
+
+        Args:
+            weight, bias: `(R, n)` and `(R,)`, of which the sums are.
+            new_weight, new_bias: the others.
+        """
+        own, z = self._layers[d], self._sums[d][:, j]
+        own[0][:, j], own[1][:, j] = new_weight, new_bias
+        if d > 0 or self._copies.problem.has_whole_inputs:
+            places = (new_weight != weight).any(0).nonzero()[:, 0]
+            step = (new_weight - weight)[:, places]
+            read = self._copies.columns[places] if d == 0 else sign(self._sums[d - 1][:, places])
+            now = z + (step[:, None] @ read)[:, 0] + (new_bias - bias)[:, None]
+        else:
+            now = new_weight @ self._copies.columns + new_bias[:, None]
+        before = sign(z)
+        self._sums[d][:, j] = now
+        if d + 1 < len(self._layers):
+            self._pass_up(d, j, sign(now) - before)
 
     def _two(self, d: int, unit: Unit) -> TwoValues | None:
         return self._copies.two_values if d == 0 else TwoValues.of_spins(unit.below)

@@ -13,9 +13,12 @@ from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.problems import NetworkProblem, Problem
 from tpsolve.search._base import Report, Solver
+from tpsolve.search.network.whole._batches import BatchWalk
 from tpsolve.search.network.whole._copies import Copies, Layers, Walk
 from tpsolve.search.network.whole._straight_through import STEPS, StraightThrough
 
+MANY, BATCH = 2**22, 2000
+"""Inputs of all points from which moves look at some of the points; so many."""
 PATIENCE = 1
 """Rounds over the units without a gain, after which the points that a copy gets wrong count more."""
 RAISES = (64, 32, 16, 4)
@@ -56,6 +59,9 @@ class IntegerSearch(Solver):
         window: shifts of a bias up and down that a move compares, where sums are whole.
         kept: of the networks that were the best so far in turn, so many of the latest are in `stats["path"]`, the best
             last: weights as in `stats["weights"]`. For whoever chooses among them by other samples.
+        pairs: share of the moves that change two weights of a unit, the first of which is drawn, from 0 to 1.
+        batch: points on which a move compares changes of one network; what it then makes is checked on all. None: all
+            points, or 2000 where they have more than four million inputs.
     """
 
     share: float = 0.3
@@ -64,6 +70,7 @@ class IntegerSearch(Solver):
     window: int = 4
     kept: int = 0
     pairs: float = 0.0
+    batch: int | None = None
 
     name = "integer-search"
     accepts: ClassVar[tuple[type[Problem], ...]] = (NetworkProblem,)
@@ -76,6 +83,10 @@ class IntegerSearch(Solver):
         check_count("window", self.window, 1)
         check_count("first_steps", self.first_steps, 0)
         check_count("kept", self.kept, 0)
+        if self.batch is not None:
+            check_count("batch", self.batch, 1)
+        if not (is_real(self.pairs) and 0 <= self.pairs <= 1):
+            raise ArgumentError("pairs", self.pairs, "a share from 0 to 1")
         if not (is_real(self.share) and 0 <= self.share < 1):
             raise ArgumentError("share", self.share, "a share from 0 to below 1")
 
@@ -96,7 +107,11 @@ class IntegerSearch(Solver):
         single = problem.select(torch.zeros(1, dtype=torch.int64, device=problem.device))
         copies = Copies(single, generator, self.window)
         champion = _Champion(copies, report, self.kept)
-        state = self._first(copies, budget, report, champion)
+        batch = self._batch_of(single)
+        state = self._first(copies, budget, report, champion, batch)
+        if batch is not None:
+            self._by_batches(copies, state, batch, report, champion)
+            return
         best, walk = _cloned(state), copies.walk(state)
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
@@ -142,12 +157,41 @@ class IntegerSearch(Solver):
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
         champion.offer(last=True)
 
-    def _first(self, copies: Copies, budget: Budget, report: Report, champion: "_Champion") -> Layers:
+    def _batch_of(self, problem: NetworkProblem) -> int | None:
+        """How many points a move looks at; None: all."""
+        points = len(problem.inputs)
+        batch = (BATCH if problem.inputs.numel() > MANY else points) if self.batch is None else self.batch
+        return None if batch >= points else batch
+
+    def _by_batches(
+        self, copies: Copies, state: Layers, batch: int, report: Report, champion: "_Champion"
+    ) -> None:
+        """Let networks walk downhill: there is no time to leave places where no change helps."""
+        walk, order = BatchWalk(copies, state, batch), list[int]()
+        every = torch.ones_like(walk.cost, dtype=torch.bool)
+        while not report.step():
+            if not order:
+                # What all points say takes as long as many moves.
+                champion.see(state, every)
+                champion.offer()
+                g = copies.generator
+                order = torch.randperm(len(copies.units), generator=g, device=g.device).tolist()
+            walk.move(*copies.units[order.pop()])
+        champion.see(state, every)
+        champion.offer(last=True)
+        report.stats["changes"] = {"tried": walk.tried, "made": walk.made}
+
+    def _first(
+        self, copies: Copies, budget: Budget, report: Report, champion: "_Champion", batch: int | None
+    ) -> Layers:
         """The networks that a straight-through gradient finds in its share of the budget."""
         ends = math.inf if budget.seconds is None else report.seconds + self.share * report.seconds_left
         steps = self.first_steps if budget.seconds is None else None
         trivial = float(report.objective.max())
-        training = StraightThrough(copies, self._count(copies, ends, report))
+        if batch is None:
+            training = StraightThrough(copies, self._count(copies, ends, report))
+        else:
+            training = self._long_training(copies, ends, report, batch)
         done = 0
         while report.seconds < ends and done != steps and not report.pulse():
             before = training.cost
@@ -181,6 +225,18 @@ class IntegerSearch(Solver):
         began = report.seconds
         one.step()
         return max(1, min(self.copies, int((ends - report.seconds) / (STEPS * max(1e-9, report.seconds - began)))))
+
+    def _long_training(self, copies: Copies, ends: float, report: Report, batch: int) -> StraightThrough:
+        """One training of one network on drawn points, which takes until `ends`."""
+        if math.isinf(ends):
+            return StraightThrough(copies, 1, steps=max(1, self.first_steps), batch=batch)
+        trial = StraightThrough(copies, 1, batch=batch)
+        trial.step()
+        began = report.seconds
+        for _ in range(3):
+            trial.step()
+        steps = 3 * (ends - report.seconds) / max(1e-9, report.seconds - began)
+        return StraightThrough(copies, 1, steps=max(STEPS, int(0.9 * steps)), batch=batch)
 
     def _kick(self, copies: Copies, state: Layers, best: Layers, champion: int, tired: Tensor) -> None:
         """Networks `tired (R,)` go back to a best one, and have a unit drawn anew or a few weights changed."""
