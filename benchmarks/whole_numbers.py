@@ -77,13 +77,15 @@ def run(
     widths: Sequence[int],
     only: Sequence[str],
 ) -> None:
-    """Append what is missing of the methods whose names contain one of `only`."""
+    """Append what is missing of the methods that are named in `only`, or whose names contain a word of it."""
     keys = ("table", "width", "method", "seed", "budget")
     known = {tuple(row[key] for key in keys) for row in log.read()}
     for seed, name, width in itertools.product(range(seeds), tables, widths):
         for method, find in methods(width):
             key = (name, width, method, seed, seconds)
-            if key in known or is_elsewhere(key) or not any(part in method for part in only):
+            every = [name for name, _ in methods(width)]
+            wanted = any(method == part if part in every else part in method for part in only)
+            if key in known or is_elsewhere(key) or not wanted:
                 continue
             X, y, new_X, new_y = split(name, seed, root)
             began, processor = time.perf_counter(), time.process_time()
@@ -232,7 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
-    parser.add_argument("--only", nargs="+", default=[""], help="methods whose names contain one of these")
+    parser.add_argument("--only", nargs="+", default=[""], help="methods, or words that their names contain")
     parser.add_argument("--tables", nargs="+", default=(*TUNING, *FURTHER))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()

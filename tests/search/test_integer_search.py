@@ -231,6 +231,34 @@ def test_large_tables_are_searched_by_some_of_their_points():
     assert results[1].stats["changes"]["made"] > 0
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize("biases", [None, (-2, 0, 1, 2)], ids=str)
+@pytest.mark.parametrize("inputs", ["spins", "whole", "real"])
+def test_units_share_a_bias(inputs: str, biases: Any, batch: int | None):
+    sets: dict[str, Any] = {"weight_set": "ternary", "bias_set": biases, "shared_bias": True}
+    problem = random_problem(7, 12, inputs, 2, [3, 2], penalty=0.25, margin=1, **sets)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers, once = copies.without_inputs(3), torch.ones(3, len(problem.inputs))
+    for _, bias in layers[:-1]:
+        bias[:] = 2.0
+    walk = copies.walk(layers) if batch is None else BatchWalk(copies, layers, batch)
+    cost, seen = copies.cost(layers), set[float]()
+    moves = [*copies.units, (0, None), (1, None)]
+    for number in range(60):
+        d, j = moves[number % len(moves)]
+        if isinstance(walk, BatchWalk):
+            change = walk.move(d, j)
+        else:
+            change = walk.move_bias(d) if j is None else walk.move_pair(d, j) if number % 2 else walk.move(d, j)
+        assert bool((change <= copies.slack).all())
+        cost = cost + change
+        assert cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(3)])
+        for row in range(3):
+            problem.check_weights([(weight[row].double(), bias[row].double()) for weight, bias in layers])
+        seen |= set(layers[0][1].flatten().tolist())
+    assert len(seen) > 1
+
+
 def test_wrong_points_count_more_and_in_time_less_again():
     # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
     X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]
@@ -283,6 +311,8 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
         ("bits", 3, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
         ("bits", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "margin": 1, "margin_price": 0.5}),
         ("real", 3, {"weight_set": "binary", "bias_set": [-1, 0, 2], "margin": 2, "margin_price": 0.125}),
+        ("bits", 2, {"weight_set": "ternary", "bias_set": range(-2, 3), "shared_bias": True}),
+        ("real", 2, {"weight_set": [-2, 1], "bias_set": [-1, 0, 1], "shared_bias": True, "penalty": 0.25}),
     ],
     ids=lambda value: str(value) if not isinstance(value, dict) else " ".join(map(str, value.values())),
 )

@@ -31,8 +31,10 @@ class BatchWalk:
         self.tried = self.made = 0
         self._left = 0
 
-    def move(self, d: int, j: int) -> Tensor:
+    def move(self, d: int, j: int | None) -> Tensor:
         """Make the best change of unit `j` of layer `d` of each network where it costs no more on all points.
+
+        None: of the bias that the layer shares, by all points.
 
         Returns:
             By how much the cost changes, `(R,)`.
@@ -42,6 +44,11 @@ class BatchWalk:
             self._some = self._copies.at(rows).walk(self._layers)
             self._left = ROUNDS * len(self._copies.units)
         self._left -= 1
+        if j is None:
+            gain = self._all.move_bias(d)
+            self._some.begin()
+            self.cost = self.cost + gain
+            return gain
         weight, bias = self._layers[d]
         old = weight[:, j].clone(), bias[:, j].clone()
         self._some.move(d, j)

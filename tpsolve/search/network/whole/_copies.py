@@ -19,6 +19,7 @@ from tpsolve.search.network.whole._unit_moves import (
     as_values,
     best_move,
     sorted_changes,
+    unshifted_changes,
 )
 from tpsolve.spins import sign
 
@@ -84,6 +85,8 @@ class Copies:
         self.price = problem.penalty * self.counts.new_ones(())
         """Of a weight other than 0 in moves: `()` of all networks, or `(R,)` of each."""
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
+        self.shared = [d for d in range(len(problem.widths)) if problem.rules.shared_bias]
+        """Hidden layers whose units have one bias."""
 
     def _is_small(self) -> bool:
         """Whether float32 holds all sums of weights, and of samples, without rounding."""
@@ -261,13 +264,18 @@ class Copies:
                 most = MAX_COUNTED // (unit.weight.numel() * len(window.thresholds))
                 kept = self._some(len(self.values), most) if most < len(self.values) else None
                 changes = window.changes(unit, two, self.biases, kept)
+                if d in self.shared:
+                    changes.worth.masked_fill_(changes.bias != unit.bias[:, None, None, None], torch.inf)
                 values = self.values if kept is None else self.values[kept]
                 return best_move(changes, values, self.extra(d, unit.weight, kept), features, self.ties)
         each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
         kept = self._some(len(self.values), MAX_SORTED // each)
         values, features = self.values[kept], self._some(len(features), MAX_SORTED // (each * len(kept)))
         some = replace(unit, below=unit.below[..., features], weight=unit.weight[:, features])
-        changes = sorted_changes(some, values, self.biases, whole=whole)
+        if d in self.shared:
+            changes = unshifted_changes(some, values)
+        else:
+            changes = sorted_changes(some, values, self.biases, whole=whole)
         extra = self.extra(d, unit.weight, kept)
         return best_move(changes, values, None if extra is None else extra[:, features], features, self.ties)
 
@@ -361,6 +369,42 @@ class Walk:
         self._sums[d][:, j] = now
         if d + 1 < len(self._layers):
             self._pass_up(d, j, sign(now) - before)
+
+    def move_bias(self, d: int) -> Tensor:
+        """Change the bias that the units of layer `d` share, of each network, to the best of some, where it costs no more.
+
+        Of whole sums it tries all shifts of the window, of others some that bring the sum of one point to 0.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
+        """
+        copies, bias, before = self._copies, self._layers[d][1], self._priced(self._sums[-1])
+        sums, best = self._sums[d], torch.zeros_like(before)
+        now = bias[:, 0].clone()
+        gain, chosen = best, now
+        if copies.biases is None and d == 0 and not copies.problem.has_whole_inputs:
+            drawn = (copies.random(len(now), 2 * copies.window) * sums[0].numel()).long()
+            tried = [now - shift for shift in sums.flatten(1).gather(1, drawn).T]
+        else:
+            tried = [now + shift for shift in range(-copies.window, copies.window + 1) if shift]
+        for other in tried:
+            above = sums + (other - now)[:, None, None]
+            for weight, own in self._layers[d + 1 :]:
+                above = torch.matmul(weight, sign(above)) + own[..., None]
+            cost = self._priced(above) - before
+            if copies.biases is not None:
+                cost = torch.where(torch.isin(other, copies.biases), cost, torch.inf)
+            # The last one of equally good ones, so that it walks along plateaus.
+            better = cost <= gain + copies.slack
+            gain, chosen = torch.where(better, cost, gain), torch.where(better, other, chosen)
+        bias[:] = chosen[:, None]
+        self.begin()
+        return gain
+
+    def _priced(self, sums: Tensor) -> Tensor:
+        """What outputs with these sums `(R, outputs, M)` cost by their stress, and what they lack of a margin."""
+        sums = sums.mT
+        return (self.stress * self._copies.costs(sign(sums)) + self._copies.lacking(sums)).sum(1)
 
     def _two(self, d: int, unit: Unit) -> TwoValues | None:
         return self._copies.two_values if d == 0 else TwoValues.of_spins(unit.below)

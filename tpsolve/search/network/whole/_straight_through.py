@@ -118,6 +118,8 @@ class StraightThrough:
         for number, ((real, shift), scale) in enumerate(zip(self._latent, self._scales, strict=True)):
             weight = copies.nearest(number, self._low + self._span * real.detach())
             bias = shift.detach() * scale
+            if number in copies.shared:
+                bias = bias.mean(-1, keepdim=True).repeat(1, bias.shape[-1])
             if copies.biases is not None:
                 bias = copies.biases[torch.bucketize(bias, (copies.biases[1:] + copies.biases[:-1]) / 2)]
             elif number > 0 or copies.problem.has_whole_inputs:
