@@ -196,7 +196,8 @@ def sizes(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
     Means over the seeds that all have. The peers are the straight-through network of the fewest errors, and that with a
     price whose errors and priced weights are fewest together.
     """
-    yield "| table | units | seeds | straight-through, best setting | straight-through, a price | integer-search, a price |"
+    heads = ("straight-through, best setting", "straight-through, a price", WITH_PRICE)
+    yield f"| table | units | seeds | {' | '.join(heads)} |"
     yield "|---|---:|---:|---:|---:|---:|"
     ratios: dict[str, list[float]] = {"network without a price": [], "network with a price": []}
     gains: dict[str, list[float]] = {name: [] for name in ratios}
@@ -241,8 +242,8 @@ def sizes(rows: list[dict[str, Any]], tables: Sequence[str]) -> Iterator[str]:
             yield ""
     if costs:
         yield (
-            f"Errors and priced weights together, which both lower: {math.exp(float(np.mean(np.log(costs)))):.2f} of the "
-            f"peer's, as a geometric mean over the {len(costs)} cells."
+            f"Errors and priced weights together, which both lower: {math.exp(float(np.mean(np.log(costs)))):.2f} of "
+            f"the peer's, as a geometric mean over the {len(costs)} cells."
         )
 
 

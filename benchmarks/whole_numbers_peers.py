@@ -29,8 +29,9 @@ SETTINGS = ((0.7, 0.1, 300), (None, 0.1, 1500))
 Rates from 0.01 to 0.3 were tried on digits and heart; 0.1 was the best. Both thresholds were tried with 300 and with
 1500 steps on four tables."""
 PULLS = (0.0003, 0.001, 0.003)
-"""Of the straight-through network whose weights have a price: the slope of the loss a sample by which each latent weight
-is pulled towards 0. With hindsight the best for each cell is shown."""
+"""Of the straight-through network whose weights have a price: the slope by which latent weights are pulled towards 0.
+
+Of 0.0003 to 0.01 on three tables. With hindsight the best for each cell is shown."""
 RESTARTS, WIDTH = 8, 0.5
 """Networks side by side, and the width of the region in which hidden units learn, in typical sums."""
 POPULATION, PARENTS, MUTATED = 50, 5, 2

@@ -18,8 +18,13 @@ PROVING_WHOLE = ("weight-box", "all-columns")
 
 def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
     """Whether `make_proof` takes results of the solver; those of a problem with a margin or a shared
-    bias it does not."""
-    return problem.margin is None and not problem.rules.shared_bias and solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
+    bias it does not.
+    """
+    return (
+        problem.margin is None
+        and not problem.rules.shared_bias
+        and solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
+    )
 
 
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:

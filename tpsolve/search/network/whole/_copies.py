@@ -347,9 +347,7 @@ class Walk:
         first = replace(first, z=torch.where(good[:, None], first.z, unit.z))
         return self._make(d, j, unit, move, cost, first.z)
 
-    def change(
-        self, d: int, j: int, weight: Tensor, bias: Tensor, new_weight: Tensor, new_bias: Tensor
-    ) -> None:
+    def change(self, d: int, j: int, weight: Tensor, bias: Tensor, new_weight: Tensor, new_bias: Tensor) -> None:
         """Give unit `j` of layer `d` other weights and biases than those that the sums of now are of.
 
         Args:
@@ -371,7 +369,7 @@ class Walk:
             self._pass_up(d, j, sign(now) - before)
 
     def move_bias(self, d: int) -> Tensor:
-        """Change the bias that the units of layer `d` share, of each network, to the best of some, where it costs no more.
+        """Change the bias that the units of layer `d` share, of each network, where it costs no more.
 
         Of whole sums it tries all shifts of the window, of others some that bring the sum of one point to 0.
 

@@ -28,9 +28,10 @@ SHARED = 0.3
 FREE = 0.5
 """How often weights cost nothing for a while after a kick, where they have a price."""
 PAIRS = 0.2
-"""Of moves that change two weights, where a unit may read few: only so it changes what it reads at no cost on the way.
-On six of the first tables of `benchmarks.whole_numbers`, with three inputs a unit, a fifth was better than none on four;
-without such a rule, pairs were no better than single changes."""
+"""Of moves that change two weights, where a unit may read few: so it changes what it reads at no cost on the way.
+
+On six of the first tables of `benchmarks.whole_numbers`, with three inputs a unit, a fifth beat none on four.
+Without such a rule, pairs were no better than single changes."""
 ANEW = 0.5
 """How often one unit of it is drawn anew; else a few weights change at random."""
 
@@ -170,9 +171,7 @@ class IntegerSearch(Solver):
         batch = (BATCH if problem.inputs.numel() > MANY else points) if self.batch is None else self.batch
         return None if batch >= points else batch
 
-    def _by_batches(
-        self, copies: Copies, state: Layers, batch: int, report: Report, champion: "_Champion"
-    ) -> None:
+    def _by_batches(self, copies: Copies, state: Layers, batch: int, report: Report, champion: "_Champion") -> None:
         """Let networks walk downhill: there is no time to leave places where no change helps."""
         walk, order, places = BatchWalk(copies, state, batch), list[int](), _places(copies)
         every = torch.ones_like(walk.cost, dtype=torch.bool)

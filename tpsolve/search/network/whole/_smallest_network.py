@@ -80,8 +80,8 @@ def smallest_network(
         callback: as that of `solve`, of each solve; True ends the search with what is known by then.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or with several hidden layers for
-            "units"; or a budget without seconds.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or for "units" with several
+            hidden layers; or a budget without seconds.
         ArgumentError: another size, or weights of samples so fine that a price of weights below them is none.
     """
     _check(problem, of, budget)
@@ -168,7 +168,9 @@ class _Search:
         assert posed.weight_set is not None
         least = sizes[0][0] if sizes else size
         size_bound = min(size, max(size_bound, least))
-        return SmallestNetwork(of, size, size_bound, errors, min(errors, bound), posed.widths, posed.weight_set, weights)
+        return SmallestNetwork(
+            of, size, size_bound, errors, min(errors, bound), posed.widths, posed.weight_set, weights
+        )
 
     def _smaller(self, of: str) -> Iterator[tuple[int, NetworkProblem]]:
         """Sizes below that of the problem, rising, and the problem of each."""
@@ -214,11 +216,13 @@ class _Search:
         def stop(progress: Progress) -> bool:
             if self._callback is not None and self._callback(progress):
                 self._asked = True
-            return self._asked or progress.objective <= enough or progress.bound > max(enough, 0)
+            return self._asked or progress.objective <= enough or progress.bound > enough > -math.inf
 
         watched = stop if self._callback is not None or enough > -math.inf else None
         budget = Budget(seconds=seconds)
-        return solve(problem, self._solver(problem, seconds), budget=budget, generator=self._generator, callback=watched)
+        return solve(
+            problem, self._solver(problem, seconds), budget=budget, generator=self._generator, callback=watched
+        )
 
     def _solver(self, problem: NetworkProblem, seconds: float) -> Solver:
         share = min(MAX_SEARCH, SEARCH_SHARE * seconds)

@@ -109,7 +109,9 @@ class StraightThrough:
             if number == 0:
                 shift = shift - (self._low + self._span * real) @ self._mean / scale
             self._latent.append((real.requires_grad_(), shift.clone().requires_grad_()))
-        self._optimizer = Adam([p for layer in self._latent for p in layer], RATE if self._batch is None else BATCH_RATE, self._steps)
+        self._optimizer = Adam(
+            [p for layer in self._latent for p in layer], RATE if self._batch is None else BATCH_RATE, self._steps
+        )
 
     @torch.no_grad()
     def _rounded(self) -> Layers:
