@@ -171,7 +171,7 @@ class Copies:
         problem.inputs, problem.counts = self.problem.inputs[rows], self.problem.counts[rows]
         problem.wanted = self.problem.wanted[rows]
         # What was computed of all points, and kept.
-        problem.__dict__.pop("wanting", None)
+        vars(problem).pop("wanting", None)
         some.problem, some.inputs, some.counts = problem, self.inputs[rows], self.counts[rows]
         some.total, some.least, some.gain = self.total[rows], self.least[rows], self.gain[rows]
         some.inverse_span, some.columns = self.inverse_span[rows], self.inputs[rows].T.contiguous()
