@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sklearn.datasets import load_breast_cancer
 
-from benchmarks import whole_anchors, whole_numbers, whole_proofs
+from benchmarks import whole_anchors, whole_images, whole_numbers, whole_proofs
 from benchmarks.record import RESULTS
 from benchmarks.whole_numbers_tables import FURTHER, TUNING
 from tpsolve import Budget, NetworkProblem
@@ -46,6 +46,7 @@ def write() -> None:
         ("margins", whole_numbers.margins(errors, FURTHER)),
         ("sizes-tuning", whole_numbers.sizes(errors, TUNING)),
         ("sizes-further", whole_numbers.sizes(errors, FURTHER)),
+        ("pictures", whole_images.table(read_parts(RESULTS / "whole_images.jsonl"))),
         ("monks", whole_anchors.monks_table(anchors)),
         ("images", whole_anchors.images_text(anchors)),
         ("proofs", whole_proofs.table(proofs)),

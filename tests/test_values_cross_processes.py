@@ -270,6 +270,9 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     search.FrontierPoint: lambda: [
         search.FrontierPoint(4, 3, 2.0, 1.0, [(torch.ones(1, 2), torch.zeros(1))], proved=False)
     ],
+    search.SmallestNetwork: lambda: [
+        search.SmallestNetwork("units", 2, 1, 3.0, 1.0, (2,), (-1, 0, 1), [(torch.ones(1, 2), torch.zeros(1))])
+    ],
     problems.FlipProblem: lambda: [layer_problem("hinge")],
     problems.Problem: lambda: [layer_problem("hinge")],
     problems.Instance: lambda: [problems.make_instance(name, n=5, m=4) for name in problems.GENERATORS],

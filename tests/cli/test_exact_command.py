@@ -290,6 +290,8 @@ def test_table_too_large_to_draw_has_its_answer_and_a_note(call, tmp_path: Path)
         ("exact xor.csv --target class --frontier", ArgumentError, "without --weight-set"),
         ("exact xor.csv --target class --rising x", ArgumentError, "without --weight-set"),
         ("exact xor.csv --target class --group 1:x", ArgumentError, "without --weight-set"),
+        ("exact xor.csv --target class --shared-bias", ArgumentError, "without --weight-set"),
+        ("exact --sweep . --target class --max-fan-in 2", ArgumentError, "max-fan-in with --sweep"),
         ("exact xor.csv --target class --weight-set=", ArgumentError, "no --weight-set without numbers"),
         ("exact xor.csv --target class --weight-set ternary --bias-set=", ArgumentError, "no --bias-set without"),
         ("exact xor.csv --target class --weight-set ternary --rising age", UnknownNameError, "--rising: got 'age'"),

@@ -11,7 +11,7 @@ import torch
 from support.whole_oracle import least_objective
 
 from tpsolve import Budget, NetworkProblem, load_problem, solve
-from tpsolve.errors import ArgumentError, ShapeError, TpsolveError, ValueSetError
+from tpsolve.errors import ArgumentError, NotAcceptedError, ShapeError, TpsolveError, ValueSetError
 from tpsolve.search import AllColumns, WeightBox, make_proof, size_frontier, verify_proof
 from tpsolve.search.proofs._proof import load_proof
 
@@ -45,6 +45,8 @@ def make(**rules: Any) -> NetworkProblem:
         ({"groups": [([0, 1], -1)]}, TpsolveError, "groups"),
         ({"monotone": {0: 1}, "weight_set": None}, ArgumentError, "monotone: .*weight_set"),
         ({"max_fan_in": 2, "weight_set": None}, ArgumentError, "max_fan_in: .*weight_set"),
+        ({"shared_bias": 1}, ArgumentError, "True or False"),
+        ({"shared_bias": True, "weight_set": None}, ArgumentError, "shared_bias: .*weight_set"),
     ],
     ids=str,
 )
@@ -86,7 +88,7 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("rules", [*RULES, {"shared_bias": True}], ids=str)
 def test_the_start_keeps_to_rules_and_rules_survive_a_file(rules: dict[str, Any], tmp_path: Path):
     problem = make(**rules)
     assert problem.objective(problem.start, problem.start_weights).item() == 2
@@ -113,11 +115,38 @@ def test_proofs_keep_to_rules_and_reach_what_all_weights_reach(seed: int, rules:
         assert all(finding.holds for finding in verify_proof(make_proof(problem, result), x.numpy(), y))
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_box_proves_what_units_of_one_bias_reach(seed: int):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randint(-1, 3, (8, 3), generator=g).double()
+    y = [0, 1, *torch.randint(2, (6,), generator=g).tolist()]
+    sets: dict[str, Any] = {"weight_set": "ternary", "bias_set": [-1, 0, 1]}
+    problem = NetworkProblem(x, y, [2], shared_bias=True, **sets)
+    result = solve(problem, WeightBox(workers=1), budget=Budget(seconds=60))
+    least = least_objective(problem)
+    assert (result.objective.item(), result.bound.item()) == (least, least)
+    (_, bias), _ = problem.check_weights(result.stats["weights"])
+    assert bias[0] == bias[1]
+    # Other solvers and proofs know no such rule.
+    with pytest.raises(NotAcceptedError, match="shared bias"):
+        solve(problem, AllColumns(), budget=Budget(seconds=1))
+    with pytest.raises(NotAcceptedError, match="shared bias"):
+        make_proof(problem, result)
+
+
+def test_weights_of_several_biases_are_refused_where_one_is_asked_for():
+    weights = [([[1, 0, 0], [0, 1, 0]], [0, -1]), ([[1, 1]], [0])]
+    make().check_weights(weights)
+    with pytest.raises(ValueSetError, match=r"0 and -1 of units 0 and 1 .*shared_bias"):
+        make(shared_bias=True).check_weights(weights)
+
+
 def test_search_of_larger_networks_keeps_to_rules():
     g = torch.Generator().manual_seed(0)
     for x in (2.0 * torch.randint(0, 2, (60, 12), generator=g) - 1, torch.randn(60, 12, generator=g)):
         y = (x[:, :6].sum(1) > 0).long().tolist()
         rules: dict[str, Any] = {"monotone": {0: 1, 1: -1}, "max_fan_in": 4, "groups": [([3, 4, 5], 1)]}
+        rules["shared_bias"] = True
         problem = NetworkProblem(x, y, [5, 3], weight_set=range(-2, 3), **rules)
         result = solve(problem, "integer-search:first_steps=30", budget=Budget(steps=300))
         problem.check_weights(result.stats["weights"])

@@ -13,8 +13,10 @@ from support.whole_oracle import errors_of, lacking, least_objective, outputs_of
 from tpsolve import Budget, NetworkProblem, Status, solve
 from tpsolve.errors import ArgumentError, NotAcceptedError
 from tpsolve.search import IntegerSearch
+from tpsolve.search.network.whole._batches import BatchWalk
 from tpsolve.search.network.whole._copies import NEAR, RELIEF, STRESS, Copies
 from tpsolve.search.network.whole._unit_moves import TwoValues, Window, best_move, sorted_changes
+from tpsolve.spins import sign
 
 SETS = {"ternary": "ternary", "binary": "binary", "seven": range(-3, 4), "odd": [-2, 1, 5]}
 INPUTS = {"spins": (-1, 1), "bits": (0, 1), "constant": (2,), "whole": range(-3, 4), "real": (-0.75, 0.125, 0.5, 1.25)}
@@ -151,6 +153,112 @@ def test_a_walk_knows_what_its_networks_cost(inputs: str, classes: int, margin: 
     assert walk.stress[0].tolist() == once[0].tolist()
 
 
+@pytest.mark.parametrize("rules", [{}, {"max_fan_in": 2}, {"monotone": [1, -1, 0], "groups": [([1, 2], 1)]}], ids=str)
+@pytest.mark.parametrize("inputs", ["spins", "whole", "real"])
+def test_pairs_of_changes_cost_what_they_say_and_keep_to_rules(inputs: str, rules: dict[str, Any]):
+    problem = random_problem(4, 7, inputs, 2, [2, 2], weight_set="ternary", penalty=0.25, margin=1, **rules)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = copies.without_inputs(4)
+    walk, once = copies.walk(layers), torch.ones(4, len(problem.inputs))
+    cost, most = walk.cost(), 0
+    for number in range(60):
+        before = [weight.clone() for weight, _ in layers]
+        change = walk.move_pair(*copies.units[number % len(copies.units)])
+        most = max(most, *(int((w != b).sum((1, 2)).max()) for (w, _), b in zip(layers, before, strict=True)))
+        assert bool((change <= copies.slack).all())
+        cost = cost + change
+        assert walk.cost().tolist() == pytest.approx(cost.tolist())
+        assert cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(4)])
+        for row in range(4):
+            problem.check_weights([(weight[row].double(), bias[row].double()) for weight, bias in layers])
+    assert most == 2
+
+
+def test_a_pair_swaps_features_where_no_more_are_allowed():
+    # The unit may read one feature, and the one that it reads is of use: only a pair of changes gets it to the better.
+    X = torch.tensor([[1.0, 1], [1, 1], [1, -1], [-1, -1], [-1, -1]])
+    problem = NetworkProblem(X, [1, 1, 0, 0, 0], [1], weight_set="ternary", max_fan_in=1)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=2)
+    stuck = [(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0]])), (torch.tensor([[[1.0]]]), torch.tensor([[0.0]]))]
+    for pair in (False, True):
+        layers = [(weight.clone(), bias.clone()) for weight, bias in stuck]
+        walk = copies.walk(layers)
+        for _ in range(20):
+            (walk.move_pair if pair else walk.move)(0, 0)
+        assert walk.cost().tolist() == [0.0 if pair else 1.0]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("inputs", ["spins", "real"])
+def test_moves_found_on_some_points_never_cost_more_on_all(inputs: str, classes: int):
+    problem = random_problem(5, 30, inputs, classes, [3, 2], weight_set="ternary", penalty=0.25, margin=1)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 3)
+    walk, once = BatchWalk(copies, layers, 4), torch.ones(3, len(problem.inputs))
+    for number in range(80):
+        before = walk.cost
+        change = walk.move(*copies.units[number % len(copies.units)])
+        assert walk.cost.tolist() == pytest.approx((before + change).tolist())
+        assert bool((change <= copies.slack).all())
+        if number % 8 == 7:
+            assert walk.cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(3)])
+    assert 0 < walk.made < walk.tried
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_points_alone_cost_what_a_problem_of_them_says(classes: int):
+    problem = random_problem(6, 12, "spins", classes, [2], weight_set="ternary", margin=1)
+    rows = torch.tensor([4, 0, 2])
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers = random_layers(copies, 3)
+    of_points, each = copies.at(rows).cost(layers), copies.costs(sign(copies.sums(layers)))
+    each = each + copies.lacking(copies.sums(layers))
+    assert of_points.tolist() == pytest.approx(each[:, rows].sum(1).tolist())
+    assert copies.cost(layers).tolist() == pytest.approx(each.sum(1).tolist())
+
+
+def test_large_tables_are_searched_by_some_of_their_points():
+    g = torch.Generator().manual_seed(0)
+    X = 2.0 * torch.randint(0, 2, (600, 12), generator=g) - 1
+    y = (X[:, :5].sum(1) > 0).long() + (X[:, 5:10].sum(1) > 0).long()
+    problem = NetworkProblem(X, y, [6], weight_set="ternary")
+    results = [
+        solve(problem, f"integer-search:batch=100,first_steps={steps}", budget=Budget(steps=after))
+        for steps, after in ((200, 1), (200, 300))
+    ]
+    trained, searched = (result.objective.item() for result in results)
+    assert searched < trained < problem.objective(problem.start, problem.start_weights).item()
+    assert results[1].stats["changes"]["made"] > 0
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize("biases", [None, (-2, 0, 1, 2)], ids=str)
+@pytest.mark.parametrize("inputs", ["spins", "whole", "real"])
+def test_units_share_a_bias(inputs: str, biases: Any, batch: int | None):
+    sets: dict[str, Any] = {"weight_set": "ternary", "bias_set": biases, "shared_bias": True}
+    problem = random_problem(7, 12, inputs, 2, [3, 2], penalty=0.25, margin=1, **sets)
+    copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
+    layers, once = copies.without_inputs(3), torch.ones(3, len(problem.inputs))
+    for _, bias in layers[:-1]:
+        bias[:] = 2.0
+    walk = copies.walk(layers) if batch is None else BatchWalk(copies, layers, batch)
+    cost, seen = copies.cost(layers), set[float]()
+    moves = [*copies.units, (0, None), (1, None)]
+    for number in range(60):
+        d, j = moves[number % len(moves)]
+        if isinstance(walk, BatchWalk):
+            change = walk.move(d, j)
+        else:
+            change = walk.move_bias(d) if j is None else walk.move_pair(d, j) if number % 2 else walk.move(d, j)
+        assert bool((change <= copies.slack).all())
+        cost = cost + change
+        assert cost.tolist() == pytest.approx([true_cost(problem, layers, row, once) for row in range(3)])
+        for row in range(3):
+            problem.check_weights([(weight[row].double(), bias[row].double()) for weight, bias in layers])
+        seen |= set(layers[0][1].flatten().tolist())
+    assert len(seen) > 1
+
+
 def test_wrong_points_count_more_and_in_time_less_again():
     # A contradiction of equal weights, one that leans to the second class, a plain point, and one that is right.
     X = [[0.0], [0.0], [1.0], [1.0], [2.0], [3.0]]
@@ -203,6 +311,8 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
         ("bits", 3, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
         ("bits", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "margin": 1, "margin_price": 0.5}),
         ("real", 3, {"weight_set": "binary", "bias_set": [-1, 0, 2], "margin": 2, "margin_price": 0.125}),
+        ("bits", 2, {"weight_set": "ternary", "bias_set": range(-2, 3), "shared_bias": True}),
+        ("real", 2, {"weight_set": [-2, 1], "bias_set": [-1, 0, 1], "shared_bias": True, "penalty": 0.25}),
     ],
     ids=lambda value: str(value) if not isinstance(value, dict) else " ".join(map(str, value.values())),
 )
@@ -250,6 +360,8 @@ def test_bad_settings_and_other_problems_are_refused():
         {"share": 1.0},
         {"share": -0.1},
         {"first_steps": -1},
+        {"pairs": 1.5},
+        {"batch": 0},
     ]
     for bad in settings:
         with pytest.raises(ArgumentError, match=next(iter(bad))):

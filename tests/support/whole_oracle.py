@@ -101,8 +101,11 @@ def least_objective(problem: NetworkProblem) -> float:
     assert problem.weight_set is not None
     assert problem.bias_set is not None
     points, least = problem.inputs.tolist(), float("inf")
-    hidden = all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, below)
-    for chosen in itertools.combinations_with_replacement(hidden, problem.widths[0]):
+    # Of units that share a bias, the columns of each bias alone.
+    sets = [(bias,) for bias in problem.bias_set] if rules.shared_bias else [problem.bias_set]
+    every = [all_columns(points, problem.weight_set, biases, problem.penalty, below) for biases in sets]
+    tried = [(own, c) for own in every for c in itertools.combinations_with_replacement(own, problem.widths[0])]
+    for hidden, chosen in tried:
         points = list(zip(*chosen, strict=True))
         tops = [
             all_columns(points, problem.weight_set, problem.bias_set, problem.penalty, above_it, short)

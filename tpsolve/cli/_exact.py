@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 NOT_SWEPT = (
     *("file", "engine", "prefer", "weight_set", "bias_set", "penalty", "margin", "margin_price"),
-    *("frontier", "save", "plot"),
+    *("max_fan_in", "group", "rising", "falling", "shared_bias", "frontier", "save", "plot"),
 )
 MAX_SEARCH, SEARCH_SHARE = 3.0, 0.1
 """Seconds in which `integer-search` looks for whole weights before a proof begins, and at most this share of all."""
@@ -112,6 +112,9 @@ def exact(
         str, typer.Option(help="With --weight-set: number columns as which the second class may only become likelier.")
     ] = "",
     falling: Annotated[str, typer.Option(help="Likewise columns as which it may only become less likely.")] = "",
+    shared_bias: Annotated[
+        bool, typer.Option("--shared-bias", help="With --weight-set: one bias for all units of a hidden layer.")
+    ] = False,
     frontier: Annotated[
         bool, typer.Option("--frontier", help="With --weight-set: errors against the number of weights other than 0.")
     ] = False,
@@ -194,7 +197,7 @@ def exact(
         refuse_given(context, ("engine", "prefer"), "beside --weight-set")
         chosen = find_solver(solver) if solver else None
     else:
-        rules = ("margin", "margin_price", "max_fan_in", "group", "rising", "falling")
+        rules = ("margin", "margin_price", "max_fan_in", "group", "rising", "falling", "shared_bias")
         refuse_given(context, ("bias_set", "penalty", *rules, "frontier"), "without --weight-set")
         chosen = find_solver(solver or "circuits")
         if isinstance(chosen, Circuits) and solver in ("", "circuits"):
@@ -234,6 +237,7 @@ def exact(
         monotone=read_signs(read.features, rising, falling),
         max_fan_in=max_fan_in or None,
         groups=read_groups(read.schema, group or ()),
+        shared_bias=shared_bias or None,
     )
     try:
         problem = posed()

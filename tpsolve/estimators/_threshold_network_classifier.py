@@ -86,6 +86,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
             None: the search sees all samples, and the best one is taken.
         monotone, max_fan_in, groups: rules that weights of a set keep to: signs of features, and how many weights of a
             unit, or of a group of features in it, may be other than 0. See `NetworkProblem`.
+        shared_bias: with a `weight_set`, whether all units of a hidden layer have the same bias.
 
     Attributes:
         classes_: labels in sorted order.
@@ -137,6 +138,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         monotone: Any = None,
         max_fan_in: int | None = None,
         groups: Any = None,
+        shared_bias: bool | None = None,
         margin: int | None = None,
         margin_price: float | None = None,
         validation_fraction: float | None = None,
@@ -155,6 +157,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.monotone = monotone
         self.max_fan_in = max_fan_in
         self.groups = groups
+        self.shared_bias = shared_bias
         self.margin = margin
         self.margin_price = margin_price
         self.validation_fraction = validation_fraction
@@ -375,6 +378,7 @@ class ThresholdNetworkClassifier(ClassifierMixin, BaseEstimator):
     def _sets(self) -> dict[str, Any]:
         """What says to a problem which weights are allowed; empty: all real ones."""
         rules = {"monotone": self.monotone, "max_fan_in": self.max_fan_in, "groups": self.groups}
+        rules["shared_bias"] = self.shared_bias
         rules |= {"margin": self.margin, "margin_price": self.margin_price}
         if self.weight_set is None:
             for name, value in {"bias_set": self.bias_set, **rules}.items():

@@ -19,6 +19,8 @@ from tpsolve.search.local._loop import LocalSolver as LocalSolver
 from tpsolve.search.network.circuits._prove import make_proof as make_proof
 from tpsolve.search.network.whole._size_frontier import FrontierPoint as FrontierPoint
 from tpsolve.search.network.whole._size_frontier import size_frontier as size_frontier
+from tpsolve.search.network.whole._smallest_network import SmallestNetwork as SmallestNetwork
+from tpsolve.search.network.whole._smallest_network import smallest_network as smallest_network
 from tpsolve.search.proofs._check_proof import verify_proof as verify_proof
 from tpsolve.search.proofs._check_result import verify_result as verify_result
 from tpsolve.search.proofs._proof import Proof as Proof

@@ -98,6 +98,8 @@ class NetworkProblem(Problem):
         max_fan_in: weights other than 0 of each unit, at most; only with a `weight_set` that holds 0.
         groups: pairs of features and a number: so many of their weights may be other than 0 in a unit of the first
             layer. For example `[([0, 1, 2], 1)]`. Only with a `weight_set` that holds 0.
+        shared_bias: whether all units of a hidden layer have the same bias, as where a circuit has one threshold for a
+            layer; output units have their own. Only with a `weight_set`. `integer-search` and `weight-box` keep to it.
         exact: N rows of p exact numbers that `X` rounds to float64, such as `LabelledTable.exact_rows()`; None: `X` is
             exact. Objectives and bounds are then those of these numbers. `circuits` and local searches take such
             problems, and with a `weight_set` `integer-search`.
@@ -109,7 +111,7 @@ class NetworkProblem(Problem):
         wanted: `(M, outputs)` float64 in {-1, +1}, the outputs with the fewest errors.
         classes: the labels in sorted order.
         layers: units of each layer, the output units last.
-        rules: `monotone`, `max_fan_in` and `groups`, as they were read.
+        rules: `monotone`, `max_fan_in`, `groups` and `shared_bias`, as they were read.
         exact: the M distinct points before rounding; None: nothing was rounded.
 
     Raises:
@@ -154,6 +156,7 @@ class NetworkProblem(Problem):
         monotone: Sequence[int] | Mapping[int, int] | None = None,
         max_fan_in: int | None = None,
         groups: Sequence[tuple[Sequence[int], int]] | None = None,
+        shared_bias: bool | None = None,
         exact: Sequence[Sequence[Fraction]] | None = None,
     ) -> None:
         X, weight = own(plain_array("X", X)), own(weight)
@@ -178,7 +181,7 @@ class NetworkProblem(Problem):
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self._read_sets(weight_set, bias_set, penalty)
         self._read_margin(margin, margin_price)
-        given = {"monotone": monotone, "max_fan_in": max_fan_in, "groups": groups}
+        given = {"monotone": monotone, "max_fan_in": max_fan_in, "groups": groups, "shared_bias": shared_bias}
         if self.weight_set is not None:
             self.rules = read_rules(**given, features=len(x[0]), values=self.weight_set, classes=len(self.classes))
         elif any(value is not None for value in given.values()):
@@ -748,6 +751,7 @@ class _Header(TypedDict):
     monotone: NotRequired[list[int]]
     max_fan_in: NotRequired[Positive]
     groups: NotRequired[list[tuple[list[int], int]]]
+    shared_bias: NotRequired[bool]
     exact: NotRequired[dict[str, list[FractionText]]]
 
 
@@ -781,6 +785,7 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         monotone=header.get("monotone"),
         max_fan_in=header.get("max_fan_in"),
         groups=header.get("groups"),
+        shared_bias=header.get("shared_bias"),
         exact=None if exact is None else _exact_rows(arrays["X"], exact),
     )
 

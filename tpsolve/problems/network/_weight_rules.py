@@ -24,18 +24,21 @@ class WeightRules:
             it is one, and weights of all layers above are at least 0.
         max_fan_in: weights other than 0 of each unit of every layer; None: any number.
         groups: of inputs, for each unit of the first layer.
+        shared_bias: whether all units of a hidden layer have the same bias; output units have their own.
     """
 
     monotone: tuple[int, ...] = ()
     max_fan_in: int | None = None
     groups: tuple[Group, ...] = ()
+    shared_bias: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.monotone or self.max_fan_in is not None or self.groups)
+        return bool(self.monotone or self.max_fan_in is not None or self.groups or self.shared_bias)
 
     def sets(self) -> dict[str, Any]:
         """The arguments of a problem with these rules."""
         found: dict[str, Any] = {"monotone": self.monotone, "max_fan_in": self.max_fan_in, "groups": self.groups}
+        found["shared_bias"] = self.shared_bias or None
         return {name: value for name, value in found.items() if value is not None and value != ()}
 
     def allowed(self, layer: int, n: int, values: Tensor) -> Tensor | None:
@@ -54,7 +57,11 @@ class WeightRules:
 
     def check(self, weights: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Raise ValueSetError unless the weights of all layers keep to the rules."""
-        for number, (weight, _) in enumerate(weights):
+        for number, (weight, bias) in enumerate(weights):
+            if self.shared_bias and number < len(weights) - 1 and bool((bias != bias[0]).any()):
+                unit = int((bias != bias[0]).nonzero()[0, 0])
+                what = f"biases {bias[0].item():g} and {bias[unit].item():g} of units 0 and {unit} of layer {number}"
+                raise ValueSetError("weights", what, "one bias for all units of a hidden layer: `shared_bias`")
             if self.monotone:
                 signs = torch.tensor(self.monotone if number == 0 else [1] * weight.shape[1]).to(weight)
                 bad = (signs * weight < 0).nonzero()
@@ -71,14 +78,23 @@ class WeightRules:
 
 
 def read_rules(
-    monotone: Any, max_fan_in: Any, groups: Any, features: int, values: Sequence[int], classes: int
+    monotone: Any,
+    max_fan_in: Any,
+    groups: Any,
+    shared_bias: Any,
+    features: int,
+    values: Sequence[int],
+    classes: int,
 ) -> WeightRules:
     """The rules of a problem of so many `features` and `classes`, whose weights are of `values`.
 
     Raises:
         ShapeError, ValueSetError, ArgumentError: a rule makes no sense, or no weights of the set keep to it.
     """
-    rules = WeightRules(_read_monotone(monotone, features, values, classes), max_fan_in, _read_groups(groups, features))
+    if shared_bias is not None and not isinstance(shared_bias, bool):
+        raise ArgumentError("shared_bias", repr(shared_bias), "True or False")
+    signs, listed = _read_monotone(monotone, features, values, classes), _read_groups(groups, features)
+    rules = WeightRules(signs, max_fan_in, listed, bool(shared_bias))
     if max_fan_in is not None:
         check_count("max_fan_in", max_fan_in, 1)
     if 0 not in values and (max_fan_in is not None or rules.groups):

@@ -240,7 +240,7 @@ class WeightBox(Solver):
             if problem.weight_set is not None and number < len(problem.widths):
                 # Units of a hidden layer can change places.
                 for (_, first), (_, second) in itertools.pairwise(own):
-                    model.add(first <= second)
+                    model.add(first == second if problem.rules.shared_bias else first <= second)
             below, reach = layer, width
         right, worth = [], []
         all_counts, price = (problem.counts.tolist(), 0) if problem.weight_set is None else whole_costs(problem)

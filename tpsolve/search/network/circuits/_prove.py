@@ -17,8 +17,14 @@ PROVING_WHOLE = ("weight-box", "all-columns")
 
 
 def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
-    """Whether `make_proof` takes results of the solver; those of a problem with a margin it does not."""
-    return problem.margin is None and solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
+    """Whether `make_proof` takes results of the solver; those of a problem with a margin or a shared
+    bias it does not.
+    """
+    return (
+        problem.margin is None
+        and not problem.rules.shared_bias
+        and solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
+    )
 
 
 def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | None = None) -> Proof:
@@ -31,10 +37,13 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         about: where the data are: for a table the name of its column of classes.
 
     Raises:
-        NotAcceptedError: a result of another solver, or a problem with a margin.
+        NotAcceptedError: a result of another solver, or a problem with a margin or a shared bias.
         ArgumentError: the targets of the result are those of no network.
     """
     solver = str(result.stats.get("solver"))
+    if problem.rules.shared_bias:
+        mend = "Solve it without the shared bias."
+        raise NotAcceptedError("problem", "a shared bias", "a problem without one", mend)
     if problem.margin is not None:
         mend = "Its bound stands in the result, but the check knows errors and weights only."
         raise NotAcceptedError("problem", "a margin", "a problem without a margin", mend)

@@ -1,5 +1,6 @@
 """Copies of a network with whole weights, side by side: what they cost, and the best change of one unit of each."""
 
+import copy
 from dataclasses import replace
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ from tpsolve.search.network.whole._unit_moves import (
     as_values,
     best_move,
     sorted_changes,
+    unshifted_changes,
 )
 from tpsolve.spins import sign
 
@@ -83,6 +85,8 @@ class Copies:
         self.price = problem.penalty * self.counts.new_ones(())
         """Of a weight other than 0 in moves: `()` of all networks, or `(R,)` of each."""
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
+        self.shared = [d for d in range(len(problem.widths)) if problem.rules.shared_bias]
+        """Hidden layers whose units have one bias."""
 
     def _is_small(self) -> bool:
         """Whether float32 holds all sums of weights, and of samples, without rounding."""
@@ -161,6 +165,23 @@ class Copies:
         errors = self.problem.errors(sign(sums)).to(self.dtype)
         return errors + self.lacking(sums).sum(1) + self.paid(layers)
 
+    def at(self, rows: Tensor) -> "Copies":
+        """Copies for the points `rows` alone, of which costs are sums; networks keep their price."""
+        some, problem = copy.copy(self), copy.copy(self.problem)
+        problem.inputs, problem.counts = self.problem.inputs[rows], self.problem.counts[rows]
+        problem.wanted = self.problem.wanted[rows]
+        # What was computed of all points, and kept.
+        vars(problem).pop("wanting", None)
+        some.problem, some.inputs, some.counts = problem, self.inputs[rows], self.counts[rows]
+        some.total, some.least, some.gain = self.total[rows], self.least[rows], self.gain[rows]
+        some.inverse_span, some.columns = self.inverse_span[rows], self.inputs[rows].T.contiguous()
+        if self.two_values is not None:
+            some.two_values = replace(self.two_values, is_high=self.two_values.is_high[rows])
+        some.shortfalls = [s and replace(s, up=s.up[rows], down=s.down[rows]) for s in self.shortfalls]
+        # Prices of weights count as much as they do beside all points.
+        some.price = self.price * (float(some.total.sum()) / max(1e-30, float(self.total.sum())))
+        return some
+
     def walk(self, layers: Layers) -> "Walk":
         """Copies that change one unit at a time, beginning with `layers`, which change in place."""
         return Walk(self, layers)
@@ -216,6 +237,23 @@ class Copies:
             cost[:, group] = torch.where(full & ~used[:, group] & (values != 0), torch.inf, cost[:, group])
         return cost
 
+    def first_of_pair(self, unit: Unit, d: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A weight of a unit of layer `d`, another value for it that keeps to the rules, and the price, each `(R,)`.
+
+        Where no weight may change, its value is that of now.
+        """
+        extra = self.extra(d, unit.weight)
+        other = self.values != unit.weight[..., None]
+        if extra is not None:
+            other = other & torch.isfinite(extra)
+        drawn = torch.where(other, self.random(*other.shape), -1.0).flatten(1)
+        chosen = drawn.argmax(1, keepdim=True)
+        some = drawn.gather(1, chosen)[:, 0] >= 0
+        feature = chosen[:, 0] // len(self.values)
+        value = torch.where(some, self.values[chosen[:, 0] % len(self.values)], unit.weight[:, 0])
+        paid = torch.zeros_like(value) if extra is None else extra.flatten(1).gather(1, chosen)[:, 0]
+        return torch.where(some, feature, 0), value, torch.where(some, paid, 0.0)
+
     def best(self, unit: Unit, two: TwoValues | None, d: int) -> Move:
         """The best of all changes of a unit of layer `d`, or where these are too many, of some that are drawn."""
         features = torch.arange(unit.weight.shape[1], device=unit.weight.device)
@@ -226,13 +264,18 @@ class Copies:
                 most = MAX_COUNTED // (unit.weight.numel() * len(window.thresholds))
                 kept = self._some(len(self.values), most) if most < len(self.values) else None
                 changes = window.changes(unit, two, self.biases, kept)
+                if d in self.shared:
+                    changes.worth.masked_fill_(changes.bias != unit.bias[:, None, None, None], torch.inf)
                 values = self.values if kept is None else self.values[kept]
                 return best_move(changes, values, self.extra(d, unit.weight, kept), features, self.ties)
         each = unit.z.numel() if self.biases is None else len(unit.z) * max(unit.z.shape[1], len(self.biases))
         kept = self._some(len(self.values), MAX_SORTED // each)
         values, features = self.values[kept], self._some(len(features), MAX_SORTED // (each * len(kept)))
         some = replace(unit, below=unit.below[..., features], weight=unit.weight[:, features])
-        changes = sorted_changes(some, values, self.biases, whole=whole)
+        if d in self.shared:
+            changes = unshifted_changes(some, values)
+        else:
+            changes = sorted_changes(some, values, self.biases, whole=whole)
         extra = self.extra(d, unit.weight, kept)
         return best_move(changes, values, None if extra is None else extra[:, features], features, self.ties)
 
@@ -280,24 +323,122 @@ class Walk:
         Returns:
             By how much the cost changes, `(R,)`.
         """
-        copies, (weight, bias), z = self._copies, self._layers[d], self._sums[d]
         unit = self.unit(d, j)
-        two = copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
-        move = copies.best(unit, two, d)
-        good = move.cost <= copies.slack
+        move = self._copies.best(unit, self._two(d, unit), d)
+        return self._make(d, j, unit, move, move.cost)
+
+    def move_pair(self, d: int, j: int) -> Tensor:
+        """Change one weight of unit `j` that is drawn, and then make the best change, where both cost no more.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
+        """
+        unit = self.unit(d, j)
+        feature, value, paid = self._copies.first_of_pair(unit, d)
+        place = feature[:, None]
+        change = value - unit.weight.gather(1, place)[:, 0]
+        weight = unit.weight.scatter(1, place, value[:, None])
+        first = replace(unit, weight=weight, z=self._moved(d, unit.z, weight, unit.bias, feature, change))
+        move = self._copies.best(first, self._two(d, unit), d)
+        cost = move.cost + (first.present() - unit.present()) + paid
+        # Of a pair that costs more neither change is made.
+        good = cost <= self._copies.slack
+        self._layers[d][0][:, j] = torch.where(good[:, None], weight, unit.weight)
+        first = replace(first, z=torch.where(good[:, None], first.z, unit.z))
+        return self._make(d, j, unit, move, cost, first.z)
+
+    def change(self, d: int, j: int, weight: Tensor, bias: Tensor, new_weight: Tensor, new_bias: Tensor) -> None:
+        """Give unit `j` of layer `d` other weights and biases than those that the sums of now are of.
+
+        Args:
+            weight, bias: `(R, n)` and `(R,)`, of which the sums are.
+            new_weight, new_bias: the others.
+        """
+        own, z = self._layers[d], self._sums[d][:, j]
+        own[0][:, j], own[1][:, j] = new_weight, new_bias
+        if d > 0 or self._copies.problem.has_whole_inputs:
+            places = (new_weight != weight).any(0).nonzero()[:, 0]
+            step = (new_weight - weight)[:, places]
+            read = self._copies.columns[places] if d == 0 else sign(self._sums[d - 1][:, places])
+            now = z + (step[:, None] @ read)[:, 0] + (new_bias - bias)[:, None]
+        else:
+            now = new_weight @ self._copies.columns + new_bias[:, None]
+        before = sign(z)
+        self._sums[d][:, j] = now
+        if d + 1 < len(self._layers):
+            self._pass_up(d, j, sign(now) - before)
+
+    def move_bias(self, d: int) -> Tensor:
+        """Change the bias that the units of layer `d` share, of each network, where it costs no more.
+
+        Of whole sums it tries all shifts of the window, of others some that bring the sum of one point to 0.
+
+        Returns:
+            By how much the cost changes, `(R,)`.
+        """
+        copies, bias, before = self._copies, self._layers[d][1], self._priced(self._sums[-1])
+        sums, best = self._sums[d], torch.zeros_like(before)
+        now = bias[:, 0].clone()
+        gain, chosen = best, now
+        if copies.biases is None and d == 0 and not copies.problem.has_whole_inputs:
+            drawn = (copies.random(len(now), 2 * copies.window) * sums[0].numel()).long()
+            tried = [now - shift for shift in sums.flatten(1).gather(1, drawn).T]
+        else:
+            tried = [now + shift for shift in range(-copies.window, copies.window + 1) if shift]
+        for other in tried:
+            above = sums + (other - now)[:, None, None]
+            for weight, own in self._layers[d + 1 :]:
+                above = torch.matmul(weight, sign(above)) + own[..., None]
+            cost = self._priced(above) - before
+            if copies.biases is not None:
+                cost = torch.where(torch.isin(other, copies.biases), cost, torch.inf)
+            # The last one of equally good ones, so that it walks along plateaus.
+            better = cost <= gain + copies.slack
+            gain, chosen = torch.where(better, cost, gain), torch.where(better, other, chosen)
+        bias[:] = chosen[:, None]
+        self.begin()
+        return gain
+
+    def _priced(self, sums: Tensor) -> Tensor:
+        """What outputs with these sums `(R, outputs, M)` cost by their stress, and what they lack of a margin."""
+        sums = sums.mT
+        return (self.stress * self._copies.costs(sign(sums)) + self._copies.lacking(sums)).sum(1)
+
+    def _two(self, d: int, unit: Unit) -> TwoValues | None:
+        return self._copies.two_values if d == 0 else TwoValues.of_spins(unit.below)
+
+    def _make(self, d: int, j: int, unit: Unit, move: Move, cost: Tensor, z: Tensor | None = None) -> Tensor:
+        """Make a move of unit `j` of each network where it costs no more; z: its sums with the weights of now."""
+        weight, bias = self._layers[d]
+        good = cost <= self._copies.slack
         place = move.feature[:, None]
         old = weight[:, j].gather(1, place)[:, 0]
-        value, shift = torch.where(good, move.value, old), torch.where(good, move.bias, bias[:, j])
+        value, shift = torch.where(good, move.value, old), torch.where(good, move.bias, unit.bias)
         weight[:, j].scatter_(1, place, value[:, None])
-        if d > 0 or copies.problem.has_whole_inputs:
-            read = copies.columns[move.feature] if d == 0 else sign(self._sums[d - 1][self._each, move.feature])
-            now = torch.addcmul(unit.z, (value - old)[:, None], read).add_((shift - bias[:, j])[:, None])
-        else:
-            now = weight[:, j] @ copies.columns + shift[:, None]
+        before = unit.z if z is None else z
+        now = self._moved(d, before, weight[:, j], shift, move.feature, value - old, shift - unit.bias)
         if d + 1 < len(self._layers):
             self._pass_up(d, j, sign(now) - sign(unit.z))
-        z[:, j], bias[:, j] = now, shift
-        return torch.where(good, move.cost, 0.0)
+        self._sums[d][:, j], bias[:, j] = now, shift
+        return torch.where(good, cost, 0.0)
+
+    def _moved(
+        self,
+        d: int,
+        z: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        feature: Tensor,
+        change: Tensor,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        """The sums `z (R, M)` after the weight of `feature (R,)` changed, and the bias by `shift`, to those of now."""
+        if d > 0 or self._copies.problem.has_whole_inputs:
+            columns = self._copies.columns
+            read = columns[feature] if d == 0 else sign(self._sums[d - 1][self._each, feature])
+            found = torch.addcmul(z, change[:, None], read)
+            return found if shift is None else found.add_(shift[:, None])
+        return weight @ self._copies.columns + bias[:, None]
 
     def _pass_up(self, d: int, j: int, change: Tensor) -> None:
         """Bring the sums above layer `d` up to date, where outputs of its unit `j` changed by `change (R, M)`."""

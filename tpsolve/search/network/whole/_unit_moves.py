@@ -239,6 +239,18 @@ def sorted_changes(unit: Unit, values: Tensor, biases: Tensor | None, *, whole: 
     return _offered(unit, torch.where(distinct, worth, torch.inf), old - shift, same)
 
 
+def unshifted_changes(unit: Unit, values: Tensor) -> Changes:
+    """All changes of weights to `values (V,)` that leave the bias as it is, by adding up what all points are worth.
+
+    Inputs may be any numbers. The sums of the unit themselves must cost nothing: it is a hidden one.
+    """
+    change = (values - unit.weight[..., None])[..., None]
+    inputs = unit.below.mT if unit.below.dim() == 3 else unit.below.T[None]
+    outputs = unit.z[:, None, None] + change * inputs[:, :, None] >= 0
+    worth = (unit.worth[:, None, None] * outputs).sum(-1, keepdim=True).masked_fill_(change == 0, torch.inf)
+    return Changes(worth, unit.bias[:, None, None, None], unit.present())
+
+
 def _running(values: Tensor) -> Tensor:
     """Sums of the first 0, 1, ... of `values (..., M)`: `(..., M + 1)`."""
     return torch.nn.functional.pad(values.cumsum(-1), (1, 0))
