@@ -203,7 +203,7 @@ def folded(model: nn.Module, stock: Stock) -> Any:
 
 def packed(model: nn.Module, stock: Stock) -> None:
     made = folded(model, stock)
-    found, expected = (tree_leaves(network(stock.inputs)) for network in (made.pack(), made))
+    found, expected = (tree_leaves(call(network, stock.inputs)) for network in (made.pack(), made))
     assert all(map(torch.equal, found, expected)), "outputs differ"
 
 

@@ -1,6 +1,6 @@
 """Checks that a frozen copy, or a part of it, does once more what the model did in the recorded pass."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
