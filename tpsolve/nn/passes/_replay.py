@@ -19,6 +19,8 @@ ALLOWED = "modules that act on this pass alone only by batch norm and by draws o
 MEND = "Draw at random by functions of torch, along the samples"
 ROUNDINGS = 16
 """Of how many epsilons of its dtype what is computed once more may be off."""
+SHARE = 1e-2
+"""By what share of how far samples lie apart it may be off."""
 
 
 def find_segment(
@@ -85,7 +87,7 @@ def _first_difference(
             again = segment.block(widened(h[:count]).clone(), *(part[:count] for part in segment.context))
         for sink, found in zip(segment.sinks, again, strict=True):
             recorded = (output if sink == OUTPUT else calls[sink].z)[:count]
-            if not _agree(found, recorded, lambda: noise_of_constants(model, recording)):
+            if not _agree(found, recorded, lambda: noise_of_norms(model, recording)):
                 return sink
     return None
 
@@ -109,7 +111,7 @@ def check_whole(model: nn.Module, recording: Recording, inputs: Inputs, output: 
             raised = f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         reads = [(f"model.{name}", seen.get(name), call.z[:count]) for name, call in recording.calls.items()]
         for name, again, recorded in [*reads, ("the output", found, output.detach()[:count])]:
-            if again is not None and _agree(again, recorded, lambda: noise_of_constants(model, recording)):
+            if again is not None and _agree(again, recorded, lambda: noise_of_norms(model, recording)):
                 continue
             if count == samples:
                 raise NotAcceptedError(
@@ -119,27 +121,25 @@ def check_whole(model: nn.Module, recording: Recording, inputs: Inputs, output: 
             raise NotAcceptedError("model", mixing, "samples that don't meet, along the first axis of every tensor")
 
 
-def noise_of_constants(model: nn.Module, recording: Recording) -> float:
-    """How large rounding may become in batch norms, in channels that were constant in the recorded batch.
+def noise_of_norms(model: nn.Module, recording: Recording) -> float:
+    """By how much rounding may move a number that a batch norm gave in the recorded pass; 0 where there was none.
 
-    Such channels come from the maxima of spins, for example. Their variance is that of rounding, and so is what the
-    norm makes of it, which may be as large as 1. It is 0 where no channel is constant up to rounding. Weights that are
-    spread over processes count as 1.
+    Maxima of spins, for example, make channels that are constant in all or most samples. What a batch norm makes of
+    them is rounding, divided by a small deviation. At most a hundredth of the norm's weight counts, its outputs being
+    of size 1 before that. Weights that are spread over processes count as 1.
     """
     largest, sharded = 0.0, is_sharded(model)
     for name, read in recording.norms.items():
         norm = unwrap(model).get_submodule(name)
         assert isinstance(norm, _BatchNorm)
         for x in read:
-            room = ROUNDINGS * _epsilon(x)
-            x = widened(x).detach()
+            rounding, x = ROUNDINGS * _epsilon(x), widened(x).detach()
             others = [axis for axis in range(x.dim()) if axis != 1]
-            variance, size = x.var(others, correction=0), room * x.abs().amax(others)
-            noise = size / (variance + norm.eps).sqrt()
+            noise = rounding * x.abs().amax(others) / (x.var(others, correction=0) + norm.eps).sqrt()
+            noise = noise.clamp(max=SHARE)
             if norm.weight is not None and not sharded:
                 noise = noise * norm.weight.detach().abs()
-            noise = noise[(variance <= size.square()) & noise.isfinite()]
-            largest = max(largest, float(noise.max()) if len(noise) else 0.0)
+            largest = max(largest, float(noise.nan_to_num(posinf=SHARE).max()))
     return largest
 
 
@@ -155,7 +155,7 @@ def _agree(found: Tensor, recorded: Tensor, noise: Callable[[], float]) -> bool:
     eps = _epsilon(recorded)
     found, recorded = found[finite], widened(recorded[finite])
     apart = recorded - recorded.mean(0) if len(recorded) > 1 else recorded
-    off, room = (found - recorded).norm(), 1e-2 * apart.norm() + ROUNDINGS * eps * recorded.norm()
+    off, room = (found - recorded).norm(), SHARE * apart.norm() + ROUNDINGS * eps * recorded.norm()
     return bool(off <= room) or bool(off <= room + noise() * recorded.numel() ** 0.5)
 
 
