@@ -187,9 +187,10 @@ def test_a_real_shortcut_adds_what_the_body_reads_and_searches_hold_it():
     torch.testing.assert_close(shortcut(z), expected)
     g = torch.randn_like(expected)
     torch.testing.assert_close(torch.autograd.grad(shortcut(z), z, g), torch.autograd.grad(expected, z, g))
-    top = nn.Sequential(HardThreshold("saturated-ste"), nn.Flatten(), nn.Linear(20, 3)).double()
-    model, y = nn.Sequential(shortcut, top), torch.arange(6) % 3
-    report = target_backward(model, z.detach(), y, cross_entropy, solver="hill-climb", budget=Budget(steps=2))
-    segment, spins = report._pass.segment("0.body.0"), report["0.body.0"].targets
+    first, top = nn.Conv2d(1, 2, 1), nn.Sequential(HardThreshold(), nn.Flatten(), nn.Linear(20, 3))
+    model, x = nn.Sequential(first, shortcut, top).double(), torch.randn(6, 1, 4, 4, dtype=F64)
+    report = target_backward(model, x, torch.arange(6) % 3, cross_entropy, solver="hill-climb", budget=Budget(steps=2))
+    segment, spins = report._pass.segment("1.body.0"), report["1.body.0"].targets
     found = dict(zip(segment.sinks, segment.block(spins, *segment.context), strict=True))
-    torch.testing.assert_close(found["1.0"], (body[2](body[1](spins)) + expected - body(z)).detach())
+    z = first(x).detach()
+    torch.testing.assert_close(found["2.0"], (body[2](body[1](spins)) + shortcut(z) - body(z)).detach())
