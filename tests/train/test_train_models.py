@@ -1,6 +1,7 @@
 """The networks: their parameters, counted, and what their units put out."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_real_values_pass_by_convolutions(model: str, around: int):
         if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
     # What is left are the shortcuts: with the convolutions at 0 a pre-activation keeps its mean up to pooling.
-    read: list[torch.Tensor] = []
+    read: list[Any] = []
     last = shortcuts[-1]
     last.register_forward_hook(lambda _module, inputs, output: read.extend((*inputs, output)))
     network.eval()(torch.randn(2, *CIFAR))
