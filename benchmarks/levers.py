@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
-from tpsolve.nn import DistillationLoss, HardThreshold, ProgressiveHardening
+from tpsolve.nn import ChannelShift, DistillationLoss, HardThreshold, ProgressiveHardening, binarize
+from tpsolve.train._averaging import averaged_weights
 from tpsolve.train.data._idx import load_fashion_mnist
 from tpsolve.train.models._convnet4 import convnet4
 
@@ -28,6 +29,10 @@ WIDTHS, TUNING_SEED, SEEDS = (0.5, 1.0, 2.0), 100, (0, 1, 2)
 CHANNELS = ((32, 1, 1), (64, 1, 1), (1024,))
 HARDENED = 0.6
 """Share of the steps after which every threshold is hard."""
+FIRST_STAGE = 0.5
+"""Share of the epochs with real weights, of the arms in two stages; whole epochs, rounded down."""
+SMOOTH, AVERAGE = 0.1, 0.2
+"""Of the labels and of the weights, as in `tpsolve.train.Recipe`."""
 ARMS = {
     "relu": (),
     "saturated sign": (),
@@ -35,22 +40,38 @@ ARMS = {
     "hardening": ("hardening",),
     "distillation": ("distillation",),
     "hardening, distillation": ("hardening", "distillation"),
+    "shortcuts": ("shortcuts",),
+    "binary weights": ("binary",),
+    "binary weights, two stages": ("binary", "stages"),
+    "shortcuts, shifts, hardening, distillation": ("shortcuts", "shifts", "hardening", "distillation"),
+    "shifts": ("shifts",),
+    "smoothing": ("smoothing",),
+    "averages": ("averages",),
+    "binary weights, distillation": ("binary", "distillation"),
 }
+"""By name, the levers of an arm. All but the first have hard thresholds."""
 ROWS = RESULTS / "levers.jsonl"
 
 
 def network(arm: str, width: float) -> nn.Sequential:
-    shapes = itertools.cycle(CHANNELS)
+    shapes, levers = itertools.cycle(CHANNELS), ARMS[arm]
 
     def activation() -> nn.Module:
         shape = next(shapes)
         if arm == "relu":
             return nn.ReLU()
-        if "widths" in ARMS[arm]:
+        if "widths" in levers:
             return HardThreshold("saturated-ste", width=torch.full(shape, width), width_mode="learned")
-        return HardThreshold("saturated-ste", width=width)
+        threshold = HardThreshold("saturated-ste", width=width)
+        return nn.Sequential(ChannelShift(shape[0]), threshold) if "shifts" in levers else threshold
 
-    return convnet4((1, 28, 28), 10, activation)
+    return convnet4((1, 28, 28), 10, activation, "shortcuts" in levers)
+
+
+def make_binary(model: nn.Module) -> None:
+    """Binary weights in all layers but the first and the last."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    binarize(model, skip=(layers[0], layers[-1]))
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -60,19 +81,24 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return 100 * float(torch.stack(right).sum()) / len(y)
 
 
-def train(arm: str, width: float, seed: int, x: Tensor, y: Tensor, teacher: nn.Module | None = None) -> nn.Sequential:
+def train(arm: str, width: float, seed: int, x: Tensor, y: Tensor, teacher: nn.Module | None = None) -> nn.Module:
     torch.manual_seed(seed)
     model = network(arm, width)
     steps = EPOCHS * math.ceil(len(x) / BATCH)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    schedule = ProgressiveHardening(model, int(HARDENED * steps)) if "hardening" in ARMS[arm] else None
+    levers = ARMS[arm]
+    averaged = averaged_weights(model, AVERAGE) if "averages" in levers else None
+    schedule = ProgressiveHardening(model, int(HARDENED * steps)) if "hardening" in levers else None
     loss_of_teacher = DistillationLoss()
-    for _ in range(EPOCHS):
+    smooth = SMOOTH if "smoothing" in levers else 0.0
+    for epoch in range(EPOCHS):
+        if "binary" in levers and epoch == (int(FIRST_STAGE * EPOCHS) if "stages" in levers else 0):
+            make_binary(model)
         for rows in torch.randperm(len(x)).split(BATCH):
             output = model(x[rows])
             if teacher is None:
-                loss = cross_entropy(output, y[rows])
+                loss = cross_entropy(output, y[rows], label_smoothing=smooth)
             else:
                 with torch.no_grad():
                     wanted = teacher(x[rows])
@@ -83,8 +109,10 @@ def train(arm: str, width: float, seed: int, x: Tensor, y: Tensor, teacher: nn.M
             cosine.step()
             if schedule is not None:
                 schedule.step()
+            if averaged is not None:
+                averaged.update_parameters(model)
     assert schedule is None or schedule.hard == len(schedule.thresholds)
-    return model
+    return model if averaged is None else averaged.module
 
 
 def tasks() -> list[tuple[str, float | None, int]]:

@@ -4,21 +4,21 @@ A row is a model and one part. What raises is a failure with its message, and so
 can't be imported, or since the model could not be converted. Rows that are there already are kept, so that a run goes
 on where it ended.
 Run: `python -m benchmarks.support_matrix`; with words behind it, the rows of the models whose names have one of them
-are made anew, and no others.
+are made anew, and no others; with `--part NAME`, just the rows of this part.
 `python docs/support_matrix.py` writes the page.
 """
 
+import argparse
 import contextlib
 import copy
 import functools
 import gc
 import json
 import signal
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def folded(model: nn.Module, stock: Stock) -> Any:
 
 def packed(model: nn.Module, stock: Stock) -> None:
     made = folded(model, stock)
-    found, expected = (tree_leaves(network(stock.inputs)) for network in (made.pack(), made))
+    found, expected = (tree_leaves(call(network, stock.inputs)) for network in (made.pack(), made))
     assert all(map(torch.equal, found, expected)), "outputs differ"
 
 
@@ -258,7 +258,7 @@ def tried(run: Callable[[], Any]) -> tuple[Any, str]:
             return None, f"{type(error).__name__}: {first}"[:300]
 
 
-def rows_of(name: str) -> Iterator[dict[str, Any]]:
+def rows_of(name: str, parts: Collection[str] = PARTS) -> Iterator[dict[str, Any]]:
     def made() -> tuple[Stock, nn.Module]:
         torch.manual_seed(0)
         stock = MODELS[name]()
@@ -267,7 +267,7 @@ def rows_of(name: str) -> Iterator[dict[str, Any]]:
     found, told = tried(made)
     print(f"{name}, convert: {told or 'yes'}", flush=True)
     yield {"model": name, "part": "convert", "why": told}
-    for part, run in PARTS.items():
+    for part, run in ((part, PARTS[part]) for part in parts):
         why = "not converted" if found is None else ""
         if found is not None:
             stock, model = found
@@ -277,23 +277,31 @@ def rows_of(name: str) -> Iterator[dict[str, Any]]:
         yield {"model": name, "part": part, "why": why}
 
 
-def main(words: list[str]) -> None:
+def main(words: list[str], part: str | None = None) -> None:
     lines = ROWS.read_text().splitlines() if ROWS.exists() else []
     kept = [row for row in map(json.loads, lines) if row["model"] in MODELS]
     chosen = [name for name in MODELS if not words or any(word in name for word in words)]
-    if words:
+
+    def stays(row: dict[str, Any], name: str) -> bool:
+        return row["model"] != name or (part is not None and row["part"] not in (part, "convert"))
+
+    if words and part is None:
         kept = [row for row in kept if row["model"] not in chosen]
     for name in chosen:
         own = {row["part"] for row in kept if row["model"] == name}
-        if own == {"convert", *PARTS}:
+        if part is None and own == {"convert", *PARTS}:
             continue
-        kept = [row for row in kept if row["model"] != name]
-        kept += [{**row, **where()} for row in rows_of(name)]
-        order = list(MODELS)
-        kept.sort(key=lambda row: order.index(row["model"]))
+        kept = [row for row in kept if stays(row, name)]
+        kept += [{**row, **where()} for row in rows_of(name, PARTS if part is None else (part,))]
+        models, parts = list(MODELS), ["convert", *PARTS]
+        kept.sort(key=lambda row: (models.index(row["model"]), parts.index(row["part"])))
         ROWS.with_suffix(".part").write_text("".join(json.dumps(row) + "\n" for row in kept))
         ROWS.with_suffix(".part").replace(ROWS)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="parts of the names of models")
+    parser.add_argument("--part", choices=list(PARTS), help="make the rows of this part alone anew")
+    given = parser.parse_args()
+    main(given.words, given.part)

@@ -351,6 +351,7 @@ SAMPLES: dict[type, Callable[[], list[Any]]] = {
     tnn.WidthSchedule: lambda: [tnn.WidthSchedule(model(), 1.0, 0.25, 10, shape) for shape in ("linear", "cosine")],
     tnn.ChannelShift: lambda: [tnn.ChannelShift(3)],
     tnn.DistillationLoss: lambda: [tnn.DistillationLoss(2.0, 0.5)],
+    tnn.RealShortcut: lambda: [tnn.RealShortcut(tnn.HardThreshold(), 2, 3, nn.AvgPool2d(2))],
     tnn.ProgressiveHardening: lambda: [tnn.ProgressiveHardening(model(), 3)],
     tnn.TargetReport: lambda: [
         target_report(model()),
@@ -472,7 +473,7 @@ def answers(value: Any) -> list[Any]:
         return [answers(value.program), value.solver, value.budget, extra["answers"], extra["generator"], value.report]
     if isinstance(value, search.CpSampleModel):
         return [str(value.model.proto), [bit.index for bit in value.bits], value.bound(12345.0)]
-    if isinstance(value, nn.Sequential | tnn.ChannelShift | tnn.DistillationLoss):
+    if isinstance(value, nn.Sequential | tnn.ChannelShift | tnn.DistillationLoss | tnn.RealShortcut):
         return [value.state_dict(), repr(value)]
     if isinstance(value, tnn.Choice):
         z = torch.linspace(-2, 2, 12).sin().reshape(4, 3).requires_grad_()

@@ -16,6 +16,7 @@ from tpsolve.nn import (
     DistillationLoss,
     HardThreshold,
     ProgressiveHardening,
+    RealShortcut,
     Staircase,
     target_backward,
 )
@@ -141,6 +142,11 @@ def test_a_teacher_is_followed_by_its_softened_classes():
             "of the teacher",
         ),
         (lambda: ProgressiveHardening(network(), 0), ArgumentError, "steps: got 0"),
+        (lambda: RealShortcut(nn.Identity(), 4, 3), ArgumentError, "outputs: got 3, expected at least the 4 inputs"),
+        (lambda: RealShortcut(print, 4), ArgumentError, "body: got builtin_function_or_method"),  # pyright: ignore[reportArgumentType]
+        (lambda: RealShortcut(nn.Identity(), 4)(torch.zeros(2, 3)), ShapeError, r"expected \(B, 4, ...\)"),
+        # Would be broadcast.
+        (lambda: RealShortcut(nn.AdaptiveAvgPool2d(1), 2)(torch.zeros(3, 2, 4, 4)), ShapeError, "beside the body"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make: Any, error: type[Exception], match: str):
@@ -169,3 +175,22 @@ def test_a_model_hardens_by_one_schedule_at_a_time():
     first.step()
     first.step()
     ProgressiveHardening(model, 2)
+
+
+def test_a_real_shortcut_adds_what_the_body_reads_and_searches_hold_it():
+    torch.manual_seed(0)
+    body = nn.Sequential(HardThreshold("saturated-ste"), nn.Conv2d(2, 5, 3, padding=1), nn.MaxPool2d(2))
+    shortcut = RealShortcut(body, 2, 5, nn.AvgPool2d(2)).double()
+    z = torch.randn(6, 2, 4, 4, dtype=F64, requires_grad=True)
+    mean = z.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+    expected = body(z) + torch.stack([mean[:, channel % 2] for channel in range(5)], 1)
+    torch.testing.assert_close(shortcut(z), expected)
+    g = torch.randn_like(expected)
+    torch.testing.assert_close(torch.autograd.grad(shortcut(z), z, g), torch.autograd.grad(expected, z, g))
+    first, top = nn.Conv2d(1, 2, 1), nn.Sequential(HardThreshold(), nn.Flatten(), nn.Linear(20, 3))
+    model, x = nn.Sequential(first, shortcut, top).double(), torch.randn(6, 1, 4, 4, dtype=F64)
+    report = target_backward(model, x, torch.arange(6) % 3, cross_entropy, solver="hill-climb", budget=Budget(steps=2))
+    segment, spins = report._pass.segment("1.body.0"), report["1.body.0"].targets
+    found = dict(zip(segment.sinks, segment.block(spins, *segment.context), strict=True))
+    z = first(x).detach()
+    torch.testing.assert_close(found["2.0"], (body[2](body[1](spins)) + shortcut(z) - body(z)).detach())

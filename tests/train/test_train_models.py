@@ -1,13 +1,14 @@
 """The networks: their parameters, counted, and what their units put out."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from tpsolve.errors import ArgumentError, UnknownNameError
-from tpsolve.nn import HardThreshold
+from tpsolve.nn import HardThreshold, RealShortcut
 from tpsolve.train import build_model, load_recipe
 from tpsolve.train.models import Activation
 
@@ -53,6 +54,27 @@ def test_all_hidden_units_put_out_signs(model: str):
     network(torch.randn(2, *CIFAR))
     assert len(seen) == {"mlp": 2, "convnet4": 3, "convnet8": 7, "resnet18": 17}[model]
     assert all(bool(((output == 1) | (output == -1)).all()) for output in seen)
+
+
+@pytest.mark.parametrize(("model", "around"), [("convnet4", 1), ("convnet8", 6), ("resnet18", 16)])
+def test_real_values_pass_by_convolutions(model: str, around: int):
+    settings = {"model": model, "stem": "cifar", "shortcuts": True}
+    torch.manual_seed(0)
+    network = build_model(load_recipe("digits-mlp", settings), CIFAR, 10)
+    shortcuts = [module for module in network.modules() if isinstance(module, RealShortcut)]
+    assert len(shortcuts) == around
+    for shortcut in shortcuts:
+        (convolution,) = (module for module in shortcut.modules() if isinstance(module, nn.Conv2d))
+        nn.init.zeros_(convolution.weight)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+    # What is left are the shortcuts: with the convolutions at 0 a pre-activation keeps its mean up to pooling.
+    read: list[Any] = []
+    last = shortcuts[-1]
+    last.register_forward_hook(lambda _module, inputs, output: read.extend((*inputs, output)))
+    network.eval()(torch.randn(2, *CIFAR))
+    assert read[0].abs().max() > 0
+    torch.testing.assert_close(read[1].mean((2, 3))[:, : last.inputs], read[0].mean((2, 3)))
 
 
 @pytest.mark.parametrize("model", ["convnet4", "convnet8", "alexnet"])

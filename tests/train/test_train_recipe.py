@@ -72,6 +72,11 @@ def test_settings_as_text():
         (["model=convnet5"], UnknownNameError, "'convnet4'"),
         (["activation=sine"], UnknownNameError, "'sign'"),
         (["seed=99999999999"], ArgumentError, "at most"),
+        (["shortcuts=true"], ArgumentError, "shortcuts: got true for mlp, expected one of convnet4"),
+        (["weights=quaternary"], UnknownNameError, "'ternary'"),
+        (["weights_from=0.5"], ArgumentError, "weights_from: got 0.5, expected 0 where weights stay real"),
+        (["weights=binary", "weights_from=0.9", "epochs=2"], ArgumentError, "leaves one of 2 epochs"),
+        (["weights=binary", "launch=compile"], ArgumentError, "launch: got 'compile'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

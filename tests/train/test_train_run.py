@@ -36,6 +36,7 @@ from tpsolve.train import (
     build_model,
     estimate_batch_norm,
     ftprop_mb,
+    load_network,
     load_recipe,
     load_weights,
     train,
@@ -207,6 +208,29 @@ def test_averaged_weights_and_smoothed_labels_go_on_bit_for_bit(tmp_path: Path):
     train(recipe, tmp_path / "b", resume=True)
     assert same(tmp_path / "a", tmp_path / "b")
     assert measured(tmp_path / "a") == measured(tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, AVERAGED], ids=["", "averaged"])
+def test_two_stages_end_with_few_weights_and_go_on_bit_for_bit(tmp_path: Path, changes: dict):
+    recipe = small(weights="ternary", weights_from=0.5, epochs=2, widths=(16, 12), **changes)
+    train(recipe, tmp_path / "whole")
+    train(recipe, tmp_path / "first", stop=stop_after(5))
+    first = weights(tmp_path / "first")
+    train(recipe, tmp_path / "first", resume=True, stop=stop_after(9))
+    train(recipe, tmp_path / "first", resume=True)
+    assert same(tmp_path / "whole", tmp_path / "first")
+    # The first stage has real weights, as a network without the setting.
+    assert not any("parametrizations" in name for name in first)
+    network = load_network(tmp_path / "first").network
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    sizes = [max(len(set(channel.tolist()) - {0.0}) for channel in layer.weight.abs()) for layer in layers]
+    assert sizes[1:-1] == [1] * (len(layers) - 2)
+    assert min(sizes[0], sizes[-1]) > 1
+    row = measured(tmp_path / "first")[-1]
+    data = load_digits()
+    found = load_network(tmp_path / "first")(data.test_inputs).argmax(1)
+    assert float((found == data.test_labels).double().mean()) == row["test_accuracy"]
 
 
 def test_smoothed_labels_raise_the_loss_of_training_alone(whole: Path, tmp_path: Path):

@@ -8,6 +8,7 @@ from tpsolve.nn.deployment._fold_model import Folded, FoldedThreshold, fold
 from tpsolve.nn.levers._channel_shift import ChannelShift
 from tpsolve.nn.levers._distillation import DistillationLoss
 from tpsolve.nn.levers._progressive_hardening import ProgressiveHardening
+from tpsolve.nn.levers._real_shortcut import RealShortcut
 from tpsolve.nn.programs._program import Program
 from tpsolve.nn.programs._program_diagnosis import ProgramDiagnosis, diagnose_program
 from tpsolve.nn.programs._program_loss import ProgramLoss, ProgramReport
@@ -38,6 +39,7 @@ __all__ = [
     "ProgramLoss",
     "ProgramReport",
     "ProgressiveHardening",
+    "RealShortcut",
     "Staircase",
     "TargetReport",
     "Threshold",

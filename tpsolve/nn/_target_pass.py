@@ -121,7 +121,7 @@ class TargetPass:
         if name not in self._segment_of:
             with torch.autocast(self.top.output.device.type, enabled=False):
                 self._segment_of[name] = find_segment(
-                    name, self._segments.of(name), self.model, self.recording.calls, self.top.output
+                    name, self._segments.of(name), self.model, self.recording, self.top.output
                 )
         return self._segment_of[name]
 

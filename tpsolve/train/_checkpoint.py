@@ -16,9 +16,10 @@ from tpsolve._storage._documents import Count, check_shape
 from tpsolve._storage._limits import check_bytes, opened
 from tpsolve._storage._write_whole import write_whole
 from tpsolve.errors import ArgumentError, FileFormatError
-from tpsolve.nn import ProgramLoss
+from tpsolve.nn import ProgramLoss, plain_weights
 from tpsolve.train._measure import FIGURES
 from tpsolve.train._recipe import Recipe
+from tpsolve.train.models._few_weights import has_few_weights, make_weights_few
 
 
 class _Row(TypedDict):
@@ -182,6 +183,10 @@ def load_checkpoint(
     for name in ("rows", "diagnostics"):
         check_shape(content["position"][name], path, list[dict[str, int | float | str | None]])
     _check_recipe(content["recipe"], recipe)
+    if has_few_weights(content["model"]) and recipe.weights != "real":
+        make_weights_few(recipe, model)
+        if averaged is not None:
+            make_weights_few(recipe, averaged.module)
     _check_tensors(path, "network", content["model"], model.state_dict())
     _check_optimizer(path, content["optimizer"], optimizer)
     position = Position(**{one.name: content["position"][one.name] for one in fields(Position)})
@@ -267,8 +272,9 @@ def _without_rate(group: dict[str, Any]) -> dict[str, Any]:
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the weights of the run at `path` into `model`, for use.
 
-    They are the averaged ones if the recipe averages, with statistics of batch norm that were estimated for them. The
-    network reads normalised inputs; one that reads raw pixels comes from `load_network`.
+    They are the averaged ones if the recipe averages, with statistics of batch norm that were estimated for them.
+    Binary and ternary weights are plain numbers in it. The network reads normalised inputs; one that reads raw pixels
+    comes from `load_network`.
 
     Raises:
         FileFormatError: no checkpoint, or that of another network.
@@ -277,11 +283,29 @@ def load_weights(path: Path, model: nn.Module) -> None:
     check_shape(content, path, _Weights)
     averaged = (content.get("averaged") or {}).items()
     average = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
+    state = average or content["model"]
     try:
-        model.load_state_dict(average or content["model"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        if has_few_weights(state):
+            make_weights_few(recipe_of(content), model)
+            model.load_state_dict(state)
+            plain_weights(model)
+        else:
+            model.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{path}: the checkpoint of another network ({reason}).") from error
+
+
+def recipe_of(content: dict[str, Any]) -> Recipe:
+    """The recipe that a checkpoint holds; what it says of settings unknown here is left out.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it holds none, or values that make no sense.
+    """
+    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content["recipe"].items()}
+    known = {one.name for one in fields(Recipe)}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if name in known}
+    return Recipe(**settings)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ LEAST = {"epochs": 1, "batch": 1, "crop": 0, "count": 2, "calls": 1, "solver_ste
 """Of settings that count."""
 MOST = 2**31 - 1
 """Of the same, and of the units of a layer."""
+WITH_SHORTCUTS = ("convnet4", "convnet8", "resnet18")
 BY_ACTIVATION = "with"
 """The table of a recipe whose tables, named after activations, hold what differs for each."""
 
@@ -41,6 +42,12 @@ class Recipe:
         batch_norm: whether that model has any.
         dropout: of convnet8, before its convolution 6.
         stem: of resnet18.
+        shortcuts: whether real values pass by the convolutions of convnet4, convnet8 and resnet18; see
+            `tpsolve.nn.RealShortcut`.
+        weights: "binary" or "ternary": those of all layers but the first and the last become so, each channel with the
+            mean of its absolute weights as scale; see `tpsolve.nn.binarize`.
+        weights_from: share of the epochs with real weights before that; 0: none. A share such as 0.5 makes training in
+            two stages, first with hard thresholds alone and then with such weights too.
         epochs: passes over the training set.
         batch: samples of a step, over all processes together; with a program, groups of images.
         optimizer: torch's.
@@ -86,6 +93,9 @@ class Recipe:
     batch_norm: bool = True
     dropout: float = 0.5
     stem: Literal["imagenet", "cifar"] = "imagenet"
+    shortcuts: bool = False
+    weights: Literal["real", "binary", "ternary"] = "real"
+    weights_from: float = 0.0
     epochs: int = 30
     batch: int = 64
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -120,7 +130,7 @@ class Recipe:
             check_count(name, getattr(self, name), least)
             if getattr(self, name) > MOST:
                 raise ArgumentError(name, getattr(self, name), f"at most {MOST}")
-        for name in ("dropout", "validation", "smooth", "test"):
+        for name in ("dropout", "validation", "smooth", "test", "weights_from"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "a share of at least 0 and less than 1")
         if not 0 <= self.average <= 1:
@@ -128,6 +138,19 @@ class Recipe:
         for name in ("rate", "momentum", "weight_decay", "decay", "width_end"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ArgumentError(name, getattr(self, name), "a finite number of at least 0")
+        if self.shortcuts and self.model not in WITH_SHORTCUTS:
+            raise ArgumentError("shortcuts", f"true for {self.model}", f"one of {', '.join(WITH_SHORTCUTS)}")
+        if self.weights_from and self.weights == "real":
+            mend = "Set weights to binary or ternary too."
+            raise ArgumentError("weights_from", self.weights_from, "0 where weights stay real", mend)
+        if self.weights != "real" and not self.weights_are_few(self.epochs - 1):
+            mend = "Take a smaller share, or more epochs."
+            raise ArgumentError(
+                "weights_from", self.weights_from, f"a share that leaves one of {self.epochs} epochs", mend
+            )
+        if self.weights != "real" and self.launch != "eager":
+            mend = "Compiled code would go on with the weights of before."
+            raise ArgumentError("launch", repr(self.launch), f"'eager' with {self.weights} weights", mend)
         if any(not 1 <= units <= MOST for units in self.widths):
             raise ArgumentError("widths", list(self.widths), f"numbers of units, each at least 1 and at most {MOST}")
 
@@ -136,6 +159,10 @@ class Recipe:
         if self.schedule == "cosine":
             return self.rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         return self.rate * self.decay ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def weights_are_few(self, epoch: int) -> bool:
+        """Whether epoch `epoch`, counted from 0, trains binary or ternary weights."""
+        return self.weights != "real" and epoch >= self.weights_from * self.epochs
 
     def to_toml(self) -> str:
         """The recipe as a TOML file that `load_recipe` reads."""

@@ -35,6 +35,7 @@ from tpsolve.train._run_log import RECIPE, WRITTEN, Log, has_rows, make_folder
 from tpsolve.train.data._load_data import load_data
 from tpsolve.train.data._table_rows import FILE, TablePreprocessing
 from tpsolve.train.models._build import build_model
+from tpsolve.train.models._few_weights import make_weights_few
 from tpsolve.train.models._take_away import BEFORE, CHECKPOINT, MODEL, inputs_of, save_model
 
 REPORT_SECONDS = 0.2
@@ -273,6 +274,10 @@ class _Run:
             torch.manual_seed((seed << 10) + self.processes.rank)
         if self.program is not None:
             self.program.loss_fn.train()
+        if recipe.weights_are_few(position.epoch):
+            make_weights_few(recipe, self.model)
+            if self.averaged is not None:
+                make_weights_few(recipe, self.averaged.module)
         if self.widths is not None:
             self.widths.load_state_dict({"step": position.epoch})
         rate = recipe.rate_at(position.epoch)

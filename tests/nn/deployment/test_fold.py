@@ -279,3 +279,35 @@ def test_what_makes_no_sense_is_refused():
     model[1].running_var[1] = math.nan  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
     with pytest.raises(NotFiniteError, match=r"1\.running_var: got 1 NaN"):
         fold(model, x)
+
+
+class Named(nn.Module):
+    """Reads two images by name, and uses one layer for both of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second = nn.Linear(6, 8), HardThreshold(), nn.Linear(8, 8)
+        self.norm, self.top = nn.BatchNorm1d(8), nn.Linear(8, 3)
+        self.tied = nn.Linear(8, 3)
+        self.tied.weight = self.top.weight
+
+    def forward(self, left: Tensor, right: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
+        one, other = self.act(self.first(left)), self.act(self.first(right))
+        h = self.act(self.norm(self.second(one)))
+        return {"top": scale * self.top(h), "tied": self.tied(other)}
+
+
+def test_inputs_by_name_and_weights_that_two_layers_share_are_folded_alike():
+    torch.manual_seed(4)
+    model = binarize(draw_norms(Named()), skip=["top", "tied"]).eval()
+    left, right = torch.randn(2, 30, 6)
+    expected = model(left, right)
+    done = fold(model, {"right": right, "left": left})
+    assert done.others == 0
+    assert "act#3" in done.thresholds
+    for found in (done(left=left, right=right), done(left, right), done.pack()(right=right, left=left)):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ArgumentError, match="inputs: got dict without samples"):
+        fold(model, {})
+    with pytest.raises(ArgumentError, match="a mapping of right, expected one of left, right"):
+        done.export("net.onnx", {"right": right})

@@ -1,7 +1,7 @@
 """Networks whose batch norms have become thresholds: of whole numbers where weights and inputs have few values."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -19,6 +19,7 @@ from tpsolve.nn.deployment._channel_threshold import ChannelThreshold
 from tpsolve.nn.deployment._export_network import NetworkExport, export
 from tpsolve.nn.deployment._pack_network import pack
 from tpsolve.nn.deployment._way import NORMS, Graph, Way, whole_weights
+from tpsolve.nn.passes._nests import arguments_of
 from tpsolve.nn.passes._recording import unwrap
 from tpsolve.problems.block._cut import trace
 from tpsolve.problems.block._deep_copied import deep_copied
@@ -91,10 +92,10 @@ class Folded(nn.Module):
         """Itself, in evaluation mode: its batch norms are gone."""
         return super().train(False)
 
-    def forward(self, *inputs: Any) -> Any:
-        """What the network outputs for `inputs` in evaluation mode."""
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the network outputs for `inputs` in evaluation mode; by place or by name, as the model takes them."""
         with torch.no_grad():
-            return self.network(*inputs)
+            return self.network(*inputs, **named)
 
     def pack(self) -> fx.GraphModule:
         """A copy whose layers of few values compute with 64 bits a word: a reference for hardware, not a fast one.
@@ -118,14 +119,22 @@ class Folded(nn.Module):
         and counted. Any other difference raises, and no file is written.
 
         Args:
-            inputs: `(N, ...)`, or several in a tuple. The graph takes any number of samples, with `qonnx` just N.
+            inputs: `(N, ...)`, or several in a tuple, or in a mapping by name. The graph takes any number of samples,
+                with `qonnx` just N.
 
         Raises:
+            ArgumentError: inputs that the network does not take.
             ExportError: a module or function that this exporter does not know, named; or another output.
             MissingLibraryError: the library onnx is not installed.
             FolderError: the folder does not exist or can't be written.
         """
-        return export(self.network, path, inputs if isinstance(inputs, tuple) else (inputs,), qonnx)
+        given, named = arguments_of(inputs)
+        if named:
+            names = [str(node.target) for node in self.network.graph.nodes if node.op == "placeholder"]
+            if set(names) != set(named):
+                raise ArgumentError("inputs", f"a mapping of {', '.join(named)}", f"one of {', '.join(names)}")
+            given = tuple(named[name] for name in names)
+        return export(self.network, path, given, qonnx)
 
     def __str__(self) -> str:
         lines = []
@@ -139,7 +148,7 @@ class Folded(nn.Module):
         return "\n".join([*lines, f"outputs equal on {self.samples - self.others:,} of {self.samples:,} samples"])
 
 
-def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
+def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...] | Mapping[str, Any]) -> Folded:
     """A copy of `model` in which batch norms are part of the thresholds above them; for evaluation.
 
     A threshold above a batch norm fires where weight (z - mean) / sqrt(var + eps) + bias >= 0. So it fires from some
@@ -157,7 +166,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
     rounding may give another one right at a boundary. Such outputs are counted. Any other difference raises.
 
     Args:
-        inputs: of the model, `(N, ...)`; several in a tuple.
+        inputs: of the model, `(N, ...)`; several in a tuple, or in a mapping by name.
 
     Returns:
         The network, what was folded, and by name what was left and why: batch norms below something else than a hard
@@ -170,15 +179,17 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         ContradictionError: the folded network differs from the model by more than rounding.
     """
     find_thresholds(model)
-    given = inputs if isinstance(inputs, tuple) else (inputs,)
-    for number, one in enumerate(given):
+    arguments, keywords = arguments_of(inputs)
+    alone = isinstance(inputs, Tensor)
+    for name, one in (*enumerate(arguments), *keywords.items()):
         if isinstance(one, Tensor) and one.is_floating_point():
-            check_finite(f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs", one)
-    if not given or not isinstance(given[0], Tensor) or not given[0].dim() or not len(given[0]):
-        got = (
-            f"{type(inputs).__name__} without samples" if isinstance(inputs, Tensor | tuple) else type(inputs).__name__
-        )
-        raise ArgumentError("inputs", got, "a tensor (N, ...) of at least one sample, or several in a tuple")
+            check_finite("inputs" if alone else f"inputs[{name!r}]", one)
+    leading = next(iter((*arguments, *keywords.values())), None)
+    if not isinstance(leading, Tensor) or not leading.dim() or not len(leading):
+        got = type(inputs).__name__ + (" without samples" if isinstance(inputs, Tensor | tuple | Mapping) else "")
+        expected = "a tensor (N, ...) of at least one sample, or several in a tuple or a mapping"
+        raise ArgumentError("inputs", got, expected)
+    samples = len(leading)
     model = deep_copied(unwrap(model)).eval()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
@@ -192,7 +203,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
         if tensor.is_floating_point():
             check_finite(name, tensor)
     try:
-        traced = _trace(model, given)
+        traced, given = _trace(model, arguments, keywords)
         graph = Graph(traced)
         ways = graph.ways()
         values = _Values(traced, ways)
@@ -214,17 +225,17 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Folded:
     traced.graph.lint()
     traced.delete_all_unused_submodules()
     traced.recompile()
-    folded = Folded(traced, found, _left(graph), len(given[0]), 0)
-    folded.others = _others(output, folded(*given), len(given[0]))
+    folded = Folded(traced, found, _left(graph), samples, 0)
+    folded.others = _others(output, folded(*given), samples)
     return folded
 
 
-def _trace(model: nn.Module, given: Sequence[Any]) -> fx.GraphModule:
-    """The graph, with thresholds inside torch's own modules too where these can be traced."""
+def _trace(model: nn.Module, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[fx.GraphModule, list[Any]]:
+    """The graph and its inputs in order, with thresholds inside torch's own modules too where these can be traced."""
     try:
-        return trace(model, given, apart=HardUnit)[0]
+        return trace(model, given, named, apart=HardUnit)
     except Exception:  # Tracing runs code of any origin; torch's own modules are nodes then.
-        return trace(model, given)[0]
+        return trace(model, given, named)
 
 
 class _Values(fx.Interpreter):

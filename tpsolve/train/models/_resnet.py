@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tpsolve.errors import UnknownNameError
+from tpsolve.nn import RealShortcut
 from tpsolve.train.models._activations import NewActivation
 
 CHANNELS = (64, 128, 256, 512)
@@ -36,7 +37,11 @@ class Block(nn.Module):
 
 
 def resnet18(
-    shape: Sequence[int], classes: int, activation: NewActivation, stem: Literal["imagenet", "cifar"]
+    shape: Sequence[int],
+    classes: int,
+    activation: NewActivation,
+    stem: Literal["imagenet", "cifar"],
+    shortcuts: bool = False,
 ) -> nn.Sequential:
     """Eight residual blocks between a stem and a linear layer.
 
@@ -46,6 +51,8 @@ def resnet18(
     Args:
         shape: of one image, (channels, height, width).
         stem: "imagenet": 7 x 7 with stride 2, pooled; "cifar": 3 x 3 with stride 1.
+        shortcuts: whether real values pass by each of the 16 convolutions of 3 x 3, as in `RealShortcut` and Bi-Real
+            Net; these shortcuts have no weights, and what the last one gives is averaged as it is.
     """
     if stem not in ("imagenet", "cifar"):
         raise UnknownNameError("stem", str(stem), ("imagenet", "cifar"))
@@ -53,10 +60,23 @@ def resnet18(
     first = nn.Conv2d(shape[0], CHANNELS[0], size, stride=stride, padding=padding, bias=False)
     layers: list[nn.Module] = [first, nn.BatchNorm2d(CHANNELS[0])]
     layers += [nn.MaxPool2d(3, 2, padding=1)] if stem == "imagenet" else []
-    layers += [activation()]
+    layers += [] if shortcuts else [activation()]
     inputs = CHANNELS[0]
     for outputs in CHANNELS:
+        if shortcuts:
+            layers += [_passed_by(inputs, outputs, activation)]
+            layers += [_passed_by(outputs, outputs, activation) for _ in range(3)]
+            inputs = outputs
+            continue
         layers += [Block(inputs, outputs, 1 if inputs == outputs else 2, activation)]
         layers += [Block(outputs, outputs, 1, activation)]
         inputs = outputs
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+def _passed_by(inputs: int, outputs: int, activation: NewActivation) -> RealShortcut:
+    """A convolution that reads an activation, and halves the images where there are more outputs."""
+    stride = 1 if inputs == outputs else 2
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    body = nn.Sequential(activation(), convolution, nn.BatchNorm2d(outputs))
+    return RealShortcut(body, inputs, outputs, None if stride == 1 else nn.AvgPool2d(2, ceil_mode=True))

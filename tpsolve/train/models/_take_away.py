@@ -1,7 +1,7 @@
 """What a run leaves to be used: a network that reads raw pixels or numbers, and a model file of dense networks."""
 
-import dataclasses
 import os
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from tpsolve._storage._documents import Label, Positive, check_shape
 from tpsolve.errors import FileFormatError, NotAcceptedError, ShapeError
 from tpsolve.models import model_of_network
-from tpsolve.train._checkpoint import load_weights, read_checkpoint
+from tpsolve.nn import plain_weights
+from tpsolve.train._checkpoint import load_weights, read_checkpoint, recipe_of
 from tpsolve.train._recipe import Recipe
 from tpsolve.train.data._folders import Folders
 from tpsolve.train.data._groups import Groups
 from tpsolve.train.data._resident import Resident
 from tpsolve.train.models._build import build_model
+from tpsolve.train.models._few_weights import has_few_weights
 
 MODEL = "model.npz"
 CHECKPOINT = "checkpoint.pt"
@@ -112,10 +114,7 @@ def load_network(path: str | PathLike[str]) -> Normalised:
         check_shape(inputs, path, _Inputs)
         if not len(inputs["mean"]) == len(inputs["std"]) in (1, inputs["shape"][0]):
             raise ValueError(f"{len(inputs['mean'])} means for {inputs['shape'][0]} channels")
-        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content["recipe"].items()}
-        known: set[str] = {one.name for one in dataclasses.fields(Recipe)}
-        settings: dict[str, Any] = {name: value for name, value in given.items() if name in known}
-        recipe = Recipe(**settings)
+        recipe = recipe_of(content)
         shape, classes = tuple(inputs["shape"]), tuple(inputs["classes"])
         network = build_model(recipe, shape, len(classes))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -133,6 +132,8 @@ def save_model(folder: Path, network: nn.Module, source: Resident | Groups | Fol
     rows = images.inputs if images.raw is None else images.raw
     test = images.test_inputs if images.raw_test is None else images.raw_test
     table = getattr(source, "table", None)
+    if has_few_weights(network.state_dict()):
+        network = plain_weights(deepcopy(network))
     try:
         model = model_of_network(
             network,
