@@ -217,11 +217,12 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     refit = [_REFIT] if taken(_REFIT, problem) else []
     many = problem.inputs.shape[1] > _MANY_FEATURES
     again = [*refit, "line-search", *columns, _FROM_BEST, _SURROGATE]
-    # Of more classes, line search finds more in as short a time.
+    # Of more classes, a line search from the best network finds more in as short a time.
+    first = refit if refit and len(problem.classes) == 2 else [_FROM_BEST]
     if is_large(problem):
-        return [*([] if many else columns), *(refit if len(problem.classes) == 2 and refit else [_FROM_BEST])], again
+        return [*([] if many else columns), *first], again
     if many and refit:
-        return (refit if len(problem.classes) == 2 else ["line-search"]), again
+        return first, again
     return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
 
 
