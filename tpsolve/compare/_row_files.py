@@ -4,7 +4,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class SolveOutcome(TypedDict):
     proved_at: list[float | None]
     trace: list[tuple[float, float | None, float | None]]
     tolerance: NotRequired[list[float]]
-    status: NotRequired[list[str]]
+    status: NotRequired[list[Literal["unknown", "feasible", "optimal", "infeasible"]]]
 
 
 OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance", "status")
