@@ -1086,6 +1086,7 @@ def test_many_instances_are_in_few_files_and_the_same(packed: Comparison, tmp_pa
         (lambda entry: entry.update(pack="../../x"), "damaged"),
         (lambda entry: entry.update(pack=7), "can't be read"),
         (lambda entry: entry.pop("size"), "without its place"),
+        (lambda entry: entry.update(samples=10**30), "samples"),
     ],
 )
 def test_a_damaged_place_of_an_instance_is_a_typed_error(packed: Comparison, change: Any, message: str):
