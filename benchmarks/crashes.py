@@ -239,7 +239,9 @@ def main() -> None:
                     tried = trial(Path(folder), random.Random(number))
                 except Exception as error:  # Any failure is one of the row.
                     failures.append(f"{type(error).__name__}: {error}"[:500])
-            LOG.append({"kind": kind, "number": number, "tried": tried, "failures": failures, "code": code_state(), **where()})
+            LOG.append(
+                {"kind": kind, "number": number, "tried": tried, "failures": failures, "code": code_state(), **where()}
+            )
             print(kind, number, tried, failures, flush=True)
 
 

@@ -39,10 +39,10 @@ from tpsolve.cli.models._saved import read_arrays
 from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._row_table import RowTable
 from tpsolve.compare._same_host import of_one_host
+from tpsolve.compare._stored_rows import read_rows
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare._training_runs import STRATEGIES, run_training
 from tpsolve.compare.report._checklist import checklist
-from tpsolve.compare.report._contrast import read_run
 from tpsolve.compare.report._report import caption
 from tpsolve.compare.report._training_report import summarise_training
 from tpsolve.compare.running._check_rows import check_rows
@@ -581,7 +581,7 @@ def read_comparison(folder: Path) -> None:
 
 
 def _report_of(run: Path) -> None:
-    findings = Findings(of_one_host(RowTable.of(read_run(run)[1]))[0])
+    findings = Findings(of_one_host(RowTable.of(read_rows(run)))[0])
     advice(findings)
     caption(findings)
     checklist(findings)

@@ -11,7 +11,7 @@ from typing import Any
 from tpsolve._check_arguments import check_count, find_device
 from tpsolve._result import Budget, Status
 from tpsolve._storage._documents import read_json
-from tpsolve._storage._folder_lock import is_empty
+from tpsolve._storage._folder_lock import LOCKS
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._row_files import OF_SAMPLES, ROWS, SETTINGS, TARGETS, TRACES, row_log, targets_log
@@ -275,8 +275,7 @@ def delete_comparison(folder: Path) -> None:
     Raises:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
-    if not is_empty(folder):
-        _check_marked(folder)
+    _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "targets", "ranks", "wins") for kind in ("png", "svg")]
     parts = ["", *(f"-{'[0-9]' * i}-of-{'[0-9]' * j}" for i in range(1, 6) for j in range(1, 6))]
     rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
@@ -290,7 +289,9 @@ def delete_comparison(folder: Path) -> None:
 
 
 def _check_marked(folder: Path) -> None:
-    if not (folder / SETTINGS).exists():
+    # A kill between the deletion and what marks the folder anew leaves locks, and a temporary file of that.
+    left = all(path.match(LOCKS) or path.match(f".{SETTINGS}.????????") for path in folder.glob("*"))
+    if not left and not (folder / SETTINGS).exists():
         raise FolderError(
             f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
         )
