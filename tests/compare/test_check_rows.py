@@ -13,6 +13,7 @@ import torch
 
 from tpsolve import load_problem
 from tpsolve.compare import SUITES, Comparison, run_comparison
+from tpsolve.compare._stored_rows import read_rows
 from tpsolve.compare.running import _check_rows
 from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, RowCheck, check_rows
 from tpsolve.errors import FileFormatError, FolderError
@@ -151,6 +152,16 @@ def test_targets_that_are_none_are_a_typed_error(copied: Path, to: Any):
     change(copied / "targets.jsonl", ("n-7", "keep", 0), to)
     with pytest.raises(FileFormatError):
         list(check_rows(copied))
+
+
+def test_numbers_that_no_float_holds_are_a_typed_error(copied: Path):
+    settings = json.loads((copied / "comparison.json").read_text())
+    (copied / "comparison.json").write_text(json.dumps({**settings, "samples": 10**400}))
+    with pytest.raises(FileFormatError, match="samples"):
+        list(check_rows(copied))
+    change(copied / "rows.jsonl", KEEP, lambda row: row["budget"].update(steps=10**400))
+    with pytest.raises(FileFormatError, match="budget"):
+        read_rows(copied)
 
 
 def test_only_the_folder_of_a_comparison_is_checked(tmp_path: Path):

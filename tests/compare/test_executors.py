@@ -39,7 +39,7 @@ def on_ray(folder: Path) -> Iterator[Executor]:
 @contextmanager
 def on_dask(folder: Path) -> Iterator[Executor]:
     pytest.importorskip("distributed")
-    import dask
+    import dask  # pyright: ignore[reportMissingImports]
 
     # Each death costs the start of a worker, so that Dask itself tries again once, not thrice.
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}), DaskExecutor(cores=2) as executor:

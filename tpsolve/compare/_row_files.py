@@ -8,7 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from tpsolve._storage._documents import Count
+from tpsolve._storage._documents import Count, Whole
 from tpsolve._storage._row_log import RowLog
 
 SETTINGS = "comparison.json"
@@ -29,7 +29,7 @@ class SolveRow(TypedDict):
     instance: str
     solver: str
     seed: int
-    budget: dict[str, float | int | None]
+    budget: dict[str, float | Whole | None]
     fingerprint: str
     exact: bool
     loss: str

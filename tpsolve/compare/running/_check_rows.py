@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tpsolve._result import Status
-from tpsolve._storage._documents import Count, Positive
+from tpsolve._storage._documents import Count, Whole
 from tpsolve._version import __version__
 from tpsolve.compare._kept_targets import TargetsByKey
 from tpsolve.compare._row_files import OF_SAMPLES, SETTINGS, Key, Places
@@ -34,10 +34,10 @@ from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
 
 class _Settings(TypedDict):
     suite: str
-    samples: Positive
+    samples: Whole
     suite_seed: Count
     seconds: NotRequired[float]
-    steps: NotRequired[int | None]
+    steps: NotRequired[Whole | None]
     files: NotRequired[Any]
 
 
