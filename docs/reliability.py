@@ -37,7 +37,7 @@ def crashes() -> str:
         "what is measured, and each must be there once. Weights of a training must be the same bits. Of two processes "
         "in one folder, one must do all, and the other end with one line. Power was cut on a simulated disk, which "
         "loses what was not synced, at every sync and rename. "
-        + (f"{latest} of all are of the code of {min(row['code'] for row in dated)} or later. " if dated else "")
+        + (f"{latest} of all are of the code of {dated[0]['code']} or later. " if dated else "")
         + f"On {rows[0]['machine']}, with Python {rows[0]['python']}."
     )
     return "\n".join([words, "", *lines])
