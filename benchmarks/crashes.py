@@ -1,7 +1,7 @@
 """Do runs survive whatever ends them: two processes at once, kills, workers that die, power cuts?
 
 `python -m benchmarks.crashes` makes a row of results/crashes.jsonl for each trial and goes on where it was stopped.
-What is tried, and what must hold:
+`--seed 1` makes others. Each row says of which code it is. What is tried, and what must hold:
 
 - two processes: the same command twice at once. One does all, the other ends with status 2 and one line.
 - kills: a comparison or a training is killed at a moment that is drawn, and begun again. It ends as the whole one did,
@@ -31,7 +31,7 @@ import pytest
 import torch
 from support.power_cut import Disk  # pyright: ignore[reportMissingImports]
 
-from benchmarks.record import RESULTS, Rows, is_elsewhere, parser_of, where
+from benchmarks.record import RESULTS, Rows, code_state, is_elsewhere, parser_of, where
 from tpsolve.compare import Comparison, run_comparison
 from tpsolve.compare._row_files import key_of
 from tpsolve.compare._stored_rows import read_rows
@@ -218,16 +218,19 @@ KINDS: dict[str, tuple[int, Callable[[Path, random.Random], int]]] = {
     "killed workers": (4, workers),
 }
 """How often each is tried."""
+SPAN = 1000
+"""From the numbers of the trials of a seed to those of the next."""
 
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments that are drawn")
     chosen = parser.parse_args()
     done = {(row["kind"], row["number"]) for row in LOG.read()}
     for kind in chosen.kinds:
         count, trial = KINDS[kind]
-        for number in range(count):
+        for number in range(SPAN * chosen.seed, SPAN * chosen.seed + count):
             if (kind, number) in done or is_elsewhere((kind, number)):
                 continue
             failures, tried = [], 1
@@ -236,7 +239,9 @@ def main() -> None:
                     tried = trial(Path(folder), random.Random(number))
                 except Exception as error:  # Any failure is one of the row.
                     failures.append(f"{type(error).__name__}: {error}"[:500])
-            LOG.append({"kind": kind, "number": number, "tried": tried, "failures": failures, **where()})
+            LOG.append(
+                {"kind": kind, "number": number, "tried": tried, "failures": failures, "code": code_state(), **where()}
+            )
             print(kind, number, tried, failures, flush=True)
 
 

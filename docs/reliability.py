@@ -25,6 +25,8 @@ def crashes() -> str:
     """How often runs were ended how, and how often what must hold did."""
     tried, failed = Counter[str](), Counter[str]()
     rows = rows_of("crashes")
+    dated = [row for row in rows if "code" in row]
+    latest = sum(row["tried"] for row in dated)
     for row in rows:
         tried[row["kind"]] += row["tried"]
         failed[row["kind"]] += len(row["failures"])
@@ -35,7 +37,8 @@ def crashes() -> str:
         "what is measured, and each must be there once. Weights of a training must be the same bits. Of two processes "
         "in one folder, one must do all, and the other end with one line. Power was cut on a simulated disk, which "
         "loses what was not synced, at every sync and rename. "
-        f"On {rows[0]['machine']}, with Python {rows[0]['python']}."
+        + (f"{latest} of all are of the code of {dated[0]['code']} or later. " if dated else "")
+        + f"On {rows[0]['machine']}, with Python {rows[0]['python']}."
     )
     return "\n".join([words, "", *lines])
 

@@ -29,7 +29,7 @@ COUNT = """
 import sys
 from pathlib import Path
 from tpsolve._storage._folder_lock import locked
-from tpsolve.errors import FolderInUseError
+from tpsolve.errors import FolderError, FolderInUseError
 folder, entered = Path(sys.argv[1]), 0
 while entered < 20:
     try:
@@ -130,6 +130,18 @@ def test_lock_that_was_never_written_to_its_end_is_nobody_s(tmp_path: Path, cont
     (tmp_path / RUN).write_bytes(content)
     with locked(tmp_path):
         assert json.loads((tmp_path / RUN).read_text())["pid"] == os.getpid()
+
+
+@linux
+def test_lock_that_is_a_link_or_no_file_is_refused_and_nothing_is_emptied(tmp_path: Path):
+    (tmp_path / "own").write_text("mine")
+    (tmp_path / RUN).symlink_to("own")
+    for _ in range(2):
+        with pytest.raises(FolderError, match="can't be written"), locked(tmp_path):
+            pytest.fail("entered")
+        assert (tmp_path / "own").read_text() == "mine"
+        (tmp_path / RUN).unlink()
+        os.mkfifo(tmp_path / RUN)
 
 
 def test_parts_of_a_folder_go_with_each_other_and_not_with_the_whole(holder: Any, tmp_path: Path):

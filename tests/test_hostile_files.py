@@ -378,6 +378,9 @@ def test_a_checkpoint_is_refused_before_training(content: dict[str, Any], tmp_pa
             loaded(other, tmp_path)
     with pytest.raises(FileFormatError):
         loaded({**content, "recipe": None}, tmp_path)
+    for epochs in ("1", "", [1]):
+        with pytest.raises(ArgumentError, match="epochs"):
+            loaded({**content, "recipe": {**content["recipe"], "epochs": epochs}}, tmp_path)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import torch
 
 from tpsolve import load_problem
 from tpsolve.compare import SUITES, Comparison, run_comparison
+from tpsolve.compare._stored_rows import read_rows
 from tpsolve.compare.running import _check_rows
 from tpsolve.compare.running._check_rows import BY_ENUMERATION, NOT_ABOVE, OWN, RowCheck, check_rows
 from tpsolve.errors import FileFormatError, FolderError
@@ -89,12 +90,29 @@ BRANCH, KEEP = ("n-26", "branch", 0), ("n-26", "keep", 0)
         (KEEP, lambda row: row["objective"].__setitem__(1, row["objective"][1] - 0.01), "sample 1: the objective is"),
         (("n-7", "keep", 0), lambda row: row["bound"].__setitem__(0, row["objective"][0]), "above the optimum"),
         (KEEP, lambda row: row["bound"].__setitem__(2, row["objective"][2]), "above an objective that was found"),
-        (KEEP, lambda row: row["tolerance"].__setitem__(0, 1e9), "a gap of 1e+09 is not closed"),
+        (KEEP, lambda row: row["tolerance"].__setitem__(0, 1e9), "not 1e+09"),
         (KEEP, lambda row: row["status"].__setitem__(0, "optimal"), "make it not optimal"),
         (KEEP, lambda row: row.update(fingerprint="0" * 64), "another problem"),
         (KEEP, lambda row: row.update(instance="n-27"), "another problem"),
+        (KEEP, lambda row: row["tolerance"].__setitem__(0, -1.0), "not -1"),
+        (KEEP, lambda row: row["status"].__setitem__(0, "infeasible"), "make it not optimal"),
+        (KEEP, lambda row: row.update(flips=None), "which targets differ"),
+        (KEEP, lambda row: row.update(exact=True), "its solver is heuristic, not exact"),
+        (KEEP, lambda row: row.update(settings={"restarts": 9}), "its settings are not those of keep"),
+        (KEEP, lambda row: row["budget"].update(seconds=7.0), "its budget"),
+        (KEEP, lambda row: row["budget"].update(steps=7), "its budget"),
+        (KEEP, lambda row: row.update(threads=row["threads"] + 1), "threads, and others of the folder were"),
+        (KEEP, lambda row: row["versions"].update(torch="0"), "torch 0"),
+        (KEEP, lambda row: row.update(seconds=-row["seconds"]), "not within"),
+        (KEEP, lambda row: row["found_at"].__setitem__(0, -0.1), "not within"),
+        (KEEP, lambda row: row["found_at"].__setitem__(0, row["seconds"] + 1), "not within"),
+        (KEEP, lambda row: row["proved_at"].__setitem__(0, 0.0), "proved at no moment"),
+        (("n-7", "branch", 0), lambda row: row["proved_at"].__setitem__(0, None), "proved at no moment"),
+        (KEEP, lambda row: row.update(trace=[]), "no moments"),
+        (KEEP, lambda row: row["trace"][-1].__setitem__(1, min(row["objective"]) - 1), "its trace"),
+        (KEEP, lambda row: row["trace"].append([0.0, None, None]), "its trace"),
+        (KEEP, lambda row: row["trace"].insert(0, [0.0, None, 1e9]), "its trace"),
     ],
-    ids=["objective", "bound enumerated", "bound", "tolerance", "status", "fingerprint", "name"],
 )
 def test_a_false_claim_is_told_and_no_other_one(copied: Path, key: Any, to: Any, words: str):
     change(copied / "rows.jsonl", key, to)
@@ -134,6 +152,16 @@ def test_targets_that_are_none_are_a_typed_error(copied: Path, to: Any):
     change(copied / "targets.jsonl", ("n-7", "keep", 0), to)
     with pytest.raises(FileFormatError):
         list(check_rows(copied))
+
+
+def test_numbers_that_no_float_holds_are_a_typed_error(copied: Path):
+    settings = json.loads((copied / "comparison.json").read_text())
+    (copied / "comparison.json").write_text(json.dumps({**settings, "samples": 10**400}))
+    with pytest.raises(FileFormatError, match="samples"):
+        list(check_rows(copied))
+    change(copied / "rows.jsonl", KEEP, lambda row: row["budget"].update(steps=10**400))
+    with pytest.raises(FileFormatError, match="budget"):
+        read_rows(copied)
 
 
 def test_only_the_folder_of_a_comparison_is_checked(tmp_path: Path):

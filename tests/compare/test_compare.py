@@ -498,6 +498,14 @@ def test_fresh_deletes_however_many_instances_there_are(small: Comparison):
     assert [path.name for path in small.folder.rglob("*")] == ["instances", "12-mine.npz"]
 
 
+def test_fresh_goes_on_where_a_kill_came_between_deleting_and_beginning_anew(small: Comparison):
+    small.folder.mkdir(parents=True)
+    for name in ("run.lock", ".comparison.json.k1ll3d_x"):
+        (small.folder / name).touch()
+    run_comparison(small, fresh=True, stop=lambda: True)
+    assert {path.name for path in small.folder.iterdir()} == {"comparison.json", "instances"}
+
+
 def test_folder_that_cannot_be_made_is_an_error_that_names_it(small: Comparison, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     for folder in (tmp_path / "file" / "run", tmp_path / "file"):
@@ -1086,6 +1094,7 @@ def test_many_instances_are_in_few_files_and_the_same(packed: Comparison, tmp_pa
         (lambda entry: entry.update(pack="../../x"), "damaged"),
         (lambda entry: entry.update(pack=7), "can't be read"),
         (lambda entry: entry.pop("size"), "without its place"),
+        (lambda entry: entry.update(samples=10**30), "samples"),
     ],
 )
 def test_a_damaged_place_of_an_instance_is_a_typed_error(packed: Comparison, change: Any, message: str):

@@ -39,7 +39,10 @@ def on_ray(folder: Path) -> Iterator[Executor]:
 @contextmanager
 def on_dask(folder: Path) -> Iterator[Executor]:
     pytest.importorskip("distributed")
-    with DaskExecutor(cores=2) as executor:
+    import dask  # pyright: ignore[reportMissingImports]
+
+    # Each death costs the start of a worker, so that Dask itself tries again once, not thrice.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), DaskExecutor(cores=2) as executor:
         assert executor.cores == 2
         yield executor
 
@@ -82,7 +85,8 @@ def test_task_whose_process_dies_runs_again_and_no_row_is_there_twice(
     solvers = ("keep", "anneal", "mortal:deaths=1", "mortal:deaths=9")
     comparison = Comparison(tmp_path / "run", "one", solvers, samples=2, steps=20, seeds=(0, 1))
     with cluster(tmp_path) as executor:
-        rows = run_comparison(comparison, executor=executor, workers=2)
+        # Dask counts each death against all tasks that the worker has.
+        rows = run_comparison(comparison, executor=executor, workers=1 if cluster is on_dask else 2)
     assert [(row["solver"], row["seed"], "error" in row) for row in rows] == [
         ("keep", 0, False),
         ("anneal", 0, False),
@@ -91,7 +95,7 @@ def test_task_whose_process_dies_runs_again_and_no_row_is_there_twice(
         ("mortal:deaths=9", 0, True),
     ]
     # Dask itself begins them again besides, also what ended on a worker that dies before it has told so.
-    possible = range(2, 9) if cluster is on_dask else (2,)
+    possible = range(2, 5) if cluster is on_dask else (2,)
     for name in ("1-12", "9-12"):
         assert (tmp_path / name).read_text().count("begun\n") in possible
     assert len((comparison.folder / "rows.jsonl").read_text().splitlines()) == 5

@@ -37,10 +37,15 @@ from tpsolve._result import Budget
 from tpsolve._storage._limits import VARIABLE
 from tpsolve.cli.models._saved import read_arrays
 from tpsolve.compare import Comparison, run_comparison
+from tpsolve.compare._row_table import RowTable
+from tpsolve.compare._same_host import of_one_host
+from tpsolve.compare._stored_rows import read_rows
 from tpsolve.compare._summary import Findings, advice
 from tpsolve.compare._training_runs import STRATEGIES, run_training
+from tpsolve.compare.report._checklist import checklist
 from tpsolve.compare.report._report import caption
 from tpsolve.compare.report._training_report import summarise_training
+from tpsolve.compare.running._check_rows import check_rows
 from tpsolve.errors import TpsolveError
 from tpsolve.models import load_model, make_model
 from tpsolve.models._model import _digest as model_digest
@@ -561,7 +566,28 @@ def change_rows(files: Files, random: Random) -> None:
 
 
 def read_comparison(folder: Path) -> None:
-    # The rows alone: no solve is made again.
+    """As `tpsolve report`, `tpsolve verify` and a comparison that goes on read it; no solve is made again.
+
+    The first one may refuse what the others read: it looks at rows alone.
+    """
+    refused = None
+    for read in (_report_of, lambda run: list(check_rows(run)), lambda _: _resumed(folder)):
+        try:
+            read(folder / "run")
+        except TpsolveError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _report_of(run: Path) -> None:
+    findings = Findings(of_one_host(RowTable.of(read_rows(run)))[0])
+    advice(findings)
+    caption(findings)
+    checklist(findings)
+
+
+def _resumed(folder: Path) -> None:
     rows = run_comparison(comparison_of(folder), stop=lambda: True)
     advice(Findings(rows))
     caption(Findings(rows))

@@ -14,6 +14,8 @@ Label = str | int | float | bool
 """A class as files hold it."""
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+"""A whole number that arithmetic with floats takes too."""
 FractionText = Annotated[str, msgspec.Meta(pattern=r"\A-?[0-9]{1,1300}(/0*[1-9][0-9]{0,1300})?\Z")]
 """An exact number of at most 1300 digits, which sums of float64 need not exceed; not "1/0", and not "1e999999999"."""
 FloatText = Annotated[str, msgspec.Meta(pattern=r"\A-?(inf|nan|[0-9]{1,400}(\.[0-9]{1,400})?(e[+-]?[0-9]{1,4})?)\Z")]

@@ -75,7 +75,7 @@ def locked(folder: Path, name: str = RUN) -> Iterator[None]:
     except OSError as error:
         _tidy(made)
         raise FolderError(
-            f"{folder}: can't be written ({error.strerror}). Choose a folder you may write to."
+            f"{folder}: can't be written ({error.strerror or error}). Choose a folder you may write to."
         ) from error
     try:
         for other in sorted(folder.glob(LOCKS)):
@@ -137,7 +137,9 @@ def _refuse_live(lock: Path, owner: Owner | None) -> None:
 def _guarded(lock: Path, create: bool = False) -> Iterator[IO[bytes]]:
     """The file of a lock, which no other process reads or writes meanwhile, where the system can see to that."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+        # In the folder of a stranger it may be a link to a file of one's own, which would be emptied.
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | (os.O_CREAT if create else 0)
+        descriptor = os.open(lock, flags, 0o666)
         with os.fdopen(descriptor, "r+b") as stream:
             if sys.platform != "win32":
                 import fcntl

@@ -4,11 +4,11 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from tpsolve._storage._documents import Count
+from tpsolve._storage._documents import Count, Whole
 from tpsolve._storage._row_log import RowLog
 
 SETTINGS = "comparison.json"
@@ -29,7 +29,7 @@ class SolveRow(TypedDict):
     instance: str
     solver: str
     seed: int
-    budget: dict[str, float | int | None]
+    budget: dict[str, float | Whole | None]
     fingerprint: str
     exact: bool
     loss: str
@@ -61,7 +61,7 @@ class SolveOutcome(TypedDict):
     proved_at: list[float | None]
     trace: list[tuple[float, float | None, float | None]]
     tolerance: NotRequired[list[float]]
-    status: NotRequired[list[str]]
+    status: NotRequired[list[Literal["unknown", "feasible", "optimal", "infeasible"]]]
 
 
 OF_SAMPLES = ("start", "objective", "bound", "flips", "found_at", "proved_at", "tolerance", "status")

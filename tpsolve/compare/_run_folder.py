@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tpsolve._check_arguments import check_count, find_device
-from tpsolve._result import Budget
+from tpsolve._result import Budget, Status
 from tpsolve._storage._documents import read_json
-from tpsolve._storage._folder_lock import is_empty
+from tpsolve._storage._folder_lock import LOCKS
 from tpsolve._storage._row_log import RowLog
 from tpsolve._storage._write_whole import delete_written, make_synced, write_whole
 from tpsolve.compare._row_files import OF_SAMPLES, ROWS, SETTINGS, TARGETS, TRACES, row_log, targets_log
@@ -193,14 +193,14 @@ def keep(folder: Path, batch: Sequence[Solved], shard: Shard | None = None) -> l
 def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any]) -> None:
     """Raise FolderError unless all rows of a folder were made under the `conditions` of `now`."""
     for row in rows:
-        words = _difference(row, now)
+        words = difference(row, now)
         if words:
             raise FolderError(f"{folder}: holds rows {words}. They are not compared with each other. {ANOTHER}")
 
 
 def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise WorkerError unless the row of a worker was made under the `conditions` of `now`."""
-    words = _difference(row, now)
+    words = difference(row, now)
     if words:
         raise WorkerError(f"A worker on {row['host']} made a row {words}. Install the same versions everywhere.")
 
@@ -210,10 +210,11 @@ def conditions_of(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row.get(name) for name in ("versions", "threads")}
 
 
-def _difference(row: dict[str, Any], now: dict[str, Any]) -> str:
+def difference(row: dict[str, Any], now: dict[str, Any], others: str = "this would be") -> str:
+    """What `conditions` differ between a row and others, in words; "": none."""
     for name, value in now.items():
         if row.get(name) != value:
-            return f"made with {_in_words(name, row.get(name))}, and this would be made with {_in_words(name, value)}"
+            return f"made with {_in_words(name, row.get(name))}, and {others} made with {_in_words(name, value)}"
     return ""
 
 
@@ -260,8 +261,9 @@ def _disorder(row: dict[str, Any]) -> str:
         gap = math.inf if bound is None else objective - bound
         if gap < -tolerances[i]:
             return f"sample {i}: the bound {bound:.6g} is above the objective {objective:.6g}"
-        if statuses is not None and (statuses[i] == "optimal") != (gap <= tolerances[i]):
-            return f"sample {i}: its objective and bound make it {'not ' * (gap > tolerances[i])}optimal"
+        optimal = gap <= tolerances[i]
+        if statuses is not None and statuses[i] != (Status.OPTIMAL if optimal else Status.FEASIBLE).value:
+            return f"sample {i}: its objective and bound make it {'not ' * (not optimal)}optimal"
     return ""
 
 
@@ -273,8 +275,7 @@ def delete_comparison(folder: Path) -> None:
     Raises:
         FolderError: it is not the folder of a comparison, or a file can't be deleted.
     """
-    if not is_empty(folder):
-        _check_marked(folder)
+    _check_marked(folder)
     pictures = [f"{name}.{kind}" for name in ("gap", "solved", "targets", "ranks", "wins") for kind in ("png", "svg")]
     parts = ["", *(f"-{'[0-9]' * i}-of-{'[0-9]' * j}" for i in range(1, 6) for j in range(1, 6))]
     rows = [name.format(part) for name in (ROWS, TARGETS) for part in parts]
@@ -288,7 +289,9 @@ def delete_comparison(folder: Path) -> None:
 
 
 def _check_marked(folder: Path) -> None:
-    if not (folder / SETTINGS).exists():
+    # A kill between the deletion and what marks the folder anew leaves locks, and a temporary file of that.
+    left = all(path.match(LOCKS) or path.match(f".{SETTINGS}.????????") for path in folder.glob("*"))
+    if not left and not (folder / SETTINGS).exists():
         raise FolderError(
             f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
         )

@@ -1,36 +1,44 @@
 """Checks the rows of a comparison against its problems: every objective, and the bounds as far as that is possible."""
 
+import itertools
+import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 
-from tpsolve._storage._documents import Count, Positive
+from tpsolve._result import Status
+from tpsolve._storage._documents import Count, Whole
+from tpsolve._version import __version__
 from tpsolve.compare._kept_targets import TargetsByKey
 from tpsolve.compare._row_files import OF_SAMPLES, SETTINGS, Key, Places
-from tpsolve.compare._run_folder import read_settings
+from tpsolve.compare._run_folder import conditions_of, difference, read_settings
 from tpsolve.compare._stored_rows import read_places, stored_rows
 from tpsolve.compare.running._instances import MEND, AnyInstance, saved_instances
 from tpsolve.compare.running._task_plan import Plan
 from tpsolve.compare.running._tasks import size_of, start_of, unpacked
 from tpsolve.compare.suites._suites import SUITES
-from tpsolve.errors import ArgumentError, FileFormatError, FolderError, UnknownNameError
+from tpsolve.errors import ArgumentError, FileFormatError, FolderError, TpsolveError, UnknownNameError
 from tpsolve.problems import Instance, LayerProblem, NetworkProblem, Problem
+from tpsolve.search import find_solver
 from tpsolve.search.proofs._check_proof import recount
 from tpsolve.search.proofs._check_result import MAX_ENUMERATED, optima
 
 
 class _Settings(TypedDict):
     suite: str
-    samples: Positive
+    samples: Whole
     suite_seed: Count
+    seconds: NotRequired[float]
+    steps: NotRequired[Whole | None]
+    files: NotRequired[Any]
 
 
 BY_ENUMERATION, RECOUNTED = "compared with the optimum", "recounted"
@@ -41,6 +49,8 @@ KEPT_SECONDS = 3.0
 _CELLS = 2**21
 """Targets and units of a layer problem that are looked at together."""
 _LATE = "there was no time for it"
+_DRIFT = 1e-4
+"""Of objectives in traces, as a part of them: searches add up many small changes."""
 RECOUNT_SECONDS = 10.0
 """For all bounds of a network problem; larger ones are not counted in that time."""
 
@@ -72,6 +82,7 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
     that all rows reach on its sample, and with the optimum where a layer problem has at most `max_enumerated` targets
     (never more than 24). Those of a network problem of one hidden layer are refuted, or shown, by the errors of all
     hyperplanes through its points, where `RECOUNT_SECONDS` are enough. Instances that can't be saved are made again.
+    Settings, moments and traces are compared with what the solver, the comparison and the row itself say.
 
     Raises:
         FolderError: not the folder of a comparison.
@@ -81,19 +92,36 @@ def check_rows(folder: Path, max_enumerated: int = 20) -> Iterator[RowCheck]:
         raise FolderError(f"{folder}: is not the folder of a comparison.")
     parts, places = read_places(folder)
     targets = TargetsByKey(folder, parts, places)
-    instances = _instances(folder)
+    settings = read_settings(folder, _Settings)
+    instances = _instances(folder, settings)
     numbers = {instance.name: number for number, instance in enumerate(instances)}
+    conditions: dict[str, Any] | None = None
     for name, of_instance in places.by_instance():
         problem = instances[numbers[name]].problem if name in numbers else None
         those = list(stored_rows(folder, parts, of_instance))
-        yield from _check_instance(folder, problem, those, targets, max_enumerated, recounting=True)
+        checks = _check_instance(folder, problem, those, targets, max_enumerated, recounting=True)
+        for row, check in zip(those, checks, strict=True):
+            conditions = conditions or conditions_of(row)
+            words = difference(row, conditions, "others of the folder were")
+            check.false += [f"it was {words}"] if words else []
+            if problem is not None and _is_of_another_budget(row, settings, problem):
+                check.false.append(f"its budget, {row['budget']}, is not that of the comparison")
+            yield check
 
 
-def _instances(folder: Path) -> Sequence[AnyInstance | Instance[Problem]]:
+def _is_of_another_budget(row: dict[str, Any], settings: _Settings, problem: Problem) -> bool:
+    """Whether the settings of the comparison, as far as they are known, say another budget than the row."""
+    steps = settings.get("steps")
+    if "seconds" not in settings or "steps" not in settings:
+        return False
+    samples = settings["samples"] if settings.get("files") is None else math.prod(problem.batch_shape)
+    return row["budget"] != {"seconds": settings["seconds"] * samples if steps is None else None, "steps": steps}
+
+
+def _instances(folder: Path, settings: _Settings) -> Sequence[AnyInstance | Instance[Problem]]:
     saved = saved_instances(folder, "cpu")
     if saved is not None:
         return saved
-    settings = read_settings(folder, _Settings)
     if settings["suite"] not in SUITES:
         raise UnknownNameError("suite", settings["suite"], SUITES)
     return SUITES[settings["suite"]](settings["samples"], settings["suite_seed"])
@@ -170,6 +198,7 @@ def _check_instance(
         key = row["instance"], row["solver"], row["seed"]
         check = RowCheck(key, failed="error" in row)
         checks.append((row, check))
+        check.false += _false_settings(row)
         if check.failed:
             continue
         if problem is None or row["fingerprint"] != fingerprint:
@@ -214,7 +243,42 @@ def _check_instance(
             _check_start(row, check, problem, shaped[check.key], start, slack)
             wrong = [f"{name} {row.get(name)!r}" for name, value in size.items() if row.get(name) != value]
             check.false += [f"it tells of {', '.join(wrong)}, which is not its problem's"] if wrong else []
+            check.false += _false_moments(row)
         yield check
+
+
+def _false_settings(row: dict[str, Any]) -> list[str]:
+    """What the row says of its solver, and the solver itself does not, in words."""
+    try:
+        solver = find_solver(row["solver"])
+    except TpsolveError:  # Of a package that is not here, or of a version that had others.
+        return []
+    kind = ("heuristic", "exact")
+    false = [f"its solver is {kind[solver.exact]}, not {kind[row['exact']]}"] if row["exact"] != solver.exact else []
+    same_version = row.get("versions", {}).get("tpsolve") == __version__
+    if same_version and row.get("settings") != json.loads(json.dumps(asdict(solver))):
+        false.append(f"its settings are not those of {row['solver']}")
+    return false
+
+
+def _false_moments(row: dict[str, Any]) -> list[str]:
+    """What the seconds and the trace of a row say against each other, and against its objectives, in words."""
+    seconds, trace, false = row["seconds"], row["trace"], list[str]()
+    moments = [at for at in (*row["found_at"], *row["proved_at"], *(at for at, *_ in trace)) if at is not None]
+    if not all(0 <= at <= seconds for at in moments) or not trace:
+        false.append(f"it tells of no moments, or of some that are not within its {seconds:.6g} seconds")
+    statuses = row.get("status")
+    if statuses is not None and any(
+        (at is None) == (status == Status.OPTIMAL.value) for at, status in zip(row["proved_at"], statuses, strict=True)
+    ):
+        false.append("it was proved at no moment where it is optimal, or at some where it is not")
+    reached, infinite = sum(row["objective"]) / len(row["objective"]), (math.inf, -math.inf)
+    points = [[at, *(end if v is None else v for v, end in zip(of, infinite, strict=True))] for at, *of in trace]
+    for (at, value, bound), (later, better, higher) in itertools.pairwise([*points, [seconds, reached, math.inf]]):
+        if at > later or better > value + _DRIFT * (1 + abs(better)) or bound > higher:
+            false.append("its trace goes back in time, or tells of better objectives or bounds than later ones")
+            break
+    return false
 
 
 class _Recounts:
@@ -270,6 +334,8 @@ def _check_start(
 ) -> None:
     """Whether the row tells the objective of its problem's start, and how many targets differ from it."""
     told = row["start"]
+    if (row["flips"] is None) != (problem.start is None):
+        check.false.append("it does not tell which targets differ from the start, or there is no start")
     if (told is None) != (start is None) or any(
         not (a == b or abs(a - b) <= near) for a, b, near in zip(told or (), start or (), slack, strict=False)
     ):
@@ -309,10 +375,10 @@ def _check_samples(
     for i, (claimed, bound, status, closed) in enumerate(claims):
         if not (claimed == values[i] or abs(claimed - values[i]) <= slack[i]):
             check.false.append(f"sample {i}: the objective is {values[i]:.6g}, not {claimed:.6g}")
-        if closed > tolerance[i] * (1 + 1e-9):
-            check.false.append(f"sample {i}: a gap of {closed:.6g} is not closed, only one of {tolerance[i]:.6g}")
+        if abs(closed - tolerance[i]) > 1e-9 * tolerance[i]:
+            check.false.append(f"sample {i}: the tolerance is {tolerance[i]:.6g}, not {closed:.6g}")
         optimal = bound is not None and claimed - bound <= closed
-        if status is not None and (status == "optimal") != optimal:
+        if status is not None and status != (Status.OPTIMAL if optimal else Status.FEASIBLE).value:
             check.false.append(f"sample {i}: its objective and bound make it {'' if optimal else 'not '}optimal")
         if bound is None:
             continue

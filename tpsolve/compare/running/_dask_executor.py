@@ -1,10 +1,13 @@
 """Dask as an executor, for comparisons on a cluster."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 from typing import Any
 
 from tpsolve.compare.running._cluster_executor import ClusterExecutor, Ended, importing
+from tpsolve.compare.running._start import METHOD, ONE_THREAD, load_ahead
 
 
 class DaskExecutor(ClusterExecutor):
@@ -24,8 +27,17 @@ class DaskExecutor(ClusterExecutor):
             import dask  # pyright: ignore[reportMissingImports]
             from distributed import Client, KilledWorker  # pyright: ignore[reportMissingImports]
         address = dask.config.get("scheduler-address", None)
-        own = {"n_workers": cores, "threads_per_worker": 1, "dashboard_address": None}
-        self._client = Client(address) if address else Client(**own)
+        with ExitStack() as held:
+            if address:
+                self._client = Client(address)
+            else:
+                # Each worker, and each one in place of a dead one, would load libraries for many seconds.
+                load_ahead()
+                held.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))
+                # That process knows the variables that there were when it started.
+                own = {"n_workers": cores, "threads_per_worker": 1, "dashboard_address": None}
+                self._client = Client(**own, env={**os.environ, **ONE_THREAD})
+            self._held = held.pop_all()
         self.cores = sum(self._client.nthreads().values())
         self._deaths = (KilledWorker, CancelledError)
 
@@ -37,4 +49,5 @@ class DaskExecutor(ClusterExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster; one that was started here ends."""
-        self._client.close()
+        with self._held:
+            self._client.close()

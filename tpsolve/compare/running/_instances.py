@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from textwrap import indent
-from typing import IO, Annotated, Any, NotRequired, TypedDict, overload
+from typing import IO, Any, NotRequired, TypedDict, overload
 
 import msgspec
 import torch
 
-from tpsolve._storage._documents import Count, check_values, parse_json
+from tpsolve._storage._documents import Whole, check_values, parse_json
 from tpsolve._storage._limits import FilePart, read_bytes
 from tpsolve._storage._write_whole import in_memory, sync_folder, synced_together, write_whole
 from tpsolve.errors import FileFormatError
@@ -27,7 +27,6 @@ MEND = "Choose another --name, or --fresh to begin anew."
 MAX_FILES = 500
 """More instances are kept in files of so many each: a system takes long to make a file."""
 PACK = "pack-{}.bin"
-_Place = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 _LOADED = 16
 """Instances that are kept in memory; tasks come instance by instance."""
 
@@ -37,11 +36,11 @@ class _Entry(TypedDict):
 
     name: str
     fingerprint: str
-    samples: Count
+    samples: Whole
     sha256: str
-    pack: NotRequired[_Place]
-    offset: NotRequired[_Place]
-    size: NotRequired[_Place]
+    pack: NotRequired[Whole]
+    offset: NotRequired[Whole]
+    size: NotRequired[Whole]
 
 
 @dataclass(frozen=True, slots=True)
