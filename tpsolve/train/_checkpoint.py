@@ -351,7 +351,7 @@ def _check_recipe(saved: dict[str, Any], recipe: Recipe) -> None:
     now = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(recipe).items()}
     # Epochs are free where nothing is spread over them.
     epochs = saved.get("epochs", 0)
-    more = isinstance(epochs, int) and now["epochs"] > epochs
+    more = isinstance(epochs, int) and recipe.epochs > epochs
     longer = recipe.schedule == "steps" and not recipe.width_end and more
     changed = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
     if changed and not (longer and changed == ["epochs"]):
