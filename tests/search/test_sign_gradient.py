@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.zoo import ALL_LOSSES, UNIT_LOSSES, layer_problems, make_problem, with_start
 
@@ -72,6 +72,7 @@ def coefficients(problem: LayerProblem) -> list[list[float]]:
 def test_targets_minimise_the_linearised_objective(loss: str):
     seen = []
 
+    @settings(max_examples=100)
     @given(layer_problems(loss), st.sampled_from([0.0, 0.0625, 0.375]))
     def check(problem: LayerProblem, shift: float) -> None:
         # Whole and quarter weights with such a bias keep most margins off the kinks.

@@ -290,8 +290,8 @@ def delete_comparison(folder: Path) -> None:
 
 def _check_marked(folder: Path) -> None:
     # A kill between the deletion and what marks the folder anew leaves locks, and a temporary file of that.
-    left = all(path.match(LOCKS) or path.match(f".{SETTINGS}.????????") for path in folder.glob("*"))
-    if not left and not (folder / SETTINGS).exists():
+    left = [path.match(LOCKS) or path.match(f".{SETTINGS}.????????") for path in folder.glob("*")]
+    if not (left and all(left)) and not (folder / SETTINGS).exists():
         raise FolderError(
             f"{folder}: is not the folder of a comparison, and --fresh deletes nothing else. Choose another --name."
         )
