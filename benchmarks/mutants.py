@@ -150,7 +150,7 @@ def _run_tests(folder: str, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     os.dup2(log, 1)
     os.dup2(log, 2)
     failed = _Failed()
-    options = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", f"--timeout={MAX_SECONDS}"]
+    options = ["-n", "0", "-m", "", "-x", "-q", "-p", "no:cacheprovider", f"--timeout={MAX_SECONDS}"]
     status = pytest.main([*options, *tests], plugins=[failed])
     if not (sys.modules["tpsolve"].__file__ or "").startswith(folder):
         raise ImportError("the tests took tpsolve from elsewhere than the copy")

@@ -87,10 +87,20 @@ BRANCH, KEEP = ("n-26", "branch", 0), ("n-26", "keep", 0)
 @pytest.mark.parametrize(
     ("key", "to", "words"),
     [
-        (KEEP, lambda row: row["objective"].__setitem__(1, row["objective"][1] - 0.01), "sample 1: the objective is"),
-        (("n-7", "keep", 0), lambda row: row["bound"].__setitem__(0, row["objective"][0]), "above the optimum"),
+        pytest.param(
+            KEEP,
+            lambda row: row["objective"].__setitem__(1, row["objective"][1] - 0.01),
+            "sample 1: the objective is",
+            id="objective",
+        ),
+        pytest.param(
+            ("n-7", "keep", 0),
+            lambda row: row["bound"].__setitem__(0, row["objective"][0]),
+            "above the optimum",
+            id="bound enumerated",
+        ),
         (KEEP, lambda row: row["bound"].__setitem__(2, row["objective"][2]), "above an objective that was found"),
-        (KEEP, lambda row: row["tolerance"].__setitem__(0, 1e9), "not 1e+09"),
+        pytest.param(KEEP, lambda row: row["tolerance"].__setitem__(0, 1e9), "not 1e+09", id="tolerance"),
         (KEEP, lambda row: row["status"].__setitem__(0, "optimal"), "make it not optimal"),
         (KEEP, lambda row: row.update(fingerprint="0" * 64), "another problem"),
         (KEEP, lambda row: row.update(instance="n-27"), "another problem"),
