@@ -53,11 +53,15 @@ def true_of(task: Task, solved: Solved) -> dict[str, Any]:
     assert solved.targets is not None
     targets = unpacked(solved.targets, (1, problem.n_vars), "a row").to(problem.dtype)
     assert problem.start is not None
+    objective = problem.objective(targets).tolist()
     return {
         "fingerprint": task.instance.fingerprint,
         "start": start_of(problem),
-        "objective": problem.objective(targets).tolist(),
+        "objective": objective,
         "bound": [None],
+        "found_at": [0.0],
+        "proved_at": [None],
+        "trace": [[0.0, objective[0], None]],
         "tolerance": problem.tolerance().tolist(),
         "status": ["feasible"],
         "flips": (targets != problem.start).float().mean(-1).tolist(),
