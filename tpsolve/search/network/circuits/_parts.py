@@ -1,6 +1,7 @@
 """Bounds from parts: the optima of disjoint parts of the points sum up to a bound for all points."""
 
 import math
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -162,18 +163,22 @@ class Parts:
         self._problem, self._state, self._generator, self._alone = problem, state, generator, alone
         self.countable, self.seed = countable, generator.initial_seed()
         self.best: list[Evidence] = []
+        self._lock = threading.Lock()
         used = problem.counts.sum(1).cpu().nonzero()[:, 0]
         self._order = used[torch.randperm(len(used), generator=generator)]
         self._parts: list[Part] = []
 
     def take(self, evidence: list[Evidence]) -> None:
         """Raise the bound to the sum of those of disjoint parts, if that is more."""
-        bound = sum((bound for _, bound, *_ in evidence), Fraction(0))
-        if bound > sum((bound for _, bound, *_ in self.best), Fraction(0)):
+        bound = _total(evidence)
+        # The thread that divides the points and the one that hears of the process may come at once.
+        with self._lock:
+            if bound <= _total(self.best):
+                return
             self.best = evidence
-            if not self._alone:
-                self._state.divide(evidence)
-            self._state.prove(bound, "parts")
+        if not self._alone:
+            self._state.divide(evidence)
+        self._state.prove(bound, "parts")
 
     def run(self, ended: Callable[[], bool]) -> bool:
         """Raise the bound until the largest parts are closed, or `ended`; whether they are.
@@ -233,3 +238,7 @@ class Parts:
             if before[0] + part.bound > best[-1][0]:
                 best.append((before[0] + part.bound, part.last, [*before[2], part]))
         return best[-1][0], best[-1][2]
+
+
+def _total(evidence: list[Evidence]) -> Fraction:
+    return sum((bound for _, bound, *_ in evidence), Fraction(0))
