@@ -108,6 +108,7 @@ def test_tables_and_reference_of_the_pages_have_it(told: list[str]):
     assert "One step: one prefix of every sample." in made["solver_classes"]
 
 
+@pytest.mark.nightly
 def test_contract_and_layering_hold_for_it(copy: Path):
     laws = "reaches or downward or algorithm or private or name or corridor"
     files = ("tests/search/test_solver_contract.py", "tests/test_layering.py")

@@ -27,6 +27,7 @@ def labels(picture: Path) -> list[str]:
     return ["".join(text.itertext()).strip() for text in texts]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.docs
 def test_page_and_pictures_are_those_of_a_fresh_run(tmp_path: Path):

@@ -88,6 +88,7 @@ def test_changed_files_are_read_or_refused(kind: str):
     assert broken(range(first, 135, len(hostile.KINDS))) == []
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", hostile.KINDS)
 def test_more_changed_files_of_all_kinds_are_read_or_refused(kind: str):

@@ -5,7 +5,7 @@ Which search should set the targets of a layer? This example trains a small hard
 digits, takes the target problems of its layers, and gives each problem to three solvers: the closed-form rule of the
 paper, a local search, and an exact solver. The exact solver's bounds say how far from the optimum the others are.
 
-Run it from any folder: `python compare_strategies.py`. It takes about ten seconds and writes one picture. For a
+Run it from any folder: `python compare_strategies.py`. It takes about six seconds and writes one picture. For a
 comparison of all solvers, with rows on disk and a report, run `tpsolve compare`.
 """
 
@@ -62,7 +62,7 @@ for layer in layers:
 
 # %%
 solvers = ("keep", "sign-gradient", "hill-climb:restarts=8", "cp-sat")
-budget = tpsolve.Budget(seconds=3)
+budget = tpsolve.Budget(seconds=1)
 results = {}
 for layer in layers:
     for solver in solvers:

@@ -316,12 +316,12 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
     ],
     ids=lambda value: str(value) if not isinstance(value, dict) else " ".join(map(str, value.values())),
 )
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.slow
-def test_small_networks_are_as_good_as_any_of_all_weights(inputs: str, classes: int, sets: dict[str, Any]):
-    for seed in range(2):
-        problem = random_problem(seed, 6 if classes == 2 else 5, inputs, classes, [2], **sets)
-        result = solve(problem, IntegerSearch(), budget=Budget(steps=1000))
-        assert result.objective.item() == least_objective(problem)
+def test_small_networks_are_as_good_as_any_of_all_weights(inputs: str, classes: int, sets: dict[str, Any], seed: int):
+    problem = random_problem(seed, 6 if classes == 2 else 5, inputs, classes, [2], **sets)
+    result = solve(problem, IntegerSearch(), budget=Budget(steps=1000))
+    assert result.objective.item() == least_objective(problem)
 
 
 def test_weights_travel_with_the_result_and_give_its_targets():

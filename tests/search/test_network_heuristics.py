@@ -72,7 +72,7 @@ def test_a_surrogate_meets_all_targets(name: str):
     [
         "xor",
         pytest.param("parity of 4", marks=pytest.mark.nightly),
-        "parity of 3, two hidden layers",
+        pytest.param("parity of 3, two hidden layers", marks=pytest.mark.nightly),
         pytest.param("200 digits", marks=pytest.mark.nightly),
         *[pytest.param(f"monks {k}", marks=pytest.mark.data) for k in (1, 2, 3)],
     ],

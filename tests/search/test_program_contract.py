@@ -101,7 +101,7 @@ def test_seconds_end_a_search_of_a_slow_program_whatever_the_calls(text: str):
 @each_solver
 def test_a_budget_in_steps_or_seconds_serves_too(text: str):
     case = DECLARED if takes(text, DECLARED) else FOLD
-    for budget in (Budget(steps=3), Budget(seconds=5)):
+    for budget in (Budget(steps=3), Budget(seconds=1)):
         result = solve(case.problem(), text, budget=budget)
         assert_valid(case, case.problem(), result)
         assert budget.steps is None or result.stats["steps"] <= 3

@@ -113,6 +113,7 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path, pictures: None):
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == rows
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_tpsolve_train_digits_mlp_reaches_its_bar(tmp_path: Path):
     runner = [sys.executable, "-m", "tpsolve", "train", "digits-mlp", "--runs", str(tmp_path), "--name", "run"]

@@ -309,7 +309,13 @@ def test_bad_settings_and_starts_are_refused():
 
 # scikit-learn ignores this warning in its own checks where a fit is short.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"separability"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "hinge" else pytest.mark.nightly)
+        for name in sorted(set(LEARNERS) - {"separability"})
+    ],
+)
 @pytest.mark.slow
 def test_scikit_learn_accepts_the_estimator(name):
     for row in check_estimator(UnitClassifier(name), on_fail=None, on_skip=None):
