@@ -737,15 +737,12 @@ def test_refused_training_comparison_keeps_its_rows(call: Call, tmp_path: Path):
 
 @pytest.mark.slow
 def test_pipes_get_no_bar_and_no_escape_codes(tmp_path: Path, problem: LayerProblem):
-    compared = piped(tmp_path, "compare", "--suite", "generated-12", "--solver", "keep", "--samples", 1)
-    solved = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 0.2)
-    for ended in (compared, solved):
-        assert ended.status == 0
-        assert ended.err == "", "where the bar would be"
-        assert ESCAPE not in ended.out
-        assert "\r" not in ended.out
-    assert len(compared.rows) == 1
-    assert len(solved.rows) == 3
+    ended = piped(tmp_path, "solve", "p.npz", "--solver", "random:draws=1000", "--seconds", 0.2)
+    assert ended.status == 0
+    assert ended.err == "", "where the bar would be"
+    assert ESCAPE not in ended.out
+    assert "\r" not in ended.out
+    assert len(ended.rows) == 3
 
 
 def read_terminal(master: int, until: Callable[[str], bool], process: subprocess.Popen[Any]) -> str:
@@ -874,40 +871,42 @@ def wait_for_rows(path: Path, count: int, process: subprocess.Popen[str]) -> Non
 
 @pytest.mark.slow
 def test_interrupted_and_killed_comparisons_keep_their_rows_and_go_on_from_there(
-    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+    call: Call, tmp_path: Path, running: Callable[..., subprocess.Popen[str]], no_plots: None
 ):
     # Only restarts that fill their whole budget, so that the signals fall into a solve.
     solver = "random:draws=100000000"
     arguments = ("compare", "--suite", "generated-12", "--solver", "keep", "--solver", solver)
     arguments += ("--samples", 1, "--seeds", 2, "--seconds", 0.1)
     path = tmp_path / "runs" / "generated-12" / "rows.jsonl"
+    # A kill loses at most the row under way.
     process = running(*arguments)
     wait_for_rows(path, 3, process)
+    process.kill()
+    process.communicate()
+    kept = path.read_bytes()
+    kept = kept[: kept.rfind(b"\n") + 1]
+    count = len(kept.splitlines())
+
+    process = running(*arguments)
+    wait_for_rows(path, count + 3, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
-
     assert process.returncode == 130
-    assert err == "Stopped. Finished rows are kept: the same command goes on from here.\n"
+    told = "{} rows of earlier runs: all objectives were recomputed from their targets.\n"
+    assert err == told.format(count) + "Stopped. Finished rows are kept: the same command goes on from here.\n"
     assert "keep" in out, "the table of what there is"
+    assert ESCAPE not in out
+    assert "\r" not in out
+    assert path.read_bytes().startswith(kept)
     kept = path.read_bytes()
     assert kept.endswith(b"\n")
     rows = [json.loads(line) for line in kept.splitlines()]
-    assert 3 <= len(rows) < 3 * len(GENERATORS)
+    assert count + 3 <= len(rows) < 3 * len(GENERATORS)
     assert all("error" not in row for row in rows)
     assert not list(path.parent.glob(".*")), "no half-written files"
 
-    # A kill loses at most the row under way.
-    process = running(*arguments)
-    wait_for_rows(path, len(rows) + 3, process)
-    process.kill()
-    process.communicate()
-    assert path.read_bytes().startswith(kept)
-    kept = path.read_bytes()
-    kept = kept[: kept.rfind(b"\n") + 1]
-
-    resumed = piped(tmp_path, *arguments)
-    told = f"{len(kept.splitlines())} rows of earlier runs: all objectives were recomputed from their targets.\n"
-    assert (resumed.status, resumed.err) == (0, told)
+    resumed = call(*arguments)
+    assert (resumed.status, resumed.err) == (0, told.format(len(rows)))
     whole = path.read_bytes()
     assert whole.startswith(kept)
     keys = [(row["instance"], row["solver"], row["seed"]) for row in map(json.loads, whole.splitlines())]

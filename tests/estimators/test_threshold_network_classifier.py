@@ -326,6 +326,7 @@ def test_it_works_where_scikit_learn_does():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_grids_are_searched_in_processes():
     X, y = random_table(2, 30, 3)
