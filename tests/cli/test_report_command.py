@@ -56,6 +56,18 @@ def after(tmp_path: Path) -> Path:
     return save(tmp_path / "new" / "digits", rows)
 
 
+@pytest.mark.parametrize("change", [{"threads": 3}, {"versions": {"torch": "1.0"}}], ids=["threads", "versions"])
+def test_rows_of_other_versions_or_threads_are_not_drawn_together(before: Path, after: Path, change: dict[str, Any]):
+    rows = [json.loads(line) for line in (after / "rows.jsonl").read_text().splitlines()]
+    (after / "rows-2-of-2.jsonl").write_text(json.dumps(rows[-1] | change) + "\n")
+    (after / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    for words in ((after,), (before, after)):
+        ended = run("report", *words)
+        assert isinstance(ended.exception, FolderError)
+        assert f"{after}: holds rows made with" in str(ended.exception)
+        assert "others were made with" in str(ended.exception)
+
+
 def test_one_run_is_drawn_again_and_its_rows_are_left_alone(before: Path):
     torn = before / "rows.jsonl"
     torn.write_text(torn.read_text() + '{"torn')

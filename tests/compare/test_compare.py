@@ -446,24 +446,32 @@ def test_row_of_another_budget_is_not_taken_for_this_one(small: Comparison):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"threads": 64}, "made with 64 threads, and this would be made with"),
-        ({"versions": {"torch": "1.0"}}, "made with torch 1.0, and this would be made with tpsolve"),
-        ({"threads": None}, "an unknown number of threads"),
+        ({"threads": 64}, "made with 64 threads, and {} made with"),
+        ({"versions": {"torch": "1.0"}}, "made with torch 1.0, and {} made with tpsolve"),
+        ({"threads": None}, "made with an unknown number of threads, and {} made with"),
     ],
     ids=str,
 )
-def test_rows_of_other_versions_or_threads_are_not_mixed_with_new_ones(
-    small: Comparison, change: dict[str, Any], words: str
-):
+def test_rows_of_other_versions_or_threads_are_not_mixed(small: Comparison, change: dict[str, Any], words: str):
     run_comparison(small)
     path = small.folder / "rows.jsonl"
-    first, *rest = read(small.folder)
-    first = {name: value for name, value in (first | change).items() if value is not None}
-    path.write_text("".join(json.dumps(row) + "\n" for row in [first, *rest]))
-    assert len(run_comparison(small)) == len(SMALL_KEYS), "nothing is added"
-    path.write_text("".join(json.dumps(row) + "\n" for row in [first, *rest[:-1]]))
-    before = path.read_bytes()
-    with pytest.raises(FolderError, match=re.escape(words)):
+    rows = read(small.folder)
+    gone = {name for name, value in change.items() if value is None}
+    changed = [{name: value for name, value in (row | change).items() if name not in gone} for row in rows]
+
+    def kept(rows: list[dict[str, Any]]) -> bytes:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path.read_bytes()
+
+    kept(changed)
+    assert len(run_comparison(small)) == len(SMALL_KEYS), "nothing is added to rows of one kind"
+    for mixed in ([*rows[:-1], changed[-1]], [*rows[:-2], changed[-1]]):
+        before = kept(mixed)
+        with pytest.raises(FolderError, match=re.escape(words.format("others were"))):
+            run_comparison(small)
+        assert path.read_bytes() == before
+    before = kept(changed[:-1])
+    with pytest.raises(FolderError, match=re.escape(words.format("this would be"))):
         run_comparison(small)
     assert path.read_bytes() == before
 

@@ -14,7 +14,7 @@ from support.network_oracle import parity_table
 from support.whole_oracle import least_objective
 
 from tpsolve import Budget, NetworkProblem, solve
-from tpsolve.errors import ArgumentError, NotAcceptedError
+from tpsolve.errors import ArgumentError, FileFormatError, NotAcceptedError
 from tpsolve.search import Proof, WeightBox, make_proof, verify_proof
 from tpsolve.search.proofs._proof import load_proof
 from tpsolve.search.proofs._recount_whole import whole_weights
@@ -59,6 +59,8 @@ MUTATED = {
     "no number": (lambda p: with_weight(p, float("nan")), "set"),
     "a bias that is not of the set": (lambda p: with_weight(p, 7.0, bias=True), "set"),
     "an infinite bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), float("inf"), bias=True), "set"),
+    "a set that float64 does not hold": (lambda p: dataclasses.replace(p, weight_set=(-1, 0, 1, 10**400)), "set"),
+    "such a set of biases": (lambda p: dataclasses.replace(p, bias_set=(*p.bias_set, -(10**400))), "set"),
     "half a bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), 0.5, bias=True), "set"),
     "a gain for each weight": (lambda p: dataclasses.replace(p, penalty=Fraction(-1, 8)), "set"),
     "a lower penalty": (lambda p: dataclasses.replace(p, penalty=Fraction(1, 16)), "weights"),
@@ -74,6 +76,13 @@ def test_every_mutated_proof_is_rejected(proof: Proof, name: str):
     changed = change(proof)
     last = verify_proof(changed, X, Y)[-1]
     assert (last.part, last.holds) == (part, False), last
+
+
+@pytest.mark.parametrize("sets", [{"weight_set": (-1, 0, 1, 10**400)}, {"bias_set": (-(2**53) - 1, 0, 1)}], ids=str)
+def test_a_file_with_a_set_that_float64_does_not_hold_is_refused(proof: Proof, sets: dict[str, Any], tmp_path: Path):
+    dataclasses.replace(proof, **sets).save(tmp_path / "proof.npz")
+    with pytest.raises(FileFormatError, match=next(iter(sets))):
+        load_proof(tmp_path / "proof.npz")
 
 
 def test_a_bound_for_fewer_biases_or_weights_is_none_for_more():

@@ -14,6 +14,8 @@ Label = str | int | float | bool
 """A class as files hold it."""
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+SignedWhole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+"""What float64 holds, and all numbers between it and 0."""
 Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 """A whole number that arithmetic with floats takes too."""
 FractionText = Annotated[str, msgspec.Meta(pattern=r"\A-?[0-9]{1,1300}(/0*[1-9][0-9]{0,1300})?\Z")]

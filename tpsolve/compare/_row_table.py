@@ -10,7 +10,7 @@ from tpsolve.errors import FileFormatError
 
 _CODED = (
     *("instance", "solver", "seed", "exact", "budget", "loss", "n_vars", "n_units", "fingerprint", "error"),
-    *("network", "points", "assignments", "numbers", "device", "host", "processor", "versions", "time"),
+    *("network", "points", "assignments", "numbers", "device", "host", "processor", "versions", "threads", "time"),
 )
 """What many rows have in common: each value is kept once."""
 _OF_SAMPLES = ("start", "objective", "bound", "tolerance", "flips", "found_at", "proved_at")

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,20 @@ def check_alike(folder: Path, rows: Iterable[dict[str, Any]], now: dict[str, Any
             raise FolderError(f"{folder}: holds rows {words}. They are not compared with each other. {ANOTHER}")
 
 
+def check_of_one_kind(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Raise FolderError unless all rows of a folder were made under the same `conditions`."""
+    first = None
+    for row in rows:
+        made = conditions_of(row)
+        first = made if first is None else first
+        if made != first:
+            words = difference(made, first, "others were")
+            raise FolderError(
+                f"{folder}: holds rows {words}. They are not compared with each other. Move the rows and targets of "
+                "all but one kind away, or run the comparison anew with --fresh."
+            )
+
+
 def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise WorkerError unless the row of a worker was made under the `conditions` of `now`."""
     words = difference(row, now)
@@ -205,7 +219,7 @@ def check_worker(row: dict[str, Any], now: dict[str, Any]) -> None:
         raise WorkerError(f"A worker on {row['host']} made a row {words}. Install the same versions everywhere.")
 
 
-def conditions_of(row: dict[str, Any]) -> dict[str, Any]:
+def conditions_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Of a row, what `conditions` names."""
     return {name: row.get(name) for name in ("versions", "threads")}
 

@@ -22,6 +22,7 @@ from tpsolve.compare._run_folder import (
     check_alike,
     check_finished,
     check_folder,
+    check_of_one_kind,
     check_worker,
     claim_folder,
     conditions_of,
@@ -202,6 +203,7 @@ def _execute(
     # A solve that runs out of memory may end its process.
     apart = workers > 1 or executor is not None or tasks.max_memory is not None
     now = conditions(1 if apart else None)
+    check_of_one_kind(folder, known.conditions.values())
     if len(waiting):
         check_alike(folder, known.conditions.values(), now)
     finished = len(tasks) - len(waiting)

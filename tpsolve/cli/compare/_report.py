@@ -26,9 +26,11 @@ def report(
     """Draw the report of a run again, or merge two runs and say what got worse from the first to the second.
 
     The two runs may be of two versions, machines or settings. Solvers are compared on the instances that both have,
-    by paired tests over them. Nothing is solved, and the runs are left as they are.
+    by paired tests over them. All rows of one run must be of the same versions and number of threads. Nothing is
+    solved, and the runs are left as they are.
     """
     from tpsolve.compare._row_table import RowTable
+    from tpsolve.compare._run_folder import check_of_one_kind
     from tpsolve.compare._same_host import of_one_host
     from tpsolve.compare._summary import Findings, advice, as_rows
     from tpsolve.compare.report._contrast import contrast, labels_of, read_run
@@ -38,7 +40,9 @@ def report(
     settings, rows = read_run(first)
     budget = ""
     if second is None:
-        rows, words = of_one_host(RowTable.of(rows))
+        table = RowTable.of(rows)
+        check_of_one_kind(first, table)
+        rows, words = of_one_host(table)
         folder, about = _prepared(out or first, (first,)), first.name
         found = None
         if "seconds" in settings:
@@ -46,8 +50,10 @@ def report(
         budget = f"{budget} {words}".strip()
     else:
         labels = labels_of(first, second)
-        rows, words = of_one_host(rows)
-        later, more = of_one_host(read_run(second)[1])
+        later = read_run(second)[1]
+        for run, of in ((first, rows), (second, later)):
+            check_of_one_kind(run, of)
+        (rows, words), (later, more) = of_one_host(rows), of_one_host(later)
         budget = " ".join(f"Of {label}, {of}" for label, of in zip(labels, (words, more), strict=True) if of)
         found = contrast(labels, rows, later)
         about = f"{labels[0]} and {labels[1]}"
@@ -58,14 +64,14 @@ def report(
     path = draw_report(folder, about, budget, findings, found)
     if found is None:
         words = advice(findings)
-        table = as_table(findings.summaries, caption(findings), output.width)
-        answers.give(table, as_rows(findings.summaries), caption=caption(findings), advice=words, report=str(path))
+        shown = as_table(findings.summaries, caption(findings), output.width)
+        answers.give(shown, as_rows(findings.summaries), caption=caption(findings), advice=words, report=str(path))
     else:
         words = found.words
         regressions = found.regressions
-        table = contrast_table(found, output.width)
+        shown = contrast_table(found, output.width)
         changes = as_rows(found.changes)
-        answers.give(table, changes, words=words, regressions=regressions, worse=found.worse, report=str(path))
+        answers.give(shown, changes, words=words, regressions=regressions, worse=found.worse, report=str(path))
     answers.say(words, wrap=True)
     answers.tell(f"Report: {path}")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsolve._plain import float64_array, plain_labels
+from tpsolve._plain import MAX_WHOLE, float64_array, plain_labels
 from tpsolve._result import Budget
 from tpsolve.errors import ArgumentError, UnknownNameError
 from tpsolve.search.proofs._check_bound import CLAUSAL, ENGINES, Formula, refutes
@@ -224,12 +224,15 @@ def _has_whole_sums(proof: Proof, X: np.ndarray) -> bool:
     """Whether float64 holds all sums of units of the first layer, and their biases, as whole numbers."""
     if X.ndim != 2 or not (np.round(X) == X).all():
         return False
-    return 2 * max(map(abs, proof.weight_set or (0,))) * float(np.abs(X).sum(1).max()) + 1 <= 2**53
+    largest = float(np.abs(X).sum(1).max())
+    return math.isfinite(largest) and 2 * max(map(abs, proof.weight_set or (0,))) * int(largest) + 1 <= MAX_WHOLE
 
 
 def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, *, whole: bool) -> Finding:
     """Whether all weights, and biases, are of their sets; biases above `whole` sums are whole."""
     allowed = set(proof.weight_set or ())
+    if max(map(abs, (*allowed, *(proof.bias_set or ())))) > MAX_WHOLE:
+        return Finding("set", False, "a number beyond 2**53")
     strange = [v for w, _ in proof.weights for v in w.flatten().tolist() if v not in allowed]
     if strange:
         return Finding("set", False, f"a weight {strange[0]:g} that is not of the set")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tpsolve._result import facts_table
 from tpsolve._storage._archive import read_archive, read_kind, write_archive
-from tpsolve._storage._documents import Count, FractionText, Label, Positive, check_shape
+from tpsolve._storage._documents import Count, FractionText, Label, Positive, SignedWhole, check_shape
 from tpsolve.errors import FileFormatError, TooLargeError
 
 KIND = "exact-proof"
@@ -43,12 +43,12 @@ class _Header(TypedDict):
     digest: str
     method: NotRequired[Method]
     parts: NotRequired[list[tuple[FractionText, Method]]]
-    weight_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
-    bias_set: NotRequired[Annotated[list[int], Meta(min_length=1)]]
+    weight_set: NotRequired[Annotated[list[SignedWhole], Meta(min_length=1)]]
+    bias_set: NotRequired[Annotated[list[SignedWhole], Meta(min_length=1)]]
     penalty: NotRequired[FractionText]
-    monotone: NotRequired[list[int]]
+    monotone: NotRequired[list[SignedWhole]]
     max_fan_in: NotRequired[Positive]
-    groups: NotRequired[list[tuple[list[int], int]]]
+    groups: NotRequired[list[tuple[list[SignedWhole], SignedWhole]]]
     rationals: NotRequired[list[tuple[Count, list[FractionText]]]]
 
 
