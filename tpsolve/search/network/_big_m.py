@@ -53,16 +53,16 @@ class BigM(Solver):
         if not program.done or report.seconds_left < PREPARED * report.seconds:
             report.note(row, f"a program of {len(problem.inputs)} points: no time was left to solve it")
             return
+        rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
+        bounds: Any = (np.array(program.low), np.array(program.high))
+        price = np.array(program.price)
+        # What time is left is read last.
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if budget.seconds is not None:
             options["time_limit"] = max(1e-3, report.seconds_left)
         if budget.steps is not None:
             options["node_limit"] = budget.steps
-        rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
-        bounds: Any = (np.array(program.low), np.array(program.high))
-        answer = milp(
-            np.array(program.price), integrality=program.whole, bounds=bounds, constraints=rows, options=options
-        )
+        answer = milp(price, integrality=program.whole, bounds=bounds, constraints=rows, options=options)
         report.steps = max(1, int(answer.mip_node_count or 0))
         if answer.x is None:
             report.note(row, f"HiGHS found no weights: {answer.message}")
