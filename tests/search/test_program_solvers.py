@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 from enum import Enum
 from typing import Any
 
@@ -456,19 +455,3 @@ def test_constraints_that_make_no_sense_are_named(declare: Any, words: str):
 def test_declared_needs_constraints():
     with pytest.raises(NotAcceptedError, match="Or take k-best"):
         solve(random_problem(0, 2, 2, 3), "declared", budget=Budget(steps=1))
-
-
-def test_a_beam_is_as_wide_as_there_is_time_for():
-    asked = 0
-
-    def slow(*digits: int) -> int:
-        nonlocal asked
-        asked += 1
-        time.sleep(0.004)
-        return digits[0] + 10 * digits[1] + 100 * digits[2]
-
-    logits = torch.randn(1, 3, 10, generator=torch.Generator().manual_seed(0))
-    problem = ProgramProblem(slow, [999], logits, symbols=10)
-    solve(problem, "beam:beam_width=32", budget=Budget(seconds=0.4))
-    # A step of one set asks for the 27 changes of one symbol, and one of 32 sets for hundreds.
-    assert asked < 160

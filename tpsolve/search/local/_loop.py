@@ -92,7 +92,7 @@ class ChainSolver(Solver):
             began = report.seconds
             over = search._round(problem, generator, report, starts, turn)
             closed = bool((report.closed | report.called_out).all())
-            if over or closed or budget.seconds is None or not self.endless:
+            if over or closed or budget.seconds is None or not self.endless or report.seconds_left <= 0:
                 return
             longer = MAX_GROWTH * (report.seconds - began)
             turn = Turn(turn.number + 1, fills_time=report.seconds_left < longer)
