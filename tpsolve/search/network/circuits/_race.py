@@ -197,8 +197,11 @@ class Race:
                 self._climber.work(self._made_first(made, self._state.late), True, steps, self._state.pulse)
 
     def _turn_of(self, name: str) -> float:
-        """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
-        return self._span(_LONG_TURN if self._state.gains(name) or name == "sweep" else _TURN)
+        """Seconds of a turn of what proves bounds: few if its last gain is long ago, or masters are too dear for
+        bounds to meet; a sweep gains at the end only.
+        """
+        hopeful = self._state.gains(name) and not (self._alone and not self._forced and not self._payable())
+        return self._span(_LONG_TURN if hopeful or name == "sweep" else _TURN)
 
     def _span(self, seconds: float) -> float:
         """Of a turn of those who prove: less where those who look for networks wait for the same turns."""
