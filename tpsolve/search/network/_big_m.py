@@ -14,7 +14,7 @@ from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""
 
-PREPARED = 4
+PREPARED = 2
 """HiGHS prepares a program in about so many times the seconds that writing it down takes."""
 
 
@@ -50,12 +50,17 @@ class BigM(Solver):
             return
         row = torch.zeros(1, dtype=torch.int64)
         program = _Program(problem, float(self.max_weight), report)
-        if not program.done or report.seconds_left < PREPARED * report.seconds:
-            report.note(row, f"a program of {len(problem.inputs)} points: no time was left to solve it")
+        none_left = f"a program of {len(problem.inputs)} points: no time was left to solve it"
+        # To put its numbers together takes as long again.
+        if not program.done or report.seconds_left < report.seconds:
+            report.note(row, none_left)
             return
         rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
         bounds: Any = (np.array(program.low), np.array(program.high))
         price = np.array(program.price)
+        if report.seconds_left < PREPARED * report.seconds:
+            report.note(row, none_left)
+            return
         # What time is left is read last.
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if budget.seconds is not None:
