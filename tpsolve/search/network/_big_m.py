@@ -15,7 +15,7 @@ MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""
 
 PREPARED = 2
-"""HiGHS prepares a program in about so many times the seconds that writing it down takes."""
+"""HiGHS prepares a program in about so many times the seconds that making it takes."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class BigM(Solver):
         row = torch.zeros(1, dtype=torch.int64)
         program = _Program(problem, float(self.max_weight), report)
         none_left = f"a program of {len(problem.inputs)} points: no time was left to solve it"
-        # To put its numbers together takes as long again.
-        if not program.done or report.seconds_left < report.seconds:
+        # To put its numbers together takes about twice as long as to write them down.
+        if not program.done or report.seconds_left < PREPARED * report.seconds:
             report.note(row, none_left)
             return
         rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
