@@ -106,12 +106,16 @@ class Anneal(LocalSolver):
         gain = least_gain(state)[:, 0]
         drawn = chains.draw(state.targets.shape[1]).neg_().log1p_().T.contiguous()
         temperature = self._temperature(memory, chains, last)
+        before = chains.spent()
 
         def limit(units: slice) -> Tensor | None:
-            nonlocal temperature
-            if chains.spent() >= 1:
+            nonlocal temperature, before
+            spent = chains.spent()
+            # What follows takes as long as the last target did, and keeping what was found as long again.
+            if spent + (2 * (spent - before) if chains.timed else 0.0) >= 1:
                 return None
-            if chains.spent() > 0:
+            before = spent
+            if spent > 0:
                 temperature = self._temperature(memory, chains, last)
             return chains.spread(drawn[units]).mul_(-temperature).sub_(gain)
 

@@ -35,6 +35,7 @@ class Chains:
         seconds: now, since the call began.
         spent: the share of the time allowed that is spent by now; 0 where only steps are limited.
         turn: the round of the search.
+        timed: whether that share is of seconds alone.
     """
 
     copies: int
@@ -63,8 +64,10 @@ class Chains:
         seconds: float,
         spent: Callable[[], float],
         turn: Turn = FIRST,
+        *,
+        timed: bool = False,
     ) -> None:
-        self.copies, self.generator, self.spent, self.turn = copies, generator, spent, turn
+        self.copies, self.generator, self.spent, self.turn, self.timed = copies, generator, spent, turn, timed
         device = state.targets.device
         self.samples = len(state.targets) // copies
         self.step = 0

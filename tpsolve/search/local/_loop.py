@@ -92,7 +92,7 @@ class ChainSolver(Solver):
             began = report.seconds
             over = search._round(problem, generator, report, starts, turn)
             closed = bool((report.closed | report.called_out).all())
-            if over or closed or budget.seconds is None or not self.endless:
+            if over or closed or budget.seconds is None or not self.endless or report.seconds_left <= 0:
                 return
             longer = MAX_GROWTH * (report.seconds - began)
             turn = Turn(turn.number + 1, fills_time=report.seconds_left < longer)
@@ -105,13 +105,14 @@ class ChainSolver(Solver):
             enough = 1 + MIN_STEPS * self.passes_of_step(problem)
             fitting = max(1, int(float(report.passes_left.min()) // enough))
             return self if fitting >= self.copies else self.with_copies(fitting)
+        program = isinstance(problem, ProgramProblem)
         # To ask a program costs calls.
-        if report.budget.seconds is None or self.copies == 1 or isinstance(problem, ProgramProblem):
+        if report.budget.seconds is None or self.copies == 1 or (program and report.budget.calls is not None):
             return self
-        # The first time some things are computed once and for all.
-        for _ in range(2):
+        # The first time some things are computed once and for all; a program is asked then, and remembered.
+        for _ in range(1 if program else 2):
             began = report.seconds
-            self.probe(problem.state(report.targets))
+            self.probe(problem.state(problem.encode(report.targets)))
             fitting = report.seconds_left / max(MIN_STEPS * (report.seconds - began), 1e-9)
             if fitting >= self.copies:
                 return self
@@ -125,8 +126,9 @@ class ChainSolver(Solver):
         if not report.affords(self.copies, f"a beginning of {self.name}"):
             return True
         repeated = problem.repeat(self.copies)
+        timed = budget.seconds is not None and budget.calls is None and budget.passes is None
         state = repeated.state(starts)
-        chains = Chains(state, self.copies, generator, report.seconds, report.share_spent(), turn)
+        chains = Chains(state, self.copies, generator, report.seconds, report.share_spent(), turn, timed=timed)
         memory, stopped = self.init(repeated, state, chains), False
         # What a state of a program problem has of this much has no objective.
         limit = problem.penalty() if isinstance(problem, ProgramProblem) else None

@@ -14,8 +14,8 @@ from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 MARGIN = 1e-3
 """The minimum |z| that the program allows a unit."""
 
-PREPARED = 4
-"""HiGHS prepares a program in about so many times the seconds that writing it down takes."""
+PREPARED = 2
+"""HiGHS prepares a program in about so many times the seconds that making it takes."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,24 @@ class BigM(Solver):
             return
         row = torch.zeros(1, dtype=torch.int64)
         program = _Program(problem, float(self.max_weight), report)
+        none_left = f"a program of {len(problem.inputs)} points: no time was left to solve it"
+        # To put its numbers together takes about twice as long as to write them down.
         if not program.done or report.seconds_left < PREPARED * report.seconds:
-            report.note(row, f"a program of {len(problem.inputs)} points: no time was left to solve it")
+            report.note(row, none_left)
             return
+        rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
+        bounds: Any = (np.array(program.low), np.array(program.high))
+        price = np.array(program.price)
+        if report.seconds_left < PREPARED * report.seconds:
+            report.note(row, none_left)
+            return
+        # What time is left is read last.
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if budget.seconds is not None:
             options["time_limit"] = max(1e-3, report.seconds_left)
         if budget.steps is not None:
             options["node_limit"] = budget.steps
-        rows = (program.matrix(), np.full(len(program.right), -np.inf), np.array(program.right))
-        bounds: Any = (np.array(program.low), np.array(program.high))
-        answer = milp(
-            np.array(program.price), integrality=program.whole, bounds=bounds, constraints=rows, options=options
-        )
+        answer = milp(price, integrality=program.whole, bounds=bounds, constraints=rows, options=options)
         report.steps = max(1, int(answer.mip_node_count or 0))
         if answer.x is None:
             report.note(row, f"HiGHS found no weights: {answer.message}")

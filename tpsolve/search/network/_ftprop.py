@@ -113,6 +113,7 @@ class _Search:
         self.learner: UnitLearner = find_learner(settings.learner)()
         self.top = len(problem.layers) - 1
         self.counts = problem.counts.sum(1, keepdim=True).expand_as(problem.wanted)
+        self.lasted: dict[int, float] = {}
 
     def draw(self) -> _Network:
         """Hidden units between random points, in random directions; outputs fitted to what they give."""
@@ -170,10 +171,13 @@ class _Search:
         return self._refit(network, d, targets, weight, moving)
 
     def _refit(self, network: _Network, d: int, targets: Tensor, weight: Tensor, moving: Tensor) -> _Network:
-        if self.report.seconds_left <= 0:
+        # As long as the last fit of this layer took, this one will.
+        began, left = self.report.seconds, self.report.seconds_left
+        if left <= self.lasted.get(d, 0.0):
             return network
         old = network.units[d]
         new = self._fit(network.outputs[d], targets[:, moving], weight[:, moving])
+        self.lasted[d] = self.report.seconds - began
         fitted = Units(old.weight.index_copy(0, moving, new.weight), old.bias.index_copy(0, moving, new.bias))
         return network.with_layer(d, fitted)
 

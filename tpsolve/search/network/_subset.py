@@ -22,7 +22,7 @@ def from_subset(
 ) -> Tensor | None:
     """Targets `(n_vars,)` of all points, from the weights that `solver` finds for about `count` of them.
 
-    None: float64 does not hold the weights.
+    None: float64 does not hold the weights, or `stop` was True.
 
     Args:
         seconds: of the solver.
@@ -40,6 +40,8 @@ def from_subset(
         return None
     report = Report(some, Budget(seconds=seconds), lambda _: stop())
     find_solver(solver).run(some, report.budget, generator, report)
+    if stop():
+        return None
     try:
         return problem.from_weights(some.weights(report.targets[:1]))
     except ArgumentError:

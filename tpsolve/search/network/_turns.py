@@ -19,10 +19,13 @@ class Turns:
     Args:
         count: at most so many work at once.
         over: whether all is over, so that nobody need wait.
+
+    Attributes:
+        count: as given.
     """
 
     def __init__(self, count: int, over: Callable[[], bool]) -> None:
-        self._free, self._over = count, over
+        self.count, self._free, self._over = count, count, over
         self._line: deque[Callable[[], bool]] = deque()
         self._changed = threading.Condition()
 

@@ -77,8 +77,8 @@ class Circuits(Solver):
         max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
         max_cuts: the maximum number of circuits added for one column at a time.
         local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
-            long; a twentieth of the limit if that is more, at most a fifth, and a third of it for large tables. Longer
-            rounds follow. 0: no local search.
+            long; a twentieth of the limit if that is more, at most a fifth, or a half where classes are more than two,
+            and a third of it for large tables. Longer rounds follow. 0: no local search.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return, decided in the time that is left once the optimum is proved. "any";
             "margin": those whose minimum margin of a unit of the first hidden layer is largest; "units": those of the
@@ -205,7 +205,9 @@ class Circuits(Solver):
                 planned = []
                 report.note(torch.tensor(0), "no masters: weights without a common measure, or too many points")
             seconds = budget.seconds or 0.0
-            local = min(max(self.local_seconds, seconds / 20), seconds / 5)
+            # Of more classes, what has begun goes on longer: a search that begins again loses its other networks.
+            most = 1 / 5 if len(problem.classes) == 2 else 1 / 2
+            local = min(max(self.local_seconds, seconds / 20), most * seconds)
             if is_large(problem) and local > 0:
                 local = seconds / 3
             race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)

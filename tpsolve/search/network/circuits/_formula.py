@@ -113,7 +113,7 @@ class NetworkFormula:
 
         Weights w would give w.a + w.b > w.c + w.d. Up to 8 inputs nothing else is needed (Muroga, 1971, chapter 7).
         """
-        for first, second in asummable(inputs):
+        for first, second in while_time(asummable(inputs), self._stop):
             values = [int(gate[b]) for b in (*first, *second)]
             self.clauses.append([-values[0], -values[1], values[2], values[3]])
             self.clauses.append([values[0], values[1], -values[2], -values[3]])

@@ -42,6 +42,8 @@ _MEANWHILE = 0.4
 """Share of its turn that a prover takes while searches that take turns with it have not had their share."""
 _GRACE = 0.05
 """Seconds that engines get to end, which may not hear of it before they restart."""
+_SPARE, _SPARE_SHARE = 0.2, 0.1
+"""Seconds, or share of the time, by which the search ends early where steps of its threads take long."""
 _SMALL = 50_000
 """Clauses that are made at once; with more, local search comes first: the fewer errors, the fewer clauses."""
 _TINY = 5_000
@@ -137,6 +139,8 @@ class Race:
             if state.halted():
                 return
         self._local = local
+        if is_large(self._problem):
+            state.spare = min(_SPARE_SHARE * report.seconds_left, _SPARE)
         # If a process of its own comes for them, they need not press here.
         apart = self._may_part(local) and report.seconds_left >= _APART_LEFT
         seekers = self._seekers = Seekers(report, state, self._generator, self._turns, local, pressing=not apart)
@@ -153,7 +157,7 @@ class Race:
         futures, with_engines = ([pool.submit(task) for task in part] for part in (tasks, engines))
         try:
             # Callbacks and Ctrl-C belong to this thread.
-            while not state.pulse():
+            while not (state.pulse() or state.halted()):
                 done, running = wait([*futures, *with_engines], POLL_SECONDS, FIRST_EXCEPTION)
                 if not running or any(future.exception() for future in done):
                     break
@@ -162,6 +166,7 @@ class Race:
             wait(futures)
             self._working = wait(with_engines, _GRACE).not_done
             pool.shutdown(wait=False)
+            state.spare = 0.0
             state.settle()
             state.seal()
         for future in {*futures, *with_engines} - self._working:
@@ -192,8 +197,11 @@ class Race:
                 self._climber.work(self._made_first(made, self._state.late), True, steps, self._state.pulse)
 
     def _turn_of(self, name: str) -> float:
-        """Seconds of a turn of what proves bounds: few if its last gain is long ago; a sweep gains at the end only."""
-        return self._span(_LONG_TURN if self._state.gains(name) or name == "sweep" else _TURN)
+        """Seconds of a turn of what proves bounds: few if its last gain is long ago, or masters are too dear for
+        bounds to meet; a sweep gains at the end only.
+        """
+        hopeful = self._state.gains(name) and not (self._alone and not self._forced and not self._payable())
+        return self._span(_LONG_TURN if hopeful or name == "sweep" else _TURN)
 
     def _span(self, seconds: float) -> float:
         """Of a turn of those who prove: less where those who look for networks wait for the same turns."""

@@ -58,6 +58,7 @@ class SearchState:
         costs: literals, and what each of them costs if it is true.
         lower: every network costs at least this; proved.
         upper: the best network found costs this.
+        spare: seconds before the end at which the search is over, for threads whose steps take long.
         raised_at: by what proved a bound, the seconds at which it last did.
         refuted_by: the engine of the master that last proved a bound.
         proved_by: what proved `lower`: "labels", since they contradict each other, "circuits", or what `prove` said.
@@ -67,7 +68,7 @@ class SearchState:
         self, problem: NetworkProblem, report: Report, generator: torch.Generator, max_drawn: int, max_cuts: int
     ) -> None:
         self._problem, self._report, self._max_cuts = problem, report, max_cuts
-        self._lock, self._ended = threading.RLock(), False
+        self._lock, self._ended, self.spare = threading.RLock(), False, 0.0
         self._building, self._sealed = threading.Lock(), False
         self._formula: NetworkFormula | None = None
         self.costs: list[tuple[int, int]] = []
@@ -224,7 +225,7 @@ class SearchState:
 
     def halted(self) -> bool:
         """Whether the search is over: closed, out of time, or told to end."""
-        return self._ended or self.closed or self._report.seconds_left <= 0
+        return self._ended or self.closed or self._report.seconds_left <= self.spare
 
     def late(self) -> bool:
         """Whether time is up, or the callback has asked to stop."""

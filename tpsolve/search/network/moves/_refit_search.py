@@ -82,14 +82,16 @@ class RefitSearch(Solver):
         state = search.drawn(count)
         best, cost = [weight.clone() for weight in state], search.cost(state)
         lowest, stale = cost.clone(), torch.zeros(count, dtype=torch.int64, device=problem.device)
-        offer, turns = BestOffer(problem, report, search), 0
+        offer, turns, lasted = BestOffer(problem, report, search), 0, 0.0
         while True:
             offer.see(state)
             offer.make()
-            if report.step():
+            # A turn that ends too late is not begun.
+            if report.step() or report.seconds_left < lasted / 2:
                 break
+            began = report.seconds
             cost = search.renew(state, cost, *search.units[turns % len(search.units)], report.pulse)
-            turns += 1
+            turns, lasted = turns + 1, report.seconds - began
             better = cost < lowest
             stale = torch.where(better, 0, stale + 1)
             lowest = torch.where(better, cost, lowest)

@@ -37,8 +37,8 @@ _EARLY, _LATE = 0.1, 0.44
 first, since many problems end by them."""
 _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
-_LARGE = 100_000
-"""Numbers in the inputs of a large problem."""
+_LARGE, _A_POINT = 100_000, 8
+"""Numbers in the inputs of a large problem, where each point counts as so many at least."""
 
 
 def let(
@@ -97,10 +97,11 @@ class Seekers:
         self._generator, self._seconds, self.pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
         # These have not had their share yet. Where features or classes are many, units fitted anew find more than
-        # columns do.
+        # columns do. Where points or classes are many, those that begin from nothing are slow to come near the best.
         many = self._problem.inputs.shape[1] > _MANY_FEATURES or "column-search" not in self._again
         other = _REFIT if many and _REFIT in self._again else "column-search"
-        self._owed = {name for name in self._again if name in ("line-search", other)}
+        slow = is_large(self._problem) or len(self._problem.classes) > 2
+        self._owed = {name for name in self._again if name in (_FROM_BEST if slow else "line-search", other)}
         self.first_found, self.away = threading.Event(), threading.Event()
 
     def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
@@ -158,12 +159,14 @@ class Seekers:
                 time.sleep(POLL_SECONDS)
                 continue
             with self._turns.taken(lambda: self._length(name, late=late()), late) as turn:
-                last = time.perf_counter()
+                last, busy = time.perf_counter(), time.thread_time()
 
                 def counted() -> float:
-                    nonlocal worked, last
-                    lost, now = turn(), time.perf_counter()
-                    worked, last = worked + now - last - lost, now
+                    nonlocal worked, last, busy
+                    lost, now, spent = turn(), time.perf_counter(), time.thread_time()
+                    # Threads that work at a time wait for one another unseen.
+                    worked += max(spent - busy, (now - last - lost) / self._turns.count)
+                    last, busy = now, spent
                     if worked >= seconds:
                         self._owed.discard(name)
                     return lost
@@ -187,7 +190,7 @@ class Seekers:
         points, features = self._problem.inputs.shape
         few = features <= _MANY_FEATURES and taken("column-search", self._problem)
         name = "column-search" if few else "line-search"
-        number = max(_LARGE // (10 * features), 500)
+        number = max(_LARGE // (10 * max(features, _A_POINT)), 500)
         while number < points and not self._over():
 
             def stop() -> bool:
@@ -220,7 +223,8 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     # Of more classes, a line search from the best network finds more in as short a time.
     first = refit if refit and len(problem.classes) == 2 else [_FROM_BEST]
     if is_large(problem):
-        return [*([] if many else columns), *first], again
+        # From a network of some of the points: those that begin from nothing would take long to come as near.
+        return list(dict.fromkeys([_FROM_BEST, *([] if many else columns), *first])), again
     if many and refit:
         return first, again
     return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
@@ -228,7 +232,8 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
 
 def is_large(problem: NetworkProblem) -> bool:
     """Whether steps of a local search take long, so that it needs a large share of the time to get anywhere."""
-    return problem.inputs.numel() > _LARGE
+    points, features = problem.inputs.shape
+    return points * max(features, _A_POINT) > _LARGE
 
 
 def taken(name: str, problem: NetworkProblem) -> bool:
