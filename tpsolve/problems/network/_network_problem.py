@@ -72,7 +72,8 @@ class NetworkProblem(Problem):
     With a `weight_set` the weights must be whole numbers of that set. Whether some give the targets is then shown, not
     decided: `objective` takes the weights, checks that they are of the set, and computes what they give without
     rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0,
-    `prices` one for those of single features, and `margin_price` one for each step by which the sum of an output unit lacks the `margin`.
+    `prices` one for those of single features, and `margin_price` one for each step by which the sum of an output unit
+    lacks the `margin`.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
@@ -334,9 +335,7 @@ class NetworkProblem(Problem):
         """What all weights count together where none is 0."""
         if not self.penalty and not self.prices:
             return 0.0
-        return sum(
-            units * float(price.sum()) for units, price in zip(self.layers, self.layer_prices, strict=True)
-        )
+        return sum(units * float(price.sum()) for units, price in zip(self.layers, self.layer_prices, strict=True))
 
     def shortfall(self, weights: Sequence[tuple[Tensor, Tensor]]) -> float:
         """By how many steps in all, times the weights of samples, the sums of output units lack the `margin`.

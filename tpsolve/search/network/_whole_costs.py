@@ -32,7 +32,7 @@ def whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
 
 
 def feature_costs(problem: NetworkProblem) -> list[int]:
-    """What a weight of each feature in the first layer costs besides the penalty, as multiples of `least_difference`."""
+    """What a weight of each feature in the first layer costs besides the penalty: multiples of `least_difference`."""
     measure = Fraction(float(problem.least_difference().max()))
     return [int(Fraction(price) / measure) for price in problem.prices or [0.0] * problem.inputs.shape[1]]
 

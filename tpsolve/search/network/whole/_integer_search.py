@@ -54,7 +54,8 @@ class IntegerSearch(Solver):
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
     weights are replaced by ones of which no unit reads an input yet, and so is every fourth. The others begin without
-    the price: they pay once they find nothing better, and after half of the kicks they are free again until then.
+    the price, and after half of the kicks they are free again. They pay once they make no errors that can be avoided,
+    or find nothing better though what they get wrong was raised a few times.
     It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.

@@ -80,8 +80,8 @@ def smallest_network(
         callback: as that of `solve`, of each solve; True ends the search with what is known by then.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty, prices or a margin, or for "units" with several
-            hidden layers; or a budget without seconds.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty, prices or a margin, or for "units" with
+            several hidden layers; or a budget without seconds.
         ArgumentError: another size, or weights of samples so fine that a price of weights below them is none.
     """
     _check(problem, of, budget)
