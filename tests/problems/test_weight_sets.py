@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.whole_oracle import least_objective
 
 from tpsolve import SOLVERS, Budget, NetworkProblem, load_problem, load_result, solve
 from tpsolve.errors import (
@@ -24,7 +25,7 @@ from tpsolve.errors import (
 )
 from tpsolve.models import make_model
 from tpsolve.problems.network._whole_numbers import exact_outputs
-from tpsolve.search import make_proof, size_frontier, verify_result
+from tpsolve.search import make_proof, size_frontier, smallest_network, verify_result
 
 X, Y = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1]
 
@@ -60,6 +61,13 @@ WEIGHTS = [([[1, 0], [0, -1]], [-1, 0]), ([[1, 1]], [0])]
         ({"penalty": -1}, ArgumentError, "penalty"),
         ({"penalty": math.nan}, NotFiniteError, "penalty"),
         ({"penalty": "1"}, ArgumentError, "penalty"),
+        ({"weight_set": None, "prices": [1, 1]}, ArgumentError, "prices: .*weight_set"),
+        ({"prices": [1]}, ShapeError, "prices: got 1 prices"),
+        ({"prices": [0, -1]}, ArgumentError, "prices: got -1"),
+        ({"prices": {0: math.nan}}, NotFiniteError, "prices: got nan"),
+        ({"prices": {2: 1}}, ArgumentError, "prices"),
+        ({"prices": 0.5}, ArgumentError, "prices: got 0.5"),
+        ({"prices": ["1", 1]}, ArgumentError, "prices: got '1'"),
         ({"weight_set": None, "margin": 1}, ArgumentError, "margin: .*weight_set"),
         ({"margin": -1}, ArgumentError, "margin: got -1"),
         ({"margin": 1.5}, ArgumentError, "margin: got 1.5"),
@@ -95,6 +103,35 @@ def test_targets_count_only_with_weights_that_give_them():
     assert problem.objective(problem.start, problem.start_weights).item() == 1
     both = problem.objective(torch.stack([targets, problem.start]), WEIGHTS)
     assert both.tolist() == [1.0, math.inf]
+
+
+def test_features_have_prices_of_their_own():
+    # The first unit reads x0, and the second x1; the output unit reads both.
+    assert make(prices={1: 0.25}).objective(*of(make(prices={1: 0.25}))).item() == 0.25
+    assert make(prices=[0.5, 0.25]).objective(*of(make(prices=[0.5, 0.25]))).item() == 0.75
+    problem = make(prices=[0.5, 0.25], penalty=1)
+    assert problem.objective(*of(problem)).item() == 4.75
+    assert (problem.most_paid, problem.least_difference().item()) == (7.5, 0.25)
+    assert make(prices=[0, 0]).fingerprint == make().fingerprint
+
+
+def of(problem: NetworkProblem) -> tuple[torch.Tensor, Any]:
+    weights = problem.check_weights(WEIGHTS)
+    return problem.from_weights(weights), weights
+
+
+def test_prices_of_features_are_for_those_who_know_them():
+    problem = NetworkProblem(X, Y, [1], weight_set="ternary", bias_set=range(-2, 3), prices=[0.25, 0.5])
+    with pytest.raises(NotAcceptedError, match="prices of features"):
+        solve(problem, "all-columns", budget=Budget(steps=1))
+    for find in (size_frontier, smallest_network):
+        with pytest.raises(NotAcceptedError, match="prices of features"):
+            find(problem, budget=Budget(seconds=1))
+    result = solve(problem, "weight-box:workers=1", budget=Budget(seconds=60))
+    assert (result.objective.item(), result.status.value) == (least_objective(problem), "optimal")
+    assert make_model(problem, result).proof is None
+    with pytest.raises(NotAcceptedError, match="prices of features"):
+        make_proof(problem, result)
 
 
 def test_sums_that_lack_the_margin_cost():
@@ -162,10 +199,10 @@ COPIES: dict[str, Callable[[NetworkProblem, Path], Any]] = {
 
 @pytest.mark.parametrize("way", COPIES)
 def test_sets_survive(way: str, tmp_path: Path):
-    problem = make(bias_set=range(-2, 3), penalty=0.5, margin=2, margin_price=0.25)
+    problem = make(bias_set=range(-2, 3), penalty=0.5, margin=2, margin_price=0.25, prices=[0.5, 0])
     twin = COPIES[way](problem, tmp_path)
     assert (twin.weight_set, twin.bias_set, twin.penalty) == ((-1, 0, 1), (-2, -1, 0, 1, 2), 0.5)
-    assert (twin.margin, twin.margin_price) == (2, 0.25)
+    assert (twin.margin, twin.margin_price, twin.prices) == (2, 0.25, (0.5, 0.0))
     assert twin.fingerprint == problem.fingerprint
     assert "weight_set=(-1, 0, 1)" in repr(twin)
 
@@ -173,7 +210,8 @@ def test_sets_survive(way: str, tmp_path: Path):
 def test_fingerprints_tell_sets_apart_and_files_without_sets_are_as_before(tmp_path: Path):
     plain = NetworkProblem(X, Y, [2])
     others = [make(), make(weight_set="binary"), make(bias_set=[0]), make(penalty=1), make(margin=1), make(margin=2)]
-    assert len({problem.fingerprint for problem in (plain, *others)}) == 7
+    others += [make(prices=[1, 0]), make(prices=[0, 1])]
+    assert len({problem.fingerprint for problem in (plain, *others)}) == 9
     # As it was before there were sets.
     assert plain.fingerprint == "83452d0557e47418d02e05c71553dbdd4a742ec7cb8691ef7f3fc5b1ade71efb"
     plain.save(tmp_path / "plain.npz")

@@ -52,6 +52,8 @@ def true_cost(
     stressed.counts = problem.counts * stress[row, :, None]
     columns: list[tuple[int, ...]] = []
     price += lacking(problem, [(weight[row], bias[row]) for weight, bias in layers])
+    for feature, own in enumerate(problem.prices):
+        price += own * int((layers[0][0][row][:, feature] != 0).sum())
     for weight, bias in layers:
         columns = [outputs_of(points, w, b) for w, b in zip(weight[row].tolist(), bias[row].tolist(), strict=True)]
         points = [list(point) for point in zip(*columns, strict=True)]
@@ -130,7 +132,8 @@ def test_every_change_of_a_weight_and_the_bias_costs_what_recomputing_says(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("inputs", ["spins", "real"])
 def test_a_walk_knows_what_its_networks_cost(inputs: str, classes: int, margin: int | None):
-    problem = random_problem(3, 7, inputs, classes, [2, 2], weight_set="ternary", penalty=0.25, margin=margin)
+    sets = {"weight_set": "ternary", "penalty": 0.25, "margin": margin, "prices": {1: 0.5, 2: 0.125}}
+    problem = random_problem(3, 7, inputs, classes, [2, 2], **sets)
     copies = Copies(problem, torch.Generator().manual_seed(0), window=3)
     layers = random_layers(copies, 3)
     walk, once = copies.walk(layers), torch.ones(3, len(problem.inputs))
@@ -308,6 +311,7 @@ def test_sorted_thresholds_reach_every_column(inputs: str, biases: tuple[int, ..
         ("bits", 2, {"weight_set": "binary", "bias_set": range(-2, 3)}),
         ("whole", 2, {"weight_set": [-2, 0, 1], "bias_set": [-1, 0, 1], "penalty": 0.25}),
         ("real", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
+        ("bits", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "penalty": 0.125, "prices": [0.5, 0, 1]}),
         ("bits", 3, {"weight_set": "ternary", "bias_set": [-1, 0, 1]}),
         ("bits", 2, {"weight_set": "ternary", "bias_set": [-1, 0, 1], "margin": 1, "margin_price": 0.5}),
         ("real", 3, {"weight_set": "binary", "bias_set": [-1, 0, 2], "margin": 2, "margin_price": 0.125}),

@@ -98,12 +98,16 @@ def least_objective(problem: NetworkProblem) -> float:
         """Whether an output unit may."""
         return few(weight) and not (rules.monotone and min(weight) < 0)
 
+    def read(weight: Sequence[int], bias: int) -> float:
+        """What a unit of the first layer pays for its features."""
+        return sum(price for w, price in zip(weight, problem.prices, strict=bool(problem.prices)) if w)
+
     assert problem.weight_set is not None
     assert problem.bias_set is not None
     points, least = problem.inputs.tolist(), float("inf")
     # Of units that share a bias, the columns of each bias alone.
     sets = [(bias,) for bias in problem.bias_set] if rules.shared_bias else [problem.bias_set]
-    every = [all_columns(points, problem.weight_set, biases, problem.penalty, below) for biases in sets]
+    every = [all_columns(points, problem.weight_set, biases, problem.penalty, below, read) for biases in sets]
     tried = [(own, c) for own in every for c in itertools.combinations_with_replacement(own, problem.widths[0])]
     for hidden, chosen in tried:
         points = list(zip(*chosen, strict=True))

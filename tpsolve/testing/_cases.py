@@ -100,6 +100,8 @@ def _whole_objectives(problem: NetworkProblem, every: Tensor) -> Tensor:
             columns.append(h)
         key = tuple(problem.pack(*columns).long().tolist())
         price = problem.penalty * sum(int((layer[:, :-1] != 0).sum()) for layer in layers)
+        for feature, own in enumerate(problem.prices):
+            price += own * int((layers[0][:, feature] != 0).sum())
         if problem.margin is not None:
             price += problem.margin_price * _short(problem, sums)
         least[key] = min(least[key], float(problem.errors(columns[-1].double())) + price)
@@ -284,6 +286,7 @@ def whole_cases() -> tuple[Case, ...]:
     return (
         Case("network, ternary weights", made(weight_set="ternary", bias_set=range(-2, 3))),
         Case("network, priced weights", made(weight_set=[-2, 0, 1], bias_set=[-1, 0, 1], penalty=0.25)),
+        Case("network, priced features", made(weight_set="ternary", bias_set=[-1, 0, 1], prices={0: 0.5})),
         Case("network, a margin", made(weight_set="ternary", bias_set=[-1, 0, 1], margin=1, margin_price=0.25)),
     )
 

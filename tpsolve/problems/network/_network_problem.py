@@ -30,7 +30,7 @@ from tpsolve.errors import (
 )
 from tpsolve.problems._base import Problem
 from tpsolve.problems.network._labels import Label, code, decode, merge_samples, read_labels
-from tpsolve.problems.network._weight_rules import WeightRules, read_rules
+from tpsolve.problems.network._weight_rules import WeightRules, read_prices, read_rules
 from tpsolve.problems.network._whole_numbers import (
     Weights,
     check_members,
@@ -71,8 +71,9 @@ class NetworkProblem(Problem):
 
     With a `weight_set` the weights must be whole numbers of that set. Whether some give the targets is then shown, not
     decided: `objective` takes the weights, checks that they are of the set, and computes what they give without
-    rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0, and
-    `margin_price` one for each step by which the sum of an output unit lacks the `margin`.
+    rounding. Targets alone have the objective +inf. `penalty` adds a price for each weight that is not 0,
+    `prices` one for those of single features, and `margin_price` one for each step by which the sum of an output unit
+    lacks the `margin`.
 
     Source: Friesen and Domingos (2018), section 3, with the outputs as variables too.
 
@@ -86,6 +87,9 @@ class NetworkProblem(Problem):
         bias_set: the whole numbers that biases may be; None: all. A unit that reads inputs that are not whole may then
             have any bias that float64 holds.
         penalty: >= 0, what each weight other than 0 counts, in errors; biases are free.
+        prices: of each feature, or a dict of some: >= 0, what a weight of it other than 0 in the first layer counts
+            besides the penalty, in errors, once for each unit that reads it. Only with a `weight_set`. `integer-search`
+            and `weight-box` know them.
         margin: >= 0, how far sums of output units should be beyond their thresholds: at least `margin` where a sample
             wants +1, and at most -1 - `margin` where it wants -1. What they lack is the `shortfall`. None: sums don't
             matter. Only with a `weight_set`.
@@ -132,6 +136,7 @@ class NetworkProblem(Problem):
     weight_set: tuple[int, ...] | None = None
     bias_set: tuple[int, ...] | None = None
     penalty: float = 0.0
+    prices: tuple[float, ...] = ()
     margin: int | None = None
     margin_price: float = 0.0
     rules: WeightRules = WeightRules()
@@ -151,6 +156,7 @@ class NetworkProblem(Problem):
         weight_set: str | Sequence[int] | None = None,
         bias_set: str | Sequence[int] | None = None,
         penalty: float = 0.0,
+        prices: Sequence[float] | Mapping[int, float] | None = None,
         margin: int | None = None,
         margin_price: float | None = None,
         monotone: Sequence[int] | Mapping[int, int] | None = None,
@@ -181,6 +187,11 @@ class NetworkProblem(Problem):
         self.wanted = code(self.counts.argmax(1), labels.outputs)
         self._read_sets(weight_set, bias_set, penalty)
         self._read_margin(margin, margin_price)
+        if prices is not None:
+            if self.weight_set is None:
+                mend = 'Give weight_set too, such as weight_set="ternary".'
+                raise ArgumentError("prices", "a value without a weight_set", "it beside a weight_set", mend)
+            self.prices = read_prices(prices, self.samples.shape[1], MAX_PENALTY)
         given = {"monotone": monotone, "max_fan_in": max_fan_in, "groups": groups, "shared_bias": shared_bias}
         if self.weight_set is not None:
             self.rules = read_rules(**given, features=len(x[0]), values=self.weight_set, classes=len(self.classes))
@@ -280,7 +291,7 @@ class NetworkProblem(Problem):
         else:
             shown = self.check_weights(weights)
             good = (flat == self.from_weights(shown)).all(1)
-            value = value + self.penalty * self.nonzero(shown)
+            value = value + self.paid(shown)
             if self.margin is not None:
                 value = value + self.margin_price * self.shortfall(shown)
         return torch.where(good, value, math.inf).reshape(targets.shape[:-1])
@@ -303,6 +314,28 @@ class NetworkProblem(Problem):
     def nonzero(weights: Sequence[tuple[Tensor, Tensor]]) -> int:
         """How many weights of all layers are not 0; biases don't count."""
         return sum(int((weight != 0).sum()) for weight, _ in weights)
+
+    @property
+    def layer_prices(self) -> list[Tensor]:
+        """What a weight other than 0 of each input of a unit of each layer counts: `(n,)` float64; `penalty` and
+        `prices`.
+        """
+        found = [self.samples.new_full((n,), self.penalty) for _, n in self._shapes]
+        if self.prices:
+            found[0] = found[0] + torch.tensor(self.prices).to(found[0])
+        return found
+
+    def paid(self, weights: Sequence[tuple[Tensor, Tensor]]) -> float:
+        """What `weights` of the set count that are not 0: the penalty of each, and the price of its feature."""
+        counts = [(weight != 0).double().sum(0) for weight, _ in weights]
+        return sum(float((n * price).sum()) for n, price in zip(counts, self.layer_prices, strict=True))
+
+    @property
+    def most_paid(self) -> float:
+        """What all weights count together where none is 0."""
+        if not self.penalty and not self.prices:
+            return 0.0
+        return sum(units * float(price.sum()) for units, price in zip(self.layers, self.layer_prices, strict=True))
 
     def shortfall(self, weights: Sequence[tuple[Tensor, Tensor]]) -> float:
         """By how many steps in all, times the weights of samples, the sums of output units lack the `margin`.
@@ -338,8 +371,8 @@ class NetworkProblem(Problem):
         if self.margin is not None:
             # The network with the fewest errors may lack any margin.
             return self.lower_bound().min().item()
-        most = self.penalty * sum(units * n for units, n in self._shapes)
-        return bound if not self.penalty else max(self.lower_bound().min().item(), bound - most)
+        most = self.most_paid
+        return bound if not most else max(self.lower_bound().min().item(), bound - most)
 
     @cached_property
     def has_whole_inputs(self) -> bool:
@@ -535,9 +568,9 @@ class NetworkProblem(Problem):
 
     def rounding(self) -> Tensor:
         """How far sums of the weights may be from exact arithmetic: `(*batch,)` float64; 0 for whole weights."""
-        priced = sum(units * n for units, n in self._shapes) if self.penalty else 0
-        total = self.counts.sum() + self.penalty * priced + self.margin_price * self.most_shortfall
+        total = self.counts.sum() + self.most_paid + self.margin_price * self.most_shortfall
         whole = bool((self.counts == self.counts.round()).all()) and self.penalty == round(self.penalty)
+        whole = whole and all(price == round(price) for price in self.prices)
         whole = whole and self.margin_price == round(self.margin_price)
         slack = 0.0 if whole and float(total) < 2**53 else float(total) * 2.0**-52 * len(self.samples)
         return self.counts.new_full(self.batch_shape, slack)
@@ -559,7 +592,7 @@ class NetworkProblem(Problem):
     def _measure(self) -> float:
         # An odd number of at most 53 bits times a power of two: a float is exact.
         weights = np.ones(1) if self.weight is None else self.weight.cpu().numpy()
-        measure = common_measure(np.append(weights, self.penalty))
+        measure = common_measure(np.concatenate([weights, [self.penalty, *self.prices]]))
         step = Fraction(self.margin_price) * common_measure(weights)
         # Of fractions the largest number that both are whole multiples of.
         common = math.gcd(measure.numerator * step.denominator, step.numerator * measure.denominator)
@@ -639,7 +672,8 @@ class NetworkProblem(Problem):
         )
         rules = "".join(f"{name}={value}, " for name, value in self.rules.sets().items())
         margin = "" if self.margin is None else f"margin={self.margin}, margin_price={self.margin_price:g}, "
-        return f"weight_set=({shown}), {margin}{rules}"
+        prices = f"prices={self.prices}, " if self.prices else ""
+        return f"weight_set=({shown}), {prices}{margin}{rules}"
 
     def _sets(self) -> dict[str, Any]:
         """What a `weight_set` adds to a file; nothing without one, so that fingerprints stay what they were."""
@@ -647,7 +681,8 @@ class NetworkProblem(Problem):
             return {}
         own = {"weight_set": self.weight_set, "bias_set": self.bias_set, "penalty": self.penalty}
         margin = {} if self.margin is None else {"margin": self.margin, "margin_price": self.margin_price}
-        return {**own, **margin, **self.rules.sets()}
+        prices = {"prices": self.prices} if self.prices else {}
+        return {**own, **prices, **margin, **self.rules.sets()}
 
     def _rounded_columns(self) -> dict[str, list[str]]:
         """Of each column that float64 rounds, by its place, the numbers of all samples before rounding."""
@@ -746,6 +781,7 @@ class _Header(TypedDict):
     weight_set: NotRequired[list[int]]
     bias_set: NotRequired[list[int] | None]
     penalty: NotRequired[float]
+    prices: NotRequired[list[float]]
     margin: NotRequired[int]
     margin_price: NotRequired[float]
     monotone: NotRequired[list[int]]
@@ -780,6 +816,7 @@ def read_network_problem(path: str | PathLike[str]) -> NetworkProblem:
         weight_set=header.get("weight_set"),
         bias_set=header.get("bias_set"),
         penalty=header.get("penalty", 0.0),
+        prices=header.get("prices"),
         margin=header.get("margin"),
         margin_price=header.get("margin_price"),
         monotone=header.get("monotone"),

@@ -1,5 +1,6 @@
 """Rules that weights of a set keep to besides: signs of features, and how many weights of a unit are not 0."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from tpsolve._check_arguments import check_count
 from tpsolve._plain import is_real, plain_number
-from tpsolve.errors import ArgumentError, ShapeError, ValueSetError
+from tpsolve.errors import ArgumentError, NotFiniteError, ShapeError, ValueSetError
 
 Group = tuple[tuple[int, ...], int]
 """Features, and how many of their weights may be other than 0 in each unit."""
@@ -132,6 +133,33 @@ def _read_monotone(given: Any, features: int, values: Sequence[int], classes: in
         word = "positive" if missing > 0 else "negative"
         raise ArgumentError("monotone", f"a weight_set without 0 or a {word} number", "one that has some")
     return tuple(found)
+
+
+def read_prices(given: Any, features: int, most: float) -> tuple[float, ...]:
+    """The price of a weight of each of so many `features`, each from 0 to `most`; empty: all are 0.
+
+    Raises:
+        ShapeError, NotFiniteError, ArgumentError: they make no sense.
+    """
+    if isinstance(given, Mapping):
+        prices: list[Any] = [0] * features
+        for key, price in given.items():
+            prices[_feature("prices", key, features)] = price
+    else:
+        listed = getattr(given, "tolist", None)
+        prices = given if listed is None else listed()
+        if isinstance(prices, str) or not isinstance(prices, Sequence):
+            mend = "For example {3: 0.5}: half an error for each weight of feature 3 that is not 0."
+            raise ArgumentError("prices", repr(given), "a price of each feature", mend)
+        if len(prices) != features:
+            raise ShapeError("prices", f"{len(prices)} prices", f"{features}: one of each feature")
+    for price in map(plain_number, prices):
+        if is_real(price) and (price != price or abs(price) == math.inf):
+            raise NotFiniteError("prices", price, "numbers of at least 0")
+        if not is_real(price) or not 0 <= price <= most:
+            raise ArgumentError("prices", repr(price), f"numbers from 0 to {most:g}")
+    found = tuple(float(plain_number(price)) for price in prices)
+    return found if any(found) else ()
 
 
 def _read_groups(given: Any, features: int) -> tuple[Group, ...]:

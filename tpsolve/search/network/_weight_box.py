@@ -18,7 +18,7 @@ from tpsolve.search._base import NUMBER_SECONDS, Report, Solver
 from tpsolve.search._cp_sat_run import run_cp_sat
 from tpsolve.search._naming import find_solver
 from tpsolve.search._solve import solve
-from tpsolve.search.network._whole_costs import step_costs, whole_costs
+from tpsolve.search.network._whole_costs import feature_costs, step_costs, whole_costs
 
 _MAX_ROW = 2**29
 _ROUNDING = 1e-3
@@ -255,13 +255,16 @@ class WeightBox(Solver):
                         model.add_implication(named, output if on else ~output)
                     right.append(named)
                     worth.append(count)
-        total, paid = sum(map(sum, all_counts)), []
-        counted = price or max_nonzero is not None
-        for weight in (w for layer in units for weights, _ in layer for w in weights if counted):
-            paid.append(_used(model, weight))
+        total, paid, prices = sum(map(sum, all_counts)), [], []
+        first = feature_costs(problem)
+        for number, (weights, _) in ((number, unit) for number, layer in enumerate(units) for unit in layer):
+            for weight, more in zip(weights, first if number == 0 else itertools.repeat(0), strict=False):
+                if price + more or max_nonzero is not None:
+                    paid.append(_used(model, weight))
+                    prices.append(price + more)
         if max_nonzero is not None:
             model.add(sum(paid) <= max_nonzero)
-        cost = total - cp_model.LinearExpr.weighted_sum(right, worth) + price * sum(paid)
+        cost = total - cp_model.LinearExpr.weighted_sum(right, worth) + cp_model.LinearExpr.weighted_sum(paid, prices)
         if problem.margin is not None:
             short, steps = _short(model, problem, sums)
             cost += cp_model.LinearExpr.weighted_sum(short, steps)

@@ -23,11 +23,18 @@ def whole_costs(problem: NetworkProblem) -> tuple[list[list[int]], int]:
     numbers = sum(
         units * n for units, n in zip(problem.layers, (problem.inputs.shape[1], *problem.widths), strict=True)
     )
+    features = problem.layers[0] * sum(feature_costs(problem))
     short = Fraction(problem.margin_price) * Fraction(problem.most_shortfall) / measure
-    if sum(map(sum, counts)) + price * numbers + short >= MAX_COST:
+    if sum(map(sum, counts)) + price * numbers + features + short >= MAX_COST:
         mend = "Take a penalty such as 1/4 rather than 0.3, and whole weights of samples."
         raise TooLargeError("problem", "costs without a coarse common measure", f"multiples below {MAX_COST}", mend)
     return counts, price
+
+
+def feature_costs(problem: NetworkProblem) -> list[int]:
+    """What a weight of each feature in the first layer costs besides the penalty: multiples of `least_difference`."""
+    measure = Fraction(float(problem.least_difference().max()))
+    return [int(Fraction(price) / measure) for price in problem.prices or [0.0] * problem.inputs.shape[1]]
 
 
 def step_costs(problem: NetworkProblem) -> list[list[int]]:

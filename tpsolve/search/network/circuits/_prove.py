@@ -17,11 +17,12 @@ PROVING_WHOLE = ("weight-box", "all-columns")
 
 
 def has_proof(problem: NetworkProblem, solver: str | None) -> bool:
-    """Whether `make_proof` takes results of the solver; those of a problem with a margin or a shared
-    bias it does not.
+    """Whether `make_proof` takes results of the solver; those of a problem with a margin, prices of
+    features or a shared bias it does not.
     """
     return (
         problem.margin is None
+        and not problem.prices
         and not problem.rules.shared_bias
         and solver in (PROVING if problem.weight_set is None else PROVING_WHOLE)
     )
@@ -37,13 +38,17 @@ def make_proof(problem: NetworkProblem, result: Result, about: dict[str, str] | 
         about: where the data are: for a table the name of its column of classes.
 
     Raises:
-        NotAcceptedError: a result of another solver, or a problem with a margin or a shared bias.
+        NotAcceptedError: a result of another solver, or a problem with a margin, prices of features or a
+            shared bias.
         ArgumentError: the targets of the result are those of no network.
     """
     solver = str(result.stats.get("solver"))
     if problem.rules.shared_bias:
         mend = "Solve it without the shared bias."
         raise NotAcceptedError("problem", "a shared bias", "a problem without one", mend)
+    if problem.prices:
+        mend = "Its bound stands in the result, but the check knows one penalty of all weights only."
+        raise NotAcceptedError("problem", "prices of features", "a problem without them", mend)
     if problem.margin is not None:
         mend = "Its bound stands in the result, but the check knows errors and weights only."
         raise NotAcceptedError("problem", "a margin", "a problem without a margin", mend)

@@ -65,6 +65,8 @@ class AllColumns(Solver):
             raise NotAcceptedError("problem", "real weights", f"a weight_set for {self.name}", mend)
         if problem.margin is not None:
             raise NotAcceptedError("problem", "a margin", f"none for {self.name}", "Take weight-box.")
+        if problem.prices:
+            raise NotAcceptedError("problem", "prices of features", f"none for {self.name}", "Take weight-box.")
         if problem.rules.shared_bias:
             raise NotAcceptedError("problem", "a shared bias", f"none for {self.name}", "Take weight-box.")
         if problem.layers[-1] > 1 or len(problem.widths) > 1 or max(problem.widths) > MAX_UNITS:

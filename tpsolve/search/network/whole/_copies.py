@@ -82,8 +82,11 @@ class Copies:
             [(torch.tensor(group, device=self.values.device), most) for group, most in problem.rules.limits(d, n)]
             for d, n in enumerate(sizes)
         ]
-        self.price = problem.penalty * self.counts.new_ones(())
-        """Of a weight other than 0 in moves: `()` of all networks, or `(R,)` of each."""
+        self.prices = [price.to(self.inputs) for price in problem.layer_prices]
+        """Of a weight of each input of a unit of each layer, `(n,)`, where it is not 0."""
+        self.paying = self.counts.new_ones(())
+        """What share of the prices moves count: `()` of all networks, or `(R,)` of each."""
+        self.is_priced = problem.most_paid > 0
         self.units = [(d, j) for d, units in enumerate(problem.layers) for j in range(units)]
         self.shared = [d for d in range(len(problem.widths)) if problem.rules.shared_bias]
         """Hidden layers whose units have one bias."""
@@ -150,9 +153,10 @@ class Copies:
 
     def paid(self, layers: Layers) -> Tensor:
         """The penalty of each network `(R,)`."""
-        if not self.problem.penalty:
+        if not self.is_priced:
             return torch.zeros_like(layers[0][1][:, 0])
-        return self.problem.penalty * torch.stack([(w != 0).sum((1, 2)) for w, _ in layers]).sum(0)
+        used = [(w != 0).sum(1) * price for (w, _), price in zip(layers, self.prices, strict=True)]
+        return torch.stack([each.sum(1) for each in used]).sum(0)
 
     def cost(self, layers: Layers) -> Tensor:
         """What the search lowers, `(R,)`: `costs` of all points, what they lack of a margin, and the penalty."""
@@ -179,7 +183,7 @@ class Copies:
             some.two_values = replace(self.two_values, is_high=self.two_values.is_high[rows])
         some.shortfalls = [s and replace(s, up=s.up[rows], down=s.down[rows]) for s in self.shortfalls]
         # Prices of weights count as much as they do beside all points.
-        some.price = self.price * (float(some.total.sum()) / max(1e-30, float(self.total.sum())))
+        some.paying = self.paying * (float(some.total.sum()) / max(1e-30, float(self.total.sum())))
         return some
 
     def walk(self, layers: Layers) -> "Walk":
@@ -226,10 +230,11 @@ class Copies:
         values, allowed = self.values, self._allowed[d]
         if kept is not None:
             values, allowed = values[kept], None if allowed is None else allowed[:, kept]
-        if not self.problem.penalty and allowed is None and not self._limits[d]:
+        if not self.is_priced and allowed is None and not self._limits[d]:
             return None
         used = (weight != 0)[..., None]
-        cost = self.price.reshape(-1, 1, 1) * ((values != 0).to(values) - used.to(values))
+        price = self.paying.reshape(-1, 1, 1) * self.prices[d][:, None]
+        cost = price * ((values != 0).to(values) - used.to(values))
         if allowed is not None:
             cost = torch.where(allowed, cost, torch.inf)
         for group, most in self._limits[d]:
@@ -466,6 +471,10 @@ class Walk:
         self._raised = self._raised + rows.long()
         relieved = rows & (self._raised % RELIEF == 0)
         self.stress = torch.where(relieved[:, None], (self.stress - STRESS).clamp(min=1.0), self.stress)
+
+    def settled(self) -> Tensor:
+        """Whether each network gets all points as right as any can, `(R,)`."""
+        return (self._parts()[0] <= self._copies.least).all(1)
 
     def _parts(self) -> tuple[Tensor, Tensor]:
         """Of each point its errors, `(R, M)`, and what sums lack of a margin, `(R,)`."""

@@ -27,6 +27,8 @@ SHARED = 0.3
 """How often a copy that is kicked goes on from the best of all, rather than from its own best."""
 FREE = 0.5
 """How often weights cost nothing for a while after a kick, where they have a price."""
+FREE_RAISES = 8
+"""How often, while its weights cost nothing, what a copy gets wrong counts more before they cost: until it is right."""
 PAIRS = 0.2
 """Of moves that change two weights, where a unit may read few: so it changes what it reads at no cost on the way.
 
@@ -52,7 +54,8 @@ class IntegerSearch(Solver):
     Inputs of two whole values each, such as -1 and +1, are quick. Where others have many values, sorting them takes
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
     weights are replaced by ones of which no unit reads an input yet, and so is every fourth. The others begin without
-    the price: they pay once they find nothing better, and after half of the kicks they are free again until then.
+    the price, and after half of the kicks they are free again. They pay once they make no errors that can be avoided,
+    or find nothing better though what they get wrong was raised a few times.
     It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
@@ -122,7 +125,7 @@ class IntegerSearch(Solver):
         cost = copies.cost(state)
         lowest, level = cost.clone(), cost.clone()
         free = torch.zeros_like(cost, dtype=torch.bool)
-        if single.penalty:
+        if copies.is_priced:
             # Networks that read nothing yet pay from the beginning: others lose the weights that they need least.
             free = copies.paid(state) > copies.paid(copies.without_inputs(1))
             cost = level = self._priced(copies, walk, free)
@@ -151,15 +154,17 @@ class IntegerSearch(Solver):
             tired = stale >= PATIENCE * len(places)
             if bool(tired.any()):
                 paying = tired & ~free
-                free = free & ~tired
-                blocked = blocked + paying.long()
-                kicked = blocked > most
-                walk.raise_stress(paying & ~kicked)
+                # Copies that look for errors alone go on until they make none, so that what pays then is worth it.
+                pays = tired & free & (walk.settled() | (blocked >= FREE_RAISES))
+                blocked = torch.where(pays, 0, blocked + tired.long())
+                free = free & ~pays
+                kicked = paying & (blocked > most)
+                walk.raise_stress(tired & ~pays & ~kicked)
                 if bool(kicked.any()):
                     blocked = torch.where(kicked, 0, blocked)
                     self._kick(copies, state, best, int(lowest.argmin()), kicked)
                     walk.begin(kicked)
-                    if single.penalty:
+                    if copies.is_priced:
                         free |= kicked & (copies.random(len(kicked)) < FREE)
                 cost = torch.where(tired, self._priced(copies, walk, free), cost)
                 level, stale = torch.where(tired, cost, level), torch.where(tired, 0, stale)
@@ -208,7 +213,7 @@ class IntegerSearch(Solver):
         champion.see(training.best, torch.ones_like(training.cost, dtype=torch.bool))
         champion.offer()
         first = _cloned(training.best)
-        if copies.problem.penalty and 0 in copies.values:
+        if copies.is_priced and 0 in copies.values:
             # Where weights have a price, trained networks may cost more than none at all.
             swapped = training.cost >= trivial
             swapped[1::4] = True
@@ -218,8 +223,8 @@ class IntegerSearch(Solver):
 
     def _priced(self, copies: Copies, walk: Walk, free: Tensor) -> Tensor:
         """What moves lower, `(R,)`, from now on, where weights of the `free (R,)` ones have no price."""
-        if copies.problem.penalty:
-            copies.price = copies.problem.penalty * (~free).to(copies.counts)
+        if copies.is_priced:
+            copies.paying = (~free).to(copies.counts)
         return walk.stressed(~free)
 
     def _count(self, copies: Copies, ends: float, report: Report) -> int:

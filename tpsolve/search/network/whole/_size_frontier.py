@@ -71,7 +71,7 @@ def size_frontier(
     what networks without weights do.
 
     Args:
-        problem: with a `weight_set` that holds 0, no penalty, and no margin.
+        problem: with a `weight_set` that holds 0, no penalty, no prices, and no margin.
         budget: in seconds, of all points.
         max_points: at least 2.
         workers: threads of CP-SAT; None: one a core.
@@ -79,7 +79,7 @@ def size_frontier(
             that were not looked at have the best network known, and are proved only where another bound does so.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or no seconds.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty, prices or a margin, or no seconds.
         ValueSetError: a `weight_set` without 0, of which all networks have equal sizes.
         ArgumentError: `max_points` below 2.
     """
@@ -131,6 +131,8 @@ def _check(problem: NetworkProblem, max_points: int) -> None:
         raise NotAcceptedError("problem", "real weights", "a weight_set for a frontier", mend)
     if problem.penalty:
         raise NotAcceptedError("problem", f"a penalty of {problem.penalty:g}", "none: the frontier has all prices")
+    if problem.prices:
+        raise NotAcceptedError("problem", "prices of features", "none: a frontier counts weights")
     if problem.margin is not None:
         raise NotAcceptedError("problem", "a margin", "none: a frontier is one of errors")
     if 0 not in problem.weight_set:

@@ -74,14 +74,14 @@ def smallest_network(
     `weight-box`, and where it takes no such inputs `integer-search`, which proves nothing.
 
     Args:
-        problem: with a `weight_set`, no penalty and no margin; for "units" of one hidden layer.
+        problem: with a `weight_set`, no penalty, no prices and no margin; for "units" of one hidden layer.
         budget: in seconds, of all solves.
         workers: threads of `weight-box`; None: one a core.
         callback: as that of `solve`, of each solve; True ends the search with what is known by then.
 
     Raises:
-        NotAcceptedError: a problem without a `weight_set`, with a penalty or a margin, or for "units" with several
-            hidden layers; or a budget without seconds.
+        NotAcceptedError: a problem without a `weight_set`, with a penalty, prices or a margin, or for "units" with
+            several hidden layers; or a budget without seconds.
         ArgumentError: another size, or weights of samples so fine that a price of weights below them is none.
     """
     _check(problem, of, budget)
@@ -97,6 +97,8 @@ def _check(problem: NetworkProblem, of: str, budget: Budget) -> None:
         raise NotAcceptedError("problem", "real weights", "a weight_set", 'Give the problem weight_set="ternary".')
     if problem.penalty:
         raise NotAcceptedError("problem", f"a penalty of {problem.penalty:g}", "none: errors come first here")
+    if problem.prices:
+        raise NotAcceptedError("problem", "prices of features", "none: errors come first here")
     if problem.margin is not None:
         raise NotAcceptedError("problem", "a margin", "none: size is that of networks with few errors")
     if of == "units" and len(problem.widths) > 1:
