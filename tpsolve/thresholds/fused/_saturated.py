@@ -19,8 +19,11 @@ BLOCK = 128
 
 
 @triton.jit
-def _threshold_kernel(z, width, h, inside, count, inner, channels, low, EDGE: tl.constexpr, BLOCK: tl.constexpr):
-    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def _threshold_kernel(
+    z, width, h, inside, count, inner, channels, low, EDGE: tl.constexpr, LONG: tl.constexpr, BLOCK: tl.constexpr
+):
+    first = tl.program_id(0).to(tl.int64) if LONG else tl.program_id(0)
+    byte = first * BLOCK + tl.arange(0, BLOCK)
     place = byte[:, None] * 8 + tl.arange(0, 8)[None, :]
     here = place < count
     u = tl.load(z + place, mask=here, other=0).to(tl.float32)
@@ -40,13 +43,15 @@ def _threshold_kernel(z, width, h, inside, count, inner, channels, low, EDGE: tl
 
 
 @triton.jit
-def _masked_kernel(g, inside, out, count, BLOCK: tl.constexpr):
-    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def _masked_kernel(g, inside, out, count, LONG: tl.constexpr, BLOCK: tl.constexpr):
+    first = tl.program_id(0).to(tl.int64) if LONG else tl.program_id(0)
+    byte = first * BLOCK + tl.arange(0, BLOCK)
     place = byte[:, None] * 8 + tl.arange(0, 8)[None, :]
     here = place < count
     bits = tl.load(inside + byte, mask=byte * 8 < count, other=0).to(tl.int32)
     passes = ((bits[:, None] >> tl.arange(0, 8)[None, :]) & 1) != 0
-    tl.store(out + place, tl.load(g + place, mask=here & passes, other=0), mask=here)
+    # All are loaded, since whole vectors are.
+    tl.store(out + place, tl.where(passes, tl.load(g + place, mask=here, other=0), 0.0), mask=here)
 
 
 @torch.library.custom_op("tpsolve::saturated_threshold", mutates_args=())
@@ -76,7 +81,7 @@ def saturated_threshold(z: Tensor, width: Tensor | None, low: int) -> tuple[Tens
     edge = 1.0 if z.dtype == torch.float32 else 1 + torch.finfo(z.dtype).eps / 2
     wide = None if width is None else width.to(z.dtype).contiguous()
     with torch.cuda.device_of(z):
-        _threshold_kernel[_grid(z)](z, wide, h, inside, z.numel(), inner, channels, low, edge, BLOCK)
+        _threshold_kernel[_grid(z)](z, wide, h, inside, z.numel(), inner, channels, low, edge, _is_long(z), BLOCK)
     return h, inside
 
 
@@ -94,7 +99,7 @@ def saturated_gradient(g: Tensor, inside: Tensor, stride: Sequence[int]) -> Tens
     if g.stride() != out.stride():
         g = out.copy_(g)
     with torch.cuda.device_of(g):
-        _masked_kernel[_grid(g)](g, inside, out, g.numel(), BLOCK)
+        _masked_kernel[_grid(g)](g, inside, out, g.numel(), _is_long(g), BLOCK)
     return out
 
 
@@ -105,6 +110,11 @@ def _laid_out(g: Tensor, inside: Tensor, stride: Sequence[int]) -> Tensor:
 
 def _grid(tensor: Tensor) -> tuple[int]:
     return (triton.cdiv(tensor.numel(), 8 * BLOCK),)
+
+
+def _is_long(tensor: Tensor) -> bool:
+    """Whether places in it need more than 32 bits."""
+    return tensor.numel() > 2**31 - 8 * BLOCK
 
 
 class SaturatedSign(torch.autograd.Function):
