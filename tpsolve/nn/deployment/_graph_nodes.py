@@ -129,7 +129,7 @@ class GraphNodes:
         elif isinstance(given, (list, tuple)):
             given = {f"output{number}": one for number, one in enumerate(given)}
         for name, node in given.items():
-            if not isinstance(node, fx.Node) or node not in self.names:
+            if not isinstance(node, fx.Node) or not self._of_samples(node):
                 raise ExportError("network", f"an output {name} that is no tensor of it", "tensors of samples")
             # A node of its own, since two outputs may be one tensor.
             self.outputs[str(name)] = self.node("Identity", node, [self.names[node]], name=str(name))
@@ -144,6 +144,10 @@ class GraphNodes:
         if axis and self.values[read[0]].dim() != self.values[node].dim():
             raise self._unknown(node)
         return axis
+
+    def _of_samples(self, node: fx.Node) -> bool:
+        """Whether a node is a tensor with the samples along its first axis."""
+        return node in self.names and self.axes.get(node) == 0 and len(self.values[node]) == self.samples
 
     def _unknown(self, node: fx.Node) -> ExportError:
         mend = "Put it outside of the exported model, or export that part with torch.onnx."
@@ -172,7 +176,7 @@ class GraphNodes:
         pooled = self._pool(module, self.values[first_input(node.args, node.kwargs)])
         if does_nothing(module):
             self.names[node] = below
-        elif kind in (ChannelThreshold, HardThreshold):
+        elif kind in (ChannelThreshold, HardThreshold) and self._of_samples(first_input(node.args, node.kwargs)):
             self.names[node] = self.watched[node] = self._threshold(node, module, below)
         elif kind is Staircase:
             steps = module.levels - 1
