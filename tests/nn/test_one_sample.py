@@ -113,9 +113,7 @@ def test_a_search_lowers_the_loss_of_the_batch_that_it_tells(make: Any, name: st
     with pytest.raises((NotAcceptedError, BlockError)):
         target_backward(copy.deepcopy(model), x, y, loss, solver={name: "hill-climb"}, budget=STEPS)
     torch.manual_seed(3)
-    report = target_backward(
-        *one_sample(model, x, y, loss), solver={f"model.{name}": "hill-climb"}, budget=STEPS
-    )
+    report = target_backward(*one_sample(model, x, y, loss), solver={f"model.{name}": "hill-climb"}, budget=STEPS)
     found = report[f"model.{name}"]
     assert report.fallbacks == {f"model.{name}": 0}
     assert found.objective.shape == (1,)

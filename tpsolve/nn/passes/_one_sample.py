@@ -19,7 +19,8 @@ def one_sample(
     solver=..., budget=...)` searches the targets of the whole batch together: one objective, the loss of the batch.
 
     Each step of a search then changes targets of the batch, not of each sample, and each pass is one of the whole model
-    on the whole batch. So the same budget in steps does less. Gradients of closed-form targets are the same.
+    on the whole batch. So the same budget in steps does less. Gradients of closed-form targets are the same. What
+    `diagnose` says of dead units and of separability has no meaning then.
 
     Args:
         model, x, y, loss_fn: as `target_backward` takes them. Only the output and y need not be `(B, ...)`: `loss_fn`
