@@ -61,6 +61,7 @@ ALLOWED = {
     "onnx": ("models/export/_onnx.py", "models/export/_qonnx.py", "nn/deployment/_graph_nodes.py"),
     "onnxruntime": ("models/export/_onnx.py", "nn/deployment/_export_network.py"),
     "pysat": ("search/network/circuits/_sat_master.py",),
+    "triton": ("thresholds/fused/_saturated.py",),
     # Tables that come with it are instances; loaded inside a function, when one is asked for.
     "sklearn": (*FLOOR_5, "units/_unit_classifier.py", "estimators/*", "problems/instances/_table_instances.py"),
     "matplotlib": FLOOR_5,
@@ -86,7 +87,11 @@ HEAVY = (
     "rich",
     "jinja2",
     "PIL",
+    "triton",
 )
+
+USED_LATE = ("units/_unit_classifier.py", "estimators/*", "thresholds/fused/_saturated.py")
+"""Files that import a heavy library at once, and are themselves imported inside functions."""
 
 MAX_FILES = 13
 """Of one folder, besides its __init__.py: more than that is no room but a corridor."""
@@ -144,14 +149,15 @@ def sideways(found: list[Import], algorithms: set[str]) -> list[Import]:
 def too_early(found: list[Import]) -> list[Import]:
     """Imports below the floor of runs of a heavy library that are not inside a function.
 
-    Estimators derive classes from those of scikit-learn, and are themselves imported where they are used.
+    Estimators derive classes from those of scikit-learn, and kernels are compiled from functions of their module. These
+    files are themselves imported where they are used.
     """
     return [
         one
         for one in found
         if one.at_once
         and not any(fnmatch(one.file, pattern) for pattern in FLOOR_5)
-        and not any(fnmatch(one.file, pattern) for pattern in ("units/_unit_classifier.py", "estimators/*"))
+        and not any(fnmatch(one.file, pattern) for pattern in USED_LATE)
         and any(is_in(one.module, library) for library in HEAVY)
     ]
 

@@ -364,6 +364,21 @@ def test_under_autocast_the_search_runs_in_float32(name: str):
     assert gradients(model).isfinite().all()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_under_autocast_batch_norms_of_channels_that_hardly_vary_are_those_of_the_wide_copy(dropout: float):
+    # Weights rounded to bfloat16 move the mean of such a channel by many of its deviations.
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(2, 16, 1), HardThreshold()]
+    for _ in range(4):
+        layers += [nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(16, 3))
+    x, y = 1 + 0.1 * torch.randn(6, 2, 1, 1), torch.randint(3, (6,))
+    with torch.autocast("cpu", torch.bfloat16):
+        report = target_backward(model, x, y, cross_entropy, solver="hill-climb", budget=Budget(steps=1))
+    assert report.fallbacks == {"1": 0}
+    assert len(report.rows) == 1
+
+
 @pytest.mark.usefixtures("process_group")
 def test_data_parallel_model_is_cut_like_the_one_inside():
     (model, x, y), (other, _, _) = build("residual"), build("residual")

@@ -9,6 +9,7 @@ from tpsolve.nn.levers._channel_shift import ChannelShift
 from tpsolve.nn.levers._distillation import DistillationLoss
 from tpsolve.nn.levers._progressive_hardening import ProgressiveHardening
 from tpsolve.nn.levers._real_shortcut import RealShortcut
+from tpsolve.nn.passes._one_sample import one_sample
 from tpsolve.nn.programs._program import Program
 from tpsolve.nn.programs._program_diagnosis import ProgramDiagnosis, diagnose_program
 from tpsolve.nn.programs._program_loss import ProgramLoss, ProgramReport
@@ -52,6 +53,7 @@ __all__ = [
     "diagnose_program",
     "find_thresholds",
     "fold",
+    "one_sample",
     "plain_weights",
     "target_backward",
 ]

@@ -38,7 +38,8 @@ class Flips:
 
     def change(self, name: str, samples: Tensor, units: Tensor, steps: Tensor) -> Tensor:
         """By how much the loss changes `(K,)` if `steps (K,)` are added to units `(K,)` of the samples `(K,)`."""
-        runs = zip(*(each.split(ROWS_AT_ONCE) for each in (samples, units, steps)), strict=True)
+        at_once = 1 if getattr(self.frozen.model, "one_by_one", False) else ROWS_AT_ONCE
+        runs = zip(*(each.split(at_once) for each in (samples, units, steps)), strict=True)
         return torch.cat([self._loss(name, s, u, by) - self._loss(name, s, u, 0 * by) for s, u, by in runs])
 
     def _loss(self, name: str, rows: Tensor, units: Tensor, steps: Tensor) -> Tensor:

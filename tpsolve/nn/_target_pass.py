@@ -103,7 +103,8 @@ class TargetPass:
                     f"modules above it of which a search can't tell the samples apart: {got}",
                     "modules that treat each sample by itself",
                     "Nodes that edges join are one sample: pass (x[None], edges) and y[None]. "
-                    "Or let SignGradient() set these targets.",
+                    "Where the whole batch meets, pass *one_sample(model, x, y, loss_fn), or let SignGradient() set "
+                    "these targets.",
                 ) from error
             if not isinstance(module := calls[name].module, Choice):
                 return problem

@@ -124,7 +124,11 @@ class Saver:
         if not isinstance(h, Tensor) or _elements(h) is None:
             return
         if isinstance(module, HardUnit):
-            if call.saved is not None:
+            if isinstance(module, HardThreshold) and module.is_fused(call.given):
+                # It has saved one bit of each already. NaN can't be kept as a bit.
+                if not bool(h.detach().sum().isnan()):
+                    self._note(h, module, None)
+            elif call.saved is not None:
                 assert isinstance(module, HardThreshold)
                 bits = _pack_outputs(h, module)
                 self._note(h, module, None, bits)

@@ -1,15 +1,21 @@
 """The hard threshold as a module, with the closed-form targets of the paper as its backward pass."""
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from tpsolve._plain import plain_number
 from tpsolve.errors import ArgumentError
 from tpsolve.spins import sign
 from tpsolve.thresholds._base import Threshold, check_input, check_scripted, passed_back, width_gradient
 from tpsolve.thresholds._rules import Slope
+
+FUSED = ("cuda",)
+"""Devices on which a saturated rule is computed by kernels of Triton, where that is installed."""
 
 
 class HardThreshold(Threshold):
@@ -70,7 +76,26 @@ class HardThreshold(Threshold):
             return _jump(z, self.low)
         else:  # noqa: RET505 - TorchScript compiles what stands after a return.
             check_input(z, self.unit_weight, self.log_width if self.width_mode == "learned" else self._width)
+            if self.is_fused(z):
+                from tpsolve.thresholds.fused._saturated import SaturatedSign
+
+                return SaturatedSign.apply(z, self._width, self.low)
             return _Sign.apply(z, *self.settings(), self.low)
+
+    def is_fused(self, z: Tensor) -> bool:
+        """Whether `z` goes through kernels, which keep one bit an element of it for backward; else the plain path.
+
+        They know the saturated rules, with fixed widths that vary along one axis at most.
+        """
+        # A compiler fuses the plain path itself, with what stands beside it.
+        if torch.compiler.is_compiling() or z.device.type not in FUSED or not _has_triton():
+            return False
+        if self.rule not in ("saturated-ste", "saturated-hinge") or self.importance != "gradient":
+            return False
+        one_axis = self._width is None or sum(size > 1 for size in self._width.shape) <= 1
+        dtypes = (torch.float32, torch.bfloat16, torch.float16)
+        plain = z.dtype in dtypes and not is_functorch_wrapped_tensor(z)
+        return self.width_mode == "fixed" and one_axis and plain
 
     def activate(self, z: Tensor) -> Tensor:
         return _jump(z, self.low)
@@ -90,6 +115,11 @@ class HardThreshold(Threshold):
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
         return super().extra_repr() + ("" if self.low else ", low=0")
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _jump(z: Tensor, low: int) -> Tensor:

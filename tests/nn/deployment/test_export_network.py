@@ -167,3 +167,81 @@ def test_functions_that_models_call_are_exported(tmp_path: Path):
     made = onnx.load(tmp_path / "net.onnx").graph
     assert [one.name for one in made.output] == ["spins", "logits", "again", "means"]
     assert [one.name for one in made.input] == ["x", "other"]
+
+
+class Rearranging(nn.Module):
+    """Images whose channels are shuffled, taken as tokens with one more that attend to each other, and drawn again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        class Channels(nn.LayerNorm):
+            def forward(self, input: Tensor) -> Tensor:
+                return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+        class Dense(nn.Linear):
+            pass
+
+        self.first, self.channels, self.up = nn.Conv2d(2, 8, 3), Channels(8), nn.ConvTranspose2d(8, 8, 3, 2, 1, 1)
+        self.norm, self.one, self.two = nn.BatchNorm2d(8), HardThreshold(), HardThreshold()
+        self.token, self.gamma = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(8))
+        self.over, self.into, self.last = nn.LayerNorm(8), nn.Linear(8, 24), Dense(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.one(self.channels(self.first(x)))
+        b, c, height, width = h.size()
+        h = h.view(b, 2, c // 2, height, width).transpose(1, 2).contiguous().view(b, c, height, width)
+        left, right = h.chunk(2, dim=1)
+        h = nn.functional.batch_norm(
+            self.up(torch.cat([right, left[:, :, :, 0:4]], 1)), self.norm.running_mean, self.norm.running_var,
+            self.norm.weight, self.norm.bias, False, 0.1, 1e-3,
+        )  # fmt: skip
+        h = nn.functional.adaptive_avg_pool2d(h.mul(self.gamma.reshape(1, -1, 1, 1)), (3, 5)).flatten(2).transpose(1, 2)
+        h = torch.cat([self.token.expand(x.shape[0], -1, -1), h], 1)
+        q, k, v = self.into(self.over(h)).reshape(b, -1, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        h = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = nn.functional.layer_norm(h, (8,), self.gamma, None, 1e-4).unsqueeze(1).squeeze(1)
+        return self.last(self.two(h[:, 0]) * h[:, 1:].mean(dim=1))
+
+
+def test_tensors_may_be_rearranged(tmp_path: Path):
+    torch.manual_seed(0)
+    x = torch.randn(6, 2, 6, 6)
+    done = fold(draw_norms(Rearranging()), x)
+    told = done.export(tmp_path / "net.onnx", x)
+    assert (told.by, told.others) == ("onnxruntime", 0)
+    # Any number of samples.
+    for count in (1, 6, 11):
+        more = torch.randn(count, 2, 6, 6)
+        assert np.allclose(run(tmp_path / "net.onnx", more), done(more).numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Moved(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.into, self.threshold, self.last = kind, nn.Linear(4, 4), HardThreshold(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.into(x)
+        if self.kind == "mixed":
+            return self.last(self.threshold(h.transpose(0, 1)).transpose(0, 1))
+        if self.kind == "picked":
+            return self.last(self.threshold(h)[0:1])
+        if self.kind == "stepped":
+            return self.last(self.threshold(h)[:, :, ::1][:, ::2])
+        return self.last(self.threshold(h)).flatten(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("mixed", "HardThreshold at threshold"),
+        ("picked", "getitem at getitem"),
+        ("stepped", "getitem at getitem_1"),
+        ("flat", "an output output that is no tensor of it"),
+    ],
+)
+def test_samples_that_leave_the_first_axis_are_refused(kind: str, told: str, tmp_path: Path):
+    x = torch.randn(3, 5, 4)
+    with pytest.raises(ExportError, match=f"network: got {told}"):
+        fold(Moved(kind).eval(), x).export(tmp_path / "net.onnx", x)

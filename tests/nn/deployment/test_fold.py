@@ -311,3 +311,12 @@ def test_inputs_by_name_and_weights_that_two_layers_share_are_folded_alike():
         fold(model, {})
     with pytest.raises(ArgumentError, match="a mapping of right, expected one of left, right"):
         done.export("net.onnx", {"right": right})
+
+
+def test_norms_of_single_samples_are_left_and_named():
+    norms = [nn.LayerNorm(5), nn.RMSNorm(5), nn.GroupNorm(1, 5)]
+    layers = [layer for norm in norms for layer in (nn.Linear(5, 5), norm, HardThreshold())]
+    done = fold(nn.Sequential(*layers, nn.Linear(5, 5), HardThreshold()).eval(), torch.randn(6, 5))
+    assert list(done.left) == ["1", "4", "7"]
+    assert set(done.left.values()) == {"it takes the statistics of each sample, so no threshold has its place"}
+    assert (list(done.thresholds), done.others) == (["10"], 0)

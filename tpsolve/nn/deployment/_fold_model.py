@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 
 from tpsolve._check_arguments import check_finite
@@ -30,6 +31,8 @@ from tpsolve.thresholds._hard_unit import HardUnit
 
 _EXACT = {torch.float32: 2**24, torch.float64: 2**53}
 """Up to which whole numbers a dtype holds all."""
+_OF_SAMPLES = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _InstanceNorm)
+"""Norms that can't be part of a threshold, which would be another one for each sample."""
 _ROUNDINGS = 8
 """By how many roundings of its terms batch norm may err, besides those of the sum."""
 
@@ -170,7 +173,7 @@ def fold(model: nn.Module, inputs: Tensor | tuple[Any, ...] | Mapping[str, Any])
 
     Returns:
         The network, what was folded, and by name what was left and why: batch norms below something else than a hard
-        threshold, staircases, choices.
+        threshold, layer norms below one, staircases, choices.
 
     Raises:
         NotAcceptedError: no thresholds, or a model that can't be traced.
@@ -494,6 +497,8 @@ def _left(graph: Graph) -> dict[str, str]:
                 left[str(way.norm.target)] = "it takes the statistics of each batch"
             elif way.above:
                 left[str(way.norm.target)] = "max pooling above it, and negative scales that no layer below can take"
+        elif isinstance(graph.module(way.source), _OF_SAMPLES):
+            left[str(way.source.target)] = "it takes the statistics of each sample, so no threshold has its place"
     for node in graph.traced.graph.nodes:
         module = graph.module(node)
         if type(module) in NORMS and str(node.target) not in left:

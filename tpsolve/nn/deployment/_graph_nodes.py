@@ -11,6 +11,7 @@ from torch.nn import functional
 from tpsolve._version import __version__
 from tpsolve.errors import ExportError
 from tpsolve.nn.deployment._channel_threshold import ChannelThreshold
+from tpsolve.nn.deployment._tensor_nodes import MADE, adaptive_means, gives, norm_of_places
 from tpsolve.nn.deployment._way import NORMS, SUMS, Graph, does_nothing, whole_weights
 from tpsolve.thresholds import HardThreshold, Staircase
 from tpsolve.thresholds._base import first_input
@@ -28,8 +29,10 @@ _FUNCTIONS: dict[Any, str] = {
     operator.add: "Add",
     operator.iadd: "Add",
     torch.add: "Add",
+    "add": "Add",
     operator.mul: "Mul",
     torch.mul: "Mul",
+    "mul": "Mul",
     functional.relu: "Relu",
     torch.relu: "Relu",
     torch.tanh: "Tanh",
@@ -53,6 +56,7 @@ class GraphNodes:
 
     def __init__(self, graph: Graph, values: dict[fx.Node, Any], qonnx: bool) -> None:
         self.graph, self.values, self.qonnx = graph, values, qonnx
+        self.samples = len(next(values[node] for node in graph.traced.graph.nodes if node.op == "placeholder"))
         self.inputs: list[str] = []
         self.outputs: dict[str, str] = {}
         self.watched: dict[fx.Node, str] = {}
@@ -60,11 +64,15 @@ class GraphNodes:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.names: dict[fx.Node, str] = {}
+        self.axes: dict[fx.Node, int | None] = {}
+        """Along which axis of its tensor the samples lie, by node; None: it is a constant."""
         self.of: dict[str, fx.Node] = {}
         """The nodes by the tensors that may be outputs."""
         self.returned: list[fx.Node] = []
         for node in graph.traced.graph.nodes:
             self._add(node)
+            if isinstance(values.get(node), Tensor) and node not in self.axes:
+                self.axes[node] = self._axis(node)
 
     # --- the model ------------------------------------------------------------------------------------------------
 
@@ -104,7 +112,10 @@ class GraphNodes:
     def _add(self, node: fx.Node) -> None:
         if node.op == "placeholder":
             self.inputs.append(node.name)
-            self.names[node], self.of[node.name] = node.name, node
+            self.names[node], self.of[node.name], self.axes[node] = node.name, node, 0
+        elif node.op == "get_attr":
+            if isinstance(value := self.values[node], Tensor) and value.is_floating_point():
+                self.names[node], self.axes[node] = self.constant(node.name, value.numpy(force=True)), None
         elif node.op == "output":
             self._end(node.args[0])
         elif node.op == "call_module":
@@ -118,17 +129,31 @@ class GraphNodes:
         elif isinstance(given, (list, tuple)):
             given = {f"output{number}": one for number, one in enumerate(given)}
         for name, node in given.items():
-            if not isinstance(node, fx.Node) or node not in self.names:
+            if not isinstance(node, fx.Node) or not self._of_samples(node):
                 raise ExportError("network", f"an output {name} that is no tensor of it", "tensors of samples")
             # A node of its own, since two outputs may be one tensor.
-            self.outputs[str(name)] = self._node("Identity", node, [self.names[node]], name=str(name))
+            self.outputs[str(name)] = self.node("Identity", node, [self.names[node]], name=str(name))
             self.returned.append(node)
+
+    def _axis(self, node: fx.Node) -> int | None:
+        """That of a node that doesn't move its elements: of what it reads."""
+        read = [one for one in node.all_input_nodes if self.axes.get(one) is not None]
+        if not read:
+            return None
+        axis = self.axes[read[0]]
+        if axis and self.values[read[0]].dim() != self.values[node].dim():
+            raise self._unknown(node)
+        return axis
+
+    def _of_samples(self, node: fx.Node) -> bool:
+        """Whether a node is a tensor with the samples along its first axis."""
+        return node in self.names and self.axes.get(node) == 0 and len(self.values[node]) == self.samples
 
     def _unknown(self, node: fx.Node) -> ExportError:
         mend = "Put it outside of the exported model, or export that part with torch.onnx."
         return ExportError("network", self.graph.reads(node), "modules that the exporter knows", mend)
 
-    def _node(
+    def node(
         self, kind: str, node: fx.Node, inputs: list[str], *, add: str = "", name: str = "", **attributes: Any
     ) -> str:
         """Its output: `name`, or one of the node's; `add` says which."""
@@ -140,10 +165,10 @@ class GraphNodes:
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **domain, **attributes))
         return name
 
-    def _constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.array(value, dtype=dtype)), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype=dtype, order="C"), name))
         return name
 
     def _module(self, node: fx.Node, module: Any) -> None:
@@ -151,16 +176,16 @@ class GraphNodes:
         pooled = self._pool(module, self.values[first_input(node.args, node.kwargs)])
         if does_nothing(module):
             self.names[node] = below
-        elif kind in (ChannelThreshold, HardThreshold):
+        elif kind in (ChannelThreshold, HardThreshold) and self._of_samples(first_input(node.args, node.kwargs)):
             self.names[node] = self.watched[node] = self._threshold(node, module, below)
         elif kind is Staircase:
             steps = module.levels - 1
-            found = self._node("Mul", node, [below, self._constant(f"{node.name}.steps", steps - 1)], add="wide")
-            found = self._node("Ceil", node, [found], add="ceil")
-            limits = [self._constant(f"{node.name}.{name}", value) for name, value in (("least", 0), ("most", steps))]
-            found = self._node("Clip", node, [found, *limits], add="clip")
-            self.names[node] = self._node("Div", node, [found, self._constant(f"{node.name}.all", steps)])
-        elif kind in SUMS:
+            found = self.node("Mul", node, [below, self.constant(f"{node.name}.steps", steps - 1)], add="wide")
+            found = self.node("Ceil", node, [found], add="ceil")
+            limits = [self.constant(f"{node.name}.{name}", value) for name, value in (("least", 0), ("most", steps))]
+            found = self.node("Clip", node, [found, *limits], add="clip")
+            self.names[node] = self.node("Div", node, [found, self.constant(f"{node.name}.all", steps)])
+        elif kind in SUMS or (isinstance(module, nn.Linear) and self._is_plain(node, module)):
             self.names[node] = self._sums(node, module, below)
         elif kind in NORMS and module.running_mean is not None:
             ones = torch.ones_like(module.running_mean)
@@ -168,19 +193,30 @@ class GraphNodes:
             parts = zip(
                 ("scale", "shift", "mean", "var"), (*given, module.running_mean, module.running_var), strict=True
             )
-            names = [self._constant(f"{node.name}.{name}", value.numpy(force=True)) for name, value in parts]
-            self.names[node] = self._node("BatchNormalization", node, [below, *names], epsilon=module.eps)
+            names = [self.constant(f"{node.name}.{name}", value.numpy(force=True)) for name, value in parts]
+            self.names[node] = self.node("BatchNormalization", node, [below, *names], epsilon=module.eps)
+        elif kind is nn.ConvTranspose2d and not isinstance(module.padding, str):
+            given = [module.weight, *([] if module.bias is None else [module.bias])]
+            names = [self.constant(f"{node.name}.{n}", one.numpy(force=True)) for n, one in enumerate(given)]
+            pairs = {"kernel_shape": module.kernel_size, "strides": module.stride, "dilations": module.dilation}
+            settings = {name: list(pair) for name, pair in pairs.items()}
+            settings |= {"pads": [*module.padding] * 2, "output_padding": list(module.output_padding)}
+            self.names[node] = self.node("ConvTranspose", node, [below, *names], group=module.groups, **settings)
+        elif isinstance(module, nn.LayerNorm) and (found := norm_of_places(self, node, module, below)):
+            self.names[node] = found
+        elif kind is nn.AdaptiveAvgPool2d and pooled is None:
+            self.names[node] = adaptive_means(self, node, below)
         elif kind in _ELEMENTWISE:
             name, settings = _ELEMENTWISE[kind]
-            self.names[node] = self._node(name, node, [below], **settings)
+            self.names[node] = self.node(name, node, [below], **settings)
         elif kind in (nn.Hardtanh, nn.ReLU6):
             limits = (("least", module.min_val), ("most", module.max_val))
-            names = [self._constant(f"{node.name}.{name}", value) for name, value in limits]
-            self.names[node] = self._node("Clip", node, [below, *names])
+            names = [self.constant(f"{node.name}.{name}", value) for name, value in limits]
+            self.names[node] = self.node("Clip", node, [below, *names])
         elif kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-            self.names[node] = self._node("Flatten", node, [below], axis=1)
+            self.names[node] = self.node("Flatten", node, [below], axis=1)
         elif pooled is not None:
-            self.names[node] = self._node(pooled[0], node, [below], **pooled[1])
+            self.names[node] = self.node(pooled[0], node, [below], **pooled[1])
         else:
             raise self._unknown(node)
 
@@ -193,8 +229,11 @@ class GraphNodes:
             return True
         if target is torch.cat:
             return self._join(node, *node.args, **node.kwargs)
-        inputs = [self.names.get(one, "") for one in node.args if isinstance(one, fx.Node)]
         name, kind = str(getattr(target, "__name__", target)), _FUNCTIONS.get(target)
+        if name in MADE and (found := MADE[name](self, node)) is not None:
+            self.names[node] = found
+            return True
+        inputs = [self.names.get(one, "") for one in node.args if isinstance(one, fx.Node)]
         if not inputs or not inputs[0]:
             return False
         below = self.values[node.all_input_nodes[0]]
@@ -204,20 +243,21 @@ class GraphNodes:
         elif target is functional.adaptive_avg_pool2d and len(node.args) == 2:
             sizes: Any = node.args[1]
             pooled = self._pool(nn.AdaptiveAvgPool2d(sizes), below)
+            if pooled is None:
+                self.names[node] = adaptive_means(self, node, inputs[0])
+                return True
         elif name == "mean" and (axes := self._axes_of_mean(node)):
             pooled = ("ReduceMean", {"axes": axes, "keepdims": int(value.dim() == below.dim())})
-        elif name in ("flatten", "view", "reshape"):
-            pooled = ("Flatten", {"axis": 1}) if value.shape == below.flatten(1).shape else None
         elif name in ("dropout", "contiguous"):
             self.names[node] = inputs[0]
             return True
         elif kind and all(inputs) and not set(node.kwargs) - {"inplace"}:
             pooled = (kind, {}) if len(inputs) == (2 if kind in ("Add", "Mul") else 1) else None
             if pooled is not None:
-                self.names[node] = self._node(kind, node, inputs)
+                self.names[node] = self.node(kind, node, inputs)
                 return True
         if pooled is not None:
-            self.names[node] = self._node(pooled[0], node, inputs[:1], **pooled[1])
+            self.names[node] = self.node(pooled[0], node, inputs[:1], **pooled[1])
         return pooled is not None
 
     def _join(self, node: fx.Node, parts: Any, dim: Any = 0) -> bool:
@@ -225,7 +265,7 @@ class GraphNodes:
         # Not along the samples, whose number is open.
         if not all(names) or not isinstance(dim, int) or dim % self.values[node].dim() == 0:
             return False
-        self.names[node] = self._node("Concat", node, names, axis=dim)
+        self.names[node] = self.node("Concat", node, names, axis=dim)
         return True
 
     def _axes_of_mean(self, node: fx.Node) -> list[int]:
@@ -266,19 +306,24 @@ class GraphNodes:
             return None
         return "AveragePool", settings | {"count_include_pad": int(module.count_include_pad)}
 
+    def _is_plain(self, node: fx.Node, module: nn.Linear) -> bool:
+        """Whether a class of its own does what a linear layer does."""
+        z = self.values[first_input(node.args, node.kwargs)]
+        return gives(self, node, functional.linear(z, module.weight, module.bias))
+
     def _sums(self, node: fx.Node, module: Any, below: str) -> str:
         dense = isinstance(module, nn.Linear)
         weights = self._weights(node, module, dense)
         if dense:
-            found = self._node("MatMul", node, [below, weights], add="product" if module.bias is not None else "")
+            found = self.node("MatMul", node, [below, weights], add="product" if module.bias is not None else "")
             if module.bias is None:
                 return found
-            return self._node("Add", node, [found, self._constant(f"{node.name}.bias", module.bias.numpy(force=True))])
+            return self.node("Add", node, [found, self.constant(f"{node.name}.bias", module.bias.numpy(force=True))])
         if module.padding_mode != "zeros":
             raise ExportError("network", f"padding {module.padding_mode!r} of {node.target}", "zero padding")
         pads = module._reversed_padding_repeated_twice
-        bias = [] if module.bias is None else [self._constant(f"{node.name}.bias", module.bias.numpy(force=True))]
-        return self._node(
+        bias = [] if module.bias is None else [self.constant(f"{node.name}.bias", module.bias.numpy(force=True))]
+        return self.node(
             "Conv",
             node,
             [below, weights, *bias],
@@ -297,18 +342,18 @@ class GraphNodes:
         if dense:
             weight = weight.T
         if few is None:
-            return self._constant(f"{node.name}.weight", weight)
+            return self.constant(f"{node.name}.weight", weight)
         whole, scale = few
         whole = whole.T if dense else whole
         scale = scale[None] if dense else scale.reshape(-1, *[1] * (whole.ndim - 1))
-        scales = self._constant(f"{node.name}.scale", 1.0 if (scale == 1).all() else scale)
+        scales = self.constant(f"{node.name}.scale", 1.0 if (scale == 1).all() else scale)
         if (np.abs(whole) == 1).all():
-            return self._node("BipolarQuant", node, [self._constant(f"{node.name}.signs", weight), scales], add="few")
+            return self.node("BipolarQuant", node, [self.constant(f"{node.name}.signs", weight), scales], add="few")
         bits = max(2, 1 + int(max(whole.max(), -whole.min() - 1)).bit_length())
-        given = [self._constant(f"{node.name}.{name}", value) for name, value in (("zero", 0.0), ("bits", bits))]
-        raw = self._constant(f"{node.name}.raw", weight)
+        given = [self.constant(f"{node.name}.{name}", value) for name, value in (("zero", 0.0), ("bits", bits))]
+        raw = self.constant(f"{node.name}.raw", weight)
         how: dict[str, Any] = {"signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
-        return self._node("Quant", node, [raw, scales, *given], add="few", **how)
+        return self.node("Quant", node, [raw, scales, *given], add="few", **how)
 
     # --- thresholds -----------------------------------------------------------------------------------------------
 
@@ -319,24 +364,24 @@ class GraphNodes:
             limit = module.threshold
             if module.turns:
                 turn = self._along(node, torch.where(module.turned, -1.0, 1.0))
-                below = self._node("Mul", node, [below, self._constant(f"{node.name}.turn", turn)], add="turned")
+                below = self.node("Mul", node, [below, self.constant(f"{node.name}.turn", turn)], add="turned")
                 limit = torch.where(module.turned, -limit, limit)
             # Between whole numbers, where no sum is.
             limit = limit - 0.5 if whole and not self.qonnx else limit
-            limits = self._constant(f"{node.name}.threshold", self._along(node, limit))
-            below = self._node("Sub", node, [below, limits], add="above")
+            limits = self.constant(f"{node.name}.threshold", self._along(node, limit))
+            below = self.node("Sub", node, [below, limits], add="above")
         if self.qonnx:
-            found = self._node("BipolarQuant", node, [below, self._constant(f"{node.name}.one", 1.0)], add=spins)
+            found = self.node("BipolarQuant", node, [below, self.constant(f"{node.name}.one", 1.0)], add=spins)
         else:
             if not whole:
                 # Sign of 0 is 0, where a threshold outputs +1.
-                below = self._node("Sign", node, [below], add="sign")
-                below = self._node("Add", node, [below, self._constant(f"{node.name}.half", 0.5)], add="tie")
-            found = self._node("Sign", node, [below], add=spins)
+                below = self.node("Sign", node, [below], add="sign")
+                below = self.node("Add", node, [below, self.constant(f"{node.name}.half", 0.5)], add="tie")
+            found = self.node("Sign", node, [below], add=spins)
         if module.low:
             return found
-        found = self._node("Add", node, [found, self._constant(f"{node.name}.plus", 1.0)], add="twice")
-        return self._node("Mul", node, [found, self._constant(f"{node.name}.scale", 0.5)])
+        found = self.node("Add", node, [found, self.constant(f"{node.name}.plus", 1.0)], add="twice")
+        return self.node("Mul", node, [found, self.constant(f"{node.name}.scale", 0.5)])
 
     def _along(self, node: fx.Node, values: Tensor) -> np.ndarray:
         """One value a channel, in the shape of what a threshold reads."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,7 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
 
     Batch norm keeps the statistics of the recorded batch, and with `hold` each threshold its output. Where something
     was drawn at random, the modules stay in the mode that they were in, so that they draw again. What is narrower
-    than float32 is widened.
+    than float32 is widened; the statistics of batch norms there are those of the wide copy on the same inputs.
 
     Raises:
         NotAcceptedError: the output of a threshold was changed in place after the pass, or the model can't be copied.
@@ -185,15 +185,15 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
         # What they do in training changes them, and they have done it once.
         if isinstance(module, _NormBase | ParametrizationList):
             module.eval()
+    adapting: list[_BatchNorm] = []
     for name, read in recording.norms.items():
         norm = frozen.get_submodule(name)
         assert isinstance(norm, _BatchNorm)
         norms = [norm, *(copy.deepcopy(norm) for _ in read[1:])]
         for each, x in zip(norms, read, strict=True):
-            others = [axis for axis in range(x.dim()) if axis != 1]
-            x = widened(x)
-            each.running_mean = x.mean(others)
-            each.running_var = x.var(others, correction=0)
+            each.running_mean, each.running_var = _statistics(x)
+            if widened(x) is not x:
+                adapting.append(each)
         if len(norms) > 1:
             _put(frozen, norm, Turns(norms))
             frozen.register_forward_pre_hook(begin)
@@ -213,7 +213,35 @@ def freeze(model: nn.Module, recording: Recording, inputs: Inputs, outputs: Nest
         assert isinstance(unit, HardUnit)
         _put(frozen, unit, Given(unit))
     values = {name: widened(call.h) for name, call in recording.calls.items()}
-    return Frozen(frozen, values, split, places, recording.state, inputs.nest, outputs)
+    made = Frozen(frozen, values, split, places, recording.state, inputs.nest, outputs)
+    if adapting:
+        # Sums of narrow weights lie elsewhere than those of the copy, for all samples alike.
+        hooks = [norm.register_forward_pre_hook(_adapt_in_place) for norm in adapting]
+        try:
+            # Where the copy can't run, the check of its pass says so.
+            with suppress(Exception), restored(recording.state), torch.no_grad():
+                made.run(tuple(map(widened, inputs.tensors)), values)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return made
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of `x (B, channels, ...)`, as a batch norm in training takes them."""
+    x = widened(x)
+    others = [axis for axis in range(x.dim()) if axis != 1]
+    return x.mean(others), x.var(others, correction=0)
+
+
+def _adapt_in_place(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    """Give a batch norm the statistics of what it reads; in place, since other buffers are put back after a pass."""
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    mean, variance = _statistics(arguments[0])
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

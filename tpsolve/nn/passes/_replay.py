@@ -62,7 +62,7 @@ def find_segment(
             f"pre-activations of shape {tuple(call.joined(call.z).shape)}, where a copy does not find {call.places} "
             f"places of each sample side by side",
             f"({len(call.h)}, ...), the samples along the first axis",
-            f"{MEND}, or let SignGradient() set these targets.",
+            f"{MEND}, pass *one_sample(model, x, y, loss_fn) if samples meet, or let SignGradient() set these targets.",
         )
     if differing is not None:
         above = "the output" if differing == OUTPUT else f"model.{differing}"

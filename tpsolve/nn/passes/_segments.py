@@ -208,6 +208,12 @@ class _Rerun(nn.Module):
                 self.register_buffer(f"shared_{at}", widened(value))
 
     def forward(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
+        if not getattr(self.model, "one_by_one", False):
+            return self._run(targets, *context)
+        rows = zip(*(part.split(1) for part in (targets, *context)), strict=True)
+        return tuple(torch.cat(parts) for parts in zip(*(self._run(*row) for row in rows), strict=True))
+
+    def _run(self, targets: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
         count = len(self.draws.of_samples)
         inputs, rest = context[count : count + self.inputs], context[count + self.inputs :]
         others, values = rest[: len(self.others)], rest[len(self.others) :]
