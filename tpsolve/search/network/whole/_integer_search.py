@@ -27,8 +27,11 @@ SHARED = 0.3
 """How often a copy that is kicked goes on from the best of all, rather than from its own best."""
 FREE = 0.5
 """How often weights cost nothing for a while after a kick, where they have a price."""
-FREE_RAISES = 8
-"""How often, while its weights cost nothing, what a copy gets wrong counts more before they cost: until it is right."""
+FREE_RAISES, FREE_UNITS = 8, 9
+"""How often what a copy gets wrong counts more while its weights cost nothing, before they cost: until it is right.
+
+So in networks of so many units at most. With 17 this took the time in which weights are lost: in 3 seconds, errors and
+weights of two runs on one of the first tables of `benchmarks.whole_numbers` were a third more."""
 PAIRS = 0.2
 """Of moves that change two weights, where a unit may read few: so it changes what it reads at no cost on the way.
 
@@ -55,7 +58,7 @@ class IntegerSearch(Solver):
     longer, and a move looks at some inputs only. Where weights have a price, networks that cost more than one without
     weights are replaced by ones of which no unit reads an input yet, and so is every fourth. The others begin without
     the price, and after half of the kicks they are free again. They pay once they make no errors that can be avoided,
-    or find nothing better though what they get wrong was raised a few times.
+    or find nothing better, in small networks though what they get wrong counted more a few times.
     It proves nothing beyond the problem's own bound.
 
     One step changes one unit of every copy; the steps of the gradient are not counted.
@@ -132,6 +135,7 @@ class IntegerSearch(Solver):
         stale, blocked = (torch.zeros_like(cost, dtype=torch.int64) for _ in range(2))
         most = blocked.new_tensor(RAISES).repeat(-(-len(blocked) // len(RAISES)))[: len(blocked)]
         order, places = list[int](), _places(copies)
+        raises = FREE_RAISES if len(copies.units) <= FREE_UNITS else 0
         limited = single.rules.max_fan_in is not None or bool(single.rules.groups)
         pairs = (PAIRS if limited else 0.0) if self.pairs is None else self.pairs
         while not report.step():
@@ -155,7 +159,7 @@ class IntegerSearch(Solver):
             if bool(tired.any()):
                 paying = tired & ~free
                 # Copies that look for errors alone go on until they make none, so that what pays then is worth it.
-                pays = tired & free & (walk.settled() | (blocked >= FREE_RAISES))
+                pays = tired & free & (walk.settled() | (blocked >= raises))
                 blocked = torch.where(pays, 0, blocked + tired.long())
                 free = free & ~pays
                 kicked = paying & (blocked > most)
