@@ -2,20 +2,37 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from tpsolve.nn.deployment._graph_nodes import GraphNodes
-
 _SPLITS = ("chunk", "split")
 _BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training")
 _LAYER_NORM = ("input", "normalized_shape", "weight", "bias", "eps")
 _ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
+
+
+class Nodes(Protocol):
+    """What a graph of ONNX in the making has; see `GraphNodes`."""
+
+    values: dict[fx.Node, Any]
+    names: dict[fx.Node, str]
+    axes: dict[fx.Node, int | None]
+    inputs: list[str]
+    samples: int
+
+    def node(
+        self, kind: str, node: fx.Node, inputs: list[str], *, add: str = "", name: str = "", **attributes: Any
+    ) -> str:
+        """Add a node; its output."""
+        ...
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """Add a tensor; its name."""
+        ...
 
 
 def _named(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
@@ -24,7 +41,7 @@ def _named(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _below(made: "GraphNodes", node: fx.Node) -> tuple[Any, str]:
+def _below(made: Nodes, node: fx.Node) -> tuple[Any, str]:
     """What a node reads first, and the name of its tensor, or ""."""
     first = node.args[0] if node.args else None
     return first, made.names.get(first, "") if isinstance(first, fx.Node) else ""
@@ -38,7 +55,7 @@ def _dims(node: fx.Node) -> list[int] | None:
     return list(given) if fit else None
 
 
-def _reshape(made: "GraphNodes", node: fx.Node) -> str | None:
+def _reshape(made: Nodes, node: fx.Node) -> str | None:
     """The tensor in its other shape; the axis of the samples is left open."""
     below, name = _below(made, node)
     if not name:
@@ -57,7 +74,7 @@ def _reshape(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("Reshape", node, [name, made.constant(f"{node.name}.shape", shape, np.int64)])
 
 
-def _permute(made: "GraphNodes", node: fx.Node) -> str | None:
+def _permute(made: Nodes, node: fx.Node) -> str | None:
     below, name = _below(made, node)
     dims = _dims(node)
     if not name or dims is None:
@@ -73,7 +90,7 @@ def _permute(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("Transpose", node, [name], perm=order)
 
 
-def _expand(made: "GraphNodes", node: fx.Node) -> str | None:
+def _expand(made: Nodes, node: fx.Node) -> str | None:
     """A constant, once for each sample of the first input: along the axis whose size is another node's value."""
     below, name = _below(made, node)
     shape, sizes = made.values[node].shape, node.args[1:]
@@ -87,7 +104,7 @@ def _expand(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("Expand", node, [name, wanted])
 
 
-def _getitem(made: "GraphNodes", node: fx.Node) -> str | None:
+def _getitem(made: Nodes, node: fx.Node) -> str | None:
     source: Any
     source, index = node.args
     called = str(getattr(source.target, "__name__", source.target))
@@ -123,7 +140,7 @@ def _getitem(made: "GraphNodes", node: fx.Node) -> str | None:
 
 
 def _pick(
-    made: "GraphNodes", node: fx.Node, below: fx.Node, name: str, chosen: list[tuple[int, int, int | None]]
+    made: Nodes, node: fx.Node, below: fx.Node, name: str, chosen: list[tuple[int, int, int | None]]
 ) -> str | None:
     """Of each axis named the elements from the first number up to the second; None: the first alone, without axis."""
     axis = made.axes[below]
@@ -144,7 +161,7 @@ def _pick(
     return name
 
 
-def _batch_norm(made: "GraphNodes", node: fx.Node) -> str | None:
+def _batch_norm(made: Nodes, node: fx.Node) -> str | None:
     given = _named(node, _BATCH_NORM)
     parts = [made.names.get(given.get(part), "") for part in ("input", "weight", "bias", "running_mean", "running_var")]
     if not all(parts) or given.get("training", False):
@@ -152,7 +169,7 @@ def _batch_norm(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("BatchNormalization", node, parts, epsilon=given.get("eps", 1e-5))
 
 
-def _layer_norm(made: "GraphNodes", node: fx.Node) -> str | None:
+def _layer_norm(made: Nodes, node: fx.Node) -> str | None:
     given = _named(node, _LAYER_NORM)
     parts = [made.names.get(given[part], "") for part in ("input", "weight", "bias") if part in given]
     if "weight" not in given or not all(parts):
@@ -161,7 +178,7 @@ def _layer_norm(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("LayerNormalization", node, parts, axis=axis, epsilon=given.get("eps", 1e-5))
 
 
-def _attention(made: "GraphNodes", node: fx.Node) -> str | None:
+def _attention(made: Nodes, node: fx.Node) -> str | None:
     given = _named(node, _ATTENTION)
     names = [made.names.get(given.get(part), "") for part in _ATTENTION[:3]]
     rest = {name: value for name, value in given.items() if name not in _ATTENTION[:3] and value not in (0.0, False)}
@@ -176,7 +193,7 @@ def _attention(made: "GraphNodes", node: fx.Node) -> str | None:
     return made.node("MatMul", node, [shares, names[2]])
 
 
-MADE: dict[str, Callable[["GraphNodes", fx.Node], str | None]] = {
+MADE: dict[str, Callable[[Nodes, fx.Node], str | None]] = {
     **dict.fromkeys(("flatten", "view", "reshape", "unflatten", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(("permute", "transpose"), _permute),
     "expand": _expand,
@@ -188,7 +205,7 @@ MADE: dict[str, Callable[["GraphNodes", fx.Node], str | None]] = {
 """By the name of a function or method: what makes its nodes and gives the name of the tensor; None: it can't."""
 
 
-def norm_of_places(made: "GraphNodes", node: fx.Node, module: Any, below: str) -> str:
+def norm_of_places(made: Nodes, node: fx.Node, module: Any, below: str) -> str:
     """Layer norm over the last axes, or over the channels of images where a class of its own does so; "": neither."""
     z: Tensor = made.values[node.all_input_nodes[0]]
     if module.weight is None:
@@ -212,12 +229,12 @@ def norm_of_places(made: "GraphNodes", node: fx.Node, module: Any, below: str) -
     return made.node("Transpose", node, [found], perm=[0, 3, 1, 2])
 
 
-def gives(made: "GraphNodes", node: fx.Node, expected: Tensor) -> bool:
+def gives(made: Nodes, node: fx.Node, expected: Tensor) -> bool:
     """Whether the values of a node are those expected, up to rounding."""
     return torch.allclose(expected, made.values[node], rtol=1e-4, atol=1e-5)
 
 
-def adaptive_means(made: "GraphNodes", node: fx.Node, below: str) -> str:
+def adaptive_means(made: Nodes, node: fx.Node, below: str) -> str:
     """Means over windows of any sizes as two products with matrices of shares."""
     sizes, wanted = made.values[node.all_input_nodes[0]].shape[-2:], made.values[node].shape[-2:]
     names = []
