@@ -118,6 +118,7 @@ def test_a_search_lowers_the_loss_of_the_batch_that_it_tells(make: Any, name: st
     assert report.fallbacks == {f"model.{name}": 0}
     assert found.objective.shape == (1,)
     problem = report.problem(f"model.{name}")
+    assert problem.start is not None
     change = (found.objective - problem.objective(problem.start)).item()
     # Thresholds that are called later and don't read this one add a constant.
     told = held_loss(model, x, y, loss, name, found.targets) - report.loss.item()

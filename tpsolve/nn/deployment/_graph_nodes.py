@@ -171,6 +171,21 @@ class GraphNodes:
         self.constants.append(numpy_helper.from_array(np.array(value, dtype=dtype, order="C"), name))
         return name
 
+    def _batch_norm(self, node: fx.Node, module: Any, below: str) -> str:
+        ones = torch.ones_like(module.running_mean)
+        given = (ones if module.weight is None else module.weight, 0 * ones if module.bias is None else module.bias)
+        parts = zip(("scale", "shift", "mean", "var"), (*given, module.running_mean, module.running_var), strict=True)
+        names = [self.constant(f"{node.name}.{name}", value.numpy(force=True)) for name, value in parts]
+        return self.node("BatchNormalization", node, [below, *names], epsilon=module.eps)
+
+    def _transposed(self, node: fx.Node, module: Any, below: str) -> str:
+        given = [module.weight, *([] if module.bias is None else [module.bias])]
+        names = [self.constant(f"{node.name}.{n}", one.numpy(force=True)) for n, one in enumerate(given)]
+        pairs = {"kernel_shape": module.kernel_size, "strides": module.stride, "dilations": module.dilation}
+        settings: dict[str, Any] = {name: list(pair) for name, pair in pairs.items()}
+        settings |= {"pads": [*module.padding] * 2, "output_padding": list(module.output_padding)}
+        return self.node("ConvTranspose", node, [below, *names], group=module.groups, **settings)
+
     def _module(self, node: fx.Node, module: Any) -> None:
         kind, below = type(module), self.names.get(first_input(node.args, node.kwargs), "")
         pooled = self._pool(module, self.values[first_input(node.args, node.kwargs)])
@@ -188,20 +203,9 @@ class GraphNodes:
         elif kind in SUMS or (isinstance(module, nn.Linear) and self._is_plain(node, module)):
             self.names[node] = self._sums(node, module, below)
         elif kind in NORMS and module.running_mean is not None:
-            ones = torch.ones_like(module.running_mean)
-            given = (ones if module.weight is None else module.weight, 0 * ones if module.bias is None else module.bias)
-            parts = zip(
-                ("scale", "shift", "mean", "var"), (*given, module.running_mean, module.running_var), strict=True
-            )
-            names = [self.constant(f"{node.name}.{name}", value.numpy(force=True)) for name, value in parts]
-            self.names[node] = self.node("BatchNormalization", node, [below, *names], epsilon=module.eps)
+            self.names[node] = self._batch_norm(node, module, below)
         elif kind is nn.ConvTranspose2d and not isinstance(module.padding, str):
-            given = [module.weight, *([] if module.bias is None else [module.bias])]
-            names = [self.constant(f"{node.name}.{n}", one.numpy(force=True)) for n, one in enumerate(given)]
-            pairs = {"kernel_shape": module.kernel_size, "strides": module.stride, "dilations": module.dilation}
-            settings = {name: list(pair) for name, pair in pairs.items()}
-            settings |= {"pads": [*module.padding] * 2, "output_padding": list(module.output_padding)}
-            self.names[node] = self.node("ConvTranspose", node, [below, *names], group=module.groups, **settings)
+            self.names[node] = self._transposed(node, module, below)
         elif isinstance(module, nn.LayerNorm) and (found := norm_of_places(self, node, module, below)):
             self.names[node] = found
         elif kind is nn.AdaptiveAvgPool2d and pooled is None:

@@ -163,7 +163,10 @@ def _pick(
 
 def _batch_norm(made: Nodes, node: fx.Node) -> str | None:
     given = _named(node, _BATCH_NORM)
-    parts = [made.names.get(given.get(part), "") for part in ("input", "weight", "bias", "running_mean", "running_var")]
+    parts = [
+        made.names.get(given[part], "") if part in given else ""
+        for part in ("input", "weight", "bias", "running_mean", "running_var")
+    ]
     if not all(parts) or given.get("training", False):
         return None
     return made.node("BatchNormalization", node, parts, epsilon=given.get("eps", 1e-5))
@@ -180,7 +183,7 @@ def _layer_norm(made: Nodes, node: fx.Node) -> str | None:
 
 def _attention(made: Nodes, node: fx.Node) -> str | None:
     given = _named(node, _ATTENTION)
-    names = [made.names.get(given.get(part), "") for part in _ATTENTION[:3]]
+    names = [made.names.get(given[part], "") if part in given else "" for part in _ATTENTION[:3]]
     rest = {name: value for name, value in given.items() if name not in _ATTENTION[:3] and value not in (0.0, False)}
     if not all(names) or set(rest) - {"scale"}:
         return None

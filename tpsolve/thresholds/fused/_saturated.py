@@ -81,7 +81,8 @@ def saturated_threshold(z: Tensor, width: Tensor | None, low: int) -> tuple[Tens
     edge = 1.0 if z.dtype == torch.float32 else 1 + torch.finfo(z.dtype).eps / 2
     wide = None if width is None else width.to(z.dtype).contiguous()
     with torch.cuda.device_of(z):
-        _threshold_kernel[_grid(z)](z, wide, h, inside, z.numel(), inner, channels, low, edge, _is_long(z), BLOCK)
+        launch: Any = _threshold_kernel
+        launch[_grid(z)](z, wide, h, inside, z.numel(), inner, channels, low, edge, _is_long(z), BLOCK)
     return h, inside
 
 
@@ -99,7 +100,8 @@ def saturated_gradient(g: Tensor, inside: Tensor, stride: Sequence[int]) -> Tens
     if g.stride() != out.stride():
         g = out.copy_(g)
     with torch.cuda.device_of(g):
-        _masked_kernel[_grid(g)](g, inside, out, g.numel(), _is_long(g), BLOCK)
+        launch: Any = _masked_kernel
+        launch[_grid(g)](g, inside, out, g.numel(), _is_long(g), BLOCK)
     return out
 
 
