@@ -29,7 +29,7 @@ from tpsolve.search.network.circuits._race import Maker, Race
 from tpsolve.search.network.circuits._sat_master import SatMaster
 from tpsolve.search.network.circuits._search_state import Master, SearchState
 from tpsolve.search.network.packing._packing import Packing, packable
-from tpsolve.search.network.seekers._seekers import is_large, local_searches, taken
+from tpsolve.search.network.seekers._seekers import is_large, local_searches, settles_columns, taken
 from tpsolve.search.network.separating._conflict_finder import ConflictFinder
 from tpsolve.search.network.separating._separating_master import SeparatingMaster
 
@@ -46,6 +46,8 @@ MIN_PARTED = 30
 """Fewer points are not divided."""
 MANY_FEATURES = 8
 """With more, no circuits are drawn."""
+_MOST, _LONGEST = 0.9, 30.0
+"""Of the seconds, and seconds, of the first round on large tables of few features, where bounds stay far apart."""
 PROVERS = ("sweep", "dichotomies")
 """Solvers that run beside the masters, if they take the problem."""
 
@@ -78,7 +80,8 @@ class Circuits(Solver):
         max_cuts: the maximum number of circuits added for one column at a time.
         local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
             long; a twentieth of the limit if that is more, at most a fifth, or a half where classes are more than two,
-            and a third of it for large tables. Longer rounds follow. 0: no local search.
+            and a third of it for large tables, or nine tenths, but at most 30 seconds, where these have two classes and at
+            most 8 features. Longer rounds follow. 0: no local search.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return, decided in the time that is left once the optimum is proved. "any";
             "margin": those whose minimum margin of a unit of the first hidden layer is largest; "units": those of the
@@ -209,7 +212,7 @@ class Circuits(Solver):
             most = 1 / 5 if len(problem.classes) == 2 else 1 / 2
             local = min(max(self.local_seconds, seconds / 20), most * seconds)
             if is_large(problem) and local > 0:
-                local = seconds / 3
+                local = min(_MOST * seconds, _LONGEST) if settles_columns(problem) else seconds / 3
             race.run(planned, local if budget.steps is None else self.local_seconds, budget.steps)
             try:
                 if state.closed:

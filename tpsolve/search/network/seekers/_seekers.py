@@ -39,6 +39,10 @@ _MANY_FEATURES = 8
 """With more, a line search from a surrogate gradient's network finds fewer errors than a search of columns does."""
 _LARGE, _A_POINT = 100_000, 8
 """Numbers in the inputs of a large problem, where each point counts as so many at least."""
+_SUBSET = 50_000
+"""Points of which columns are chosen again at once, from nothing: with more, some of them come first."""
+_COLUMNS = 5 / 6
+"""Of the first round of large problems of few features, the share of those columns."""
 
 
 def let(
@@ -97,11 +101,13 @@ class Seekers:
         self._generator, self._seconds, self.pressing = generator, seconds, pressing
         self._again = local_searches(self._problem)[1] if seconds > 0 else []
         # These have not had their share yet. Where features or classes are many, units fitted anew find more than
-        # columns do. Where points or classes are many, those that begin from nothing are slow to come near the best.
+        # columns do. Where classes are many, or columns have had the first round of many points, those that begin from
+        # nothing are slow to come near the best.
         many = self._problem.inputs.shape[1] > _MANY_FEATURES or "column-search" not in self._again
         other = _REFIT if many and _REFIT in self._again else "column-search"
-        slow = is_large(self._problem) or len(self._problem.classes) > 2
-        self._owed = {name for name in self._again if name in (_FROM_BEST if slow else "line-search", other)}
+        slow = settles_columns(self._problem) or len(self._problem.classes) > 2
+        owed = (_FROM_BEST,) if settles_columns(self._problem) else (_FROM_BEST if slow else "line-search", other)
+        self._owed = {name for name in self._again if name in owed}
         self.first_found, self.away = threading.Event(), threading.Event()
 
     def tasks(self, may_begin: threading.Event) -> list[Callable[[], None]]:
@@ -131,12 +137,14 @@ class Seekers:
         seconds, large = self._seconds, is_large(self._problem)
         self.wait_for(may_begin)
         with self._turns.taken(lambda: _FIRST_TURN, lambda: self.pressing) as turn:
-            if large and seconds > 0:
+            settles = settles_columns(self._problem)
+            if large and seconds > 0 and not (settles and len(self._problem.inputs) <= _SUBSET):
                 self._begin(turn)
             names = local_searches(self._problem)[0] if seconds > 0 else []
-            for name in names:
+            shares = (_COLUMNS, 1 - _COLUMNS) if settles else [1 / len(names)] * len(names)
+            for name, share in zip(names, shares, strict=False):
                 if not self._over():
-                    budget = Budget(seconds / len(names))
+                    budget = Budget(seconds * share)
                     # What it does alone, it does later.
                     generator = self.own_generator(20) if name == _REFIT else self._generator
                     self._let(name, generator, budget, turn, patient=large)
@@ -190,7 +198,7 @@ class Seekers:
         points, features = self._problem.inputs.shape
         few = features <= _MANY_FEATURES and taken("column-search", self._problem)
         name = "column-search" if few else "line-search"
-        number = max(_LARGE // (10 * max(features, _A_POINT)), 500)
+        number = max(_LARGE // (10 * features), 500)
         while number < points and not self._over():
 
             def stop() -> bool:
@@ -223,8 +231,7 @@ def local_searches(problem: NetworkProblem) -> tuple[list[str], list[str]]:
     # Of more classes, a line search from the best network finds more in as short a time.
     first = refit if refit and len(problem.classes) == 2 else [_FROM_BEST]
     if is_large(problem):
-        # From a network of some of the points: those that begin from nothing would take long to come as near.
-        return list(dict.fromkeys([_FROM_BEST, *([] if many else columns), *first])), again
+        return (first if many or not columns else [*columns, _FROM_BEST]), again
     if many and refit:
         return first, again
     return [*columns, *(refit or (["line-search"] if many or not columns else [_FROM_BEST]))], again
@@ -234,6 +241,14 @@ def is_large(problem: NetworkProblem) -> bool:
     """Whether steps of a local search take long, so that it needs a large share of the time to get anywhere."""
     points, features = problem.inputs.shape
     return points * max(features, _A_POINT) > _LARGE
+
+
+def settles_columns(problem: NetworkProblem) -> bool:
+    """Whether a large problem of few features begins with columns chosen again from nothing, for most of the time.
+
+    All searches come as near to the best there, but each of them takes long, so that none should wait for others.
+    """
+    return is_large(problem) and problem.inputs.shape[1] <= _MANY_FEATURES and taken("column-search", problem)
 
 
 def taken(name: str, problem: NetworkProblem) -> bool:
