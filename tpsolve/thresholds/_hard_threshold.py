@@ -77,9 +77,7 @@ class HardThreshold(Threshold):
         else:  # noqa: RET505 - TorchScript compiles what stands after a return.
             check_input(z, self.unit_weight, self.log_width if self.width_mode == "learned" else self._width)
             if self.is_fused(z):
-                from tpsolve.thresholds.fused._saturated import SaturatedSign
-
-                return SaturatedSign.apply(z, self._width, self.low)
+                return _fused(z, self._width, self.low)
             return _Sign.apply(z, *self.settings(), self.low)
 
     def is_fused(self, z: Tensor) -> bool:
@@ -115,6 +113,13 @@ class HardThreshold(Threshold):
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
         return super().extra_repr() + ("" if self.low else ", low=0")
+
+
+def _fused(z: Tensor, width: Tensor | None, low: int) -> Tensor:
+    # TorchScript reads the caller, and knows no imports.
+    from tpsolve.thresholds.fused._saturated import SaturatedSign
+
+    return SaturatedSign.apply(z, width, low)
 
 
 @cache
