@@ -14,18 +14,24 @@ NAMES = {"digits": "digits", "cancer": "breast cancer"}
 
 
 def section() -> str:
-    """Bytes, accuracy and gates by data set and method; on one data set the smallest first."""
+    """Bytes, accuracy and gates by data set and method, and whether yosys looked for operators to share.
+
+    On one data set the smallest come first.
+    """
     read: list[dict[str, Any]] = read_parts(RESULTS / "model_size.jsonl")
     # A method may have been run again, to find its gates.
     rows = list({(row["data"], row["method"]): row for row in read}.values())
-    lines = ["| data | method | bytes | right in the test | gates |", "|---|---|---|---|---|"]
+    lines = ["| data | method | bytes | right in the test | gates | sharing step |", "|---|---|---|---|---|---|"]
     for data, name in NAMES.items():
         for row in sorted((row for row in rows if row["data"] == data), key=lambda row: row["bytes"]):
             gates = "-"
             if "gates" in row:
                 limit = row.get("gate_seconds", FIRST_LIMIT)
                 gates = f"{row['gates']:,}" if row["gates"] else f"not within {limit:,} s"
-            lines.append(f"| {name} | {row['method']} | {row['bytes']:,} | {100 * row['accuracy']:.1f} % | {gates} |")
+            # Rows that don't say their script had the whole `synth`.
+            sharing = "-" if "gates" not in row else "no" if "-noshare" in row.get("gate_script", "") else "yes"
+            accuracy = f"{100 * row['accuracy']:.1f} %"
+            lines.append(f"| {name} | {row['method']} | {row['bytes']:,} | {accuracy} | {gates} | {sharing} |")
     first = rows[0]
     machine = f"On {first['machine']}, with Python {first['python']} and tpsolve {first['tpsolve']}."
     return "\n".join([*lines, "", machine])

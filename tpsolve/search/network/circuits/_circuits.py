@@ -79,9 +79,9 @@ class Circuits(Solver):
         max_drawn: the maximum number of circuits drawn at random; with more than 8 features none are drawn.
         max_cuts: the maximum number of circuits added for one column at a time.
         local_seconds: seconds of the first round of local search, which ends sooner if it has found nothing better for
-            long; a twentieth of the limit if that is more, at most a fifth, or a half where classes are more than two,
-            and a third of it for large tables, or nine tenths, but at most 30 seconds, where these have two classes and at
-            most 8 features. Longer rounds follow. 0: no local search.
+            long; a twentieth of the limit if that is more, at most a fifth, or a half where classes are more than two.
+            For large tables it is a third of the limit; where these have two classes and at most 8 features, nine
+            tenths, but at most 30 seconds. Longer rounds follow. 0: no local search.
         solutions: how many optimal target sets to list, up to symmetry.
         prefer: which optimal targets to return, decided in the time that is left once the optimum is proved. "any";
             "margin": those whose minimum margin of a unit of the first hidden layer is largest; "units": those of the
