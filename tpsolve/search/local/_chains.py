@@ -42,6 +42,7 @@ class Chains:
     generator: torch.Generator
     spent: Callable[[], float]
     turn: Turn
+    timed: bool
     samples: int
     step: int
     """Steps finished."""
