@@ -118,6 +118,7 @@ def test_contract_and_layering_hold_for_it(copy: Path):
     assert passed.count(files[1]) >= 8
 
 
+@pytest.mark.nightly
 def test_package_of_its_own_passes_the_checks_that_the_page_shows(tmp_path: Path):
     project = tomllib.loads(block(PAGE, "text pyproject.toml"))
     # That such an entry point works once it is installed is shown with the plug-in of test_plugins.py.

@@ -88,6 +88,7 @@ def test_solve_runs_it(installed: Environment):
     assert torch.equal(result.objective, both)
 
 
+@pytest.mark.nightly
 def test_compare_runs_it_on_the_suite_of_the_plugin(installed: Environment):
     options = ("--samples", 1, "--seconds", 0.02, "--seeds", 1, "--solver", "twice", "--solver", "hill-climb")
     done = installed.run("-m", "tpsolve", "compare", "--suite", "tiny", *options)

@@ -84,6 +84,7 @@ class Inline(Executor):
 # --- the same rows ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_workers_load_no_package_that_lies_where_they_begin(tmp_path: Path):
     (tmp_path / "work" / "tpsolve").mkdir(parents=True)

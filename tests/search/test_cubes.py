@@ -165,6 +165,7 @@ def test_cubes_halved_before_the_first_is_dealt_out_are_all_networks_and_none_tw
     assert drawn() == cubes
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_halved_cubes_prove_what_whole_ones_do(hard: NetworkProblem):
     conquest = Conquest(hard, 60.0, "glucose4", torch.Generator().manual_seed(0), 60.0, 24)

@@ -454,6 +454,7 @@ def in_two_processes(command: list[str]) -> list[str]:
     return [out for out, _ in ended]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path: Path):
     """Without batch norm and dropout, which see a process's own samples, only the order of sums differs."""
