@@ -19,9 +19,12 @@ def descend_far(problem: LayerProblem, report: Report) -> None:
     where the time does.
     """
     state = problem.state(report.targets if report.start is None else report.start)
-    flips = state.targets.shape[1]
-    while flips and not report.pulse(state.objective):
+    flips, lasted = state.targets.shape[1], 0.0
+    # A step that ends too late is not begun.
+    while flips and not report.pulse(state.objective) and report.seconds_left >= lasted / 2:
+        began = report.seconds
         flips = long_step(state, GROWTH * flips)
+        lasted = report.seconds - began
     report.offer(state.targets)
 
 
