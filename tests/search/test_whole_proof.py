@@ -59,6 +59,7 @@ MUTATED = {
     "no number": (lambda p: with_weight(p, float("nan")), "set"),
     "a bias that is not of the set": (lambda p: with_weight(p, 7.0, bias=True), "set"),
     "an infinite bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), float("inf"), bias=True), "set"),
+    "an empty set": (lambda p: dataclasses.replace(p, weight_set=(), bias_set=None), "set"),
     "a set that float64 does not hold": (lambda p: dataclasses.replace(p, weight_set=(-1, 0, 1, 10**400)), "set"),
     "such a set of biases": (lambda p: dataclasses.replace(p, bias_set=(*p.bias_set, -(10**400))), "set"),
     "half a bias": (lambda p: with_weight(dataclasses.replace(p, bias_set=None), 0.5, bias=True), "set"),

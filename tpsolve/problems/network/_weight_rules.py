@@ -107,20 +107,9 @@ def read_rules(
 def _read_monotone(given: Any, features: int, values: Sequence[int], classes: int) -> tuple[int, ...]:
     if given is None:
         return ()
-    if isinstance(given, Mapping):
-        signs: list[Any] = [0] * features
-        for key, sign in given.items():
-            signs[_feature("monotone", key, features)] = sign
-    else:
-        listed = getattr(given, "tolist", None)
-        signs = given if listed is None else listed()
-        if isinstance(signs, str) or not isinstance(signs, Sequence):
-            mend = "For example {0: 1, 3: -1}: the output may only rise with feature 0, and only fall with 3."
-            raise ArgumentError("monotone", repr(given), "a sign of each feature", mend)
-        if len(signs) != features:
-            raise ShapeError("monotone", f"{len(signs)} signs", f"{features}: one of each feature")
+    example = "For example {0: 1, 3: -1}: the output may only rise with feature 0, and only fall with 3."
     found = []
-    for sign in map(plain_number, signs):
+    for sign in _of_features("monotone", given, features, "sign", example):
         if not is_real(sign) or sign not in (-1, 0, 1):
             raise ValueSetError("monotone", f"{sign!r}", "-1, 0 or +1")
         found.append(int(sign))
@@ -141,25 +130,30 @@ def read_prices(given: Any, features: int, most: float) -> tuple[float, ...]:
     Raises:
         ShapeError, NotFiniteError, ArgumentError: they make no sense.
     """
-    if isinstance(given, Mapping):
-        prices: list[Any] = [0] * features
-        for key, price in given.items():
-            prices[_feature("prices", key, features)] = price
-    else:
-        listed = getattr(given, "tolist", None)
-        prices = given if listed is None else listed()
-        if isinstance(prices, str) or not isinstance(prices, Sequence):
-            mend = "For example {3: 0.5}: half an error for each weight of feature 3 that is not 0."
-            raise ArgumentError("prices", repr(given), "a price of each feature", mend)
-        if len(prices) != features:
-            raise ShapeError("prices", f"{len(prices)} prices", f"{features}: one of each feature")
-    for price in map(plain_number, prices):
+    example = "For example {3: 0.5}: half an error for each weight of feature 3 that is not 0."
+    prices = _of_features("prices", given, features, "price", example)
+    for price in prices:
         if is_real(price) and (price != price or abs(price) == math.inf):
             raise NotFiniteError("prices", price, "numbers of at least 0")
         if not is_real(price) or not 0 <= price <= most:
             raise ArgumentError("prices", repr(price), f"numbers from 0 to {most:g}")
-    found = tuple(float(plain_number(price)) for price in prices)
-    return found if any(found) else ()
+    return tuple(map(float, prices)) if any(prices) else ()
+
+
+def _of_features(argument: str, given: Any, features: int, word: str, example: str) -> list[Any]:
+    """What is `given` of each feature, as plain numbers: of all in turn, or a dict of some, the others having 0."""
+    if isinstance(given, Mapping):
+        found: list[Any] = [0] * features
+        for key, value in given.items():
+            found[_feature(argument, key, features)] = value
+    else:
+        listed = getattr(given, "tolist", None)
+        found = given if listed is None else listed()
+        if isinstance(found, str) or not isinstance(found, Sequence):
+            raise ArgumentError(argument, repr(given), f"a {word} of each feature", example)
+        if len(found) != features:
+            raise ShapeError(argument, f"{len(found)} {word}s", f"{features}: one of each feature")
+    return [plain_number(value) for value in found]
 
 
 def _read_groups(given: Any, features: int) -> tuple[Group, ...]:

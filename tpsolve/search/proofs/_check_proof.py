@@ -231,7 +231,7 @@ def _has_whole_sums(proof: Proof, X: np.ndarray) -> bool:
 def _check_set(proof: Proof, X: np.ndarray, y: list[Any], weight: Any, *, whole: bool) -> Finding:
     """Whether all weights, and biases, are of their sets; biases above `whole` sums are whole."""
     allowed = set(proof.weight_set or ())
-    if max(map(abs, (*allowed, *(proof.bias_set or ())))) > MAX_WHOLE:
+    if max(map(abs, (*allowed, *(proof.bias_set or ()))), default=0) > MAX_WHOLE:
         return Finding("set", False, "a number beyond 2**53")
     strange = [v for w, _ in proof.weights for v in w.flatten().tolist() if v not in allowed]
     if strange:
